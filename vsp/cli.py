@@ -1,0 +1,428 @@
+"""The command line: parse, call one stage, print.
+
+Stages are imported inside the commands: every array task imports this module, over a network file
+system, and `vsp --help` should answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsp import __version__
+from vsp.errors import VspError
+from vsp.prompts import STYLES
+
+if TYPE_CHECKING:
+    from vsp.plan import Request
+
+_PROFILE = Path("jobs/slurm.yaml")
+
+_FLOW = """\
+the main job:
+  vsp generate --config configs/spatial_dataset.yaml
+  vsp plan --model llava15 --checkpoint DIR
+  sbatch jobs/extract_array.sh          or, without Slurm: vsp extract
+  vsp status
+  vsp probe --n-jobs 64
+  vsp report --plot accuracy.png
+"""
+
+
+def console() -> None:
+    """The `vsp` command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; its exit code. A VspError is one line on stderr and 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+        sys.stdout.flush()
+    except VspError as error:
+        for detail in error.details:
+            print(f"  {detail}", file=sys.stderr)
+        print(f"vsp: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vsp: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe went away; keep Python from complaining once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from vsp.generate import generate, read_config
+
+    config = read_config(arguments.config)
+    fresh = generate(config, arguments.n_jobs)
+    there = "wrote" if fresh else "already there:"
+    print(f"{there} {config.n_samples} {config.task} samples in {config.output}")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from vsp.plan import make
+    from vsp.report import plan_lines
+
+    planned = make(_request(arguments), Path())
+    for note in planned.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for line in plan_lines(planned):
+        print(line)
+
+
+def _extract(arguments: argparse.Namespace) -> None:
+    from vsp.extract import extract
+    from vsp.plan import find_run
+    from vsp.report import status_line
+
+    run = find_run(arguments.run, Path())
+    shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
+    extract(run, shards, arguments.retry_failed)
+    print(status_line(run, [run.ledger(shard) for shard in shards]))
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from vsp.plan import find_run
+    from vsp.report import show, status_json, status_table
+
+    run = find_run(arguments.run, Path())
+    if arguments.json:
+        print(json.dumps(status_json(run, run.ledgers())))
+    else:
+        show(status_table(run, run.ledgers()))
+
+
+def _probe(arguments: argparse.Namespace) -> None:
+    from vsp.fit import Settings, probe_run, usable_jobs
+    from vsp.plan import find_run
+
+    run = find_run(arguments.run, Path())
+    n_jobs = usable_jobs(arguments.n_jobs)
+    if n_jobs < arguments.n_jobs:
+        print(f"note: {n_jobs} of {arguments.n_jobs} jobs, one a core", file=sys.stderr)
+    settings = Settings(
+        C=arguments.C, max_iter=arguments.max_iter, folds=arguments.folds, seed=arguments.seed
+    )
+    results = probe_run(run, settings, n_jobs, arguments.partial)
+    rows = results.summary()["rows"]
+    if rows["used"] < rows["planned"]:
+        print(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
+    print(f"wrote {results.folder}; `vsp report` shows it")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from vsp.plan import find_run
+    from vsp.report import as_json, plot, report_table, show
+    from vsp.results import Results
+
+    results = Results(find_run(arguments.run, Path()).results)
+    if arguments.plot:
+        plot(results, arguments.plot)
+    if arguments.json:
+        print(json.dumps(as_json(results)))
+    else:
+        show(report_table(results))
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from vsp import models
+    from vsp.config import SlurmProfile, parse, read_yaml
+    from vsp.plan import Request
+
+    checkpoint = arguments.checkpoint
+    if checkpoint is not None and Path(checkpoint).exists():
+        checkpoint = str(Path(checkpoint).absolute())  # tasks may run in another folder
+    model = models.resolve(
+        arguments.model,
+        checkpoint=checkpoint,
+        revision=arguments.revision,
+        quantization=arguments.quantization,
+        dtype=arguments.dtype,
+        options=dict(arguments.option) or None,
+    )
+    profile = SlurmProfile()
+    if arguments.profile is not None or _PROFILE.exists():
+        path = arguments.profile or _PROFILE
+        profile = parse(SlurmProfile, read_yaml(path), str(path))
+    return Request(
+        dataset=arguments.dataset,
+        model=model,
+        prompt=arguments.prompt,
+        store_dtype=arguments.store_dtype,
+        n_shards=arguments.shards,
+        shard_size=arguments.shard_size,
+        batch_size=arguments.batch_size,
+        name=arguments.run,
+        drop_unreadable=arguments.drop_unreadable,
+        profile=profile,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vsp",
+        description="Where inside a vision-language model is the knowledge of spatial relations?",
+        epilog=_FLOW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"vsp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_generate, _add_plan, _add_extract, _add_status, _add_probe, _add_report):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        run.__name__.removeprefix("_"),
+        help=summary,
+        description=summary[:1].upper() + summary[1:] + ".",
+        epilog="example:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _generate,
+        "render a synthetic dataset from a YAML file",
+        "vsp generate --config configs/spatial_dataset.yaml",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file in configs/")
+    parser.add_argument(
+        "--n-jobs",
+        type=_positive,
+        default=os.cpu_count(),
+        metavar="N",
+        help="worker processes; the bytes do not depend on it (default: all cores)",
+    )
+
+
+def _add_plan(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _plan,
+        "check a dataset and a model, reserve the store, write jobs/extract_array.sh",
+        "vsp plan --model llava15 --checkpoint /shared/llava-1.5-7b-hf --shards 8\n"
+        "vsp plan --model llava15 --checkpoint data/small-llava --quantization none",
+    )
+    what = parser.add_argument_group("what is computed")
+    what.add_argument("--model", required=True, metavar="NAME", help="model family: llava15")
+    what.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="folder in save_pretrained layout or hub name (default: the family's own)",
+    )
+    what.add_argument("--revision", help="of a hub checkpoint")
+    what.add_argument(
+        "--dataset",
+        type=Path,
+        default=Path("data/raw/spatial"),
+        metavar="DIR",
+        help="folder with metadata.json and images/ (default: %(default)s)",
+    )
+    what.add_argument(
+        "--prompt",
+        choices=STYLES,
+        help="how the question is put (default: instruction, or dataset where records bring "
+        "only a prompt of their own)",
+    )
+    what.add_argument(
+        "--quantization",
+        choices=("none", "4bit", "8bit"),
+        help="of the language model's weights (default: the family's own; llava15: 4bit)",
+    )
+    what.add_argument(
+        "--dtype",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        help="what the model computes in (default: auto, as the checkpoint was saved)",
+    )
+    what.add_argument(
+        "--store-dtype",
+        choices=("float16", "float32"),
+        help="what the states are kept in (default: float32 if computed in it, else float16)",
+    )
+    what.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=16,
+        metavar="N",
+        help="rows that go through the model together (default: %(default)s)",
+    )
+    what.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the model family; may be repeated",
+    )
+    what.add_argument(
+        "--drop-unreadable",
+        action="store_true",
+        help="leave rows out whose image cannot be read, instead of refusing",
+    )
+    where = parser.add_argument_group("where and how it runs")
+    where.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: from model and dataset)"
+    )
+    cut = where.add_mutually_exclusive_group()
+    cut.add_argument("--shards", type=_positive, metavar="N", help="number of array tasks")
+    cut.add_argument(
+        "--shard-size",
+        type=_positive,
+        default=1024,
+        metavar="N",
+        help="rows of an array task, about (default: %(default)s)",
+    )
+    where.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help=f"scheduler profile (default: {_PROFILE} where it exists)",
+    )
+
+
+def _add_extract(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _extract,
+        "write last-token states of every pending row; safe to run again",
+        "vsp extract\nvsp extract --run llava15-spatial --shard 3",
+    )
+    _add_run(parser)
+    parser.add_argument(
+        "--shard",
+        type=_index,
+        action="append",
+        metavar="N",
+        help="only this shard; may be repeated (default: all of them, here, in turn)",
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="take the rows again that failed"
+    )
+
+
+def _add_status(commands: Any) -> None:
+    parser = _command(
+        commands, _status, "rows done, failed and missing in each shard", "vsp status"
+    )
+    _add_run(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_probe(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _probe,
+        "fit and score a linear probe on every layer",
+        "vsp probe --n-jobs 64",
+    )
+    _add_run(parser)
+    parser.add_argument(
+        "--n-jobs",
+        type=_positive,
+        default=os.cpu_count(),
+        metavar="N",
+        help="layers fitted at once; results do not depend on it (default: all cores)",
+    )
+    parser.add_argument(
+        "--C",
+        type=_positive_number,
+        default=1.0,
+        metavar="X",
+        help="inverse strength of the L2 penalty (default: 1)",
+    )
+    parser.add_argument(
+        "--max-iter",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="iterations before a fit counts as not converged (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--folds",
+        type=_folds,
+        default=5,
+        metavar="N",
+        help="folds inside the training rows that choose the best layer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=_index, default=0, metavar="N", help="of the splits (default: 0)"
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave out failed and missing rows, and say how many, instead of refusing",
+    )
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _report,
+        "show accuracy by layer",
+        "vsp report --plot accuracy.png",
+    )
+    _add_run(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it as .png or .svg")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", metavar="NAME", help="run in scratch/, or its path (default: the newest)"
+    )
+
+
+def _positive(text: str) -> int:
+    return _whole(text, least=1)
+
+
+def _index(text: str) -> int:
+    return _whole(text, least=0)
+
+
+def _folds(text: str) -> int:
+    return _whole(text, least=2)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+    return int(text)
+
+
+def _positive_number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number over 0")
+    return value
+
+
+def _option(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, yaml.safe_load(value)

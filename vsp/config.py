@@ -1,0 +1,83 @@
+"""YAML and options → frozen, validated models; an unknown key is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from vsp.errors import ConfigError
+
+Quantization = Literal["none", "4bit", "8bit"]
+ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
+StoreDtype = Literal["float16", "float32"]
+
+# One path component that needs no quoting anywhere, not even in a Slurm file name pattern.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+class Frozen(BaseModel):
+    """Base of every configuration: immutable, strict about keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Frozen):
+    """Which model reads the images, and how its numbers are held: part of a result's identity."""
+
+    family: str
+    checkpoint: str | None = None  # a folder in save_pretrained layout, or a hub name
+    revision: str | None = None
+    template: str = "{instruction}"  # what the family wraps around a row's prompt
+    quantization: Quantization = "none"
+    dtype: ComputeDtype = "auto"  # what the model computes in; auto: as the checkpoint says
+    options: dict[str, Any] = {}  # whatever else the family takes
+
+
+class SlurmProfile(Frozen):
+    """Where and how array tasks run. Changes no result."""
+
+    scheduler: str = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time: str | None = None  # D-HH:MM:SS
+    gres: str | None = None  # gpu:1
+    mem: str | None = None  # 32G
+    cpus_per_task: Annotated[int, Field(ge=1)] = 1
+    throttle: Annotated[int, Field(ge=1)] | None = None  # array tasks running at once
+    logs: str | None = None  # folder of the tasks' logs; default: logs/ in the run's folder
+    modules: tuple[str, ...] = ()  # `module load` before the worker starts
+    environment: dict[str, str] = {}  # exported before the worker starts
+
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+
+def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
+    """`values` as a `model`. Raises ConfigError in one line, naming `source`, key and value."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        reason = first["msg"][:1].lower() + first["msg"][1:]
+        raise ConfigError(f"{source}: {key} {first['input']!r}: {reason}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds one mapping. Raises ConfigError if it does not."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; name an existing YAML file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}; write `key: value` lines")
+    return values

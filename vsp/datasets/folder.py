@@ -1,0 +1,143 @@
+"""A dataset folder → samples: `metadata.json`, a list of records, and `images/`.
+
+A record names its picture (`image_filename`) and its label (`label`, or `relation` or
+`color_label` as the synthetic tasks call it). The prompt is the record's own or is rendered from
+what it names (`subject_*` and `reference_*`, or `shape_type`). Optional: `id` or `image_id`,
+`group` (default: the picture) and `split` (train, val or test).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vsp import prompts
+from vsp.errors import DatasetError
+from vsp.manifest import Sample
+
+_LABEL_KEYS = ("label", "relation", "color_label")
+_SPLITS = ("", "train", "val", "test")
+
+
+def read(folder: Path, style: str | None) -> tuple[list[Sample], list[str], str]:
+    """The samples in the order of the records, the labels, and the prompt style in use.
+
+    Without a style the instruction is asked where the records name what it needs, else their own
+    prompt. Raises DatasetError, naming the record, for whatever cannot be used.
+    """
+    records = _records(folder)
+    labels = list(dict.fromkeys(_label(folder, i, r) for i, r in enumerate(records)))
+    labels = _declared_order(folder, labels)
+    if style is None:
+        style = "instruction" if all(map(_forms, records)) else prompts.DATASET
+    samples = [_sample(folder, i, r, style, labels) for i, r in enumerate(records)]
+    _check_unique(folder, samples)
+    return samples, labels, style
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metadata.json"
+    try:
+        records = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(
+            f"{path}: no such file; make the dataset with `vsp generate --config "
+            "configs/spatial_dataset.yaml` or name a folder with --dataset"
+        ) from None
+    except ValueError as error:
+        raise DatasetError(f"{path}: is not JSON: {error}") from None
+    if not isinstance(records, list) or not records:
+        raise DatasetError(f"{path}: holds no list of records; write [{{...}}, ...]")
+    return records
+
+
+def _declared_order(folder: Path, labels: list[str]) -> list[str]:
+    """Labels in the order in which the dataset's card lists them, else in alphabetical order."""
+    card = folder / "dataset.json"
+    declared = json.loads(card.read_bytes()).get("relations", []) if card.exists() else []
+    return declared if set(declared) == set(labels) else sorted(labels)
+
+
+def _sample(
+    folder: Path, index: int, record: dict[str, Any], style: str, labels: list[str]
+) -> Sample:
+    image = _text(folder, index, record, "image_filename")
+    split = record.get("split", "")
+    if split not in _SPLITS:
+        raise _bad(folder, index, f"split {split!r} is none of train, val, test")
+    return Sample(
+        id=str(record.get("id", record.get("image_id", index))),
+        image=os.path.abspath(folder / "images" / image),  # noqa: PTH100 - links stay links
+        prompt=_prompt(folder, index, record, style, labels),
+        label=_label(folder, index, record),
+        group=str(record.get("group", image)),
+        split=split,
+    )
+
+
+def _label(folder: Path, index: int, record: dict[str, Any]) -> str:
+    if not isinstance(record, dict):
+        raise _bad(folder, index, f"is a {type(record).__name__}, not a mapping")
+    key = next((key for key in _LABEL_KEYS if key in record), _LABEL_KEYS[0])
+    return _text(folder, index, record, key)
+
+
+def _prompt(folder: Path, index: int, record: dict[str, Any], style: str, labels: list[str]) -> str:
+    if style == prompts.DATASET:
+        prompt = _text(folder, index, record, "prompt")
+    else:
+        found = _forms(record)
+        if found is None:
+            raise _bad(
+                folder,
+                index,
+                f"names no subject and reference; --prompt {style} needs them, "
+                f"use --prompt {prompts.DATASET}",
+            )
+        forms, fields = found
+        prompt = prompts.render(forms[style], fields, labels)
+    if "<image>" in prompt:
+        raise _bad(folder, index, "has <image> in its prompt; the model's template puts it there")
+    return prompt
+
+
+def _forms(record: dict[str, Any]) -> tuple[Mapping[str, str], dict[str, str]] | None:
+    """The prompt forms of the record's task and the fields they need, where it has them."""
+    if {"subject_shape", "subject_color", "reference_shape", "reference_color"} <= record.keys():
+        names = {
+            part: f"{record[f'{part}_color']} {record[f'{part}_shape']}"
+            for part in ("subject", "reference")
+        }
+        return prompts.SPATIAL, names
+    if {"subject", "reference"} <= record.keys():
+        return prompts.SPATIAL, {k: str(record[k]) for k in ("subject", "reference")}
+    if {"shape_type", "color_label"} <= record.keys():
+        return prompts.COLOR, {"shape": str(record["shape_type"])}
+    return None
+
+
+def _text(folder: Path, index: int, record: dict[str, Any], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise _bad(folder, index, f"has {key} {value!r}; give it a text")
+    return value
+
+
+def _check_unique(folder: Path, samples: list[Sample]) -> None:
+    seen: dict[str, int] = {}
+    for index, sample in enumerate(samples):
+        if sample.id in seen:
+            raise _bad(
+                folder,
+                index,
+                f"has the id {sample.id!r} of record {seen[sample.id]}; "
+                "give each record an `id` of its own",
+            )
+        seen[sample.id] = index
+
+
+def _bad(folder: Path, index: int, what: str) -> DatasetError:
+    return DatasetError(f"{folder / 'metadata.json'}: record {index} {what}")

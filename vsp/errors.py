@@ -1,0 +1,53 @@
+"""Errors that a user can mend. Each is one line: what, the value, what to do.
+
+VspError
+├── ConfigError     an option or a configuration file
+├── DatasetError    a dataset folder: its metadata, its images, its splits
+├── ModelError      a checkpoint that cannot be found, read or used
+├── StoreError      the array on disk or its journals
+├── RunError        a run that is missing, unfinished, changed or in the way
+├── ProbeError      rows from which no probe can be fitted
+└── SchedulerError  a batch system that refuses or does not answer
+
+The command line prints these without a traceback; anything else is a bug and keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class VspError(Exception):
+    """Base of every error a user can mend. `details` are lines that list what it sums up."""
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
+
+
+class ConfigError(VspError):
+    """An option or a configuration file cannot be used."""
+
+
+class DatasetError(VspError):
+    """A dataset folder cannot be used."""
+
+
+class ModelError(VspError):
+    """A checkpoint cannot be found, read or used."""
+
+
+class StoreError(VspError):
+    """The array on disk or one of its journals cannot be used."""
+
+
+class RunError(VspError):
+    """A run is missing, unfinished, changed or in the way."""
+
+
+class ProbeError(VspError):
+    """No probe can be fitted on these rows."""
+
+
+class SchedulerError(VspError):
+    """The batch system refuses or does not answer."""

@@ -1,0 +1,42 @@
+"""Forward hooks that keep one token of each layer as it passes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def capture_tokens(
+    layers: Sequence[nn.Module], final_norm: nn.Module, positions: torch.Tensor
+) -> Iterator[list[torch.Tensor]]:
+    """Collect token `positions[i]` of sequence i at every layer while the model runs once.
+
+    The list fills up with [batch, hidden]: the first layer's input (the embedding output), the
+    output of every layer but the last, and the final norm's output, as transformers counts its
+    `hidden_states`.
+    """
+    kept: list[torch.Tensor] = []
+    rows = torch.arange(len(positions), device=positions.device)
+
+    def keep(states: torch.Tensor) -> None:
+        kept.append(states[rows.to(states.device), positions.to(states.device)])
+
+    def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        keep(args[0] if args else kwargs["hidden_states"])
+
+    def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
+        keep(output[0] if isinstance(output, tuple) else output)
+
+    hooks = [layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
+    hooks += [layer.register_forward_hook(keep_output) for layer in layers[:-1]]
+    hooks.append(final_norm.register_forward_hook(keep_output))
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,68 @@
+"""A model without weights, for tests of the stages: its states are plain sums over the picture.
+
+Layer 0 knows the prompt alone, as an embedding output does; every later layer also sees an 8 × 8
+copy of the picture, so that a probe has something to find. The same row gives the same bytes in
+any batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from vsp.config import Frozen, ModelConfig, parse
+from vsp.models import ModelShape
+
+_PIXELS, _WORDS = 8 * 8 * 3, 32
+
+
+class FakeOptions(Frozen):
+    n_layers: Annotated[int, Field(ge=2)] = 5
+    hidden_size: Annotated[int, Field(ge=1)] = 64
+    gain: float = 1.0  # what the pictures' share is multiplied by
+    memory: Annotated[int, Field(ge=1)] | None = None  # pixels of pictures that fit at once
+
+
+class Fake:
+    """See the module."""
+
+    defaults: ClassVar = ModelConfig(family="fake")
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._options = _options(config)
+        shape = (self._options.n_layers, _WORDS + _PIXELS, self._options.hidden_size)
+        self._weights = np.random.default_rng(0).normal(size=shape) / np.sqrt(_PIXELS)
+
+    @classmethod
+    def shape(cls, config: ModelConfig) -> ModelShape:
+        options = _options(config)
+        dtype = "float32" if config.dtype == "auto" else config.dtype
+        return ModelShape(options.n_layers, options.hidden_size, dtype)
+
+    def last_token_states(
+        self, images: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> NDArray[np.floating]:
+        memory = self._options.memory
+        if memory is not None and sum(i.width * i.height for i in images) > memory:
+            raise MemoryError(f"{len(images)} pictures hold more than {memory} pixels")
+        rows = [self._row(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        return np.stack(rows, axis=1)
+
+    def _row(self, image: Image.Image, prompt: str) -> NDArray[np.floating]:
+        small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.float64)
+        words = np.frombuffer(hashlib.sha256(prompt.encode()).digest(), np.uint8)[:_WORDS]
+        picture = self._options.gain * (small.ravel() / 127.5 - 1)
+        seen = np.concatenate([words / 127.5 - 1, picture])
+        states: NDArray[np.floating] = np.einsum("f,lfh->lh", seen, self._weights)
+        states[0] = (words / 127.5 - 1) @ self._weights[0, :_WORDS]
+        return states
+
+
+def _options(config: ModelConfig) -> FakeOptions:
+    return parse(FakeOptions, config.options, "model fake: options")

@@ -1,0 +1,116 @@
+"""LLaVA-1.5 (Liu et al. 2024, arXiv:2310.03744) through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vsp.config import ModelConfig
+from vsp.errors import ModelError
+from vsp.models import ModelShape
+
+
+class Llava15:
+    """Batches are padded on the right: under a causal mask no real token ever sees the padding,
+    so positions and attention are those of each prompt alone."""
+
+    defaults: ClassVar = ModelConfig(
+        family="llava15",
+        checkpoint="llava-hf/llava-1.5-7b-hf",
+        template="USER: <image>\n{instruction}\nASSISTANT:",
+        quantization="4bit",
+    )
+
+    def __init__(self, config: ModelConfig) -> None:
+        from transformers import LlavaForConditionalGeneration
+
+        from vsp.models.quantize import load_arguments
+
+        self._template = config.template
+        checkpoint = _read_config(config)
+        self._processor = _read_processor(config, checkpoint)
+        arguments = load_arguments(
+            config,
+            self.shape(config).dtype,
+            unquantized=("vision_tower", "multi_modal_projector", "lm_head"),
+        )
+        model = LlavaForConditionalGeneration.from_pretrained(config.checkpoint, **arguments)
+        self._model = model.eval().model  # without lm_head: nothing here needs logits
+
+    @classmethod
+    def shape(cls, config: ModelConfig) -> ModelShape:
+        from vsp.models.quantize import compute_dtype
+
+        checkpoint = _read_config(config)
+        text = checkpoint.text_config
+        dtype = compute_dtype(config.dtype, checkpoint)
+        return ModelShape(text.num_hidden_layers + 1, text.hidden_size, dtype)
+
+    def last_token_states(
+        self, images: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> NDArray[np.floating]:
+        import torch
+
+        from vsp.models.capture import capture_tokens
+
+        inputs = self._processor(
+            images=list(images),
+            text=[self._template.format(instruction=prompt) for prompt in prompts],
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        ).to(self._model.device)
+        last = inputs.pop("attention_mask").sum(dim=1) - 1
+        inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
+        language = self._model.language_model
+        try:
+            with (
+                torch.inference_mode(),
+                capture_tokens(language.layers, language.norm, last) as kept,
+            ):
+                self._model(**inputs, use_cache=False)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error).partition(".")[0]) from None
+        states = torch.stack(kept).cpu()
+        return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
+
+
+def _read_config(config: ModelConfig) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(
+            str(config.checkpoint), revision=config.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} cannot be read; download it to a shared folder "
+            f"and name that with --checkpoint ({reason[:200]})"
+        ) from None
+    if found.model_type != "llava":
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} is a {found.model_type}, not a llava; "
+            "name another with --checkpoint"
+        )
+    return found
+
+
+def _read_processor(config: ModelConfig, checkpoint: Any) -> Any:
+    from transformers import AutoImageProcessor, AutoTokenizer, LlavaProcessor
+
+    where = {"revision": config.revision, "trust_remote_code": False}
+    return LlavaProcessor(
+        # With torchvision about, the default would be another processor with other pixels.
+        image_processor=AutoImageProcessor.from_pretrained(
+            config.checkpoint, backend="pil", **where
+        ),
+        tokenizer=AutoTokenizer.from_pretrained(config.checkpoint, **where),
+        patch_size=checkpoint.vision_config.patch_size,
+        vision_feature_select_strategy=checkpoint.vision_feature_select_strategy,
+        num_additional_image_tokens=1,  # CLIP's class token
+    )

@@ -1,0 +1,44 @@
+"""How a checkpoint's weights are held: the dtype they compute in, and bitsandbytes' 4 or 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig, PretrainedConfig
+
+from vsp.config import ComputeDtype, ModelConfig
+
+
+def compute_dtype(asked: ComputeDtype, checkpoint: PretrainedConfig) -> Any:
+    """The dtype's name; `auto` is what the checkpoint was saved in."""
+    if asked != "auto":
+        return asked
+    saved = str(checkpoint.dtype or torch.float32).removeprefix("torch.")
+    return saved if saved in ("bfloat16", "float16") else "float32"
+
+
+def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) -> dict[str, Any]:
+    """Arguments of `from_pretrained`; modules named `unquantized` keep their full precision."""
+    compute = getattr(torch, dtype)
+    arguments: dict[str, Any] = {
+        "dtype": compute,
+        "device_map": {"": "cuda:0" if torch.cuda.is_available() else "cpu"},
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "revision": config.revision,
+    }
+    if config.quantization == "4bit":
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+            llm_int8_skip_modules=list(unquantized),
+        )
+    elif config.quantization == "8bit":
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=True, llm_int8_skip_modules=list(unquantized)
+        )
+    return arguments

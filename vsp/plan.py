@@ -1,0 +1,323 @@
+"""A run on disk: `scratch/NAME/` with its plan, its manifest, its store and its journals.
+
+Planning does everything that can go wrong early: it opens every image, reads the checkpoint's
+configuration, reserves the disk. The folder is written aside and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vsp import __version__, models
+from vsp.config import NAME_PATTERN, Frozen, ModelConfig, Name, SlurmProfile, StoreDtype, parse
+from vsp.datasets.folder import read
+from vsp.errors import ConfigError, DatasetError, RunError
+from vsp.files import write_json, write_text
+from vsp.images import open_rgb
+from vsp.journal import Ledger, read_ledger
+from vsp.manifest import Manifest, Sample
+from vsp.progress import progress
+from vsp.schedulers import SCHEDULERS, ArrayJob, Scheduler
+from vsp.store import Layout, Store
+
+FORMAT = 1
+SCRIPT = Path("jobs/extract_array.sh")
+_PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
+
+
+class Plan(Frozen):
+    """Everything that decides what a run computes; written once, never changed."""
+
+    format: Literal[1]
+    id: str
+    name: Name
+    created: str
+    vsp: str
+    packages: dict[str, str]
+    dataset: str
+    labels: tuple[str, ...]
+    prompt: str
+    model: ModelConfig
+    compute_dtype: str
+    image_backend: Literal["pil"]
+    manifest_sha256: str
+    n_samples: Annotated[int, Field(ge=1)]
+    n_layers: Annotated[int, Field(ge=1)]
+    hidden_size: Annotated[int, Field(ge=1)]
+    dtype: StoreDtype
+    boundary: Annotated[int, Field(ge=4096)]
+    shard_starts: Annotated[tuple[int, ...], Field(min_length=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Rows start, …, stop - 1: the work of one array task."""
+
+    index: int
+    start: int
+    stop: int
+
+
+class Run:
+    """A planned run; the one class that knows how its folder is laid out."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.name = plan.name
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Raises RunError unless the folder holds a plan that this version understands."""
+        path = folder / "plan.json"
+        try:
+            values = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{folder}: is no run; `vsp plan` makes one") from None
+        except ValueError as error:
+            raise RunError(f"{path}: is not JSON ({error}); plan the run again") from None
+        found = values.get("format") if isinstance(values, dict) else None
+        if found != FORMAT:
+            raise RunError(f"{path}: has format {found!r}, this vsp reads {FORMAT}; update vsp")
+        try:
+            return cls(folder, parse(Plan, values, str(path)))
+        except ConfigError as error:
+            raise RunError(f"{error}; the file was edited, plan the run again") from None
+
+    @property
+    def results(self) -> Path:
+        return self.folder.parent.parent / "results" / self.name
+
+    @property
+    def shards(self) -> list[Shard]:
+        bounds = [*self.plan.shard_starts, self.plan.n_samples]
+        return [Shard(i, start, stop) for i, (start, stop) in enumerate(pairwise(bounds))]
+
+    def shard(self, index: int) -> Shard:
+        """Raises RunError if the run has no such shard."""
+        if index >= len(self.plan.shard_starts):
+            raise RunError(f"run {self.name}: has no shard {index}; it has {len(self.shards)}")
+        return self.shards[index]
+
+    @cached_property
+    def store(self) -> Store:
+        plan = self.plan
+        layout = Layout(plan.n_layers, plan.n_samples, plan.hidden_size, plan.dtype, plan.boundary)
+        return Store(self.folder / "states.npy", layout)
+
+    @property
+    def journals(self) -> Path:
+        return self.folder / "journal"
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Raises RunError if the file is not the one that was planned."""
+        manifest = Manifest(self.folder / "manifest.jsonl")
+        if not manifest.path.exists() or manifest.digest() != self.plan.manifest_sha256:
+            raise RunError(
+                f"{manifest.path}: was changed or lost since the plan; plan the run again"
+            )
+        return manifest
+
+    def ledger(self, shard: Shard) -> Ledger:
+        return read_ledger(self.journals, self.plan.id, shard.index, shard.start, shard.stop)
+
+    def ledgers(self) -> list[Ledger]:
+        return [self.ledger(shard) for shard in self.shards]
+
+    def batches(self, shard: Shard) -> Iterator[range]:
+        """Rows that go through the model together: fixed, so that a resumed shard repeats them."""
+        for start in range(shard.start, shard.stop, self.plan.batch_size):
+            yield range(start, min(start + self.plan.batch_size, shard.stop))
+
+
+def find_run(name: str | None, work: Path) -> Run:
+    """The run of that name (or path), or the newest in `scratch/`. Raises RunError if none is."""
+    if name is not None:
+        return Run.open(Path(name) if "/" in name else work / "scratch" / name)
+    plans = list((work / "scratch").glob("*/plan.json"))
+    if not plans:
+        raise RunError(f"{work / 'scratch'}: holds no run; `vsp plan` makes one")
+    return Run.open(max(plans, key=lambda path: path.stat().st_mtime_ns).parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `vsp plan` is asked for."""
+
+    dataset: Path
+    model: ModelConfig
+    prompt: str | None = None  # style; None: the dataset's richest
+    store_dtype: StoreDtype | None = None  # None: float32 only for a model that computes in it
+    n_shards: int | None = None
+    shard_size: int = 1024
+    batch_size: int = 16
+    name: str | None = None
+    drop_unreadable: bool = False
+    profile: SlurmProfile = field(default_factory=SlurmProfile)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A new run, with what its user should be told."""
+
+    run: Run
+    first_prompt: str
+    notes: tuple[str, ...]
+    commands: tuple[str, ...]
+    free_bytes: int
+
+
+def make(request: Request, work: Path) -> Planned:
+    """Plan a run under `work`. Raises a VspError, and leaves nothing behind, if it must fail."""
+    name = _free_name(request, work)
+    samples, labels, prompt = read(request.dataset, request.prompt)
+    shape = models.shape(request.model)
+    samples, notes = _checked(samples, request.drop_unreadable)
+    dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
+    n_shards = request.n_shards or -(-len(samples) // request.shard_size)
+    layout = Layout.choose(shape.n_layers, len(samples), shape.hidden_size, dtype, n_shards)
+    starts = layout.shard_starts(n_shards)
+    if len(starts) < n_shards:
+        notes.append(
+            f"{len(starts)} shards, not {n_shards}: shards begin every {layout.period} rows, "
+            f"where a page of {layout.boundary} bytes can begin"
+        )
+    values = {
+        "format": FORMAT,
+        "id": uuid.uuid4().hex,
+        "name": name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "vsp": __version__,
+        "packages": {package: version(package) for package in _PACKAGES},
+        "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
+        "labels": labels,
+        "prompt": prompt,
+        "model": request.model,
+        "compute_dtype": shape.dtype,
+        "image_backend": "pil",
+        "n_samples": len(samples),
+        "n_layers": shape.n_layers,
+        "hidden_size": shape.hidden_size,
+        "dtype": dtype,
+        "boundary": layout.boundary,
+        "shard_starts": starts,
+        "batch_size": request.batch_size,
+    }
+    run, commands = _write_run(values, samples, layout, request.profile, work)
+    free = shutil.disk_usage(run.folder).free
+    return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free)
+
+
+def _write_run(
+    values: dict[str, Any],
+    samples: Sequence[Sample],
+    layout: Layout,
+    profile: SlurmProfile,
+    work: Path,
+) -> tuple[Run, list[str]]:
+    """Write the run's folder aside, rename it, and write the batch script for it."""
+    scratch, name = work / "scratch", values["name"]
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=f".{name}.") as aside:
+        folder = Path(aside) / name
+        for part in (folder, folder / "journal", folder / "logs"):
+            part.mkdir()
+        digest = Manifest.write(folder / "manifest.jsonl", samples)
+        plan = parse(Plan, {**values, "manifest_sha256": digest}, "plan")
+        Store(folder / "states.npy", layout).create()
+        run = Run(scratch / name, plan)
+        job, scheduler = _job(run, profile)
+        script = scheduler.script(job)
+        write_text(folder / SCRIPT.name, script, executable=True)
+        write_json(folder / "plan.json", plan.model_dump(mode="json"))
+        try:
+            folder.rename(run.folder)
+        except OSError as error:
+            raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
+    job.logs.mkdir(parents=True, exist_ok=True)
+    write_text(work / SCRIPT, script, executable=True)
+    return run, scheduler.commands(job, SCRIPT)
+
+
+def _free_name(request: Request, work: Path) -> str:
+    if request.name is not None:
+        if not re.fullmatch(NAME_PATTERN, request.name):
+            raise ConfigError(f"run {request.name!r}: use letters, digits, '.', '_' and '-' only")
+        if (work / "scratch" / request.name).exists():
+            raise RunError(
+                f"{work / 'scratch' / request.name}: is there already; "
+                "remove it or choose another --run"
+            )
+        return request.name
+    dataset = request.dataset.absolute().name
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", f"{request.model.family}-{dataset}")
+    name, n = stem, 1
+    while (work / "scratch" / name).exists():
+        n += 1
+        name = f"{stem}-{n}"
+    return name
+
+
+def _checked(samples: Sequence[Sample], drop: bool) -> tuple[list[Sample], list[str]]:
+    """Open each image once. Samples with their image's digest; what was wrong with the others."""
+    paths = list(dict.fromkeys(sample.image for sample in samples))
+    digests: dict[str, str] = {}
+    problems: list[str] = []
+    with (
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        progress("check", "images", len(paths)) as advance,
+    ):
+        for path, (digest, problem) in zip(paths, pool.map(_inspect, paths), strict=True):
+            if problem:
+                problems.append(problem)
+            else:
+                digests[path] = digest
+            advance(1)
+    kept = [replace(s, image_sha256=digests[s.image]) for s in samples if s.image in digests]
+    if problems and not drop:
+        raise DatasetError(
+            f"{len(problems)} of {len(paths)} images, for {len(samples) - len(kept)} rows, cannot "
+            "be used; mend them or plan with --drop-unreadable",
+            details=problems,
+        )
+    if not kept:
+        raise DatasetError("no image can be read; name another folder with --dataset", problems)
+    notes = [f"dropped: {problem}" for problem in problems]
+    if problems:
+        notes.append(f"dropped {len(samples) - len(kept)} of {len(samples)} rows in all")
+    return kept, notes
+
+
+def _inspect(path: str) -> tuple[str, str]:
+    """(digest, problem) of an image file; one of the two is empty."""
+    try:
+        return open_rgb(path)[1], ""
+    except DatasetError as error:
+        return "", str(error)
+
+
+def _job(run: Run, profile: SlurmProfile) -> tuple[ArrayJob, Scheduler]:
+    folder = run.folder.absolute()
+    command = (sys.executable, "-m", "vsp", "extract", "--run", str(folder), "--shard")
+    logs = Path(profile.logs).absolute() if profile.logs else folder / "logs"
+    job = ArrayJob(run.name, command, len(run.shards), logs, profile)
+    return job, SCHEDULERS.load(profile.scheduler)()

@@ -1,0 +1,81 @@
+"""Progress of long work: a live bar on a terminal, now and then a line in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_EVERY = 30.0  # seconds between the lines of a log
+
+
+@contextmanager
+def progress(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(n)`; show done, rate and time left on stderr until the block ends."""
+    if sys.stderr.isatty():
+        with _bar(what, unit, total) as advance:
+            yield advance
+    else:
+        with _lines(what, unit, total) as advance:
+            yield advance
+
+
+@contextmanager
+def _bar(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.1f} {unit}/s" if speed else "")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def _lines(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
+    started = said = time.monotonic()
+    done = 0
+
+    def say() -> None:
+        seconds = max(time.monotonic() - started, 1e-9)
+        rate = done / seconds
+        left = f", {_clock((total - done) / rate)} left" if 0 < done < total else ""
+        text = f"{what}: {done}/{total} {unit} in {_clock(seconds)}, {rate:,.1f} {unit}/s{left}"
+        print(text, file=sys.stderr, flush=True)
+
+    def advance(n: int) -> None:
+        nonlocal done, said
+        done += n
+        if time.monotonic() - said > _EVERY:
+            said = time.monotonic()
+            say()
+
+    yield advance
+    say()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

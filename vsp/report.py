@@ -1,0 +1,249 @@
+"""Tables and plots of what is on disk; computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vsp.errors import ConfigError
+from vsp.files import written_aside
+from vsp.journal import Ledger
+from vsp.plan import Planned, Run
+from vsp.results import LayerScore, Results
+
+_BAR = 28  # characters for an accuracy of 1
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """The summary and every layer's scores, for machines."""
+    return {**results.summary(), "layers": [asdict(score) for score in results.scores()]}
+
+
+def report_table(results: Results) -> RenderableType:
+    """The summary of a probed run, 80 columns wide."""
+    summary, scores = results.summary(), results.scores()
+    return Group(_facts(summary), Text(), _layers(summary, scores), Text(), *_notes(summary))
+
+
+def plan_lines(planned: Planned) -> list[str]:
+    """What a new run is and will cost, and what to type next."""
+    plan, layout = planned.run.plan, planned.run.store.layout
+    sizes = sorted(shard.stop - shard.start for shard in planned.run.shards)
+    rows = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+    facts = {
+        "run": f"{plan.name}, in {planned.run.folder}",
+        "model": (
+            f"{plan.model.family} ({plan.model.checkpoint or 'no checkpoint'}), quantization "
+            f"{plan.model.quantization}, computes in {plan.compute_dtype}"
+        ),
+        "dataset": f"{plan.dataset}: {plan.n_samples} rows, {len(plan.labels)} labels",
+        "prompt": f"{plan.prompt}, the first: {planned.first_prompt!r}",
+        "shards": f"{len(sizes)} of {rows} rows, in batches of {plan.batch_size}",
+        "array": f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
+        "disk": f"{_size(layout.n_bytes)} reserved, {_size(planned.free_bytes)} still free",
+        "next": "\n         ".join(planned.commands),
+        "": "or, on this machine: vsp extract",
+    }
+    return [f"{name:<8} {fact}" for name, fact in facts.items()]
+
+
+def status_line(run: Run, ledgers: Sequence[Ledger]) -> str:
+    done, failed, missing = _counts(ledgers)
+    line = f"run {run.name}: {done} rows done, {failed} failed, {missing} missing"
+    return line if failed == "0" else f"{line}; `vsp status` tells why"
+
+
+def status_table(run: Run, ledgers: Sequence[Ledger]) -> RenderableType:
+    """Rows done, failed and missing in each shard, and why rows failed."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("shard", justify="right")
+    table.add_column("rows")
+    for column in ("done", "failed", "missing"):
+        table.add_column(column, justify="right")
+    for index, ledger in enumerate(ledgers):
+        rows = f"{ledger.start}–{ledger.stop - 1}"
+        table.add_row(str(index), rows, *_counts([ledger]))
+    table.add_section()
+    table.add_row("all", str(run.plan.n_samples), *_counts(ledgers), style="bold")
+    reasons = [
+        Text(f"row {row} failed: {why}", overflow="fold")
+        for ledger in ledgers
+        for row, why in sorted(ledger.failed.items())
+    ]
+    shown = reasons[:10]
+    if len(reasons) > len(shown):
+        shown.append(Text(f"… and {len(reasons) - len(shown)} more; `vsp status --json` has all"))
+    return Group(Text(f"run {run.name}"), table, *shown)
+
+
+def status_json(run: Run, ledgers: Sequence[Ledger]) -> dict[str, Any]:
+    shards = [
+        {
+            "shard": index,
+            "start": ledger.start,
+            "stop": ledger.stop,
+            "done": len(ledger.done),
+            "failed": {str(row): why for row, why in sorted(ledger.failed.items())},
+            "missing": ledger.n_missing,
+        }
+        for index, ledger in enumerate(ledgers)
+    ]
+    return {"run": run.name, "planned": run.plan.n_samples, "shards": shards}
+
+
+def plot(results: Results, path: Path) -> None:
+    """Draw accuracy over layers with chance, as PNG or SVG by the file's ending."""
+    if path.suffix not in (".png", ".svg"):
+        raise ConfigError(f"plot {str(path)!r}: ends in {path.suffix!r}; use .png or .svg")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    # Text stays text in an SVG, and the same results give the same bytes.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vsp"})
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    summary, scores = results.summary(), results.scores()
+    layers = [score.layer for score in scores]
+    best = scores[layers.index(summary["best_layer"])]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(layers, [s.accuracy for s in scores], "o-", color="#0b5394", label="test accuracy")
+    axes.plot(
+        layers,
+        [s.cv_accuracy for s in scores],
+        "--",
+        color="#6fa8dc",
+        label="cross-validated in training rows",
+    )
+    axes.axhline(summary["chance"], color="#777777", linestyle=":", label="chance")
+    axes.plot(
+        best.layer,
+        best.accuracy,
+        "o",
+        markersize=12,
+        markerfacecolor="none",
+        color="#cc0000",
+        label=f"best layer {best.layer}: {best.accuracy:.3f}",
+    )
+    axes.set(xlabel="layer (0 = embedding output)", ylabel="accuracy", ylim=(0, 1.02))
+    axes.set_title(f"{_dataset(summary)} · {_model(summary)}", fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    with written_aside(path) as file:
+        metadata = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
+
+
+def _counts(ledgers: Sequence[Ledger]) -> list[str]:
+    return [
+        str(sum(len(ledger.done) for ledger in ledgers)),
+        str(sum(len(ledger.failed) for ledger in ledgers)),
+        str(sum(ledger.n_missing for ledger in ledgers)),
+    ]
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} TB"
+
+
+def _facts(summary: dict[str, Any]) -> Table:
+    plan, rows, settings = summary["plan"], summary["rows"], summary["settings"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    facts = {
+        "run": summary["run"],
+        "model": _model(summary),
+        "dataset": f"{plan['dataset']}, prompt {plan['prompt']}",
+        "rows": (
+            f"{rows['done']} done, {rows['failed']} failed, {rows['missing']} missing "
+            f"of {rows['planned']}"
+        ),
+        "states": (
+            f"{plan['n_layers']} layers × {plan['hidden_size']}, computed in "
+            f"{plan['compute_dtype']}, kept in {plan['dtype']}"
+        ),
+        "split": f"{rows['train']} train, {rows['test']} test: {summary['split']}",
+        "probe": (
+            f"{settings['probe']}, one against the rest, L2 with C = {settings['C']:g}, "
+            "standardised"
+        ),
+    }
+    for name, fact in facts.items():
+        table.add_row(name, Text(fact))
+    return table
+
+
+def _layers(summary: dict[str, Any], scores: Sequence[LayerScore]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("layer", "accuracy", "macro F1", "CV"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    chance = round(summary["chance"] * _BAR)
+    for score in scores:
+        best = score.layer == summary["best_layer"]
+        table.add_row(
+            str(score.layer),
+            f"{score.accuracy:.3f}",
+            f"{score.macro_f1:.3f}",
+            f"{score.cv_accuracy:.3f}",
+            _bar(score.accuracy, chance) + (Text(" best") if best else Text()),
+            style="bold green" if best else "",
+        )
+    return table
+
+
+def _bar(accuracy: float, chance: int) -> Text:
+    """A bar of the accuracy from 0 to 1 with a mark where chance is."""
+    filled = round(accuracy * _BAR)
+    cells = ["█" if i < filled else "·" for i in range(_BAR)]
+    cells[min(chance, _BAR - 1)] = "│"
+    return Text("".join(cells))
+
+
+def _notes(summary: dict[str, Any]) -> list[Text]:
+    rows = summary["rows"]
+    notes = [
+        f"best layer {summary['best_layer']}: accuracy {summary['best_layer_accuracy']:.3f} on the "
+        "test rows; chosen by cross-validation (CV)",
+        f"in the training rows alone; │ marks chance, {summary['chance']:.3f}",
+    ]
+    if rows["used"] < rows["planned"]:
+        notes.append(f"{rows['planned'] - rows['used']} rows failed or missing were left out")
+    if summary["n_not_converged"]:
+        notes.append(
+            f"{summary['n_not_converged']} of {summary['n_fits']} fits did not converge; "
+            "raise --max-iter"
+        )
+    else:
+        notes.append(f"all {summary['n_fits']} fits converged")
+    return [Text(note, overflow="fold") for note in notes]
+
+
+def _model(summary: dict[str, Any]) -> str:
+    model = summary["plan"]["model"]
+    checkpoint = model["checkpoint"] or "no checkpoint"
+    return f"{model['family']} ({checkpoint}), quantization {model['quantization']}"
+
+
+def _dataset(summary: dict[str, Any]) -> str:
+    return Path(summary["plan"]["dataset"]).name
+
+
+def show(renderable: RenderableType) -> None:
+    """Print to stdout: 80 columns and no colour where that is not a terminal."""
+    console = Console(width=None if Console().is_terminal else 80, highlight=False)
+    console.print(renderable)

@@ -1,0 +1,271 @@
+"""The array `[layer, sample, hidden]` on disk: one standard `.npy` file, written by many tasks.
+
+No two tasks ever touch the same memory page: over NFS and its like a dirty page is written back
+whole, so two nodes writing neighbouring rows of one page lose data silently. `Layout` therefore
+pads the sample axis and lets shards begin only where a page can begin.
+
+Rows are written with `pwrite`, not through a map: the pages are the same, but a full disk is an
+error with a message instead of a SIGBUS. Readers map the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil, gcd
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.config import StoreDtype
+from vsp.errors import StoreError
+
+# numpy refuses to read a header of more than 10,000 bytes, so the data cannot begin at 64 KiB.
+HEADER_BYTES = 8192
+# Largest first: hosts with 64 KiB pages exist, and a boundary of 64 KiB suits smaller pages too.
+BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each row of each layer lies in the file, and where shards may begin."""
+
+    n_layers: int
+    n_samples: int
+    hidden_size: int
+    dtype: StoreDtype
+    boundary: int  # bytes; pages of this size or a divisor of it belong to one shard only
+
+    @property
+    def row_bytes(self) -> int:
+        return self.hidden_size * np.dtype(self.dtype).itemsize
+
+    @property
+    def period(self) -> int:
+        """Rows from one possible beginning of a shard to the next."""
+        return self.boundary // gcd(self.boundary, self.row_bytes)
+
+    @property
+    def n_rows(self) -> int:
+        """Length of the sample axis: the samples, then padding that no shard owns.
+
+        A layer's last page must end before the page in which the next layer begins, which lies
+        HEADER_BYTES % boundary into its page.
+        """
+        overhang = ceil((HEADER_BYTES % self.boundary) / self.row_bytes)
+        return ceil((self.n_samples + overhang) / self.period) * self.period
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`[layer, sample, hidden]`, padding included."""
+        return self.n_layers, self.n_rows, self.hidden_size
+
+    @property
+    def n_bytes(self) -> int:
+        return HEADER_BYTES + self.n_layers * self.n_rows * self.row_bytes
+
+    def offset(self, layer: int, row: int) -> int:
+        """Byte at which a row of a layer begins in the file."""
+        return HEADER_BYTES + (layer * self.n_rows + row) * self.row_bytes
+
+    def first_cut(self) -> int | None:
+        """The first row that begins on a boundary; None if no row ever does."""
+        step = gcd(self.boundary, self.row_bytes)
+        if HEADER_BYTES % step:
+            return None
+        inverse = pow(self.row_bytes // step, -1, self.period)
+        return -(HEADER_BYTES // step) * inverse % self.period
+
+    def shard_starts(self, n_shards: int) -> list[int]:
+        """First rows of at most `n_shards` nearly equal shards, each on a boundary."""
+        first = self.first_cut()
+        if first is None:
+            return [0]
+        starts = {0}
+        for k in range(1, n_shards):
+            target = ceil(k * self.n_samples / n_shards)
+            cut = first + round((target - first) / self.period) * self.period
+            if 0 < cut < self.n_samples:
+                starts.add(cut)
+        return sorted(starts)
+
+    @classmethod
+    def choose(
+        cls, n_layers: int, n_samples: int, hidden_size: int, dtype: StoreDtype, n_shards: int
+    ) -> Layout:
+        """The layout with the largest boundary that still allows `n_shards` shards.
+
+        Where none does, the one with the most shards. Raises StoreError if this host's page is
+        too large for any.
+        """
+        layouts = [
+            cls(n_layers, n_samples, hidden_size, dtype, boundary)
+            for boundary in BOUNDARIES
+            if boundary % mmap.PAGESIZE == 0
+        ]
+        usable = [layout for layout in layouts if layout.first_cut() is not None]
+        if not usable:
+            if n_shards == 1:
+                return layouts[-1]
+            raise StoreError(
+                f"hidden size {hidden_size} in {dtype} cannot be cut at pages of "
+                f"{mmap.PAGESIZE} bytes; use --shards 1"
+            )
+        # max() keeps the first of equals, and the boundaries fall.
+        return max(usable, key=lambda layout: len(layout.shard_starts(n_shards)))
+
+
+class Store:
+    """The file that a layout describes."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.path = path
+        self.layout = layout
+
+    def create(self) -> None:
+        """Write the header and reserve every byte now, so that no task meets a full disk.
+
+        Raises StoreError, with the figures, if the disk or a quota is too small.
+        """
+        need = self.layout.n_bytes
+        free = shutil.disk_usage(self.path.parent).free
+        if need > free:
+            raise self._too_small(f"{free:,} are free")
+        with self.path.open("xb") as file:
+            file.write(_npy_header(self.layout))
+            file.flush()
+            try:
+                os.posix_fallocate(file.fileno(), 0, need)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+                raise self._too_small(os.strerror(error.errno)) from None
+            os.fsync(file.fileno())
+
+    def _too_small(self, reason: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: needs {self.layout.n_bytes:,} bytes but {reason}; "
+            "free space, plan fewer rows or use --store-dtype float16"
+        )
+
+    def check(self) -> None:
+        """Raise StoreError unless the file on disk is the one that the layout describes."""
+        try:
+            size = self.path.stat().st_size
+            with self.path.open("rb") as file:
+                header = file.read(HEADER_BYTES)
+        except FileNotFoundError:
+            raise StoreError(f"{self.path}: no such file; plan the run again") from None
+        if size != self.layout.n_bytes or header != _npy_header(self.layout):
+            raise StoreError(f"{self.path}: is not the array of this plan; plan the run again")
+
+    def layer(self, index: int) -> NDArray[np.floating]:
+        """The states of one layer `[sample, hidden]`, mapped read-only, padding left out."""
+        mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        layer: NDArray[np.floating] = mapped[index, : self.layout.n_samples]
+        return layer
+
+    def screen(self, states: NDArray[np.floating]) -> tuple[NDArray[np.floating], dict[int, str]]:
+        """`states` [layer, batch, hidden] in the store's dtype, and a reason for each bad column.
+
+        A column is bad if one of its values is not finite in the store's dtype: float16 ends at
+        65,504, and residual streams have outliers.
+        """
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(states, dtype=self.layout.dtype)
+        reasons: dict[int, str] = {}
+        for column in np.flatnonzero(~np.isfinite(cast).all(axis=(0, 2))):
+            layer, unit = np.argwhere(~np.isfinite(cast[:, column]))[0]
+            value = float(states[layer, column, unit])
+            reasons[int(column)] = (
+                f"value {value:g} of layer {layer} is not finite in {self.layout.dtype}"
+            )
+        return cast, reasons
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """Open the file for writing rows. Raises StoreError on a host with larger pages."""
+        if self.layout.boundary % mmap.PAGESIZE:
+            raise StoreError(
+                f"{self.path}: was planned for pages of {self.layout.boundary} bytes or less but "
+                f"this host has {mmap.PAGESIZE}; plan the run on a host like this one"
+            )
+        self.check()
+        handle = os.open(self.path, os.O_RDWR)
+        try:
+            yield Writer(handle, self.layout)
+        finally:
+            os.close(handle)
+
+
+class Writer:
+    """Writes whole rows into an open store."""
+
+    def __init__(self, handle: int, layout: Layout) -> None:
+        self._handle = handle
+        self._layout = layout
+
+    def write(self, rows: Sequence[int], states: NDArray[np.floating]) -> list[int]:
+        """Write `states` [layer, batch, hidden] at the sample `rows`, ascending, and flush them.
+
+        Returns each row's checksum. Raises StoreError if the shape does not fit the store, a row
+        lies outside it, or a value is not finite.
+        """
+        layout = self._layout
+        if states.shape != (layout.n_layers, len(rows), layout.hidden_size):
+            raise StoreError(
+                f"states of shape {list(states.shape)} do not fit {len(rows)} rows of a store "
+                f"[layer {layout.n_layers}, sample, hidden {layout.hidden_size}]"
+            )
+        if states.dtype != layout.dtype or not np.isfinite(states).all():
+            raise StoreError(f"states are {states.dtype}, not finite {layout.dtype}; screen them")
+        if list(rows) != sorted(set(rows)) or rows[0] < 0 or rows[-1] >= layout.n_samples:
+            raise StoreError(f"rows {list(rows)} are not ascending rows of {layout.n_samples}")
+        for first, last in _runs(rows):
+            for layer in range(layout.n_layers):
+                block = np.ascontiguousarray(states[layer, first:last])
+                _write_all(self._handle, block.data.cast("B"), layout.offset(layer, rows[first]))
+        os.fdatasync(self._handle)
+        return [row_checksum(states[:, column]) for column in range(len(rows))]
+
+
+def row_checksum(row: NDArray[np.floating]) -> int:
+    """CRC-32 of one row's states `[layer, hidden]`, layer after layer."""
+    checksum = 0
+    for layer in row:
+        checksum = zlib.crc32(np.ascontiguousarray(layer).data.cast("B"), checksum)
+    return checksum
+
+
+def _npy_header(layout: Layout) -> bytes:
+    fields = {
+        "descr": np.dtype(layout.dtype).newbyteorder("<").str,
+        "fortran_order": False,
+        "shape": layout.shape,
+    }
+    # Magic, version 1.0, length; then the fields, padded with spaces up to a newline.
+    start = b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10)
+    return (start + repr(fields).encode()).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Slices [first, last) of `rows` that hold consecutive numbers."""
+    first = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or rows[i] != rows[i - 1] + 1:
+            yield first, i
+            first = i
+
+
+def _write_all(handle: int, block: memoryview, offset: int) -> None:
+    while block:
+        written = os.pwrite(handle, block, offset)
+        block, offset = block[written:], offset + written
