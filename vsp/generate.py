@@ -37,7 +37,7 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
 
     Raises DatasetError if something else lies in its place.
     """
-    folder = Path(config.output)
+    folder = Path(config.output).absolute()  # worker processes may stand in another folder
     card = config.model_dump(mode="json")
     if fresh := not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
             (Path(aside) / "dataset").rename(folder)
     elif _read_card(folder) != card:
         raise DatasetError(
-            f"{folder}: holds another dataset; remove it or change `output` in the configuration"
+            f"{config.output}: holds another dataset; remove it or change `output` in the configuration"
         )
     _write_splits(folder, Path(config.splits) / config.task)
     return fresh

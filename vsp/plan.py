@@ -121,7 +121,7 @@ class Run:
     def store(self) -> Store:
         plan = self.plan
         layout = Layout(plan.n_layers, plan.n_samples, plan.hidden_size, plan.dtype, plan.boundary)
-        return Store(self.folder / "states.npy", layout)
+        return Store(self.folder.absolute() / "states.npy", layout)
 
     @property
     def journals(self) -> Path:

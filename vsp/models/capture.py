@@ -40,3 +40,16 @@ def capture_tokens(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn torch's two ways of saying that memory is out, on a GPU and on a CPU, into one."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error).partition(". ")[0]) from None
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise MemoryError(str(error).rpartition("DefaultCPUAllocator: ")[2]) from None

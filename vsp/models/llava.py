@@ -28,7 +28,7 @@ class Llava15:
     def __init__(self, config: ModelConfig) -> None:
         from transformers import LlavaForConditionalGeneration
 
-        from vsp.models.quantize import load_arguments
+        from vsp.models.loading import load_arguments
 
         self._template = config.template
         checkpoint = _read_config(config)
@@ -36,14 +36,14 @@ class Llava15:
         arguments = load_arguments(
             config,
             self.shape(config).dtype,
-            unquantized=("vision_tower", "multi_modal_projector", "lm_head"),
+            unquantized=("model.vision_tower", "model.multi_modal_projector", "lm_head"),
         )
         model = LlavaForConditionalGeneration.from_pretrained(config.checkpoint, **arguments)
         self._model = model.eval().model  # without lm_head: nothing here needs logits
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
-        from vsp.models.quantize import compute_dtype
+        from vsp.models.loading import compute_dtype
 
         checkpoint = _read_config(config)
         text = checkpoint.text_config
@@ -55,7 +55,7 @@ class Llava15:
     ) -> NDArray[np.floating]:
         import torch
 
-        from vsp.models.capture import capture_tokens
+        from vsp.models.capture import capture_tokens, memory_errors
 
         inputs = self._processor(
             images=list(images),
@@ -67,14 +67,12 @@ class Llava15:
         last = inputs.pop("attention_mask").sum(dim=1) - 1
         inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
         language = self._model.language_model
-        try:
-            with (
-                torch.inference_mode(),
-                capture_tokens(language.layers, language.norm, last) as kept,
-            ):
-                self._model(**inputs, use_cache=False)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(str(error).partition(".")[0]) from None
+        with (
+            memory_errors(),
+            torch.inference_mode(),
+            capture_tokens(language.layers, language.norm, last) as kept,
+        ):
+            self._model(**inputs, use_cache=False)
         states = torch.stack(kept).cpu()
         return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
 

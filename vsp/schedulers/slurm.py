@@ -23,7 +23,7 @@ class Slurm:
         options = {
             "job_name": f"vsp-{job.name}",
             "array": _array(0, min(job.n_tasks, max_array_size()), profile.throttle),
-            "output": _escaped(f"{job.logs}/").replace("%", "%%") + "%A_%a.log",
+            "output": _log_pattern(job.logs),
             "open_mode": "append",  # a requeued task goes on in its log
             "ntasks": 1,
             "cpus_per_task": profile.cpus_per_task,
@@ -77,9 +77,17 @@ def _array(first: int, stop: int, throttle: int | None) -> str:
     return f"{first}-{stop - 1}" + (f"%{throttle}" if throttle else "")
 
 
-def _escaped(text: str) -> str:
-    """`text` as one word of an #SBATCH line, whatever it holds."""
-    return re.sub(r"([^\w@%+=:,./-])", r"\\\1", text, flags=re.ASCII)
+def _log_pattern(folder: Path) -> str:
+    """The tasks' log files as one word of an #SBATCH line, whatever the folder is called."""
+    path = str(folder)
+    if "\\" in path or "\n" in path:
+        raise SchedulerError(
+            f"log folder {path!r}: Slurm fills in no job numbers where a path has a backslash or "
+            "a line break; name another under `logs` in the profile"
+        )
+    literal = path.replace("%", "%%")
+    # Unlike a shell, sbatch takes an escaped space for the end of a word unless it is in quotes.
+    return '"' + re.sub(r"([\"'])", r"\\\1", literal) + '/%A_%a.log"'
 
 
 def _body(job: ArrayJob) -> list[str]:

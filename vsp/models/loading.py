@@ -1,12 +1,14 @@
-"""How a checkpoint's weights are held: the dtype they compute in, and bitsandbytes' 4 or 8 bits."""
+"""Loading a checkpoint: the dtype it computes in, bitsandbytes' 4 or 8 bits, its device."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig
+from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 
@@ -20,7 +22,12 @@ def compute_dtype(asked: ComputeDtype, checkpoint: PretrainedConfig) -> Any:
 
 
 def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) -> dict[str, Any]:
-    """Arguments of `from_pretrained`; modules named `unquantized` keep their full precision."""
+    """Arguments of `from_pretrained`; modules named `unquantized` keep their full precision.
+
+    transformers matches these names from their beginning or their end: "model.vision_tower" keeps
+    the tower, "vision_tower" alone would keep nothing in it.
+    """
+    _calm_libraries()
     compute = getattr(torch, dtype)
     arguments: dict[str, Any] = {
         "dtype": compute,
@@ -42,3 +49,26 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
             load_in_8bit=True, llm_int8_skip_modules=list(unquantized)
         )
     return arguments
+
+
+class _Once(logging.Filter):
+    """Lets each message through once: 8-bit layers on a CPU repeat theirs in every batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        new = message not in self._seen
+        self._seen.add(message)
+        return new
+
+
+_once = _Once()
+
+
+def _calm_libraries() -> None:
+    """Keep weight-loading bars and repeated warnings out of the tasks' logs."""
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_once)

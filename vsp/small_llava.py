@@ -1,6 +1,6 @@
 """Write a small LLaVA checkpoint: real classes, real files, random weights, no network.
 
-    python -m vsp.models.small_llava data/small-llava
+    python -m vsp.small_llava data/small-llava
 
 It loads exactly as llava-hf/llava-1.5-7b-hf does, so demo and tests run the real loading code.
 Its weights know nothing: what a probe finds in it is what an untrained network passes on.

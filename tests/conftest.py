@@ -1,0 +1,91 @@
+"""What many tests share: a small dataset, a small checkpoint, a folder to work in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsp import models
+from vsp.plan import Request, Run, make
+
+# No test may reach a network: whatever is loaded is on this disk.
+os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small LLaVA checkpoint, written once."""
+    from vsp.small_llava import write_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "small-llava"
+    write_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spatial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spatial dataset of 96 samples."""
+    from vsp.generate import generate, read_config
+
+    base = tmp_path_factory.mktemp("spatial")
+    config = base / "spatial.yaml"
+    config.write_text(
+        f"task: spatial\nn_samples: 96\nseed: 7\noutput: {base}/spatial\nsplits: {base}/splits\n"
+    )
+    generate(read_config(config), n_jobs=1)
+    return base / "spatial"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and the test runs in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def plan_fake(work: Path, spatial: Path) -> Callable[..., Run]:
+    """Plan a run of the fake model: `plan_fake(n_shards=3, options={...}, ...)`."""
+
+    def plan(dataset: Path = spatial, options: dict | None = None, **changes: object) -> Run:
+        model = models.resolve("fake", options=options)
+        return make(Request(dataset, model, **changes), work).run
+
+    return plan
+
+
+@pytest.fixture
+def vsp(work: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own, as a user does."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vsp", *map(str, arguments)]
+        return subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=240)
+
+    return run
+
+
+@pytest.fixture
+def write_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Write a dataset folder of one's own records, with a picture for each name they use."""
+
+    def write(records: list[dict], name: str = "own") -> Path:
+        folder = tmp_path / name
+        (folder / "images").mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        for file in sorted({record["image_filename"] for record in records}):
+            pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / file)
+        (folder / "metadata.json").write_text(json.dumps(records))
+        return folder
+
+    return write

@@ -1,0 +1,173 @@
+"""A real Slurm on this machine: one controller and several node daemons, started for a test."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+_NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
+
+_CONF = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmdPort={slurmd_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=2,bf_interval=2
+KillWait=3
+ReturnToService=2
+MaxArraySize={max_array_size}
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first_node}-{last_node}] CPUs=2 RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=high Nodes=n[1-{nodes}] MaxTime=INFINITE State=UP PriorityTier=10
+"""
+
+
+def why_not() -> str:
+    """Why no Slurm can be started here; empty if one can."""
+    missing = [name for name in _NEEDED if not _which(name)]
+    if missing:
+        return f"{', '.join(missing)} not installed"
+    return "" if getpass.getuser() == "root" else "its daemons need root"
+
+
+class Cluster:
+    """A context manager: the daemons run while it is open, and `environment` reaches them."""
+
+    def __init__(self, folder: Path, nodes: int = 4, max_array_size: int = 1001) -> None:
+        self.folder = folder
+        self.nodes = nodes
+        ports = _free_ports(nodes + 2)
+        host = socket.gethostname()
+        for part in ("state", "spool", "log", *(f"spool/n{i}" for i in range(1, nodes + 1))):
+            (folder / part).mkdir(parents=True)
+        self.conf = folder / "slurm.conf"
+        self.conf.write_text(
+            _CONF.format(
+                host=host,
+                folder=folder,
+                nodes=nodes,
+                max_array_size=max_array_size,
+                port=ports[0],
+                slurmd_port=ports[1],
+                first_node=ports[2],
+                last_node=ports[-1],
+            )
+        )
+        self.environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+
+    def __enter__(self) -> Cluster:
+        _start_munge()
+        self._start("slurmctld", "-c")
+        for i in range(1, self.nodes + 1):
+            self._start("slurmd", "-N", f"n{i}")
+        self._wait_until_idle()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["scancel", "--user=root"], env=self.environment, check=False)
+        time.sleep(1)
+        for pid_file in self.folder.glob("*.pid"):
+            try:
+                os.kill(int(pid_file.read_text()), 15)
+            except ProcessLookupError:
+                continue
+
+    def sbatch(self, *arguments: str, cwd: Path) -> int:
+        """Submit and return the job id."""
+        answer = self.run("sbatch", "--parsable", *arguments, cwd=cwd)
+        return int(answer.strip().partition(";")[0])
+
+    def run(self, *command: str, cwd: Path | None = None) -> str:
+        done = subprocess.run(
+            command, cwd=cwd, env=self.environment, text=True, capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def wait(self, job: int, seconds: float = 180) -> set[str]:
+        """Wait for a job or a whole array; the final states of its tasks."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            answer = self.run("scontrol", "--oneliner", "show", "job", str(job))
+            states = {word[9:] for word in answer.split() if word.startswith("JobState=")}
+            if not states & {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED"}:
+                return states
+            time.sleep(0.5)
+        raise AssertionError(f"job {job} did not end within {seconds} s: {answer}")
+
+    def _start(self, daemon: str, *arguments: str) -> None:
+        command = [_which(daemon), *arguments]
+        subprocess.run(command, env=self.environment, check=True, timeout=60)
+
+    def _wait_until_idle(self) -> None:
+        for _ in range(120):
+            answer = subprocess.run(
+                ["sinfo", "-h", "-N", "-p", "main", "-o", "%T"],
+                env=self.environment,
+                text=True,
+                capture_output=True,
+                check=False,
+            ).stdout.split()
+            if answer == ["idle"] * self.nodes:
+                return
+            time.sleep(0.5)
+        log = (self.folder / "log/slurmctld.log").read_text()[-2000:]
+        raise AssertionError(f"the nodes did not come up: {answer}\n{log}")
+
+
+def _which(name: str) -> str:
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or ""
+
+
+def _free_ports(count: int) -> list[int]:
+    """Consecutive free ports: slurm.conf takes those of the nodes as a range."""
+    for first in range(16800, 32000, count):
+        sockets = []
+        try:
+            for port in range(first, first + count):
+                sockets.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+        else:
+            return list(range(first, first + count))
+        finally:
+            for one in sockets:
+                one.close()
+    raise AssertionError("no free ports")
+
+
+def _start_munge() -> None:
+    ready = ["sh", "-c", "munge -n | unmunge"]
+    if subprocess.run(ready, capture_output=True, check=False).returncode == 0:
+        return
+    if not Path("/etc/munge/munge.key").exists():
+        subprocess.run([_which("mungekey"), "-c"], check=True)
+    for folder in ("/run/munge", "/var/log/munge", "/var/lib/munge"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        shutil.chown(folder, "munge", "munge")
+    subprocess.run(["runuser", "-u", "munge", "--", _which("munged")], check=True, timeout=30)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Install what the tests need, Slurm included, and run all of them: lint, types, tests.
+#   bash tests/run.sh [pytest arguments]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if ! command -v sbatch >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    echo "installing Slurm for the tests" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -y -qq slurm-wlm munge >/dev/null ||
+        echo "Slurm could not be installed; its tests will say so" >&2
+fi
+bash jobs/install.sh test
+export PATH="$PWD/.venv/bin:$PATH"
+
+ruff check vsp tests
+ruff format --check vsp tests
+mypy
+pytest "$@"

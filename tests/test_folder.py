@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from vsp.datasets.folder import read
+from vsp.errors import DatasetError
+
+OWN = {"image_filename": "a.png", "label": "near", "prompt": "How far?"}
+
+
+def test_a_generated_dataset_becomes_samples_in_the_order_of_its_records(spatial):
+    samples, labels, style = read(spatial, None)
+    records = json.loads((spatial / "metadata.json").read_text())
+    assert [s.id for s in samples] == [r["image_id"] for r in records]
+    assert [s.label for s in samples] == [r["relation"] for r in records]
+    assert labels == ["left_of", "right_of", "above", "below"] and style == "instruction"
+    first, record = samples[0], records[0]
+    subject = f"'{record['subject_color']} {record['subject_shape']}'"
+    assert first.prompt.startswith(f"Determine the spatial relationship of {subject} relative to ")
+    assert "[left of, right of, above, below]" in first.prompt
+    assert first.image == str(spatial / "images" / record["image_filename"])
+    assert first.split == record["split"]
+
+
+def test_each_style_asks_in_its_own_words(spatial):
+    prompts = {
+        style: read(spatial, style)[0][0].prompt for style in ("statement", "cloze", "question")
+    }
+    assert read(spatial, "dataset")[0][0].prompt == prompts["statement"]
+    assert len(set(prompts.values())) == 3
+
+
+def test_ones_own_records_bring_prompt_group_and_split(write_dataset):
+    folder = write_dataset(
+        [
+            {**OWN, "id": "r1", "group": "scene 1", "split": "train"},
+            {**OWN, "id": "r2", "label": "far"},
+            {
+                **OWN,
+                "id": "r3",
+                "image_filename": "b.png",
+                "subject": "a cup",
+                "reference": "a hat",
+            },
+        ]
+    )
+    samples, labels, style = read(folder, None)
+    assert style == "dataset" and labels == ["far", "near"]
+    assert [s.group for s in samples] == ["scene 1", "a.png", "b.png"]
+    assert [s.split for s in samples] == ["train", "", ""]
+    with pytest.raises(DatasetError, match="record 0 names no subject and reference"):
+        read(folder, "instruction")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_filename": None}, "record 1 has image_filename None"),
+        ({"label": ""}, "record 1 has label ''"),
+        ({"label": 3}, "record 1 has label 3"),
+        ({"prompt": " "}, "record 1 has prompt ' '"),
+        ({"split": "dev"}, "record 1 split 'dev' is none of"),
+        ({"id": "0"}, "record 1 has the id '0' of record 0"),
+        ({"prompt": "see <image>"}, "record 1 has <image> in its prompt"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named(write_dataset, changes, message):
+    folder = write_dataset([{**OWN, "id": "0"}])
+    bad = {**OWN, "id": "1", **changes}
+    (folder / "metadata.json").write_text(json.dumps([{**OWN, "id": "0"}, bad]))
+    with pytest.raises(DatasetError, match=message):
+        read(folder, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is not JSON"), ("[]", "no list of records"), ("{}", "no list of records"),
+     ("[1]", "record 0 is a int")],
+)  # fmt: skip
+def test_metadata_that_is_no_list_of_records_is_refused(tmp_path, text, message):
+    (tmp_path / "metadata.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path, None)
+
+
+def test_a_folder_without_metadata_says_how_to_make_one(tmp_path):
+    with pytest.raises(DatasetError, match="vsp generate --config"):
+        read(tmp_path / "none", None)

@@ -1,0 +1,159 @@
+"""The contract of a model family, and LLaVA against transformers' own hidden states."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+
+from vsp import models
+from vsp.errors import ConfigError, ModelError
+from vsp.models.capture import memory_errors
+
+PROMPTS = ["Where is the red circle?", "Up?", "{braces} and a rather longer question, is it above?"]
+
+
+def _images(n=3):
+    rng = np.random.default_rng(0)
+    sizes = [(448, 448), (60, 200), (300, 130)]
+    return [Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)) for w, h in sizes[:n]]
+
+
+def _llava(checkpoint, **changes):
+    return models.resolve(
+        "llava15", checkpoint=str(checkpoint), **{"quantization": "none", **changes}
+    )
+
+
+def _configs(checkpoint):
+    return {"fake": models.resolve("fake"), "llava15": _llava(checkpoint)}
+
+
+@pytest.mark.parametrize("family", models.FAMILIES.names())
+def test_every_family_keeps_the_contract(checkpoint, family):
+    config = _configs(checkpoint)[family]
+    shape = models.shape(config)
+    states = models.load(config).last_token_states(_images(), PROMPTS)
+    assert states.shape == (shape.n_layers, 3, shape.hidden_size)
+    assert np.isfinite(states).all() and states.dtype in (np.float32, np.float64)
+    # Layer 0 is the embedding of a token; what the pictures say shows later.
+    blank = models.load(config).last_token_states([Image.new("RGB", (64, 64))] * 3, PROMPTS)
+    assert (states[0] == blank[0]).all() and (states[-1] != blank[-1]).any()
+
+
+@pytest.mark.parametrize("family", models.FAMILIES.names())
+def test_every_family_gives_a_row_the_states_it_has_alone(checkpoint, family):
+    model = models.load(_configs(checkpoint)[family])
+    together = model.last_token_states(_images(), PROMPTS)
+    alone = [model.last_token_states([i], [p]) for i, p in zip(_images(), PROMPTS, strict=True)]
+    assert np.abs(together - np.concatenate(alone, axis=1)).max() < 1e-4
+
+
+@pytest.mark.parametrize("family", models.FAMILIES.names())
+def test_every_family_finishes_its_own_defaults(family):
+    assert models.resolve(family).family == family
+    assert models.resolve(family, dtype=None, quantization="8bit").quantization == "8bit"
+    with pytest.raises(ConfigError, match="quantization '2bit'"):
+        models.resolve(family, quantization="2bit")
+
+
+def _reference(checkpoint, image, prompt):
+    """transformers alone, one sample at a time: [layer, hidden] of the last token."""
+    model = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    processor = LlavaProcessor(
+        AutoImageProcessor.from_pretrained(checkpoint, backend="pil"),
+        AutoTokenizer.from_pretrained(checkpoint),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    text = "USER: <image>\n" + prompt + "\nASSISTANT:"
+    inputs = processor(images=image, text=text, return_tensors="pt")
+    assert int(inputs["input_ids"][0, 0]) == processor.tokenizer.bos_token_id
+    assert int((inputs["input_ids"] == model.config.image_token_id).sum()) == 64
+    with torch.inference_mode():
+        hidden = model(**inputs, output_hidden_states=True).hidden_states
+    return torch.stack([layer[0, -1] for layer in hidden]).numpy()
+
+
+def test_llava_states_are_those_of_transformers_one_sample_at_a_time(checkpoint):
+    states = models.load(_llava(checkpoint)).last_token_states(_images(), PROMPTS)
+    for column, (image, prompt) in enumerate(zip(_images(), PROMPTS, strict=True)):
+        expected = _reference(checkpoint, image, prompt)
+        assert np.abs(expected).max() > 1  # so that 1e-4 means something
+        assert np.abs(states[:, column] - expected).max() < 1e-4
+
+
+def test_the_shape_is_known_without_the_weights(checkpoint, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(checkpoint, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    assert models.shape(_llava(bare)) == models.ModelShape(7, 128, "float32")
+    assert models.shape(_llava(bare, dtype="float16")).dtype == "float16"
+
+
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_only_the_language_layers_are_quantized(checkpoint, quantization):
+    model = models.load(_llava(checkpoint, quantization=quantization))
+    linear = {
+        name: type(module).__name__
+        for name, module in model._model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    short = {"4bit": "Linear4bit", "8bit": "Linear8bitLt"}[quantization]
+    for name, kind in linear.items():
+        assert kind == (short if name.startswith("language_model.layers.") else "Linear"), name
+    assert sum(kind == short for kind in linear.values()) == 6 * 7  # layers × projections
+
+
+def test_four_bits_are_double_quantized_nf4(checkpoint):
+    model = models.load(_llava(checkpoint, quantization="4bit"))
+    weight = model._model.language_model.layers[0].self_attn.q_proj.weight
+    assert weight.quant_state.quant_type == "nf4" and weight.quant_state.nested
+
+
+@pytest.mark.parametrize(("quantization", "least"), [("4bit", 0.8), ("8bit", 0.999)])
+def test_quantized_states_stay_near_the_full_ones(checkpoint, quantization, least):
+    full = models.load(_llava(checkpoint)).last_token_states(_images(), PROMPTS)[-1]
+    config = _llava(checkpoint, quantization=quantization)
+    quantized = models.load(config).last_token_states(_images(), PROMPTS)[-1]
+    cosine = (full * quantized).sum(1) / np.linalg.norm(full, axis=1)
+    cosine /= np.linalg.norm(quantized, axis=1)
+    assert least < cosine.min() < 1 - 1e-7
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_computes_in_it(checkpoint, dtype):
+    model = models.load(_llava(checkpoint, dtype=dtype))
+    assert model._model.dtype == getattr(torch, dtype)
+    states = model.last_token_states(_images(), PROMPTS)
+    full = models.load(_llava(checkpoint)).last_token_states(_images(), PROMPTS)
+    assert 1e-5 < np.abs(states - full).max() < 0.1
+
+
+def test_a_checkpoint_that_is_not_there_says_what_to_do(tmp_path):
+    with pytest.raises(ModelError, match=r"none' cannot be read; download it .* --checkpoint"):
+        models.shape(_llava(tmp_path / "none"))
+
+
+def test_a_checkpoint_of_another_family_is_refused(checkpoint, tmp_path):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config["text_config"]))
+    with pytest.raises(ModelError, match="is a llama, not a llava"):
+        models.shape(_llava(tmp_path))
+
+
+def test_memory_that_runs_out_is_one_kind_of_error():
+    with pytest.raises(MemoryError, match="tried to allocate"), memory_errors():
+        torch.empty(10**15)
+    with pytest.raises(RuntimeError, match="shape"), memory_errors():
+        torch.zeros(2).view(3)
+    with pytest.raises(MemoryError, match="CUDA out of memory"), memory_errors():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
