@@ -59,6 +59,11 @@ def test_the_boundary_is_the_largest_that_the_shards_allow(hidden_size, dtype, n
     assert len(layout.shard_starts(n_shards)) == n_shards
 
 
+def test_shards_are_even_where_rows_are_small():
+    layout = Layout.choose(7, 120, 128, "float32", 2)  # 64 KiB hold 128 of these rows
+    assert layout.boundary == 32768 and layout.shard_starts(2) == [0, 48]
+
+
 def test_padding_is_small_for_real_models():
     layout = Layout.choose(33, 3000, 4096, "float16", 8)
     assert layout.n_rows - layout.n_samples < 16

@@ -209,7 +209,7 @@ def _own_split(
     straddling = set(group[train]) & set(group[test])
     if straddling:
         raise ProbeError(
-            f"{len(straddling)} groups have rows in train and in {held_out}, {min(straddling)!r} "
+            f"{len(straddling)} groups have rows in train and in {held_out}, {str(min(straddling))!r} "
             "among them; mend the dataset's `split`"
         )
     return train, test, f"the dataset's own, {held_out} held out"
@@ -220,11 +220,11 @@ def _check_labels(label: NDArray[np.str_], train: NDArray[np.intp], test: NDArra
         raise ProbeError(f"{len(train)} training and {len(test)} test rows; a probe needs both")
     if len(set(label[train])) < 2:
         raise ProbeError(
-            f"the training rows have one label, {label[train][0]!r}; a probe needs two"
+            f"the training rows have one label, {str(label[train][0])!r}; a probe needs two"
         )
     unseen = set(label[test]) - set(label[train])
     if unseen:
-        raise ProbeError(f"test label {min(unseen)!r} is on no training row; mend the split")
+        raise ProbeError(f"test label {str(min(unseen))!r} is on no training row; mend the split")
 
 
 def _new_probe(settings: Settings) -> LinearProbe:

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, gcd
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from vsp.errors import StoreError
 HEADER_BYTES = 8192
 # Largest first: hosts with 64 KiB pages exist, and a boundary of 64 KiB suits smaller pages too.
 BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
+_UNEVEN = 1.25  # a longest shard of this many shares is still even enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,10 @@ class Layout:
     def choose(
         cls, n_layers: int, n_samples: int, hidden_size: int, dtype: StoreDtype, n_shards: int
     ) -> Layout:
-        """The layout with the largest boundary that still allows `n_shards` shards.
+        """The layout with the largest boundary that allows `n_shards` nearly equal shards.
 
-        Where none does, the one with the most shards. Raises StoreError if this host's page is
-        too large for any.
+        Where none does, the one with the most shards, and of these with the shortest longest one.
+        Raises StoreError if this host's page is too large for any.
         """
         layouts = [
             cls(n_layers, n_samples, hidden_size, dtype, boundary)
@@ -119,8 +121,20 @@ class Layout:
                 f"hidden size {hidden_size} in {dtype} cannot be cut at pages of "
                 f"{mmap.PAGESIZE} bytes; use --shards 1"
             )
-        # max() keeps the first of equals, and the boundaries fall.
-        return max(usable, key=lambda layout: len(layout.shard_starts(n_shards)))
+        for layout in usable:
+            sizes = layout._shard_sizes(n_shards)
+            if len(sizes) == n_shards and max(sizes) <= _UNEVEN * n_samples / n_shards:
+                return layout
+
+        def loss(layout: Layout) -> tuple[int, int]:
+            sizes = layout._shard_sizes(n_shards)
+            return -len(sizes), max(sizes)
+
+        return min(usable, key=loss)
+
+    def _shard_sizes(self, n_shards: int) -> list[int]:
+        bounds = [*self.shard_starts(n_shards), self.n_samples]
+        return [stop - start for start, stop in pairwise(bounds)]
 
 
 class Store:

@@ -28,6 +28,7 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
     the tower, "vision_tower" alone would keep nothing in it.
     """
     _calm_libraries()
+    _settle_vector_math()
     compute = getattr(torch, dtype)
     arguments: dict[str, Any] = {
         "dtype": compute,
@@ -49,6 +50,17 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
             load_in_8bit=True, llm_int8_skip_modules=list(unquantized)
         )
     return arguments
+
+
+def _settle_vector_math() -> None:
+    """Make the first cosine of the process in one thread.
+
+    On a CPU torch hands cos and sin to a math library that sets itself up in its first call. When
+    two threads make that call at once, one of them may get other roundings than ever after (7 of
+    60 processes with torch 2.13.0), and the first batch's rotary embeddings, so its states, differ
+    from a later run's.
+    """
+    torch.zeros(1).cos()
 
 
 class _Once(logging.Filter):

@@ -92,6 +92,8 @@ def _log_pattern(folder: Path) -> str:
 
 def _body(job: ArrayJob) -> list[str]:
     lines = [f"module load {shlex.quote(module)} || exit 1" for module in job.profile.modules]
+    # Libraries otherwise start a thread for every core of a node that other tasks share.
+    lines.append(f"export OMP_NUM_THREADS={job.profile.cpus_per_task}")
     lines += [
         f"export {name}={shlex.quote(value)}" for name, value in job.profile.environment.items()
     ]

@@ -1,0 +1,179 @@
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from vsp import models
+from vsp.config import SlurmProfile
+from vsp.errors import ConfigError, DatasetError, RunError, StoreError
+from vsp.plan import Request, Run, find_run, make
+
+RECORDS = [
+    {"id": f"r{i}", "image_filename": f"{i // 2}.png", "label": "ab"[i % 2], "prompt": f"? {i}"}
+    for i in range(20)
+]
+
+
+def test_shards_and_batches_cover_every_row_once_and_in_order(plan_fake):
+    run = plan_fake(n_shards=4, batch_size=7)
+    assert len(run.shards) == 4
+    assert [row for shard in run.shards for row in range(shard.start, shard.stop)] == list(
+        range(96)
+    )
+    for shard in run.shards:
+        batches = list(run.batches(shard))
+        assert [row for batch in batches for row in batch] == list(range(shard.start, shard.stop))
+        assert all(len(batch) == 7 for batch in batches[:-1])
+
+
+def test_the_manifest_holds_the_samples_and_their_images_digests(plan_fake, spatial):
+    run = plan_fake()
+    rows = [json.loads(line) for line in (run.folder / "manifest.jsonl").read_text().splitlines()]
+    assert len(rows) == 96 and {"id", "image", "prompt", "label", "group"} <= rows[0].keys()
+    assert all(re.fullmatch("[0-9a-f]{64}", row["image_sha256"]) for row in rows)
+    assert [s.id for s in run.manifest.rows()] == [row["id"] for row in rows]
+
+
+def test_the_plan_says_everything_that_decides_the_states(plan_fake):
+    run = plan_fake(options={"n_layers": 3, "hidden_size": 8}, batch_size=5)
+    plan = json.loads((run.folder / "plan.json").read_text())
+    assert (plan["n_layers"], plan["n_samples"], plan["hidden_size"]) == (3, 96, 8)
+    assert plan["model"]["options"] == {"n_layers": 3, "hidden_size": 8}
+    assert plan["prompt"] == "instruction" and plan["batch_size"] == 5
+    assert plan["packages"].keys() >= {"torch", "transformers", "bitsandbytes"}
+    assert plan["image_backend"] == "pil"
+    assert Run.open(run.folder).plan == run.plan
+
+
+@pytest.mark.parametrize(
+    ("dtype", "store_dtype", "kept"),
+    [("float16", None, "float16"), ("bfloat16", None, "float16"), ("float32", None, "float32"),
+     ("float32", "float16", "float16"), ("float16", "float32", "float32")],
+)  # fmt: skip
+def test_states_are_kept_in_float32_only_if_computed_in_it_or_asked(
+    work, spatial, dtype, store_dtype, kept
+):
+    model = models.resolve("fake", dtype=dtype)
+    run = make(Request(spatial, model, store_dtype=store_dtype), work).run
+    assert np.load(run.store.path, mmap_mode="r").dtype == kept
+
+
+def test_runs_of_the_same_kind_get_numbered_names_and_a_taken_name_is_refused(plan_fake):
+    assert [plan_fake().name for _ in range(3)] == [
+        "fake-spatial", "fake-spatial-2", "fake-spatial-3",
+    ]  # fmt: skip
+    with pytest.raises(RunError, match="is there already; remove it or choose another --run"):
+        plan_fake(name="fake-spatial")
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "$HOME", "", ".hidden", "x" * 101])
+def test_a_run_is_named_so_that_nothing_needs_quoting(plan_fake, name):
+    with pytest.raises(ConfigError, match="use letters, digits"):
+        plan_fake(name=name)
+
+
+def test_the_newest_run_is_found_unless_one_is_named(plan_fake, work):
+    with pytest.raises(RunError, match="holds no run"):
+        find_run(None, work)
+    first, second = plan_fake(name="z"), plan_fake(name="a")
+    assert find_run(None, work).name == second.name
+    assert find_run("z", work).name == first.name
+    assert find_run(str(first.folder.absolute()), work).name == "z"
+    with pytest.raises(RunError, match="scratch/none: is no run"):
+        find_run("none", work)
+
+
+def test_unreadable_images_are_listed_and_the_plan_is_refused(plan_fake, write_dataset, work):
+    folder = write_dataset(RECORDS)
+    (folder / "images/3.png").write_bytes(b"not a picture")
+    (folder / "images/5.png").unlink()
+    with pytest.raises(DatasetError, match="2 of 10 images, for 4 rows, cannot be used") as caught:
+        plan_fake(folder)
+    assert ["3.png" in caught.value.details[0], "5.png" in caught.value.details[1]] == [True] * 2
+    assert not list((work / "scratch").glob("*")) if (work / "scratch").exists() else True
+
+
+def test_dropped_rows_are_counted_and_the_others_keep_their_order(work, write_dataset):
+    folder = write_dataset(RECORDS)
+    (folder / "images/3.png").write_bytes(b"not a picture")
+    planned = make(Request(folder, models.resolve("fake"), drop_unreadable=True), work)
+    ids = [sample.id for sample in planned.run.manifest.rows()]
+    assert ids == [f"r{i}" for i in range(20) if i not in (6, 7)]
+    assert planned.notes[-1] == "dropped 2 of 20 rows in all" and "3.png" in planned.notes[0]
+
+
+def test_each_image_is_opened_once_however_many_rows_it_has(plan_fake, write_dataset, capsys):
+    plan_fake(write_dataset(RECORDS))
+    assert "check: 10/10 images" in capsys.readouterr().err
+
+
+def test_fewer_shards_than_asked_for_are_said(work, spatial):
+    model = models.resolve("fake", options={"hidden_size": 3})  # rows of 12 bytes
+    planned = make(Request(spatial, model, n_shards=9), work)
+    assert len(planned.run.shards) == 1
+    assert "1 shards, not 9: shards begin every 16384 rows" in planned.notes[0]
+
+
+def test_a_disk_that_is_too_small_is_an_error_of_the_plan_and_leaves_nothing(work, spatial):
+    model = models.resolve("fake", options={"n_layers": 10**6, "hidden_size": 10**5})
+    with pytest.raises(StoreError, match=r"needs [\d,]+ bytes but [\d,]+ are free"):
+        make(Request(spatial, model), work)
+    assert list((work / "scratch").iterdir()) == [] and not (work / "jobs").exists()
+
+
+def test_an_edited_manifest_is_refused(plan_fake):
+    run = plan_fake()
+    path = run.folder / "manifest.jsonl"
+    path.write_text(path.read_text().replace("left_of", "above", 1))
+    with pytest.raises(RunError, match="was changed or lost since the plan"):
+        _ = Run.open(run.folder).manifest
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda plan: "{", "is not JSON"),
+        (lambda plan: "[]", "has format None"),
+        (lambda plan: json.dumps({**plan, "format": 2}), "has format 2, this vsp reads 1"),
+        (lambda plan: json.dumps({**plan, "batch_size": 0}), "batch_size 0"),
+        (lambda plan: json.dumps({**plan, "extra": 1}), "extra 1"),
+    ],
+)
+def test_a_plan_that_cannot_be_understood_is_refused(plan_fake, edit, message):
+    folder = plan_fake().folder
+    path = folder / "plan.json"
+    path.write_text(edit(json.loads(path.read_text())))
+    with pytest.raises(RunError, match=message):
+        Run.open(folder)
+
+
+def test_the_batch_script_lies_in_jobs_and_in_the_run(plan_fake, work):
+    run = plan_fake(n_shards=3)
+    script = work / "jobs/extract_array.sh"
+    assert script.read_text() == (run.folder / "extract_array.sh").read_text()
+    assert "--array               0-2\n" in script.read_text()
+    assert os.access(script, os.X_OK)
+
+
+def test_links_in_the_datasets_path_stay_links(work, spatial):
+    (work / "link").symlink_to(spatial)
+    run = make(Request(work / "link", models.resolve("fake")), work).run
+    assert next(run.manifest.rows()).image.startswith(str(work / "link"))
+
+
+def test_the_log_folder_of_the_profile_is_made(work, spatial):
+    request = Request(spatial, models.resolve("fake"), profile=SlurmProfile(logs="my logs"))
+    make(request, work)
+    assert (work / "my logs").is_dir()
+
+
+def test_one_picture_for_all_rows_is_one_group(plan_fake, write_dataset):
+    run = plan_fake(write_dataset(RECORDS))
+    assert [sample.group for sample in run.manifest.rows()][:4] == [
+        "0.png",
+        "0.png",
+        "1.png",
+        "1.png",
+    ]
