@@ -34,7 +34,7 @@ def test_the_main_job_with_real_weights(vsp, work, checkpoint):
     _, plan, extract, status, probe, report = (answer.stdout for answer in answers)
     assert "sbatch jobs/extract_array.sh" in plan and "quantization 4bit" in plan
     assert extract == "run llava15-spatial: 120 rows done, 0 failed, 0 missing\n"
-    assert ["all", "120", "120", "0", "0"] == status.splitlines()[-1].split()
+    assert status.splitlines()[-1].split() == ["all", "120", "120", "0", "0"]
     assert "results/llava15-spatial" in probe and "best layer" in report
     assert "\x1b" not in report and max(map(len, report.splitlines())) <= 80
     assert (work / "accuracy.png").exists() and (work / "data/splits/spatial/val.json").exists()
