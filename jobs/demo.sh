@@ -22,6 +22,7 @@ for task in spatial color; do
 done
 
 echo
-echo "The model is untrained: it passes on colours, which a probe then finds, and it knows nothing"
-echo "of relations, where the probe stays at chance. Plots: results/spatial.png, results/color.png"
+echo "The model is untrained. Expect the probe at chance where the answer takes understanding (the"
+echo "relation of two shapes) and above it where it lies open in the pixels (a colour), but never in"
+echo "layer 0: the embedding of the last prompt token, which no picture has reached."
 echo "demo: $((SECONDS - started)) s after the install"

@@ -128,6 +128,7 @@ def _report(arguments: argparse.Namespace) -> None:
     results = Results(find_run(arguments.run, Path()).results)
     if arguments.plot:
         plot(results, arguments.plot)
+        print(f"wrote {arguments.plot}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(as_json(results)))
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ def as_json(results: Results) -> dict[str, Any]:
 def report_table(results: Results) -> RenderableType:
     """The summary of a probed run, 80 columns wide."""
     summary, scores = results.summary(), results.scores()
-    return Group(_facts(summary), Text(), _layers(summary, scores), Text(), *_notes(summary))
+    best = next(score for score in scores if score.layer == summary["best_layer"])
+    notes = _notes(summary, best)
+    return Group(_facts(summary), Text(), _layers(summary, scores), Text(), *notes)
 
 
 def plan_lines(planned: Planned) -> list[str]:
@@ -214,12 +218,14 @@ def _bar(accuracy: float, chance: int) -> Text:
     return Text("".join(cells))
 
 
-def _notes(summary: dict[str, Any]) -> list[Text]:
+def _notes(summary: dict[str, Any], best: LayerScore) -> list[Text]:
     rows = summary["rows"]
+    by_class = ", ".join(f"{label} {share:.2f}" for label, share in best.per_class.items())
     notes = [
-        f"best layer {summary['best_layer']}: accuracy {summary['best_layer_accuracy']:.3f} on the "
-        "test rows; chosen by cross-validation (CV)",
-        f"in the training rows alone; │ marks chance, {summary['chance']:.3f}",
+        f"best layer {best.layer}: accuracy {best.accuracy:.3f} on the test rows; chosen by "
+        "cross-validation (CV) in the training rows alone",
+        f"by class there: {by_class}",
+        f"│ marks chance, {summary['chance']:.3f}: always saying the commonest training label",
     ]
     if rows["used"] < rows["planned"]:
         notes.append(f"{rows['planned'] - rows['used']} rows failed or missing were left out")
@@ -244,6 +250,10 @@ def _dataset(summary: dict[str, Any]) -> str:
 
 
 def show(renderable: RenderableType) -> None:
-    """Print to stdout: 80 columns and no colour where that is not a terminal."""
-    console = Console(width=None if Console().is_terminal else 80, highlight=False)
-    console.print(renderable)
+    """Print to stdout: in colour on a terminal, else plain, 80 columns wide."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(renderable)
+        return
+    plain = StringIO()
+    Console(file=plain, width=80, highlight=False).print(renderable)
+    print("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))

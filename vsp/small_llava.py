@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils.logging import disable_progress_bar
 
 from vsp import prompts
 from vsp.datasets.shapes import COLORS, SHAPES
@@ -133,6 +134,8 @@ def _corpus() -> Iterator[str]:
 
 
 def main() -> None:
+    """Write the checkpoint that the command line asks for."""
+    disable_progress_bar()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
