@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -81,8 +82,8 @@ def test_a_finished_shard_loads_no_model(plan_fake, monkeypatch):
 
 
 def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, spatial, checkpoint):
-    """With real weights, whose batches must be the same for the bytes to be."""
-    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    """In 8 bits, where a row's states depend on the whole batch: it must be run again as it was."""
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="8bit")
     whole = make(Request(spatial, model, n_shards=2, batch_size=BATCH), work).run
     extract(whole, whole.shards)
     torn = make(Request(spatial, model, n_shards=2, batch_size=BATCH), work).run
@@ -128,6 +129,27 @@ def test_two_tasks_of_the_same_shard_at_once_are_harmless(plan_fake, work):
     assert [task.wait() for task in tasks] == [0, 0]
     assert twice.store.path.read_bytes() == alone.store.path.read_bytes()
     assert _counts(twice) == (96, 0, 0)
+
+
+def test_a_row_is_done_only_after_its_bytes_are_on_disk(plan_fake, monkeypatch):
+    run = plan_fake(batch_size=96)
+    calls = []
+    for name in ("pwrite", "write", "fdatasync"):
+        monkeypatch.setattr(f"os.{name}", _recorded(calls, name, getattr(os, name)))
+    extract(run, run.shards)
+    order = [call for i, call in enumerate(calls) if i == 0 or calls[i - 1] != call]
+    array, journal = order[-4][1], order[-1][1]
+    assert order[-4:] == [
+        ("pwrite", array), ("fdatasync", array), ("write", journal), ("fdatasync", journal),
+    ]  # fmt: skip
+
+
+def _recorded(calls, name, function):
+    def call(handle, *arguments):
+        calls.append((name, handle))
+        return function(handle, *arguments)
+
+    return call
 
 
 def test_an_image_that_turned_unreadable_fails_its_row_alone(work, write_dataset):

@@ -10,6 +10,7 @@ from vsp.extract import extract
 from vsp.fit import Settings, group_folds, load_probe, probe_run, split_rows, usable_jobs
 from vsp.journal import Journal
 from vsp.manifest import Sample
+from vsp.probes.logistic import OneVsRestLogistic
 from vsp.results import LayerScore, Results, best_layer
 
 
@@ -147,20 +148,37 @@ def test_unfinished_runs_are_refused_or_counted(plan_fake):
     with pytest.raises(RunError, match="96 rows are missing and 0 failed of 96; extract them"):
         probe_run(run, Settings(), n_jobs=1)
     extract(run, run.shards)
-    path = next(run.journals.glob("000001-*.jsonl"))
-    lines = path.read_text().splitlines()
-    lost = json.loads(lines[-1])["rows"]
-    path.write_text("\n".join(lines[:-1]) + "\n")
-    with Journal(run.journals, run.plan.id, 1) as journal:
+    path = next(run.journals.glob("000000-*.jsonl"))
+    head, first, *rest = path.read_text().splitlines()
+    lost = json.loads(first)["rows"]
+    path.write_text("\n".join([head, *rest]) + "\n")
+    with Journal(run.journals, run.plan.id, 0) as journal:
         journal.failed(lost[0], "its image is gone")
     n_missing = len(lost) - 1
     with pytest.raises(RunError, match=f"{n_missing} rows are missing and 1 failed of 96"):
         probe_run(run, Settings(), n_jobs=1)
-    results = probe_run(run, Settings(), n_jobs=1, partial=True)
+    results = probe_run(run, Settings(folds=3), n_jobs=1, partial=True)
     rows = results.summary()["rows"]
     assert (rows["planned"], rows["failed"], rows["missing"]) == (96, 1, n_missing)
     assert rows["used"] == rows["done"] == 96 - len(lost)
     assert not set(lost) & set(results.arrays("predictions")["rows"].tolist())
+    _check_probes_saw_their_own_training_rows(run, results, without=set(lost))
+
+
+def test_probes_are_fitted_on_the_training_rows_alone(extracted):
+    results = probe_run(extracted, Settings(), n_jobs=1)
+    _check_probes_saw_their_own_training_rows(extracted, results, without=set())
+
+
+def _check_probes_saw_their_own_training_rows(run, results, without):
+    samples = list(run.manifest.rows())
+    train = [i for i, s in enumerate(samples) if s.split == "train" and i not in without]
+    labels = np.array([samples[row].label for row in train])
+    saved = results.arrays("probes")
+    for layer in range(run.plan.n_layers):
+        probe = OneVsRestLogistic().fit(run.store.layer(layer)[train], labels)
+        np.testing.assert_allclose(saved["coef"][layer], probe.coef_, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(saved["mean"][layer], probe.mean_, rtol=1e-9, atol=1e-12)
 
 
 def test_states_that_are_not_finite_are_refused(extracted):

@@ -32,7 +32,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers(work, task):
     generate(_config(work, task, "one"), n_jobs=1)
     generate(_config(work, task, "two"), n_jobs=2)
     assert _digests(work / "one") == _digests(work / "two")
-    assert len(_digests(work / "one")) == 151
+    assert len(set(_digests(work / "one").values())) == 151  # no two pictures are alike
 
 
 def test_records_have_the_fields_of_their_task(work):

@@ -104,6 +104,19 @@ def test_dropped_rows_are_counted_and_the_others_keep_their_order(work, write_da
     assert planned.notes[-1] == "dropped 2 of 20 rows in all" and "3.png" in planned.notes[0]
 
 
+def test_rows_keep_the_order_of_the_records_whatever_their_images_are_called(
+    plan_fake, write_dataset
+):
+    names = ["z.png", "a.png", "m.png", "a.png", "b.png"]
+    records = [
+        {"id": f"r{i}", "image_filename": name, "label": "ab"[i % 2], "prompt": f"? {i}"}
+        for i, name in enumerate(names)
+    ]
+    rows = list(plan_fake(write_dataset(records)).manifest.rows())
+    assert [row.id for row in rows] == ["r0", "r1", "r2", "r3", "r4"]
+    assert [row.group for row in rows] == names
+
+
 def test_each_image_is_opened_once_however_many_rows_it_has(plan_fake, write_dataset, capsys):
     plan_fake(write_dataset(RECORDS))
     assert "check: 10/10 images" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vsp.errors import StoreError
@@ -13,7 +13,11 @@ from vsp.store import HEADER_BYTES, Layout, Store, row_checksum
 LAYOUTS = st.builds(
     Layout.choose,
     n_layers=st.integers(1, 5),
-    n_samples=st.integers(1, 5000),
+    # Lengths just below and at the rows of a page, where one layer's end meets the next.
+    n_samples=st.one_of(
+        st.integers(1, 5000),
+        st.builds(lambda pages, less: 64 * pages - less, st.integers(1, 60), st.integers(0, 7)),
+    ),
     hidden_size=st.one_of(
         st.integers(1, 9000), st.sampled_from([64, 768, 1024, 3584, 4096, 5120, 8192])
     ),
@@ -32,6 +36,7 @@ def _pages(layout: Layout, start: int, stop: int, page: int) -> set[int]:
 
 
 @given(layout=LAYOUTS, n_shards=st.integers(1, 40))
+@example(layout=Layout(2, 128, 4096, "float16", 65536), n_shards=4)
 def test_no_two_shards_touch_one_page(layout, n_shards):
     bounds = [*layout.shard_starts(n_shards), layout.n_samples]
     assert bounds[0] == 0 and bounds == sorted(set(bounds))
