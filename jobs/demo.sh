@@ -18,7 +18,7 @@ for task in spatial color; do
     vsp plan --model llava15 --checkpoint "$checkpoint" --quantization none --dataset "data/raw/$task"
     vsp extract
     vsp probe
-    vsp report --plot "results/$task.png"
+    vsp report --plot "results/demo/$task.png"
 done
 
 echo

@@ -13,10 +13,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vsp.config import ModelConfig
 from vsp.errors import ConfigError
 from vsp.files import written_aside
 from vsp.journal import Ledger
-from vsp.plan import Planned, Run
+from vsp.plan import Plan, Planned, Run
 from vsp.results import LayerScore, Results
 
 _BAR = 28  # characters for an accuracy of 1
@@ -42,11 +43,8 @@ def plan_lines(planned: Planned) -> list[str]:
     rows = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
     facts = {
         "run": f"{plan.name}, in {planned.run.folder}",
-        "model": (
-            f"{plan.model.family} ({plan.model.checkpoint or 'no checkpoint'}), quantization "
-            f"{plan.model.quantization}, computes in {plan.compute_dtype}"
-        ),
-        "dataset": f"{plan.dataset}: {plan.n_samples} rows, {len(plan.labels)} labels",
+        "model": f"{_model(plan.model)}, computes in {plan.compute_dtype}",
+        "dataset": f"{_near(plan.dataset)}: {plan.n_samples} rows, {len(plan.labels)} labels",
         "prompt": f"{plan.prompt}, the first: {planned.first_prompt!r}",
         "shards": f"{len(sizes)} of {rows} rows, in batches of {plan.batch_size}",
         "array": f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
@@ -137,7 +135,8 @@ def plot(results: Results, path: Path) -> None:
         label=f"best layer {best.layer}: {best.accuracy:.3f}",
     )
     axes.set(xlabel="layer (0 = embedding output)", ylabel="accuracy", ylim=(0, 1.02))
-    axes.set_title(f"{_dataset(summary)} · {_model(summary)}", fontsize=10)
+    plan = _plan(summary)
+    axes.set_title(f"{Path(plan.dataset).name} · {_model(plan.model)}", fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
@@ -164,21 +163,21 @@ def _size(n_bytes: float) -> str:
 
 
 def _facts(summary: dict[str, Any]) -> Table:
-    plan, rows, settings = summary["plan"], summary["rows"], summary["settings"]
+    plan, rows, settings = _plan(summary), summary["rows"], summary["settings"]
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     facts = {
         "run": summary["run"],
-        "model": _model(summary),
-        "dataset": f"{plan['dataset']}, prompt {plan['prompt']}",
+        "model": _model(plan.model),
+        "dataset": f"{_near(plan.dataset)}, prompt {plan.prompt}",
         "rows": (
             f"{rows['done']} done, {rows['failed']} failed, {rows['missing']} missing "
             f"of {rows['planned']}"
         ),
         "states": (
-            f"{plan['n_layers']} layers × {plan['hidden_size']}, computed in "
-            f"{plan['compute_dtype']}, kept in {plan['dtype']}"
+            f"{plan.n_layers} layers × {plan.hidden_size}, computed in {plan.compute_dtype}, "
+            f"kept in {plan.dtype}"
         ),
         "split": f"{rows['train']} train, {rows['test']} test: {summary['split']}",
         "probe": (
@@ -239,14 +238,19 @@ def _notes(summary: dict[str, Any], best: LayerScore) -> list[Text]:
     return [Text(note, overflow="fold") for note in notes]
 
 
-def _model(summary: dict[str, Any]) -> str:
-    model = summary["plan"]["model"]
-    checkpoint = model["checkpoint"] or "no checkpoint"
-    return f"{model['family']} ({checkpoint}), quantization {model['quantization']}"
+def _plan(summary: dict[str, Any]) -> Plan:
+    return Plan.model_validate(summary["plan"])
 
 
-def _dataset(summary: dict[str, Any]) -> str:
-    return Path(summary["plan"]["dataset"]).name
+def _model(model: ModelConfig) -> str:
+    checkpoint = _near(model.checkpoint) if model.checkpoint else "no checkpoint"
+    return f"{model.family} ({checkpoint}), quantization {model.quantization}"
+
+
+def _near(path: str) -> str:
+    """A path as seen from the working directory, where it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def show(renderable: RenderableType) -> None:
