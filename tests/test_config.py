@@ -1,6 +1,6 @@
 import pytest
 
-from vsp.config import ModelConfig, SlurmProfile, parse, read_yaml
+from vsp.config import ModelConfig, Profile, parse, read_yaml
 from vsp.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def test_a_missing_file_is_named(tmp_path):
 )
 def test_an_unknown_key_or_a_wrong_value_names_source_key_and_value(values, message):
     with pytest.raises(ConfigError, match=f"jobs/p.yaml: {message}"):
-        parse(SlurmProfile, values, "jobs/p.yaml")
+        parse(Profile, values, "jobs/p.yaml")
 
 
 def test_configurations_cannot_be_changed():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vsp import models
-from vsp.config import SlurmProfile
+from vsp.config import Profile
 from vsp.errors import ConfigError, DatasetError, RunError, StoreError
 from vsp.plan import Request, Run, find_run, make
 
@@ -177,7 +177,7 @@ def test_links_in_the_datasets_path_stay_links(work, spatial):
 
 
 def test_the_log_folder_of_the_profile_is_made(work, spatial):
-    request = Request(spatial, models.resolve("fake"), profile=SlurmProfile(logs="my logs"))
+    request = Request(spatial, models.resolve("fake"), profile=Profile(logs="my logs"))
     make(request, work)
     assert (work / "my logs").is_dir()
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vsp.config import SlurmProfile
+from vsp.config import Profile
 from vsp.errors import SchedulerError
 from vsp.schedulers import SCHEDULERS, ArrayJob
 from vsp.schedulers import slurm as slurm_module
@@ -13,7 +13,7 @@ NASTY = 'it\'s a "run" $HOME `x` &; #1'
 
 def _job(n_tasks=3, logs="/l o/g", **profile):
     command = ("printf", "%s|", "--run", NASTY, "--shard")
-    return ArrayJob("name", command, n_tasks, Path(logs), SlurmProfile(**profile))
+    return ArrayJob("name", command, n_tasks, Path(logs), Profile(**profile))
 
 
 def _slurm():
@@ -81,7 +81,7 @@ def test_modules_are_loaded_and_a_missing_one_stops_the_task():
 
 def test_the_environment_reaches_the_worker():
     job = ArrayJob(
-        "n", ("sh", "-c", 'printf %s "$A"'), 1, Path("/l"), SlurmProfile(environment={"A": NASTY})
+        "n", ("sh", "-c", 'printf %s "$A"'), 1, Path("/l"), Profile(environment={"A": NASTY})
     )
     assert _run(_slurm().script(job), SLURM_ARRAY_TASK_ID="0").stdout == NASTY
 

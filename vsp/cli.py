@@ -137,7 +137,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _request(arguments: argparse.Namespace) -> Request:
     from vsp import models
-    from vsp.config import SlurmProfile, parse, read_yaml
+    from vsp.config import Profile, parse, read_yaml
     from vsp.plan import Request
 
     checkpoint = arguments.checkpoint
@@ -151,10 +151,10 @@ def _request(arguments: argparse.Namespace) -> Request:
         dtype=arguments.dtype,
         options=dict(arguments.option) or None,
     )
-    profile = SlurmProfile()
+    profile = Profile()
     if arguments.profile is not None or _PROFILE.exists():
         path = arguments.profile or _PROFILE
-        profile = parse(SlurmProfile, read_yaml(path), str(path))
+        profile = parse(Profile, read_yaml(path), str(path))
     return Request(
         dataset=arguments.dataset,
         model=model,

@@ -37,7 +37,7 @@ class ModelConfig(Frozen):
     options: dict[str, Any] = {}  # whatever else the family takes
 
 
-class SlurmProfile(Frozen):
+class Profile(Frozen):
     """Where and how array tasks run. Changes no result."""
 
     scheduler: str = "slurm"

@@ -29,17 +29,18 @@ def extract(run: Run, shards: Sequence[Shard], retry_failed: bool = False) -> No
     """Write the last-token states of every pending row.
 
     Safe to run again, or twice at once: batches are fixed, so the same row gives the same bytes.
+    Raises RunError or StoreError, before any weights are loaded, if the run was changed.
     """
-    todo = {shard: pending(run, shard, retry_failed) for shard in shards}
-    if not any(todo.values()):
-        return
-    _check_host(run)
-    model = models.load(run.plan.model)
+    todo = {shard: set(pending(run, shard, retry_failed)) for shard in shards}
     n_rows = sum(map(len, todo.values()))
+    if not n_rows:
+        return
+    _check(run)
+    model = models.load(run.plan.model)
     with progress(f"extract {run.name}", "rows", n_rows) as advance:
         for shard, rows in todo.items():
             if rows:
-                _extract_shard(run, shard, set(rows), model, advance)
+                _extract_shard(run, shard, rows, model, advance)
 
 
 def _extract_shard(
@@ -49,42 +50,26 @@ def _extract_shard(
     model: VisionLanguageModel,
     advance: Callable[[int], None],
 ) -> None:
-    samples = dict(enumerate(run.manifest.rows(shard.start, shard.stop), start=shard.start))
+    samples = list(run.manifest.rows(shard.start, shard.stop))
     with run.store.writing() as writer, Journal(run.journals, run.plan.id, shard.index) as journal:
         for batch in run.batches(shard):
             wanted = rows.intersection(batch)
-            if wanted:
-                _extract_batch(
-                    run, {row: samples[row] for row in batch}, wanted, model, writer, journal
-                )
-                advance(len(wanted))
+            if not wanted:
+                continue
+            # The whole batch is run, as the plan fixed it, even if only one row of it is wanted.
+            states, failures = _read({row: samples[row - shard.start] for row in batch}, model)
+            failures |= _write(
+                run, {r: s for r, s in states.items() if r in wanted}, writer, journal
+            )
+            for row in sorted(wanted & failures.keys()):
+                journal.failed(row, failures[row])
+            advance(len(wanted))
 
 
-def _extract_batch(
-    run: Run,
-    batch: dict[int, Sample],
-    wanted: set[int],
-    model: VisionLanguageModel,
-    writer: Writer,
-    journal: Journal,
-) -> None:
-    """Run the whole batch, as the plan fixed it, and keep what is `wanted` of it."""
-    images, failures = _open_images(batch)
-    states, too_large = _states(model, images, [batch[row].prompt for row in images])
-    readable = [row for row in images if row not in too_large]
-    failures |= too_large
-    if readable:
-        cast, reasons = run.store.screen(states)
-        failures |= {readable[column]: why for column, why in reasons.items()}
-        columns = [c for c, row in enumerate(readable) if row in wanted and c not in reasons]
-        if columns:
-            rows = [readable[c] for c in columns]
-            journal.done(rows, writer.write(rows, cast[:, columns]))
-    for row in sorted(wanted & failures.keys()):
-        journal.failed(row, failures[row])
-
-
-def _open_images(batch: dict[int, Sample]) -> tuple[dict[int, Image.Image], dict[int, str]]:
+def _read(
+    batch: dict[int, Sample], model: VisionLanguageModel
+) -> tuple[dict[int, NDArray[np.floating]], dict[int, str]]:
+    """The states [layer, hidden] of each row of a batch, or the reason why there are none."""
     images: dict[int, Image.Image] = {}
     failures: dict[int, str] = {}
     for row, sample in batch.items():
@@ -97,36 +82,54 @@ def _open_images(batch: dict[int, Sample]) -> tuple[dict[int, Image.Image], dict
             images[row] = image
         else:
             failures[row] = f"image {sample.image!r} was changed since the plan"
-    return images, failures
+    prompts = {row: batch[row].prompt for row in images}
+    return _forward(images, prompts, model, failures), failures
 
 
-def _states(
-    model: VisionLanguageModel, images: dict[int, Image.Image], prompts: Sequence[str]
-) -> tuple[NDArray[np.floating], dict[int, str]]:
-    """States [layer, batch, hidden] of the rows that fit the device, and a reason for the others.
+def _forward(
+    images: dict[int, Image.Image],
+    prompts: dict[int, str],
+    model: VisionLanguageModel,
+    failures: dict[int, str],
+) -> dict[int, NDArray[np.floating]]:
+    """The states [layer, hidden] of each row; one that does not fit the device even alone fails.
 
     A batch that does not fit is halved until it does.
     """
-    if not images:
-        return np.empty((0, 0, 0)), {}
     rows = list(images)
+    if not rows:
+        return {}
     try:
-        return model.last_token_states(list(images.values()), prompts), {}
+        states = model.last_token_states(list(images.values()), [prompts[row] for row in rows])
+        return {row: states[:, column] for column, row in enumerate(rows)}
     except MemoryError as error:
         if len(rows) == 1:
-            return np.empty((0, 0, 0)), {rows[0]: f"out of memory alone in its batch: {error}"}
-    half = len(rows) // 2
-    parts = [
-        _states(model, {row: images[row] for row in rows[:half]}, prompts[:half]),
-        _states(model, {row: images[row] for row in rows[half:]}, prompts[half:]),
-    ]
-    reached = [states for states, _ in parts if states.size]
-    states = np.concatenate(reached, axis=1) if reached else np.empty((0, 0, 0))
-    return states, parts[0][1] | parts[1][1]
+            failures[rows[0]] = f"out of memory alone in its batch: {error}"
+            return {}
+    halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    first, second = (_forward({r: images[r] for r in h}, prompts, model, failures) for h in halves)
+    return first | second
 
 
-def _check_host(run: Run) -> None:
-    """Raise RunError where this machine would compute something else than was planned."""
+def _write(
+    run: Run, states: dict[int, NDArray[np.floating]], writer: Writer, journal: Journal
+) -> dict[int, str]:
+    """Write and journal the rows that the store can hold; the reason for each of the others."""
+    if not states:
+        return {}
+    rows = list(states)
+    cast, reasons = run.store.screen(np.stack([states[row] for row in rows], axis=1))
+    good = [column for column in range(len(rows)) if column not in reasons]
+    if good:
+        written = [rows[column] for column in good]
+        journal.done(written, writer.write(written, cast[:, good]))
+    return {rows[column]: reason for column, reason in reasons.items()}
+
+
+def _check(run: Run) -> None:
+    """Raise unless this machine would compute what was planned, into what was planned."""
+    run.store.check_writable()
+    _ = run.manifest
     shape = models.shape(run.plan.model)
     planned = (run.plan.n_layers, run.plan.hidden_size, run.plan.compute_dtype)
     if (shape.n_layers, shape.hidden_size, shape.dtype) != planned:

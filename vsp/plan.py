@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vsp import __version__, models
-from vsp.config import NAME_PATTERN, Frozen, ModelConfig, Name, SlurmProfile, StoreDtype, parse
+from vsp.config import NAME_PATTERN, Frozen, ModelConfig, Name, Profile, StoreDtype, parse
 from vsp.datasets.folder import read
 from vsp.errors import ConfigError, DatasetError, RunError
 from vsp.files import write_json, write_text
@@ -165,14 +165,14 @@ class Request:
 
     dataset: Path
     model: ModelConfig
-    prompt: str | None = None  # style; None: the dataset's richest
+    prompt: str | None = None  # style; None: instruction where the records allow it
     store_dtype: StoreDtype | None = None  # None: float32 only for a model that computes in it
     n_shards: int | None = None
     shard_size: int = 1024
     batch_size: int = 16
     name: str | None = None
     drop_unreadable: bool = False
-    profile: SlurmProfile = field(default_factory=SlurmProfile)
+    profile: Profile = field(default_factory=Profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def _write_run(
     values: dict[str, Any],
     samples: Sequence[Sample],
     layout: Layout,
-    profile: SlurmProfile,
+    profile: Profile,
     work: Path,
 ) -> tuple[Run, list[str]]:
     """Write the run's folder aside, rename it, and write the batch script for it."""
@@ -315,7 +315,7 @@ def _inspect(path: str) -> tuple[str, str]:
         return "", str(error)
 
 
-def _job(run: Run, profile: SlurmProfile) -> tuple[ArrayJob, Scheduler]:
+def _job(run: Run, profile: Profile) -> tuple[ArrayJob, Scheduler]:
     folder = run.folder.absolute()
     command = (sys.executable, "-m", "vsp", "extract", "--run", str(folder), "--shard")
     logs = Path(profile.logs).absolute() if profile.logs else folder / "logs"

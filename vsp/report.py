@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vsp.config import ModelConfig
+from vsp.config import ModelConfig, parse
 from vsp.errors import ConfigError
 from vsp.files import written_aside
 from vsp.journal import Ledger
@@ -239,7 +239,7 @@ def _notes(summary: dict[str, Any], best: LayerScore) -> list[Text]:
 
 
 def _plan(summary: dict[str, Any]) -> Plan:
-    return Plan.model_validate(summary["plan"])
+    return parse(Plan, summary["plan"], f"results of run {summary['run']}")
 
 
 def _model(model: ModelConfig) -> str:

@@ -50,7 +50,8 @@ class Results:
         probes: Mapping[str, NDArray[Any]],
         predictions: Mapping[str, NDArray[Any]],
     ) -> None:
-        """Write everything aside and rename it; the summary comes last and vouches for the rest."""
+        """Write each file aside and rename it; the summary comes last and vouches for the rest."""
+        (self.folder / "summary.json").unlink(missing_ok=True)
         lines = "".join(json.dumps(asdict(score)) + "\n" for score in scores)
         write_text(self.folder / "scores.jsonl", lines)
         for name, arrays in (("probes", probes), ("predictions", predictions)):

@@ -204,15 +204,19 @@ class Store:
             )
         return cast, reasons
 
-    @contextmanager
-    def writing(self) -> Iterator[Writer]:
-        """Open the file for writing rows. Raises StoreError on a host with larger pages."""
+    def check_writable(self) -> None:
+        """`check`, and raise StoreError on a host with larger pages than the plan allowed for."""
         if self.layout.boundary % mmap.PAGESIZE:
             raise StoreError(
                 f"{self.path}: was planned for pages of {self.layout.boundary} bytes or less but "
                 f"this host has {mmap.PAGESIZE}; plan the run on a host like this one"
             )
         self.check()
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """Open the file for writing rows. Raises StoreError as `check_writable` does."""
+        self.check_writable()
         handle = os.open(self.path, os.O_RDWR)
         try:
             yield Writer(handle, self.layout)

@@ -19,6 +19,7 @@ from vsp.errors import DatasetError
 from vsp.manifest import Sample
 
 _LABEL_KEYS = ("label", "relation", "color_label")
+_RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 _SPLITS = ("", "train", "val", "test")
 
 
@@ -29,8 +30,7 @@ def read(folder: Path, style: str | None) -> tuple[list[Sample], list[str], str]
     prompt. Raises DatasetError, naming the record, for whatever cannot be used.
     """
     records = _records(folder)
-    labels = list(dict.fromkeys(_label(folder, i, r) for i, r in enumerate(records)))
-    labels = _declared_order(folder, labels)
+    labels = sorted({_label(folder, i, r) for i, r in enumerate(records)}, key=_place)
     if style is None:
         style = "instruction" if all(map(_forms, records)) else prompts.DATASET
     samples = [_sample(folder, i, r, style, labels) for i, r in enumerate(records)]
@@ -54,11 +54,9 @@ def _records(folder: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _declared_order(folder: Path, labels: list[str]) -> list[str]:
-    """Labels in the order in which the dataset's card lists them, else in alphabetical order."""
-    card = folder / "dataset.json"
-    declared = json.loads(card.read_bytes()).get("relations", []) if card.exists() else []
-    return declared if set(declared) == set(labels) else sorted(labels)
+def _place(label: str) -> tuple[int, str]:
+    """Relations in the order in which prompts list them, then the other labels by name."""
+    return (_RELATIONS.index(label) if label in _RELATIONS else len(_RELATIONS), label)
 
 
 def _sample(

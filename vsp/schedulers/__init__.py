@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vsp.config import SlurmProfile
+from vsp.config import Profile
 from vsp.registry import Registry
 
 SCHEDULERS = Registry(
@@ -26,7 +26,7 @@ class ArrayJob:
     command: tuple[str, ...]  # the task's number becomes its last argument
     n_tasks: int
     logs: Path
-    profile: SlurmProfile
+    profile: Profile
 
 
 class Scheduler(Protocol):
