@@ -120,6 +120,14 @@ def test_unreadable_images_are_listed_each_on_its_line(vsp, write_dataset):
     assert dropped.returncode == 0 and "dropped 20 of 30 rows in all" in dropped.stderr
 
 
+def test_an_old_encoding_is_no_error(vsp, spatial, monkeypatch):
+    vsp("plan", "--model", "fake", "--dataset", spatial)
+    vsp("extract"), vsp("probe")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    answer = vsp("report")
+    assert answer.returncode == 0 and "best layer" in answer.stdout and "???" in answer.stdout
+
+
 def test_a_closed_pipe_is_no_error(vsp, spatial, work):
     import subprocess
     import sys

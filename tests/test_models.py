@@ -139,7 +139,7 @@ def test_half_precision_computes_in_it(checkpoint, dtype):
 
 
 def test_a_checkpoint_that_is_not_there_says_what_to_do(tmp_path):
-    with pytest.raises(ModelError, match=r"none' cannot be read; download it .* --checkpoint"):
+    with pytest.raises(ModelError, match=r"none' cannot be read; fetch it .* --checkpoint"):
         models.shape(_llava(tmp_path / "none"))
 
 

@@ -36,6 +36,9 @@ the main job:
 
 def console() -> None:
     """The `vsp` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A log in an old encoding gets question marks for bars, not a traceback.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.exit(main(sys.argv[1:]))
 
 

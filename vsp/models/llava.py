@@ -87,8 +87,8 @@ def _read_config(config: ModelConfig) -> Any:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(
-            f"checkpoint {config.checkpoint!r} cannot be read; download it to a shared folder "
-            f"and name that with --checkpoint ({reason[:200]})"
+            f"checkpoint {config.checkpoint!r} cannot be read; fetch it where there is a network "
+            f"(hf download NAME --local-dir DIR) and use --checkpoint DIR ({reason[:200]})"
         ) from None
     if found.model_type != "llava":
         raise ModelError(
