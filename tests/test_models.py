@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,13 @@ def _llava(checkpoint, **changes):
 
 
 def _configs(checkpoint):
-    return {"fake": models.resolve("fake"), "llava15": _llava(checkpoint)}
+    rgpt = Path(__file__).parent / "spatialrgpt/ckpt"
+    full = {"quantization": "none", "dtype": "float32"}
+    return {
+        "fake": models.resolve("fake"),
+        "llava15": _llava(checkpoint),
+        "spatialrgpt": models.resolve("spatialrgpt", checkpoint=str(rgpt), **full),
+    }
 
 
 @pytest.mark.parametrize("family", models.FAMILIES.names())

@@ -117,6 +117,23 @@ def test_rows_keep_the_order_of_the_records_whatever_their_images_are_called(
     assert [row.group for row in rows] == names
 
 
+@pytest.mark.parametrize(
+    ("family", "prompt", "found"),
+    [
+        ("fake", "see <image>", "<image>"),
+        ("llava15", "<s> twice", "<s>"),
+        ("spatialrgpt", "is <mask> red?", "<mask>"),
+        ("spatialrgpt", "a<|eot_id|>b", r"<\|eot_id\|>"),
+    ],
+)
+def test_a_prompt_that_would_not_reach_the_model_as_text_is_refused(
+    work, write_dataset, family, prompt, found
+):
+    folder = write_dataset([*RECORDS, {**RECORDS[0], "id": "bad", "prompt": prompt}])
+    with pytest.raises(DatasetError, match=f"sample 'bad': its prompt holds '{found}', which"):
+        make(Request(folder, models.resolve(family)), work)
+
+
 def test_each_image_is_opened_once_however_many_rows_it_has(plan_fake, write_dataset, capsys):
     plan_fake(write_dataset(RECORDS))
     assert "check: 10/10 images" in capsys.readouterr().err

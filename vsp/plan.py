@@ -190,6 +190,7 @@ def make(request: Request, work: Path) -> Planned:
     """Plan a run under `work`. Raises a VspError, and leaves nothing behind, if it must fail."""
     name = _free_name(request, work)
     samples, labels, prompt = read(request.dataset, request.prompt)
+    _check_prompts(samples, request.model)
     shape = models.shape(request.model)
     samples, notes = _checked(samples, request.drop_unreadable)
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
@@ -275,6 +276,17 @@ def _free_name(request: Request, work: Path) -> str:
         n += 1
         name = f"{stem}-{n}"
     return name
+
+
+def _check_prompts(samples: Sequence[Sample], model: ModelConfig) -> None:
+    """Raise DatasetError for a prompt with text that would reach the model as something else."""
+    for sample in samples:
+        found = models.reserved_text(model, sample.prompt)
+        if found:
+            raise DatasetError(
+                f"sample {sample.id!r}: its prompt holds {found!r}, which {model.family} reads as a "
+                "token of its own; reword it"
+            )
 
 
 def _checked(samples: Sequence[Sample], drop: bool) -> tuple[list[Sample], list[str]]:

@@ -85,21 +85,17 @@ def _label(folder: Path, index: int, record: dict[str, Any]) -> str:
 
 def _prompt(folder: Path, index: int, record: dict[str, Any], style: str, labels: list[str]) -> str:
     if style == prompts.DATASET:
-        prompt = _text(folder, index, record, "prompt")
-    else:
-        found = _forms(record)
-        if found is None:
-            raise _bad(
-                folder,
-                index,
-                f"names no subject and reference; --prompt {style} needs them, "
-                f"use --prompt {prompts.DATASET}",
-            )
-        forms, fields = found
-        prompt = prompts.render(forms[style], fields, labels)
-    if "<image>" in prompt:
-        raise _bad(folder, index, "has <image> in its prompt; the model's template puts it there")
-    return prompt
+        return _text(folder, index, record, "prompt")
+    found = _forms(record)
+    if found is None:
+        raise _bad(
+            folder,
+            index,
+            f"names no subject and reference; --prompt {style} needs them, "
+            f"use --prompt {prompts.DATASET}",
+        )
+    forms, fields = found
+    return prompts.render(forms[style], fields, labels)
 
 
 def _forms(record: dict[str, Any]) -> tuple[Mapping[str, str], dict[str, str]] | None:

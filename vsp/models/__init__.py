@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,6 +18,7 @@ FAMILIES = Registry(
     "model",
     {
         "llava15": "vsp.models.llava:Llava15",
+        "spatialrgpt": "vsp.models.spatialrgpt:SpatialRGPT",
         "fake": "vsp.models.fake:Fake",
     },
 )
@@ -35,6 +37,7 @@ class VisionLanguageModel(Protocol):
     """The contract of a family. `config` is complete; weights are loaded by the constructor."""
 
     defaults: ClassVar[ModelConfig]
+    reserved: ClassVar[re.Pattern[str]]  # text that the family would read as tokens of its own
 
     def __init__(self, config: ModelConfig) -> None: ...
 
@@ -59,6 +62,12 @@ def resolve(family: str, **changes: Any) -> ModelConfig:
     defaults: ModelConfig = FAMILIES.load(family).defaults
     given = {key: value for key, value in changes.items() if value is not None}
     return parse(ModelConfig, {**defaults.model_dump(), **given}, f"model {family}")
+
+
+def reserved_text(config: ModelConfig, prompt: str) -> str | None:
+    """The part of a prompt that would not reach the model as text, if there is one."""
+    found: re.Match[str] | None = FAMILIES.load(config.family).reserved.search(prompt)
+    return found[0] if found else None
 
 
 def shape(config: ModelConfig) -> ModelShape:

@@ -8,6 +8,7 @@ any batch.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -33,6 +34,7 @@ class Fake:
     """See the module."""
 
     defaults: ClassVar = ModelConfig(family="fake")
+    reserved: ClassVar = re.compile("<image>")
 
     def __init__(self, config: ModelConfig) -> None:
         self._options = _options(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ class Llava15:
         template="USER: <image>\n{instruction}\nASSISTANT:",
         quantization="4bit",
     )
+    reserved: ClassVar = re.compile(r"<image>|<s>|</s>|<pad>|<unk>")
 
     def __init__(self, config: ModelConfig) -> None:
         from transformers import LlavaForConditionalGeneration

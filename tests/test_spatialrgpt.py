@@ -1,0 +1,248 @@
+"""SpatialRGPT against states that its original code gave on a small checkpoint of random weights.
+
+`spatialrgpt/golden.npz` holds last-token states [layer, hidden], `golden.json` their prompts, token
+ids (-200 where the image stands) and images.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import LlamaForCausalLM
+
+from vsp import models
+from vsp.errors import ModelError
+from vsp.extract import extract
+from vsp.models.spatialrgpt import LLAMA_3, SpatialRGPT
+from vsp.models.vila_parts import Downsample, Projector
+from vsp.plan import Request, make
+
+HERE = Path(__file__).parent / "spatialrgpt"
+GOLDEN = json.loads((HERE / "golden.json").read_text())
+STATES = np.load(HERE / "golden.npz")
+PLAIN = [name for name in GOLDEN if not name.startswith("region/")]
+
+
+def _config(checkpoint=HERE / "ckpt", **changes):
+    full = {"quantization": "none", "dtype": "float32"}
+    return models.resolve("spatialrgpt", checkpoint=str(checkpoint), **{**full, **changes})
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SpatialRGPT(_config())
+
+
+def _image(name):
+    return Image.open(HERE / "images" / name).convert("RGB")
+
+
+def _regions(case):
+    names = [f"images/mask{i}_wide.png" for i in range(case.get("masks", 0))]
+    masks = np.stack([np.asarray(Image.open(HERE / name)) > 0 for name in names])
+    return {"masks": [masks], "depths": [_image("depth_wide.png")] if case["depth"] else None}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_token_ids_are_the_originals(model, name):
+    assert [-200 if i is None else i for i in model.ids(GOLDEN[name]["prompt"])] == GOLDEN[name][
+        "ids"
+    ]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_states_are_the_originals(model, name):
+    case = GOLDEN[name]
+    regions = _regions(case) if "masks" in case else {}
+    states = model.states([_image(case["image"])], [case["prompt"]], **regions)
+    assert np.abs(states[:, 0] - STATES[name]).max() < 1e-4
+
+
+def test_a_batch_of_different_lengths_gives_each_its_own_states(model):
+    cases = [GOLDEN[name] for name in PLAIN]
+    assert len({case["seq_len"] for case in cases}) > 3
+    states = model.states([_image(c["image"]) for c in cases], [c["prompt"] for c in cases])
+    for column, name in enumerate(PLAIN):
+        assert np.abs(states[:, column] - STATES[name]).max() < 1e-4
+
+
+def test_the_default_template_is_the_models_own_conversation(model):
+    case = GOLDEN["llama3/wide__spatial"]
+    question = case["prompt"].partition("<image>\n")[2].partition("<|eot_id|>")[0]
+    assert LLAMA_3.format(instruction=question) == case["prompt"]
+    states = model.last_token_states([_image("wide.png")], [question])
+    assert np.abs(states[:, 0] - STATES["llama3/wide__spatial"]).max() < 1e-4
+
+
+def test_words_matter(model):
+    """The fault of older code: every word was replaced by one token, so questions looked alike."""
+    one, other = "Is the bus left of the truck?", "Is the truck left of the bus?"
+    states = model.last_token_states([_image("wide.png")] * 2, [one, other])
+    assert np.abs(states[-1, 0] - states[-1, 1]).max() > 0.01  # equal, in that code
+
+
+def _copy(tmp_path):
+    return Path(shutil.copytree(HERE / "ckpt", tmp_path / "ckpt"))
+
+
+def _edit(path, **changes):
+    values = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+
+
+def test_a_language_model_in_several_files_is_read_whole(tmp_path):
+    folder = _copy(tmp_path)
+    llm = LlamaForCausalLM.from_pretrained(folder / "llm", dtype=torch.bfloat16)
+    (folder / "llm/model.safetensors").unlink()
+    llm.save_pretrained(folder / "llm", max_shard_size="200KB")
+    assert len(list((folder / "llm").glob("model-0*.safetensors"))) > 1
+    case = GOLDEN["userassistant/wide__short"]
+    states = SpatialRGPT(_config(folder)).states([_image("wide.png")], [case["prompt"]])
+    assert np.abs(states[:, 0] - STATES["userassistant/wide__short"]).max() < 1e-4
+
+
+def test_plain_vila_goes_without_the_refinement(tmp_path):
+    folder = _copy(tmp_path)
+    _edit(folder / "config.json", enable_region=None, enable_depth=None, region_extractor_cfg=None)
+    shutil.rmtree(folder / "region_extractor")
+    case = GOLDEN["userassistant/wide__short"]
+    plain = SpatialRGPT(_config(folder))
+    states = plain.states([_image("wide.png")], [case["prompt"]])
+    assert np.abs(states[:, 0] - STATES["userassistant/wide__short"]).max() > 1
+    with pytest.raises(ModelError, match="has no region extractor"):
+        plain.states([_image("wide.png")], [GOLDEN["region/mask_only"]["prompt"]],
+                     **_regions(GOLDEN["region/mask_only"]))  # fmt: skip
+
+
+@pytest.mark.parametrize("side", [3, 4])
+def test_downsampling_goes_column_by_column(side):
+    features = torch.arange(side * side * 2.0).view(1, side * side, 2)
+    grid = torch.zeros(4, 4, 2)
+    grid[:side, :side] = features.view(side, side, 2)
+    expected = [
+        torch.cat([grid[2 * r, 2 * c], grid[2 * r, 2 * c + 1],
+                   grid[2 * r + 1, 2 * c], grid[2 * r + 1, 2 * c + 1]])
+        for c in range(2) for r in range(2)
+    ]  # fmt: skip
+    assert torch.equal(Downsample()(features)[0], torch.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("linear", ["layers.bias", "layers.weight"]),
+        ("mlp2x_gelu", ["layers.0.bias", "layers.0.weight", "layers.2.bias", "layers.2.weight"]),
+        ("identity", []),
+    ],
+)
+def test_other_projectors_have_the_published_names(kind, names):
+    projector = Projector(kind, 6, 10)
+    assert sorted(projector.state_dict()) == names
+    assert projector(torch.zeros(1, 9, 6)).shape == (1, 9, 6 if kind == "identity" else 10)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("config.json", {"s2": True}, "several scales"),
+        ("config.json", {"dynamic_s2": True}, "dynamic_s2"),
+        ("config.json", {"ps3": True}, "ps3"),
+        ("config.json", {"image_aspect_ratio": "dynamic"}, "image_aspect_ratio 'dynamic'"),
+        ("config.json", {"mm_vision_select_feature": None}, "'patch' drops a token"),
+        ("config.json", {"model_type": "llava"}, "model_type is 'llava'"),
+        ("vision_tower/config.json", {"model_type": "intern_vit_6b"}, "is a intern_vit_6b, not a SigLIP"),
+        ("llm/config.json", {"model_type": "qwen2"}, "is a qwen2, not a Llama"),
+        ("llm/config.json", {"quantization_config": {}}, "quantised already"),
+        ("region_extractor/config.json", {"region_extractor_type": "x"}, "'x', not 'regiongpt'"),
+    ],
+)  # fmt: skip
+def test_what_it_was_not_trained_like_is_refused_with_the_reason(tmp_path, file, changes, message):
+    folder = _copy(tmp_path)
+    _edit(folder / file, **changes)
+    with pytest.raises(ModelError, match=message):
+        models.shape(_config(folder))
+
+
+def test_a_projector_of_a_newer_vila_is_refused(tmp_path):
+    folder = _copy(tmp_path)
+    _edit(folder / "mm_projector/config.json", mm_projector_type="mlp_downsample_3x3_fix")
+    with pytest.raises(ModelError, match="projector type 'mlp_downsample_3x3_fix'"):
+        SpatialRGPT(_config(folder))
+
+
+def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path):
+    folder = _copy(tmp_path)
+    shutil.rmtree(folder / "region_extractor")
+    with pytest.raises(ModelError, match="there is no folder region_extractor/"):
+        models.shape(_config(folder))
+    (folder / "vision_tower/config.json").unlink()
+    with pytest.raises(ModelError, match="not whole, fetch it again"):
+        models.shape(_config(folder))
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = _copy(tmp_path)
+    path = folder / "mm_projector/model.safetensors"
+    tensors = load_file(path)
+    del tensors["layers.1.bias"]
+    save_file(tensors, path)
+    with pytest.raises(
+        ModelError, match=r"mm_projector: its weights do not fit: .*layers\.1\.bias"
+    ):
+        SpatialRGPT(_config(folder))
+
+
+def test_parts_of_two_checkpoints_are_told_apart(tmp_path):
+    folder = _copy(tmp_path)
+    _edit(folder / "vision_tower/config.json", llm_mask_token_id=7)
+    with pytest.raises(
+        ModelError, match=r"<mask> has id 505, but vision_tower/config\.json says 7"
+    ):
+        SpatialRGPT(_config(folder))
+
+
+def test_only_the_language_model_is_quantized():
+    model = SpatialRGPT(_config(quantization="4bit"))
+    kinds = {
+        type(m).__name__ for m in model._llm.layers.modules() if isinstance(m, torch.nn.Linear)
+    }
+    assert kinds == {"Linear4bit"}
+    for part in (model._tower, model._projector, model._regions):
+        assert not any(type(m).__name__ == "Linear4bit" for m in part.modules())
+
+
+@pytest.mark.parametrize("text", ["no image", "<image> and <image>"])
+def test_a_conversation_has_one_image(model, text):
+    with pytest.raises(ModelError, match="needs <image> once"):
+        model.ids(text)
+
+
+def test_a_prompt_beyond_the_context_is_refused(model):
+    with pytest.raises(ModelError, match="more than the context of 4096"):
+        model.last_token_states([_image("wide.png")], ["far " * 5000])
+
+
+def test_regions_must_match_the_prompt_and_cover_something(model):
+    image, prompt = _image("wide.png"), GOLDEN["region/mask_only"]["prompt"]
+    with pytest.raises(ModelError, match="has 2 <mask> for 1 regions"):
+        model.states([image], [prompt], masks=[np.ones((1, 427, 640), bool)])
+    with pytest.raises(ModelError, match="covers no pixel"):
+        model.states([image], [prompt], masks=[np.zeros((2, 427, 640), bool)])
+
+
+def test_it_runs_through_the_pipeline(work, spatial):
+    run = make(Request(spatial, _config(), n_shards=1, batch_size=7), work).run
+    assert (run.plan.n_layers, run.plan.hidden_size, run.plan.dtype) == (5, 64, "float32")
+    extract(run, run.shards)
+    sample = next(run.manifest.rows(50, 51))
+    expected = SpatialRGPT(_config()).last_token_states(
+        [Image.open(sample.image).convert("RGB")], [sample.prompt]
+    )
+    states = np.stack([run.store.layer(layer)[50] for layer in range(5)])
+    assert np.abs(states - expected[:, 0]).max() < 1e-4
