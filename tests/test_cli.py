@@ -56,7 +56,7 @@ def test_every_command_has_help_with_an_example(capsys):
     ("arguments", "message"),
     [
         (["generate", "--config", "no.yaml"], "no.yaml: no such file"),
-        (["plan", "--model", "gpt"], "model 'gpt' is not known; known: fake, llava15, spatialrgpt"),
+        (["plan", "--model", "gpt"], "model 'gpt' is not known; known: fake, llava15, qwen2, spatialrgpt"),
         (["plan", "--model", "fake"], "data/raw/spatial/metadata.json: no such file; make"),
         (["plan", "--model", "fake", "--profile", "no.yaml"], "no.yaml: no such file"),
         (["plan", "--model", "llava15", "--checkpoint", "no", "--dataset", "SPATIAL"], "checkpoint 'no'"),

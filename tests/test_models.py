@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 from transformers import (
@@ -34,12 +36,19 @@ def _llava(checkpoint, **changes):
     )
 
 
+@cache
+def _qwen(checkpoint):
+    return tiny.write_qwen(checkpoint.parent / "qwen", "2")
+
+
 def _configs(checkpoint):
+    """A configuration of every family; a new one needs a line here."""
     rgpt = Path(__file__).parent / "spatialrgpt/ckpt"
     full = {"quantization": "none", "dtype": "float32"}
     return {
         "fake": models.resolve("fake"),
         "llava15": _llava(checkpoint),
+        "qwen2": models.resolve("qwen2", checkpoint=str(_qwen(checkpoint)), **full),
         "spatialrgpt": models.resolve("spatialrgpt", checkpoint=str(rgpt), **full),
     }
 

@@ -18,6 +18,7 @@ FAMILIES = Registry(
     "model",
     {
         "llava15": "vsp.models.llava:Llava15",
+        "qwen2": "vsp.models.qwen:Qwen2VL",
         "spatialrgpt": "vsp.models.spatialrgpt:SpatialRGPT",
         "fake": "vsp.models.fake:Fake",
     },

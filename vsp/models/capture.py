@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
+
+
+def last_tokens(
+    language: Any, positions: torch.Tensor, forward: Callable[[], object]
+) -> NDArray[np.floating]:
+    """Run `forward` once and keep token `positions[i]` of sequence i: [layer, batch, hidden].
+
+    `language` is a decoder with `layers` and a final `norm`. Raises MemoryError if memory is out.
+    """
+    with (
+        memory_errors(),
+        torch.inference_mode(),
+        capture_tokens(language.layers, language.norm, positions) as kept,
+    ):
+        forward()
+    states = torch.stack(kept).cpu()
+    # numpy has no bfloat16; float32 holds each of its values.
+    return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsp.config import ModelConfig
-from vsp.errors import ModelError
 from vsp.models import ModelShape
 
 
@@ -30,10 +29,10 @@ class Llava15:
     def __init__(self, config: ModelConfig) -> None:
         from transformers import LlavaForConditionalGeneration
 
-        from vsp.models.loading import load_arguments
+        from vsp.models.loading import load_arguments, read_config
 
         self._template = config.template
-        checkpoint = _read_config(config)
+        checkpoint = read_config(config, "llava")
         self._processor = _read_processor(config, checkpoint)
         arguments = load_arguments(
             config,
@@ -45,9 +44,9 @@ class Llava15:
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
-        from vsp.models.loading import compute_dtype
+        from vsp.models.loading import compute_dtype, read_config
 
-        checkpoint = _read_config(config)
+        checkpoint = read_config(config, "llava")
         text = checkpoint.text_config
         dtype = compute_dtype(config.dtype, checkpoint)
         return ModelShape(text.num_hidden_layers + 1, text.hidden_size, dtype)
@@ -55,9 +54,7 @@ class Llava15:
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> NDArray[np.floating]:
-        import torch
-
-        from vsp.models.capture import capture_tokens, memory_errors
+        from vsp.models.capture import last_tokens
 
         inputs = self._processor(
             images=list(images),
@@ -68,36 +65,9 @@ class Llava15:
         ).to(self._model.device)
         last = inputs.pop("attention_mask").sum(dim=1) - 1
         inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
-        language = self._model.language_model
-        with (
-            memory_errors(),
-            torch.inference_mode(),
-            capture_tokens(language.layers, language.norm, last) as kept,
-        ):
-            self._model(**inputs, use_cache=False)
-        states = torch.stack(kept).cpu()
-        return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
-
-
-def _read_config(config: ModelConfig) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        found = AutoConfig.from_pretrained(
-            str(config.checkpoint), revision=config.revision, trust_remote_code=False
+        return last_tokens(
+            self._model.language_model, last, lambda: self._model(**inputs, use_cache=False)
         )
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r} cannot be read; fetch it where there is a network "
-            f"(hf download NAME --local-dir DIR) and use --checkpoint DIR ({reason[:200]})"
-        ) from None
-    if found.model_type != "llava":
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r} is a {found.model_type}, not a llava; "
-            "name another with --checkpoint"
-        )
-    return found
 
 
 def _read_processor(config: ModelConfig, checkpoint: Any) -> Any:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig, PretrainedConfig
+from transformers import AutoConfig, BitsAndBytesConfig, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
+from vsp.errors import ModelError
 
 
 def compute_dtype(asked: ComputeDtype, checkpoint: PretrainedConfig) -> Any:
@@ -19,6 +20,31 @@ def compute_dtype(asked: ComputeDtype, checkpoint: PretrainedConfig) -> Any:
         return asked
     saved = str(checkpoint.dtype or torch.float32).removeprefix("torch.")
     return saved if saved in ("bfloat16", "float16") else "float32"
+
+
+def read_config(config: ModelConfig, *model_types: str) -> Any:
+    """The checkpoint's configuration. Raises ModelError unless it is of one of `model_types`."""
+    try:
+        found = AutoConfig.from_pretrained(
+            str(config.checkpoint), revision=config.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise unreadable(config, error) from None
+    if found.model_type not in model_types:
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} is a {found.model_type}, not a "
+            f"{' or '.join(model_types)}; name another with --checkpoint"
+        )
+    return found
+
+
+def unreadable(config: ModelConfig, error: Exception) -> ModelError:
+    """What to tell of a checkpoint that is neither on this disk nor to be had from the hub."""
+    reason = " ".join(str(error).split())
+    return ModelError(
+        f"checkpoint {config.checkpoint!r} cannot be read; fetch it where there is a network "
+        f"(hf download NAME --local-dir DIR) and use --checkpoint DIR ({reason[:200]})"
+    )
 
 
 def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class SpatialRGPT:
         """
         import torch
 
-        from vsp.models.capture import capture_tokens, memory_errors
+        from vsp.models.capture import last_tokens, memory_errors
 
         with memory_errors(), torch.inference_mode():
             tokens, fine = self._see(images)
@@ -126,18 +126,17 @@ class SpatialRGPT:
                     depth = None if depths is None else depths[i]
                     self._mark_regions(row, self.ids(text), fine[i], masks[i], depth, tokens[i])
                 rows.append(row)
-            lengths = torch.tensor([len(row) for row in rows])
-            if int(lengths.max()) > self._limit:
-                raise ModelError(
-                    f"a prompt and its image make {int(lengths.max())} tokens, more than the "
-                    f"context of {self._limit}; shorten it"
-                )
-            # Padded on the right: under a causal mask no real token sees the padding.
-            batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-            with capture_tokens(self._llm.layers, self._llm.norm, lengths - 1) as kept:
-                self._llm(inputs_embeds=batch, use_cache=False)
-            states = torch.stack(kept).cpu()
-        return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
+        lengths = torch.tensor([len(row) for row in rows])
+        if int(lengths.max()) > self._limit:
+            raise ModelError(
+                f"a prompt and its image make {int(lengths.max())} tokens, more than the "
+                f"context of {self._limit}; shorten it"
+            )
+        # Padded on the right: under a causal mask no real token sees the padding.
+        batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return last_tokens(
+            self._llm, lengths - 1, lambda: self._llm(inputs_embeds=batch, use_cache=False)
+        )
 
     def ids(self, text: str) -> list[int | None]:
         """Token ids of a conversation, with None where its image stands.
@@ -243,6 +242,8 @@ def _folder(config: ModelConfig, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    from vsp.models.loading import unreadable
+
     checkpoint = str(config.checkpoint)
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
@@ -250,11 +251,7 @@ def _folder(config: ModelConfig, weights: bool) -> Path:
     try:
         found = snapshot_download(checkpoint, revision=config.revision, allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"checkpoint {checkpoint!r} cannot be read; fetch it where there is a network "
-            f"(hf download NAME --local-dir DIR) and use --checkpoint DIR ({reason[:200]})"
-        ) from None
+        raise unreadable(config, error) from None
     return Path(found)
 
 
