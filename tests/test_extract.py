@@ -226,6 +226,22 @@ def test_a_row_that_does_not_fit_alone_fails_alone(work, write_dataset):
             assert (_states(run)[:, row] == states[:, 0].astype(np.float32)).all()
 
 
+def test_a_prompt_beyond_the_context_fails_its_row_alone(work, write_dataset, checkpoint):
+    records = _records()
+    records[5]["prompt"] = "far " * 3000
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    run = make(Request(write_dataset(records), model, batch_size=BATCH), work).run
+    extract(run, run.shards)
+    (ledger,) = run.ledgers()
+    assert list(ledger.failed) == [5] and len(ledger.done) == 15
+    assert "tokens, over the context of 2048" in ledger.failed[5]
+    loaded = models.load(model)
+    for row, sample in enumerate(run.manifest.rows()):
+        if row != 5:
+            alone = loaded.last_token_states([open_rgb(sample.image)[0]], [sample.prompt])[:, 0]
+            assert np.abs(_states(run)[:, row] - alone).max() < 1e-4
+
+
 def test_a_bug_keeps_its_traceback_and_stops_the_shard(plan_fake, monkeypatch):
     run = plan_fake()
     monkeypatch.setattr("vsp.models.fake.Fake._row", lambda *_: 1 / 0)

@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vsp import models
-from vsp.errors import ConfigError, ModelError
+from vsp.errors import ConfigError, InputError, ModelError
 
 PROMPTS = ["Where is the red circle?", "Up?", "{braces} and a rather longer question: is it above?"]
 
@@ -97,6 +97,12 @@ def test_a_template_in_a_file_of_its_own_is_found(checkpoint, tmp_path):
     states = models.load(_config(folder)).last_token_states(_images(), PROMPTS)
     expected = models.load(_config(checkpoint)).last_token_states(_images(), PROMPTS)
     assert (states == expected).all()
+
+
+def test_an_image_that_is_a_thread_is_no_bug(checkpoint):
+    model = models.load(_config(checkpoint))
+    with pytest.raises(InputError, match="image cannot be used"):
+        model.last_token_states([Image.new("RGB", (4000, 10))], ["?"])
 
 
 def test_a_checkpoint_of_another_family_is_refused(checkpoint, tmp_path):

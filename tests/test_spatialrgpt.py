@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import LlamaForCausalLM
 
 from vsp import models
-from vsp.errors import ModelError
+from vsp.errors import InputError, ModelError
 from vsp.extract import extract
 from vsp.models.spatialrgpt import LLAMA_3, SpatialRGPT
 from vsp.models.vila_parts import Downsample, Projector
@@ -113,7 +113,7 @@ def test_plain_vila_goes_without_the_refinement(tmp_path):
     plain = SpatialRGPT(_config(folder))
     states = plain.states([_image("wide.png")], [case["prompt"]])
     assert np.abs(states[:, 0] - STATES["userassistant/wide__short"]).max() > 1
-    with pytest.raises(ModelError, match="has no region extractor"):
+    with pytest.raises(InputError, match="has no region extractor"):
         plain.states([_image("wide.png")], [GOLDEN["region/mask_only"]["prompt"]],
                      **_regions(GOLDEN["region/mask_only"]))  # fmt: skip
 
@@ -219,20 +219,20 @@ def test_only_the_language_model_is_quantized():
 
 @pytest.mark.parametrize("text", ["no image", "<image> and <image>"])
 def test_a_conversation_has_one_image(model, text):
-    with pytest.raises(ModelError, match="needs <image> once"):
+    with pytest.raises(InputError, match="needs <image> once"):
         model.ids(text)
 
 
 def test_a_prompt_beyond_the_context_is_refused(model):
-    with pytest.raises(ModelError, match="more than the context of 4096"):
+    with pytest.raises(InputError, match="over the context of 4096"):
         model.last_token_states([_image("wide.png")], ["far " * 5000])
 
 
 def test_regions_must_match_the_prompt_and_cover_something(model):
     image, prompt = _image("wide.png"), GOLDEN["region/mask_only"]["prompt"]
-    with pytest.raises(ModelError, match="has 2 <mask> for 1 regions"):
+    with pytest.raises(InputError, match="has 2 <mask> for 1 regions"):
         model.states([image], [prompt], masks=[np.ones((1, 427, 640), bool)])
-    with pytest.raises(ModelError, match="covers no pixel"):
+    with pytest.raises(InputError, match="covers no pixel"):
         model.states([image], [prompt], masks=[np.zeros((2, 427, 640), bool)])
 
 

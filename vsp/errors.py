@@ -4,6 +4,7 @@ VspError
 ├── ConfigError     an option or a configuration file
 ├── DatasetError    a dataset folder: its metadata, its images, its splits
 ├── ModelError      a checkpoint that cannot be found, read or used
+├── InputError      an image or a prompt that the model cannot take; it fails its row alone
 ├── StoreError      the array on disk or its journals
 ├── RunError        a run that is missing, unfinished, changed or in the way
 ├── ProbeError      rows from which no probe can be fitted
@@ -35,6 +36,10 @@ class DatasetError(VspError):
 
 class ModelError(VspError):
     """A checkpoint cannot be found, read or used."""
+
+
+class InputError(VspError):
+    """The model cannot take this image or this prompt."""
 
 
 class StoreError(VspError):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsp import models
-from vsp.errors import DatasetError, RunError
+from vsp.errors import DatasetError, InputError, RunError
 from vsp.images import open_rgb
 from vsp.journal import Journal
 from vsp.manifest import Sample
@@ -92,9 +92,9 @@ def _forward(
     model: VisionLanguageModel,
     failures: dict[int, str],
 ) -> dict[int, NDArray[np.floating]]:
-    """The states [layer, hidden] of each row; one that does not fit the device even alone fails.
+    """The states [layer, hidden] of each row; one that the model cannot take even alone fails.
 
-    A batch that does not fit is halved until it does.
+    A batch that does not fit the device, or in which a row cannot be used, is halved.
     """
     rows = list(images)
     if not rows:
@@ -102,9 +102,12 @@ def _forward(
     try:
         states = model.last_token_states(list(images.values()), [prompts[row] for row in rows])
         return {row: states[:, column] for column, row in enumerate(rows)}
-    except MemoryError as error:
+    except (MemoryError, InputError) as error:
         if len(rows) == 1:
-            failures[rows[0]] = f"out of memory alone in its batch: {error}"
+            short = isinstance(error, MemoryError)
+            failures[rows[0]] = (
+                f"out of memory alone in its batch: {error}" if short else str(error)
+            )
             return {}
     halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     first, second = (_forward({r: images[r] for r in h}, prompts, model, failures) for h in halves)

@@ -53,7 +53,7 @@ class VisionLanguageModel(Protocol):
         """The hidden state of each prompt's last token at every layer `[layer, batch, hidden]`.
 
         Layer 0 is the embedding output, the last one comes after the final norm. Raises
-        MemoryError if the batch does not fit the device.
+        MemoryError if the batch does not fit the device, InputError if a row of it cannot be used.
         """
         ...
 

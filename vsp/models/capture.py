@@ -11,14 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vsp.errors import InputError
+
 
 def last_tokens(
     language: Any, positions: torch.Tensor, forward: Callable[[], object]
 ) -> NDArray[np.floating]:
     """Run `forward` once and keep token `positions[i]` of sequence i: [layer, batch, hidden].
 
-    `language` is a decoder with `layers` and a final `norm`. Raises MemoryError if memory is out.
+    `language` is a decoder with `layers` and a final `norm`. Raises MemoryError if memory is out,
+    InputError if a sequence is longer than the model's context.
     """
+    longest, context = int(positions.max()) + 1, language.config.max_position_embeddings
+    if longest > context:
+        raise InputError(f"prompt and image make {longest} tokens, over the context of {context}")
     with (
         memory_errors(),
         torch.inference_mode(),

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import Field
 
 from vsp.config import Frozen, ModelConfig, parse
-from vsp.errors import ModelError
+from vsp.errors import InputError, ModelError
 from vsp.models import ModelShape
 
 IMAGE_PAD = "<|image_pad|>"
@@ -75,7 +75,10 @@ class Qwen2VL:
         from vsp.models.capture import last_tokens
 
         device = self._model.device
-        seen = self._image_processor(images=list(images), return_tensors="pt").to(device)
+        try:
+            seen = self._image_processor(images=list(images), return_tensors="pt").to(device)
+        except ValueError as error:  # sides in a ratio of more than 200
+            raise InputError(f"image cannot be used: {error}") from None
         # One pad token becomes as many as the image has after patches are merged.
         n_tokens = seen["image_grid_thw"].prod(dim=1) // self._image_processor.merge_size**2
         texts = [

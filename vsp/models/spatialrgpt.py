@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsp.config import ModelConfig
-from vsp.errors import ModelError
+from vsp.errors import InputError, ModelError
 from vsp.models import ModelShape
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class SpatialRGPT:
         if top["enable_region"]:
             extractor = RegionExtractor(vision_size, hidden_size)
             self._regions = load_part(extractor, root / "region_extractor", dtype).to(llm.device)
-        self._limit = self._llm.config.max_position_embeddings
-        self._limit = getattr(self._llm.config, "tokenizer_model_max_length", self._limit)
+        # The original cuts what is longer; here it is an error.
+        self._context = getattr(self._llm.config, "tokenizer_model_max_length", 4096)
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
@@ -127,10 +127,9 @@ class SpatialRGPT:
                     self._mark_regions(row, self.ids(text), fine[i], masks[i], depth, tokens[i])
                 rows.append(row)
         lengths = torch.tensor([len(row) for row in rows])
-        if int(lengths.max()) > self._limit:
-            raise ModelError(
-                f"a prompt and its image make {int(lengths.max())} tokens, more than the "
-                f"context of {self._limit}; shorten it"
+        if (longest := int(lengths.max())) > self._context:
+            raise InputError(
+                f"prompt and image make {longest} tokens, over the context of {self._context}"
             )
         # Padded on the right: under a causal mask no real token sees the padding.
         batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
@@ -146,7 +145,7 @@ class SpatialRGPT:
         """
         pieces = text.split(IMAGE)
         if len(pieces) != 2:
-            raise ModelError(
+            raise InputError(
                 f"a conversation needs {IMAGE} once, this one has it {len(pieces) - 1} times"
             )
         bos = self._tokenizer.bos_token_id
@@ -195,7 +194,7 @@ class SpatialRGPT:
     ) -> None:
         """Replace the embeddings of `<mask>` and `<depth>` by the vectors of their regions."""
         if self._regions is None:
-            raise ModelError("this checkpoint has no region extractor; ask without regions")
+            raise InputError("this checkpoint has no region extractor; ask without regions")
         resized = self._resized(masks).to(fine.device)
         vectors = {"<mask>": self._regions.regions(fine, resized)}
         if depth is not None:
@@ -209,7 +208,7 @@ class SpatialRGPT:
                 if one == wanted
             ]
             if len(places) != len(found):
-                raise ModelError(f"a prompt has {len(places)} {token} for {len(found)} regions")
+                raise InputError(f"a prompt has {len(places)} {token} for {len(found)} regions")
             row[places] = found.to(row.dtype)
 
     def _resized(self, masks: NDArray[np.bool_]) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vsp.errors import ModelError
+from vsp.errors import InputError, ModelError
 
 AnyPart = TypeVar("AnyPart", bound=nn.Module)
 
@@ -129,7 +129,7 @@ class RegionExtractor(nn.Module):
 def _pool(features: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Mean of `features` [side², width] under each mask, in float32: [region, width].
 
-    Raises ModelError for a mask that covers nothing.
+    Raises InputError for a mask that covers nothing.
     """
     n_tokens = features.shape[0]
     scale = (n_tokens / (masks.shape[1] * masks.shape[2])) ** 0.5
@@ -138,7 +138,7 @@ def _pool(features: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     )[0].flatten(1)
     total = weights.sum(dim=1, keepdim=True)
     if (total == 0).any():
-        raise ModelError("a region covers no pixel; give each a box or mask inside its image")
+        raise InputError("a region covers no pixel; give each a box or mask inside its image")
     return weights / (total + 1e-8) @ features.float()
 
 
