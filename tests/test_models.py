@@ -166,6 +166,50 @@ def test_a_checkpoint_of_another_family_is_refused(checkpoint, tmp_path):
         models.shape(_llava(tmp_path))
 
 
+@pytest.mark.parametrize("family", models.FAMILIES.names())
+def test_every_family_finds_its_checkpoint_whole(checkpoint, family):
+    models.check(_configs(checkpoint)[family])
+
+
+@pytest.mark.parametrize(
+    ("family", "lost", "message"),
+    [
+        ("llava15", "model.safetensors", "1 of 1 weight files are missing"),
+        ("llava15", "tokenizer*", "its tokenizer or image processor cannot be read"),
+        ("llava15", "*processor_config.json", "its tokenizer or image processor cannot be read"),
+        ("qwen2", "model.safetensors", "1 of 1 weight files are missing"),
+        ("qwen2", "preprocessor_config.json", "its tokenizer or image processor cannot be read"),
+        ("spatialrgpt", "llm/model.safetensors", "1 of 1 weight files are missing"),
+        ("spatialrgpt", "llm/tokenizer*", "its tokenizer or image processor cannot be read"),
+    ],
+)
+def test_a_checkpoint_that_lacks_a_part_is_refused_before_anything_is_queued(
+    checkpoint, tmp_path, family, lost, message
+):
+    whole = _configs(checkpoint)[family]
+    folder = tmp_path / "half"
+    shutil.copytree(whole.checkpoint, folder)
+    paths = list(folder.glob(lost))
+    assert paths
+    for path in paths:
+        path.unlink()
+    with pytest.raises(ModelError, match=message):
+        models.check(whole.model_copy(update={"checkpoint": str(folder)}))
+
+
+def test_a_weight_file_that_the_index_names_must_be_there(checkpoint, tmp_path):
+    folder = tmp_path / "several"
+    shutil.copytree(checkpoint, folder)
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="1MB")
+    models.check(_llava(folder))
+    files = sorted(folder.glob("model-*.safetensors"))
+    files[1].write_bytes(b"")
+    with pytest.raises(ModelError, match=f"1 of {len(files)} weight files .* {files[1].name}"):
+        models.check(_llava(folder))
+
+
 def test_memory_that_runs_out_is_one_kind_of_error():
     with pytest.raises(MemoryError, match="tried to allocate"), memory_errors():
         torch.empty(10**15)

@@ -226,7 +226,11 @@ def _add_plan(commands: Any) -> None:
         "vsp plan --model llava15 --checkpoint /shared/llava-1.5-7b-hf --shards 8\n"
         "vsp plan --model llava15 --checkpoint data/small-llava --quantization none",
     )
-    what = parser.add_argument_group("what is computed")
+    _add_what(parser.add_argument_group("what is computed"))
+    _add_where(parser.add_argument_group("where and how it runs"))
+
+
+def _add_what(what: argparse._ArgumentGroup) -> None:
     what.add_argument("--model", required=True, metavar="NAME", help="model family: llava15")
     what.add_argument(
         "--checkpoint",
@@ -282,7 +286,9 @@ def _add_plan(commands: Any) -> None:
         action="store_true",
         help="leave rows out whose image cannot be read, instead of refusing",
     )
-    where = parser.add_argument_group("where and how it runs")
+
+
+def _add_where(where: argparse._ArgumentGroup) -> None:
     where.add_argument(
         "--run", metavar="NAME", help="name of the run (default: from model and dataset)"
     )

@@ -192,6 +192,7 @@ def make(request: Request, work: Path) -> Planned:
     samples, labels, prompt = read(request.dataset, request.prompt)
     _check_prompts(samples, request.model)
     shape = models.shape(request.model)
+    models.check(request.model)
     samples, notes = _checked(samples, request.drop_unreadable)
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
     n_shards = request.n_shards or -(-len(samples) // request.shard_size)

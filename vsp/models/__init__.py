@@ -47,6 +47,15 @@ class VisionLanguageModel(Protocol):
         """Read the checkpoint's configuration only. Raises ModelError if it cannot be used."""
         ...
 
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        """Raise ModelError if a part that loading needs is missing or cannot be read.
+
+        Reads tokenizer and image processor, and sees that weight files are there, not what is in
+        them.
+        """
+        ...
+
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> NDArray[np.floating]:
@@ -74,6 +83,10 @@ def reserved_text(config: ModelConfig, prompt: str) -> str | None:
 def shape(config: ModelConfig) -> ModelShape:
     found: ModelShape = FAMILIES.load(config.family).shape(config)
     return found
+
+
+def check(config: ModelConfig) -> None:
+    FAMILIES.load(config.family).check(config)
 
 
 def load(config: ModelConfig) -> VisionLanguageModel:

@@ -47,6 +47,10 @@ class Fake:
         dtype = "float32" if config.dtype == "auto" else config.dtype
         return ModelShape(options.n_layers, options.hidden_size, dtype)
 
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        _options(config)
+
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> NDArray[np.floating]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,12 +45,18 @@ class Llava15:
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
-        from vsp.models.loading import compute_dtype, read_config
+        from vsp.models.loading import decoder_shape, read_config
 
         checkpoint = read_config(config, "llava")
-        text = checkpoint.text_config
-        dtype = compute_dtype(config.dtype, checkpoint)
-        return ModelShape(text.num_hidden_layers + 1, text.hidden_size, dtype)
+        return decoder_shape(checkpoint.text_config, config.dtype, checkpoint.dtype)
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        from vsp.models.loading import check_weights, read_config, reading
+
+        check_weights(Path(str(config.checkpoint)))
+        with reading(config, "tokenizer or image processor"):
+            _read_processor(config, read_config(config, "llava"))
 
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, BitsAndBytesConfig, PretrainedConfig
@@ -12,14 +15,15 @@ from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
+from vsp.models import ModelShape
 
 
-def compute_dtype(asked: ComputeDtype, checkpoint: PretrainedConfig) -> Any:
-    """The dtype's name; `auto` is what the checkpoint was saved in."""
-    if asked != "auto":
-        return asked
-    saved = str(checkpoint.dtype or torch.float32).removeprefix("torch.")
-    return saved if saved in ("bfloat16", "float16") else "float32"
+def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> ModelShape:
+    """Layers and width of a decoder; a dtype of `auto` is the one the checkpoint was saved in."""
+    dtype = str(saved or torch.float32).removeprefix("torch.") if asked == "auto" else asked
+    if dtype not in ("bfloat16", "float16"):
+        dtype = "float32"
+    return ModelShape(text.num_hidden_layers + 1, text.hidden_size, cast(Any, dtype))
 
 
 def read_config(config: ModelConfig, *model_types: str) -> Any:
@@ -36,6 +40,42 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
             f"{' or '.join(model_types)}; name another with --checkpoint"
         )
     return found
+
+
+@contextmanager
+def reading(config: ModelConfig, what: str) -> Iterator[None]:
+    """Turn what transformers raises for a damaged or missing part into one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: its {what} cannot be read ({reason[:200]}); "
+            "fetch it again"
+        ) from None
+
+
+def check_weights(folder: Path) -> None:
+    """Raise ModelError unless every weight file that a checkpoint's folder should hold is there.
+
+    A hub name is no folder: what is missing of it is fetched when it is loaded.
+    """
+    if not folder.is_dir():
+        return
+    index = folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.exists():
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    missing = sorted(name for name in names if not _holds_something(folder / name))
+    if missing:
+        raise ModelError(
+            f"{folder}: {len(missing)} of {len(names)} weight files are missing or empty, "
+            f"{missing[0]} among them; fetch the checkpoint again"
+        )
+
+
+def _holds_something(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def unreadable(config: ModelConfig, error: Exception) -> ModelError:

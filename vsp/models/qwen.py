@@ -40,18 +40,11 @@ class Qwen2VL:
     reserved: ClassVar = re.compile(r"<\|[^|<>]*\|>")
 
     def __init__(self, config: ModelConfig) -> None:
-        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+        from transformers import AutoModelForImageTextToText
 
         from vsp.models.loading import load_arguments
 
-        where = {"revision": config.revision, "trust_remote_code": False}
-        options = parse(QwenOptions, config.options, "model qwen2: options")
-        limits = {key: value for key, value in options if value is not None}
-        self._image_processor = AutoImageProcessor.from_pretrained(
-            config.checkpoint, backend="pil", **where, **limits
-        )
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(config.checkpoint, **where)
-        self._tokenizer.chat_template = _chat_template(config, self._tokenizer)
+        self._image_processor, self._tokenizer = _read_processors(config)
         self._template = config.template
         arguments = load_arguments(
             config, self.shape(config).dtype, unquantized=("model.visual", "lm_head")
@@ -61,13 +54,19 @@ class Qwen2VL:
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
-        from vsp.models.loading import compute_dtype, read_config
+        from vsp.models.loading import decoder_shape, read_config
 
         parse(QwenOptions, config.options, "model qwen2: options")
         checkpoint = read_config(config, "qwen2_vl", "qwen2_5_vl")
-        text = checkpoint.text_config
-        dtype = compute_dtype(config.dtype, checkpoint)
-        return ModelShape(text.num_hidden_layers + 1, text.hidden_size, dtype)
+        return decoder_shape(checkpoint.text_config, config.dtype, checkpoint.dtype)
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        from vsp.models.loading import check_weights, reading
+
+        check_weights(Path(str(config.checkpoint)))
+        with reading(config, "tokenizer or image processor"):
+            _read_processors(config)
 
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
@@ -112,6 +111,19 @@ class Qwen2VL:
         if chat.count(IMAGE_PAD) != 1:
             raise ModelError(f"the chat template puts {chat.count(IMAGE_PAD)} images where 1 is")
         return chat
+
+
+def _read_processors(config: ModelConfig) -> tuple[Any, Any]:
+    """The image processor, with the limits that are asked for, and the tokenizer."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    where = {"revision": config.revision, "trust_remote_code": False}
+    options = parse(QwenOptions, config.options, "model qwen2: options")
+    limits = {key: value for key, value in options if value is not None}
+    images = AutoImageProcessor.from_pretrained(config.checkpoint, backend="pil", **where, **limits)
+    tokenizer: Any = AutoTokenizer.from_pretrained(config.checkpoint, **where)
+    tokenizer.chat_template = _chat_template(config, tokenizer)
+    return images, tokenizer
 
 
 def _chat_template(config: ModelConfig, tokenizer: Any) -> str:

@@ -51,8 +51,7 @@ class SpatialRGPT:
 
     def __init__(self, config: ModelConfig) -> None:
         import torch
-        from transformers import AutoTokenizer, LlamaForCausalLM, SiglipVisionModel
-        from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+        from transformers import LlamaForCausalLM, SiglipVisionModel
 
         from vsp.models.loading import load_arguments
         from vsp.models.vila_parts import Projector, RegionExtractor, load_part
@@ -65,12 +64,11 @@ class SpatialRGPT:
         plain = {k: v for k, v in arguments.items() if k != "quantization_config"}
 
         llm = LlamaForCausalLM.from_pretrained(root / "llm", **arguments)
-        self._tokenizer = AutoTokenizer.from_pretrained(root / "llm", trust_remote_code=False)
+        self._tokenizer, self._processor = _read_processors(root)
         if top["enable_region"]:
             self._add_region_tokens(llm, root)
         self._llm = llm.eval().model
         self._tower = SiglipVisionModel.from_pretrained(root / "vision_tower", **plain).eval()
-        self._processor = SiglipImageProcessorPil.from_pretrained(root / "vision_tower")
         self._pad_to_square = top["image_aspect_ratio"] == "pad"
         self._select_layer = top["mm_vision_select_layer"]
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
@@ -88,13 +86,23 @@ class SpatialRGPT:
     def shape(cls, config: ModelConfig) -> ModelShape:
         from transformers import AutoConfig
 
-        from vsp.models.loading import compute_dtype
+        from vsp.models.loading import decoder_shape
 
         root = _folder(config, weights=False)
         _read_top(root)
         llm = AutoConfig.from_pretrained(root / "llm", trust_remote_code=False)
-        dtype = compute_dtype(config.dtype, llm)
-        return ModelShape(llm.num_hidden_layers + 1, llm.hidden_size, dtype)
+        return decoder_shape(llm, config.dtype, llm.dtype)
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        from vsp.models.loading import check_weights, reading
+
+        root = _folder(config, weights=False)
+        for part in ("llm", "vision_tower"):
+            if Path(str(config.checkpoint)).is_dir():
+                check_weights(root / part)
+        with reading(config, "tokenizer or image processor"):
+            _read_processors(root)
 
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
@@ -252,6 +260,14 @@ def _folder(config: ModelConfig, weights: bool) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise unreadable(config, error) from None
     return Path(found)
+
+
+def _read_processors(root: Path) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    tokenizer = AutoTokenizer.from_pretrained(root / "llm", trust_remote_code=False)
+    return tokenizer, SiglipImageProcessorPil.from_pretrained(root / "vision_tower")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
