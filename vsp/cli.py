@@ -231,7 +231,12 @@ def _add_plan(commands: Any) -> None:
 
 
 def _add_what(what: argparse._ArgumentGroup) -> None:
-    what.add_argument("--model", required=True, metavar="NAME", help="model family: llava15")
+    what.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="model family, as llava15; a wrong one lists all",
+    )
     what.add_argument(
         "--checkpoint",
         metavar="DIR",
@@ -254,7 +259,7 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
     what.add_argument(
         "--quantization",
         choices=("none", "4bit", "8bit"),
-        help="of the language model's weights (default: the family's own; llava15: 4bit)",
+        help="of the language model's weights (default: the family's own, as a rule 4bit)",
     )
     what.add_argument(
         "--dtype",
