@@ -15,9 +15,9 @@ from PIL import Image
 from transformers import LlamaForCausalLM
 
 from vsp import models
-from vsp.errors import InputError, ModelError
+from vsp.errors import ConfigError, InputError, ModelError
 from vsp.extract import extract
-from vsp.models.spatialrgpt import LLAMA_3, SpatialRGPT
+from vsp.models.spatialrgpt import SpatialRGPT
 from vsp.models.vila_parts import Downsample, Projector
 from vsp.plan import Request, make
 
@@ -70,12 +70,25 @@ def test_a_batch_of_different_lengths_gives_each_its_own_states(model):
         assert np.abs(states[:, column] - STATES[name]).max() < 1e-4
 
 
-def test_the_default_template_is_the_models_own_conversation(model):
-    case = GOLDEN["llama3/wide__spatial"]
-    question = case["prompt"].partition("<image>\n")[2].partition("<|eot_id|>")[0]
-    assert LLAMA_3.format(instruction=question) == case["prompt"]
-    states = model.last_token_states([_image("wide.png")], [question])
-    assert np.abs(states[:, 0] - STATES["llama3/wide__spatial"]).max() < 1e-4
+@pytest.mark.parametrize(
+    ("options", "name", "end"),
+    [
+        (None, "llama3/wide__spatial", "<|eot_id|>"),
+        ({"conversation": "user_assistant"}, "userassistant/wide__short", "\nASSISTANT:"),
+        ({"conversation": "vicuna_v1"}, "vicuna_v1/wide__color", " ASSISTANT:"),
+    ],
+)
+def test_a_question_is_put_in_the_conversation_that_is_asked_for(options, name, end):
+    config = _config(options=options)
+    question = GOLDEN[name]["prompt"].partition("<image>\n")[2].partition(end)[0]
+    states = SpatialRGPT(config).last_token_states([_image("wide.png")], [question])
+    assert np.abs(states[:, 0] - STATES[name]).max() < 1e-4
+    assert config.options == (options or {"conversation": "llama_3"})
+
+
+def test_an_unknown_conversation_is_refused():
+    with pytest.raises(ConfigError, match="options: conversation 'qwen'"):
+        models.shape(_config(options={"conversation": "qwen"}))
 
 
 def test_words_matter(model):

@@ -68,9 +68,10 @@ class VisionLanguageModel(Protocol):
 
 
 def resolve(family: str, **changes: Any) -> ModelConfig:
-    """The family's own configuration with every change that is not None."""
+    """The family's own configuration with every change that is not None; options are merged."""
     defaults: ModelConfig = FAMILIES.load(family).defaults
     given = {key: value for key, value in changes.items() if value is not None}
+    given["options"] = {**defaults.options, **given.get("options", {})}
     return parse(ModelConfig, {**defaults.model_dump(), **given}, f"model {family}")
 
 

@@ -11,13 +11,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vsp.config import ModelConfig
+from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
 from vsp.models import ModelShape
 
@@ -27,14 +27,25 @@ if TYPE_CHECKING:
     from vsp.models.vila_parts import RegionExtractor
 
 IMAGE = "<image>"
-# SpatialRGPT's own llama_3 conversation; the tokenizer adds the one BOS.
-LLAMA_3 = (
-    "<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision "
+# What stands around a row's prompt; the tokenizer adds the one BOS.
+CONVERSATIONS = {
+    # SpatialRGPT's own
+    "llama_3": "<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision "
     "assistant. You are able to understand the visual content that the user provides, and assist "
     "the user with a variety of tasks using natural language.<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\n<image>\n{instruction}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n"
-)
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    # VILA-1.5 3B and 13B
+    "vicuna_v1": "A chat between a curious user and an artificial intelligence assistant. The "
+    "assistant gives helpful, detailed, and polite answers to the user's questions. "
+    "USER: <image>\n{instruction} ASSISTANT:",
+    # LLaVA-1.5's, in which older figures for SpatialRGPT were taken; it never saw it in training
+    "user_assistant": "USER: <image>\n{instruction}\nASSISTANT:",
+}
+
+
+class SpatialRGPTOptions(Frozen):
+    conversation: Literal["llama_3", "vicuna_v1", "user_assistant"]
 
 
 class SpatialRGPT:
@@ -43,8 +54,8 @@ class SpatialRGPT:
     defaults: ClassVar = ModelConfig(
         family="spatialrgpt",
         checkpoint="a8cheng/SpatialRGPT-VILA1.5-8B",
-        template=LLAMA_3,
         quantization="4bit",
+        options={"conversation": "llama_3"},
     )
     # In the text of a prompt these would be read as tokens with a meaning of their own.
     reserved: ClassVar = re.compile(r"<image>|<mask>|<depth>|<\|[^|<>]*\|>|<s>|</s>|\[PAD\]")
@@ -56,7 +67,8 @@ class SpatialRGPT:
         from vsp.models.loading import load_arguments
         from vsp.models.vila_parts import Projector, RegionExtractor, load_part
 
-        self._template = config.template
+        options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
+        self._conversation = CONVERSATIONS[options.conversation]
         root = _folder(config, weights=True)
         top = _read_top(root)
         dtype = getattr(torch, self.shape(config).dtype)
@@ -88,6 +100,7 @@ class SpatialRGPT:
 
         from vsp.models.loading import decoder_shape
 
+        parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
         root = _folder(config, weights=False)
         _read_top(root)
         llm = AutoConfig.from_pretrained(root / "llm", trust_remote_code=False)
@@ -107,7 +120,7 @@ class SpatialRGPT:
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> NDArray[np.floating]:
-        return self.states(images, [self._template.format(instruction=p) for p in prompts])
+        return self.states(images, [self._conversation.format(instruction=p) for p in prompts])
 
     def states(
         self,
