@@ -43,6 +43,32 @@ def test_a_folder_or_nothing_in_its_place_is_named(tmp_path):
             open_rgb(path)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_every_common_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("a.tiff" if mode == "CMYK" else "a.png")
+    Image.new("RGB", (4, 4), (255, 255, 255)).convert(mode).save(path)
+    picture, _ = open_rgb(path)
+    assert picture.mode == "RGB" and picture.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bits_are_scaled_not_cut(tmp_path):
+    values = np.array([[0, 256, 32768, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert np.asarray(open_rgb(tmp_path / "a.png")[0])[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_a_picture_without_a_fixed_range_is_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(DatasetError, match="mode F has no fixed range"):
+        open_rgb(tmp_path / "a.tiff")
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert open_rgb(tmp_path / "a.gif")[0].getpixel((0, 0)) == (255, 0, 0)
+
+
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     Image.new("L", (100, 100)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

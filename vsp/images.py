@@ -8,6 +8,7 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from vsp.errors import DatasetError
@@ -24,8 +25,18 @@ def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
     try:
         data = Path(path).read_bytes()
         with Image.open(BytesIO(data)) as image:
-            picture = ImageOps.exif_transpose(image).convert("RGB")
+            picture = _rgb(ImageOps.exif_transpose(image))
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(f"image {str(path)!r} cannot be read: {reason}") from None
     return picture, hashlib.sha256(data).hexdigest()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """In RGB, as models see it: transparency is dropped, of an animation the first frame stays."""
+    if image.mode.startswith("I;16"):
+        # Pillow would cut 16 bits at 255, which leaves a white picture.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} has no fixed range; save it with 8 or 16 bits")
+    return image.convert("RGB")
