@@ -83,6 +83,16 @@ def test_the_same_dataset_is_left_alone_and_another_is_refused(work):
         generate(config.model_copy(update={"seed": 4}), n_jobs=1)
 
 
+@pytest.mark.parametrize("card", ["{", "[]", None])
+def test_a_folder_that_cannot_say_what_it_is_counts_as_another(work, card):
+    config = _config(work)
+    (work / "out").mkdir()
+    if card is not None:
+        (work / "out/dataset.json").write_text(card)
+    with pytest.raises(DatasetError, match="out: holds another dataset"):
+        generate(config, n_jobs=1)
+
+
 def test_an_interrupted_generation_leaves_nothing_behind(work):
     config = _config(work).model_copy(update={"image_size": (10, 10)})  # no room for any scene
     with pytest.raises(ValueError):

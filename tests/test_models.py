@@ -180,6 +180,8 @@ def test_every_family_finds_its_checkpoint_whole(checkpoint, family):
         ("qwen2", "model.safetensors", "1 of 1 weight files are missing"),
         ("qwen2", "preprocessor_config.json", "its tokenizer or image processor cannot be read"),
         ("spatialrgpt", "llm/model.safetensors", "1 of 1 weight files are missing"),
+        ("spatialrgpt", "mm_projector/model.safetensors", "1 of 1 weight files are missing"),
+        ("spatialrgpt", "region_extractor/model.safetensors", "1 of 1 weight files are missing"),
         ("spatialrgpt", "llm/tokenizer*", "its tokenizer or image processor cannot be read"),
     ],
 )
@@ -205,6 +207,13 @@ def test_a_weight_file_that_the_index_names_must_be_there(checkpoint, tmp_path):
     model.save_pretrained(folder, max_shard_size="1MB")
     models.check(_llava(folder))
     files = sorted(folder.glob("model-*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    whole = index.read_text()
+    for damaged in (whole[:100], "[]", "{}"):
+        index.write_text(damaged)
+        with pytest.raises(ModelError, match=r"index\.json: names no weight files"):
+            models.check(_llava(folder))
+    index.write_text(whole)
     files[1].write_bytes(b"")
     with pytest.raises(ModelError, match=f"1 of {len(files)} weight files .* {files[1].name}"):
         models.check(_llava(folder))

@@ -1,13 +1,14 @@
 import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from vsp import models
 from vsp.config import Profile
-from vsp.errors import ConfigError, DatasetError, RunError, StoreError
+from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreError
 from vsp.plan import Request, Run, find_run, make
 
 RECORDS = [
@@ -132,6 +133,15 @@ def test_a_prompt_that_would_not_reach_the_model_as_text_is_refused(
     folder = write_dataset([*RECORDS, {**RECORDS[0], "id": "bad", "prompt": prompt}])
     with pytest.raises(DatasetError, match=f"sample 'bad': its prompt holds '{found}', which"):
         make(Request(folder, models.resolve(family)), work)
+
+
+def test_a_checkpoint_that_is_not_whole_is_an_error_of_the_plan(work, spatial, checkpoint):
+    half = shutil.copytree(checkpoint, work / "half")
+    (half / "model.safetensors").unlink()
+    model = models.resolve("llava15", checkpoint=str(half), quantization="none")
+    with pytest.raises(ModelError, match="1 of 1 weight files are missing"):
+        make(Request(spatial, model), work)
+    assert not (work / "scratch").exists()
 
 
 def test_each_image_is_opened_once_however_many_rows_it_has(plan_fake, write_dataset, capsys):

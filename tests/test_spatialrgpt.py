@@ -183,12 +183,16 @@ def test_what_it_was_not_trained_like_is_refused_with_the_reason(tmp_path, file,
 def test_a_projector_of_a_newer_vila_is_refused(tmp_path):
     folder = _copy(tmp_path)
     _edit(folder / "mm_projector/config.json", mm_projector_type="mlp_downsample_3x3_fix")
-    with pytest.raises(ModelError, match="projector type 'mlp_downsample_3x3_fix'"):
-        SpatialRGPT(_config(folder))
+    for refuse in (models.check, SpatialRGPT):
+        with pytest.raises(ModelError, match="projector type 'mlp_downsample_3x3_fix'"):
+            refuse(_config(folder))
 
 
 def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path):
     folder = _copy(tmp_path)
+    shutil.rmtree(folder / "mm_projector")
+    with pytest.raises(ModelError, match=r"mm_projector/config\.json: no such file"):
+        models.check(_config(folder))
     shutil.rmtree(folder / "region_extractor")
     with pytest.raises(ModelError, match="there is no folder region_extractor/"):
         models.shape(_config(folder))

@@ -59,7 +59,7 @@ def balanced(labels: Sequence[str], n: int, seed: int) -> list[str]:
 
 
 def stratified(labels: Sequence[str], val_fraction: float, seed: int) -> list[str]:
-    """ "train" or "val" for each row, the fraction held in each label to within one row."""
+    """For each row "train" or "val", whose share of each label is `val_fraction` to within a row."""
     rng = np.random.default_rng([seed, _SPLIT])
     order = sorted(rng.permutation(len(labels)), key=lambda row: labels[row])  # a stable sort
     # Along the sorted rows, "val" falls wherever the running share passes a whole number.
@@ -114,8 +114,11 @@ def _render(
 
 
 def _read_card(folder: Path) -> Any:
-    card = folder / "dataset.json"
-    return json.loads(card.read_text()) if card.exists() else None
+    """What the folder's dataset was made from; None where that cannot be told."""
+    try:
+        return json.loads((folder / "dataset.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
 
 
 def _write_splits(folder: Path, target: Path) -> None:

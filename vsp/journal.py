@@ -57,8 +57,7 @@ class Journal:
 
     def done(self, rows: Sequence[int], checksums: Sequence[int]) -> None:
         """Note rows whose states have been flushed to disk."""
-        if rows:
-            self._append(rows=list(rows), crc32=list(checksums))
+        self._append(rows=list(rows), crc32=list(checksums))
 
     def failed(self, row: int, reason: str) -> None:
         self._append(row=row, failed=reason)

@@ -62,16 +62,23 @@ def check_weights(folder: Path) -> None:
     """
     if not folder.is_dir():
         return
-    index = folder / "model.safetensors.index.json"
-    names = {"model.safetensors"}
-    if index.exists():
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    names = _weight_files(folder)
     missing = sorted(name for name in names if not _holds_something(folder / name))
     if missing:
         raise ModelError(
             f"{folder}: {len(missing)} of {len(names)} weight files are missing or empty, "
             f"{missing[0]} among them; fetch the checkpoint again"
         )
+
+
+def _weight_files(folder: Path) -> set[str]:
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return {"model.safetensors"}
+    try:
+        return set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index}: names no weight files; fetch the checkpoint again") from None
 
 
 def _holds_something(path: Path) -> bool:

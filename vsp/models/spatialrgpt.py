@@ -71,8 +71,9 @@ class SpatialRGPT:
         self._conversation = CONVERSATIONS[options.conversation]
         root = _folder(config, weights=True)
         top = _read_top(root)
-        dtype = getattr(torch, self.shape(config).dtype)
-        arguments = load_arguments(config, self.shape(config).dtype, unquantized=("lm_head",))
+        name = self.shape(config).dtype
+        dtype = getattr(torch, name)
+        arguments = load_arguments(config, name, unquantized=("lm_head",))
         plain = {k: v for k, v in arguments.items() if k != "quantization_config"}
 
         llm = LlamaForCausalLM.from_pretrained(root / "llm", **arguments)
@@ -84,8 +85,7 @@ class SpatialRGPT:
         self._pad_to_square = top["image_aspect_ratio"] == "pad"
         self._select_layer = top["mm_vision_select_layer"]
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
-        kind = _read_json(root / "mm_projector/config.json")["mm_projector_type"]
-        projector = Projector(kind, vision_size, hidden_size)
+        projector = Projector(_projector_kind(root), vision_size, hidden_size)
         self._projector = load_part(projector, root / "mm_projector", dtype).to(llm.device)
         self._regions: RegionExtractor | None = None
         if top["enable_region"]:
@@ -109,11 +109,19 @@ class SpatialRGPT:
     @classmethod
     def check(cls, config: ModelConfig) -> None:
         from vsp.models.loading import check_weights, reading
+        from vsp.models.vila_parts import Projector
 
         root = _folder(config, weights=False)
-        for part in ("llm", "vision_tower"):
-            if Path(str(config.checkpoint)).is_dir():
+        kind = _projector_kind(root)
+        Projector(kind, 1, 1)  # refuses a kind that it does not know
+        if Path(str(config.checkpoint)).is_dir():
+            for part in ("llm", "vision_tower"):
                 check_weights(root / part)
+            for part in ("mm_projector", "region_extractor"):
+                # Small parts may come in the older format, or hold no weights at all.
+                older = (root / part / "pytorch_model.bin").exists()
+                if not older and (part, kind) != ("mm_projector", "identity"):
+                    check_weights(root / part)
         with reading(config, "tokenizer or image processor"):
             _read_processors(root)
 
@@ -141,11 +149,11 @@ class SpatialRGPT:
         with memory_errors(), torch.inference_mode():
             tokens, fine = self._see(images)
             rows = []
-            for i, text in enumerate(texts):
-                row = self._embed(self.ids(text), tokens[i])
+            for i, ids in enumerate(map(self.ids, texts)):
+                row = self._embed(ids, tokens[i])
                 if masks is not None:
                     depth = None if depths is None else depths[i]
-                    self._mark_regions(row, self.ids(text), fine[i], masks[i], depth, tokens[i])
+                    self._mark_regions(row, ids, fine[i], masks[i], depth, tokens[i])
                 rows.append(row)
         lengths = torch.tensor([len(row) for row in rows])
         if (longest := int(lengths.max())) > self._context:
@@ -162,7 +170,7 @@ class SpatialRGPT:
         """Token ids of a conversation, with None where its image stands.
 
         Each piece around the marker is tokenised by itself, as the model was trained; the first
-        begins with exactly one BOS, the other with none. Raises ModelError without one marker.
+        begins with exactly one BOS, the other with none. Raises InputError without one marker.
         """
         pieces = text.split(IMAGE)
         if len(pieces) != 2:
@@ -281,6 +289,10 @@ def _read_processors(root: Path) -> tuple[Any, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(root / "llm", trust_remote_code=False)
     return tokenizer, SiglipImageProcessorPil.from_pretrained(root / "vision_tower")
+
+
+def _projector_kind(root: Path) -> str:
+    return str(_read_json(root / "mm_projector/config.json").get("mm_projector_type"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

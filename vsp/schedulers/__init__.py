@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +28,11 @@ class ArrayJob:
     n_tasks: int
     logs: Path
     profile: Profile
+
+    def exports(self) -> list[str]:
+        """The profile's environment as lines of a shell script."""
+        environment = self.profile.environment
+        return [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
 
 
 class Scheduler(Protocol):

@@ -10,12 +10,9 @@ from vsp.schedulers import ArrayJob
 
 class Local:
     def script(self, job: ArrayJob) -> str:
-        exports = [
-            f"export {name}={shlex.quote(value)}" for name, value in job.profile.environment.items()
-        ]
         command = " ".join(map(shlex.quote, job.command))
         loop = f'for task in $(seq 0 {job.n_tasks - 1}); do\n  {command} "$task"\ndone'
-        return "\n".join(["#!/bin/bash", "set -e", *exports, loop]) + "\n"
+        return "\n".join(["#!/bin/bash", "set -e", *job.exports(), loop]) + "\n"
 
     def commands(self, job: ArrayJob, script: Path) -> list[str]:
         return [f"bash {shlex.quote(str(script))}"]

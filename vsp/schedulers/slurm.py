@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from functools import cached_property
 from pathlib import Path
 
 from simple_slurm import Slurm as SlurmOptions
@@ -18,11 +19,15 @@ _TIMEOUT = 20  # seconds
 
 
 class Slurm:
+    @cached_property
+    def _limit(self) -> int:
+        return max_array_size()
+
     def script(self, job: ArrayJob) -> str:
         profile = job.profile
         options = {
             "job_name": f"vsp-{job.name}",
-            "array": _array(0, min(job.n_tasks, max_array_size()), profile.throttle),
+            "array": _array(0, min(job.n_tasks, self._limit), profile.throttle),
             "output": _log_pattern(job.logs),
             "open_mode": "append",  # a requeued task goes on in its log
             "ntasks": 1,
@@ -41,7 +46,7 @@ class Slurm:
         return str(slurm.script(shell="/bin/bash", convert=False))
 
     def commands(self, job: ArrayJob, script: Path) -> list[str]:
-        limit = max_array_size()
+        limit = self._limit
         commands = [f"sbatch {shlex.quote(str(script))}"]
         for first in range(limit, job.n_tasks, limit):
             array = _array(0, min(limit, job.n_tasks - first), job.profile.throttle)
@@ -94,9 +99,7 @@ def _body(job: ArrayJob) -> list[str]:
     lines = [f"module load {shlex.quote(module)} || exit 1" for module in job.profile.modules]
     # Libraries otherwise start a thread for every core of a node that other tasks share.
     lines.append(f"export OMP_NUM_THREADS={job.profile.cpus_per_task}")
-    lines += [
-        f"export {name}={shlex.quote(value)}" for name, value in job.profile.environment.items()
-    ]
+    lines += job.exports()
     command = " ".join(map(shlex.quote, job.command))
     # exec: the worker itself then gets the signals that Slurm sends to the batch script.
     task = '"$((${SLURM_ARRAY_TASK_ID:?submit this script with sbatch} + ${VSP_FIRST_TASK:-0}))"'
