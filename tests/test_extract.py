@@ -242,6 +242,19 @@ def test_a_prompt_beyond_the_context_fails_its_row_alone(work, write_dataset, ch
             assert np.abs(_states(run)[:, row] - alone).max() < 1e-4
 
 
+def test_an_edited_manifest_is_refused_before_weights_are_loaded(
+    work, write_dataset, checkpoint, tmp_path
+):
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    model = models.resolve("llava15", checkpoint=str(copy), quantization="none")
+    run = _own_run(work, write_dataset, model=model)
+    (copy / "model.safetensors").unlink()  # loading it would be another error
+    path = run.folder / "manifest.jsonl"
+    path.write_text(path.read_text().replace("question 3", "question 4"))
+    with pytest.raises(RunError, match="was changed or lost since the plan"):
+        extract(run, run.shards)
+
+
 def test_a_bug_keeps_its_traceback_and_stops_the_shard(plan_fake, monkeypatch):
     run = plan_fake()
     monkeypatch.setattr("vsp.models.fake.Fake._row", lambda *_: 1 / 0)

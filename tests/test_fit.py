@@ -201,6 +201,15 @@ def test_results_that_are_not_there_say_what_to_do(tmp_path):
         Results(tmp_path).arrays("probes")
 
 
+def test_results_that_were_only_half_replaced_do_not_pass_for_whole(extracted):
+    results = probe_run(extracted, Settings(), n_jobs=1)
+    unsavable = {"rows": np.array([object()])}
+    with pytest.raises(ValueError):
+        results.write(results.summary(), results.scores(), results.arrays("probes"), unsavable)
+    with pytest.raises(RunError, match="holds no results"):
+        results.summary()
+
+
 def test_no_more_workers_than_cores(monkeypatch):
     monkeypatch.setattr("joblib.cpu_count", lambda: 3)
     assert [usable_jobs(n) for n in (1, 3, 64)] == [1, 3, 3]
