@@ -56,7 +56,7 @@ def test_every_command_has_help_with_an_example(capsys):
     ("arguments", "message"),
     [
         (["generate", "--config", "no.yaml"], "no.yaml: no such file"),
-        (["plan", "--model", "gpt"], "model 'gpt' is not known; known: fake, llava15, qwen2, spatialrgpt"),
+        (["plan", "--model", "gpt"], "model 'gpt' is not known; known: auto, fake, llava15, qwen2, spatialrgpt"),
         (["plan", "--model", "fake"], "data/raw/spatial/metadata.json: no such file; make"),
         (["plan", "--model", "fake", "--profile", "no.yaml"], "no.yaml: no such file"),
         (["plan", "--model", "llava15", "--checkpoint", "no", "--dataset", "SPATIAL"], "checkpoint 'no'"),
@@ -114,7 +114,7 @@ def test_unreadable_images_are_listed_each_on_its_line(vsp, write_dataset):
     for i in range(20):
         (folder / f"images/{i}.png").write_bytes(b"")
     answer = vsp("plan", "--model", "fake", "--dataset", folder)
-    assert "20 of 30 images, for 20 rows, cannot be used" in _line(answer)
+    assert "20 images or prompts, for 20 of 30 rows, cannot be used" in _line(answer)
     assert all(f"images/{i}.png'" in answer.stderr for i in range(20))
     dropped = vsp("plan", "--model", "fake", "--dataset", folder, "--drop-unreadable")
     assert dropped.returncode == 0 and "dropped 20 of 30 rows in all" in dropped.stderr

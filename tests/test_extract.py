@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.errors import RunError
+from vsp.errors import DatasetError, RunError
 from vsp.extract import extract, pending
 from vsp.images import open_rgb
 from vsp.plan import Request, Run, make
@@ -93,7 +94,9 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
     # Forget the first half of every batch, in the journal and in the array.
     (path,) = torn.journals.iterdir()
     entries = [json.loads(line) for line in path.read_text().splitlines()]
-    for entry in entries[1:]:
+    whole_batches = [entry for entry in entries if "rows" in entry]
+    assert [sorted(entry["rows"]) == list(range(BATCH, 16)) for entry in whole_batches] == [1, 0]
+    for entry in whole_batches:
         np.load(torn.store.path, mmap_mode="r+")[:, entry["rows"][: BATCH // 2]] = 0
         entry["rows"], entry["crc32"] = entry["rows"][BATCH // 2 :], entry["crc32"][BATCH // 2 :]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
@@ -133,6 +136,7 @@ def test_two_tasks_of_the_same_shard_at_once_are_harmless(plan_fake, work):
 
 def test_a_row_is_done_only_after_its_bytes_are_on_disk(plan_fake, monkeypatch):
     run = plan_fake(batch_size=96)
+    monkeypatch.setattr("vsp.extract.compared_rows", lambda _: set())
     calls = []
     for name in ("pwrite", "write", "fdatasync"):
         monkeypatch.setattr(f"os.{name}", _recorded(calls, name, getattr(os, name)))
@@ -226,20 +230,20 @@ def test_a_row_that_does_not_fit_alone_fails_alone(work, write_dataset):
             assert (_states(run)[:, row] == states[:, 0].astype(np.float32)).all()
 
 
-def test_a_prompt_beyond_the_context_fails_its_row_alone(work, write_dataset, checkpoint):
+def test_a_prompt_beyond_the_context_is_named_by_the_plan(work, write_dataset, checkpoint):
     records = _records()
     records[5]["prompt"] = "far " * 3000
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    run = make(Request(write_dataset(records), model, batch_size=BATCH), work).run
-    extract(run, run.shards)
-    (ledger,) = run.ledgers()
-    assert list(ledger.failed) == [5] and len(ledger.done) == 15
-    assert "tokens, over the context of 2048" in ledger.failed[5]
-    loaded = models.load(model)
-    for row, sample in enumerate(run.manifest.rows()):
-        if row != 5:
-            alone = loaded.last_token_states([open_rgb(sample.image)[0]], [sample.prompt])[:, 0]
-            assert np.abs(_states(run)[:, row] - alone).max() < 1e-4
+    request = Request(write_dataset(records), model, batch_size=BATCH)
+    with pytest.raises(DatasetError, match="1 images or prompts, for 1 of 16 rows") as caught:
+        make(request, work)
+    (detail,) = caught.value.details
+    assert detail.startswith("row '5': prompt and image make")
+    assert detail.endswith("tokens, over the context of 2048")
+    planned = make(replace(request, drop_unreadable=True), work)
+    assert [sample.id for sample in planned.run.manifest.rows()] == [
+        record["id"] for record in records if record["id"] != "5"
+    ]
 
 
 def test_an_edited_manifest_is_refused_before_weights_are_loaded(

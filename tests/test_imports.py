@@ -17,6 +17,7 @@ LEVELS = [
     {"registry", "config", "files", "images", "journal", "progress", "prompts"},
     {"manifest", "store", "results"},
     {"datasets", "models", "probes", "schedulers"},
+    {"prepare"},
     {"plan"},
     {"generate", "extract", "fit", "small_llava"},
     {"report"},

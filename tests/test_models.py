@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import tiny_vlms
 import torch
 from PIL import Image
 from transformers import (
@@ -41,6 +42,11 @@ def _qwen(checkpoint):
     return tiny.write_qwen(checkpoint.parent / "qwen", "2")
 
 
+@cache
+def _gemma(checkpoint):
+    return tiny_vlms.write_gemma3(checkpoint.parent / "gemma3")
+
+
 def _configs(checkpoint):
     """A configuration of every family; a new one needs a line here."""
     rgpt = Path(__file__).parent / "spatialrgpt/ckpt"
@@ -50,6 +56,7 @@ def _configs(checkpoint):
         "llava15": _llava(checkpoint),
         "qwen2": models.resolve("qwen2", checkpoint=str(_qwen(checkpoint)), **full),
         "spatialrgpt": models.resolve("spatialrgpt", checkpoint=str(rgpt), **full),
+        "auto": models.resolve("auto", checkpoint=str(_gemma(checkpoint)), **full),
     }
 
 
@@ -120,7 +127,7 @@ def test_only_the_language_layers_are_quantized(checkpoint, quantization):
     model = models.load(_llava(checkpoint, quantization=quantization))
     linear = {
         name: type(module).__name__
-        for name, module in model._model.named_modules()
+        for name, module in model.model._base.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
     short = {"4bit": "Linear4bit", "8bit": "Linear8bitLt"}[quantization]
@@ -131,7 +138,7 @@ def test_only_the_language_layers_are_quantized(checkpoint, quantization):
 
 def test_four_bits_are_double_quantized_nf4(checkpoint):
     model = models.load(_llava(checkpoint, quantization="4bit"))
-    weight = model._model.language_model.layers[0].self_attn.q_proj.weight
+    weight = model.model._base.language_model.layers[0].self_attn.q_proj.weight
     assert weight.quant_state.quant_type == "nf4" and weight.quant_state.nested
 
 
@@ -148,7 +155,7 @@ def test_quantized_states_stay_near_the_full_ones(checkpoint, quantization, leas
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_computes_in_it(checkpoint, dtype):
     model = models.load(_llava(checkpoint, dtype=dtype))
-    assert model._model.dtype == getattr(torch, dtype)
+    assert model.model._base.dtype == getattr(torch, dtype)
     states = model.last_token_states(_images(), PROMPTS)
     full = models.load(_llava(checkpoint)).last_token_states(_images(), PROMPTS)
     assert 1e-5 < np.abs(states - full).max() < 0.1

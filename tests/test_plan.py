@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,16 +18,69 @@ RECORDS = [
 ]
 
 
-def test_shards_and_batches_cover_every_row_once_and_in_order(plan_fake):
+def test_shards_and_batches_cover_every_row_once(plan_fake):
     run = plan_fake(n_shards=4, batch_size=7)
     assert len(run.shards) == 4
     assert [row for shard in run.shards for row in range(shard.start, shard.stop)] == list(
         range(96)
     )
     for shard in run.shards:
-        batches = list(run.batches(shard))
-        assert [row for batch in batches for row in batch] == list(range(shard.start, shard.stop))
+        samples = dict(enumerate(run.manifest.rows(shard.start, shard.stop), start=shard.start))
+        batches = run.batches(samples)
+        rows = [row for batch in batches for row in batch]
+        assert sorted(rows) == list(range(shard.start, shard.stop))
         assert all(len(batch) == 7 for batch in batches[:-1])
+        assert all(list(batch) == sorted(batch) for batch in batches)
+        longest = [max(samples[row].n_tokens for row in batch) for batch in batches]
+        shortest = [min(samples[row].n_tokens for row in batch) for batch in batches]
+        assert all(least >= most for least, most in pairwise_of(shortest, longest))
+
+
+def pairwise_of(shortest, longest):
+    """The least length of each batch and the greatest of the next."""
+    return zip(shortest[:-1], longest[1:], strict=True)
+
+
+def _shared_records(per_image):
+    """Records in an order in which no two about one image are neighbours."""
+    rows = [
+        {"id": f"{image}-{i}", "image_filename": f"{image}.png", "label": "ab"[i % 2],
+         "prompt": "word " * (1 + (7 * image + 3 * i) % 11)}
+        for image, n in enumerate(per_image) for i in range(n)
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: row["id"].rpartition("-")[2])
+
+
+def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, write_dataset):
+    folder = write_dataset(_shared_records([3, 1, 70, 2]))
+    planned = make(Request(folder, models.resolve("fake"), batch_size=2), work)
+    assert "rows about one image were brought together" in planned.notes[-1]
+    samples = dict(enumerate(planned.run.manifest.rows()))
+    images = [Path(sample.image).stem for sample in samples.values()]
+    assert images == ["0"] * 3 + ["1"] + ["2"] * 70 + ["3"] * 2
+    batches = planned.run.batches(samples)
+    assert sorted(row for batch in batches for row in batch) == list(range(76))
+    # 70 rows are too many for one sequence: 32, 32 and 6, each of which counts as an image.
+    assert sorted(map(len, batches)) == [3, 9, 64]
+    apart = make(Request(folder, models.resolve("fake"), batch_size=2, share=False), work)
+    assert not apart.notes
+    ids = [sample.id for sample in apart.run.manifest.rows()]
+    assert ids == [record["id"] for record in _shared_records([3, 1, 70, 2])]
+    assert {len(b) for b in apart.run.batches(dict(enumerate(apart.run.manifest.rows())))} == {2}
+
+
+def test_the_manifest_counts_tokens_and_what_neighbours_share(plan_fake, write_dataset):
+    records = [
+        {"id": str(i), "image_filename": name, "label": "ab"[i % 2], "prompt": prompt}
+        for i, (name, prompt) in enumerate(
+            [("a.png", "left of"), ("b.png", "up"), ("a.png", "left or"), ("a.png", "left of it")]
+        )
+    ]
+    rows = list(plan_fake(write_dataset(records)).manifest.rows())
+    # The fake model's tokens: the picture, each byte, an end.
+    assert [(row.id, row.n_tokens, row.n_shared) for row in rows] == [
+        ("0", 9, 7), ("2", 9, 7), ("3", 12, 7), ("1", 4, 0),
+    ]  # fmt: skip
 
 
 def test_the_manifest_holds_the_samples_and_their_images_digests(plan_fake, spatial):
@@ -90,7 +144,9 @@ def test_unreadable_images_are_listed_and_the_plan_is_refused(plan_fake, write_d
     folder = write_dataset(RECORDS)
     (folder / "images/3.png").write_bytes(b"not a picture")
     (folder / "images/5.png").unlink()
-    with pytest.raises(DatasetError, match="2 of 10 images, for 4 rows, cannot be used") as caught:
+    with pytest.raises(
+        DatasetError, match="2 images or prompts, for 4 of 20 rows, cannot"
+    ) as caught:
         plan_fake(folder)
     assert ["3.png" in caught.value.details[0], "5.png" in caught.value.details[1]] == [True] * 2
     assert not list((work / "scratch").glob("*")) if (work / "scratch").exists() else True
@@ -108,7 +164,7 @@ def test_dropped_rows_are_counted_and_the_others_keep_their_order(work, write_da
 def test_rows_keep_the_order_of_the_records_whatever_their_images_are_called(
     plan_fake, write_dataset
 ):
-    names = ["z.png", "a.png", "m.png", "a.png", "b.png"]
+    names = ["z.png", "a.png", "a.png", "m.png", "b.png"]
     records = [
         {"id": f"r{i}", "image_filename": name, "label": "ab"[i % 2], "prompt": f"? {i}"}
         for i, name in enumerate(names)
@@ -176,7 +232,7 @@ def test_an_edited_manifest_is_refused(plan_fake):
     [
         (lambda plan: "{", "is not JSON"),
         (lambda plan: "[]", "has format None"),
-        (lambda plan: json.dumps({**plan, "format": 2}), "has format 2, this vsp reads 1"),
+        (lambda plan: json.dumps({**plan, "format": 1}), "has format 1, this vsp reads 2"),
         (lambda plan: json.dumps({**plan, "batch_size": 0}), "batch_size 0"),
         (lambda plan: json.dumps({**plan, "extra": 1}), "extra 1"),
     ],

@@ -80,7 +80,7 @@ def test_limits_of_the_image_size_change_what_is_seen_and_are_checked(checkpoint
 
 def test_only_the_language_layers_are_quantized(checkpoint):
     model = models.load(_config(checkpoint, quantization="4bit"))
-    for name, module in model._model.named_modules():
+    for name, module in model.model._base.named_modules():
         if isinstance(module, torch.nn.Linear):
             wanted = "Linear4bit" if name.startswith("language_model.") else "Linear"
             assert type(module).__name__ == wanted, name

@@ -4,8 +4,10 @@
 ids (-200 where the image stands) and images.
 """
 
+import dataclasses
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,14 @@ from transformers import LlamaForCausalLM
 from vsp import models
 from vsp.errors import ConfigError, InputError, ModelError
 from vsp.extract import extract
-from vsp.models.spatialrgpt import SpatialRGPT
+from vsp.models.spatialrgpt import CONVERSATIONS, SpatialRGPT
 from vsp.models.vila_parts import Downsample, Projector
 from vsp.plan import Request, make
 
 HERE = Path(__file__).parent / "spatialrgpt"
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 STATES = np.load(HERE / "golden.npz")
-PLAIN = [name for name in GOLDEN if not name.startswith("region/")]
+SHORT = "Is the bus left of the truck?"
 
 
 def _config(checkpoint=HERE / "ckpt", **changes):
@@ -32,41 +34,66 @@ def _config(checkpoint=HERE / "ckpt", **changes):
     return models.resolve("spatialrgpt", checkpoint=str(checkpoint), **{**full, **changes})
 
 
-@pytest.fixture(scope="module")
-def model():
-    return SpatialRGPT(_config())
+@cache
+def _loaded(conversation):
+    """The model of which the golden states are, asked in a conversation."""
+    return models.load(_config(options={"conversation": conversation}))
+
+
+def _asked(name):
+    """The conversation of a golden case and its question."""
+    text = GOLDEN[name]["prompt"]
+    for conversation, whole in CONVERSATIONS.items():
+        before, after = whole.split("{instruction}")
+        if text.startswith(before) and text.endswith(after):
+            return conversation, text[len(before) : len(text) - len(after)]
+    raise AssertionError(name)
+
+
+def _row(name):
+    """Model and one-row group of a golden case."""
+    conversation, question = _asked(name)
+    loaded, case = _loaded(conversation), GOLDEN[name]
+    picture = loaded.processor.picture(_image(case["image"]), **_depth(case))
+    row = loaded.processor.row(picture, question, **_masks(case))
+    return loaded.model, models.grouped(picture, [row])[0]
 
 
 def _image(name):
     return Image.open(HERE / "images" / name).convert("RGB")
 
 
-def _regions(case):
+def _masks(case):
     names = [f"images/mask{i}_wide.png" for i in range(case.get("masks", 0))]
-    masks = np.stack([np.asarray(Image.open(HERE / name)) > 0 for name in names])
-    return {"masks": [masks], "depths": [_image("depth_wide.png")] if case["depth"] else None}
+    masks = [np.asarray(Image.open(HERE / name)) > 0 for name in names]
+    return {"regions": np.stack(masks)} if masks else {}
+
+
+def _depth(case):
+    return {"depth": _image("depth_wide.png")} if case.get("depth") else {}
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_token_ids_are_the_originals(model, name):
-    assert [-200 if i is None else i for i in model.ids(GOLDEN[name]["prompt"])] == GOLDEN[name][
-        "ids"
-    ]
+def test_token_ids_are_the_originals(name):
+    _, group = _row(name)
+    tokens = list(group.rows[0].tokens)
+    first = tokens.index(-200)
+    n_image = tokens.count(-200)
+    assert set(tokens[first : first + n_image]) == {-200} and n_image == 196
+    assert tokens[:first] + tokens[first + n_image - 1 :] == GOLDEN[name]["ids"]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_states_are_the_originals(model, name):
-    case = GOLDEN[name]
-    regions = _regions(case) if "masks" in case else {}
-    states = model.states([_image(case["image"])], [case["prompt"]], **regions)
-    assert np.abs(states[:, 0] - STATES[name]).max() < 1e-4
+def test_states_are_the_originals(name):
+    model, group = _row(name)
+    assert np.abs(model.forward([group])()[:, 0] - STATES[name]).max() < 1e-4
 
 
-def test_a_batch_of_different_lengths_gives_each_its_own_states(model):
-    cases = [GOLDEN[name] for name in PLAIN]
-    assert len({case["seq_len"] for case in cases}) > 3
-    states = model.states([_image(c["image"]) for c in cases], [c["prompt"] for c in cases])
-    for column, name in enumerate(PLAIN):
+def test_a_batch_of_different_lengths_gives_each_its_own_states():
+    groups = [_row(name)[1] for name in GOLDEN]  # the weights are those of any conversation
+    assert len({group.n_tokens for group in groups}) > 3
+    states = _loaded("llama_3").model.forward(groups)()
+    for column, name in enumerate(GOLDEN):
         assert np.abs(states[:, column] - STATES[name]).max() < 1e-4
 
 
@@ -81,9 +108,10 @@ def test_a_batch_of_different_lengths_gives_each_its_own_states(model):
 def test_a_question_is_put_in_the_conversation_that_is_asked_for(options, name, end):
     config = _config(options=options)
     question = GOLDEN[name]["prompt"].partition("<image>\n")[2].partition(end)[0]
-    states = SpatialRGPT(config).last_token_states([_image("wide.png")], [question])
+    states = models.load(config).last_token_states([_image("wide.png")], [question])
     assert np.abs(states[:, 0] - STATES[name]).max() < 1e-4
-    assert config.options == (options or {"conversation": "llama_3"})
+    default = {"conversation": "llama_3", "regions": "none"}
+    assert config.options == {**default, **(options or {})}
 
 
 def test_an_unknown_conversation_is_refused():
@@ -91,10 +119,10 @@ def test_an_unknown_conversation_is_refused():
         models.shape(_config(options={"conversation": "qwen"}))
 
 
-def test_words_matter(model):
+def test_words_matter():
     """The fault of older code: every word was replaced by one token, so questions looked alike."""
     one, other = "Is the bus left of the truck?", "Is the truck left of the bus?"
-    states = model.last_token_states([_image("wide.png")] * 2, [one, other])
+    states = _loaded("llama_3").last_token_states([_image("wide.png")] * 2, [one, other])
     assert np.abs(states[-1, 0] - states[-1, 1]).max() > 0.01  # equal, in that code
 
 
@@ -113,8 +141,8 @@ def test_a_language_model_in_several_files_is_read_whole(tmp_path):
     (folder / "llm/model.safetensors").unlink()
     llm.save_pretrained(folder / "llm", max_shard_size="200KB")
     assert len(list((folder / "llm").glob("model-0*.safetensors"))) > 1
-    case = GOLDEN["userassistant/wide__short"]
-    states = SpatialRGPT(_config(folder)).states([_image("wide.png")], [case["prompt"]])
+    config = _config(folder, options={"conversation": "user_assistant"})
+    states = models.load(config).last_token_states([_image("wide.png")], [SHORT])
     assert np.abs(states[:, 0] - STATES["userassistant/wide__short"]).max() < 1e-4
 
 
@@ -122,13 +150,15 @@ def test_plain_vila_goes_without_the_refinement(tmp_path):
     folder = _copy(tmp_path)
     _edit(folder / "config.json", enable_region=None, enable_depth=None, region_extractor_cfg=None)
     shutil.rmtree(folder / "region_extractor")
-    case = GOLDEN["userassistant/wide__short"]
-    plain = SpatialRGPT(_config(folder))
-    states = plain.states([_image("wide.png")], [case["prompt"]])
+    config = _config(folder, options={"conversation": "user_assistant"})
+    plain = models.load(config)
+    states = plain.last_token_states([_image("wide.png")], [SHORT])
     assert np.abs(states[:, 0] - STATES["userassistant/wide__short"]).max() > 1
+    picture = plain.processor.picture(_image("wide.png"))
     with pytest.raises(InputError, match="has no region extractor"):
-        plain.states([_image("wide.png")], [GOLDEN["region/mask_only"]["prompt"]],
-                     **_regions(GOLDEN["region/mask_only"]))  # fmt: skip
+        plain.processor.row(picture, "<mask>?", regions=np.ones((1, 427, 640), bool))
+    with pytest.raises(ModelError, match="has no region extractor; use --option regions=none"):
+        models.shape(_config(folder, options={"regions": "mask"}))
 
 
 @pytest.mark.parametrize("side", [3, 4])
@@ -183,7 +213,7 @@ def test_what_it_was_not_trained_like_is_refused_with_the_reason(tmp_path, file,
 def test_a_projector_of_a_newer_vila_is_refused(tmp_path):
     folder = _copy(tmp_path)
     _edit(folder / "mm_projector/config.json", mm_projector_type="mlp_downsample_3x3_fix")
-    for refuse in (models.check, SpatialRGPT):
+    for refuse in (models.check, models.load):
         with pytest.raises(ModelError, match="projector type 'mlp_downsample_3x3_fix'"):
             refuse(_config(folder))
 
@@ -212,7 +242,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(
         ModelError, match=r"mm_projector: its weights do not fit: .*layers\.1\.bias"
     ):
-        SpatialRGPT(_config(folder))
+        models.load(_config(folder))
 
 
 def test_parts_of_two_checkpoints_are_told_apart(tmp_path):
@@ -221,7 +251,7 @@ def test_parts_of_two_checkpoints_are_told_apart(tmp_path):
     with pytest.raises(
         ModelError, match=r"<mask> has id 505, but vision_tower/config\.json says 7"
     ):
-        SpatialRGPT(_config(folder))
+        models.load(_config(folder))
 
 
 def test_only_the_language_model_is_quantized():
@@ -234,23 +264,37 @@ def test_only_the_language_model_is_quantized():
         assert not any(type(m).__name__ == "Linear4bit" for m in part.modules())
 
 
-@pytest.mark.parametrize("text", ["no image", "<image> and <image>"])
-def test_a_conversation_has_one_image(model, text):
-    with pytest.raises(InputError, match="needs <image> once"):
-        model.ids(text)
-
-
-def test_a_prompt_beyond_the_context_is_refused(model):
+def test_a_prompt_beyond_the_context_is_refused():
     with pytest.raises(InputError, match="over the context of 4096"):
-        model.last_token_states([_image("wide.png")], ["far " * 5000])
+        _loaded("llama_3").last_token_states([_image("wide.png")], ["far " * 5000])
 
 
-def test_regions_must_match_the_prompt_and_cover_something(model):
-    image, prompt = _image("wide.png"), GOLDEN["region/mask_only"]["prompt"]
+def test_regions_must_match_the_prompt_and_cover_something():
+    processor, prompt = _loaded("llama_3").processor, "Is <mask> left of <mask>?"
+    picture = processor.picture(_image("wide.png"))
     with pytest.raises(InputError, match="has 2 <mask> for 1 regions"):
-        model.states([image], [prompt], masks=[np.ones((1, 427, 640), bool)])
+        processor.row(picture, prompt, regions=np.ones((1, 427, 640), bool))
     with pytest.raises(InputError, match="covers no pixel"):
-        model.states([image], [prompt], masks=[np.zeros((2, 427, 640), bool)])
+        processor.row(picture, prompt, regions=np.zeros((2, 427, 640), bool))
+    with pytest.raises(InputError, match="<depth> but there is no depth picture"):
+        processor.row(picture, prompt + " <depth> <depth>", regions=np.ones((2, 427, 640), bool))
+    deep = processor.picture(_image("wide.png"), depth=_image("depth_wide.png"))
+    with pytest.raises(InputError, match="has 0 <depth> for 2 regions"):
+        processor.row(deep, prompt, regions=np.ones((2, 427, 640), bool))
+
+
+def test_rows_about_one_image_may_mean_different_regions():
+    """Their tokens are equal: only what stands in front of the first region can be shared."""
+    model, group = _row("region/mask_depth")
+    first = group.rows[0]
+    other = dataclasses.replace(first, regions=first.regions[::-1].copy())
+    (both,) = models.grouped(group.picture, [first, other, first])
+    assert both.n_shared < len(first.tokens) - 3
+    alone = model.forward(models.grouped(group.picture, [first, other, first], share=False))()
+    assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
+    together = model.forward([both])()
+    assert np.abs(together - alone).max() < 1e-4
+    assert np.abs(together[:, 2] - STATES["region/mask_depth"]).max() < 1e-4
 
 
 def test_it_runs_through_the_pipeline(work, spatial):
@@ -258,7 +302,7 @@ def test_it_runs_through_the_pipeline(work, spatial):
     assert (run.plan.n_layers, run.plan.hidden_size, run.plan.dtype) == (5, 64, "float32")
     extract(run, run.shards)
     sample = next(run.manifest.rows(50, 51))
-    expected = SpatialRGPT(_config()).last_token_states(
+    expected = models.load(_config()).last_token_states(
         [Image.open(sample.image).convert("RGB")], [sample.prompt]
     )
     states = np.stack([run.store.layer(layer)[50] for layer in range(5)])

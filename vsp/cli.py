@@ -90,7 +90,7 @@ def _extract(arguments: argparse.Namespace) -> None:
 
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
-    extract(run, shards, arguments.retry_failed)
+    extract(run, shards, arguments.retry_failed, arguments.workers)
     print(status_line(run, [run.ledger(shard) for shard in shards]))
 
 
@@ -152,6 +152,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         revision=arguments.revision,
         quantization=arguments.quantization,
         dtype=arguments.dtype,
+        weights=arguments.weights,
         options=dict(arguments.option) or None,
     )
     profile = Profile()
@@ -166,6 +167,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         n_shards=arguments.shards,
         shard_size=arguments.shard_size,
         batch_size=arguments.batch_size,
+        share=not arguments.no_sharing,
         name=arguments.run,
         drop_unreadable=arguments.drop_unreadable,
         profile=profile,
@@ -276,7 +278,18 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
         type=_positive,
         default=16,
         metavar="N",
-        help="rows that go through the model together (default: %(default)s)",
+        help="images that go through the model together, each with the rows that ask about it; "
+        "where memory is short a batch is halved (default: %(default)s)",
+    )
+    what.add_argument(
+        "--no-sharing",
+        action="store_true",
+        help="compute image and prompt anew for each row, also where rows share an image",
+    )
+    what.add_argument(
+        "--weights",
+        choices=("checkpoint", "random"),
+        help="random: an untrained model of the checkpoint's shape (default: checkpoint)",
     )
     what.add_argument(
         "--option",
@@ -289,7 +302,7 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
     what.add_argument(
         "--drop-unreadable",
         action="store_true",
-        help="leave rows out whose image cannot be read, instead of refusing",
+        help="leave rows out whose image or prompt cannot be used, instead of refusing",
     )
 
 
@@ -331,6 +344,13 @@ def _add_extract(commands: Any) -> None:
     )
     parser.add_argument(
         "--retry-failed", action="store_true", help="take the rows again that failed"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_index,
+        metavar="N",
+        help="processes that decode images ahead of the device; no result depends on it "
+        "(default: with a GPU one a core but one, at most 8; else none)",
     )
 
 

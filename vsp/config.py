@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from vsp.errors import ConfigError
 
 Quantization = Literal["none", "4bit", "8bit"]
+Weights = Literal["checkpoint", "random"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 StoreDtype = Literal["float16", "float32"]
 
@@ -31,6 +32,7 @@ class ModelConfig(Frozen):
     family: str
     checkpoint: str | None = None  # a folder in save_pretrained layout, or a hub name
     revision: str | None = None
+    weights: Weights = "checkpoint"  # random: of the same shape, untrained
     template: str = "{instruction}"  # what the family wraps around a row's prompt
     quantization: Quantization = "none"
     dtype: ComputeDtype = "auto"  # what the model computes in; auto: as the checkpoint says

@@ -1,22 +1,32 @@
-"""`vsp extract`: one array task's work. Every row of the shard ends as done or as failed."""
+"""`vsp extract`: one array task's work. Every row of the shard ends as done or as failed.
+
+Three things go on at once: worker processes decode images, the device computes, and a thread
+behind it writes states and journals them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vsp import models
-from vsp.errors import DatasetError, InputError, RunError
-from vsp.images import open_rgb
+from vsp.errors import RunError
 from vsp.journal import Journal
 from vsp.manifest import Sample
-from vsp.models import VisionLanguageModel
-from vsp.plan import Run, Shard
+from vsp.models import Group, States, VisionLanguageModel
+from vsp.plan import Run, Shard, compared_rows
+from vsp.prepare import Prepared, prepared
 from vsp.progress import progress
-from vsp.store import Writer
+from vsp.store import Store, Writer
+
+_BEHIND = 2  # batches whose states may wait to be written
+_MOST_WORKERS = 8
 
 
 def pending(run: Run, shard: Shard, retry_failed: bool = False) -> list[int]:
@@ -25,22 +35,45 @@ def pending(run: Run, shard: Shard, retry_failed: bool = False) -> list[int]:
     return sorted([*ledger.missing, *(ledger.failed if retry_failed else ())])
 
 
-def extract(run: Run, shards: Sequence[Shard], retry_failed: bool = False) -> None:
+def extract(
+    run: Run, shards: Sequence[Shard], retry_failed: bool = False, workers: int | None = None
+) -> None:
     """Write the last-token states of every pending row.
 
-    Safe to run again, or twice at once: batches are fixed, so the same row gives the same bytes.
-    Raises RunError or StoreError, before any weights are loaded, if the run was changed.
+    `workers` processes make batches ready; by default one a core but one, for a GPU, and none for
+    a CPU, which has no time to spare. Safe to run again, or twice at once: batches are fixed, so
+    the same row gives the same bytes. Raises RunError or StoreError, before any weights are
+    loaded, if the run was changed.
     """
     todo = {shard: set(pending(run, shard, retry_failed)) for shard in shards}
-    n_rows = sum(map(len, todo.values()))
-    if not n_rows:
+    todo = {shard: rows for shard, rows in todo.items() if rows}
+    if not todo:
         return
     _check(run)
-    model = models.load(run.plan.model)
-    with progress(f"extract {run.name}", "rows", n_rows) as advance:
-        for shard, rows in todo.items():
-            if rows:
-                _extract_shard(run, shard, rows, model, advance)
+    batches = [batch for shard, rows in todo.items() for batch in _batches(run, shard, rows)]
+    n_workers = _workers() if workers is None else workers
+    with prepared(run.plan.model, batches, run.plan.share, n_workers) as ready:
+        model = models.load(run.plan.model)
+        with progress(f"extract {run.name}", "rows", sum(map(len, todo.values()))) as advance:
+            for shard, rows in todo.items():
+                _extract_shard(run, shard, rows, model.model, ready, advance)
+
+
+def _workers() -> int:
+    import torch
+
+    spare = len(os.sched_getaffinity(0)) - 1
+    return min(spare, _MOST_WORKERS) if torch.cuda.is_available() else 0
+
+
+def _batches(run: Run, shard: Shard, rows: set[int]) -> list[dict[int, Sample]]:
+    """Planned batches with a row of `rows` in them: whole, as the plan fixed them."""
+    samples = dict(enumerate(run.manifest.rows(shard.start, shard.stop), start=shard.start))
+    return [
+        {row: samples[row] for row in batch}
+        for batch in run.batches(samples)
+        if rows.intersection(batch)
+    ]
 
 
 def _extract_shard(
@@ -48,85 +81,159 @@ def _extract_shard(
     shard: Shard,
     rows: set[int],
     model: VisionLanguageModel,
+    ready: Iterator[Prepared],
     advance: Callable[[int], None],
 ) -> None:
-    samples = list(run.manifest.rows(shard.start, shard.stop))
+    ledger = run.ledger(shard)
+    left = set(rows)
     with run.store.writing() as writer, Journal(run.journals, run.plan.id, shard.index) as journal:
-        for batch in run.batches(shard):
-            wanted = rows.intersection(batch)
-            if not wanted:
-                continue
-            # The whole batch is run, as the plan fixed it, even if only one row of it is wanted.
-            states, failures = _read({row: samples[row - shard.start] for row in batch}, model)
-            failures |= _write(
-                run, {r: s for r, s in states.items() if r in wanted}, writer, journal
-            )
-            for row in sorted(wanted & failures.keys()):
-                journal.failed(row, failures[row])
-            advance(len(wanted))
+        out = _Out(run.store, writer, journal, rows, advance)
+        memory = _Memory(ledger.limit)
+        compared = compared_rows(shard) & rows - ledger.compared.keys()
+        with _behind() as submit:
+            while left:
+                batch = next(ready)
+                failures = dict(batch.failures)
+                for part, groups, states in _forward(model, batch, memory, failures):
+                    submit(out.states, part, states)
+                    for row, group in _alone(part, groups, compared):
+                        submit(out.compare, row, part.index(row), states, model.forward([group]))
+                if memory.lowered():
+                    submit(journal.limit, memory.limit)
+                submit(out.failures, failures)
+                left -= {*batch.rows, *batch.failures}
 
 
-def _read(
-    batch: dict[int, Sample], model: VisionLanguageModel
-) -> tuple[dict[int, NDArray[np.floating]], dict[int, str]]:
-    """The states [layer, hidden] of each row of a batch, or the reason why there are none."""
-    images: dict[int, Image.Image] = {}
-    failures: dict[int, str] = {}
-    for row, sample in batch.items():
-        try:
-            image, digest = open_rgb(sample.image)
-        except DatasetError as error:
-            failures[row] = str(error)
-            continue
-        if digest == sample.image_sha256:
-            images[row] = image
-        else:
-            failures[row] = f"image {sample.image!r} was changed since the plan"
-    prompts = {row: batch[row].prompt for row in images}
-    return _forward(images, prompts, model, failures), failures
+Part = tuple[tuple[int, ...], tuple[Group, ...], States]
+
+
+@dataclass
+class _Memory:
+    """Tokens that the device can take at once, as far as a batch has shown; then remembered."""
+
+    limit: int | None
+    _said: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._said = self.limit
+
+    def fits(self, groups: Sequence[Group]) -> bool:
+        return self.limit is None or models.n_tokens(groups) <= self.limit
+
+    def failed(self, groups: Sequence[Group]) -> None:
+        self.limit = min(self.limit or models.n_tokens(groups), models.n_tokens(groups)) // 2
+
+    def lowered(self) -> bool:
+        """Whether there is a new limit since this was asked last."""
+        new, self._said = self.limit != self._said, self.limit
+        return new
 
 
 def _forward(
-    images: dict[int, Image.Image],
-    prompts: dict[int, str],
-    model: VisionLanguageModel,
-    failures: dict[int, str],
-) -> dict[int, NDArray[np.floating]]:
-    """The states [layer, hidden] of each row; one that the model cannot take even alone fails.
-
-    A batch that does not fit the device, or in which a row cannot be used, is halved.
-    """
-    rows = list(images)
-    if not rows:
-        return {}
-    try:
-        states = model.last_token_states(list(images.values()), [prompts[row] for row in rows])
-        return {row: states[:, column] for column, row in enumerate(rows)}
-    except (MemoryError, InputError) as error:
-        if len(rows) == 1:
-            short = isinstance(error, MemoryError)
-            failures[rows[0]] = (
-                f"out of memory alone in its batch: {error}" if short else str(error)
-            )
-            return {}
-    halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-    first, second = (_forward({r: images[r] for r in h}, prompts, model, failures) for h in halves)
-    return first | second
+    model: VisionLanguageModel, batch: Prepared, memory: _Memory, failures: dict[int, str]
+) -> Iterator[Part]:
+    """The batch in parts that the device can take; a row that it cannot take alone fails."""
+    waiting = [(batch.rows, batch.groups)] if batch.rows else []
+    while waiting:
+        rows, groups = waiting.pop()
+        if memory.fits(groups) or len(rows) == 1:
+            try:
+                yield rows, groups, model.forward(groups)
+                continue
+            except MemoryError as error:
+                if len(rows) == 1:
+                    failures[rows[0]] = f"out of memory alone in its batch: {error}"
+                    continue
+                memory.failed(groups)
+        waiting += reversed(_halves(rows, groups))
 
 
-def _write(
-    run: Run, states: dict[int, NDArray[np.floating]], writer: Writer, journal: Journal
-) -> dict[int, str]:
-    """Write and journal the rows that the store can hold; the reason for each of the others."""
-    if not states:
-        return {}
-    rows = list(states)
-    cast, reasons = run.store.screen(np.stack([states[row] for row in rows], axis=1))
-    good = [column for column in range(len(rows)) if column not in reasons]
-    if good:
-        written = [rows[column] for column in good]
-        journal.done(written, writer.write(written, cast[:, good]))
-    return {rows[column]: reason for column, reason in reasons.items()}
+def _halves(
+    rows: tuple[int, ...], groups: tuple[Group, ...]
+) -> list[tuple[tuple[int, ...], tuple[Group, ...]]]:
+    first: tuple[Group, ...]
+    second: tuple[Group, ...]
+    if len(groups) == 1:
+        first, second = ((group,) for group in groups[0].halves())
+    else:
+        first, second = groups[: len(groups) // 2], groups[len(groups) // 2 :]
+    n_first = sum(len(group.rows) for group in first)
+    return [(rows[:n_first], first), (rows[n_first:], second)]
+
+
+def _alone(
+    rows: tuple[int, ...], groups: tuple[Group, ...], wanted: set[int]
+) -> Iterator[tuple[int, Group]]:
+    """Each wanted row as a group of its own."""
+    asked = [(group.picture, row) for group in groups for row in group.rows]
+    for row, (picture, prompt) in zip(rows, asked, strict=True):
+        if row in wanted:
+            yield row, models.grouped(picture, [prompt])[0]
+
+
+@dataclass(frozen=True)
+class _Out:
+    """What happens behind the device: rows are screened, written, journalled."""
+
+    store: Store
+    writer: Writer
+    journal: Journal
+    wanted: set[int]
+    advance: Callable[[int], None]
+
+    def states(self, rows: Sequence[int], states: States) -> None:
+        """Write and journal the rows that the store can hold; the others fail with a reason."""
+        cast, reasons = self.store.screen(states())
+        good = sorted(
+            (row, column)
+            for column, row in enumerate(rows)
+            if row in self.wanted and column not in reasons
+        )
+        if good:
+            written, columns = zip(*good, strict=True)
+            checksums = self.writer.write(written, cast[:, list(columns)])
+            self.journal.done(written, checksums)
+            self.advance(len(written))
+        self.failures({rows[column]: reason for column, reason in reasons.items()})
+
+    def failures(self, failures: dict[int, str]) -> None:
+        for row in sorted(failures.keys() & self.wanted):
+            self.journal.failed(row, failures[row])
+            self.advance(1)
+
+    def compare(self, row: int, column: int, together: States, alone: States) -> None:
+        """Journal how far a row's states in its batch are from those it has alone."""
+        self.journal.compared(row, *differences(together()[:, column], alone()[:, 0]))
+
+
+def differences(
+    together: NDArray[np.floating], alone: NDArray[np.floating]
+) -> tuple[list[float], list[float]]:
+    """Largest absolute difference of each layer [layer, hidden], and that over the largest value."""
+    absolute = np.abs(together.astype(np.float64) - alone).max(axis=1)
+    largest = np.abs(alone).max(axis=1)
+    relative = np.divide(absolute, largest, out=np.zeros_like(absolute), where=largest > 0)
+    return absolute.tolist(), relative.tolist()
+
+
+class _behind:  # noqa: N801 - a context manager
+    """Run calls one after the other in a thread; only a few may wait. Errors come back here."""
+
+    def __enter__(self) -> Callable[..., None]:
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+        return self._submit
+
+    def _submit(self, call: Callable[..., None], *arguments: object) -> None:
+        self._waiting.append(self._pool.submit(call, *arguments))
+        while len(self._waiting) > _BEHIND:
+            self._waiting.popleft().result()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for done in self._waiting:
+                done.result()
 
 
 def _check(run: Run) -> None:

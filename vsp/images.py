@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Sequence
 from io import BytesIO
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vsp.errors import DatasetError
@@ -30,6 +33,28 @@ def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(f"image {str(path)!r} cannot be read: {reason}") from None
     return picture, hashlib.sha256(data).hexdigest()
+
+
+def open_region(region: Sequence[float] | str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A box (left, top, right, bottom) in pixels, or a mask file, as a mask [height, width].
+
+    `size` is the picture's (width, height), upright. Raises DatasetError for a region that does
+    not lie in it.
+    """
+    if isinstance(region, str):
+        mask = np.asarray(open_rgb(region)[0]).any(axis=2)
+        if mask.shape != size[::-1]:
+            raise DatasetError(
+                f"mask {region!r} has {mask.shape[1]} × {mask.shape[0]} pixels, its image "
+                f"{size[0]} × {size[1]}"
+            )
+        return mask
+    left, top, right, bottom = region
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise DatasetError(f"box {list(region)} does not lie in an image of {size[0]} × {size[1]}")
+    mask = np.zeros(size[::-1], dtype=np.bool_)
+    mask[floor(top) : ceil(bottom), floor(left) : ceil(right)] = True
+    return mask
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -20,6 +20,8 @@ from typing import Any
 
 from vsp.errors import StoreError
 
+Comparison = tuple[list[float], list[float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -29,6 +31,9 @@ class Ledger:
     stop: int
     done: dict[int, int] = field(default_factory=dict)  # row → checksum of its states
     failed: dict[int, str] = field(default_factory=dict)  # row → reason
+    # row → largest difference in each layer between its batch and itself alone: absolute, relative
+    compared: dict[int, Comparison] = field(default_factory=dict)
+    limit: int | None = None  # tokens at once, where the device could not take a whole batch
 
     @property
     def missing(self) -> list[int]:
@@ -62,6 +67,14 @@ class Journal:
     def failed(self, row: int, reason: str) -> None:
         self._append(row=row, failed=reason)
 
+    def compared(self, row: int, absolute: list[float], relative: list[float]) -> None:
+        """Note how far a row's states in its batch are from those alone, for each layer."""
+        self._append(compared=row, absolute=absolute, relative=relative)
+
+    def limit(self, n_tokens: int) -> None:
+        """Note how many tokens at once the device can take, for those who go on from here."""
+        self._append(limit=n_tokens)
+
     def _append(self, **entry: Any) -> None:
         line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
         if os.write(self._handle, line) != len(line):
@@ -87,6 +100,8 @@ def read_ledger(folder: Path, run_id: str, shard: int, start: int, stop: int) ->
     """
     done: dict[int, int] = {}
     failed: dict[int, str] = {}
+    compared: dict[int, Comparison] = {}
+    limits: list[int] = []
     for path in sorted(folder.glob(f"{shard:06d}-*.jsonl")):
         for number, entry in enumerate(_entries(path), start=1):
             try:
@@ -94,6 +109,11 @@ def read_ledger(folder: Path, run_id: str, shard: int, start: int, stop: int) ->
                     _check_owner(path, entry, run_id, shard)
                 elif "failed" in entry:
                     failed[_row(entry["row"], start, stop)] = str(entry["failed"])
+                elif "compared" in entry:
+                    row = _row(entry["compared"], start, stop)
+                    compared[row] = _numbers(entry["absolute"]), _numbers(entry["relative"])
+                elif "limit" in entry:
+                    limits.append(int(entry["limit"]))
                 else:
                     rows = [_row(row, start, stop) for row in entry["rows"]]
                     done.update(zip(rows, map(int, entry["crc32"]), strict=True))
@@ -102,7 +122,8 @@ def read_ledger(folder: Path, run_id: str, shard: int, start: int, stop: int) ->
                     f"{path}: line {number} is no entry of shard {shard} [{start}, {stop}); "
                     "remove the file and extract the shard again"
                 ) from None
-    return Ledger(start, stop, done, {row: why for row, why in failed.items() if row not in done})
+    failed = {row: why for row, why in failed.items() if row not in done}
+    return Ledger(start, stop, done, failed, compared, min(limits, default=None))
 
 
 def _open_next(folder: Path, shard: int) -> int:
@@ -141,3 +162,7 @@ def _row(value: Any, start: int, stop: int) -> int:
     if type(value) is not int or not start <= value < stop:
         raise ValueError
     return value
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float(value) for value in values]

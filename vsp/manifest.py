@@ -24,6 +24,11 @@ class Sample:
     group: str  # samples of one group (as a rule, one image) never straddle train and test
     split: str = ""  # "train", "val" or "test" where the dataset says; "" where it does not
     image_sha256: str = ""  # of the image file when the run was planned
+    n_tokens: int = 0  # of prompt and image, as the model reads them
+    n_shared: int = 0  # of these, with which the row's neighbours about the image begin too
+    # What each <mask> of the prompt means: a box (left, top, right, bottom) or a mask's path.
+    regions: tuple[tuple[float, ...] | str, ...] = ()
+    depth: str = ""  # path of the depth picture, where the prompt asks about it
 
 
 _FIELDS = {field.name for field in fields(Sample)}
@@ -65,7 +70,9 @@ class Manifest:
             values = json.loads(line)
             if not isinstance(values, dict) or not values.keys() <= _FIELDS:
                 raise ValueError
-            return Sample(**values)
+            regions = values.pop("regions", [])
+            boxes = tuple(box if isinstance(box, str) else tuple(box) for box in regions)
+            return Sample(**values, regions=boxes)
         except (ValueError, TypeError):
             raise RunError(
                 f"{self.path}: row {row} is not a sample; the file was edited, plan the run again"

@@ -13,39 +13,42 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from PIL import Image
 from pydantic import Field
 
 from vsp import __version__, models
 from vsp.config import NAME_PATTERN, Frozen, ModelConfig, Name, Profile, StoreDtype, parse
 from vsp.datasets.folder import read
-from vsp.errors import ConfigError, DatasetError, RunError
+from vsp.errors import ConfigError, DatasetError, InputError, RunError
 from vsp.files import write_json, write_text
 from vsp.images import open_rgb
 from vsp.journal import Ledger, read_ledger
 from vsp.manifest import Manifest, Sample
+from vsp.prepare import make_picture, make_row
 from vsp.progress import progress
 from vsp.schedulers import SCHEDULERS, ArrayJob, Scheduler
 from vsp.store import Layout, Store
 
-FORMAT = 1
+FORMAT = 2
 SCRIPT = Path("jobs/extract_array.sh")
+COMPARED = 4  # rows of a shard whose states in a batch are compared with those alone
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
 class Plan(Frozen):
     """Everything that decides what a run computes; written once, never changed."""
 
-    format: Literal[1]
+    format: Literal[2]
     id: str
     name: Name
     created: str
@@ -64,7 +67,8 @@ class Plan(Frozen):
     dtype: StoreDtype
     boundary: Annotated[int, Field(ge=4096)]
     shard_starts: Annotated[tuple[int, ...], Field(min_length=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]  # images, each with the rows that ask about it
+    share: bool  # whether rows about one image share its work
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +147,42 @@ class Run:
     def ledgers(self) -> list[Ledger]:
         return [self.ledger(shard) for shard in self.shards]
 
-    def batches(self, shard: Shard) -> Iterator[range]:
-        """Rows that go through the model together: fixed, so that a resumed shard repeats them."""
-        for start in range(shard.start, shard.stop, self.plan.batch_size):
-            yield range(start, min(start + self.plan.batch_size, shard.stop))
+    def batches(self, samples: Mapping[int, Sample]) -> list[tuple[int, ...]]:
+        """Rows that go through the model together, for the rows of one shard.
+
+        Fixed, so that a resumed shard repeats them. Sequences of like length come together, the
+        longest first: where memory is short, it shows at once.
+        """
+        groups = _neighbours(samples, self.plan.share)
+        groups.sort(key=lambda rows: -_n_tokens([samples[row] for row in rows]))
+        size = self.plan.batch_size
+        cut = [groups[i : i + size] for i in range(0, len(groups), size)]
+        return [tuple(row for rows in sorted(batch) for row in rows) for batch in cut]
+
+
+def compared_rows(shard: Shard) -> set[int]:
+    """A sample of a shard's rows, for which the model is run alone as well."""
+    n_rows = shard.stop - shard.start
+    return {shard.start + i * n_rows // COMPARED for i in range(COMPARED)}
+
+
+def _neighbours(samples: Mapping[int, Sample], share: bool) -> list[list[int]]:
+    """Rows about one image that are worked together; a row each if they are not to share it."""
+    if not share:
+        return [[row] for row in samples]
+    groups = []
+    for _, found in groupby(samples, key=lambda row: samples[row].image):
+        rows = list(found)
+        groups += [rows[i : i + models.MOST_ROWS] for i in range(0, len(rows), models.MOST_ROWS)]
+    return groups
+
+
+def _n_tokens(samples: Sequence[Sample]) -> int:
+    """Tokens that rows about one image take together."""
+    if len(samples) == 1:
+        return samples[0].n_tokens
+    shared = samples[0].n_shared
+    return shared + sum(sample.n_tokens - shared for sample in samples)
 
 
 def find_run(name: str | None, work: Path) -> Run:
@@ -170,6 +206,7 @@ class Request:
     n_shards: int | None = None
     shard_size: int = 1024
     batch_size: int = 16
+    share: bool = True
     name: str | None = None
     drop_unreadable: bool = False
     profile: Profile = field(default_factory=Profile)
@@ -189,11 +226,16 @@ class Planned:
 def make(request: Request, work: Path) -> Planned:
     """Plan a run under `work`. Raises a VspError, and leaves nothing behind, if it must fail."""
     name = _free_name(request, work)
-    samples, labels, prompt = read(request.dataset, request.prompt)
-    _check_prompts(samples, request.model)
+    marker = models.region_marker(request.model)
+    samples, labels, prompt = read(request.dataset, request.prompt, marker)
+    _check_prompts(samples, request.model, marker)
     shape = models.shape(request.model)
     models.check(request.model)
-    samples, notes = _checked(samples, request.drop_unreadable)
+    ordered = _adjacent(samples) if request.share else samples
+    moved = ordered != samples
+    samples, notes = _checked(ordered, request)
+    if moved:
+        notes.append("rows about one image were brought together; ids say which row is which")
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
     n_shards = request.n_shards or -(-len(samples) // request.shard_size)
     layout = Layout.choose(shape.n_layers, len(samples), shape.hidden_size, dtype, n_shards)
@@ -223,6 +265,7 @@ def make(request: Request, work: Path) -> Planned:
         "boundary": layout.boundary,
         "shard_starts": starts,
         "batch_size": request.batch_size,
+        "share": request.share,
     }
     run, commands = _write_run(values, samples, layout, request.profile, work)
     free = shutil.disk_usage(run.folder).free
@@ -279,10 +322,19 @@ def _free_name(request: Request, work: Path) -> str:
     return name
 
 
-def _check_prompts(samples: Sequence[Sample], model: ModelConfig) -> None:
+def _adjacent(samples: Sequence[Sample]) -> list[Sample]:
+    """The rows with those about one image next to each other, images in order of appearance."""
+    places: dict[str, int] = {}
+    for sample in samples:
+        places.setdefault(sample.image, len(places))
+    return sorted(samples, key=lambda sample: places[sample.image])
+
+
+def _check_prompts(samples: Sequence[Sample], model: ModelConfig, marker: str) -> None:
     """Raise DatasetError for a prompt with text that would reach the model as something else."""
     for sample in samples:
-        found = models.reserved_text(model, sample.prompt)
+        text = sample.prompt.replace(marker, "") if marker else sample.prompt
+        found = models.reserved_text(model, text)
         if found:
             raise DatasetError(
                 f"sample {sample.id!r}: its prompt holds {found!r}, which {model.family} reads as a "
@@ -290,42 +342,78 @@ def _check_prompts(samples: Sequence[Sample], model: ModelConfig) -> None:
             )
 
 
-def _checked(samples: Sequence[Sample], drop: bool) -> tuple[list[Sample], list[str]]:
-    """Open each image once. Samples with their image's digest; what was wrong with the others."""
-    paths = list(dict.fromkeys(sample.image for sample in samples))
-    digests: dict[str, str] = {}
+def _checked(samples: Sequence[Sample], request: Request) -> tuple[list[Sample], list[str]]:
+    """Open each image once and count tokens. The samples that can be used; what was wrong."""
+    groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
+    counter = _Counter(models.read_processor(request.model), request.share)
+    kept: list[Sample] = []
     problems: list[str] = []
     with (
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        progress("check", "images", len(paths)) as advance,
+        progress("check", "images", len(groups)) as advance,
     ):
-        for path, (digest, problem) in zip(paths, pool.map(_inspect, paths), strict=True):
+        paths = [group[0].image for group in groups]
+        for group, (digest, size, problem) in zip(groups, pool.map(_inspect, paths), strict=True):
             if problem:
                 problems.append(problem)
             else:
-                digests[path] = digest
+                same = [replace(sample, image_sha256=digest) for sample in group]
+                kept += counter.counted(same, size, problems)
             advance(1)
-    kept = [replace(s, image_sha256=digests[s.image]) for s in samples if s.image in digests]
-    if problems and not drop:
+    n_lost = len(samples) - len(kept)
+    if problems and not request.drop_unreadable:
         raise DatasetError(
-            f"{len(problems)} of {len(paths)} images, for {len(samples) - len(kept)} rows, cannot "
-            "be used; mend them or plan with --drop-unreadable",
+            f"{len(problems)} images or prompts, for {n_lost} of {len(samples)} rows, cannot be "
+            "used; mend them or plan with --drop-unreadable",
             details=problems,
         )
     if not kept:
-        raise DatasetError("no image can be read; name another folder with --dataset", problems)
+        raise DatasetError("no row can be used; name another folder with --dataset", problems)
     notes = [f"dropped: {problem}" for problem in problems]
     if problems:
-        notes.append(f"dropped {len(samples) - len(kept)} of {len(samples)} rows in all")
+        notes.append(f"dropped {n_lost} of {len(samples)} rows in all")
     return kept, notes
 
 
-def _inspect(path: str) -> tuple[str, str]:
-    """(digest, problem) of an image file; one of the two is empty."""
+class _Counter:
+    """Counts the tokens of rows; what an image makes of them depends on its size alone."""
+
+    def __init__(self, processor: models.Processor, share: bool) -> None:
+        self._processor = processor
+        self._share = share
+        self._blanks: dict[tuple[int, int], models.Picture] = {}
+
+    def counted(
+        self, samples: Sequence[Sample], size: tuple[int, int], problems: list[str]
+    ) -> list[Sample]:
+        """The samples about one image with their tokens; what is wrong is added to `problems`."""
+        rows: list[tuple[Sample, models.Row]] = []
+        for sample in samples:
+            try:
+                blank = self._blank(size, sample.depth)
+                rows.append((sample, make_row(self._processor, blank, sample, size)))
+            except (DatasetError, InputError) as error:
+                problems.append(f"row {sample.id!r}: {error}")
+        shared = 0
+        if self._share and len(rows) > 1:
+            shared = models.n_shared([row for _, row in rows])
+        return [replace(s, n_tokens=len(row.tokens), n_shared=shared) for s, row in rows]
+
+    def _blank(self, size: tuple[int, int], depth: str) -> models.Picture:
+        if depth:
+            return make_picture(self._processor, Image.new("RGB", size), depth)
+        if size not in self._blanks:
+            self._blanks[size] = self._processor.picture(Image.new("RGB", size))
+        return self._blanks[size]
+
+
+def _inspect(path: str) -> tuple[str, tuple[int, int], str]:
+    """(digest, size, problem) of an image file."""
     try:
-        return open_rgb(path)[1], ""
+        image, digest = open_rgb(path)
+        return digest, image.size, ""
     except DatasetError as error:
-        return "", str(error)
+        return "", (0, 0), str(error)
 
 
 def _job(run: Run, profile: Profile) -> tuple[ArrayJob, Scheduler]:

@@ -4,6 +4,11 @@ A record names its picture (`image_filename`) and its label (`label`, or `relati
 `color_label` as the synthetic tasks call it). The prompt is the record's own or is rendered from
 what it names (`subject_*` and `reference_*`, or `shape_type`). Optional: `id` or `image_id`,
 `group` (default: the picture) and `split` (train, val or test).
+
+For a model that is asked about regions a record also has `subject_box` and `reference_box`, each
+[left, top, right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`,
+pictures in `masks/` that are not black where the thing is; and, for depth, `depth_filename`, a
+picture in `depth/`.
 """
 
 from __future__ import annotations
@@ -11,7 +16,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from vsp import prompts
@@ -23,17 +30,23 @@ _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 _SPLITS = ("", "train", "val", "test")
 
 
-def read(folder: Path, style: str | None) -> tuple[list[Sample], list[str], str]:
+def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample], list[str], str]:
     """The samples in the order of the records, the labels, and the prompt style in use.
 
     Without a style the instruction is asked where the records name what it needs, else their own
-    prompt. Raises DatasetError, naming the record, for whatever cannot be used.
+    prompt. With a region `marker` it takes the place of the names. Raises DatasetError, naming the
+    record, for whatever cannot be used.
     """
     records = _records(folder)
     labels = sorted({_label(folder, i, r) for i, r in enumerate(records)}, key=_place)
     if style is None:
         style = "instruction" if all(map(_forms, records)) else prompts.DATASET
     samples = [_sample(folder, i, r, style, labels) for i, r in enumerate(records)]
+    if marker:
+        samples = [
+            _with_regions(folder, i, r, sample, style, labels, marker)
+            for i, (r, sample) in enumerate(zip(records, samples, strict=True))
+        ]
     _check_unique(folder, samples)
     return samples, labels, style
 
@@ -68,12 +81,57 @@ def _sample(
         raise _bad(folder, index, f"split {split!r} is none of train, val, test")
     return Sample(
         id=str(record.get("id", record.get("image_id", index))),
-        image=os.path.abspath(folder / "images" / image),  # noqa: PTH100 - links stay links
+        image=_inside(folder / "images", image),
         prompt=_prompt(folder, index, record, style, labels),
         label=_label(folder, index, record),
         group=str(record.get("group", image)),
         split=split,
     )
+
+
+def _with_regions(
+    folder: Path,
+    index: int,
+    record: dict[str, Any],
+    sample: Sample,
+    style: str,
+    labels: list[str],
+    marker: str,
+) -> Sample:
+    """The sample asked about regions instead of names, as often as the prompt names them."""
+    forms, fields = _forms(record) or ({}, {})
+    if style not in forms or not fields.keys() >= {"subject", "reference"}:
+        raise _bad(folder, index, f"cannot be asked about regions with --prompt {style}")
+    regions = {part: _region(folder, index, record, part) for part in ("subject", "reference")}
+    named = [name for _, name, _, _ in Formatter().parse(forms[style]) if name in regions]
+    depth = ""
+    if "<depth>" in marker:
+        depth = _inside(folder / "depth", _text(folder, index, record, "depth_filename"))
+    return replace(
+        sample,
+        prompt=prompts.render(forms[style], dict.fromkeys(regions, marker), labels),
+        regions=tuple(regions[name] for name in named if name),
+        depth=depth,
+    )
+
+
+def _region(folder: Path, index: int, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
+    if f"{part}_mask" in record:
+        return _inside(folder / "masks", _text(folder, index, record, f"{part}_mask"))
+    box = record.get(f"{part}_box")
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(isinstance(edge, int | float) for edge in box)
+    ):
+        raise _bad(
+            folder, index, f"has {part}_box {box!r}; give it [left, top, right, bottom] or a mask"
+        )
+    return tuple(box)
+
+
+def _inside(folder: Path, name: str) -> str:
+    return os.path.abspath(folder / name)  # noqa: PTH100 - links stay links
 
 
 def _label(folder: Path, index: int, record: dict[str, Any]) -> str:

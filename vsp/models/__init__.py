@@ -1,9 +1,14 @@
-"""Vision-language models: a family is one file and one line of the table."""
+"""Vision-language models: a family is one file and one line of the table.
+
+A family has two halves. Its processor turns an image and a prompt into what the model reads; it
+knows no weights, so it works anywhere: in the plan, to count tokens, and in worker processes that
+run ahead of the device. The model itself takes groups: one image and all rows that ask about it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -20,9 +25,12 @@ FAMILIES = Registry(
         "llava15": "vsp.models.llava:Llava15",
         "qwen2": "vsp.models.qwen:Qwen2VL",
         "spatialrgpt": "vsp.models.spatialrgpt:SpatialRGPT",
+        "auto": "vsp.models.auto:AutoVLM",
         "fake": "vsp.models.fake:Fake",
     },
 )
+
+MOST_ROWS = 32  # in a group: attention looks at each pair of its tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +42,67 @@ class ModelShape:
     dtype: Literal["bfloat16", "float16", "float32"]  # what it will compute in
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a processor makes of one image, whatever is asked about it."""
+
+    arrays: Mapping[
+        str, NDArray[Any]
+    ]  # as the vision tower takes them; joined along the first axis
+    tokens: tuple[int, ...]  # with which every prompt about it begins, to the image's last one
+    kinds: Mapping[str, tuple[int, ...]]  # the same tokens as other inputs of the model mark them
+    around: tuple[str, str]  # text between the image and the prompt, and behind the prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One prompt about one image, as tokens."""
+
+    tokens: tuple[int, ...]
+    n_common: int  # of these, as many from the first may be shared with an equal row
+    regions: NDArray[np.bool_] | None = None  # [region, height, width], at the tower's resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One image and rows that ask about it; all of them begin with the same `n_shared` tokens."""
+
+    picture: Picture
+    rows: tuple[Row, ...]
+    n_shared: int  # through the image and on; 0 in a group of one row
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens to compute: what is shared counts once."""
+        return self.n_shared + sum(len(row.tokens) - self.n_shared for row in self.rows)
+
+    def halves(self) -> tuple[Group, Group]:
+        """Two groups with half of the rows each."""
+        middle = len(self.rows) // 2
+        first, second = self.rows[:middle], self.rows[middle:]
+        return _group(self.picture, first), _group(self.picture, second)
+
+
+class Processor(Protocol):
+    """The half of a family that knows no weights. Raises InputError for what it cannot take."""
+
+    def __init__(self, config: ModelConfig) -> None: ...
+
+    def picture(self, image: Image.Image) -> Picture: ...
+
+    def row(self, picture: Picture, prompt: str) -> Row: ...
+
+
+# Waits for the device and gives hidden states [layer, row, hidden].
+States = Callable[[], NDArray[np.floating]]
+
+
 class VisionLanguageModel(Protocol):
     """The contract of a family. `config` is complete; weights are loaded by the constructor."""
 
     defaults: ClassVar[ModelConfig]
     reserved: ClassVar[re.Pattern[str]]  # text that the family would read as tokens of its own
+    processor: ClassVar[type[Processor]]
 
     def __init__(self, config: ModelConfig) -> None: ...
 
@@ -49,22 +113,59 @@ class VisionLanguageModel(Protocol):
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        """Raise ModelError if a part that loading needs is missing or cannot be read.
+        """Raise ModelError if weight files that loading needs are missing. Reads none of them."""
+        ...
 
-        Reads tokenizer and image processor, and sees that weight files are there, not what is in
-        them.
+    def forward(self, groups: Sequence[Group]) -> States:
+        """Start computing the hidden state of each row's last token at every layer.
+
+        Rows are counted through the groups. Layer 0 is the embedding output, the last one comes
+        after the final norm. Raises MemoryError if the batch does not fit the device.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Both halves of a family."""
+
+    processor: Processor
+    model: VisionLanguageModel
 
     def last_token_states(
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> NDArray[np.floating]:
-        """The hidden state of each prompt's last token at every layer `[layer, batch, hidden]`.
+        """Hidden states of each prompt's last token `[layer, row, hidden]`, no work shared."""
+        groups = []
+        for image, prompt in zip(images, prompts, strict=True):
+            picture = self.processor.picture(image)
+            groups += grouped(picture, [self.processor.row(picture, prompt)])
+        return self.model.forward(groups)()
 
-        Layer 0 is the embedding output, the last one comes after the final norm. Raises
-        MemoryError if the batch does not fit the device, InputError if a row of it cannot be used.
-        """
-        ...
+
+def grouped(picture: Picture, rows: Sequence[Row], share: bool = True) -> list[Group]:
+    """The rows about one image in groups of at most MOST_ROWS, or each by itself."""
+    size = MOST_ROWS if share else 1
+    return [_group(picture, tuple(rows[i : i + size])) for i in range(0, len(rows), size)]
+
+
+def n_tokens(groups: Sequence[Group]) -> int:
+    """Tokens that a batch of groups takes, padding included."""
+    return len(groups) * max(group.n_tokens for group in groups)
+
+
+def _group(picture: Picture, rows: tuple[Row, ...]) -> Group:
+    return Group(picture, rows, n_shared(rows) if len(rows) > 1 else 0)
+
+
+def n_shared(rows: Sequence[Row]) -> int:
+    """Tokens with which all rows begin; each keeps at least its last to itself."""
+    most = min(min(row.n_common, len(row.tokens) - 1) for row in rows)
+    first = np.array(rows[0].tokens[:most])
+    for row in rows[1:]:
+        different = np.flatnonzero(first != np.array(row.tokens[: len(first)]))
+        first = first[: different[0]] if len(different) else first
+    return len(first)
 
 
 def resolve(family: str, **changes: Any) -> ModelConfig:
@@ -81,15 +182,29 @@ def reserved_text(config: ModelConfig, prompt: str) -> str | None:
     return found[0] if found else None
 
 
+def region_marker(config: ModelConfig) -> str:
+    """What stands for a region in a prompt, if the model is to be asked about regions."""
+    marker: Callable[[ModelConfig], str] | None
+    marker = getattr(FAMILIES.load(config.family), "region_marker", None)
+    return marker(config) if marker else ""
+
+
 def shape(config: ModelConfig) -> ModelShape:
     found: ModelShape = FAMILIES.load(config.family).shape(config)
     return found
 
 
 def check(config: ModelConfig) -> None:
+    """Raise ModelError if a part that loading needs is missing or cannot be read."""
     FAMILIES.load(config.family).check(config)
+    read_processor(config)
 
 
-def load(config: ModelConfig) -> VisionLanguageModel:
-    model: VisionLanguageModel = FAMILIES.load(config.family)(config)
-    return model
+def read_processor(config: ModelConfig) -> Processor:
+    """The family's processor. Raises ModelError if the checkpoint's cannot be read."""
+    processor: Processor = FAMILIES.load(config.family).processor(config)
+    return processor
+
+
+def load(config: ModelConfig) -> Loaded:
+    return Loaded(read_processor(config), FAMILIES.load(config.family)(config))

@@ -1,7 +1,8 @@
-"""Forward hooks that keep one token of each layer as it passes, and nothing else."""
+"""Forward hooks that keep one token of each row and layer as it passes, and nothing else."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,46 +12,74 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vsp.errors import InputError
+from vsp.models import Group, States, grouped
+from vsp.models.sharing import Bundle, CannotShareError, bundle, grafting
+
+_log = logging.getLogger("vsp")
+
+# Calls the decoder with the embedded trunks of a bundle.
+Forward = Callable[[Sequence[Group], Bundle], object]
+# Overwrites some of the embeddings [sequence, token, hidden] of a bundle, branches included.
+Replace = Callable[[Bundle, torch.Tensor], None]
 
 
 def last_tokens(
-    language: Any, positions: torch.Tensor, forward: Callable[[], object]
-) -> NDArray[np.floating]:
-    """Run `forward` once and keep token `positions[i]` of sequence i: [layer, batch, hidden].
+    language: Any,
+    groups: Sequence[Group],
+    pad: int,
+    forward: Forward,
+    replaced: Replace | None = None,
+) -> States:
+    """Start one forward pass and keep each row's last token: [layer, row, hidden].
 
-    `language` is a decoder with `layers` and a final `norm`. Raises MemoryError if memory is out,
-    InputError if a sequence is longer than the model's context.
+    `language` is a decoder with `layers` and a final `norm`; `forward` has to call it with the
+    embedded trunks, on which the branches are then grafted. Raises MemoryError if memory is out.
     """
-    longest, context = int(positions.max()) + 1, language.config.max_position_embeddings
-    if longest > context:
-        raise InputError(f"prompt and image make {longest} tokens, over the context of {context}")
-    with (
-        memory_errors(),
-        torch.inference_mode(),
-        capture_tokens(language.layers, language.norm, positions) as kept,
-    ):
-        forward()
-    states = torch.stack(kept).cpu()
-    # numpy has no bfloat16; float32 holds each of its values.
-    return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
+    try:
+        return _last_tokens(language, groups, pad, forward, replaced)
+    except CannotShareError as reason:
+        _log.warning("vsp: rows about one image share no work in this model: %s", reason)
+        alone = [one for g in groups for one in grouped(g.picture, g.rows, share=False)]
+        return _last_tokens(language, alone, pad, forward, replaced)
+
+
+def _last_tokens(
+    language: Any,
+    groups: Sequence[Group],
+    pad: int,
+    forward: Forward,
+    replaced: Replace | None,
+) -> States:
+    laid = bundle(groups, pad)
+    graft = grafting(language, laid, replaced)
+    hook = language.register_forward_pre_hook(graft, with_kwargs=True)
+    try:
+        with (
+            memory_errors(),
+            torch.inference_mode(),
+            capture_tokens(language.layers, language.norm, laid.places) as kept,
+        ):
+            forward(groups, laid)
+            return _on_the_way(torch.stack(kept))
+    finally:
+        hook.remove()
 
 
 @contextmanager
 def capture_tokens(
-    layers: Sequence[nn.Module], final_norm: nn.Module, positions: torch.Tensor
+    layers: Sequence[nn.Module], final_norm: nn.Module, places: NDArray[np.int64]
 ) -> Iterator[list[torch.Tensor]]:
-    """Collect token `positions[i]` of sequence i at every layer while the model runs once.
+    """Collect the tokens at `places` [row, (sequence, position)] at every layer of one forward.
 
-    The list fills up with [batch, hidden]: the first layer's input (the embedding output), the
+    The list fills up with [row, hidden]: the first layer's input (the embedding output), the
     output of every layer but the last, and the final norm's output, as transformers counts its
     `hidden_states`.
     """
     kept: list[torch.Tensor] = []
-    rows = torch.arange(len(positions), device=positions.device)
+    sequences, positions = torch.from_numpy(places.T)
 
     def keep(states: torch.Tensor) -> None:
-        kept.append(states[rows.to(states.device), positions.to(states.device)])
+        kept.append(states[sequences.to(states.device), positions.to(states.device)])
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
         keep(args[0] if args else kwargs["hidden_states"])
@@ -66,6 +95,27 @@ def capture_tokens(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _on_the_way(states: torch.Tensor) -> States:
+    """Start copying to the host; the device goes on meanwhile."""
+    if states.device.type != "cuda":
+        return lambda: _array(states)
+    host = torch.empty(states.shape, dtype=states.dtype, pin_memory=True)
+    host.copy_(states, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> NDArray[np.floating]:
+        copied.synchronize()
+        return _array(host)
+
+    return wait
+
+
+def _array(states: torch.Tensor) -> NDArray[np.floating]:
+    # numpy has no bfloat16; float32 holds each of its values.
+    return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
 
 
 @contextmanager

@@ -18,9 +18,10 @@ from PIL import Image
 from pydantic import Field
 
 from vsp.config import Frozen, ModelConfig, parse
-from vsp.models import ModelShape
+from vsp.models import Group, ModelShape, Picture, Row, States
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
+_IMAGE, _END = 256, 257  # tokens; bytes are below
 
 
 class FakeOptions(Frozen):
@@ -30,11 +31,29 @@ class FakeOptions(Frozen):
     memory: Annotated[int, Field(ge=1)] | None = None  # pixels of pictures that fit at once
 
 
+class FakeProcessor:
+    """A token for each byte of the prompt, behind one for the picture."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        _options(config)
+
+    def picture(self, image: Image.Image) -> Picture:
+        small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.float64)
+        size = np.array([image.width * image.height])
+        arrays = {"pixels": small.ravel() / 127.5 - 1, "size": size}
+        return Picture(arrays, (_IMAGE,), {}, ("", ""))
+
+    def row(self, picture: Picture, prompt: str) -> Row:
+        tokens = (*picture.tokens, *prompt.encode(), _END)
+        return Row(tokens, len(tokens))
+
+
 class Fake:
     """See the module."""
 
     defaults: ClassVar = ModelConfig(family="fake")
     reserved: ClassVar = re.compile("<image>")
+    processor: ClassVar = FakeProcessor
 
     def __init__(self, config: ModelConfig) -> None:
         self._options = _options(config)
@@ -51,22 +70,20 @@ class Fake:
     def check(cls, config: ModelConfig) -> None:
         _options(config)
 
-    def last_token_states(
-        self, images: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> NDArray[np.floating]:
+    def forward(self, groups: Sequence[Group]) -> States:
         memory = self._options.memory
-        if memory is not None and sum(i.width * i.height for i in images) > memory:
-            raise MemoryError(f"{len(images)} pictures hold more than {memory} pixels")
-        rows = [self._row(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-        return np.stack(rows, axis=1)
+        sizes = [int(group.picture.arrays["size"][0]) * len(group.rows) for group in groups]
+        if memory is not None and sum(sizes) > memory:
+            raise MemoryError(f"{len(groups)} pictures hold more than {memory} pixels")
+        rows = [self._row(group.picture, row) for group in groups for row in group.rows]
+        return lambda: np.stack(rows, axis=1)
 
-    def _row(self, image: Image.Image, prompt: str) -> NDArray[np.floating]:
-        small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.float64)
-        words = np.frombuffer(hashlib.sha256(prompt.encode()).digest(), np.uint8)[:_WORDS]
-        picture = self._options.gain * (small.ravel() / 127.5 - 1)
-        seen = np.concatenate([words / 127.5 - 1, picture])
+    def _row(self, picture: Picture, row: Row) -> NDArray[np.floating]:
+        prompt = bytes(row.tokens[1:-1])
+        words = np.frombuffer(hashlib.sha256(prompt).digest(), np.uint8)[:_WORDS] / 127.5 - 1
+        seen = np.concatenate([words, self._options.gain * picture.arrays["pixels"]])
         states: NDArray[np.floating] = np.einsum("f,lfh->lh", seen, self._weights)
-        states[0] = (words / 127.5 - 1) @ self._weights[0, :_WORDS]
+        states[0] = words @ self._weights[0, :_WORDS]
         return states
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from numpy.typing import NDArray
+from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
@@ -27,14 +29,15 @@ def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> Mo
 
 
 def read_config(config: ModelConfig, *model_types: str) -> Any:
-    """The checkpoint's configuration. Raises ModelError unless it is of one of `model_types`."""
+    """The checkpoint's configuration. Raises ModelError unless it is of one of `model_types`, if
+    there are any."""
     try:
         found = AutoConfig.from_pretrained(
             str(config.checkpoint), revision=config.revision, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise unreadable(config, error) from None
-    if found.model_type not in model_types:
+    if model_types and found.model_type not in model_types:
         raise ModelError(
             f"checkpoint {config.checkpoint!r} is a {found.model_type}, not a "
             f"{' or '.join(model_types)}; name another with --checkpoint"
@@ -123,6 +126,119 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
             load_in_8bit=True, llm_int8_skip_modules=list(unquantized)
         )
     return arguments
+
+
+def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, Any]:
+    """A model of image and text with its language decoder, ready to run.
+
+    Nothing but the decoder's layers is quantised.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    path = _decoder_path(skeleton(checkpoint))
+    arguments = load_arguments(config, dtype, unquantized=beside(skeleton(checkpoint), path))
+    if config.weights == "random":
+        model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
+    else:
+        model = AutoModelForImageTextToText.from_pretrained(str(config.checkpoint), **arguments)
+    model = model.eval()
+    return model, model.get_submodule(path)
+
+
+def skeleton(checkpoint: Any) -> Any:
+    """The model that a configuration describes, without memory for its weights."""
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(checkpoint)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"transformers loads no {checkpoint.model_type} for image and text ({reason[:120]}); "
+            "name another --checkpoint"
+        ) from None
+
+
+def _decoder_path(model: Any) -> str:
+    """Name of the module that holds the language model's layers and its final norm."""
+    found: list[str] = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "layers", None), nn.ModuleList)
+        and isinstance(getattr(module, "norm", None), nn.Module)
+        and len(module.layers) == model.config.get_text_config().num_hidden_layers
+        and module.get_input_embeddings() is not None
+    ]
+    if len(found) != 1:
+        seen = [name for name, _ in model.named_modules() if 0 < len(name.split(".")) <= 3 and name]
+        raise ModelError(
+            f"a {type(model).__name__} has {len(found)} modules with decoder layers and a final "
+            "norm where 1 is looked for; this model is not supported",
+            details=[f"module {name}" for name in seen if not name.split(".")[-1].isdigit()],
+        )
+    return found[0]
+
+
+def beside(model: Any, path: str) -> list[str]:
+    """Names of the modules next to those on the way to `path`: vision tower, projector, lm_head."""
+    names, parts = [], path.split(".")
+    for depth, part in enumerate(parts):
+        parent = ".".join(parts[:depth])
+        names += [
+            f"{parent}.{child}" if parent else child
+            for child, _ in model.get_submodule(parent).named_children()
+            if child != part
+        ]
+    return names
+
+
+def random_model(auto: Any, checkpoint: Any, arguments: Mapping[str, Any], path: str) -> Any:
+    """A model of the configuration's shape with random weights, quantised as asked for.
+
+    For measuring a model before its weights are there, and as the untrained control of a probe.
+    """
+    device = arguments["device_map"][""]
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = auto.from_config(checkpoint, dtype=arguments["dtype"])
+    quantization = arguments.get("quantization_config")
+    if quantization is not None:
+        for layer in model.get_submodule(path).layers:
+            for name, module in list(layer.named_modules()):
+                if isinstance(module, nn.Linear):
+                    layer.set_submodule(name, _quantized(module, quantization, device))
+    return model
+
+
+def _quantized(linear: nn.Linear, quantization: BitsAndBytesConfig, device: str) -> nn.Module:
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+
+    size, bias = (linear.in_features, linear.out_features), linear.bias is not None
+    short: Any
+    if quantization.load_in_4bit:
+        short = Linear4bit(
+            *size,
+            bias=bias,
+            compute_dtype=quantization.bnb_4bit_compute_dtype,
+            compress_statistics=quantization.bnb_4bit_use_double_quant,
+            quant_type=quantization.bnb_4bit_quant_type,
+        )
+    else:
+        short = Linear8bitLt(*size, bias=bias, has_fp16_weights=False)
+    # On a CPU first: the move to the device is what quantises.
+    short.load_state_dict({k: v.cpu() for k, v in linear.state_dict().items()})
+    moved: nn.Module = short.to(device)
+    return moved
+
+
+def to_device(array: NDArray[Any], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Start moving an array to the device, numbers with a fraction in the model's dtype."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    moved = tensor.to(device, non_blocking=True)
+    return moved.to(dtype) if moved.is_floating_point() else moved
 
 
 def _settle_vector_math() -> None:

@@ -19,14 +19,18 @@ from PIL import Image
 
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
-from vsp.models import ModelShape
+from vsp.models import Group, ModelShape, Picture, Row, States
 
 if TYPE_CHECKING:
     import torch
 
+    from vsp.models.sharing import Bundle
     from vsp.models.vila_parts import RegionExtractor
 
+    RegionVectors = list[tuple[Row, dict[str, torch.Tensor]]]
+
 IMAGE = "<image>"
+IMAGE_TOKEN = -200  # no token of the tokenizer
 # What stands around a row's prompt; the tokenizer adds the one BOS.
 CONVERSATIONS = {
     # SpatialRGPT's own
@@ -46,6 +50,97 @@ CONVERSATIONS = {
 
 class SpatialRGPTOptions(Frozen):
     conversation: Literal["llama_3", "vicuna_v1", "user_assistant"]
+    regions: Literal["none", "mask", "depth"]  # ask about regions instead of names
+
+
+class SpatialRGPTProcessor:
+    """SigLIP's pictures and Llama's tokens; IMAGE_TOKEN stands where the image's vectors go."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        from vsp.models.loading import reading
+
+        options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
+        self._conversation = CONVERSATIONS[options.conversation]
+        root = _folder(config, weights=False)
+        self._top = _read_top(root)
+        with reading(config, "tokenizer or image processor"):
+            self._tokenizer, self._pixels = _read_processors(root)
+        if self._top["enable_region"]:
+            add_region_tokens(self._tokenizer, root)
+        tower = _read_json(root / "vision_tower/config.json")
+        side = tower["image_size"] // tower["patch_size"]
+        self._n_tokens = image_tokens(_projector_kind(root), side)
+        # The original cuts what is longer; here it is an error.
+        llm = _read_json(root / "llm/config.json")
+        self._context = llm.get("tokenizer_model_max_length", 4096)
+        self._tokenizer.model_max_length = 10**9
+
+    def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
+        """With a depth picture, if its prompts have `<depth>` in them."""
+        arrays = {"pixels": self._seen(image)}
+        if depth is not None:
+            arrays["depth"] = self._seen(depth)
+        before, _, after = self._conversation.partition(IMAGE)
+        bos = self._tokenizer.bos_token_id
+        ids = self._tokenizer(before).input_ids
+        tokens = (*([] if ids[:1] == [bos] else [bos]), *ids, *(IMAGE_TOKEN,) * self._n_tokens)
+        ahead, _, behind = after.partition("{instruction}")
+        return Picture(arrays, tokens, {}, (ahead, behind))
+
+    def row(self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None) -> Row:
+        """The k-th `<mask>` of a prompt stands for the k-th of its `regions` [region, height,
+        width], the k-th `<depth>` for the same region on the depth picture.
+
+        The text behind the image is tokenised by itself, as the model was trained, and brings no
+        BOS of its own.
+        """
+        after = self._tokenizer(prompt.join(picture.around)).input_ids
+        bos = self._tokenizer.bos_token_id
+        tokens = (*picture.tokens, *(after[1:] if after[:1] == [bos] else after))
+        if len(tokens) > self._context:
+            raise InputError(
+                f"prompt and image make {len(tokens)} tokens, over the context of {self._context}"
+            )
+        if regions is None:
+            return Row(tokens, len(tokens))
+        return Row(tokens, *self._marked(tokens, "depth" in picture.arrays, regions))
+
+    def _seen(self, image: Image.Image) -> NDArray[np.floating]:
+        """[1, channel, height, width]"""
+        if self._top["image_aspect_ratio"] == "pad":
+            image = _square(image, self._pixels.image_mean)
+        pixels: NDArray[np.floating] = self._pixels(images=image, return_tensors="np")[
+            "pixel_values"
+        ]
+        return pixels
+
+    def _marked(
+        self, tokens: tuple[int, ...], has_depth: bool, regions: NDArray[np.bool_]
+    ) -> tuple[int, NDArray[np.bool_]]:
+        """Tokens in front of the first marker, and the regions at the tower's resolution."""
+        if not self._top["enable_region"]:
+            raise InputError("this checkpoint has no region extractor; ask without regions")
+        resized = self._resized(regions)
+        if not resized.any(axis=(1, 2)).all():
+            raise InputError("a region covers no pixel; give each a box or mask inside its image")
+        first = len(tokens)
+        for marker in ("<mask>", "<depth>"):
+            wanted = self._tokenizer.convert_tokens_to_ids(marker)
+            found = tokens.count(wanted)
+            if found != len(regions) and (marker == "<mask>" or found or has_depth):
+                raise InputError(f"a prompt has {found} {marker} for {len(regions)} regions")
+            first = min(first, tokens.index(wanted)) if found else first
+        if self._tokenizer.convert_tokens_to_ids("<depth>") in tokens and not has_depth:
+            raise InputError("a prompt has <depth> but there is no depth picture")
+        return first, resized
+
+    def _resized(self, regions: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Masks [region, height, width] at the tower's resolution, by nearest neighbour."""
+        size = self._pixels.size
+        height, width = regions.shape[1:]
+        down = np.arange(size["height"]) * height // size["height"]
+        across = np.arange(size["width"]) * width // size["width"]
+        return regions[:, down][:, :, across]
 
 
 class SpatialRGPT:
@@ -55,10 +150,11 @@ class SpatialRGPT:
         family="spatialrgpt",
         checkpoint="a8cheng/SpatialRGPT-VILA1.5-8B",
         quantization="4bit",
-        options={"conversation": "llama_3"},
+        options={"conversation": "llama_3", "regions": "none"},
     )
     # In the text of a prompt these would be read as tokens with a meaning of their own.
     reserved: ClassVar = re.compile(r"<image>|<mask>|<depth>|<\|[^|<>]*\|>|<s>|</s>|\[PAD\]")
+    processor: ClassVar = SpatialRGPTProcessor
 
     def __init__(self, config: ModelConfig) -> None:
         import torch
@@ -67,8 +163,7 @@ class SpatialRGPT:
         from vsp.models.loading import load_arguments
         from vsp.models.vila_parts import Projector, RegionExtractor, load_part
 
-        options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
-        self._conversation = CONVERSATIONS[options.conversation]
+        _refuse_random(config)
         root = _folder(config, weights=True)
         top = _read_top(root)
         name = self.shape(config).dtype
@@ -77,12 +172,13 @@ class SpatialRGPT:
         plain = {k: v for k, v in arguments.items() if k != "quantization_config"}
 
         llm = LlamaForCausalLM.from_pretrained(root / "llm", **arguments)
-        self._tokenizer, self._processor = _read_processors(root)
+        self._tokenizer, _ = _read_processors(root)
         if top["enable_region"]:
-            self._add_region_tokens(llm, root)
+            add_region_tokens(self._tokenizer, root)
+            if len(self._tokenizer) > llm.config.vocab_size:
+                llm.resize_token_embeddings(len(self._tokenizer), mean_resizing=False)
         self._llm = llm.eval().model
         self._tower = SiglipVisionModel.from_pretrained(root / "vision_tower", **plain).eval()
-        self._pad_to_square = top["image_aspect_ratio"] == "pad"
         self._select_layer = top["mm_vision_select_layer"]
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
         projector = Projector(_projector_kind(root), vision_size, hidden_size)
@@ -91,8 +187,6 @@ class SpatialRGPT:
         if top["enable_region"]:
             extractor = RegionExtractor(vision_size, hidden_size)
             self._regions = load_part(extractor, root / "region_extractor", dtype).to(llm.device)
-        # The original cuts what is longer; here it is an error.
-        self._context = getattr(self._llm.config, "tokenizer_model_max_length", 4096)
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
@@ -100,15 +194,17 @@ class SpatialRGPT:
 
         from vsp.models.loading import decoder_shape
 
-        parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
+        _refuse_random(config)
         root = _folder(config, weights=False)
-        _read_top(root)
+        top = _read_top(root)
+        if cls.region_marker(config) and not top["enable_region"]:
+            raise ModelError(f"{root}: has no region extractor; use --option regions=none")
         llm = AutoConfig.from_pretrained(root / "llm", trust_remote_code=False)
         return decoder_shape(llm, config.dtype, llm.dtype)
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        from vsp.models.loading import check_weights, reading
+        from vsp.models.loading import check_weights
         from vsp.models.vila_parts import Projector
 
         root = _folder(config, weights=False)
@@ -122,147 +218,101 @@ class SpatialRGPT:
                 older = (root / part / "pytorch_model.bin").exists()
                 if not older and (part, kind) != ("mm_projector", "identity"):
                     check_weights(root / part)
-        with reading(config, "tokenizer or image processor"):
-            _read_processors(root)
 
-    def last_token_states(
-        self, images: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> NDArray[np.floating]:
-        return self.states(images, [self._conversation.format(instruction=p) for p in prompts])
+    @staticmethod
+    def region_marker(config: ModelConfig) -> str:
+        """What stands for a region in a prompt; "" where names are asked about."""
+        options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
+        return {"none": "", "mask": "<mask>", "depth": "<mask> <depth>"}[options.regions]
 
-    def states(
-        self,
-        images: Sequence[Image.Image],
-        texts: Sequence[str],
-        masks: Sequence[NDArray[np.bool_]] | None = None,
-        depths: Sequence[Image.Image] | None = None,
-    ) -> NDArray[np.floating]:
-        """Last-token states [layer, batch, hidden] of full conversation `texts`.
+    def forward(self, groups: Sequence[Group]) -> States:
+        from vsp.models.capture import last_tokens
 
-        The k-th `<mask>` of a text stands for the k-th of its `masks` [region, height, width], the
-        k-th `<depth>` for the same region on its depth picture.
-        """
-        import torch
+        regions: list[RegionVectors] = []  # of each group, once its image has been seen
 
-        from vsp.models.capture import last_tokens, memory_errors
+        def run(groups: Sequence[Group], laid: Bundle) -> None:
+            images, fine = self._see([group.picture.arrays["pixels"] for group in groups])
+            regions[:] = [self._region_vectors(g, f) for g, f in zip(groups, fine, strict=True)]
+            self._llm(inputs_embeds=self._embed(laid, images), use_cache=False)
 
-        with memory_errors(), torch.inference_mode():
-            tokens, fine = self._see(images)
-            rows = []
-            for i, ids in enumerate(map(self.ids, texts)):
-                row = self._embed(ids, tokens[i])
-                if masks is not None:
-                    depth = None if depths is None else depths[i]
-                    self._mark_regions(row, ids, fine[i], masks[i], depth, tokens[i])
-                rows.append(row)
-        lengths = torch.tensor([len(row) for row in rows])
-        if (longest := int(lengths.max())) > self._context:
-            raise InputError(
-                f"prompt and image make {longest} tokens, over the context of {self._context}"
-            )
-        # Padded on the right: under a causal mask no real token sees the padding.
-        batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return last_tokens(
-            self._llm, lengths - 1, lambda: self._llm(inputs_embeds=batch, use_cache=False)
-        )
+        def replaced(laid: Bundle, embeds: torch.Tensor) -> None:
+            rows = [(row, found) for group in regions for row, found in group]
+            for number, (row, found) in enumerate(rows):
+                for marker, vectors in found.items():
+                    wanted = self._tokenizer.convert_tokens_to_ids(marker)
+                    places = [i for i, token in enumerate(row.tokens) if token == wanted]
+                    for place, vector in zip(places, vectors, strict=True):
+                        embeds[laid.place(number, place)] = vector.to(embeds.dtype)
 
-    def ids(self, text: str) -> list[int | None]:
-        """Token ids of a conversation, with None where its image stands.
+        return last_tokens(self._llm, groups, 0, run, replaced)
 
-        Each piece around the marker is tokenised by itself, as the model was trained; the first
-        begins with exactly one BOS, the other with none. Raises InputError without one marker.
-        """
-        pieces = text.split(IMAGE)
-        if len(pieces) != 2:
-            raise InputError(
-                f"a conversation needs {IMAGE} once, this one has it {len(pieces) - 1} times"
-            )
-        bos = self._tokenizer.bos_token_id
-        before, after = (self._tokenizer(piece).input_ids for piece in pieces)
-        before = before if before[:1] == [bos] else [bos, *before]
-        after = after[1:] if after[:1] == [bos] else after
-        return [*before, None, *after]
-
-    def _see(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _see(self, pixels: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Image tokens [batch, token, hidden], and the features that regions are pooled from."""
-        features = self._features(images)
+        features = self._features(np.concatenate(pixels))
         if self._regions is None:
             return self._projector(features), features
         fine, coarse = self._regions.refine(features)
         return self._projector(coarse), fine
 
-    def _features(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        mean = self._processor.image_mean
-        squares = [_square(image, mean) if self._pad_to_square else image for image in images]
-        pixels = self._processor(images=squares, return_tensors="pt")["pixel_values"]
+    def _features(self, pixels: NDArray[Any]) -> torch.Tensor:
+        from vsp.models.loading import to_device
+
         seen = self._tower(
-            pixels.to(self._tower.device, self._tower.dtype), output_hidden_states=True
+            to_device(pixels, self._tower.device, self._tower.dtype), output_hidden_states=True
         )
         features: torch.Tensor = seen.hidden_states[self._select_layer]
         return features
 
-    def _embed(self, ids: list[int | None], image: torch.Tensor) -> torch.Tensor:
-        """Embeddings [token, hidden] of the text with the image's tokens in their place."""
+    def _embed(self, laid: Bundle, images: torch.Tensor) -> torch.Tensor:
+        """Embeddings [sequence, token, hidden] of the trunks with the images' in their place."""
         import torch
 
-        place = ids.index(None)
-        before, after = (
-            self._llm.embed_tokens(torch.tensor(part, device=image.device, dtype=torch.long))
-            for part in (ids[:place], ids[place + 1 :])
-        )
-        return torch.cat([before, image.to(before.dtype), after])
+        tokens = torch.from_numpy(laid.trunks).to(images.device)
+        embeds: torch.Tensor = self._llm.embed_tokens(tokens.clamp(min=0)).clone()
+        embeds[tokens == IMAGE_TOKEN] = images.flatten(0, 1).to(embeds.dtype)
+        return embeds
 
-    def _mark_regions(
-        self,
-        row: torch.Tensor,
-        ids: list[int | None],
-        fine: torch.Tensor,
-        masks: NDArray[np.bool_],
-        depth: Image.Image | None,
-        image: torch.Tensor,
-    ) -> None:
-        """Replace the embeddings of `<mask>` and `<depth>` by the vectors of their regions."""
-        if self._regions is None:
-            raise InputError("this checkpoint has no region extractor; ask without regions")
-        resized = self._resized(masks).to(fine.device)
-        vectors = {"<mask>": self._regions.regions(fine, resized)}
-        if depth is not None:
-            vectors["<depth>"] = self._regions.depths(self._features([depth])[0], resized)
-        for token, found in vectors.items():
-            wanted = self._tokenizer.convert_tokens_to_ids(token)
-            # Behind the image a token stands as many rows later as the image has tokens.
-            places = [
-                i if i < ids.index(None) else i + len(image) - 1
-                for i, one in enumerate(ids)
-                if one == wanted
-            ]
-            if len(places) != len(found):
-                raise InputError(f"a prompt has {len(places)} {token} for {len(found)} regions")
-            row[places] = found.to(row.dtype)
-
-    def _resized(self, masks: NDArray[np.bool_]) -> torch.Tensor:
-        """Masks [region, height, width] at the tower's resolution, by nearest neighbour."""
+    def _region_vectors(self, group: Group, fine: torch.Tensor) -> RegionVectors:
+        """For each row the vectors [region, hidden] that take its markers' places."""
         import torch
 
-        size = self._processor.size
-        height, width = masks.shape[1:]
-        down = np.arange(size["height"]) * height // size["height"]
-        across = np.arange(size["width"]) * width // size["width"]
-        return torch.from_numpy(masks[:, down][:, :, across].astype(np.float32))
+        if self._regions is None or all(row.regions is None for row in group.rows):
+            return [(row, {}) for row in group.rows]
+        depth = group.picture.arrays.get("depth")
+        flat = None if depth is None else self._features(depth)[0]
+        vectors: RegionVectors = []
+        for row in group.rows:
+            found = {}
+            if row.regions is not None:
+                masks = torch.from_numpy(row.regions).to(fine.device, torch.float32)
+                found["<mask>"] = self._regions.regions(fine, masks)
+                if flat is not None:
+                    found["<depth>"] = self._regions.depths(flat, masks)
+            vectors.append((row, found))
+        return vectors
 
-    def _add_region_tokens(self, llm: Any, root: Path) -> None:
-        """Make sure that `<mask>` and `<depth>` are tokens, with the ids the tower's config names."""
-        self._tokenizer.add_tokens(["<mask>", "<depth>"], special_tokens=True)
-        if len(self._tokenizer) > llm.get_input_embeddings().num_embeddings:
-            llm.resize_token_embeddings(len(self._tokenizer), mean_resizing=False)
-        tower = _read_json(root / "vision_tower/config.json")
-        for token, key in (("<mask>", "llm_mask_token_id"), ("<depth>", "llm_depth_token_id")):
-            found = self._tokenizer.convert_tokens_to_ids(token)
-            if tower.get(key, found) != found:
-                raise ModelError(
-                    f"{root}: {token} has id {found}, but vision_tower/config.json says "
-                    f"{tower[key]}; the checkpoint's parts do not belong together"
-                )
+
+def image_tokens(kind: str, side: int) -> int:
+    """Tokens that a projector of this kind makes of `side` × `side` patches."""
+    return ((side + 1) // 2) ** 2 if kind == "mlp_downsample" else side**2
+
+
+def add_region_tokens(tokenizer: Any, root: Path) -> None:
+    """Make sure that `<mask>` and `<depth>` are tokens, with the ids the tower's config names."""
+    tokenizer.add_tokens(["<mask>", "<depth>"], special_tokens=True)
+    tower = _read_json(root / "vision_tower/config.json")
+    for token, key in (("<mask>", "llm_mask_token_id"), ("<depth>", "llm_depth_token_id")):
+        found = tokenizer.convert_tokens_to_ids(token)
+        if tower.get(key, found) != found:
+            raise ModelError(
+                f"{root}: {token} has id {found}, but vision_tower/config.json says "
+                f"{tower[key]}; the checkpoint's parts do not belong together"
+            )
+
+
+def _refuse_random(config: ModelConfig) -> None:
+    if config.weights == "random":
+        raise ModelError("model spatialrgpt: has no random weights; use those of its checkpoint")
 
 
 def _folder(config: ModelConfig, weights: bool) -> Path:
