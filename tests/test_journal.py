@@ -1,7 +1,7 @@
 import pytest
 
 from vsp.errors import StoreError
-from vsp.journal import Journal, read_ledger
+from vsp.journal import Journal, Ledger, Worst, read_ledger, worst
 
 
 def _ledger(folder, run_id="r", shard=0):
@@ -67,3 +67,15 @@ def test_the_journal_of_another_run_or_shard_is_refused(tmp_path):
     with pytest.raises(StoreError, match="belongs to another run"):
         _ledger(tmp_path)
     assert _ledger(tmp_path, shard=1).n_missing == 10
+
+
+def test_comparisons_and_limits_come_back_and_the_worst_of_each_layer_is_known(tmp_path):
+    with Journal(tmp_path, "r", 0) as first, Journal(tmp_path, "r", 0) as second:
+        first.compared(10, [0.0, 0.5], [0.0, 0.25])
+        first.limit(900)
+        second.compared(17, [0.25, 0.125], [0.5, 0.125])
+        second.limit(450)
+    ledger = _ledger(tmp_path)
+    assert ledger.compared[17] == ([0.25, 0.125], [0.5, 0.125]) and ledger.limit == 450
+    assert worst([ledger]) == Worst(2, (0.25, 0.5), (0.5, 0.25))
+    assert worst([Ledger(0, 3)]) is None and Ledger(0, 3).limit is None

@@ -27,18 +27,23 @@ def test_shards_and_batches_cover_every_row_once(plan_fake):
     for shard in run.shards:
         samples = dict(enumerate(run.manifest.rows(shard.start, shard.stop), start=shard.start))
         batches = run.batches(samples)
-        rows = [row for batch in batches for row in batch]
+        rows = [row for batch in batches for group in batch for row in group]
         assert sorted(rows) == list(range(shard.start, shard.stop))
-        assert all(len(batch) == 7 for batch in batches[:-1])
-        assert all(list(batch) == sorted(batch) for batch in batches)
-        longest = [max(samples[row].n_tokens for row in batch) for batch in batches]
-        shortest = [min(samples[row].n_tokens for row in batch) for batch in batches]
-        assert all(least >= most for least, most in pairwise_of(shortest, longest))
+        assert all(batch == tuple(sorted(batch)) for batch in batches)
 
 
-def pairwise_of(shortest, longest):
-    """The least length of each batch and the greatest of the next."""
-    return zip(shortest[:-1], longest[1:], strict=True)
+def test_batches_hold_sequences_of_like_length_the_longest_first(plan_fake, write_dataset):
+    records = [
+        {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "x" * length}
+        for i, length in enumerate([10, 200, 11, 150, 12, 13, 195, 9, 100])
+    ]
+    run = plan_fake(write_dataset(records), batch_size=2)
+    samples = dict(enumerate(run.manifest.rows()))
+    assert run.plan.batch_tokens == 2 * samples[1].n_tokens == 2 * 202
+    # 150 is not three quarters of 202; of the short ones as many fit as have no more tokens.
+    assert run.batches(samples) == [
+        ((1,), (6,)), ((3,),), ((8,),), ((0,), (2,), (4,), (5,)), ((7,),),
+    ]  # fmt: skip
 
 
 def _shared_records(per_image):
@@ -58,15 +63,23 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
     samples = dict(enumerate(planned.run.manifest.rows()))
     images = [Path(sample.image).stem for sample in samples.values()]
     assert images == ["0"] * 3 + ["1"] + ["2"] * 70 + ["3"] * 2
-    batches = planned.run.batches(samples)
-    assert sorted(row for batch in batches for row in batch) == list(range(76))
-    # 70 rows are too many for one sequence: 32, 32 and 6, each of which counts as an image.
-    assert sorted(map(len, batches)) == [3, 9, 64]
+    (longest, *others) = planned.run.batches(samples)
+    groups = [group for batch in (longest, *others) for group in batch]
+    assert sorted(row for group in groups for row in group) == list(range(76))
+    for group in groups:
+        asked = [samples[row] for row in group]
+        assert len({sample.image for sample in asked}) == 1
+        shared = asked[0].n_shared
+        tokens = shared + sum(sample.n_tokens - shared for sample in asked)
+        assert len(group) == 1 or tokens <= 3 * max(sample.n_tokens for sample in asked)
+    assert (0, 1, 2) in groups and (3,) in groups and (74, 75) in groups
+    assert len(groups) < 40
     apart = make(Request(folder, models.resolve("fake"), batch_size=2, share=False), work)
     assert not apart.notes
     ids = [sample.id for sample in apart.run.manifest.rows()]
     assert ids == [record["id"] for record in _shared_records([3, 1, 70, 2])]
-    assert {len(b) for b in apart.run.batches(dict(enumerate(apart.run.manifest.rows())))} == {2}
+    alone = apart.run.batches(dict(enumerate(apart.run.manifest.rows())))
+    assert {len(group) for batch in alone for group in batch} == {1}
 
 
 def test_the_manifest_counts_tokens_and_what_neighbours_share(plan_fake, write_dataset):

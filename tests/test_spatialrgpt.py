@@ -56,7 +56,7 @@ def _row(name):
     loaded, case = _loaded(conversation), GOLDEN[name]
     picture = loaded.processor.picture(_image(case["image"]), **_depth(case))
     row = loaded.processor.row(picture, question, **_masks(case))
-    return loaded.model, models.grouped(picture, [row])[0]
+    return loaded.model, models.group(picture, [row])
 
 
 def _image(name):
@@ -288,9 +288,10 @@ def test_rows_about_one_image_may_mean_different_regions():
     model, group = _row("region/mask_depth")
     first = group.rows[0]
     other = dataclasses.replace(first, regions=first.regions[::-1].copy())
-    (both,) = models.grouped(group.picture, [first, other, first])
+    rows = [first, other, first]
+    both = models.group(group.picture, rows)
     assert both.n_shared < len(first.tokens) - 3
-    alone = model.forward(models.grouped(group.picture, [first, other, first], share=False))()
+    alone = model.forward([models.group(group.picture, [row]) for row in rows])()
     assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
     together = model.forward([both])()
     assert np.abs(together - alone).max() < 1e-4

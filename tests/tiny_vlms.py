@@ -29,6 +29,8 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     SmolVLMConfig,
@@ -68,7 +70,7 @@ MISTRAL_CHAT = (
 ONEVISION_CHAT = (
     "{% for turn in messages %}<|im_start|>{{ turn['role'] }} "
     "{% for part in turn['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}\n{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ '\n' + part['text'] }}{% endif %}"
     "{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -274,21 +276,51 @@ def write_smolvlm(folder: Path) -> Path:
 
 def write_qwen3_vl(folder: Path) -> Path:
     """Qwen3-VL: up to 32 tokens for the image, and two layers of the tower go to the decoder's."""
+    return _write_qwen3(
+        folder, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {"deepstack_visual_indexes": [0, 1]}
+    )
+
+
+def write_qwen3_5(folder: Path) -> Path:
+    """Qwen3.5: as `write_qwen3_vl`, but 3 of 4 layers carry a state along instead of attending."""
+    heads = {
+        "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32,
+    }  # fmt: skip
+    return _write_qwen3(folder, Qwen3_5Config, Qwen3_5ForConditionalGeneration, {}, heads)
+
+
+def write_narrow(folder: Path, window: int) -> Path:
+    """`write_llava_next`, with a Mistral of which each token sees the last `window` only."""
+    write_llava_next(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["sliding_window"] = window
+    _write_json(folder / "config.json", config)
+    return folder
+
+
+def _write_qwen3(
+    folder: Path,
+    config: Callable[..., Any],
+    model: Callable[[Any], Any],
+    seen: dict[str, Any],
+    read: dict[str, Any] | None = None,
+) -> Path:
     tokenizer = _tokenizer(QWEN_TOKENS, eos_token="<|im_end|>", chat_template=QWEN_CHAT)
     ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in
            (("image", "image_pad"), ("video", "video_pad"),
             ("vision_start", "vision_start"), ("vision_end", "vision_end"))}  # fmt: skip
     text = {
-        **_text(tokenizer), "head_dim": 16,
+        **_text(tokenizer), "head_dim": 16, **(read or {}),
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
+                            "partial_rotary_factor": 1.0,
                             "mrope_section": [4, 2, 2], "mrope_interleaved": True},
     }  # fmt: skip
     vision = {
         "depth": 2, "hidden_size": 64, "out_hidden_size": 64, "num_heads": 4,
-        "intermediate_size": 128, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1],
+        "intermediate_size": 128, "num_position_embeddings": 64, **seen,
     }  # fmt: skip
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
-    _save_model(Qwen3VLForConditionalGeneration, config, folder)
+    _save_model(model, config(text_config=text, vision_config=vision, **ids), folder)
     limits = {"shortest_edge": 64 * 64, "longest_edge": 32 * 32 * 32}
     half = [0.5, 0.5, 0.5]
     images = Qwen2VLImageProcessorPil(
@@ -404,4 +436,5 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "internvl": write_internvl,
     "idefics3": write_idefics3,
     "qwen3_vl": write_qwen3_vl,
+    "qwen3_5": write_qwen3_5,
 }

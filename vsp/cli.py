@@ -19,6 +19,7 @@ from vsp.errors import VspError
 from vsp.prompts import STYLES
 
 if TYPE_CHECKING:
+    from vsp.config import ModelConfig
     from vsp.plan import Request
 
 _PROFILE = Path("jobs/slurm.yaml")
@@ -138,36 +139,78 @@ def _report(arguments: argparse.Namespace) -> None:
         show(report_table(results))
 
 
-def _request(arguments: argparse.Namespace) -> Request:
-    from vsp import models
-    from vsp.config import Profile, parse, read_yaml
-    from vsp.plan import Request
+def _bench(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
 
-    checkpoint = arguments.checkpoint
-    if checkpoint is not None and Path(checkpoint).exists():
-        checkpoint = str(Path(checkpoint).absolute())  # tasks may run in another folder
-    model = models.resolve(
+    from vsp.bench import Asked, bench
+    from vsp.plan import find_run
+    from vsp.report import bench_table, show
+
+    asked = {
+        "n_rows": arguments.rows,
+        "batch_sizes": tuple(arguments.batch_size),
+        "workers": arguments.workers,
+    }
+    n_planned = None
+    if arguments.model is None:
+        plan = find_run(arguments.run, Path()).plan
+        n_planned = plan.n_samples
+        what = Asked(plan.model, Path(plan.dataset), plan.prompt, **asked)
+    else:
+        what = Asked(_model(arguments), arguments.dataset, arguments.prompt, **asked)
+    benches = bench(what, Path("scratch"))
+    if arguments.json:
+        best = [b.best and asdict(b.best) for b in benches]
+        print(json.dumps([{**asdict(b), "best": w} for b, w in zip(benches, best, strict=True)]))
+    else:
+        show(bench_table(benches, n_planned))
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from vsp import catalog
+    from vsp.models import FAMILIES
+    from vsp.report import models_json, models_table, show
+
+    entries = catalog.entries(Path())
+    if arguments.json:
+        print(json.dumps(models_json(entries)))
+    else:
+        show(models_table(entries, FAMILIES.names()))
+
+
+def _model(arguments: argparse.Namespace) -> ModelConfig:
+    from vsp import catalog
+
+    return catalog.find(
         arguments.model,
-        checkpoint=checkpoint,
+        Path(),
+        checkpoint=arguments.checkpoint,
         revision=arguments.revision,
         quantization=arguments.quantization,
         dtype=arguments.dtype,
         weights=arguments.weights,
         options=dict(arguments.option) or None,
     )
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from vsp.config import Profile, parse, read_yaml
+    from vsp.plan import Request
+
     profile = Profile()
     if arguments.profile is not None or _PROFILE.exists():
         path = arguments.profile or _PROFILE
         profile = parse(Profile, read_yaml(path), str(path))
     return Request(
         dataset=arguments.dataset,
-        model=model,
+        model=_model(arguments),
         prompt=arguments.prompt,
         store_dtype=arguments.store_dtype,
         n_shards=arguments.shards,
         shard_size=arguments.shard_size,
         batch_size=arguments.batch_size,
         share=not arguments.no_sharing,
+        limit=arguments.limit,
         name=arguments.run,
         drop_unreadable=arguments.drop_unreadable,
         profile=profile,
@@ -183,7 +226,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_generate, _add_plan, _add_extract, _add_status, _add_probe, _add_report):
+    for add in (
+        _add_generate,
+        _add_models,
+        _add_plan,
+        _add_bench,
+        _add_extract,
+        _add_status,
+        _add_probe,
+        _add_report,
+    ):
         add(commands)
     return parser
 
@@ -220,6 +272,16 @@ def _add_generate(commands: Any) -> None:
     )
 
 
+def _add_models(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _models,
+        "list the models that files in configs/models/ describe",
+        "vsp models\nvsp plan --model llava-1.5-7b --checkpoint /shared/llava-1.5-7b-hf",
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
 def _add_plan(commands: Any) -> None:
     parser = _command(
         commands,
@@ -232,19 +294,48 @@ def _add_plan(commands: Any) -> None:
     _add_where(parser.add_argument_group("where and how it runs"))
 
 
-def _add_what(what: argparse._ArgumentGroup) -> None:
+def _add_model(what: argparse._ActionsContainer, required: bool) -> None:
     what.add_argument(
         "--model",
-        required=True,
+        required=required,
         metavar="NAME",
-        help="model family, as llava15; a wrong one lists all",
+        help="a family, as llava15, a file in configs/models/ (`vsp models` lists them), or the "
+        "path of a .yaml file",
     )
     what.add_argument(
         "--checkpoint",
         metavar="DIR",
-        help="folder in save_pretrained layout or hub name (default: the family's own)",
+        help="folder in save_pretrained layout or hub name (default: the model's own)",
     )
     what.add_argument("--revision", help="of a hub checkpoint")
+    what.add_argument(
+        "--quantization",
+        choices=("none", "4bit", "8bit"),
+        help="of the language model's weights (default: the model's own, as a rule 4bit)",
+    )
+    what.add_argument(
+        "--dtype",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        help="what the model computes in; auto: as the checkpoint was saved (default: the model's "
+        "own)",
+    )
+    what.add_argument(
+        "--weights",
+        choices=("checkpoint", "random"),
+        help="random: an untrained model of the checkpoint's shape (default: checkpoint)",
+    )
+    what.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the model family; may be repeated",
+    )
+
+
+def _add_what(what: argparse._ArgumentGroup) -> None:
+    _add_model(what, required=True)
     what.add_argument(
         "--dataset",
         type=Path,
@@ -259,16 +350,6 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
         "only a prompt of their own)",
     )
     what.add_argument(
-        "--quantization",
-        choices=("none", "4bit", "8bit"),
-        help="of the language model's weights (default: the family's own, as a rule 4bit)",
-    )
-    what.add_argument(
-        "--dtype",
-        choices=("auto", "bfloat16", "float16", "float32"),
-        help="what the model computes in (default: auto, as the checkpoint was saved)",
-    )
-    what.add_argument(
         "--store-dtype",
         choices=("float16", "float32"),
         help="what the states are kept in (default: float32 if computed in it, else float16)",
@@ -278,8 +359,8 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
         type=_positive,
         default=16,
         metavar="N",
-        help="images that go through the model together, each with the rows that ask about it; "
-        "where memory is short a batch is halved (default: %(default)s)",
+        help="as many tokens at once as N of the longest rows have; where memory is short a "
+        "batch is halved (default: %(default)s)",
     )
     what.add_argument(
         "--no-sharing",
@@ -287,17 +368,7 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
         help="compute image and prompt anew for each row, also where rows share an image",
     )
     what.add_argument(
-        "--weights",
-        choices=("checkpoint", "random"),
-        help="random: an untrained model of the checkpoint's shape (default: checkpoint)",
-    )
-    what.add_argument(
-        "--option",
-        type=_option,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the model family; may be repeated",
+        "--limit", type=_positive, metavar="N", help="only the first N rows, for a trial"
     )
     what.add_argument(
         "--drop-unreadable",
@@ -345,13 +416,7 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="take the rows again that failed"
     )
-    parser.add_argument(
-        "--workers",
-        type=_index,
-        metavar="N",
-        help="processes that decode images ahead of the device; no result depends on it "
-        "(default: with a GPU one a core but one, at most 8; else none)",
-    )
+    _add_workers(parser)
 
 
 def _add_status(commands: Any) -> None:
@@ -418,6 +483,48 @@ def _add_report(commands: Any) -> None:
     _add_run(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it as .png or .svg")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _bench,
+        "measure rows per second and memory of a model on this machine",
+        "vsp bench\nvsp bench --model llava15 --checkpoint DIR --weights random --batch-size 16",
+    )
+    _add_run(parser)
+    _add_model(parser, required=False)
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        metavar="DIR",
+        help="rows to go over, with --model (default: pictures made for the purpose, once with "
+        "an image for each row, once with as many rows an image as VRD has)",
+    )
+    parser.add_argument("--prompt", choices=STYLES, help="how the question is put")
+    parser.add_argument(
+        "--rows", type=_positive, default=128, metavar="N", help="rows to go over (default: 128)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        nargs="+",
+        default=[4, 16, 64],
+        metavar="N",
+        help="batch sizes to try (default: 4 16 64)",
+    )
+    _add_workers(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=_index,
+        metavar="N",
+        help="processes that decode images ahead of the device; no result depends on it "
+        "(default: one a core but one, at most 8; none for few rows)",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 from vsp import models
 from vsp.errors import RunError
 from vsp.journal import Journal
-from vsp.manifest import Sample
 from vsp.models import Group, States, VisionLanguageModel
 from vsp.plan import Run, Shard, compared_rows
-from vsp.prepare import Prepared, prepared
+from vsp.prepare import Prepared, SampleBatch, prepared
 from vsp.progress import progress
 from vsp.store import Store, Writer
 
 _BEHIND = 2  # batches whose states may wait to be written
-_MOST_WORKERS = 8
+_MOST_WORKERS, _LEAST_BATCHES = 8, 16
 
 
 def pending(run: Run, shard: Shard, retry_failed: bool = False) -> list[int]:
@@ -40,8 +39,7 @@ def extract(
 ) -> None:
     """Write the last-token states of every pending row.
 
-    `workers` processes make batches ready; by default one a core but one, for a GPU, and none for
-    a CPU, which has no time to spare. Safe to run again, or twice at once: batches are fixed, so
+    `workers` processes make batches ready, by default one a core but one. Safe to run again, or twice at once: batches are fixed, so
     the same row gives the same bytes. Raises RunError or StoreError, before any weights are
     loaded, if the run was changed.
     """
@@ -50,33 +48,32 @@ def extract(
     if not todo:
         return
     _check(run)
-    batches = [batch for shard, rows in todo.items() for batch in _batches(run, shard, rows)]
-    n_workers = _workers() if workers is None else workers
-    with prepared(run.plan.model, batches, run.plan.share, n_workers) as ready:
-        model = models.load(run.plan.model)
+    batches = [batch for shard, rows in todo.items() for batch in planned_batches(run, shard, rows)]
+    n_workers = default_workers(len(batches)) if workers is None else workers
+    with prepared(models.read_processor(run.plan.model), batches, n_workers) as ready:
+        model = models.read_model(run.plan.model)
         with progress(f"extract {run.name}", "rows", sum(map(len, todo.values()))) as advance:
             for shard, rows in todo.items():
-                _extract_shard(run, shard, rows, model.model, ready, advance)
+                extract_shard(run, shard, rows, model, ready, advance)
 
 
-def _workers() -> int:
-    import torch
-
+def default_workers(n_batches: int) -> int:
+    """A worker takes seconds to start, and is worth it only where there are many batches."""
     spare = len(os.sched_getaffinity(0)) - 1
-    return min(spare, _MOST_WORKERS) if torch.cuda.is_available() else 0
+    return min(spare, _MOST_WORKERS, n_batches // _LEAST_BATCHES)
 
 
-def _batches(run: Run, shard: Shard, rows: set[int]) -> list[dict[int, Sample]]:
+def planned_batches(run: Run, shard: Shard, rows: set[int]) -> list[SampleBatch]:
     """Planned batches with a row of `rows` in them: whole, as the plan fixed them."""
     samples = dict(enumerate(run.manifest.rows(shard.start, shard.stop), start=shard.start))
     return [
-        {row: samples[row] for row in batch}
+        [{row: samples[row] for row in group} for group in batch]
         for batch in run.batches(samples)
-        if rows.intersection(batch)
+        if any(rows.intersection(group) for group in batch)
     ]
 
 
-def _extract_shard(
+def extract_shard(
     run: Run,
     shard: Shard,
     rows: set[int],
@@ -168,7 +165,7 @@ def _alone(
     asked = [(group.picture, row) for group in groups for row in group.rows]
     for row, (picture, prompt) in zip(rows, asked, strict=True):
         if row in wanted:
-            yield row, models.grouped(picture, [prompt])[0]
+            yield row, models.group(picture, [prompt])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from vsp.errors import ProbeError, RunError
+from vsp.journal import Ledger, Worst, worst
 from vsp.manifest import Sample
 from vsp.plan import Run
 from vsp.probes import PROBES, LinearProbe
@@ -63,13 +64,14 @@ def probe_run(run: Run, settings: Settings, n_jobs: int, partial: bool = False) 
     Raises RunError if rows are missing or failed, unless `partial` leaves them out; ProbeError if
     the rows that remain cannot be split or fitted.
     """
-    counts, usable = _usable(run, partial)
+    ledgers = run.ledgers()
+    counts, usable = _usable(run, ledgers, partial)
     rows = split_rows(list(run.manifest.rows()), usable, settings)
     run.store.check()
     fits = _fit_layers(run, rows, settings, n_jobs)
     results = Results(run.results)
     results.write(
-        _summary(run, settings, counts, rows, [fit.score for fit in fits]),
+        _summary(run, settings, counts, worst(ledgers), rows, [fit.score for fit in fits]),
         [fit.score for fit in fits],
         _probe_arrays(fits),
         {
@@ -180,8 +182,7 @@ def _fit_layers(run: Run, rows: Rows, settings: Settings, n_jobs: int) -> list[L
     return fits
 
 
-def _usable(run: Run, partial: bool) -> tuple[dict[str, int], list[int]]:
-    ledgers = run.ledgers()
+def _usable(run: Run, ledgers: Sequence[Ledger], partial: bool) -> tuple[dict[str, int], list[int]]:
     counts = {
         "planned": run.plan.n_samples,
         "done": sum(len(ledger.done) for ledger in ledgers),
@@ -268,6 +269,7 @@ def _summary(
     run: Run,
     settings: Settings,
     counts: dict[str, int],
+    batching: Worst | None,
     rows: Rows,
     scores: Sequence[LayerScore],
 ) -> dict[str, Any]:
@@ -276,6 +278,7 @@ def _summary(
         "run": run.name,
         "plan": run.plan.model_dump(mode="json"),
         "rows": {**counts, "used": len(rows.row), "train": len(rows.train), "test": len(rows.test)},
+        "batching": None if batching is None else asdict(batching),
         "split": rows.split,
         "settings": asdict(settings),
         "chance": best.chance,

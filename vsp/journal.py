@@ -45,6 +45,26 @@ class Ledger:
         return self.stop - self.start - len(self.done) - len(self.failed)
 
 
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """How far states in batches are from those of the same rows alone, at most."""
+
+    n_rows: int
+    absolute: tuple[float, ...]  # of each layer
+    relative: tuple[float, ...]  # over the largest value of the row's layer
+
+
+def worst(ledgers: Sequence[Ledger]) -> Worst | None:
+    """Over all rows that were compared; None where none was yet."""
+    found = [comparison for ledger in ledgers for comparison in ledger.compared.values()]
+    if not found:
+        return None
+    absolute, relative = (
+        tuple(map(max, zip(*(one[kind] for one in found), strict=True))) for kind in (0, 1)
+    )
+    return Worst(len(found), absolute, relative)
+
+
 class Journal:
     """One life of the task of one shard; a context manager. Each entry is on disk when made."""
 

@@ -34,6 +34,8 @@ from vsp.files import write_json, write_text
 from vsp.images import open_rgb
 from vsp.journal import Ledger, read_ledger
 from vsp.manifest import Manifest, Sample
+from vsp.models.hub import pinned
+from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.prepare import make_picture, make_row
 from vsp.progress import progress
 from vsp.schedulers import SCHEDULERS, ArrayJob, Scheduler
@@ -42,6 +44,11 @@ from vsp.store import Layout, Store
 FORMAT = 2
 SCRIPT = Path("jobs/extract_array.sh")
 COMPARED = 4  # rows of a shard whose states in a batch are compared with those alone
+_MOST_GROWN = 3  # a sequence of several rows over the longest: attention looks at pairs of tokens
+_LEAST_FILLED = 0.75  # the shortest sequence of a batch over the longest; the rest is padding
+
+Rows = tuple[int, ...]  # about one image, worked as one sequence
+Batch = tuple[Rows, ...]
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
@@ -67,7 +74,8 @@ class Plan(Frozen):
     dtype: StoreDtype
     boundary: Annotated[int, Field(ge=4096)]
     shard_starts: Annotated[tuple[int, ...], Field(min_length=1)]
-    batch_size: Annotated[int, Field(ge=1)]  # images, each with the rows that ask about it
+    batch_size: Annotated[int, Field(ge=1)]  # of the longest rows, if each were by itself
+    batch_tokens: Annotated[int, Field(ge=1)]  # as many at once, padding included
     share: bool  # whether rows about one image share its work
 
 
@@ -147,17 +155,23 @@ class Run:
     def ledgers(self) -> list[Ledger]:
         return [self.ledger(shard) for shard in self.shards]
 
-    def batches(self, samples: Mapping[int, Sample]) -> list[tuple[int, ...]]:
-        """Rows that go through the model together, for the rows of one shard.
+    def batches(self, samples: Mapping[int, Sample]) -> list[Batch]:
+        """What goes through the model together, for the rows of one shard.
 
-        Fixed, so that a resumed shard repeats them. Sequences of like length come together, the
+        Fixed, so that a resumed shard repeats it. Sequences of like length come together, the
         longest first: where memory is short, it shows at once.
         """
-        groups = _neighbours(samples, self.plan.share)
-        groups.sort(key=lambda rows: -_n_tokens([samples[row] for row in rows]))
-        size = self.plan.batch_size
-        cut = [groups[i : i + size] for i in range(0, len(groups), size)]
-        return [tuple(row for rows in sorted(batch) for row in rows) for batch in cut]
+        groups = _groups(samples, self.plan.share)
+        lengths = {rows: _n_tokens([samples[row] for row in rows]) for rows in groups}
+        groups.sort(key=lambda rows: -lengths[rows])
+        batches: list[list[Rows]] = []
+        for rows in groups:
+            longest = lengths[batches[-1][0]] if batches else 0
+            full = (len(batches[-1]) + 1) * longest > self.plan.batch_tokens if batches else True
+            if full or lengths[rows] < _LEAST_FILLED * longest:
+                batches.append([])
+            batches[-1].append(rows)
+        return [tuple(sorted(batch)) for batch in batches]
 
 
 def compared_rows(shard: Shard) -> set[int]:
@@ -166,14 +180,20 @@ def compared_rows(shard: Shard) -> set[int]:
     return {shard.start + i * n_rows // COMPARED for i in range(COMPARED)}
 
 
-def _neighbours(samples: Mapping[int, Sample], share: bool) -> list[list[int]]:
-    """Rows about one image that are worked together; a row each if they are not to share it."""
-    if not share:
-        return [[row] for row in samples]
-    groups = []
+def _groups(samples: Mapping[int, Sample], share: bool) -> list[Rows]:
+    """Rows about one image that are worked as one sequence; each by itself if they are not to."""
+    groups: list[Rows] = []
     for _, found in groupby(samples, key=lambda row: samples[row].image):
-        rows = list(found)
-        groups += [rows[i : i + models.MOST_ROWS] for i in range(0, len(rows), models.MOST_ROWS)]
+        group: Rows = ()
+        for row in found:
+            more = (*group, row)
+            asked = [samples[one] for one in more]
+            most = _MOST_GROWN * max(sample.n_tokens for sample in asked)
+            if group and (not share or _n_tokens(asked) > most):
+                groups.append(group)
+                more = (row,)
+            group = more
+        groups.append(group)
     return groups
 
 
@@ -183,6 +203,19 @@ def _n_tokens(samples: Sequence[Sample]) -> int:
         return samples[0].n_tokens
     shared = samples[0].n_shared
     return shared + sum(sample.n_tokens - shared for sample in samples)
+
+
+def _largest(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
+    """The batch of the most tokens, with pictures of `n_values` numbers each."""
+    loads = []
+    for shard in run.shards:
+        mine = dict(enumerate(samples[shard.start : shard.stop], start=shard.start))
+        for batch in run.batches(mine):
+            longest = max(_n_tokens([mine[row] for row in rows]) for rows in batch)
+            n_rows = [len(rows) for rows in batch]
+            size = len(batch)
+            loads.append(Load(size, longest, sum(n_rows), size * n_values, max(n_rows) > 1))
+    return max(loads, key=lambda load: (load.n_sequences * load.n_tokens, load.n_tokens))
 
 
 def find_run(name: str | None, work: Path) -> Run:
@@ -207,6 +240,7 @@ class Request:
     shard_size: int = 1024
     batch_size: int = 16
     share: bool = True
+    limit: int | None = None  # only as many rows from the first
     name: str | None = None
     drop_unreadable: bool = False
     profile: Profile = field(default_factory=Profile)
@@ -221,6 +255,7 @@ class Planned:
     notes: tuple[str, ...]
     commands: tuple[str, ...]
     free_bytes: int
+    memory: Memory | None  # of the device, where the model's family can say
 
 
 def make(request: Request, work: Path) -> Planned:
@@ -230,10 +265,13 @@ def make(request: Request, work: Path) -> Planned:
     samples, labels, prompt = read(request.dataset, request.prompt, marker)
     _check_prompts(samples, request.model, marker)
     shape = models.shape(request.model)
+    request = replace(request, model=pinned(request.model))  # tasks load what was seen here
     models.check(request.model)
+    model = outline(request.model)
     ordered = _adjacent(samples) if request.share else samples
-    moved = ordered != samples
-    samples, notes = _checked(ordered, request)
+    ordered, moved = ordered[: request.limit], ordered != samples
+    counter = _Counter(models.read_processor(request.model), request.share)
+    samples, notes = _checked(ordered, counter, request.drop_unreadable)
     if moved:
         notes.append("rows about one image were brought together; ids say which row is which")
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
@@ -265,11 +303,14 @@ def make(request: Request, work: Path) -> Planned:
         "boundary": layout.boundary,
         "shard_starts": starts,
         "batch_size": request.batch_size,
+        "batch_tokens": request.batch_size * max(sample.n_tokens for sample in samples),
         "share": request.share,
     }
     run, commands = _write_run(values, samples, layout, request.profile, work)
     free = shutil.disk_usage(run.folder).free
-    return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free)
+    load = _largest(run, samples, counter.n_values)
+    memory = estimate(model, request.model.quantization, load) if model is not None else None
+    return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory)
 
 
 def _write_run(
@@ -342,10 +383,11 @@ def _check_prompts(samples: Sequence[Sample], model: ModelConfig, marker: str) -
             )
 
 
-def _checked(samples: Sequence[Sample], request: Request) -> tuple[list[Sample], list[str]]:
+def _checked(
+    samples: Sequence[Sample], counter: _Counter, drop_unreadable: bool
+) -> tuple[list[Sample], list[str]]:
     """Open each image once and count tokens. The samples that can be used; what was wrong."""
     groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
-    counter = _Counter(models.read_processor(request.model), request.share)
     kept: list[Sample] = []
     problems: list[str] = []
     with (
@@ -361,7 +403,7 @@ def _checked(samples: Sequence[Sample], request: Request) -> tuple[list[Sample],
                 kept += counter.counted(same, size, problems)
             advance(1)
     n_lost = len(samples) - len(kept)
-    if problems and not request.drop_unreadable:
+    if problems and not drop_unreadable:
         raise DatasetError(
             f"{len(problems)} images or prompts, for {n_lost} of {len(samples)} rows, cannot be "
             "used; mend them or plan with --drop-unreadable",
@@ -382,6 +424,7 @@ class _Counter:
         self._processor = processor
         self._share = share
         self._blanks: dict[tuple[int, int], models.Picture] = {}
+        self.n_values = 0  # of the largest picture, as the model takes it
 
     def counted(
         self, samples: Sequence[Sample], size: tuple[int, int], problems: list[str]
@@ -400,11 +443,14 @@ class _Counter:
         return [replace(s, n_tokens=len(row.tokens), n_shared=shared) for s, row in rows]
 
     def _blank(self, size: tuple[int, int], depth: str) -> models.Picture:
-        if depth:
-            return make_picture(self._processor, Image.new("RGB", size), depth)
-        if size not in self._blanks:
-            self._blanks[size] = self._processor.picture(Image.new("RGB", size))
-        return self._blanks[size]
+        if size in self._blanks and not depth:
+            return self._blanks[size]
+        blank = make_picture(self._processor, Image.new("RGB", size), depth)
+        pixels = (array for array in blank.arrays.values() if array.dtype.kind == "f")
+        self.n_values = max(self.n_values, sum(array.size for array in pixels))
+        if not depth:
+            self._blanks[size] = blank
+        return blank
 
 
 def _inspect(path: str) -> tuple[str, tuple[int, int], str]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vsp.config import ModelConfig
 from vsp.errors import DatasetError, InputError
 from vsp.images import open_region, open_rgb
 from vsp.manifest import Sample
-from vsp.models import Group, Picture, Processor, Row, grouped, read_processor
+from vsp.models import Group, Picture, Processor, Row, group
+
+# Rows about one image with their samples, and several of these that go through the model together.
+SampleBatch = Sequence[Mapping[int, Sample]]
 
 _AHEAD = 2  # batches that wait ready for each worker
 
@@ -34,26 +36,30 @@ class Prepared:
     failures: dict[int, str]  # reasons for the other rows of the batch
 
 
-def prepare(processor: Processor, batch: Mapping[int, Sample], share: bool) -> Prepared:
+def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
     """Open each image of a batch once. A row that cannot be used is left to `failures`."""
     rows: list[int] = []
     groups: list[Group] = []
     failures: dict[int, str] = {}
-    for _, items in groupby(batch.items(), key=lambda item: item[1].image):
+    opened: tuple[str, Picture, tuple[int, int]] | None = None
+    for samples in batch:
+        first = next(iter(samples.values()))
         good: dict[int, Row] = {}
-        samples = dict(items)
         try:
-            picture, size = _picture(processor, next(iter(samples.values())))
+            if opened is None or opened[0] != first.image:
+                opened = (first.image, *_picture(processor, first))
         except (DatasetError, InputError) as error:
             failures |= dict.fromkeys(samples, str(error))
             continue
+        _, picture, size = opened
         for row, sample in samples.items():
             try:
                 good[row] = make_row(processor, picture, sample, size)
             except (DatasetError, InputError) as error:
                 failures[row] = str(error)
-        groups += grouped(picture, list(good.values()), share)
-        rows += good
+        if good:
+            groups.append(group(picture, list(good.values())))
+            rows += good
     return Prepared(tuple(rows), tuple(groups), failures)
 
 
@@ -81,34 +87,32 @@ def make_row(processor: Processor, picture: Picture, sample: Sample, size: tuple
 
 @contextmanager
 def prepared(
-    model: ModelConfig, batches: Iterable[Mapping[int, Sample]], share: bool, workers: int
+    processor: Processor, batches: Iterable[SampleBatch], workers: int
 ) -> Iterator[Iterator[Prepared]]:
     """The batches in their order, made ready by `workers` processes (0: by this one, in turn).
 
-    The processes start at once, so they are ready when the weights are.
+    The processes are forked at once, as torch's own data loaders are: before weights are loaded
+    and a GPU is taken, which they must not touch.
     """
     if workers == 0:
-        processor = read_processor(model)
-        yield (prepare(processor, batch, share) for batch in batches)
+        yield (prepare(processor, batch) for batch in batches)
         return
-    context = multiprocessing.get_context("forkserver")  # a fork after torch ran could hang
-    context.set_forkserver_preload(["vsp.models.auto", "vsp.prepare", "torch"])
-    pool = ProcessPoolExecutor(workers, context, _start, (model,))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (processor,))
     try:
-        yield _in_order(pool, batches, share, workers * _AHEAD)
+        yield _in_order(pool, batches, workers * _AHEAD)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, batches: Iterable[Mapping[int, Sample]], share: bool, ahead: int
+    pool: ProcessPoolExecutor, batches: Iterable[SampleBatch], ahead: int
 ) -> Iterator[Prepared]:
     jobs = iter(batches)
     waiting: deque[Future[Prepared]] = deque()
 
     def submit(n: int) -> None:
         for _, batch in zip(range(n), jobs, strict=False):
-            waiting.append(pool.submit(_prepare, batch, share))
+            waiting.append(pool.submit(_prepare, batch))
 
     submit(ahead)
 
@@ -124,12 +128,16 @@ def _in_order(
 _processor: Processor  # of a worker
 
 
-def _start(model: ModelConfig) -> None:
+def _start(processor: Processor) -> None:
     """Make a worker ready; it ends when its parent does, however that ended."""
     global _processor
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _processor = read_processor(model)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)  # of more, a forked process would wait for threads it has not
+    _processor = processor
 
 
 def _end_with_parent() -> None:
@@ -139,5 +147,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _prepare(batch: Mapping[int, Sample], share: bool) -> Prepared:
-    return prepare(_processor, batch, share)
+def _prepare(batch: SampleBatch) -> Prepared:
+    return prepare(_processor, batch)

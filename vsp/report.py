@@ -13,10 +13,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vsp.bench import Bench
+from vsp.catalog import Entry
 from vsp.config import ModelConfig, parse
 from vsp.errors import ConfigError
 from vsp.files import written_aside
-from vsp.journal import Ledger
+from vsp.journal import Ledger, worst
+from vsp.models.memory import Memory
 from vsp.plan import Plan, Planned, Run
 from vsp.results import LayerScore, Results
 
@@ -49,10 +52,52 @@ def plan_lines(planned: Planned) -> list[str]:
         "shards": f"{len(sizes)} of {rows} rows, {plan.batch_size} images at once",
         "array": f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
         "disk": f"{_size(layout.n_bytes)} reserved, {_size(planned.free_bytes)} still free",
+        "memory": _memory(planned.memory, plan.model.quantization),
         "next": "\n         ".join(planned.commands),
         "": "or, on this machine: vsp extract",
     }
-    return [f"{name:<8} {fact}" for name, fact in facts.items()]
+    return [f"{name:<8} {fact}" for name, fact in facts.items() if fact]
+
+
+def models_table(entries: Sequence[Entry], families: Sequence[str]) -> RenderableType:
+    """The described models, 80 columns wide, a checkpoint below its model's name."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", overflow="fold")
+    table.add_column("family", no_wrap=True)
+    for column in ("layers", "hidden"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("quantized", no_wrap=True)
+    for entry in entries:
+        shape = entry.shape
+        known = (str(shape.n_layers), str(shape.hidden_size)) if shape else ("–", "–")
+        name = Text(f"{entry.name}\n", style="bold")
+        name.append(f" {_near(entry.model.checkpoint or 'no checkpoint')}", style="not bold dim")
+        table.add_row(name, entry.model.family, *known, entry.model.quantization)
+    notes = [f"{entry.name} cannot be used: {entry.problem}" for entry in entries if entry.problem]
+    if not entries:
+        notes.append("configs/models/ holds no file here")
+    elif not all(entry.shape for entry in entries):
+        notes.append(
+            "–: not on this disk. `hf download CHECKPOINT` fetches it into the cache (HF_HOME), "
+            "with --local-dir DIR into a folder for --checkpoint DIR."
+        )
+    if any(entry.shape for entry in entries):
+        notes.append("layers: the embedding output and each decoder layer")
+    notes.append(f"families, for --model with --checkpoint: {', '.join(families)}")
+    return Group(table, Text(), *(Text(note, overflow="fold") for note in notes))
+
+
+def models_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": entry.name,
+            **entry.model.model_dump(mode="json"),
+            "n_layers": entry.shape and entry.shape.n_layers,
+            "hidden_size": entry.shape and entry.shape.hidden_size,
+            "problem": entry.problem or None,
+        }
+        for entry in entries
+    ]
 
 
 def status_line(run: Run, ledgers: Sequence[Ledger]) -> str:
@@ -81,6 +126,9 @@ def status_table(run: Run, ledgers: Sequence[Ledger]) -> RenderableType:
     shown = reasons[:10]
     if len(reasons) > len(shown):
         shown.append(Text(f"… and {len(reasons) - len(shown)} more; `vsp status --json` has all"))
+    far = worst(ledgers)
+    if far is not None:
+        shown.append(Text(f"batching: {_far(far.n_rows, far.absolute, far.relative)}"))
     return Group(Text(f"run {run.name}"), table, *shown)
 
 
@@ -96,7 +144,64 @@ def status_json(run: Run, ledgers: Sequence[Ledger]) -> dict[str, Any]:
         }
         for index, ledger in enumerate(ledgers)
     ]
-    return {"run": run.name, "planned": run.plan.n_samples, "shards": shards}
+    far = worst(ledgers)
+    return {
+        "run": run.name,
+        "planned": run.plan.n_samples,
+        "shards": shards,
+        "batching": None if far is None else asdict(far),
+    }
+
+
+def bench_table(benches: Sequence[Bench], n_planned: int | None) -> RenderableType:
+    """Rows per second of each way, 80 columns wide, and what the planned rows will take."""
+    parts: list[RenderableType] = []
+    for bench in benches:
+        images = f"{bench.n_rows} {bench.title}, {bench.n_images} images"
+        parts += [Text(images, style="bold"), _ways(bench)]
+        if bench.difference is not None:
+            off = f"states of all ways agree to {bench.difference:.1g} of their layer's largest"
+            parts.append(Text(off))
+        if bench.best is not None and bench.best.rows_per_second is not None:
+            parts.append(Text(_forecast(bench, bench.best.rows_per_second, n_planned)))
+        parts.append(Text())
+    parts.append(Text(_BENCH_NOTE))
+    return Group(*parts)
+
+
+_BENCH_NOTE = """\
+batch     as many tokens at once as that many of the longest rows have
+× one     over rows/s of transformers, one by one
+of bare   over the same forward passes alone: nothing read, kept or written
+peak      memory beyond the weights"""
+
+
+def _ways(bench: Bench) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("way")
+    for column in ("batch", "rows/s", "× one", "of bare", "peak", "bare's peak"):
+        table.add_column(column, justify="right")
+    for way in bench.ways:
+        table.add_row(
+            way.name,
+            str(way.batch),
+            "no memory" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
+            "" if way.times_plain is None else f"{way.times_plain:.2f}",
+            "" if way.of_bare is None else f"{way.of_bare:.2f}",
+            "" if way.peak_bytes is None else _size(way.peak_bytes),
+            "" if way.bare_peak_bytes is None else _size(way.bare_peak_bytes),
+            style="bold" if way is bench.best else "",
+        )
+    return table
+
+
+def _forecast(bench: Bench, rate: float, n_planned: int | None) -> str:
+    n_rows = 1_000_000 if n_planned is None else n_planned
+    hours = n_rows / rate / 3600
+    time = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
+    gpu = f", {hours:,.2f} GPU-hours" if bench.on_gpu else ""
+    whose = "a million rows" if n_planned is None else f"the plan's {n_planned:,} rows"
+    return f"{whose} take about {time} in one task at {rate:,.1f} rows/s{gpu}"
 
 
 def plot(results: Results, path: Path) -> None:
@@ -146,12 +251,33 @@ def plot(results: Results, path: Path) -> None:
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
+def _far(n_rows: int, absolute: Sequence[float], relative: Sequence[float]) -> str:
+    """How much a row's states depend on its batch."""
+    layer = max(range(len(relative)), key=relative.__getitem__)
+    return (
+        f"{n_rows} rows alone differ by at most {max(absolute):.1e}, and by "
+        f"{relative[layer]:.1e} of a layer's largest value (layer {layer})"
+    )
+
+
 def _counts(ledgers: Sequence[Ledger]) -> list[str]:
     return [
         str(sum(len(ledger.done) for ledger in ledgers)),
         str(sum(len(ledger.failed) for ledger in ledgers)),
         str(sum(ledger.n_missing for ledger in ledgers)),
     ]
+
+
+def _memory(memory: Memory | None, quantization: str) -> str:
+    """What the device will hold, and which modules keep their precision."""
+    if memory is None:
+        return ""
+    line = f"{_size(memory.weights)} weights + about {_size(memory.batch)} a batch"
+    if quantization == "none":
+        return line
+    names = ", ".join(name.rpartition(".")[2] for name in memory.unquantized)
+    full = _size(sum(memory.unquantized.values()))
+    return f"{line}\n         {full} of the weights kept out of {quantization}: {names}"
 
 
 def _size(n_bytes: float) -> str:
@@ -179,6 +305,7 @@ def _facts(summary: dict[str, Any]) -> Table:
             f"{plan.n_layers} layers × {plan.hidden_size}, computed in {plan.compute_dtype}, "
             f"kept in {plan.dtype}"
         ),
+        "batching": _far(**summary["batching"]) if summary["batching"] else "not compared",
         "split": f"{rows['train']} train, {rows['test']} test: {summary['split']}",
         "probe": (
             f"{settings['probe']}, one against the rest, L2 with C = {settings['C']:g}, "

@@ -30,8 +30,6 @@ FAMILIES = Registry(
     },
 )
 
-MOST_ROWS = 32  # in a group: attention looks at each pair of its tokens
-
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -80,7 +78,7 @@ class Group:
         """Two groups with half of the rows each."""
         middle = len(self.rows) // 2
         first, second = self.rows[:middle], self.rows[middle:]
-        return _group(self.picture, first), _group(self.picture, second)
+        return group(self.picture, first), group(self.picture, second)
 
 
 class Processor(Protocol):
@@ -136,26 +134,24 @@ class Loaded:
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> NDArray[np.floating]:
         """Hidden states of each prompt's last token `[layer, row, hidden]`, no work shared."""
-        groups = []
-        for image, prompt in zip(images, prompts, strict=True):
-            picture = self.processor.picture(image)
-            groups += grouped(picture, [self.processor.row(picture, prompt)])
-        return self.model.forward(groups)()
+        pictures = [self.processor.picture(image) for image in images]
+        rows = map(self.processor.row, pictures, prompts)
+        return self.model.forward([group(p, [r]) for p, r in zip(pictures, rows, strict=True)])()
+
+
+def group(picture: Picture, rows: Sequence[Row]) -> Group:
+    """The rows about one image, to be worked as one sequence."""
+    return Group(picture, tuple(rows), n_shared(rows) if len(rows) > 1 else 0)
 
 
 def grouped(picture: Picture, rows: Sequence[Row], share: bool = True) -> list[Group]:
-    """The rows about one image in groups of at most MOST_ROWS, or each by itself."""
-    size = MOST_ROWS if share else 1
-    return [_group(picture, tuple(rows[i : i + size])) for i in range(0, len(rows), size)]
+    """TEMPORARY"""
+    return [group(picture, rows)] if share else [group(picture, [row]) for row in rows]
 
 
 def n_tokens(groups: Sequence[Group]) -> int:
     """Tokens that a batch of groups takes, padding included."""
     return len(groups) * max(group.n_tokens for group in groups)
-
-
-def _group(picture: Picture, rows: tuple[Row, ...]) -> Group:
-    return Group(picture, rows, n_shared(rows) if len(rows) > 1 else 0)
 
 
 def n_shared(rows: Sequence[Row]) -> int:
@@ -206,5 +202,12 @@ def read_processor(config: ModelConfig) -> Processor:
     return processor
 
 
+def read_model(config: ModelConfig) -> VisionLanguageModel:
+    """The family's model with its weights. Raises ModelError if they cannot be used."""
+    model: VisionLanguageModel = FAMILIES.load(config.family)(config)
+    return model
+
+
 def load(config: ModelConfig) -> Loaded:
-    return Loaded(read_processor(config), FAMILIES.load(config.family)(config))
+    """Processor and model, ready to be asked."""
+    return Loaded(read_processor(config), read_model(config))

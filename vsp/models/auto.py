@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +23,7 @@ from vsp.models import Group, ModelShape, Picture, Row, States
 if TYPE_CHECKING:
     import torch
 
+    from vsp.models.memory import Outline
     from vsp.models.sharing import Bundle
 
 IMAGE = "<image>"  # where a template puts the image, whatever the model calls it
@@ -41,7 +42,8 @@ class AutoProcessor:
     options: ClassVar[type[Frozen]] = NoOptions  # passed on to the image processor
 
     def __init__(self, config: ModelConfig) -> None:
-        from vsp.models.loading import read_config, reading
+        from vsp.models.hub import reading
+        from vsp.models.loading import read_config
 
         checkpoint = read_config(config, *self.model_types)
         chosen = parse(self.options, config.options, f"model {config.family}: options")
@@ -94,6 +96,18 @@ class AutoProcessor:
             )
         return Row(tokens, len(tokens))
 
+    def plain(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
+        """Whole rows as transformers' own processor makes them, padded on the right."""
+        bos = self._tokenizer.bos_token
+        return self._processor(
+            images=[[image] for image in images],
+            text=[self._text.replace(_PROMPT, prompt) for prompt in prompts],
+            add_special_tokens=bos is None or not self._text.startswith(bos),
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+
     def _whole_prompt(self, config: ModelConfig) -> str:
         """The text of a prompt, with _PROMPT for the row's own, as the processor takes it."""
         text = config.template.replace("{instruction}", _PROMPT)
@@ -123,7 +137,7 @@ class _Listening:
         return getattr(self._tokenizer, name)
 
     def __call__(self, text: Any = None, **arguments: Any) -> Any:
-        (self.text,) = text
+        self.text = text[-1]
         return self._tokenizer(text, **arguments)
 
 
@@ -138,9 +152,14 @@ class AutoVLM:
         from vsp.models.loading import load_model, read_config
 
         checkpoint = read_config(config, *self.processor.model_types)
-        model, self._language = load_model(config, checkpoint, self.shape(config).dtype)
-        self._base = getattr(model, "model", model)  # without lm_head: nothing here needs logits
+        self._model, self._language = load_model(config, checkpoint, self.shape(config).dtype)
+        self._base = self._model.model  # without lm_head: no states need logits
         self._pad = _padding(checkpoint)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on a GPU."""
+        return str(self._base.device).startswith("cuda")
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
@@ -152,17 +171,53 @@ class AutoVLM:
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        from vsp.models.loading import check_weights
+        from vsp.models.hub import check_weights
 
         if config.weights == "checkpoint":
-            check_weights(Path(str(config.checkpoint)))
+            check_weights(config)
+
+    @classmethod
+    def outline(cls, config: ModelConfig) -> Outline:
+        from vsp.models.loading import outline
+
+        return outline(config, *cls.processor.model_types)
 
     def forward(self, groups: Sequence[Group]) -> States:
         from vsp.models.capture import last_tokens
 
-        return last_tokens(self._language, groups, self._pad, self._run)
+        def run(groups: Sequence[Group], laid: Bundle) -> None:
+            self._base(**self._inputs(groups, laid), use_cache=False)
 
-    def _run(self, groups: Sequence[Group], laid: Bundle) -> None:
+        return last_tokens(self._language, groups, self._pad, run)
+
+    def bare(self, groups: Sequence[Group]) -> Callable[[], None]:
+        """The forward pass of `forward` alone, on tensors that are on the device already."""
+        from vsp.models.capture import bare
+        from vsp.models.sharing import bundle
+
+        laid = bundle(groups, self._pad)
+        inputs = self._inputs(groups, laid)
+        return bare(self._language, laid, lambda: self._base(**inputs, use_cache=False))
+
+    def plain(self, inputs: Any) -> NDArray[np.floating]:
+        """What a script of a few lines does: one forward pass of transformers, every hidden state
+        of every token, and of these the last token's `[layer, row, hidden]`.
+
+        `inputs` are those of `AutoProcessor.plain`. `vsp bench` measures against it; no stage
+        uses it.
+        """
+        import torch
+
+        inputs = inputs.to(self._model.device, self._model.dtype)
+        with torch.inference_mode():
+            hidden = self._model(**inputs, output_hidden_states=True, use_cache=False).hidden_states
+        last = inputs["attention_mask"].sum(dim=1) - 1
+        rows = torch.arange(len(last), device=last.device)
+        states = torch.stack([layer[rows, last] for layer in hidden])
+        return np.asarray(states.float().cpu().numpy())
+
+    def _inputs(self, groups: Sequence[Group], laid: Bundle) -> dict[str, torch.Tensor]:
+        """What the whole model takes: trunks, what their tokens are, and pictures."""
         import torch
 
         from vsp.models.loading import to_device
@@ -181,7 +236,7 @@ class AutoVLM:
             inputs[name] = torch.from_numpy(kinds).to(device)
         for name, array in join([group.picture.arrays for group in groups]).items():
             inputs[name] = to_device(array, device, dtype)
-        self._base(**inputs, use_cache=False)
+        return inputs
 
 
 def join(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vsp.models import Group, States, grouped
+from vsp.models import Group, States, group
 from vsp.models.sharing import Bundle, CannotShareError, bundle, grafting
 
 _log = logging.getLogger("vsp")
@@ -39,8 +39,24 @@ def last_tokens(
         return _last_tokens(language, groups, pad, forward, replaced)
     except CannotShareError as reason:
         _log.warning("vsp: rows about one image share no work in this model: %s", reason)
-        alone = [one for g in groups for one in grouped(g.picture, g.rows, share=False)]
+        alone = [group(one.picture, [row]) for one in groups for row in one.rows]
         return _last_tokens(language, alone, pad, forward, replaced)
+
+
+def bare(language: Any, laid: Bundle, forward: Callable[[], object]) -> Callable[[], None]:
+    """A forward pass that keeps nothing: the least that `last_tokens` could take."""
+
+    def run() -> None:
+        hook = language.register_forward_pre_hook(grafting(language, laid), with_kwargs=True)
+        try:
+            with torch.inference_mode():
+                forward()
+            if language.device.type == "cuda":
+                torch.cuda.synchronize()
+        finally:
+            hook.remove()
+
+    return run
 
 
 def _last_tokens(

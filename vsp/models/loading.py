@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import AutoConfig, BitsAndBytesConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, BitsAndBytesConfig, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
 from vsp.models import ModelShape
+from vsp.models.hub import on_disk, other_family, unreadable
+from vsp.models.memory import Outline
 
 
 def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> ModelShape:
@@ -31,70 +31,38 @@ def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> Mo
 def read_config(config: ModelConfig, *model_types: str) -> Any:
     """The checkpoint's configuration. Raises ModelError unless it is of one of `model_types`, if
     there are any."""
+    if config.checkpoint is None:
+        raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
     try:
         found = AutoConfig.from_pretrained(
-            str(config.checkpoint), revision=config.revision, trust_remote_code=False
+            config.checkpoint, revision=config.revision, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
+        unknown = _unknown_type(config)
+        if unknown is not None:
+            raise other_family(config, unknown, model_types) from None
         raise unreadable(config, error) from None
     if model_types and found.model_type not in model_types:
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r} is a {found.model_type}, not a "
-            f"{' or '.join(model_types)}; name another with --checkpoint"
-        )
+        raise other_family(config, found.model_type, model_types)
     return found
 
 
-@contextmanager
-def reading(config: ModelConfig, what: str) -> Iterator[None]:
-    """Turn what transformers raises for a damaged or missing part into one line."""
+def _unknown_type(config: ModelConfig) -> str | None:
+    """The type that the configuration names, if transformers knows none of that name."""
+    folder = on_disk(config)
     try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r}: its {what} cannot be read ({reason[:200]}); "
-            "fetch it again"
-        ) from None
+        kind = json.loads((folder / "config.json").read_bytes()).get("model_type") if folder else ""
+    except (OSError, ValueError, AttributeError):
+        return None
+    return kind if isinstance(kind, str) and kind and kind not in CONFIG_MAPPING else None
 
 
-def check_weights(folder: Path) -> None:
-    """Raise ModelError unless every weight file that a checkpoint's folder should hold is there.
-
-    A hub name is no folder: what is missing of it is fetched when it is loaded.
-    """
-    if not folder.is_dir():
-        return
-    names = _weight_files(folder)
-    missing = sorted(name for name in names if not _holds_something(folder / name))
-    if missing:
-        raise ModelError(
-            f"{folder}: {len(missing)} of {len(names)} weight files are missing or empty, "
-            f"{missing[0]} among them; fetch the checkpoint again"
-        )
-
-
-def _weight_files(folder: Path) -> set[str]:
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return {"model.safetensors"}
-    try:
-        return set(json.loads(index.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{index}: names no weight files; fetch the checkpoint again") from None
-
-
-def _holds_something(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
-
-
-def unreadable(config: ModelConfig, error: Exception) -> ModelError:
-    """What to tell of a checkpoint that is neither on this disk nor to be had from the hub."""
-    reason = " ".join(str(error).split())
-    return ModelError(
-        f"checkpoint {config.checkpoint!r} cannot be read; fetch it where there is a network "
-        f"(hf download NAME --local-dir DIR) and use --checkpoint DIR ({reason[:200]})"
-    )
+def outline(config: ModelConfig, *model_types: str) -> Outline:
+    """The whole model, its weights without memory."""
+    checkpoint = read_config(config, *model_types)
+    model = skeleton(checkpoint)
+    shape = decoder_shape(checkpoint.get_text_config(), config.dtype, checkpoint.dtype)
+    return Outline(model, _decoder_path(model), shape.dtype)
 
 
 def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,6 +24,7 @@ from vsp.models import Group, ModelShape, Picture, Row, States
 if TYPE_CHECKING:
     import torch
 
+    from vsp.models.memory import Outline
     from vsp.models.sharing import Bundle
     from vsp.models.vila_parts import RegionExtractor
 
@@ -56,8 +57,10 @@ class SpatialRGPTOptions(Frozen):
 class SpatialRGPTProcessor:
     """SigLIP's pictures and Llama's tokens; IMAGE_TOKEN stands where the image's vectors go."""
 
+    model_types: ClassVar[tuple[str, ...]] = ("llava_llama",)
+
     def __init__(self, config: ModelConfig) -> None:
-        from vsp.models.loading import reading
+        from vsp.models.hub import reading
 
         options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
         self._conversation = CONVERSATIONS[options.conversation]
@@ -188,6 +191,11 @@ class SpatialRGPT:
             extractor = RegionExtractor(vision_size, hidden_size)
             self._regions = load_part(extractor, root / "region_extractor", dtype).to(llm.device)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on a GPU."""
+        return str(self._llm.device).startswith("cuda")
+
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
         from transformers import AutoConfig
@@ -204,20 +212,43 @@ class SpatialRGPT:
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        from vsp.models.loading import check_weights
+        from vsp.models.hub import check_weights
         from vsp.models.vila_parts import Projector
 
         root = _folder(config, weights=False)
         kind = _projector_kind(root)
         Projector(kind, 1, 1)  # refuses a kind that it does not know
-        if Path(str(config.checkpoint)).is_dir():
-            for part in ("llm", "vision_tower"):
-                check_weights(root / part)
-            for part in ("mm_projector", "region_extractor"):
-                # Small parts may come in the older format, or hold no weights at all.
-                older = (root / part / "pytorch_model.bin").exists()
-                if not older and (part, kind) != ("mm_projector", "identity"):
-                    check_weights(root / part)
+        for part in ("llm", "vision_tower"):
+            check_weights(config, part)
+        for part in _small_parts(_read_top(root)):
+            # Small parts may come in the older format, or hold no weights at all.
+            older = (root / part / "pytorch_model.bin").exists()
+            if not older and (part, kind) != ("mm_projector", "identity"):
+                check_weights(config, part)
+
+    @classmethod
+    def outline(cls, config: ModelConfig) -> Outline:
+        import torch
+        from torch import nn
+        from transformers import AutoConfig, LlamaForCausalLM, SiglipVisionModel
+
+        from vsp.models.memory import Outline
+        from vsp.models.vila_parts import Projector, RegionExtractor
+
+        root = _folder(config, weights=False)
+        llm, tower = (
+            AutoConfig.from_pretrained(root / part, trust_remote_code=False)
+            for part in ("llm", "vision_tower")
+        )
+        sizes = (tower.hidden_size, llm.hidden_size)
+        with torch.device("meta"):
+            whole = nn.Module()
+            whole.llm = LlamaForCausalLM(llm)
+            whole.vision_tower = SiglipVisionModel(tower)
+            whole.mm_projector = Projector(_projector_kind(root), *sizes)
+            if _read_top(root)["enable_region"]:
+                whole.region_extractor = RegionExtractor(*sizes)
+        return Outline(whole, "llm.model", cls.shape(config).dtype, keeps_layers=True)
 
     @staticmethod
     def region_marker(config: ModelConfig) -> str:
@@ -231,7 +262,7 @@ class SpatialRGPT:
         regions: list[RegionVectors] = []  # of each group, once its image has been seen
 
         def run(groups: Sequence[Group], laid: Bundle) -> None:
-            images, fine = self._see([group.picture.arrays["pixels"] for group in groups])
+            images, fine = self._see(self._pixels(groups))
             regions[:] = [self._region_vectors(g, f) for g, f in zip(groups, fine, strict=True)]
             self._llm(inputs_embeds=self._embed(laid, images), use_cache=False)
 
@@ -246,20 +277,36 @@ class SpatialRGPT:
 
         return last_tokens(self._llm, groups, 0, run, replaced)
 
-    def _see(self, pixels: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def bare(self, groups: Sequence[Group]) -> Callable[[], None]:
+        """The forward pass of `forward` alone, on tensors that are on the device already."""
+        from vsp.models.capture import bare
+        from vsp.models.sharing import bundle
+
+        laid, pixels = bundle(groups, 0), self._pixels(groups)
+
+        def run() -> None:
+            self._llm(inputs_embeds=self._embed(laid, self._see(pixels)[0]), use_cache=False)
+
+        return bare(self._llm, laid, run)
+
+    def _pixels(self, groups: Sequence[Group]) -> torch.Tensor:
+        return self._moved(np.concatenate([group.picture.arrays["pixels"] for group in groups]))
+
+    def _moved(self, pixels: NDArray[Any]) -> torch.Tensor:
+        from vsp.models.loading import to_device
+
+        return to_device(pixels, self._tower.device, self._tower.dtype)
+
+    def _see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Image tokens [batch, token, hidden], and the features that regions are pooled from."""
-        features = self._features(np.concatenate(pixels))
+        features = self._features(pixels)
         if self._regions is None:
             return self._projector(features), features
         fine, coarse = self._regions.refine(features)
         return self._projector(coarse), fine
 
-    def _features(self, pixels: NDArray[Any]) -> torch.Tensor:
-        from vsp.models.loading import to_device
-
-        seen = self._tower(
-            to_device(pixels, self._tower.device, self._tower.dtype), output_hidden_states=True
-        )
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        seen = self._tower(pixels, output_hidden_states=True)
         features: torch.Tensor = seen.hidden_states[self._select_layer]
         return features
 
@@ -279,7 +326,7 @@ class SpatialRGPT:
         if self._regions is None or all(row.regions is None for row in group.rows):
             return [(row, {}) for row in group.rows]
         depth = group.picture.arrays.get("depth")
-        flat = None if depth is None else self._features(depth)[0]
+        flat = None if depth is None else self._features(self._moved(depth))[0]
         vectors: RegionVectors = []
         for row in group.rows:
             found = {}
@@ -320,12 +367,12 @@ def _folder(config: ModelConfig, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    from vsp.models.loading import unreadable
+    from vsp.models.hub import unreadable
 
     checkpoint = str(config.checkpoint)
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
-    patterns = None if weights else ["*.json", "*/*.json"]
+    patterns = None if weights else ["*.json", "*/*.json", "*/tokenizer*"]
     try:
         found = snapshot_download(checkpoint, revision=config.revision, allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -339,6 +386,10 @@ def _read_processors(root: Path) -> tuple[Any, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(root / "llm", trust_remote_code=False)
     return tokenizer, SiglipImageProcessorPil.from_pretrained(root / "vision_tower")
+
+
+def _small_parts(top: dict[str, Any]) -> tuple[str, ...]:
+    return ("mm_projector", "region_extractor") if top["enable_region"] else ("mm_projector",)
 
 
 def _projector_kind(root: Path) -> str:
@@ -361,11 +412,18 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_top(root: Path) -> dict[str, Any]:
     """The top-level configuration with its defaults, once everything unsupported is refused."""
+    from vsp.models.hub import elsewhere
+
     if (root / "adapter_config.json").exists():
         raise ModelError(
             f"{root}: holds LoRA weights alone; merge them into their base model first"
         )
     top = _read_json(root / "config.json")
+    kind = str(top.get("model_type"))
+    if kind not in SpatialRGPTProcessor.model_types:
+        raise ModelError(
+            f"{root}: its model_type is {kind!r}, not 'llava_llama'; {elsewhere(kind, 'spatialrgpt')}"
+        )
     top.setdefault("mm_vision_select_layer", -2)
     top.setdefault("image_aspect_ratio", "resize")
     top.setdefault("enable_region", False)
@@ -382,8 +440,6 @@ def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
     aspect = str(top["image_aspect_ratio"])
     feature = top.get("mm_vision_select_feature", "patch")
     reasons = [
-        (f"its model_type is {top.get('model_type')!r}, not 'llava_llama'",
-         top.get("model_type") != "llava_llama"),
         ("it tiles images at several scales (s2)", bool(top.get("s2"))),
         ("it tiles images dynamically (dynamic_s2)", bool(top.get("dynamic_s2"))),
         ("it selects patches (ps3)", bool(top.get("ps3"))),

@@ -1,0 +1,212 @@
+"""Where a checkpoint lies, whether it is whole there, and what to tell of one that is not.
+
+Nothing here loads a model or, but for an error's details, imports more than the hub's client.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vsp.config import ModelConfig
+from vsp.errors import ModelError
+from vsp.models import FAMILIES
+
+_LONGEST_HEADER = 100_000_000  # of a safetensors file, as its own library reads it
+
+
+def on_disk(config: ModelConfig) -> Path | None:
+    """The checkpoint's folder, or that of its commit in the hub's cache; None if it is in neither.
+
+    Never asks the network.
+    """
+    if config.checkpoint is None:
+        return None
+    if Path(config.checkpoint).is_dir():
+        return Path(config.checkpoint)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
+    except HFValidationError:  # the path of a folder that is not there
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def pinned(config: ModelConfig) -> ModelConfig:
+    """The same, and of a hub checkpoint that was read the commit that was read."""
+    folder = on_disk(config)
+    if folder is None or Path(str(config.checkpoint)).is_dir():
+        return config
+    return config.model_copy(update={"revision": folder.name})
+
+
+def check_weights(config: ModelConfig, part: str = "") -> None:
+    """Raise ModelError unless every weight file of a checkpoint, or a part of it, lies here whole.
+
+    Array tasks load what is here: a thousand of them should not fetch it, and many could not.
+    """
+    folder = on_disk(config)
+    if folder is None:
+        raise _missing(config)
+    names = _weight_files(folder / part, config)
+    lacking = [name for name in sorted(names) if not _is_whole(folder / part / name)]
+    if lacking:
+        broken = "; a download broke off" if _has_broken_off(folder) else ""
+        raise ModelError(
+            f"{folder / part}: {len(lacking)} of {len(names)} weight files are missing or cut "
+            f"short, {lacking[0]} among them{broken}; {_fetch(config)}"
+        )
+
+
+def _weight_files(folder: Path, config: ModelConfig) -> set[str]:
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        some = sorted(folder.glob("model-*-of-*.safetensors"))
+        return {index.name, *(path.name for path in some)} if some else {"model.safetensors"}
+    try:
+        return set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index}: names no weight files; {_fetch(config)}") from None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and, as safetensors, as long as its header says."""
+    try:
+        size = path.stat().st_size
+        if path.suffix != ".safetensors":
+            return size > 0
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+                return False  # so ends also what Git LFS leaves in a file's place
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
+        return bool(size >= 8 + length + max(ends, default=0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
+
+
+def _has_broken_off(folder: Path) -> bool:
+    """Whether the hub's client left a part of a file behind, in its cache or below a folder."""
+    places = (folder.parent.parent / "blobs", folder / ".cache/huggingface/download")
+    return any(True for place in places for _ in place.rglob("*.incomplete"))
+
+
+@contextmanager
+def reading(config: ModelConfig, what: str) -> Iterator[None]:
+    """Turn what transformers raises for a damaged or missing part into one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if _is_gated(error):
+            raise unreadable(config, error) from None
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: its {what} cannot be read ({_short(error)}); "
+            f"{_fetch(config)}"
+        ) from None
+
+
+def unreadable(config: ModelConfig, error: Exception) -> ModelError:
+    """What to tell of a checkpoint that is neither on this disk nor to be had from the hub."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    name = str(config.checkpoint)
+    if _is_gated(error):
+        return ModelError(
+            f"checkpoint {name!r} is gated: ask for access on https://huggingface.co/{name}, then "
+            f"`hf auth login` and {_fetch(config)}"
+        )
+    if _caused_by(error, RevisionNotFoundError):
+        return ModelError(
+            f"checkpoint {name!r} has no revision {config.revision!r}; name another with --revision"
+        )
+    if _caused_by(error, RepositoryNotFoundError):
+        return ModelError(
+            f"checkpoint {name!r} is not on the hub, or hidden from you; mend the name, or "
+            "`hf auth login`"
+        )
+    if Path(name).is_dir():
+        return ModelError(f"checkpoint {name!r} cannot be read ({_short(error)}); {_fetch(config)}")
+    return _missing(config, error)
+
+
+def elsewhere(model_type: str, family: str) -> str:
+    """What to do with a checkpoint that is not of `family`: the family that reads it, if any."""
+    found = _reader(model_type)
+    if found in (None, family):
+        return "name another with --checkpoint"
+    return f"use --model {found}, or name another with --checkpoint"
+
+
+def other_family(config: ModelConfig, model_type: str, wanted: Sequence[str]) -> ModelError:
+    kinds = " or ".join(wanted) or "model that transformers loads for image and text"
+    return ModelError(
+        f"checkpoint {config.checkpoint!r} is a {model_type}, not a {kinds}; "
+        f"{elsewhere(model_type, config.family)}"
+    )
+
+
+def _reader(model_type: str) -> str | None:
+    """The family made for checkpoints of a type; `auto` for any other that it may load."""
+    from transformers.models.auto import modeling_auto
+
+    for name in FAMILIES.names():
+        if model_type in getattr(FAMILIES.load(name).processor, "model_types", ()):
+            return name
+    known = vars(modeling_auto)["MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"]
+    return "auto" if model_type in known else None
+
+
+def _missing(config: ModelConfig, error: Exception | None = None) -> ModelError:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    name = str(config.checkpoint)
+    nodes = "nodes without a network want HF_HUB_OFFLINE=1 (`environment` in jobs/slurm.yaml)"
+    if not _is_hub_name(name):
+        return ModelError(
+            f"checkpoint {name!r} cannot be read; fetch it there where there is a network (hf "
+            f"download NAME --local-dir {name}), or name another with --checkpoint"
+        )
+    # That it is not in the cache is what the line says anyway.
+    told = error is None or _caused_by(error, LocalEntryNotFoundError)
+    why = "" if told or error is None else f" ({_short(error)})"
+    return ModelError(
+        f"checkpoint {name!r} cannot be read{why}; where there is a network, {_fetch(config)} with "
+        f"HF_HOME in a shared folder, or add --local-dir DIR and use --checkpoint DIR; {nodes}"
+    )
+
+
+def _fetch(config: ModelConfig) -> str:
+    name = str(config.checkpoint)
+    if not _is_hub_name(name) or Path(name).is_dir():
+        return f"fetch it again: hf download NAME --local-dir {name}"
+    revision = "" if config.revision in (None, "main") else f" --revision {config.revision}"
+    return f"fetch it: hf download {name}{revision}"
+
+
+def _is_hub_name(checkpoint: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", checkpoint) is not None
+
+
+def _is_gated(error: BaseException) -> bool:
+    from huggingface_hub.errors import GatedRepoError
+
+    return _caused_by(error, GatedRepoError)
+
+
+def _caused_by(error: BaseException | None, kind: type[Exception]) -> bool:
+    """Whether an error, or one that it was raised for, is of a kind."""
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
