@@ -101,7 +101,7 @@ def test_a_template_in_a_file_of_its_own_is_found(checkpoint, tmp_path):
 
 def test_an_image_that_is_a_thread_is_no_bug(checkpoint):
     model = models.load(_config(checkpoint))
-    with pytest.raises(InputError, match="image cannot be used"):
+    with pytest.raises(InputError, match="image of 4000 × 10 is a thread; crop or pad it"):
         model.last_token_states([Image.new("RGB", (4000, 10))], ["?"])
 
 

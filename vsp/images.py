@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from vsp.errors import DatasetError
 
 # What Pillow's decoders raise on damaged files, besides OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
 
 
 def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
@@ -64,4 +64,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has no fixed range; save it with 8 or 16 bits")
-    return image.convert("RGB")
+    picture = image.convert("RGB")
+    # A colour noted as transparent would be painted white by those who read the note.
+    picture.info.clear()
+    return picture

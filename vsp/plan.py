@@ -263,14 +263,14 @@ def make(request: Request, work: Path) -> Planned:
     name = _free_name(request, work)
     marker = models.region_marker(request.model)
     samples, labels, prompt = read(request.dataset, request.prompt, marker)
-    _check_prompts(samples, request.model, marker)
     shape = models.shape(request.model)
     request = replace(request, model=pinned(request.model))  # tasks load what was seen here
-    models.check(request.model)
+    processor = models.check(request.model)
+    _check_prompts(samples, processor, request.model.family, marker)
     model = outline(request.model)
     ordered = _adjacent(samples) if request.share else samples
     ordered, moved = ordered[: request.limit], ordered != samples
-    counter = _Counter(models.read_processor(request.model), request.share)
+    counter = _Counter(processor, request.share)
     samples, notes = _checked(ordered, counter, request.drop_unreadable)
     if moved:
         notes.append("rows about one image were brought together; ids say which row is which")
@@ -371,14 +371,16 @@ def _adjacent(samples: Sequence[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda sample: places[sample.image])
 
 
-def _check_prompts(samples: Sequence[Sample], model: ModelConfig, marker: str) -> None:
+def _check_prompts(
+    samples: Sequence[Sample], processor: models.Processor, family: str, marker: str
+) -> None:
     """Raise DatasetError for a prompt with text that would reach the model as something else."""
     for sample in samples:
         text = sample.prompt.replace(marker, "") if marker else sample.prompt
-        found = models.reserved_text(model, text)
+        found = processor.reserved(text)
         if found:
             raise DatasetError(
-                f"sample {sample.id!r}: its prompt holds {found!r}, which {model.family} reads as a "
+                f"sample {sample.id!r}: its prompt holds {found!r}, which {family} reads as a "
                 "token of its own; reword it"
             )
 

@@ -255,8 +255,8 @@ def _far(n_rows: int, absolute: Sequence[float], relative: Sequence[float]) -> s
     """How much a row's states depend on its batch."""
     layer = max(range(len(relative)), key=relative.__getitem__)
     return (
-        f"{n_rows} rows alone differ by at most {max(absolute):.1e}, and by "
-        f"{relative[layer]:.1e} of a layer's largest value (layer {layer})"
+        f"{n_rows} rows alone differ by up to {max(absolute):.1e}, "
+        f"{relative[layer]:.1e} of layer {layer}'s largest"
     )
 
 

@@ -80,11 +80,11 @@ def _sample(
     if split not in _SPLITS:
         raise _bad(folder, index, f"split {split!r} is none of train, val, test")
     return Sample(
-        id=str(record.get("id", record.get("image_id", index))),
+        id=_encodable(folder, index, "id", str(record.get("id", record.get("image_id", index)))),
         image=_inside(folder / "images", image),
         prompt=_prompt(folder, index, record, style, labels),
         label=_label(folder, index, record),
-        group=str(record.get("group", image)),
+        group=_encodable(folder, index, "group", str(record.get("group", image))),
         split=split,
     )
 
@@ -175,6 +175,15 @@ def _text(folder: Path, index: int, record: dict[str, Any], key: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
         raise _bad(folder, index, f"has {key} {value!r}; give it a text")
+    return _encodable(folder, index, key, value)
+
+
+def _encodable(folder: Path, index: int, key: str, value: str) -> str:
+    """JSON can hold half of a character, which no file and no tokenizer takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _bad(folder, index, f"has {key} {value!a}, which is no text") from None
     return value
 
 

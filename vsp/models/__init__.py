@@ -7,7 +7,6 @@ run ahead of the device. The model itself takes groups: one image and all rows t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -86,6 +85,10 @@ class Processor(Protocol):
 
     def __init__(self, config: ModelConfig) -> None: ...
 
+    def reserved(self, prompt: str) -> str | None:
+        """The part of a prompt that would not reach the model as text, if there is one."""
+        ...
+
     def picture(self, image: Image.Image) -> Picture: ...
 
     def row(self, picture: Picture, prompt: str) -> Row: ...
@@ -99,7 +102,6 @@ class VisionLanguageModel(Protocol):
     """The contract of a family. `config` is complete; weights are loaded by the constructor."""
 
     defaults: ClassVar[ModelConfig]
-    reserved: ClassVar[re.Pattern[str]]  # text that the family would read as tokens of its own
     processor: ClassVar[type[Processor]]
 
     def __init__(self, config: ModelConfig) -> None: ...
@@ -144,11 +146,6 @@ def group(picture: Picture, rows: Sequence[Row]) -> Group:
     return Group(picture, tuple(rows), n_shared(rows) if len(rows) > 1 else 0)
 
 
-def grouped(picture: Picture, rows: Sequence[Row], share: bool = True) -> list[Group]:
-    """TEMPORARY"""
-    return [group(picture, rows)] if share else [group(picture, [row]) for row in rows]
-
-
 def n_tokens(groups: Sequence[Group]) -> int:
     """Tokens that a batch of groups takes, padding included."""
     return len(groups) * max(group.n_tokens for group in groups)
@@ -172,12 +169,6 @@ def resolve(family: str, **changes: Any) -> ModelConfig:
     return parse(ModelConfig, {**defaults.model_dump(), **given}, f"model {family}")
 
 
-def reserved_text(config: ModelConfig, prompt: str) -> str | None:
-    """The part of a prompt that would not reach the model as text, if there is one."""
-    found: re.Match[str] | None = FAMILIES.load(config.family).reserved.search(prompt)
-    return found[0] if found else None
-
-
 def region_marker(config: ModelConfig) -> str:
     """What stands for a region in a prompt, if the model is to be asked about regions."""
     marker: Callable[[ModelConfig], str] | None
@@ -190,10 +181,10 @@ def shape(config: ModelConfig) -> ModelShape:
     return found
 
 
-def check(config: ModelConfig) -> None:
+def check(config: ModelConfig) -> Processor:
     """Raise ModelError if a part that loading needs is missing or cannot be read."""
     FAMILIES.load(config.family).check(config)
-    read_processor(config)
+    return read_processor(config)
 
 
 def read_processor(config: ModelConfig) -> Processor:

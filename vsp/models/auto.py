@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vsp.models.sharing import Bundle
 
 IMAGE = "<image>"  # where a template puts the image, whatever the model calls it
+_MOST_SKEWED = 200  # one side over the other
+_BRACKETS = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 _PROMPT = "Qzx"  # stands for a row's prompt while what is around it is found out
 
 
@@ -55,10 +57,16 @@ class AutoProcessor:
         self._processor.tokenizer = self._asked = _Listening(self._tokenizer)
         self._image = checkpoint.image_token_id
         self._text = self._whole_prompt(config)
+        self._reserved = reserved_tokens(self._tokenizer)
         context = getattr(checkpoint.get_text_config(), "max_position_embeddings", None)
         self._context = context or 10**9
 
+    def reserved(self, prompt: str) -> str | None:
+        return next((token for token in self._reserved if token in prompt), None)
+
     def picture(self, image: Image.Image) -> Picture:
+        if max(image.size) > _MOST_SKEWED * min(image.size):
+            raise InputError(f"image of {image.width} × {image.height} is a thread; crop or pad it")
         bos = self._tokenizer.bos_token
         special = bos is None or not self._text.startswith(bos)
         try:
@@ -72,6 +80,9 @@ class AutoProcessor:
         image_text = self._tokenizer.convert_ids_to_tokens(self._image)
         ahead, _, behind = self._asked.text.rpartition(image_text)[2].partition(_PROMPT)
         per_token = {k: v for k, v in seen.items() if np.shape(v) == tokens.shape}
+        for name, array in seen.items():
+            if np.ndim(array) > 2 and np.shape(array)[:2] == tokens.shape:
+                raise ModelError(f"its {name} says something of each token; it is not supported")
         picture = Picture(
             {k: np.asarray(v) for k, v in seen.items() if k not in per_token},
             tuple(tokens[0, :stop].tolist()),
@@ -89,6 +100,8 @@ class AutoProcessor:
         # The image's last token stands in front, as some tokenizers treat a text's start apart.
         text = self._tokenizer.convert_ids_to_tokens(self._image) + prompt.join(picture.around)
         after = self._tokenizer(text, add_special_tokens=False)["input_ids"][1:]
+        if not after:
+            raise InputError("the prompt is empty, and nothing follows the image")
         tokens = (*picture.tokens, *after)
         if len(tokens) > self._context:
             raise InputError(
@@ -145,16 +158,17 @@ class AutoVLM:
     """See the module."""
 
     defaults: ClassVar = ModelConfig(family="auto", quantization="4bit")
-    reserved: ClassVar = re.compile(r"<\|[^|<>]*\|>|<[a-z_]+>|</s>|\[/?[A-Z]+\]")
     processor: ClassVar[type[AutoProcessor]] = AutoProcessor
 
     def __init__(self, config: ModelConfig) -> None:
+        from vsp.models.capture import Capture
         from vsp.models.loading import load_model, read_config
 
         checkpoint = read_config(config, *self.processor.model_types)
         self._model, self._language = load_model(config, checkpoint, self.shape(config).dtype)
-        self._base = self._model.model  # without lm_head: no states need logits
-        self._pad = _padding(checkpoint)
+        # Without lm_head: no states need logits.
+        self._base = getattr(self._model, "model", self._model)
+        self._capture = Capture(self._language, _padding(checkpoint))
 
     @property
     def on_gpu(self) -> bool:
@@ -183,21 +197,15 @@ class AutoVLM:
         return outline(config, *cls.processor.model_types)
 
     def forward(self, groups: Sequence[Group]) -> States:
-        from vsp.models.capture import last_tokens
-
-        def run(groups: Sequence[Group], laid: Bundle) -> None:
-            self._base(**self._inputs(groups, laid), use_cache=False)
-
-        return last_tokens(self._language, groups, self._pad, run)
+        return self._capture.last_tokens(groups, lambda *given: self._pass(*given)())
 
     def bare(self, groups: Sequence[Group]) -> Callable[[], None]:
         """The forward pass of `forward` alone, on tensors that are on the device already."""
-        from vsp.models.capture import bare
-        from vsp.models.sharing import bundle
+        return self._capture.bare(groups, self._pass)
 
-        laid = bundle(groups, self._pad)
+    def _pass(self, groups: Sequence[Group], laid: Bundle) -> Callable[[], object]:
         inputs = self._inputs(groups, laid)
-        return bare(self._language, laid, lambda: self._base(**inputs, use_cache=False))
+        return lambda: self._base(**inputs, use_cache=False)
 
     def plain(self, inputs: Any) -> NDArray[np.floating]:
         """What a script of a few lines does: one forward pass of transformers, every hidden state
@@ -237,6 +245,12 @@ class AutoVLM:
         for name, array in join([group.picture.arrays for group in groups]).items():
             inputs[name] = to_device(array, device, dtype)
         return inputs
+
+
+def reserved_tokens(tokenizer: Any) -> list[str]:
+    """What a tokenizer reads as tokens of its own: special ones, and others in brackets."""
+    added = tokenizer.added_tokens_decoder.values()
+    return [t.content for t in added if t.special or _BRACKETS.fullmatch(t.content)]
 
 
 def join(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

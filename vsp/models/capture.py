@@ -19,66 +19,70 @@ _log = logging.getLogger("vsp")
 
 # Calls the decoder with the embedded trunks of a bundle.
 Forward = Callable[[Sequence[Group], Bundle], object]
+# Makes what a forward pass takes, and gives the pass.
+Inputs = Callable[[Sequence[Group], Bundle], Callable[[], object]]
 # Overwrites some of the embeddings [sequence, token, hidden] of a bundle, branches included.
 Replace = Callable[[Bundle, torch.Tensor], None]
 
 
-def last_tokens(
-    language: Any,
-    groups: Sequence[Group],
-    pad: int,
-    forward: Forward,
-    replaced: Replace | None = None,
-) -> States:
-    """Start one forward pass and keep each row's last token: [layer, row, hidden].
+class Capture:
+    """A decoder with `layers` and a final `norm`, watched while it runs."""
 
-    `language` is a decoder with `layers` and a final `norm`; `forward` has to call it with the
-    embedded trunks, on which the branches are then grafted. Raises MemoryError if memory is out.
-    """
-    try:
-        return _last_tokens(language, groups, pad, forward, replaced)
-    except CannotShareError as reason:
-        _log.warning("vsp: rows about one image share no work in this model: %s", reason)
+    def __init__(self, language: Any, pad: int) -> None:
+        self._language = language
+        self._pad = pad
+        self._shares = True
+
+    def last_tokens(
+        self, groups: Sequence[Group], forward: Forward, replace: Replace | None = None
+    ) -> States:
+        """Start one forward pass and keep each row's last token: [layer, row, hidden].
+
+        `forward` has to call the decoder with the embedded trunks, on which the branches are then
+        grafted. Raises MemoryError if memory is out.
+        """
+        if self._shares:
+            try:
+                return self._run(groups, forward, replace)
+            except CannotShareError as reason:
+                _log.warning("vsp: rows about one image share no work in this model: %s", reason)
+                self._shares = False
         alone = [group(one.picture, [row]) for one in groups for row in one.rows]
-        return _last_tokens(language, alone, pad, forward, replaced)
+        return self._run(alone, forward, replace)
 
-
-def bare(language: Any, laid: Bundle, forward: Callable[[], object]) -> Callable[[], None]:
-    """A forward pass that keeps nothing: the least that `last_tokens` could take."""
-
-    def run() -> None:
-        hook = language.register_forward_pre_hook(grafting(language, laid), with_kwargs=True)
+    def _run(self, groups: Sequence[Group], forward: Forward, replace: Replace | None) -> States:
+        laid = bundle(groups, self._pad)
+        language = self._language
+        graft = grafting(language, laid, replace)
+        hook = language.register_forward_pre_hook(graft, with_kwargs=True)
         try:
-            with torch.inference_mode():
-                forward()
-            if language.device.type == "cuda":
-                torch.cuda.synchronize()
+            with (
+                memory_errors(),
+                torch.inference_mode(),
+                capture_tokens(language.layers, language.norm, laid.places) as kept,
+            ):
+                forward(groups, laid)
+                return _on_the_way(torch.stack(kept))
         finally:
             hook.remove()
 
-    return run
+    def bare(self, groups: Sequence[Group], inputs: Inputs) -> Callable[[], None]:
+        """The same pass on tensors made before, keeping nothing: the least it could take."""
+        laid = bundle(groups, self._pad)
+        forward = inputs(groups, laid)
+        language = self._language
 
+        def run() -> None:
+            hook = language.register_forward_pre_hook(grafting(language, laid), with_kwargs=True)
+            try:
+                with torch.inference_mode():
+                    forward()
+                if language.device.type == "cuda":
+                    torch.cuda.synchronize()
+            finally:
+                hook.remove()
 
-def _last_tokens(
-    language: Any,
-    groups: Sequence[Group],
-    pad: int,
-    forward: Forward,
-    replaced: Replace | None,
-) -> States:
-    laid = bundle(groups, pad)
-    graft = grafting(language, laid, replaced)
-    hook = language.register_forward_pre_hook(graft, with_kwargs=True)
-    try:
-        with (
-            memory_errors(),
-            torch.inference_mode(),
-            capture_tokens(language.layers, language.norm, laid.places) as kept,
-        ):
-            forward(groups, laid)
-            return _on_the_way(torch.stack(kept))
-    finally:
-        hook.remove()
+        return run
 
 
 @contextmanager
@@ -92,10 +96,13 @@ def capture_tokens(
     `hidden_states`.
     """
     kept: list[torch.Tensor] = []
-    sequences, positions = torch.from_numpy(places.T)
+    where = torch.from_numpy(places.T)
 
     def keep(states: torch.Tensor) -> None:
-        kept.append(states[sequences.to(states.device), positions.to(states.device)])
+        nonlocal where
+        where = where.to(states.device)  # once: a copy to the device makes the host wait
+        sequences, positions = where
+        kept.append(states[sequences, positions])
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
         keep(args[0] if args else kwargs["hidden_states"])

@@ -8,7 +8,6 @@ any batch.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -37,6 +36,9 @@ class FakeProcessor:
     def __init__(self, config: ModelConfig) -> None:
         _options(config)
 
+    def reserved(self, prompt: str) -> str | None:
+        return "<image>" if "<image>" in prompt else None
+
     def picture(self, image: Image.Image) -> Picture:
         small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.float64)
         size = np.array([image.width * image.height])
@@ -52,7 +54,6 @@ class Fake:
     """See the module."""
 
     defaults: ClassVar = ModelConfig(family="fake")
-    reserved: ClassVar = re.compile("<image>")
     processor: ClassVar = FakeProcessor
 
     def __init__(self, config: ModelConfig) -> None:

@@ -15,6 +15,8 @@ from vsp.config import ModelConfig
 from vsp.errors import ModelError
 from vsp.models import FAMILIES
 
+# What transformers raises for parts that it cannot put together, or not without other packages.
+CANNOT_BUILD = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError)
 _LONGEST_HEADER = 100_000_000  # of a safetensors file, as its own library reads it
 
 
@@ -102,7 +104,7 @@ def reading(config: ModelConfig, what: str) -> Iterator[None]:
     """Turn what transformers raises for a damaged or missing part into one line."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except CANNOT_BUILD as error:
         if _is_gated(error):
             raise unreadable(config, error) from None
         raise ModelError(
@@ -169,24 +171,30 @@ def _missing(config: ModelConfig, error: Exception | None = None) -> ModelError:
     nodes = "nodes without a network want HF_HUB_OFFLINE=1 (`environment` in jobs/slurm.yaml)"
     if not _is_hub_name(name):
         return ModelError(
-            f"checkpoint {name!r} cannot be read; fetch it there where there is a network (hf "
-            f"download NAME --local-dir {name}), or name another with --checkpoint"
+            f"checkpoint {name!r} cannot be read; fetch it where there is a network: "
+            f"`{_download(config)}`, or name another with --checkpoint"
         )
     # That it is not in the cache is what the line says anyway.
     told = error is None or _caused_by(error, LocalEntryNotFoundError)
     why = "" if told or error is None else f" ({_short(error)})"
     return ModelError(
-        f"checkpoint {name!r} cannot be read{why}; where there is a network, {_fetch(config)} with "
-        f"HF_HOME in a shared folder, or add --local-dir DIR and use --checkpoint DIR; {nodes}"
+        f"checkpoint {name!r} cannot be read{why}; fetch it where there is a network: "
+        f"`{_download(config)}` with HF_HOME in a shared folder, or `{_download(config)} "
+        f"--local-dir DIR` and --checkpoint DIR; {nodes}"
     )
 
 
 def _fetch(config: ModelConfig) -> str:
+    again = " again" if Path(str(config.checkpoint)).is_dir() else ""
+    return f"fetch it{again}: `{_download(config)}`"
+
+
+def _download(config: ModelConfig) -> str:
     name = str(config.checkpoint)
     if not _is_hub_name(name) or Path(name).is_dir():
-        return f"fetch it again: hf download NAME --local-dir {name}"
+        return f"hf download NAME --local-dir {name}"
     revision = "" if config.revision in (None, "main") else f" --revision {config.revision}"
-    return f"fetch it: hf download {name}{revision}"
+    return f"hf download {name}{revision}"
 
 
 def _is_hub_name(checkpoint: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 from vsp.config import ModelConfig
@@ -22,5 +21,4 @@ class Llava15(AutoVLM):
         template="USER: <image>\n{instruction}\nASSISTANT:",
         quantization="4bit",
     )
-    reserved: ClassVar = re.compile(r"<image>|<s>|</s>|<pad>|<unk>")
     processor: ClassVar = LlavaProcessor

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
 from vsp.models import ModelShape
-from vsp.models.hub import on_disk, other_family, unreadable
+from vsp.models.hub import CANNOT_BUILD, on_disk, other_family, unreadable
 from vsp.models.memory import Outline
 
 
@@ -103,8 +103,9 @@ def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, A
     """
     from transformers import AutoModelForImageTextToText
 
-    path = _decoder_path(skeleton(checkpoint))
-    arguments = load_arguments(config, dtype, unquantized=beside(skeleton(checkpoint), path))
+    bones = skeleton(checkpoint)
+    path = _decoder_path(bones)
+    arguments = load_arguments(config, dtype, unquantized=beside(bones, path))
     if config.weights == "random":
         model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
     else:
@@ -120,7 +121,7 @@ def skeleton(checkpoint: Any) -> Any:
     try:
         with torch.device("meta"):
             return AutoModelForImageTextToText.from_config(checkpoint)
-    except ValueError as error:
+    except CANNOT_BUILD as error:
         reason = " ".join(str(error).split())
         raise ModelError(
             f"transformers loads no {checkpoint.model_type} for image and text ({reason[:120]}); "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -29,5 +28,4 @@ class Qwen2VL(AutoVLM):
     defaults: ClassVar = ModelConfig(
         family="qwen2", checkpoint="Qwen/Qwen2-VL-7B-Instruct", quantization="4bit"
     )
-    reserved: ClassVar = re.compile(r"<\|[^|<>]*\|>")
     processor: ClassVar = QwenProcessor

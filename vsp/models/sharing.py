@@ -78,15 +78,18 @@ def bundle(groups: Sequence[Group], pad: int) -> Bundle:
         _padded(trunks, pad),
         np.array([len(trunk) for trunk in trunks]),
         _padded(tokens, pad),
-        _padded(sources, 0),
+        # Padding stands in the place of a text token, as some models count their image's.
+        _padded(sources, [len(trunk) - 1 for trunk in trunks]),
         _padded(branches, _PADDING),
         np.array(places),
         tuple(starts),
     )
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int) -> NDArray[np.int64]:
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+def _padded(rows: Sequence[Sequence[int]], value: int | Sequence[int]) -> NDArray[np.int64]:
+    """Rows of one length [row, longest]; `value` fills up all of them, or one each."""
+    padded = np.empty((len(rows), max(map(len, rows))), dtype=np.int64)
+    padded[:] = np.reshape(value, (-1, 1))
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return padded
@@ -122,7 +125,7 @@ def _graft(language: Any, bundled: Bundle, mask: Any, kwargs: dict[str, Any]) ->
     sources, branches = (
         torch.from_numpy(a).to(device) for a in (bundled.sources, bundled.branches)
     )
-    _check_window(language, mask, int(bundled.trunk_lengths.max()))
+    _check_layers(language.config, mask, int(bundled.trunk_lengths.max()))
     if kwargs.get("position_ids") is None:
         kwargs["position_ids"] = torch.arange(shape[1], device=device).expand(shape)
     for name, value in kwargs.items():
@@ -179,9 +182,16 @@ def _check_prefix(seen: torch.Tensor, branches: torch.Tensor) -> None:
         raise CannotShareError("its attention looks from the image ahead at the prompt")
 
 
-def _check_window(language: Any, mask: Any, longest: int) -> None:
-    """Raise CannotShareError where a sliding window matters that no given mask spells out."""
-    window = getattr(language.config, "sliding_window", None)
-    kinds = getattr(language.config, "layer_types", None) or ["sliding_attention"]
-    if mask is None and window and window < longest and "sliding_attention" in kinds:
+def _check_layers(config: Any, mask: Any, longest: int) -> None:
+    """Raise CannotShareError for layers that do not see what a mask says, and no more.
+
+    A recurrent layer runs through trunk and branches alike; a sliding window matters where no
+    given mask spells it out.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if others := kinds - {"full_attention", "sliding_attention"}:
+        raise CannotShareError(f"its layers of type {', '.join(sorted(others))} need whole rows")
+    window = getattr(config, "sliding_window", None)
+    slides = not kinds or "sliding_attention" in kinds
+    if mask is None and window and window < longest and slides:
         raise CannotShareError(f"its attention window of {window} is shorter than the prompts")

@@ -8,7 +8,6 @@ or not its prompt speaks of regions.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,6 +19,7 @@ from PIL import Image
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
 from vsp.models import Group, ModelShape, Picture, Row, States
+from vsp.models.auto import reserved_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +77,11 @@ class SpatialRGPTProcessor:
         llm = _read_json(root / "llm/config.json")
         self._context = llm.get("tokenizer_model_max_length", 4096)
         self._tokenizer.model_max_length = 10**9
+        # <mask> and <depth> are no tokens of a plain VILA, but mean regions wherever they stand.
+        self._reserved = [IMAGE, "<mask>", "<depth>", *reserved_tokens(self._tokenizer)]
+
+    def reserved(self, prompt: str) -> str | None:
+        return next((token for token in self._reserved if token in prompt), None)
 
     def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
         """With a depth picture, if its prompts have `<depth>` in them."""
@@ -155,14 +160,13 @@ class SpatialRGPT:
         quantization="4bit",
         options={"conversation": "llama_3", "regions": "none"},
     )
-    # In the text of a prompt these would be read as tokens with a meaning of their own.
-    reserved: ClassVar = re.compile(r"<image>|<mask>|<depth>|<\|[^|<>]*\|>|<s>|</s>|\[PAD\]")
     processor: ClassVar = SpatialRGPTProcessor
 
     def __init__(self, config: ModelConfig) -> None:
         import torch
         from transformers import LlamaForCausalLM, SiglipVisionModel
 
+        from vsp.models.capture import Capture
         from vsp.models.loading import load_arguments
         from vsp.models.vila_parts import Projector, RegionExtractor, load_part
 
@@ -181,6 +185,7 @@ class SpatialRGPT:
             if len(self._tokenizer) > llm.config.vocab_size:
                 llm.resize_token_embeddings(len(self._tokenizer), mean_resizing=False)
         self._llm = llm.eval().model
+        self._capture = Capture(self._llm, 0)
         self._tower = SiglipVisionModel.from_pretrained(root / "vision_tower", **plain).eval()
         self._select_layer = top["mm_vision_select_layer"]
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
@@ -257,8 +262,6 @@ class SpatialRGPT:
         return {"none": "", "mask": "<mask>", "depth": "<mask> <depth>"}[options.regions]
 
     def forward(self, groups: Sequence[Group]) -> States:
-        from vsp.models.capture import last_tokens
-
         regions: list[RegionVectors] = []  # of each group, once its image has been seen
 
         def run(groups: Sequence[Group], laid: Bundle) -> None:
@@ -275,19 +278,18 @@ class SpatialRGPT:
                     for place, vector in zip(places, vectors, strict=True):
                         embeds[laid.place(number, place)] = vector.to(embeds.dtype)
 
-        return last_tokens(self._llm, groups, 0, run, replaced)
+        return self._capture.last_tokens(groups, run, replaced)
 
     def bare(self, groups: Sequence[Group]) -> Callable[[], None]:
         """The forward pass of `forward` alone, on tensors that are on the device already."""
-        from vsp.models.capture import bare
-        from vsp.models.sharing import bundle
 
-        laid, pixels = bundle(groups, 0), self._pixels(groups)
+        def inputs(groups: Sequence[Group], laid: Bundle) -> Callable[[], object]:
+            pixels = self._pixels(groups)
+            return lambda: self._llm(
+                inputs_embeds=self._embed(laid, self._see(pixels)[0]), use_cache=False
+            )
 
-        def run() -> None:
-            self._llm(inputs_embeds=self._embed(laid, self._see(pixels)[0]), use_cache=False)
-
-        return bare(self._llm, laid, run)
+        return self._capture.bare(groups, inputs)
 
     def _pixels(self, groups: Sequence[Group]) -> torch.Tensor:
         return self._moved(np.concatenate([group.picture.arrays["pixels"] for group in groups]))
