@@ -85,3 +85,54 @@ def test_metadata_that_is_no_list_of_records_is_refused(tmp_path, text, message)
 def test_a_folder_without_metadata_says_how_to_make_one(tmp_path):
     with pytest.raises(DatasetError, match="vsp generate --config"):
         read(tmp_path / "none", None)
+
+
+BOXES = {
+    "id": "1", "image_filename": "a.png", "label": "above", "subject": "cup", "reference": "mat",
+    "subject_box": [1, 2, 5, 6], "reference_box": [0, 5.5, 12, 12],
+}  # fmt: skip
+
+
+def test_regions_take_the_place_of_names_as_often_as_the_prompt_names_them(write_dataset):
+    folder = write_dataset([BOXES, {**BOXES, "id": "2", "label": "below"}])
+    subject, reference = (1, 2, 5, 6), (0, 5.5, 12, 12)
+    (sample, _), _, style = read(folder, None, "<mask>")
+    assert style == "instruction" and sample.regions == (subject, reference)
+    assert sample.prompt.startswith("Determine the spatial relationship of '<mask>' relative to '")
+    assert "cup" not in sample.prompt and sample.depth == ""
+    (sample, _), *_ = read(folder, "question", "<mask>")
+    assert sample.prompt == "Where is the <mask> relative to the <mask>? The <mask> is"
+    assert sample.regions == (subject, reference, subject)
+
+
+def test_masks_and_depth_pictures_are_files_of_the_dataset(write_dataset):
+    record = {**BOXES, "subject_mask": "m.png", "depth_filename": "d.png"}
+    del record["subject_box"]
+    folder = write_dataset([record, {**record, "id": "2", "label": "below"}])
+    (sample, _), *_ = read(folder, "statement", "<mask> <depth>")
+    assert sample.prompt == "The spatial relationship of <mask> <depth> to <mask> <depth> is"
+    assert sample.regions == (str(folder / "masks/m.png"), (0, 5.5, 12, 12))
+    assert sample.depth == str(folder / "depth/d.png")
+
+
+@pytest.mark.parametrize(
+    ("changes", "style", "message"),
+    [
+        ({"subject_box": None}, "statement", r"has subject_box None; give it \[left, top"),
+        ({"reference_box": [1, 2, 3]}, "statement", r"has reference_box \[1, 2, 3\]; give"),
+        ({"reference_box": [1, 2, "3", 4]}, "statement", "has reference_box"),
+        ({"subject_mask": 7}, "statement", "has subject_mask 7; give it a text"),
+        ({"prompt": "?"}, "dataset", "cannot be asked about regions with --prompt dataset"),
+    ],
+)
+def test_a_record_that_lacks_a_region_is_named(write_dataset, changes, style, message):
+    folder = write_dataset([BOXES, {**BOXES, "id": "2", **changes}])
+    if style == "dataset":
+        message = "record 0 has prompt None|" + message
+    with pytest.raises(DatasetError, match=message):
+        read(folder, style, "<mask>")
+
+
+def test_a_record_without_depth_is_named_where_depth_is_asked_for(write_dataset):
+    with pytest.raises(DatasetError, match="record 0 has depth_filename None"):
+        read(write_dataset([BOXES]), "statement", "<mask> <depth>")

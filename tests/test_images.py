@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vsp.errors import DatasetError
-from vsp.images import open_rgb
+from vsp.images import open_region, open_rgb
 
 
 def test_a_picture_comes_with_the_digest_of_its_file(tmp_path):
@@ -74,3 +74,24 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DatasetError, match="decompression bomb"):
         open_rgb(tmp_path / "a.png")
+
+
+def test_a_box_is_the_pixels_that_it_touches():
+    mask = open_region((1, 2.5, 3, 4), (5, 6))
+    assert mask.shape == (6, 5)
+    assert np.argwhere(mask).tolist() == [[2, 1], [2, 2], [3, 1], [3, 2]]
+
+
+@pytest.mark.parametrize("box", [(0, 0, 6, 3), (-1, 0, 2, 2), (2, 0, 2, 3), (0, 3, 2, 1)])
+def test_a_box_that_does_not_lie_in_its_image_is_refused(box):
+    with pytest.raises(DatasetError, match=r"does not lie in an image of 5 × 6"):
+        open_region(box, (5, 6))
+
+
+def test_a_mask_is_where_its_picture_is_not_black(tmp_path):
+    pixels = np.zeros((6, 5), np.uint8)
+    pixels[4, 1:3] = 1
+    Image.fromarray(pixels).save(tmp_path / "m.png")
+    assert (open_region(str(tmp_path / "m.png"), (5, 6)) == (pixels > 0)).all()
+    with pytest.raises(DatasetError, match="has 5 × 6 pixels, its image 6 × 5"):
+        open_region(str(tmp_path / "m.png"), (6, 5))

@@ -140,14 +140,7 @@ from vsp.models.memory import Load, activations, outline
 def read(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 
-plain = small_llava._config
-def config(tokenizer):
-    found = plain(tokenizer)
-    found.text_config.update({"hidden_size": 512, "intermediate_size": 1408,
-        "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64})
-    return found
-small_llava._config = config
-small_llava.write_checkpoint(sys.argv[1])
+small_llava.write_checkpoint(sys.argv[1], small_llava.Size(hidden=512))
 config = models.resolve("llava15", checkpoint=sys.argv[1], quantization="none")
 loaded, model = models.load(config), outline(config)
 for n in (4, 16):

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import shutil
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from transformers import LlamaForCausalLM
 
 from vsp import models
-from vsp.errors import ConfigError, InputError, ModelError
+from vsp.errors import ConfigError, DatasetError, InputError, ModelError
 from vsp.extract import extract
 from vsp.models.spatialrgpt import CONVERSATIONS, SpatialRGPT
 from vsp.models.vila_parts import Downsample, Projector
@@ -308,3 +309,75 @@ def test_it_runs_through_the_pipeline(work, spatial):
     )
     states = np.stack([run.store.layer(layer)[50] for layer in range(5)])
     assert np.abs(states - expected[:, 0]).max() < 1e-4
+
+
+def _region_dataset(write_dataset):
+    """Two rows about each of two images, with a box, a mask and a depth picture."""
+    records = []
+    for i in range(4):
+        image = f"{i // 2}.png"
+        records.append(
+            {"id": str(i), "image_filename": image, "label": ["left_of", "right_of"][i % 2],
+             "subject": "a", "reference": "b", "subject_box": [i, 1, 6 + i, 9],
+             "reference_mask": f"m{i}.png", "depth_filename": image}
+        )  # fmt: skip
+    folder = write_dataset(records)
+    rng = np.random.default_rng(1)
+    (folder / "masks").mkdir()
+    (folder / "depth").mkdir()
+    for i in range(4):
+        mask = np.zeros((12, 12), np.uint8)
+        mask[i : i + 5, 3:] = 255
+        Image.fromarray(mask).save(folder / f"masks/m{i}.png")
+    for i in range(2):
+        depth = rng.integers(0, 256, (12, 12), np.uint8)
+        Image.fromarray(depth).save(folder / f"depth/{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("regions", ["mask", "depth"])
+def test_a_dataset_brings_its_regions_to_the_model(work, write_dataset, regions):
+    folder = _region_dataset(write_dataset)
+    config = _config(options={"regions": regions})
+    run = make(Request(folder, config, prompt="question"), work).run
+    extract(run, run.shards)
+    assert [len(ledger.done) for ledger in run.ledgers()] == [4]
+    marker = {"mask": "<mask>", "depth": "<mask> <depth>"}[regions]
+    prompt = f"Where is the {marker} relative to the {marker}? The {marker} is"
+    loaded = models.load(config)
+    seen = []
+    for i in range(4):
+        image = Image.open(folder / f"images/{i // 2}.png")
+        depth = Image.open(folder / f"depth/{i // 2}.png").convert("RGB")
+        box = np.zeros((12, 12), bool)
+        box[1:9, i : 6 + i] = True
+        mask = np.asarray(Image.open(folder / f"masks/m{i}.png")) > 0
+        picture = loaded.processor.picture(
+            image, **({"depth": depth} if regions == "depth" else {})
+        )
+        row = loaded.processor.row(picture, prompt, regions=np.stack([box, mask, box]))
+        expected = loaded.model.forward([models.group(picture, [row])])()[:, 0]
+        states = np.stack([run.store.layer(layer)[i] for layer in range(5)])
+        assert np.abs(states - expected).max() < 1e-4
+        seen.append(states[-1])
+    assert min(np.abs(a - b).max() for a, b in pairwise(seen)) > 5e-4
+
+
+def test_a_region_outside_its_image_is_named_by_the_plan(work, write_dataset):
+    folder = _region_dataset(write_dataset)
+    path = folder / "metadata.json"
+    records = json.loads(path.read_text())
+    records[2]["subject_box"] = [0, 0, 13, 5]
+    path.write_text(json.dumps(records))
+    with pytest.raises(DatasetError, match="1 images or prompts, for 1 of 4 rows") as caught:
+        make(Request(folder, _config(options={"regions": "mask"})), work)
+    assert caught.value.details[0].startswith("row '2': box [0, 0, 13, 5] does not lie in")
+
+
+def test_a_name_cannot_pass_for_a_region(work, write_dataset):
+    folder = _region_dataset(write_dataset)
+    path = folder / "metadata.json"
+    path.write_text(path.read_text().replace('"left_of"', '"left <mask>"'))
+    with pytest.raises(DatasetError, match="cannot be used") as caught:
+        make(Request(folder, _config(options={"regions": "mask"})), work)
+    assert "has 3 <mask> for 2 regions" in caught.value.details[0]

@@ -36,6 +36,8 @@ _OWN, _OWN_ALONE = "vsp", "vsp --no-sharing"
 _ROUNDS = 3
 _MEAN_ROWS, _MOST_ROWS = 5.5, 23  # about an image, as VRD's spatial relations in its Kaggle layout
 _SIZE = (640, 480)
+_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+_LEAST_MAPPED, _MOST_MAPPED = 1 << 16, 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,23 +213,34 @@ def _measure(title: str, rows: _Rows, loaded: Loaded) -> Bench:
 def _rounds(
     title: str, timed: dict[tuple[str, int], Timed], n_rows: int
 ) -> tuple[dict[tuple[str, int], float | None], dict[tuple[str, int], int | None]]:
-    """Rows per second and peak bytes of each way; the first round warms up and does not count."""
+    """Rows per second and peak bytes of each way; memory is watched in a first round, untimed."""
     seconds: dict[tuple[str, int], list[float | None]] = {way: [] for way in timed}
-    peaks: dict[tuple[str, int], list[int | None]] = {way: [] for way in timed}
+    peaks: dict[tuple[str, int], int | None] = {}
     with progress(f"bench {title}", "runs", len(timed) * (1 + _ROUNDS)) as advance:
         for turn in range(1 + _ROUNDS):
+            # What is freed goes back to the system at once while memory is watched, and stays
+            # at hand, as in a long run, while time is.
+            _keep_freed(below=_LEAST_MAPPED if turn == 0 else _MOST_MAPPED)
             for way, run in timed.items():
                 took, peak = _observed(run)
-                if turn:
+                if turn == 0:
+                    peaks[way] = peak
+                else:
                     seconds[way].append(took)
-                    peaks[way].append(peak)
                 advance(1)
     rates = {
         way: None if None in found else statistics.median(n_rows / s for s in found if s)
         for way, found in seconds.items()
     }
-    return rates, {way: max((p for p in found if p is not None), default=None)
-                   for way, found in peaks.items()}  # fmt: skip
+    return rates, peaks
+
+
+def _keep_freed(below: int) -> None:
+    """Let glibc keep what is freed of blocks below so many bytes; elsewhere nothing happens."""
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, below)
+    except (OSError, AttributeError):
+        return
 
 
 def _observed(run: Timed) -> tuple[float | None, int | None]:
@@ -290,19 +303,16 @@ def _bare(run: Run, loaded: Loaded) -> Timed:
 
     (shard,) = run.shards
     model: Any = loaded.model
-    passes: list[Callable[[], None]] = []
+    batches = planned_batches(run, shard, set(range(shard.start, shard.stop)))
+    with memory_errors():
+        passes = [model.bare(prepare(loaded.processor, batch).groups) for batch in batches]
 
     def forward() -> float:
+        started = time.perf_counter()
         with memory_errors():
-            if not passes:
-                batches = planned_batches(run, shard, set(range(shard.start, shard.stop)))
-                passes.extend(
-                    model.bare(prepare(loaded.processor, batch).groups) for batch in batches
-                )
-            started = time.perf_counter()
             for one in passes:
                 one()
-            return time.perf_counter() - started
+        return time.perf_counter() - started
 
     return forward
 

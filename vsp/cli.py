@@ -523,7 +523,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         type=_index,
         metavar="N",
         help="processes that decode images ahead of the device; no result depends on it "
-        "(default: one a core but one, at most 8; none for few rows)",
+        "(default: with a GPU one a core but one, at most 8; else none)",
     )
 
 

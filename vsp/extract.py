@@ -39,7 +39,7 @@ def extract(
 ) -> None:
     """Write the last-token states of every pending row.
 
-    `workers` processes make batches ready, by default one a core but one. Safe to run again, or twice at once: batches are fixed, so
+    `workers` processes make batches ready; for how many see `default_workers`. Safe to run again, or twice at once: batches are fixed, so
     the same row gives the same bytes. Raises RunError or StoreError, before any weights are
     loaded, if the run was changed.
     """
@@ -58,9 +58,14 @@ def extract(
 
 
 def default_workers(n_batches: int) -> int:
-    """A worker takes seconds to start, and is worth it only where there are many batches."""
+    """One a core but one where a GPU computes; a CPU that computes has no time to spare.
+
+    A worker takes a moment to start, and is worth it only where there are many batches.
+    """
+    from vsp.models.loading import on_gpu
+
     spare = len(os.sched_getaffinity(0)) - 1
-    return min(spare, _MOST_WORKERS, n_batches // _LEAST_BATCHES)
+    return min(spare, _MOST_WORKERS, n_batches // _LEAST_BATCHES) if on_gpu() else 0
 
 
 def planned_batches(run: Run, shard: Shard, rows: set[int]) -> list[SampleBatch]:

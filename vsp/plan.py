@@ -183,7 +183,7 @@ def compared_rows(shard: Shard) -> set[int]:
 def _groups(samples: Mapping[int, Sample], share: bool) -> list[Rows]:
     """Rows about one image that are worked as one sequence; each by itself if they are not to."""
     groups: list[Rows] = []
-    for _, found in groupby(samples, key=lambda row: samples[row].image):
+    for _, found in groupby(samples, key=lambda row: (samples[row].image, samples[row].depth)):
         group: Rows = ()
         for row in found:
             more = (*group, row)
@@ -272,6 +272,11 @@ def make(request: Request, work: Path) -> Planned:
     ordered, moved = ordered[: request.limit], ordered != samples
     counter = _Counter(processor, request.share)
     samples, notes = _checked(ordered, counter, request.drop_unreadable)
+    if counter.n_cropped:
+        notes.append(
+            f"{counter.n_cropped} images are not square; {request.model.family}'s own processor "
+            "keeps their middle, and what lies at the edges is not seen"
+        )
     if moved:
         notes.append("rows about one image were brought together; ids say which row is which")
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
@@ -427,11 +432,13 @@ class _Counter:
         self._share = share
         self._blanks: dict[tuple[int, int], models.Picture] = {}
         self.n_values = 0  # of the largest picture, as the model takes it
+        self.n_cropped = 0  # images
 
     def counted(
         self, samples: Sequence[Sample], size: tuple[int, int], problems: list[str]
     ) -> list[Sample]:
         """The samples about one image with their tokens; what is wrong is added to `problems`."""
+        self.n_cropped += getattr(self._processor, "crops", False) and size[0] != size[1]
         rows: list[tuple[Sample, models.Row]] = []
         for sample in samples:
             try:
@@ -451,7 +458,7 @@ class _Counter:
         pixels = (array for array in blank.arrays.values() if array.dtype.kind == "f")
         self.n_values = max(self.n_values, sum(array.size for array in pixels))
         if not depth:
-            self._blanks[size] = blank
+            self._blanks[size] = replace(blank, arrays={})  # of thousands, only tokens are kept
         return blank
 
 

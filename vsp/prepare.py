@@ -41,13 +41,13 @@ def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
     rows: list[int] = []
     groups: list[Group] = []
     failures: dict[int, str] = {}
-    opened: tuple[str, Picture, tuple[int, int]] | None = None
+    opened: tuple[tuple[str, str], Picture, tuple[int, int]] | None = None
     for samples in batch:
         first = next(iter(samples.values()))
         good: dict[int, Row] = {}
         try:
-            if opened is None or opened[0] != first.image:
-                opened = (first.image, *_picture(processor, first))
+            if opened is None or opened[0] != (first.image, first.depth):
+                opened = ((first.image, first.depth), *_picture(processor, first))
         except (DatasetError, InputError) as error:
             failures |= dict.fromkeys(samples, str(error))
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,34 @@ from vsp import prompts
 from vsp.datasets.shapes import COLORS, SHAPES
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
-IMAGE_SIZE, PATCH_SIZE = 112, 14
+PATCH_SIZE = 14
 CONTEXT = 2048  # tokens
 
 
-def write_checkpoint(folder: Path, seed: int = 0) -> None:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Widths are multiples of 64, the block of 4-bit quantisation."""
+
+    image: int = 112  # pixels a side
+    n_layers: int = 6
+    hidden: int = 128
+
+
+SMALL = Size()
+
+
+def write_checkpoint(folder: Path, size: Size = SMALL, seed: int = 0) -> None:
     """Write configuration, weights, tokenizer and processor in `save_pretrained` layout."""
     tokenizer = _tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(_config(tokenizer))
+        model = LlavaForConditionalGeneration(_config(tokenizer, size))
         _enlarge(model)
     model.save_pretrained(folder)
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": IMAGE_SIZE},
-            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            size={"shortest_edge": size.image},
+            crop_size={"height": size.image, "width": size.image},
         ),
         tokenizer=tokenizer,
         patch_size=PATCH_SIZE,
@@ -56,23 +69,22 @@ def write_checkpoint(folder: Path, seed: int = 0) -> None:
     processor.image_processor.save_pretrained(folder)  # older checkpoints keep it in its own file
 
 
-def _config(tokenizer: Any) -> LlavaConfig:
-    # Widths are multiples of 64, the block of 4-bit quantisation.
+def _config(tokenizer: Any, size: Size) -> LlavaConfig:
     return LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=3,
+            hidden_size=size.hidden // 2,
+            intermediate_size=size.hidden,
+            num_hidden_layers=size.n_layers // 2,
             num_attention_heads=4,
-            image_size=IMAGE_SIZE,
+            image_size=size.image,
             patch_size=PATCH_SIZE,
-            projection_dim=64,
+            projection_dim=size.hidden // 2,
         ),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=6,
+            hidden_size=size.hidden,
+            intermediate_size=2 * size.hidden,
+            num_hidden_layers=size.n_layers,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=CONTEXT,
@@ -81,7 +93,7 @@ def _config(tokenizer: Any) -> LlavaConfig:
             pad_token_id=tokenizer.pad_token_id,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(IMAGE_SIZE // PATCH_SIZE) ** 2,
+        image_seq_length=(size.image // PATCH_SIZE) ** 2,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
@@ -139,9 +151,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
-    arguments = parser.parse_args()
-    write_checkpoint(arguments.folder, arguments.seed)
-    print(f"wrote {arguments.folder}")
+    for name, default in asdict(SMALL).items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=int, default=default, help=f"default: {default}")
+    given = parser.parse_args()
+    size = Size(given.image, given.n_layers, given.hidden)
+    write_checkpoint(given.folder, size, given.seed)
+    print(f"wrote {given.folder}")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ class AutoProcessor:
         context = getattr(checkpoint.get_text_config(), "max_position_embeddings", None)
         self._context = context or 10**9
 
+    @property
+    def crops(self) -> bool:
+        """Whether of an image that is not square only the middle is kept."""
+        return bool(getattr(self._processor.image_processor, "do_center_crop", False))
+
     def reserved(self, prompt: str) -> str | None:
         return next((token for token in self._reserved if token in prompt), None)
 

@@ -76,7 +76,7 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
     compute = getattr(torch, dtype)
     arguments: dict[str, Any] = {
         "dtype": compute,
-        "device_map": {"": "cuda:0" if torch.cuda.is_available() else "cpu"},
+        "device_map": {"": "cuda:0" if on_gpu() else "cpu"},
         "use_safetensors": True,
         "trust_remote_code": False,
         "revision": config.revision,
@@ -94,6 +94,11 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
             load_in_8bit=True, llm_int8_skip_modules=list(unquantized)
         )
     return arguments
+
+
+def on_gpu() -> bool:
+    """Whether models are put on a GPU here."""
+    return torch.cuda.is_available()
 
 
 def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, Any]:

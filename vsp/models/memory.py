@@ -34,7 +34,6 @@ class Outline:
     model: nn.Module
     decoder: str  # name of the module with the language model's layers; only in it is quantised
     dtype: str
-    keeps_layers: bool = False  # the vision tower hands out the states of all its layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +87,10 @@ def activations(outline: Outline, quantization: str, load: Load) -> int:
     """Bytes that a batch needs beside the weights, about: the greatest of what is needed in turn."""
     size = _BYTES[outline.dtype]
     decoder = _decoder_bytes(outline, quantization, load)
-    tower, kept = _tower_bytes(outline, load)
     n_layers = len(_decoder(outline).layers) + 1
     captured = 2 * n_layers * load.n_rows * _width(outline) * size
     pixels = load.n_values * (size + 4)  # they come as float32
-    return pixels + max(tower, kept + decoder + captured)
+    return pixels + max(_tower_bytes(outline, load), decoder + captured)
 
 
 def _decoder_bytes(outline: Outline, quantization: str, load: Load) -> int:
@@ -113,8 +111,8 @@ def _decoder_bytes(outline: Outline, quantization: str, load: Load) -> int:
     return n_bytes
 
 
-def _tower_bytes(outline: Outline, load: Load) -> tuple[int, int]:
-    """The most while images are seen, and what of it is kept while the decoder runs."""
+def _tower_bytes(outline: Outline, load: Load) -> int:
+    """The most while images are seen; nothing of it is kept while the decoder runs."""
     from torch import nn
 
     model, size = outline.model, _BYTES[outline.dtype]
@@ -125,7 +123,7 @@ def _tower_bytes(outline: Outline, load: Load) -> tuple[int, int]:
         if isinstance(module, nn.Conv2d | nn.Conv3d)
     ]
     if not patchers:
-        return 0, 0
+        return 0
     name, patcher = patchers[0]
     width = patcher.out_channels
     n_patches = -(-load.n_values // (patcher.in_channels * prod(patcher.kernel_size)))
@@ -133,14 +131,12 @@ def _tower_bytes(outline: Outline, load: Load) -> tuple[int, int]:
     lists = [module for module in tower.modules() if isinstance(module, nn.ModuleList)]
     layers = max(lists, key=len, default=nn.ModuleList())
     seen = n_patches * size * (4 * width + (_widest(layers[-1]) if len(layers) else 0))
-    if outline.keeps_layers:
-        seen += n_patches * size * width * len(layers)
     finer = [module for module in model.modules() if isinstance(module, nn.ConvTranspose2d)]
     if not finer:
-        return seen, 0
+        return seen
     # SpatialRGPT's refinement: so many more places, in and out of its last activation.
     fine = n_patches * size * width * prod(prod(module.stride) for module in finer)
-    return max(seen, 2 * fine), fine
+    return max(seen, 2 * fine)
 
 
 def _widest(layer: nn.Module) -> int:

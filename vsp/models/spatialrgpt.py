@@ -8,7 +8,7 @@ or not its prompt speaks of regions.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -187,7 +187,7 @@ class SpatialRGPT:
         self._llm = llm.eval().model
         self._capture = Capture(self._llm, 0)
         self._tower = SiglipVisionModel.from_pretrained(root / "vision_tower", **plain).eval()
-        self._select_layer = top["mm_vision_select_layer"]
+        self._last_layer = cut_tower(self._tower, top)
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
         projector = Projector(_projector_kind(root), vision_size, hidden_size)
         self._projector = load_part(projector, root / "mm_projector", dtype).to(llm.device)
@@ -250,10 +250,11 @@ class SpatialRGPT:
             whole = nn.Module()
             whole.llm = LlamaForCausalLM(llm)
             whole.vision_tower = SiglipVisionModel(tower)
+            cut_tower(whole.vision_tower, _read_top(root))
             whole.mm_projector = Projector(_projector_kind(root), *sizes)
             if _read_top(root)["enable_region"]:
                 whole.region_extractor = RegionExtractor(*sizes)
-        return Outline(whole, "llm.model", cls.shape(config).dtype, keeps_layers=True)
+        return Outline(whole, "llm.model", cls.shape(config).dtype)
 
     @staticmethod
     def region_marker(config: ModelConfig) -> str:
@@ -267,7 +268,9 @@ class SpatialRGPT:
         def run(groups: Sequence[Group], laid: Bundle) -> None:
             images, fine = self._see(self._pixels(groups))
             regions[:] = [self._region_vectors(g, f) for g, f in zip(groups, fine, strict=True)]
-            self._llm(inputs_embeds=self._embed(laid, images), use_cache=False)
+            embeds = self._embed(laid, images)
+            del images, fine  # large, and not needed while the decoder runs
+            self._llm(inputs_embeds=embeds, use_cache=False)
 
         def replaced(laid: Bundle, embeds: torch.Tensor) -> None:
             rows = [(row, found) for group in regions for row, found in group]
@@ -308,9 +311,14 @@ class SpatialRGPT:
         return self._projector(coarse), fine
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
-        seen = self._tower(pixels, output_hidden_states=True)
-        features: torch.Tensor = seen.hidden_states[self._select_layer]
-        return features
+        """What the selected layer of the tower gives [batch, patch, width]; it is the last kept."""
+        found: list[torch.Tensor] = []
+        hook = self._last_layer.register_forward_hook(lambda *given: found.append(given[-1]))
+        try:
+            self._tower(pixels)
+        finally:
+            hook.remove()
+        return found[0][0] if isinstance(found[0], tuple) else found[0]
 
     def _embed(self, laid: Bundle, images: torch.Tensor) -> torch.Tensor:
         """Embeddings [sequence, token, hidden] of the trunks with the images' in their place."""
@@ -339,6 +347,14 @@ class SpatialRGPT:
                     found["<depth>"] = self._regions.depths(flat, masks)
             vectors.append((row, found))
         return vectors
+
+
+def cut_tower(tower: Any, top: Mapping[str, Any]) -> Any:
+    """Take away the layers behind the selected one, which is given back."""
+    # Entry 0 of the hidden states that are counted here is the embedding output.
+    states = range(len(tower.encoder.layers) + 1)
+    tower.encoder.layers = tower.encoder.layers[: states[top["mm_vision_select_layer"]]]
+    return tower.encoder.layers[-1]
 
 
 def image_tokens(kind: str, side: int) -> int:
