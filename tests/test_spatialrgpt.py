@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import LlamaForCausalLM
 
 from vsp import models
@@ -160,6 +161,29 @@ def test_plain_vila_goes_without_the_refinement(tmp_path):
         plain.processor.row(picture, "<mask>?", regions=np.ones((1, 427, 640), bool))
     with pytest.raises(ModelError, match="has no region extractor; use --option regions=none"):
         models.shape(_config(folder, options={"regions": "mask"}))
+
+
+def test_a_tokenizer_of_sentencepiece_alone_is_read_as_in_training(tmp_path):
+    """VILA-1.5 3B and 13B bring nothing else; each piece around the image is its own text."""
+    folder = _copy(tmp_path)
+    for path in (folder / "llm").glob("*token*"):
+        path.unlink()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([CONVERSATIONS["vicuna_v1"]] * 9),
+        model_prefix=str(folder / "llm/tokenizer"), model_type="bpe", vocab_size=360,
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        unk_id=0, bos_id=1, eos_id=2, pad_id=-1, minloglevel=2,
+    )  # fmt: skip
+    settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": False}
+    (folder / "llm/tokenizer_config.json").write_text(json.dumps(settings))
+    _edit(folder / "config.json", enable_region=None, enable_depth=None, region_extractor_cfg=None)
+    config = _config(folder, options={"conversation": "vicuna_v1"})
+    processor = models.read_processor(config)
+    row = processor.row(processor.picture(_image("wide.png")), SHORT)
+    alone = SentencePieceProcessor(model_file=str(folder / "llm/tokenizer.model"))
+    before, after = CONVERSATIONS["vicuna_v1"].replace("{instruction}", SHORT).split("<image>")
+    expected = [1, *alone.encode(before), *[-200] * 196, *alone.encode(after)]
+    assert list(row.tokens) == expected
 
 
 @pytest.mark.parametrize("side", [3, 4])
