@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vsp import models
 from vsp.config import Profile
@@ -275,3 +276,19 @@ def test_one_picture_for_all_rows_is_one_group(plan_fake, write_dataset):
         "1.png",
         "1.png",
     ]
+
+
+def test_a_trial_takes_the_first_rows_only(work, write_dataset):
+    request = Request(write_dataset(RECORDS), models.resolve("fake"), limit=7)
+    rows = list(make(request, work).run.manifest.rows())
+    assert [row.id for row in rows] == [f"r{i}" for i in range(7)]
+
+
+def test_the_plan_says_how_many_images_will_be_cropped(work, write_dataset, checkpoint):
+    folder = write_dataset(RECORDS)
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    assert not any("square" in note for note in make(Request(folder, model), work).notes)
+    for name in ("3.png", "5.png"):
+        Image.new("RGB", (40, 30)).save(folder / "images" / name)
+    notes = make(Request(folder, model), work).notes
+    assert any(note.startswith("2 images are not square; llava15's own") for note in notes)
