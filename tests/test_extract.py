@@ -108,6 +108,9 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
     extract(torn, torn.shards)
     assert torn.store.path.read_bytes() == whole.store.path.read_bytes()
     assert _counts(torn) == (16, 0, 0)
+    later = [json.loads(line) for line in max(torn.journals.iterdir()).read_text().splitlines()]
+    written = [row for entry in later for row in entry.get("rows", ())]
+    assert sorted(written) == sorted(forgotten)  # the others are run again, not written
 
 
 def test_a_killed_task_goes_on_where_it_was(plan_fake, work):
@@ -326,6 +329,18 @@ def test_a_bug_keeps_its_traceback_and_stops_the_shard(plan_fake, monkeypatch):
     run = plan_fake()
     monkeypatch.setattr("vsp.models.fake.Fake._row", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
+        extract(run, run.shards)
+    assert _counts(run) == (0, 0, 96)
+
+
+def test_a_write_that_fails_is_not_lost_in_the_background(plan_fake, monkeypatch):
+    run = plan_fake(batch_size=96)  # one batch: nothing comes after it that could notice
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vsp.store._write_all", full)
+    with pytest.raises(OSError, match="No space left"):
         extract(run, run.shards)
     assert _counts(run) == (0, 0, 96)
 

@@ -231,22 +231,21 @@ class AutoVLM:
 
     def _inputs(self, groups: Sequence[Group], laid: Bundle) -> dict[str, torch.Tensor]:
         """What the whole model takes: trunks, what their tokens are, and pictures."""
-        import torch
-
         from vsp.models.loading import to_device
+        from vsp.models.sharing import moved
 
         device, dtype = self._base.device, self._base.dtype
         shape = laid.trunks.shape
         real = np.arange(shape[1]) < laid.trunk_lengths[:, None]
         inputs: dict[str, torch.Tensor] = {
-            "input_ids": torch.from_numpy(laid.trunks).to(device),
-            "attention_mask": torch.from_numpy(real.astype(np.int64)).to(device),
+            "input_ids": moved(laid.trunks, device),
+            "attention_mask": moved(real.astype(np.int64), device),
         }
         for name in groups[0].picture.kinds:
             kinds = np.zeros(shape, np.int64)
             for i, group in enumerate(groups):
                 kinds[i, : len(group.picture.tokens)] = group.picture.kinds[name]
-            inputs[name] = torch.from_numpy(kinds).to(device)
+            inputs[name] = moved(kinds, device)
         for name, array in join([group.picture.arrays for group in groups]).items():
             inputs[name] = to_device(array, device, dtype)
         return inputs

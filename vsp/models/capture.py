@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vsp.models import Group, States, group
-from vsp.models.sharing import Bundle, CannotShareError, bundle, grafting
+from vsp.models.sharing import Bundle, CannotShareError, bundle, grafting, moved
 
 _log = logging.getLogger("vsp")
 
@@ -59,7 +59,7 @@ class Capture:
             with (
                 memory_errors(),
                 torch.inference_mode(),
-                capture_tokens(language.layers, language.norm, laid.places) as kept,
+                capture_tokens(language, laid.places) as kept,
             ):
                 forward(groups, laid)
                 return _on_the_way(torch.stack(kept))
@@ -86,9 +86,7 @@ class Capture:
 
 
 @contextmanager
-def capture_tokens(
-    layers: Sequence[nn.Module], final_norm: nn.Module, places: NDArray[np.int64]
-) -> Iterator[list[torch.Tensor]]:
+def capture_tokens(language: Any, places: NDArray[np.int64]) -> Iterator[list[torch.Tensor]]:
     """Collect the tokens at `places` [row, (sequence, position)] at every layer of one forward.
 
     The list fills up with [row, hidden]: the first layer's input (the embedding output), the
@@ -96,12 +94,9 @@ def capture_tokens(
     `hidden_states`.
     """
     kept: list[torch.Tensor] = []
-    where = torch.from_numpy(places.T)
+    sequences, positions = moved(np.ascontiguousarray(places.T), language.device)
 
     def keep(states: torch.Tensor) -> None:
-        nonlocal where
-        where = where.to(states.device)  # once: a copy to the device makes the host wait
-        sequences, positions = where
         kept.append(states[sequences, positions])
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -110,9 +105,9 @@ def capture_tokens(
     def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
         keep(output[0] if isinstance(output, tuple) else output)
 
-    hooks = [layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
-    hooks += [layer.register_forward_hook(keep_output) for layer in layers[:-1]]
-    hooks.append(final_norm.register_forward_hook(keep_output))
+    hooks = [language.layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
+    hooks += [layer.register_forward_hook(keep_output) for layer in language.layers[:-1]]
+    hooks.append(language.norm.register_forward_hook(keep_output))
     try:
         yield kept
     finally:

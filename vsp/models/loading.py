@@ -18,6 +18,7 @@ from vsp.errors import ModelError
 from vsp.models import ModelShape
 from vsp.models.hub import CANNOT_BUILD, on_disk, other_family, unreadable
 from vsp.models.memory import Outline
+from vsp.models.sharing import moved
 
 
 def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> ModelShape:
@@ -208,11 +209,8 @@ def _quantized(linear: nn.Linear, quantization: BitsAndBytesConfig, device: str)
 
 def to_device(array: NDArray[Any], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Start moving an array to the device, numbers with a fraction in the model's dtype."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    moved = tensor.to(device, non_blocking=True)
-    return moved.to(dtype) if moved.is_floating_point() else moved
+    tensor = moved(array, device)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _settle_vector_math() -> None:

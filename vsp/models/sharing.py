@@ -103,14 +103,17 @@ def grafting(
     `replaced` may overwrite some of the embeddings [sequence, token, hidden] in place.
     """
 
+    places = _Places.of(bundled, language.device) if bundled.has_branches else None
+
     def graft(_module: Any, args: Any, kwargs: Any) -> Any:
         kwargs = dict(kwargs)
         mask = kwargs.get("attention_mask")
         if isinstance(mask, torch.Tensor) and mask.dim() == 2:
             # It only hides padding on the right, which a causal mask hides already.
             mask = kwargs["attention_mask"] = None
-        if bundled.has_branches:
-            _graft(language, bundled, mask, kwargs)
+        if places is not None:
+            _check_layers(language.config, mask, int(bundled.trunk_lengths.max()))
+            _graft(language, places, mask, kwargs)
         if replaced is not None:
             kwargs["inputs_embeds"] = kwargs["inputs_embeds"].clone()
             replaced(bundled, kwargs["inputs_embeds"])
@@ -119,13 +122,36 @@ def grafting(
     return graft
 
 
-def _graft(language: Any, bundled: Bundle, mask: Any, kwargs: dict[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """A bundle's arrays on the device, brought there before it starts: later it would wait."""
+
+    sources: torch.Tensor  # [sequence, token]
+    branches: torch.Tensor  # [sequence, token]
+    added: tuple[torch.Tensor, torch.Tensor]  # sequence and position of each branches' token
+    tokens: torch.Tensor  # of these
+
+    @classmethod
+    def of(cls, bundled: Bundle, device: torch.device) -> _Places:
+        sequences, positions = np.nonzero(bundled.branches > _TRUNK)
+        tokens = bundled.tokens[sequences, positions]
+        arrays = (bundled.sources, bundled.branches, sequences, positions, tokens)
+        sources, branches, first, second, added = (moved(array, device) for array in arrays)
+        return cls(sources, branches, (first, second), added)
+
+
+def moved(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Start moving an array to the device; the host does not wait for it."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _graft(language: Any, places: _Places, mask: Any, kwargs: dict[str, Any]) -> None:
     trunk = kwargs["inputs_embeds"]
     device, shape = trunk.device, trunk.shape[:2]
-    sources, branches = (
-        torch.from_numpy(a).to(device) for a in (bundled.sources, bundled.branches)
-    )
-    _check_layers(language.config, mask, int(bundled.trunk_lengths.max()))
+    sources, branches = places.sources, places.branches
     if kwargs.get("position_ids") is None:
         kwargs["position_ids"] = torch.arange(shape[1], device=device).expand(shape)
     for name, value in kwargs.items():
@@ -136,10 +162,8 @@ def _graft(language: Any, bundled: Bundle, mask: Any, kwargs: dict[str, Any]) ->
                 kwargs[name] = value.gather(-1, sources.expand(*leading, *sources.shape))
             elif name != "attention_mask" and value.shape[:2] == shape:
                 kwargs[name] = value[torch.arange(len(value), device=device)[:, None], sources]
-    added = branches > _TRUNK
-    tokens = torch.from_numpy(bundled.tokens).to(device)
-    embedded = language.get_input_embeddings()(tokens[added])
-    kwargs["inputs_embeds"][added] = embedded.to(trunk.dtype)
+    embedded = language.get_input_embeddings()(places.tokens)
+    kwargs["inputs_embeds"][places.added] = embedded.to(trunk.dtype)
     # A prefix of padding alone would be no number after softmax, so padding sees padding.
     visible = (branches[:, None, :] == _PREFIX) | (branches[:, :, None] == branches[:, None, :])
     eager = language.config._attn_implementation == "eager"

@@ -322,11 +322,12 @@ class SpatialRGPT:
 
     def _embed(self, laid: Bundle, images: torch.Tensor) -> torch.Tensor:
         """Embeddings [sequence, token, hidden] of the trunks with the images' in their place."""
-        import torch
+        from vsp.models.sharing import moved
 
-        tokens = torch.from_numpy(laid.trunks).to(images.device)
-        embeds: torch.Tensor = self._llm.embed_tokens(tokens.clamp(min=0)).clone()
-        embeds[tokens == IMAGE_TOKEN] = images.flatten(0, 1).to(embeds.dtype)
+        text = moved(laid.trunks.clip(min=0), images.device)
+        places = [moved(axis, images.device) for axis in np.nonzero(laid.trunks == IMAGE_TOKEN)]
+        embeds: torch.Tensor = self._llm.embed_tokens(text).clone()
+        embeds[tuple(places)] = images.flatten(0, 1).to(embeds.dtype)
         return embeds
 
     def _region_vectors(self, group: Group, fine: torch.Tensor) -> RegionVectors:
