@@ -223,3 +223,10 @@ def test_a_weight_file_that_the_index_names_must_be_there(checkpoint, tmp_path):
     files[1].write_bytes(b"")
     with pytest.raises(ModelError, match=f"1 of {len(files)} weight files .* {files[1].name}"):
         models.check(_llava(folder))
+
+
+def test_images_and_prompts_come_in_pairs():
+    loaded = models.load(models.resolve("fake"))
+    for images, prompts in ((_images(2), ["?"]), (_images(1), ["?", "!"])):
+        with pytest.raises(ValueError, match="zip"):
+            loaded.last_token_states(images, prompts)

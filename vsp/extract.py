@@ -48,11 +48,12 @@ def extract(
     if not todo:
         return
     _check(run)
-    batches = [batch for shard, rows in todo.items() for batch in planned_batches(run, shard, rows)]
-    n_workers = default_workers(len(batches)) if workers is None else workers
+    n_rows = sum(map(len, todo.values()))
+    batches = (b for shard, rows in todo.items() for b in planned_batches(run, shard, rows))
+    n_workers = default_workers(n_rows // run.plan.batch_size) if workers is None else workers
     with prepared(models.read_processor(run.plan.model), batches, n_workers) as ready:
         model = models.read_model(run.plan.model)
-        with progress(f"extract {run.name}", "rows", sum(map(len, todo.values()))) as advance:
+        with progress(f"extract {run.name}", "rows", n_rows) as advance:
             for shard, rows in todo.items():
                 extract_shard(run, shard, rows, model, ready, advance)
 

@@ -43,9 +43,8 @@ class ModelShape:
 class Picture:
     """What a processor makes of one image, whatever is asked about it."""
 
-    arrays: Mapping[
-        str, NDArray[Any]
-    ]  # as the vision tower takes them; joined along the first axis
+    # As the vision tower takes them; those of several pictures are joined along the first axis.
+    arrays: Mapping[str, NDArray[Any]]
     tokens: tuple[int, ...]  # with which every prompt about it begins, to the image's last one
     kinds: Mapping[str, tuple[int, ...]]  # the same tokens as other inputs of the model mark them
     around: tuple[str, str]  # text between the image and the prompt, and behind the prompt
@@ -136,9 +135,11 @@ class Loaded:
         self, images: Sequence[Image.Image], prompts: Sequence[str]
     ) -> NDArray[np.floating]:
         """Hidden states of each prompt's last token `[layer, row, hidden]`, no work shared."""
-        pictures = [self.processor.picture(image) for image in images]
-        rows = map(self.processor.row, pictures, prompts)
-        return self.model.forward([group(p, [r]) for p, r in zip(pictures, rows, strict=True)])()
+        groups = []
+        for image, prompt in zip(images, prompts, strict=True):
+            picture = self.processor.picture(image)
+            groups.append(group(picture, [self.processor.row(picture, prompt)]))
+        return self.model.forward(groups)()
 
 
 def group(picture: Picture, rows: Sequence[Row]) -> Group:

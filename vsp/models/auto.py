@@ -57,7 +57,7 @@ class AutoProcessor:
         self._processor.tokenizer = self._asked = _Listening(self._tokenizer)
         self._image = checkpoint.image_token_id
         self._text = self._whole_prompt(config)
-        self._reserved = reserved_tokens(self._tokenizer)
+        self._reserved = any_of(reserved_tokens(self._tokenizer))
         context = getattr(checkpoint.get_text_config(), "max_position_embeddings", None)
         self._context = context or 10**9
 
@@ -67,7 +67,8 @@ class AutoProcessor:
         return bool(getattr(self._processor.image_processor, "do_center_crop", False))
 
     def reserved(self, prompt: str) -> str | None:
-        return next((token for token in self._reserved if token in prompt), None)
+        found = self._reserved.search(prompt)
+        return found[0] if found else None
 
     def picture(self, image: Image.Image) -> Picture:
         if max(image.size) > _MOST_SKEWED * min(image.size):
@@ -255,6 +256,11 @@ def reserved_tokens(tokenizer: Any) -> list[str]:
     """What a tokenizer reads as tokens of its own: special ones, and others in brackets."""
     added = tokenizer.added_tokens_decoder.values()
     return [t.content for t in added if t.special or _BRACKETS.fullmatch(t.content)]
+
+
+def any_of(texts: Sequence[str]) -> re.Pattern[str]:
+    """Finds any of the texts, the longest where several begin."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
 def join(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ from PIL import Image
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
 from vsp.models import Group, ModelShape, Picture, Row, States
-from vsp.models.auto import reserved_tokens
+from vsp.models.auto import any_of, reserved_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -78,10 +78,12 @@ class SpatialRGPTProcessor:
         self._context = llm.get("tokenizer_model_max_length", 4096)
         self._tokenizer.model_max_length = 10**9
         # <mask> and <depth> are no tokens of a plain VILA, but mean regions wherever they stand.
-        self._reserved = [IMAGE, "<mask>", "<depth>", *reserved_tokens(self._tokenizer)]
+        own = (IMAGE, "<mask>", "<depth>", *reserved_tokens(self._tokenizer))
+        self._reserved = any_of(own)
 
     def reserved(self, prompt: str) -> str | None:
-        return next((token for token in self._reserved if token in prompt), None)
+        found = self._reserved.search(prompt)
+        return found[0] if found else None
 
     def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
         """With a depth picture, if its prompts have `<depth>` in them."""
