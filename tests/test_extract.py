@@ -221,6 +221,17 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(work, write_dataset, 
     assert (_states(run) == _states(roomy)).all()
 
 
+def test_rows_about_one_image_that_do_not_fit_together_are_halved_in_their_order(
+    work, write_dataset
+):
+    records = [{**record, "image_filename": "one.png"} for record in _records()]
+    model = models.resolve("fake", options={"memory": 3 * 12 * 12})
+    run = make(Request(write_dataset(records), model), work).run
+    extract(run, run.shards)
+    assert _counts(run) == (16, 0, 0) and run.ledgers()[0].limit is not None
+    assert (_states(run) == _expected(run)).all()
+
+
 def test_what_the_device_can_take_is_remembered(work, write_dataset, monkeypatch):
     """After the first batch that did not fit, none is too large any more, also in a later life."""
     model = models.resolve("fake", options={"memory": 3 * 12 * 12})

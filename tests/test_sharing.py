@@ -125,6 +125,12 @@ def _n_computed(loaded, share):
     return sum(seen)
 
 
+def test_a_prompt_that_begins_with_the_image_is_padded_with_text(load):
+    """Qwen3-VL counts the tokens of images in what its decoder gets, padding included."""
+    loaded = load("qwen3_vl", template="<image>{instruction}")
+    assert np.abs(_shared(loaded) - _alone(loaded)).max() < 1e-4
+
+
 @pytest.mark.parametrize("name", CANNOT)
 def test_a_model_that_cannot_share_says_why_and_once(checkpoint, tmp_path, name, caplog):
     caplog.set_level(logging.WARNING, "vsp")
