@@ -36,7 +36,7 @@ _OWN, _OWN_ALONE = "vsp", "vsp --no-sharing"
 _ROUNDS = 3
 _MEAN_ROWS, _MOST_ROWS = 5.5, 23  # about an image, as VRD's spatial relations in its Kaggle layout
 _SIZE = (640, 480)
-_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 _LEAST_MAPPED, _MOST_MAPPED = 1 << 16, 1 << 25
 
 
@@ -238,7 +238,9 @@ def _rounds(
 def _keep_freed(below: int) -> None:
     """Let glibc keep what is freed of blocks below so many bytes; elsewhere nothing happens."""
     try:
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, below)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, below)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * below)  # as glibc itself sets the one by the other
     except (OSError, AttributeError):
         return
 
