@@ -206,8 +206,7 @@ def _measure(title: str, rows: _Rows, loaded: Loaded) -> Bench:
                 )
             )
     difference = _difference(own, plain_states) if plain_states else None
-    on_gpu = getattr(loaded.model, "on_gpu", False)
-    return Bench(title, len(samples), rows.n_images, tuple(ways), difference, on_gpu)
+    return Bench(title, len(samples), rows.n_images, tuple(ways), difference, _cuda() is not None)
 
 
 def _rounds(
@@ -335,8 +334,7 @@ class _Peak:
 
     def __init__(self) -> None:
         gc.collect()
-        torch = sys.modules.get("torch")
-        self._cuda: Any = torch.cuda if torch and torch.cuda.is_available() else None
+        self._cuda = _cuda()
         if self._cuda is not None:
             self._cuda.empty_cache()
             self._cuda.reset_peak_memory_stats()
@@ -354,6 +352,12 @@ class _Peak:
         if self._cuda is not None:
             return int(self._cuda.max_memory_allocated() - self._before)
         return None if self._before < 0 else max(_status("VmHWM") - self._before, 0)
+
+
+def _cuda() -> Any:
+    """torch's view of a GPU, if the model brought torch and there is one."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_available() else None
 
 
 def _status(field: str) -> int:

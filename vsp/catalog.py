@@ -31,11 +31,9 @@ def find(name: str, work: Path, **changes: Any) -> ModelConfig:
     Options are merged. Raises ConfigError, listing what is known, if there is no such model.
     """
     base = _named(name, work)
-    given = {key: value for key, value in changes.items() if value is not None}
-    if "checkpoint" in given:
-        given = {"revision": None, **given}  # that of another checkpoint says nothing
-    given["options"] = {**base.options, **given.get("options", {})}
-    model = parse(ModelConfig, {**base.model_dump(), **given}, f"model {name}")
+    if changes.get("checkpoint") is not None:
+        base = base.model_copy(update={"revision": None})  # another checkpoint has its own
+    model = models.changed(base, name, changes)
     if model.checkpoint is not None and Path(model.checkpoint).exists():
         # Tasks may run in another folder.
         model = model.model_copy(update={"checkpoint": str(Path(model.checkpoint).absolute())})

@@ -63,10 +63,13 @@ def default_workers(n_batches: int) -> int:
 
     A worker takes a moment to start, and is worth it only where there are many batches.
     """
+    spare = len(os.sched_getaffinity(0)) - 1
+    most = min(spare, _MOST_WORKERS, n_batches // _LEAST_BATCHES)
+    if most == 0:
+        return 0  # without importing torch, which not every model needs
     from vsp.models.loading import on_gpu
 
-    spare = len(os.sched_getaffinity(0)) - 1
-    return min(spare, _MOST_WORKERS, n_batches // _LEAST_BATCHES) if on_gpu() else 0
+    return most if on_gpu() else 0
 
 
 def planned_batches(run: Run, shard: Shard, rows: set[int]) -> list[SampleBatch]:

@@ -199,8 +199,6 @@ def _groups(samples: Mapping[int, Sample], share: bool) -> list[Rows]:
 
 def _n_tokens(samples: Sequence[Sample]) -> int:
     """Tokens that rows about one image take together."""
-    if len(samples) == 1:
-        return samples[0].n_tokens
     shared = samples[0].n_shared
     return shared + sum(sample.n_tokens - shared for sample in samples)
 

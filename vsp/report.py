@@ -49,7 +49,7 @@ def plan_lines(planned: Planned) -> list[str]:
         "model": f"{_model(plan.model)}, computes in {plan.compute_dtype}",
         "dataset": f"{_near(plan.dataset)}: {plan.n_samples} rows, {len(plan.labels)} labels",
         "prompt": f"{plan.prompt}, the first: {planned.first_prompt!r}",
-        "shards": f"{len(sizes)} of {rows} rows, {plan.batch_size} images at once",
+        "shards": f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens",
         "array": f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
         "disk": f"{_size(layout.n_bytes)} reserved, {_size(planned.free_bytes)} still free",
         "memory": _memory(planned.memory, plan.model.quantization),

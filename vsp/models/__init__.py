@@ -164,10 +164,14 @@ def n_shared(rows: Sequence[Row]) -> int:
 
 def resolve(family: str, **changes: Any) -> ModelConfig:
     """The family's own configuration with every change that is not None; options are merged."""
-    defaults: ModelConfig = FAMILIES.load(family).defaults
+    return changed(FAMILIES.load(family).defaults, family, changes)
+
+
+def changed(base: ModelConfig, name: str, changes: Mapping[str, Any]) -> ModelConfig:
+    """A configuration with every change that is not None; options are merged."""
     given = {key: value for key, value in changes.items() if value is not None}
-    given["options"] = {**defaults.options, **given.get("options", {})}
-    return parse(ModelConfig, {**defaults.model_dump(), **given}, f"model {family}")
+    given["options"] = {**base.options, **given.get("options", {})}
+    return parse(ModelConfig, {**base.model_dump(), **given}, f"model {name}")
 
 
 def region_marker(config: ModelConfig) -> str:

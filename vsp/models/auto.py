@@ -57,6 +57,8 @@ class AutoProcessor:
         self._processor.tokenizer = self._asked = _Listening(self._tokenizer)
         self._image = checkpoint.image_token_id
         self._text = self._whole_prompt(config)
+        bos = self._tokenizer.bos_token  # once: some chat templates begin with it
+        self._adds_special = bos is None or not self._text.startswith(bos)
         self._reserved = any_of(reserved_tokens(self._tokenizer))
         context = getattr(checkpoint.get_text_config(), "max_position_embeddings", None)
         self._context = context or 10**9
@@ -73,11 +75,12 @@ class AutoProcessor:
     def picture(self, image: Image.Image) -> Picture:
         if max(image.size) > _MOST_SKEWED * min(image.size):
             raise InputError(f"image of {image.width} × {image.height} is a thread; crop or pad it")
-        bos = self._tokenizer.bos_token
-        special = bos is None or not self._text.startswith(bos)
         try:
             seen = self._processor(
-                images=[[image]], text=[self._text], add_special_tokens=special, return_tensors="np"
+                images=[[image]],
+                text=[self._text],
+                add_special_tokens=self._adds_special,
+                return_tensors="np",
             )
         except ValueError as error:  # such as sides in a ratio of more than 200
             raise InputError(f"image cannot be used: {error}") from None
@@ -117,11 +120,10 @@ class AutoProcessor:
 
     def plain(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
         """Whole rows as transformers' own processor makes them, padded on the right."""
-        bos = self._tokenizer.bos_token
         return self._processor(
             images=[[image] for image in images],
             text=[self._text.replace(_PROMPT, prompt) for prompt in prompts],
-            add_special_tokens=bos is None or not self._text.startswith(bos),
+            add_special_tokens=self._adds_special,
             padding=True,
             padding_side="right",
             return_tensors="pt",
@@ -175,11 +177,6 @@ class AutoVLM:
         # Without lm_head: no states need logits.
         self._base = getattr(self._model, "model", self._model)
         self._capture = Capture(self._language, _padding(checkpoint))
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether it computes on a GPU."""
-        return str(self._base.device).startswith("cuda")
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:

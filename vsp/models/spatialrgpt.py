@@ -198,11 +198,6 @@ class SpatialRGPT:
             extractor = RegionExtractor(vision_size, hidden_size)
             self._regions = load_part(extractor, root / "region_extractor", dtype).to(llm.device)
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether it computes on a GPU."""
-        return str(self._llm.device).startswith("cuda")
-
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
         from transformers import AutoConfig
