@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.plan import Request, Run, make
+from vsp.plan import Request, make
+from vsp.run import Run
 
 # No test may reach a network: whatever is loaded is on this disk.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -17,7 +17,8 @@ from vsp.errors import DatasetError, RunError
 from vsp.extract import extract, pending
 from vsp.images import open_rgb
 from vsp.models.fake import Fake
-from vsp.plan import Request, Run, make
+from vsp.plan import Request, make
+from vsp.run import Run
 from vsp.store import row_checksum
 
 BATCH = 8

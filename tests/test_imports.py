@@ -16,6 +16,7 @@ LEVELS = [
     {"errors"},
     {"registry", "config", "files", "images", "journal", "progress", "prompts"},
     {"manifest", "store", "results"},
+    {"run"},
     {"datasets", "models", "probes", "schedulers"},
     {"prepare", "catalog"},
     {"plan"},

@@ -11,7 +11,8 @@ from PIL import Image
 from vsp import models
 from vsp.config import Profile
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreError
-from vsp.plan import Request, Run, find_run, make
+from vsp.plan import Request, make
+from vsp.run import Run, find_run
 
 RECORDS = [
     {"id": f"r{i}", "image_filename": f"{i // 2}.png", "label": "ab"[i % 2], "prompt": f"? {i}"}

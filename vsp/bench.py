@@ -27,7 +27,8 @@ from vsp.config import ModelConfig
 from vsp.extract import default_workers, extract_shard, planned_batches
 from vsp.images import open_rgb
 from vsp.models import Loaded
-from vsp.plan import Request, Run, make
+from vsp.plan import Request, make
+from vsp.run import Run
 from vsp.prepare import prepare, prepared
 from vsp.progress import progress
 

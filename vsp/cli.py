@@ -86,7 +86,7 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _extract(arguments: argparse.Namespace) -> None:
     from vsp.extract import extract
-    from vsp.plan import find_run
+    from vsp.run import find_run
     from vsp.report import status_line
 
     run = find_run(arguments.run, Path())
@@ -96,7 +96,7 @@ def _extract(arguments: argparse.Namespace) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from vsp.plan import find_run
+    from vsp.run import find_run
     from vsp.report import show, status_json, status_table
 
     run = find_run(arguments.run, Path())
@@ -108,7 +108,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
 def _probe(arguments: argparse.Namespace) -> None:
     from vsp.fit import Settings, probe_run, usable_jobs
-    from vsp.plan import find_run
+    from vsp.run import find_run
 
     run = find_run(arguments.run, Path())
     n_jobs = usable_jobs(arguments.n_jobs)
@@ -125,7 +125,7 @@ def _probe(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from vsp.plan import find_run
+    from vsp.run import find_run
     from vsp.report import as_json, plot, report_table, show
     from vsp.results import Results
 
@@ -143,7 +143,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.bench import Asked, bench
-    from vsp.plan import find_run
+    from vsp.run import find_run
     from vsp.report import bench_table, show
 
     asked = {

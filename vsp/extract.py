@@ -19,9 +19,9 @@ from vsp import models
 from vsp.errors import RunError
 from vsp.journal import Journal
 from vsp.models import Group, States, VisionLanguageModel
-from vsp.plan import Run, Shard, compared_rows
 from vsp.prepare import Prepared, SampleBatch, prepared
 from vsp.progress import progress
+from vsp.run import Run, Shard, compared_rows
 from vsp.store import Store, Writer
 
 _BEHIND = 2  # batches whose states may wait to be written

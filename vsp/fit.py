@@ -19,10 +19,10 @@ from threadpoolctl import threadpool_limits
 from vsp.errors import ProbeError, RunError
 from vsp.journal import Ledger, Worst, worst
 from vsp.manifest import Sample
-from vsp.plan import Run
 from vsp.probes import PROBES, LinearProbe
 from vsp.progress import progress
 from vsp.results import LayerScore, Results, best_layer
+from vsp.run import Run
 from vsp.store import Store
 
 

@@ -1,206 +1,43 @@
-"""A run on disk: `scratch/NAME/` with its plan, its manifest, its store and its journals.
-
-Planning does everything that can go wrong early: it opens every image, reads the checkpoint's
-configuration, reserves the disk. The folder is written aside and renamed when it is whole.
+"""`vsp plan`: make a run. Everything that can go wrong does so early: it opens every image, reads the checkpoint's
+configuration, reserves the disk. The run's folder is written aside and renamed when it is whole.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import cached_property
 from importlib.metadata import version
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from PIL import Image
-from pydantic import Field
 
 from vsp import __version__, models
-from vsp.config import NAME_PATTERN, Frozen, ModelConfig, Name, Profile, StoreDtype, parse
+from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.folder import read
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
 from vsp.files import write_json, write_text
 from vsp.images import open_rgb
-from vsp.journal import Ledger, read_ledger
 from vsp.manifest import Manifest, Sample
 from vsp.models.hub import pinned
 from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.prepare import make_picture, make_row
 from vsp.progress import progress
+from vsp.run import FORMAT, Plan, Run, n_tokens
 from vsp.schedulers import SCHEDULERS, ArrayJob, Scheduler
 from vsp.store import Layout, Store
 
-FORMAT = 2
 SCRIPT = Path("jobs/extract_array.sh")
-COMPARED = 4  # rows of a shard whose states in a batch are compared with those alone
-_MOST_GROWN = 3  # a sequence of several rows over the longest: attention looks at pairs of tokens
-_LEAST_FILLED = 0.75  # the shortest sequence of a batch over the longest; the rest is padding
-
-Rows = tuple[int, ...]  # about one image, worked as one sequence
-Batch = tuple[Rows, ...]
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
-
-
-class Plan(Frozen):
-    """Everything that decides what a run computes; written once, never changed."""
-
-    format: Literal[2]
-    id: str
-    name: Name
-    created: str
-    vsp: str
-    packages: dict[str, str]
-    dataset: str
-    labels: tuple[str, ...]
-    prompt: str
-    model: ModelConfig
-    compute_dtype: str
-    image_backend: Literal["pil"]
-    manifest_sha256: str
-    n_samples: Annotated[int, Field(ge=1)]
-    n_layers: Annotated[int, Field(ge=1)]
-    hidden_size: Annotated[int, Field(ge=1)]
-    dtype: StoreDtype
-    boundary: Annotated[int, Field(ge=4096)]
-    shard_starts: Annotated[tuple[int, ...], Field(min_length=1)]
-    batch_size: Annotated[int, Field(ge=1)]  # of the longest rows, if each were by itself
-    batch_tokens: Annotated[int, Field(ge=1)]  # as many at once, padding included
-    share: bool  # whether rows about one image share its work
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Rows start, …, stop - 1: the work of one array task."""
-
-    index: int
-    start: int
-    stop: int
-
-
-class Run:
-    """A planned run; the one class that knows how its folder is laid out."""
-
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder = folder
-        self.plan = plan
-        self.name = plan.name
-
-    @classmethod
-    def open(cls, folder: Path) -> Run:
-        """Raises RunError unless the folder holds a plan that this version understands."""
-        path = folder / "plan.json"
-        try:
-            values = json.loads(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{folder}: is no run; `vsp plan` makes one") from None
-        except ValueError as error:
-            raise RunError(f"{path}: is not JSON ({error}); plan the run again") from None
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise RunError(f"{path}: has format {found!r}, this vsp reads {FORMAT}; update vsp")
-        try:
-            return cls(folder, parse(Plan, values, str(path)))
-        except ConfigError as error:
-            raise RunError(f"{error}; the file was edited, plan the run again") from None
-
-    @property
-    def results(self) -> Path:
-        return self.folder.parent.parent / "results" / self.name
-
-    @property
-    def shards(self) -> list[Shard]:
-        bounds = [*self.plan.shard_starts, self.plan.n_samples]
-        return [Shard(i, start, stop) for i, (start, stop) in enumerate(pairwise(bounds))]
-
-    def shard(self, index: int) -> Shard:
-        """Raises RunError if the run has no such shard."""
-        if index >= len(self.plan.shard_starts):
-            raise RunError(f"run {self.name}: has no shard {index}; it has {len(self.shards)}")
-        return self.shards[index]
-
-    @cached_property
-    def store(self) -> Store:
-        plan = self.plan
-        layout = Layout(plan.n_layers, plan.n_samples, plan.hidden_size, plan.dtype, plan.boundary)
-        return Store(self.folder.absolute() / "states.npy", layout)
-
-    @property
-    def journals(self) -> Path:
-        return self.folder / "journal"
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        """Raises RunError if the file is not the one that was planned."""
-        manifest = Manifest(self.folder / "manifest.jsonl")
-        if not manifest.path.exists() or manifest.digest() != self.plan.manifest_sha256:
-            raise RunError(
-                f"{manifest.path}: was changed or lost since the plan; plan the run again"
-            )
-        return manifest
-
-    def ledger(self, shard: Shard) -> Ledger:
-        return read_ledger(self.journals, self.plan.id, shard.index, shard.start, shard.stop)
-
-    def ledgers(self) -> list[Ledger]:
-        return [self.ledger(shard) for shard in self.shards]
-
-    def batches(self, samples: Mapping[int, Sample]) -> list[Batch]:
-        """What goes through the model together, for the rows of one shard.
-
-        Fixed, so that a resumed shard repeats it. Sequences of like length come together, the
-        longest first: where memory is short, it shows at once.
-        """
-        groups = _groups(samples, self.plan.share)
-        lengths = {rows: _n_tokens([samples[row] for row in rows]) for rows in groups}
-        groups.sort(key=lambda rows: -lengths[rows])
-        batches: list[list[Rows]] = []
-        for rows in groups:
-            longest = lengths[batches[-1][0]] if batches else 0
-            full = (len(batches[-1]) + 1) * longest > self.plan.batch_tokens if batches else True
-            if full or lengths[rows] < _LEAST_FILLED * longest:
-                batches.append([])
-            batches[-1].append(rows)
-        return [tuple(sorted(batch)) for batch in batches]
-
-
-def compared_rows(shard: Shard) -> set[int]:
-    """A sample of a shard's rows, for which the model is run alone as well."""
-    n_rows = shard.stop - shard.start
-    return {shard.start + i * n_rows // COMPARED for i in range(COMPARED)}
-
-
-def _groups(samples: Mapping[int, Sample], share: bool) -> list[Rows]:
-    """Rows about one image that are worked as one sequence; each by itself if they are not to."""
-    groups: list[Rows] = []
-    for _, found in groupby(samples, key=lambda row: (samples[row].image, samples[row].depth)):
-        group: Rows = ()
-        for row in found:
-            more = (*group, row)
-            asked = [samples[one] for one in more]
-            most = _MOST_GROWN * max(sample.n_tokens for sample in asked)
-            if group and (not share or _n_tokens(asked) > most):
-                groups.append(group)
-                more = (row,)
-            group = more
-        groups.append(group)
-    return groups
-
-
-def _n_tokens(samples: Sequence[Sample]) -> int:
-    """Tokens that rows about one image take together."""
-    shared = samples[0].n_shared
-    return shared + sum(sample.n_tokens - shared for sample in samples)
 
 
 def _largest(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
@@ -209,21 +46,11 @@ def _largest(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
     for shard in run.shards:
         mine = dict(enumerate(samples[shard.start : shard.stop], start=shard.start))
         for batch in run.batches(mine):
-            longest = max(_n_tokens([mine[row] for row in rows]) for rows in batch)
+            longest = max(n_tokens([mine[row] for row in rows]) for rows in batch)
             n_rows = [len(rows) for rows in batch]
             size = len(batch)
             loads.append(Load(size, longest, sum(n_rows), size * n_values, max(n_rows) > 1))
     return max(loads, key=lambda load: (load.n_sequences * load.n_tokens, load.n_tokens))
-
-
-def find_run(name: str | None, work: Path) -> Run:
-    """The run of that name (or path), or the newest in `scratch/`. Raises RunError if none is."""
-    if name is not None:
-        return Run.open(Path(name) if "/" in name else work / "scratch" / name)
-    plans = list((work / "scratch").glob("*/plan.json"))
-    if not plans:
-        raise RunError(f"{work / 'scratch'}: holds no run; `vsp plan` makes one")
-    return Run.open(max(plans, key=lambda path: path.stat().st_mtime_ns).parent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from vsp.errors import ConfigError
 from vsp.files import written_aside
 from vsp.journal import Ledger, worst
 from vsp.models.memory import Memory
-from vsp.plan import Plan, Planned, Run
+from vsp.plan import Planned
 from vsp.results import LayerScore, Results
+from vsp.run import Plan, Run
 
 _BAR = 28  # characters for an accuracy of 1
 
