@@ -28,9 +28,9 @@ from vsp.extract import default_workers, extract_shard, planned_batches
 from vsp.images import open_rgb
 from vsp.models import Loaded
 from vsp.plan import Request, make
-from vsp.run import Run
 from vsp.prepare import prepare, prepared
 from vsp.progress import progress
+from vsp.run import Run
 
 _PLAIN = ("transformers, one by one", "transformers, batched")
 _OWN, _OWN_ALONE = "vsp", "vsp --no-sharing"

@@ -86,8 +86,8 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _extract(arguments: argparse.Namespace) -> None:
     from vsp.extract import extract
-    from vsp.run import find_run
     from vsp.report import status_line
+    from vsp.run import find_run
 
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
@@ -96,8 +96,8 @@ def _extract(arguments: argparse.Namespace) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from vsp.run import find_run
     from vsp.report import show, status_json, status_table
+    from vsp.run import find_run
 
     run = find_run(arguments.run, Path())
     if arguments.json:
@@ -125,9 +125,9 @@ def _probe(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from vsp.run import find_run
     from vsp.report import as_json, plot, report_table, show
     from vsp.results import Results
+    from vsp.run import find_run
 
     results = Results(find_run(arguments.run, Path()).results)
     if arguments.plot:
@@ -143,8 +143,8 @@ def _bench(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.bench import Asked, bench
-    from vsp.run import find_run
     from vsp.report import bench_table, show
+    from vsp.run import find_run
 
     asked = {
         "n_rows": arguments.rows,
