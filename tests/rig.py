@@ -8,9 +8,12 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
+_FOR_ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb")
+_MYSQL = "slurm-wlm/accounting_storage_mysql.so"  # slurmdbd's way to the database
 
 _CONF = """\
 ClusterName=test
@@ -30,12 +33,12 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-SchedulerParameters=sched_interval=2,bf_interval=2
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 KillWait=3
 ReturnToService=2
 MaxArraySize={max_array_size}
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+{accounting}
 SwitchType=switch/none
 MpiDefault=none
 PreemptType=preempt/partition_prio
@@ -47,9 +50,32 @@ PartitionName=high Nodes=n[1-{nodes}] MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
-def why_not() -> str:
+_DBD_CONF = """\
+AuthType=auth/munge
+DbdHost=localhost
+DbdPort={port}
+SlurmUser=root
+LogFile={folder}/log/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database}
+StorageUser=root
+StoragePass=none
+StorageLoc=slurm_acct_db
+"""
+
+
+# sbatch must get through all of it: spaces, quotes, dollars, what file name patterns use.
+FOLDER = 'it\'s a "run" of $HOME, 100%j & more #1'
+
+
+def why_not(accounting: bool = False) -> str:
     """Why no Slurm can be started here; empty if one can."""
-    missing = [name for name in _NEEDED if not _which(name)]
+    needed = _NEEDED + (_FOR_ACCOUNTING if accounting else ())
+    missing = [name for name in needed if not _which(name)]
+    if accounting and not any(Path("/usr/lib").glob(f"*/{_MYSQL}")):
+        missing.append("slurm-wlm-mysql-plugin")
     if missing:
         return f"{', '.join(missing)} not installed"
     return "" if getpass.getuser() == "root" else "its daemons need root"
@@ -58,10 +84,14 @@ def why_not() -> str:
 class Cluster:
     """A context manager: the daemons run while it is open, and `environment` reaches them."""
 
-    def __init__(self, folder: Path, nodes: int = 4, max_array_size: int = 1001) -> None:
+    def __init__(
+        self, folder: Path, nodes: int = 4, max_array_size: int = 1001, accounting: bool = False
+    ) -> None:
         self.folder = folder
         self.nodes = nodes
-        ports = _free_ports(nodes + 2)
+        self.accounting = accounting
+        ports = _free_ports(nodes + 4)
+        self._dbd, self._database = ports[-2:]
         host = socket.gethostname()
         for part in ("state", "spool", "log", *(f"spool/n{i}" for i in range(1, nodes + 1))):
             (folder / part).mkdir(parents=True)
@@ -75,13 +105,16 @@ class Cluster:
                 port=ports[0],
                 slurmd_port=ports[1],
                 first_node=ports[2],
-                last_node=ports[-1],
+                last_node=ports[nodes + 1],
+                accounting=_accounting(self._dbd if accounting else None),
             )
         )
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf)}
 
     def __enter__(self) -> Cluster:
         _start_munge()
+        if self.accounting:
+            self._start_accounting()
         self._start("slurmctld", "-c")
         for i in range(1, self.nodes + 1):
             self._start("slurmd", "-N", f"n{i}")
@@ -120,6 +153,31 @@ class Cluster:
             time.sleep(0.5)
         raise AssertionError(f"job {job} did not end within {seconds} s: {answer}")
 
+    def _start_accounting(self) -> None:
+        """A database of its own, open to this machine, and slurmdbd in front of it."""
+        data = self.folder / "database"
+        data.mkdir()
+        socket_file = self.folder / "db.sock"
+        with (self.folder / "log/database.log").open("w") as log:
+            subprocess.Popen(
+                [_which("mariadbd"), "--no-defaults", "--user=root", "--skip-grant-tables",
+                 f"--datadir={data}", f"--socket={socket_file}", f"--port={self._database}",
+                 f"--pid-file={self.folder / 'database.pid'}", "--bind-address=127.0.0.1",
+                 "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0"],
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        create = ["mariadb", "--no-defaults", f"--socket={socket_file}", "-e",
+                  "create database slurm_acct_db"]  # fmt: skip
+        _until(lambda: _answers(create), "the database did not come up")
+        conf = self.folder / "slurmdbd.conf"
+        conf.write_text(
+            _DBD_CONF.format(folder=self.folder, port=self._dbd, database=self._database)
+        )
+        conf.chmod(0o600)  # slurmdbd refuses a file that others could read
+        self._start("slurmdbd")
+        add = ["sacctmgr", "--immediate", "add", "cluster", "test"]
+        _until(lambda: _answers(add, self.environment), "slurmdbd did not come up")
+
     def _start(self, daemon: str, *arguments: str) -> None:
         command = [_which(daemon), *arguments]
         subprocess.run(command, env=self.environment, check=True, timeout=60)
@@ -138,6 +196,27 @@ class Cluster:
             time.sleep(0.5)
         log = (self.folder / "log/slurmctld.log").read_text()[-2000:]
         raise AssertionError(f"the nodes did not come up: {answer}\n{log}")
+
+
+def _accounting(port: int | None) -> str:
+    if port is None:
+        return "AccountingStorageType=accounting_storage/none"
+    return (
+        "AccountingStorageType=accounting_storage/slurmdbd\n"
+        f"AccountingStorageHost=127.0.0.1\nAccountingStoragePort={port}"
+    )
+
+
+def _answers(command: list[str], environment: dict[str, str] | None = None) -> bool:
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
+
+
+def _until(ready: Callable[[], bool], otherwise: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.2)
 
 
 def _which(name: str) -> str:

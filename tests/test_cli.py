@@ -9,6 +9,10 @@ from conftest import ROOT
 from vsp.cli import main
 
 
+COMMANDS = """generate models plan bench submit resume extract status logs verify probe
+    report""".split()
+
+
 def _line(answer):
     """The one line of an error that a user can mend."""
     assert answer.returncode == 1 and answer.stdout == ""
@@ -46,7 +50,7 @@ def test_the_main_job_with_real_weights(vsp, work, checkpoint):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for command in ("generate", "models", "plan", "bench", "extract", "status", "probe", "report"):
+    for command in COMMANDS:
         with pytest.raises(SystemExit) as caught:
             main([command, "--help"])
         text = capsys.readouterr().out
@@ -83,6 +87,10 @@ def test_an_error_a_user_can_cause_is_one_line(vsp, spatial, arguments, message)
         ["plan", "--model", "fake", "--option", "a"],
         ["probe", "--C", "-1"],
         ["probe", "--folds", "1"],
+        ["probe", "--part", "2/2"],
+        ["probe", "--part", "1"],
+        ["probe", "--part", "-1/2"],
+        ["probe", "--part", "0/0"],
         ["extract", "--shard", "x"],
         [],
     ],

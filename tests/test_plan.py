@@ -252,7 +252,7 @@ def test_a_plan_that_cannot_be_understood_is_refused(plan_fake, edit, message):
 def test_the_batch_script_lies_in_jobs_and_in_the_run(plan_fake, work):
     run = plan_fake(n_shards=3)
     script = work / "jobs/extract_array.sh"
-    assert script.read_text() == (run.folder / "extract_array.sh").read_text()
+    assert script.read_text() == (run.folder / "jobs/extract.sh").read_text()
     assert "--array               0-2\n" in script.read_text()
     assert os.access(script, os.X_OK)
 

@@ -1,6 +1,5 @@
 """The main job on a real Slurm: four nodes on this machine, the commands of the README."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,14 +8,13 @@ from pathlib import Path
 import pytest
 import rig
 
+from vsp.run import Run
 from vsp.schedulers.slurm import max_array_size
 
 REASON = rig.why_not()
 pytestmark = pytest.mark.skipif(
     bool(REASON) and os.environ.get("CI") != "true", reason=f"no Slurm: {REASON}"
 )
-# sbatch must get through all of it: spaces, quotes, dollars, what file name patterns use.
-FOLDER = 'it\'s a "run" of $HOME, 100%j & more #1'
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def place(tmp_path):
-    folder = tmp_path / FOLDER
+    folder = tmp_path / rig.FOLDER
     folder.mkdir()
     return folder
 
@@ -68,12 +66,9 @@ def test_an_array_job_writes_the_bytes_of_a_local_run_and_the_probe_waits_for_it
     )
     assert "best layer" in _vsp(cluster, place, "report")
     logs = sorted(path.name for path in (place / "scratch/slurm/logs").iterdir())
-    assert logs == [f"{extract}_{task}.log" for task in range(4)]
-    heads = [
-        json.loads(path.read_text().splitlines()[0])
-        for path in (place / "scratch/slurm/journal").iterdir()
-    ]
-    assert len(heads) == len({head["job"] for head in heads}) == 4  # a journal for each task
+    assert logs == [f"extract-{extract}_{task}.log" for task in range(4)]
+    lives = [ledger.lives for ledger in Run.open(place / "scratch/slurm").ledgers()]
+    assert [[life.job for life in one] for one in lives] == [[f"{extract}_{i}"] for i in range(4)]
 
 
 def test_an_array_beyond_maxarraysize_is_split_and_every_shard_runs(cluster, place, spatial):
@@ -82,7 +77,7 @@ def test_an_array_beyond_maxarraysize_is_split_and_every_shard_runs(cluster, pla
         "--option", "hidden_size=1024",
     )  # fmt: skip
     commands = [line[9:] for line in answer.splitlines() if "sbatch" in line]
-    assert len(commands) == 3 and "--export=ALL,VSP_FIRST_TASK=10" in commands[2]
+    assert len(commands) == 3 and commands[2].endswith(" jobs/extract_array.sh 10")
     jobs = []
     for command in commands:
         submitted = subprocess.run(

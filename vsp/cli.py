@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING, Any
 from vsp import __version__
 from vsp.errors import VspError
 from vsp.prompts import STYLES
+from vsp.signals import Stopped
 
 if TYPE_CHECKING:
-    from vsp.config import ModelConfig
+    from rich.console import RenderableType
+
+    from vsp.config import ModelConfig, Profile
     from vsp.plan import Request
+    from vsp.submit import Options
 
 _PROFILE = Path("jobs/slurm.yaml")
+_STAGES = ("extract", "verify", "probe", "report")  # as vsp.jobs has them
 
 _FLOW = """\
 the main job:
@@ -54,6 +59,9 @@ def main(argv: Sequence[str]) -> int:
             print(f"  {detail}", file=sys.stderr)
         print(f"vsp: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"vsp: {stopped}; the same command goes on where it was", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("vsp: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -85,29 +93,126 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 def _extract(arguments: argparse.Namespace) -> None:
+    from vsp import status
     from vsp.extract import extract
-    from vsp.report import status_line
     from vsp.run import find_run
 
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
     extract(run, shards, arguments.retry_failed, arguments.workers)
-    print(status_line(run, [run.ledger(shard) for shard in shards]))
+    print(status.line(run, [run.ledger(shard) for shard in shards]))
+
+
+def _submit(arguments: argparse.Namespace) -> None:
+    from vsp.run import find_run
+    from vsp.submit import submit
+
+    run = find_run(arguments.run, Path())
+    submit(run, _profile(arguments.profile), _submit_options(arguments), _say)
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    from vsp.run import find_run
+    from vsp.submit import resume
+
+    run = find_run(arguments.run, Path())
+    resume(run, _profile(arguments.profile), _submit_options(arguments), _say)
+
+
+def _submit_options(arguments: argparse.Namespace) -> Options:
+    from vsp.submit import Options
+
+    return Options(
+        stages=arguments.stages,
+        after=arguments.after,
+        probe_tasks=arguments.probe_tasks,
+        retry_failed=arguments.retry_failed,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # a stage that runs here prints to the same place
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from vsp.report import show, status_json, status_table
+    from vsp.jobs import scheduler_of, task_states
     from vsp.run import find_run
+    from vsp.status import Status, as_json, commands, page, status
+    from vsp.terminal import show, watch
 
     run = find_run(arguments.run, Path())
+    profile = _profile(arguments.profile)
+    scheduler = scheduler_of(profile)
+
+    def look() -> Status:
+        ledgers = run.ledgers()
+        return status(run, ledgers, task_states(run, scheduler, ledgers))
+
+    def pages() -> RenderableType:
+        found = look()
+        return page(found, arguments.all, commands(run, found, profile.scheduler != "local"))
+
     if arguments.json:
-        print(json.dumps(status_json(run, run.ledgers())))
+        print(json.dumps(as_json(look())))
+    elif arguments.watch is not None:
+        watch(pages, arguments.watch)
     else:
-        show(status_table(run, run.ledgers()))
+        show(pages())
+
+
+def _logs(arguments: argparse.Namespace) -> None:
+    from vsp.jobs import log_folder, scheduler_of, task_states
+    from vsp.logs import tails
+    from vsp.run import find_run
+    from vsp.status import status
+
+    run = find_run(arguments.run, Path())
+    profile = _profile(arguments.profile)
+    if arguments.shard is not None:
+        run.shard(arguments.shard)
+    ledgers = run.ledgers()
+    states = task_states(run, scheduler_of(profile), ledgers)
+    found, folder = status(run, ledgers, states), log_folder(run, profile)
+    logs = tails(found, states, folder, arguments.shard, arguments.lines)
+    for log in logs:
+        print(f"== {log.what}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
+    if not logs:
+        print(f"run {run.name}: no task of the batch system failed; its logs are in {folder}")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from vsp.errors import StoreError
+    from vsp.run import find_run
+    from vsp.schedulers import ranges
+    from vsp.verify import repair, verify
+
+    run = find_run(arguments.run, Path())
+    found = verify(run, arguments.n_jobs)
+    print(
+        f"run {run.name}: {found.n_checked} rows read again, {found.n_bad} are not what was "
+        f"written; {found.n_failed} failed and {found.n_missing} missing rows have no states\n"
+        f"{found.n_bytes / 1e6:,.0f} MB in {found.seconds:.1f} s, "
+        f"{found.n_bytes / 1e6 / max(found.seconds, 1e-9):,.0f} MB/s"
+    )
+    if not found.bad:
+        return
+    where = [f"shard {shard}: rows {ranges(rows)}" for shard, rows in found.bad.items()]
+    if not arguments.repair:
+        raise StoreError(
+            f"run {run.name}: {found.n_bad} rows were damaged on disk since they were written; "
+            "`vsp verify --repair` puts them back to missing",
+            where,
+        )
+    repair(run, found.bad)
+    print(*where, sep="\n")
+    print(
+        f"these {found.n_bad} rows are missing now; `vsp resume` or `vsp extract` takes them again"
+    )
 
 
 def _probe(arguments: argparse.Namespace) -> None:
-    from vsp.fit import Settings, probe_run, usable_jobs
+    from vsp.fit import Settings, probe_part, probe_run, usable_jobs
     from vsp.run import find_run
 
     run = find_run(arguments.run, Path())
@@ -117,6 +222,10 @@ def _probe(arguments: argparse.Namespace) -> None:
     settings = Settings(
         C=arguments.C, max_iter=arguments.max_iter, folds=arguments.folds, seed=arguments.seed
     )
+    if arguments.part is not None:
+        layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
+        print(_part_line(arguments.part, layers, run.plan.n_layers, folder))
+        return
     results = probe_run(run, settings, n_jobs, arguments.partial)
     rows = results.summary()["rows"]
     if rows["used"] < rows["planned"]:
@@ -124,10 +233,21 @@ def _probe(arguments: argparse.Namespace) -> None:
     print(f"wrote {results.folder}; `vsp report` shows it")
 
 
+def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:
+    which = f"part {part[0]}/{part[1]}"
+    if not layers:
+        return f"{which} is empty, there are {n_layers} layers; no results written"
+    return (
+        f"{which}: layers {layers[0]} to {layers[-1]} of {n_layers} are in {folder}; no results "
+        "written, `vsp probe` merges the parts"
+    )
+
+
 def _report(arguments: argparse.Namespace) -> None:
-    from vsp.report import as_json, plot, report_table, show
+    from vsp.report import as_json, plot, report_table
     from vsp.results import Results
     from vsp.run import find_run
+    from vsp.terminal import show
 
     results = Results(find_run(arguments.run, Path()).results)
     if arguments.plot:
@@ -143,8 +263,9 @@ def _bench(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.bench import Asked, bench
-    from vsp.report import bench_table, show
+    from vsp.report import bench_table
     from vsp.run import find_run
+    from vsp.terminal import show
 
     asked = {
         "n_rows": arguments.rows,
@@ -169,7 +290,8 @@ def _bench(arguments: argparse.Namespace) -> None:
 def _models(arguments: argparse.Namespace) -> None:
     from vsp import catalog
     from vsp.models import FAMILIES
-    from vsp.report import models_json, models_table, show
+    from vsp.report import models_json, models_table
+    from vsp.terminal import show
 
     entries = catalog.entries(Path())
     if arguments.json:
@@ -193,14 +315,19 @@ def _model(arguments: argparse.Namespace) -> ModelConfig:
     )
 
 
-def _request(arguments: argparse.Namespace) -> Request:
+def _profile(path: Path | None) -> Profile:
+    """The scheduler profile of that file, or of the usual one where it exists."""
     from vsp.config import Profile, parse, read_yaml
+
+    if path is None and not _PROFILE.exists():
+        return Profile()
+    path = path or _PROFILE
+    return parse(Profile, read_yaml(path), str(path))
+
+
+def _request(arguments: argparse.Namespace) -> Request:
     from vsp.plan import Request
 
-    profile = Profile()
-    if arguments.profile is not None or _PROFILE.exists():
-        path = arguments.profile or _PROFILE
-        profile = parse(Profile, read_yaml(path), str(path))
     return Request(
         dataset=arguments.dataset,
         model=_model(arguments),
@@ -213,7 +340,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         limit=arguments.limit,
         name=arguments.run,
         drop_unreadable=arguments.drop_unreadable,
-        profile=profile,
+        profile=_profile(arguments.profile),
     )
 
 
@@ -232,7 +359,11 @@ def _parser() -> argparse.ArgumentParser:
         _add_plan,
         _add_bench,
         _add_extract,
+        _add_submit,
+        _add_resume,
         _add_status,
+        _add_logs,
+        _add_verify,
         _add_probe,
         _add_report,
     ):
@@ -390,12 +521,7 @@ def _add_where(where: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="rows of an array task, about (default: %(default)s)",
     )
-    where.add_argument(
-        "--profile",
-        type=Path,
-        metavar="FILE",
-        help=f"scheduler profile (default: {_PROFILE} where it exists)",
-    )
+    _add_profile(where)
 
 
 def _add_extract(commands: Any) -> None:
@@ -419,12 +545,115 @@ def _add_extract(commands: Any) -> None:
     _add_workers(parser)
 
 
+def _add_submit(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _submit,
+        "send extraction and what follows it to the batch system",
+        "vsp submit\nvsp submit --dry-run\nvsp submit --after any --stages extract,probe,report",
+    )
+    _add_submission(parser)
+
+
+def _add_resume(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _resume,
+        "send the shards that are not finished, and what follows them",
+        "vsp resume\nvsp resume --retry-failed --profile jobs/long.yaml",
+    )
+    _add_submission(parser)
+
+
+def _add_submission(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    _add_profile(parser)
+    parser.add_argument(
+        "--stages",
+        type=_stages,
+        default=_STAGES,
+        metavar="LIST",
+        help=f"what to send, of {','.join(_STAGES)} (default: all)",
+    )
+    parser.add_argument(
+        "--after",
+        choices=("ok", "any"),
+        default="ok",
+        help="any: a stage also starts where the one before failed, and the probe leaves out rows "
+        "that are not done (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--probe-tasks",
+        type=_index,
+        default=0,
+        metavar="N",
+        help="fit the layers in N parts, each a task of an array (default: in one task)",
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="take the rows again that failed"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print scripts and commands, and send nothing"
+    )
+
+
 def _add_status(commands: Any) -> None:
     parser = _command(
-        commands, _status, "rows done, failed and missing in each shard", "vsp status"
+        commands,
+        _status,
+        "what became of each shard: rows, speed, node, why it stopped, how to go on",
+        "vsp status\nvsp status --watch 5",
     )
     _add_run(parser)
-    parser.add_argument("--json", action="store_true", help="for machines")
+    _add_profile(parser)
+    parser.add_argument("--all", action="store_true", help="every shard, also where they are many")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--watch",
+        type=_positive,
+        nargs="?",
+        const=5,
+        metavar="SECONDS",
+        help="draw it again and again, every 5 seconds or as often as said, until Ctrl-C",
+    )
+    shape.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_logs(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _logs,
+        "show the end of the log of every task that failed, or of one shard's",
+        "vsp logs\nvsp logs 3 --lines 100",
+    )
+    parser.add_argument("shard", type=_index, nargs="?", metavar="SHARD", help="its number")
+    parser.add_argument(
+        "--lines", type=_positive, default=20, metavar="N", help="of each log (default: 20)"
+    )
+    _add_run(parser)
+    _add_profile(parser)
+
+
+def _add_verify(commands: Any) -> None:
+    parser = _command(
+        commands,
+        _verify,
+        "read the store again from the disk and compare every row with its checksum",
+        "vsp verify --n-jobs 8\nvsp verify --repair",
+    )
+    _add_run(parser)
+    parser.add_argument(
+        "--n-jobs",
+        type=_positive,
+        default=os.cpu_count(),
+        metavar="N",
+        help="worker processes (default: all cores)",
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="put damaged rows back to missing, so that the next extraction takes them again",
+    )
 
 
 def _add_probe(commands: Any) -> None:
@@ -432,7 +661,8 @@ def _add_probe(commands: Any) -> None:
         commands,
         _probe,
         "fit and score a linear probe on every layer",
-        "vsp probe --n-jobs 64",
+        "vsp probe --n-jobs 64\n"
+        "sbatch --array=0-3 --wrap 'vsp probe --n-jobs 16 --part $SLURM_ARRAY_TASK_ID/4'",
     )
     _add_run(parser)
     parser.add_argument(
@@ -465,6 +695,13 @@ def _add_probe(commands: Any) -> None:
     )
     parser.add_argument(
         "--seed", type=_index, default=0, metavar="N", help="of the splits (default: 0)"
+    )
+    parser.add_argument(
+        "--part",
+        type=_part,
+        metavar="K/N",
+        help="only fit the K-th, from 0, of N parts of the layers, and keep them; a `vsp probe` "
+        "without it fits what is left and writes the results",
     )
     parser.add_argument(
         "--partial",
@@ -527,10 +764,27 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_profile(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help=f"scheduler profile (default: {_PROFILE} where it exists)",
+    )
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", metavar="NAME", help="run in scratch/, or its path (default: the newest)"
     )
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    asked = text.split(",")
+    unknown = [stage for stage in asked if stage not in _STAGES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(_STAGES)}")
+    return tuple(stage for stage in _STAGES if stage in asked)
 
 
 def _positive(text: str) -> int:
@@ -543,6 +797,13 @@ def _index(text: str) -> int:
 
 def _folds(text: str) -> int:
     return _whole(text, least=2)
+
+
+def _part(text: str) -> tuple[int, int]:
+    k, separator, n = text.partition("/")
+    if not separator or not k.isdecimal() or not n.isdecimal() or not int(k) < int(n):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N, a part from 0/N to N-1/N")
+    return int(k), int(n)
 
 
 def _whole(text: str, least: int) -> int:

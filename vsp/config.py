@@ -39,10 +39,9 @@ class ModelConfig(Frozen):
     options: dict[str, Any] = {}  # whatever else the family takes
 
 
-class Profile(Frozen):
-    """Where and how array tasks run. Changes no result."""
+class Resources(Frozen):
+    """What a task asks of the batch system; None: its default."""
 
-    scheduler: str = "slurm"
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -51,10 +50,24 @@ class Profile(Frozen):
     gres: str | None = None  # gpu:1
     mem: str | None = None  # 32G
     cpus_per_task: Annotated[int, Field(ge=1)] = 1
+
+
+class Profile(Resources):
+    """Where and how a run's tasks run; the resources are those of extraction. Changes no result."""
+
+    scheduler: str = "slurm"
+    cpu: Resources = Resources()  # of the stages that need no model: verify, probe, report
     throttle: Annotated[int, Field(ge=1)] | None = None  # array tasks running at once
+    signal_seconds: Annotated[int, Field(ge=1, le=65535)] = 120  # before `time` is over
     logs: str | None = None  # folder of the tasks' logs; default: logs/ in the run's folder
     modules: tuple[str, ...] = ()  # `module load` before the worker starts
     environment: dict[str, str] = {}  # exported before the worker starts
+
+    def cpu_resources(self) -> Resources:
+        """Of stages without a model: who pays and where is as for extraction, unless named."""
+        named = self.cpu.model_fields_set
+        same = {"partition", "account", "qos"} - named
+        return self.cpu.model_copy(update={key: getattr(self, key) for key in same})
 
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)

@@ -5,6 +5,7 @@ VspError
 ├── DatasetError    a dataset folder: its metadata, its images, its splits
 ├── ModelError      a checkpoint that cannot be found, read or used
 ├── InputError      an image or a prompt that the model cannot take; it fails its row alone
+├── DiskError       a disk that is full, or a folder that may not be written to
 ├── StoreError      the array on disk or its journals
 ├── RunError        a run that is missing, unfinished, changed or in the way
 ├── ProbeError      rows from which no probe can be fitted
@@ -40,6 +41,10 @@ class ModelError(VspError):
 
 class InputError(VspError):
     """The model cannot take this image or this prompt."""
+
+
+class DiskError(VspError):
+    """A file cannot be written: the disk is full, or the folder may not be written to."""
 
 
 class StoreError(VspError):

@@ -7,21 +7,24 @@ behind it writes states and journals them.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vsp import models
 from vsp.errors import RunError
-from vsp.journal import Journal
+from vsp.journal import Journal, Ledger
 from vsp.models import Group, States, VisionLanguageModel
 from vsp.prepare import Prepared, SampleBatch, prepared
 from vsp.progress import progress
-from vsp.run import Run, Shard, compared_rows
+from vsp.run import Plan, Run, Shard, compared_rows
+from vsp.signals import Stop, stoppable
 from vsp.store import Store, Writer
 
 _BEHIND = 2  # batches whose states may wait to be written
@@ -39,9 +42,10 @@ def extract(
 ) -> None:
     """Write the last-token states of every pending row.
 
-    `workers` processes make batches ready; for how many see `default_workers`. Safe to run again, or twice at once: batches are fixed, so
-    the same row gives the same bytes. Raises RunError or StoreError, before any weights are
-    loaded, if the run was changed.
+    `workers` processes make batches ready; for how many see `default_workers`. Safe to run again,
+    or twice at once: batches are fixed, so the same row gives the same bytes. Raises RunError or
+    StoreError, before any weights are loaded, if the run was changed; Stopped after a signal, when
+    the batch in hand is on disk.
     """
     todo = {shard: set(pending(run, shard, retry_failed)) for shard in shards}
     todo = {shard: rows for shard, rows in todo.items() if rows}
@@ -51,11 +55,25 @@ def extract(
     n_rows = sum(map(len, todo.values()))
     batches = (b for shard, rows in todo.items() for b in planned_batches(run, shard, rows))
     n_workers = default_workers(n_rows // run.plan.batch_size) if workers is None else workers
-    with prepared(models.read_processor(run.plan.model), batches, n_workers) as ready:
-        model = models.read_model(run.plan.model)
+    with (
+        stoppable() as stop,
+        prepared(models.read_processor(run.plan.model), batches, n_workers) as ready,
+    ):
+        with stop.free():
+            model = models.read_model(run.plan.model)
         with progress(f"extract {run.name}", "rows", n_rows) as advance:
             for shard, rows in todo.items():
-                extract_shard(run, shard, rows, model, ready, advance)
+                extract_shard(run, shard, rows, model, _free(ready, stop), advance)
+
+
+def _free(ready: Iterator[Prepared], stop: Stop) -> Iterator[Prepared]:
+    """The batches; while one is waited for, a signal ends the task."""
+    while True:
+        with stop.free():
+            batch = next(ready, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def default_workers(n_batches: int) -> int:
@@ -91,8 +109,13 @@ def extract_shard(
     advance: Callable[[int], None],
 ) -> None:
     ledger = run.ledger(shard)
+    _say(run, shard, ledger)
     left = set(rows)
-    with run.store.writing() as writer, Journal(run.journals, run.plan.id, shard.index) as journal:
+    packages = other_packages(run.plan)
+    with (
+        run.store.writing() as writer,
+        Journal(run.journals, run.plan.id, shard.index, len(rows), packages) as journal,
+    ):
         out = _Out(run.store, writer, journal, rows, advance)
         memory = _Memory(ledger.limit)
         compared = compared_rows(shard) & rows - ledger.compared.keys()
@@ -222,8 +245,32 @@ def differences(
     return absolute.tolist(), relative.tolist()
 
 
+def other_packages(plan: Plan) -> dict[str, str]:
+    """Installed versions of libraries that are not those the run was planned with."""
+    found = {name: version(name) for name in plan.packages}
+    return {name: one for name, one in found.items() if one != plan.packages[name]}
+
+
+def _say(run: Run, shard: Shard, ledger: Ledger) -> None:
+    """What a user should know of the lives before this one."""
+    for damage in ledger.damage:
+        print(f"note: {damage}", file=sys.stderr)
+    for life in ledger.lives:
+        if life.running is not False:
+            job = f"job {life.job}, " if life.job else ""
+            sure = "is" if life.running else "may be"
+            print(
+                f"note: shard {shard.index} {sure} at work already ({job}process {life.pid} on "
+                f"{life.host}); both write the same bytes, one of them is enough",
+                file=sys.stderr,
+            )
+
+
 class _behind:  # noqa: N801 - a context manager
-    """Run calls one after the other in a thread; only a few may wait. Errors come back here."""
+    """Run calls one after the other in a thread; only a few may wait. Errors come back here.
+
+    Whatever was handed over is carried out, also if the block ends early.
+    """
 
     def __enter__(self) -> Callable[..., None]:
         self._pool = ThreadPoolExecutor(1)
@@ -235,16 +282,24 @@ class _behind:  # noqa: N801 - a context manager
         while len(self._waiting) > _BEHIND:
             self._waiting.popleft().result()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            for done in self._waiting:
-                done.result()
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        for done in self._waiting:
+            done.result()
 
 
 def _check(run: Run) -> None:
     """Raise unless this machine would compute what was planned, into what was planned."""
     run.store.check_writable()
+    others = other_packages(run.plan)
+    if others:
+        listed = ", ".join(
+            f"{name} {one} (planned {run.plan.packages[name]})" for name, one in others.items()
+        )
+        print(
+            f"warning: other versions than the plan's, last bits may differ: {listed}",
+            file=sys.stderr,
+        )
     _ = run.manifest
     shape = models.shape(run.plan.model)
     planned = (run.plan.n_layers, run.plan.hidden_size, run.plan.compute_dtype)

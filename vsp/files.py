@@ -2,31 +2,84 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from vsp.errors import DiskError
+
+_FREE_SPACE = "free space and run the same command again"
+_MAKE_WRITABLE = "make it writable or use another folder, and run the same command again"
+_WHAT_TO_DO = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: "allow larger files (`ulimit -f`) and run the same command again",
+    errno.EROFS: _MAKE_WRITABLE,
+    errno.EACCES: _MAKE_WRITABLE,
+    errno.EPERM: _MAKE_WRITABLE,
+}
+
+
+@contextmanager
+def mendable(path: Path) -> Iterator[None]:
+    """While `path` is written: DiskError where the disk is full or will not be written to.
+
+    Any other OSError passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WHAT_TO_DO:
+            raise
+        raise DiskError(
+            f"{_culprit(path, error)}: {os.strerror(error.errno).lower()}; "
+            f"{_WHAT_TO_DO[error.errno]}"
+        ) from error
 
 
 @contextmanager
 def written_aside(path: Path, *, executable: bool = False) -> Iterator[IO[bytes]]:
-    """Open a new file beside `path`; when the block ends well, flush it to disk and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    aside = Path(name)
+    """Open a new file beside `path`; when the block ends well, flush it to disk and rename it.
+
+    Raises DiskError as `mendable` does; `path` is then what it was.
+    """
+    with written_together([path], executable=executable) as (file,):
+        yield file
+
+
+@contextmanager
+def written_together(
+    paths: Sequence[Path], *, executable: bool = False
+) -> Iterator[tuple[IO[bytes], ...]]:
+    """As `written_aside`, several files: none is renamed before all of them are on the disk.
+
+    They can be read back, and are renamed in the order of `paths`; a crash between two renames
+    leaves a mixture.
+    """
+    asides: list[Path] = []
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a run is shared, so give the mode a plain open() would.
-        aside.chmod((0o777 if executable else 0o666) & ~_umask())
-        aside.replace(path)
+        # The outermost: closing a file writes again what could not be written.
+        with mendable(paths[0] if len(paths) == 1 else paths[0].parent):
+            with ExitStack() as opened:
+                files = [opened.enter_context(_aside(path, asides)) for path in paths]
+                yield tuple(files)
+                for file in files:
+                    file.flush()
+                    os.fsync(file.fileno())
+            # mkstemp makes files private; a run is shared, so give the mode open() would.
+            mode = (0o777 if executable else 0o666) & ~_umask()
+            for aside in asides:
+                aside.chmod(mode)
+            for path, aside in zip(paths, asides, strict=True):
+                aside.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        for aside in asides:
+            aside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, executable: bool = False) -> None:
@@ -36,6 +89,20 @@ def write_text(path: Path, text: str, *, executable: bool = False) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
+    """A new file in the folder of `path`, its name added to `asides`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    asides.append(Path(name))
+    return os.fdopen(handle, "w+b")
+
+
+def _culprit(path: Path, error: OSError) -> Path:
+    """What could not be written: `path`, unless the error names a file that is not beside it."""
+    named = Path(error.filename) if isinstance(error.filename, str) else path
+    return path if named.parent in (path, path.parent) else named
 
 
 def _umask() -> int:

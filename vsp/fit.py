@@ -1,7 +1,15 @@
-"""`vsp probe`: a probe for each layer, in parallel, scored on rows it was not fitted on."""
+"""`vsp probe`: a probe for each layer, in parallel, scored on rows it was not fitted on.
+
+A layer is kept as soon as it is fitted (`parts`); results are always merged from what is kept, so
+they are the same whether one command fitted all layers, several did, or one that was killed.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,20 +18,29 @@ from typing import Any
 
 import joblib
 import numpy as np
+import scipy
+import sklearn
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
+from vsp import __version__
 from vsp.errors import ProbeError, RunError
 from vsp.journal import Ledger, Worst, worst
 from vsp.manifest import Sample
+from vsp.parts import LayerFit, Parts
 from vsp.probes import PROBES, LinearProbe
 from vsp.progress import progress
 from vsp.results import LayerScore, Results, best_layer
 from vsp.run import Run
 from vsp.store import Store
+
+_PARTS = 1  # raise it when `fit_layer` gives something else for the same rows and settings
+_STACKED = ("mean", "scale", "coef", "intercept")  # arrays of a probe that differ by layer
+_REASONS = 10  # of failed rows, in the summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +69,33 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFit:
-    score: LayerScore
-    probe: LinearProbe
-    predicted: NDArray[np.str_]  # [test row]
+class Work:
+    """What there is to fit, and where the fits are kept."""
+
+    run: Run
+    settings: Settings
+    counts: dict[str, int]  # rows planned, done, failed and missing
+    failed_reasons: dict[str, int]  # the commonest first
+    batching: Worst | None
+    rows: Rows
+    parts: Parts
 
 
 def probe_run(run: Run, settings: Settings, n_jobs: int, partial: bool = False) -> Results:
-    """Fit and score every layer of the run and write `results/RUN/`.
+    """Fit and score every layer of the run that is not kept yet, and write `results/RUN/`.
 
     Raises RunError if rows are missing or failed, unless `partial` leaves them out; ProbeError if
-    the rows that remain cannot be split or fitted.
+    the rows that remain cannot be split or fitted; DiskError if something cannot be written.
     """
-    ledgers = run.ledgers()
-    counts, usable = _usable(run, ledgers, partial)
-    rows = split_rows(list(run.manifest.rows()), usable, settings)
-    run.store.check()
-    fits = _fit_layers(run, rows, settings, n_jobs)
+    work = _prepare(run, settings, partial)
+    layers = range(run.plan.n_layers)
+    _fit_missing(work, layers, n_jobs)
+    fits = [_kept(work.parts, layer) for layer in layers]
     results = Results(run.results)
+    scores, rows = [fit.score for fit in fits], work.rows
     results.write(
-        _summary(run, settings, counts, worst(ledgers), rows, [fit.score for fit in fits]),
-        [fit.score for fit in fits],
+        _summary(work, scores),
+        scores,
         _probe_arrays(fits),
         {
             "rows": rows.row[rows.test],
@@ -81,6 +104,24 @@ def probe_run(run: Run, settings: Settings, n_jobs: int, partial: bool = False) 
         },
     )
     return results
+
+
+def probe_part(
+    run: Run, settings: Settings, n_jobs: int, part: tuple[int, int], partial: bool = False
+) -> tuple[range, Path]:
+    """Fit the layers of the k-th of n parts that are not kept yet; `probe_run` then finds them.
+
+    Returns the layers and the folder that keeps them. Raises as `probe_run` does.
+    """
+    layers = part_layers(run.plan.n_layers, *part)
+    work = _prepare(run, settings, partial)
+    _fit_missing(work, layers, n_jobs)
+    return layers, work.parts.folder
+
+
+def part_layers(n_layers: int, k: int, n: int) -> range:
+    """The k-th (from 0) of n contiguous, nearly equal parts of the layers; perhaps none."""
+    return range(k * n_layers // n, (k + 1) * n_layers // n)
 
 
 def usable_jobs(asked: int) -> int:
@@ -94,6 +135,8 @@ def split_rows(samples: Sequence[Sample], usable: Sequence[int], settings: Setti
     The dataset's own split where it has one (test, else val, is held out), else a stratified
     split by group. Raises ProbeError where that cannot be done.
     """
+    if not len(usable):
+        raise ProbeError(f"none of {len(samples)} rows is done; a probe needs some: extract them")
     chosen = [samples[row] for row in usable]
     label = np.array([sample.label for sample in chosen])
     group = np.array([sample.group for sample in chosen])
@@ -150,7 +193,8 @@ def fit_layer(store: Store, layer: int, rows: Rows, settings: Settings) -> Layer
         n_fits=n_binary * (1 + len(rows.folds)),
         n_not_converged=n_not_converged + probe.n_not_converged_,
     )
-    return LayerFit(score, probe, predicted)
+    arrays = {name: getattr(probe, f"{name}_") for name in ("classes", *_STACKED)}
+    return LayerFit(score, arrays, predicted)
 
 
 def load_probe(results: Path, layer: int) -> LinearProbe:
@@ -165,36 +209,114 @@ def load_probe(results: Path, layer: int) -> LinearProbe:
         raise ProbeError(f"{results}: holds no layer {layer}; it has {len(arrays['layers'])}")
     probe: LinearProbe = PROBES.load(settings["probe"])()
     probe.classes_ = arrays["classes"]
-    for name in ("mean", "scale", "coef", "intercept"):
+    for name in _STACKED:
         setattr(probe, f"{name}_", arrays[name][found[0]])
     return probe
 
 
-def _fit_layers(run: Run, rows: Rows, settings: Settings, n_jobs: int) -> list[LayerFit]:
-    n_layers = run.plan.n_layers
-    fits: list[LayerFit] = []
-    with progress(f"probe {run.name}", "layers", n_layers) as advance:
-        for fit in Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(fit_layer)(run.store, layer, rows, settings) for layer in range(n_layers)
-        ):
-            fits.append(fit)
-            advance(1)
-    return fits
+def _prepare(run: Run, settings: Settings, partial: bool) -> Work:
+    ledgers = run.ledgers()
+    counts = _counts(run, ledgers, partial)
+    usable = np.concatenate([ledger.rows_done for ledger in ledgers])
+    rows = split_rows(list(run.manifest.rows()), usable.tolist(), settings)
+    run.store.check()
+    crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])
+    parts = Parts(_home(run) / "probe" / fits_key(run, settings, rows, crc32))
+    return Work(run, settings, counts, _reasons(ledgers), worst(ledgers), rows, parts)
 
 
-def _usable(run: Run, ledgers: Sequence[Ledger], partial: bool) -> tuple[dict[str, int], list[int]]:
+def fits_key(run: Run, settings: Settings, rows: Rows, crc32: NDArray[np.uint32]) -> str:
+    """Stands for everything that decides a fit: states, labels, splits, settings, versions."""
+    decides = {
+        "format": _PARTS,
+        "versions": [__version__, sklearn.__version__, np.__version__, scipy.__version__],
+        "plan": run.plan.id,
+        "settings": asdict(settings),
+        "split": rows.split,
+    }
+    digest = hashlib.sha256(json.dumps(decides).encode())
+    folds = [side for fold in rows.folds for side in fold]
+    arrays: list[NDArray[Any]] = [rows.row, crc32, rows.label, rows.group, rows.train, rows.test]
+    for array in (*arrays, *folds):
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def _home(run: Run) -> Path:
+    """Where fits are kept: with the run, or with the results where the run is read-only."""
+    if os.access(run.folder, os.W_OK):
+        return run.folder
+    _note(f"{run.folder} is read-only; fitted layers are kept in {run.results}")
+    return run.results
+
+
+def _fit_missing(work: Work, layers: range, n_jobs: int) -> None:
+    pending = [layer for layer in layers if not _is_kept(work.parts, layer)]
+    if len(pending) < len(layers):
+        n_kept = len(layers) - len(pending)
+        _note(f"{n_kept} of {len(layers)} layers were fitted before; kept in {work.parts.folder}")
+    if not pending:
+        return
+    fits = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+        delayed(_fit_and_keep)(work.run.store, layer, work.rows, work.settings, work.parts)
+        for layer in pending
+    )
+    with progress(f"probe {work.run.name}", "layers", len(pending)) as advance:
+        try:
+            for _ in fits:
+                advance(1)
+        except TerminatedWorkerError:
+            raise RunError(
+                f"run {work.run.name}: a worker process was killed, as a rule for want of memory; "
+                f"run the same command with fewer than --n-jobs {n_jobs}, fitted layers are kept"
+            ) from None
+
+
+def _fit_and_keep(store: Store, layer: int, rows: Rows, settings: Settings, parts: Parts) -> None:
+    parts.write(fit_layer(store, layer, rows, settings))
+
+
+def _is_kept(parts: Parts, layer: int) -> bool:
+    try:
+        return parts.read(layer) is not None
+    except RunError:
+        _note(f"{parts.path(layer)} is damaged; it is removed and the layer fitted again")
+        parts.remove(layer)
+        return False
+
+
+def _kept(parts: Parts, layer: int) -> LayerFit:
+    fit = parts.read(layer)
+    if fit is None:
+        raise RunError(f"{parts.path(layer)}: was removed meanwhile; run the same command again")
+    return fit
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _counts(run: Run, ledgers: Sequence[Ledger], partial: bool) -> dict[str, int]:
     counts = {
         "planned": run.plan.n_samples,
-        "done": sum(len(ledger.done) for ledger in ledgers),
-        "failed": sum(len(ledger.failed) for ledger in ledgers),
+        "done": sum(ledger.n_done for ledger in ledgers),
+        "failed": sum(ledger.n_failed for ledger in ledgers),
         "missing": sum(ledger.n_missing for ledger in ledgers),
     }
+    assert counts["planned"] == counts["done"] + counts["failed"] + counts["missing"], counts
     if counts["done"] < counts["planned"] and not partial:
         raise RunError(
             f"run {run.name}: {counts['missing']} rows are missing and {counts['failed']} failed "
             f"of {counts['planned']}; extract them, or leave them out with --partial"
         )
-    return counts, sorted(row for ledger in ledgers for row in ledger.done)
+    return counts
+
+
+def _reasons(ledgers: Sequence[Ledger]) -> dict[str, int]:
+    """Why rows failed, and how many of them; the commonest reasons first, and not the rare ones."""
+    counted = Counter(why for ledger in ledgers for why in ledger.failed.values())
+    return dict(sorted(counted.items(), key=lambda one: (-one[1], one[0]))[:_REASONS])
 
 
 def _own_split(
@@ -257,30 +379,22 @@ def _per_class(label: NDArray[np.str_], predicted: NDArray[np.str_]) -> dict[str
 
 
 def _probe_arrays(fits: Sequence[LayerFit]) -> dict[str, NDArray[Any]]:
-    stacked = {
-        name: np.stack([getattr(fit.probe, f"{name}_") for fit in fits])
-        for name in ("mean", "scale", "coef", "intercept")
-    }
+    stacked = {name: np.stack([fit.probe[name] for fit in fits]) for name in _STACKED}
     layers = np.array([fit.score.layer for fit in fits])
-    return {"classes": fits[0].probe.classes_, "layers": layers, **stacked}
+    return {"classes": fits[0].probe["classes"], "layers": layers, **stacked}
 
 
-def _summary(
-    run: Run,
-    settings: Settings,
-    counts: dict[str, int],
-    batching: Worst | None,
-    rows: Rows,
-    scores: Sequence[LayerScore],
-) -> dict[str, Any]:
-    best = best_layer(scores)
+def _summary(work: Work, scores: Sequence[LayerScore]) -> dict[str, Any]:
+    best, rows = best_layer(scores), work.rows
+    used = {"used": len(rows.row), "train": len(rows.train), "test": len(rows.test)}
     return {
-        "run": run.name,
-        "plan": run.plan.model_dump(mode="json"),
-        "rows": {**counts, "used": len(rows.row), "train": len(rows.train), "test": len(rows.test)},
-        "batching": None if batching is None else asdict(batching),
+        "run": work.run.name,
+        "plan": work.run.plan.model_dump(mode="json"),
+        "rows": {**work.counts, **used},
+        "failed_reasons": work.failed_reasons,
+        "batching": None if work.batching is None else asdict(work.batching),
         "split": rows.split,
-        "settings": asdict(settings),
+        "settings": asdict(work.settings),
         "chance": best.chance,
         "best_layer": best.layer,
         "best_layer_accuracy": best.accuracy,

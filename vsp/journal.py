@@ -1,26 +1,71 @@
-"""What became of each row: one append-only file of JSON lines for each life of each array task.
+"""What became of each row: one append-only file for each life of each array task.
 
 A task that is killed and started again opens a new file, so that no file but the array ever has
 two writers, and a torn line can only be the last of its file. Files are named
-`<shard>-<life>.jsonl`; the first line says which run they belong to and who wrote them.
+`<shard>-<life>.journal`. A line is the CRC-32 of an entry in eight hexadecimal digits, a space and
+the entry in JSON. The first entry says which run the file belongs to and who wrote it, the last
+one how the life ended, if it could still say so.
+
+What cannot be trusted is left out, and said: rows of a damaged line are missing, and are computed
+again with the same bytes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+import time
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vsp.errors import StoreError
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.errors import DiskError, StoreError
+from vsp.files import mendable
+from vsp.signals import Stopped
 
 Comparison = tuple[list[float], list[float]]
+
+MISSING, DONE, FAILED = range(3)
+FINISHED = "finished"
+_NAME = re.compile(r"(\d{6,})-(\d{3,})\.journal")
+_RECENT = 120.0  # seconds in which a life on another host may have written, whatever its lock says
+_LOCK_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One start of a shard's task, from its first entry to its last."""
+
+    path: Path
+    host: str
+    pid: int
+    job: str | None  # of the batch system: 123, or 123_4 for a task of an array
+    restarts: int  # of this job, by the batch system
+    started: float  # seconds since 1970
+    planned: int  # rows it set out to settle
+    packages: dict[str, str]  # versions that are not the plan's
+    n_done: int = 0
+    n_failed: int = 0
+    last: float = 0.0  # time of the last entry
+    ended: str | None = None  # FINISHED, or why not; None: it could not say, or goes on
+    running: bool | None = False  # None: perhaps, on a host out of sight
+
+    @property
+    def rows_per_second(self) -> float | None:
+        seconds = self.last - self.started
+        n_rows = self.n_done + self.n_failed
+        return n_rows / seconds if n_rows and seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +74,53 @@ class Ledger:
 
     start: int
     stop: int
-    done: dict[int, int] = field(default_factory=dict)  # row → checksum of its states
+    state: NDArray[np.uint8]  # [row - start]: MISSING, DONE or FAILED
+    crc32: NDArray[np.uint32]  # [row - start]: of a done row's states
     failed: dict[int, str] = field(default_factory=dict)  # row → reason
     # row → largest difference in each layer between its batch and itself alone: absolute, relative
     compared: dict[int, Comparison] = field(default_factory=dict)
     limit: int | None = None  # tokens at once, where the device could not take a whole batch
+    # row → checksums of earlier lives that had other last bits; the array may hold those
+    earlier: dict[int, set[int]] = field(default_factory=dict)
+    lives: tuple[Life, ...] = ()
+    damage: tuple[str, ...] = ()  # a line for each place that had to be left out
+
+    @classmethod
+    def blank(cls, start: int, stop: int) -> Ledger:
+        """No row settled yet."""
+        n_rows = stop - start
+        return cls(start, stop, np.zeros(n_rows, np.uint8), np.zeros(n_rows, np.uint32))
+
+    @property
+    def rows_done(self) -> NDArray[np.intp]:
+        return self.start + np.flatnonzero(self.state == DONE)
+
+    @property
+    def crc32_done(self) -> NDArray[np.uint32]:
+        """Checksums of `rows_done`, in that order."""
+        checksums: NDArray[np.uint32] = self.crc32[self.state == DONE]
+        return checksums
+
+    @property
+    def done(self) -> dict[int, int]:
+        """Row → checksum of its states."""
+        return dict(zip(self.rows_done.tolist(), self.crc32_done.tolist(), strict=True))
 
     @property
     def missing(self) -> list[int]:
-        settled = self.done.keys() | self.failed.keys()
-        return [row for row in range(self.start, self.stop) if row not in settled]
+        return (self.start + np.flatnonzero(self.state == MISSING)).tolist()
+
+    @property
+    def n_done(self) -> int:
+        return int((self.state == DONE).sum())
+
+    @property
+    def n_failed(self) -> int:
+        return len(self.failed)
 
     @property
     def n_missing(self) -> int:
-        return self.stop - self.start - len(self.done) - len(self.failed)
+        return int((self.state == MISSING).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +144,46 @@ def worst(ledgers: Sequence[Ledger]) -> Worst | None:
 
 
 class Journal:
-    """One life of the task of one shard; a context manager. Each entry is on disk when made."""
+    """One life of the task of one shard; a context manager. Each entry is on disk when made.
 
-    def __init__(self, folder: Path, run_id: str, shard: int) -> None:
-        folder.mkdir(exist_ok=True)
-        self._handle = _open_next(folder, shard)
+    While it is open the file is locked, where the file system can: others see that it is alive.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_id: str,
+        shard: int,
+        planned: int = 0,
+        packages: Mapping[str, str] | None = None,
+    ) -> None:
+        with mendable(folder):
+            folder.mkdir(exist_ok=True)
+            self.path, self._handle = _open_next(folder, shard)
+        _lock(self._handle)
         self._append(
             run=run_id,
             shard=shard,
             host=socket.gethostname(),
             pid=os.getpid(),
-            job=os.environ.get("SLURM_JOB_ID"),
-            started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            job=_job(os.environ),
+            restarts=int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+            planned=planned,
+            packages=dict(packages or {}),
         )
+        _sync_folder(folder)  # or a power loss may leave no name for what was written
 
     def done(self, rows: Sequence[int], checksums: Sequence[int]) -> None:
-        """Note rows whose states have been flushed to disk."""
-        self._append(rows=list(rows), crc32=list(checksums))
+        """Note rows, ascending, whose states have been flushed to disk."""
+        digits = np.asarray(checksums, ">u4").tobytes().hex()
+        self._append(done=_spans(rows), crc32=digits)
 
     def failed(self, row: int, reason: str) -> None:
-        self._append(row=row, failed=reason)
+        self._append(failed=row, why=reason)
+
+    def lost(self, rows: Sequence[int]) -> None:
+        """Note done rows, ascending, whose states are not on disk after all; they are missing."""
+        self._append(lost=_spans(rows))
 
     def compared(self, row: int, absolute: list[float], relative: list[float]) -> None:
         """Note how far a row's states in its batch are from those alone, for each layer."""
@@ -96,10 +194,12 @@ class Journal:
         self._append(limit=n_tokens)
 
     def _append(self, **entry: Any) -> None:
-        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-        if os.write(self._handle, line) != len(line):
-            raise OSError(f"journal entry of {len(line)} bytes was cut short; is the disk full?")
-        os.fdatasync(self._handle)
+        text = json.dumps({**entry, "t": round(time.time(), 3)}, ensure_ascii=False).encode()
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        with mendable(self.path):
+            while line:  # a disk takes what fits; the rest says why no more does
+                line = line[os.write(self._handle, line) :]
+            os.fdatasync(self._handle)
 
     def __enter__(self) -> Journal:
         return self
@@ -110,79 +210,245 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._handle)
+        try:
+            if kind is None:
+                self._append(ended=FINISHED)
+            else:
+                with suppress(DiskError):  # as a rule, it is the error on its way
+                    self._append(ended=_ending(kind, error))
+        finally:
+            os.close(self._handle)
 
 
 def read_ledger(folder: Path, run_id: str, shard: int, start: int, stop: int) -> Ledger:
-    """Join every life of a shard's task. A row that was ever done is done.
+    """`read_ledgers` of one shard."""
+    return read_ledgers(folder, run_id, {shard: (start, stop)})[0]
 
-    Raises StoreError for a journal of another run or with a line that cannot be understood.
+
+def read_ledgers(folder: Path, run_id: str, shards: Mapping[int, tuple[int, int]]) -> list[Ledger]:
+    """Join every life of each shard's task: number → rows `[start, stop)`.
+
+    A row that was ever done is done, unless it was lost since. Raises StoreError for a journal of
+    another run or with an entry that this version does not know.
     """
-    done: dict[int, int] = {}
-    failed: dict[int, str] = {}
-    compared: dict[int, Comparison] = {}
-    limits: list[int] = []
-    for path in sorted(folder.glob(f"{shard:06d}-*.jsonl")):
-        for number, entry in enumerate(_entries(path), start=1):
+    lives: dict[int, list[Path]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():  # once, for all shards
+        found = _NAME.fullmatch(path.name)
+        if found and int(found[1]) in shards:
+            lives.setdefault(int(found[1]), []).append(path)
+    return [
+        _Reader(run_id, shard, start, stop).read(sorted(lives.get(shard, ()), key=_life_number))
+        for shard, (start, stop) in shards.items()
+    ]
+
+
+class _Reader:
+    """Joins the lives of one shard's task."""
+
+    def __init__(self, run_id: str, shard: int, start: int, stop: int) -> None:
+        self._owner = run_id, shard
+        self._ledger = Ledger.blank(start, stop)
+        self._lives: list[Life] = []
+        self._damage: list[str] = []
+        self._limits: list[int] = []
+
+    def read(self, paths: Sequence[Path]) -> Ledger:
+        for path in paths:
+            self._read_life(path)
+        ledger = self._ledger
+        for row in [row for row in ledger.failed if ledger.state[row - ledger.start] != FAILED]:
+            del ledger.failed[row]
+        return replace(
+            ledger,
+            limit=min(self._limits, default=None),
+            lives=tuple(self._lives),
+            damage=tuple(self._damage),
+        )
+
+    def _read_life(self, path: Path) -> None:
+        life: Life | None = None
+        for number, entry in self._entries(path):
             try:
                 if number == 1:
-                    _check_owner(path, entry, run_id, shard)
-                elif "failed" in entry:
-                    failed[_row(entry["row"], start, stop)] = str(entry["failed"])
-                elif "compared" in entry:
-                    row = _row(entry["compared"], start, stop)
-                    compared[row] = _numbers(entry["absolute"]), _numbers(entry["relative"])
-                elif "limit" in entry:
-                    limits.append(int(entry["limit"]))
-                else:
-                    rows = [_row(row, start, stop) for row in entry["rows"]]
-                    done.update(zip(rows, map(int, entry["crc32"]), strict=True))
-            except (KeyError, TypeError, ValueError):
+                    life = self._head(path, entry)
+                elif life is not None:
+                    life = self._entry(life, entry)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                ledger = self._ledger
                 raise StoreError(
-                    f"{path}: line {number} is no entry of shard {shard} [{start}, {stop}); "
-                    "remove the file and extract the shard again"
+                    f"{path}: line {number} is no entry of shard {self._owner[1]} "
+                    f"[{ledger.start}, {ledger.stop}); remove the file and extract the shard again"
                 ) from None
-    failed = {row: why for row, why in failed.items() if row not in done}
-    return Ledger(start, stop, done, failed, compared, min(limits, default=None))
+        if life is not None:
+            running = False if life.ended is not None else _running(path, life)
+            self._lives.append(replace(life, running=running))
+
+    def _entries(self, path: Path) -> Iterator[tuple[int, Any]]:
+        """The lines whose checksum fits. A torn last one is the mark of a kill."""
+        *lines, _ = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if line[:9] == b"%08x " % zlib.crc32(line[9:]):
+                yield number, json.loads(line[9:])
+                continue
+            what = "is" if number > 1 else "and with it the file's owner is"
+            self._damage.append(
+                f"{path}: line {number} {what} damaged; what it noted counts as missing"
+            )
+            if number == 1:
+                return
+
+    def _head(self, path: Path, entry: dict[str, Any]) -> Life:
+        if (entry["run"], entry["shard"]) != self._owner:
+            raise StoreError(f"{path}: belongs to another run or shard; remove it")
+        return Life(
+            path=path,
+            host=str(entry["host"]),
+            pid=int(entry["pid"]),
+            job=entry["job"],
+            restarts=int(entry["restarts"]),
+            started=float(entry["t"]),
+            planned=int(entry["planned"]),
+            packages={str(name): str(found) for name, found in entry["packages"].items()},
+            last=float(entry["t"]),
+        )
+
+    def _entry(self, life: Life, entry: dict[str, Any]) -> Life:
+        """What one entry says: of its rows to the ledger, of its task to the life."""
+        life = replace(life, last=float(entry["t"]))
+        ledger = self._ledger
+        if "done" in entry:
+            n_rows = self._done(entry["done"], entry["crc32"])
+            return replace(life, n_done=life.n_done + n_rows)
+        if "failed" in entry:
+            row = self._row(entry["failed"])
+            ledger.failed[row] = str(entry["why"])
+            if ledger.state[row - ledger.start] != DONE:
+                ledger.state[row - ledger.start] = FAILED
+            return replace(life, n_failed=life.n_failed + 1)
+        if "ended" in entry:
+            return replace(life, ended=str(entry["ended"]))
+        if "lost" in entry:
+            for first, last in entry["lost"]:
+                ledger.state[self._slice(first, last)] = MISSING
+        elif "compared" in entry:
+            numbers = [float(x) for x in entry["absolute"]], [float(x) for x in entry["relative"]]
+            ledger.compared[self._row(entry["compared"])] = numbers
+        else:
+            self._limits.append(int(entry["limit"]))
+        return life
+
+    def _done(self, spans: list[list[int]], digits: str) -> int:
+        """Note rows as done; how many."""
+        ledger = self._ledger
+        checksums = np.frombuffer(bytes.fromhex(digits), ">u4")
+        used = 0
+        for first, last in spans:
+            rows = self._slice(first, last)
+            new, used = checksums[used : used + last - first], used + last - first
+            if len(new) != last - first:
+                raise ValueError
+            state, old = ledger.state[rows], ledger.crc32[rows]
+            for i in np.flatnonzero((state == DONE) & (old != new)).tolist():
+                ledger.earlier.setdefault(first + i, set()).add(int(old[i]))
+            ledger.crc32[rows] = new
+            ledger.state[rows] = DONE
+        if used != len(checksums):
+            raise ValueError
+        return used
+
+    def _row(self, row: Any) -> int:
+        self._slice(row, row + 1)
+        return int(row)
+
+    def _slice(self, first: Any, last: Any) -> slice:
+        start, stop = self._ledger.start, self._ledger.stop
+        if type(first) is not int or type(last) is not int or not start <= first < last <= stop:
+            raise ValueError
+        return slice(first - start, last - start)
 
 
-def _open_next(folder: Path, shard: int) -> int:
+def _spans(rows: Collection[int]) -> list[list[int]]:
+    """Ascending rows as spans [first, last + 1]."""
+    spans: list[list[int]] = []
+    for row in rows:
+        if spans and spans[-1][1] == row:
+            spans[-1][1] = row + 1
+        else:
+            spans.append([row, row + 1])
+    return spans
+
+
+def _life_number(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[2])
+
+
+def _open_next(folder: Path, shard: int) -> tuple[Path, int]:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
     for life in count(1):
+        path = folder / f"{shard:06d}-{life:03d}.journal"
         try:
-            return os.open(folder / f"{shard:06d}-{life:03d}.jsonl", flags, 0o666)
+            return path, os.open(path, flags, 0o666)
         except FileExistsError:
             continue
     raise AssertionError("count() never ends")
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a journal; a torn last one is the mark of a kill and is left out."""
-    lines = path.read_bytes().split(b"\n")
-    entries = []
-    for number, line in enumerate(lines[:-1], start=1):
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Hold the file until it is closed or the process dies; nothing where there are no locks.
+
+    A reader that looks whether it is locked holds it for a moment, hence the tries.
+    """
+    for _ in range(_LOCK_TRIES):
         try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if not isinstance(entry, dict):
-            raise StoreError(
-                f"{path}: line {number} is damaged; remove the file and extract the shard again"
-            )
-        entries.append(entry)
-    return entries
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            return
+        else:
+            return
 
 
-def _check_owner(path: Path, entry: dict[str, Any], run_id: str, shard: int) -> None:
-    if (entry["run"], entry["shard"]) != (run_id, shard):
-        raise StoreError(f"{path}: belongs to another run or shard; remove it")
+def _running(path: Path, life: Life) -> bool | None:
+    """Whether the task of a life without an end is still at work; None if nobody can tell.
+
+    Its lock tells; but some file systems have none, or none that another host can see.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(handle)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    else:
+        if life.host == socket.gethostname():
+            return False
+    return None if time.time() - life.last < _RECENT else False
 
 
-def _row(value: Any, start: int, stop: int) -> int:
-    if type(value) is not int or not start <= value < stop:
-        raise ValueError
-    return value
+def _job(environment: Mapping[str, str]) -> str | None:
+    """The task's number as the batch system's own commands write it."""
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID")
 
 
-def _numbers(values: Any) -> list[float]:
-    return [float(value) for value in values]
+def _ending(kind: type[BaseException], error: BaseException | None) -> str:
+    if isinstance(error, Stopped):
+        return str(error)
+    text = " ".join(str(error).split())
+    return f"{kind.__name__}: {text}"[:300].rstrip(": ")

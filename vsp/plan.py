@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -27,13 +26,14 @@ from vsp.datasets.folder import read
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
 from vsp.files import write_json, write_text
 from vsp.images import open_rgb
+from vsp.jobs import extract_job, scheduler_of, script_path
 from vsp.manifest import Manifest, Sample
 from vsp.models.hub import pinned
 from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.prepare import make_picture, make_row
 from vsp.progress import progress
 from vsp.run import FORMAT, Plan, Run, n_tokens
-from vsp.schedulers import SCHEDULERS, ArrayJob, Scheduler
+from vsp.schedulers import After
 from vsp.store import Layout, Store
 
 SCRIPT = Path("jobs/extract_array.sh")
@@ -159,11 +159,11 @@ def _write_run(
             part.mkdir()
         digest = Manifest.write(folder / "manifest.jsonl", samples)
         plan = parse(Plan, {**values, "manifest_sha256": digest}, "plan")
-        Store(folder / "states.npy", layout).create()
+        Store(folder / "states.npy", layout, plan.identity()).create()
         run = Run(scratch / name, plan)
-        job, scheduler = _job(run, profile)
+        job, scheduler = extract_job(run, profile), scheduler_of(profile)
         script = scheduler.script(job)
-        write_text(folder / SCRIPT.name, script, executable=True)
+        write_text(script_path(Run(folder, plan), job.stage), script, executable=True)
         write_json(folder / "plan.json", plan.model_dump(mode="json"))
         try:
             folder.rename(run.folder)
@@ -171,7 +171,7 @@ def _write_run(
             raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
     job.logs.mkdir(parents=True, exist_ok=True)
     write_text(work / SCRIPT, script, executable=True)
-    return run, scheduler.commands(job, SCRIPT)
+    return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]
 
 
 def _free_name(request: Request, work: Path) -> str:
@@ -294,11 +294,3 @@ def _inspect(path: str) -> tuple[str, tuple[int, int], str]:
         return digest, image.size, ""
     except DatasetError as error:
         return "", (0, 0), str(error)
-
-
-def _job(run: Run, profile: Profile) -> tuple[ArrayJob, Scheduler]:
-    folder = run.folder.absolute()
-    command = (sys.executable, "-m", "vsp", "extract", "--run", str(folder), "--shard")
-    logs = Path(profile.logs).absolute() if profile.logs else folder / "logs"
-    job = ArrayJob(run.name, command, len(run.shards), logs, profile)
-    return job, SCHEDULERS.load(profile.scheduler)()

@@ -25,6 +25,7 @@ from vsp.models import Group, Picture, Processor, Row, group
 # Rows about one image with their samples, and several of these that go through the model together.
 SampleBatch = Sequence[Mapping[int, Sample]]
 
+_GRACE = 2.0  # seconds
 _AHEAD = 2  # batches that wait ready for each worker
 
 
@@ -133,13 +134,20 @@ def _start(processor: Processor) -> None:
     """Make a worker ready; it ends when its parent does, however that ended."""
     global _processor
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    for number in (signal.SIGINT, signal.SIGUSR1):  # the parent's to answer
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if "torch" in sys.modules:
         import torch
 
         torch.set_num_threads(1)  # of more, a forked process would wait for threads it has not
     _processor = processor
+
+
+def _end_later(*_: object) -> None:
+    """A batch system may signal every process of a task: the parent is to end in order first."""
+    threading.Timer(_GRACE, os._exit, (1,)).start()
 
 
 def _end_with_parent() -> None:

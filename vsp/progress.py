@@ -60,8 +60,8 @@ def _lines(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
     def say() -> None:
         seconds = max(time.monotonic() - started, 1e-9)
         rate = done / seconds
-        left = f", {_clock((total - done) / rate)} left" if 0 < done < total else ""
-        text = f"{what}: {done}/{total} {unit} in {_clock(seconds)}, {rate:,.1f} {unit}/s{left}"
+        left = f", {clock((total - done) / rate)} left" if 0 < done < total else ""
+        text = f"{what}: {done}/{total} {unit} in {clock(seconds)}, {rate:,.1f} {unit}/s{left}"
         print(text, file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:
@@ -75,7 +75,8 @@ def _lines(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
     say()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

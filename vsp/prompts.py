@@ -7,6 +7,7 @@ A form is chosen when a run is planned and is part of its identity. `{subject}`,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from vsp.errors import ConfigError
 
@@ -48,8 +49,13 @@ def words(label: str) -> str:
 def render(template: str, fields: Mapping[str, str], labels: Sequence[str] = ()) -> str:
     """Fill a template. Raises ConfigError if the template needs a field that is not there."""
     try:
-        return template.format(**fields, labels=", ".join(map(words, labels)))
+        return template.format(**fields, labels=_listed(tuple(labels)))
     except KeyError as missing:
         raise ConfigError(
             f"prompt {template!r} needs {missing}; the dataset gives {', '.join(fields) or 'none'}"
         ) from None
+
+
+@lru_cache(16)
+def _listed(labels: tuple[str, ...]) -> str:
+    return ", ".join(map(words, labels))

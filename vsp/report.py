@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,23 +16,25 @@ from vsp.catalog import Entry
 from vsp.config import ModelConfig, parse
 from vsp.errors import ConfigError
 from vsp.files import written_aside
-from vsp.journal import Ledger, worst
+from vsp.journal import Worst
 from vsp.models.memory import Memory
 from vsp.plan import Planned
 from vsp.results import LayerScore, Results
-from vsp.run import Plan, Run
+from vsp.run import Plan
+from vsp.status import far
 
 _BAR = 28  # characters for an accuracy of 1
 
 
 def as_json(results: Results) -> dict[str, Any]:
     """The summary and every layer's scores, for machines."""
-    return {**results.summary(), "layers": [asdict(score) for score in results.scores()]}
+    summary, scores = results.read()
+    return {**summary, "layers": [asdict(score) for score in scores]}
 
 
 def report_table(results: Results) -> RenderableType:
     """The summary of a probed run, 80 columns wide."""
-    summary, scores = results.summary(), results.scores()
+    summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
     notes = _notes(summary, best)
     return Group(_facts(summary), Text(), _layers(summary, scores), Text(), *notes)
@@ -101,59 +101,6 @@ def models_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def status_line(run: Run, ledgers: Sequence[Ledger]) -> str:
-    done, failed, missing = _counts(ledgers)
-    line = f"run {run.name}: {done} rows done, {failed} failed, {missing} missing"
-    return line if failed == "0" else f"{line}; `vsp status` tells why"
-
-
-def status_table(run: Run, ledgers: Sequence[Ledger]) -> RenderableType:
-    """Rows done, failed and missing in each shard, and why rows failed."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("shard", justify="right")
-    table.add_column("rows")
-    for column in ("done", "failed", "missing"):
-        table.add_column(column, justify="right")
-    for index, ledger in enumerate(ledgers):
-        rows = f"{ledger.start}–{ledger.stop - 1}"
-        table.add_row(str(index), rows, *_counts([ledger]))
-    table.add_section()
-    table.add_row("all", str(run.plan.n_samples), *_counts(ledgers), style="bold")
-    reasons = [
-        Text(f"row {row} failed: {why}", overflow="fold")
-        for ledger in ledgers
-        for row, why in sorted(ledger.failed.items())
-    ]
-    shown = reasons[:10]
-    if len(reasons) > len(shown):
-        shown.append(Text(f"… and {len(reasons) - len(shown)} more; `vsp status --json` has all"))
-    far = worst(ledgers)
-    if far is not None:
-        shown.append(Text(f"batching: {_far(far.n_rows, far.absolute, far.relative)}"))
-    return Group(Text(f"run {run.name}"), table, *shown)
-
-
-def status_json(run: Run, ledgers: Sequence[Ledger]) -> dict[str, Any]:
-    shards = [
-        {
-            "shard": index,
-            "start": ledger.start,
-            "stop": ledger.stop,
-            "done": len(ledger.done),
-            "failed": {str(row): why for row, why in sorted(ledger.failed.items())},
-            "missing": ledger.n_missing,
-        }
-        for index, ledger in enumerate(ledgers)
-    ]
-    far = worst(ledgers)
-    return {
-        "run": run.name,
-        "planned": run.plan.n_samples,
-        "shards": shards,
-        "batching": None if far is None else asdict(far),
-    }
-
-
 def bench_table(benches: Sequence[Bench], n_planned: int | None) -> RenderableType:
     """Rows per second of each way, 80 columns wide, and what the planned rows will take."""
     parts: list[RenderableType] = []
@@ -217,7 +164,7 @@ def plot(results: Results, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    summary, scores = results.summary(), results.scores()
+    summary, scores = results.read()
     layers = [score.layer for score in scores]
     best = scores[layers.index(summary["best_layer"])]
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -250,23 +197,6 @@ def plot(results: Results, path: Path) -> None:
     with written_aside(path) as file:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
-
-
-def _far(n_rows: int, absolute: Sequence[float], relative: Sequence[float]) -> str:
-    """How much a row's states depend on its batch."""
-    layer = max(range(len(relative)), key=relative.__getitem__)
-    return (
-        f"{n_rows} rows alone differ by up to {max(absolute):.1e}, "
-        f"{relative[layer]:.1e} of layer {layer}'s largest"
-    )
-
-
-def _counts(ledgers: Sequence[Ledger]) -> list[str]:
-    return [
-        str(sum(len(ledger.done) for ledger in ledgers)),
-        str(sum(len(ledger.failed) for ledger in ledgers)),
-        str(sum(ledger.n_missing for ledger in ledgers)),
-    ]
 
 
 def _memory(memory: Memory | None, quantization: str) -> str:
@@ -306,7 +236,7 @@ def _facts(summary: dict[str, Any]) -> Table:
             f"{plan.n_layers} layers × {plan.hidden_size}, computed in {plan.compute_dtype}, "
             f"kept in {plan.dtype}"
         ),
-        "batching": _far(**summary["batching"]) if summary["batching"] else "not compared",
+        "batching": far(Worst(**summary["batching"])) if summary["batching"] else "not compared",
         "split": f"{rows['train']} train, {rows['test']} test: {summary['split']}",
         "probe": (
             f"{settings['probe']}, one against the rest, L2 with C = {settings['C']:g}, "
@@ -356,6 +286,7 @@ def _notes(summary: dict[str, Any], best: LayerScore) -> list[Text]:
     ]
     if rows["used"] < rows["planned"]:
         notes.append(f"{rows['planned'] - rows['used']} rows failed or missing were left out")
+    notes += _failed(rows["failed"], summary["failed_reasons"])
     if summary["n_not_converged"]:
         notes.append(
             f"{summary['n_not_converged']} of {summary['n_fits']} fits did not converge; "
@@ -364,6 +295,17 @@ def _notes(summary: dict[str, Any], best: LayerScore) -> list[Text]:
     else:
         notes.append(f"all {summary['n_fits']} fits converged")
     return [Text(note, overflow="fold") for note in notes]
+
+
+def _failed(n_failed: int, reasons: dict[str, int]) -> list[str]:
+    """Why rows failed, in a line; the two commonest reasons."""
+    if not n_failed:
+        return []
+    shown = dict(list(reasons.items())[:2])
+    words = [f"{n} × {why}" for why, n in shown.items()]
+    rest = n_failed - sum(shown.values())
+    words += [f"{rest} × other; `vsp status` has all"] if rest else []
+    return ["failed rows: " + "; ".join(words)]
 
 
 def _plan(summary: dict[str, Any]) -> Plan:
@@ -379,13 +321,3 @@ def _near(path: str) -> str:
     """A path as seen from the working directory, where it lies below it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-
-
-def show(renderable: RenderableType) -> None:
-    """Print to stdout: in colour on a terminal, else plain, 80 columns wide."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(renderable)
-        return
-    plain = StringIO()
-    Console(file=plain, width=80, highlight=False).print(renderable)
-    print("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from vsp.config import Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
-from vsp.journal import Ledger, read_ledger
+from vsp.journal import Ledger, read_ledger, read_ledgers
 from vsp.manifest import Manifest, Sample
 from vsp.store import Layout, Store
 
@@ -22,6 +23,8 @@ FORMAT = 2
 COMPARED = 4  # rows of a shard whose states in a batch are compared with those alone
 _MOST_GROWN = 3  # a sequence of several rows over the longest: attention looks at pairs of tokens
 _LEAST_FILLED = 0.75  # the shortest sequence of a batch over the longest; the rest is padding
+
+_NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset"}
 
 Rows = tuple[int, ...]  # about one image, worked as one sequence
 Batch = tuple[Rows, ...]
@@ -52,6 +55,10 @@ class Plan(Frozen):
     batch_size: Annotated[int, Field(ge=1)]  # of the longest rows, if each were by itself
     batch_tokens: Annotated[int, Field(ge=1)]  # as many at once, padding included
     share: bool  # whether rows about one image share its work
+
+    def identity(self) -> str:
+        """SHA-256 of what decides the bytes of the store: equal plans give equal files."""
+        return sha256(self.model_dump_json(exclude=_NOT_IDENTITY).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ class Run:
     def store(self) -> Store:
         plan = self.plan
         layout = Layout(plan.n_layers, plan.n_samples, plan.hidden_size, plan.dtype, plan.boundary)
-        return Store(self.folder.absolute() / "states.npy", layout)
+        return Store(self.folder.absolute() / "states.npy", layout, plan.identity())
 
     @property
     def journals(self) -> Path:
@@ -128,7 +135,9 @@ class Run:
         return read_ledger(self.journals, self.plan.id, shard.index, shard.start, shard.stop)
 
     def ledgers(self) -> list[Ledger]:
-        return [self.ledger(shard) for shard in self.shards]
+        """Of all shards, in their order."""
+        shards = {shard.index: (shard.start, shard.stop) for shard in self.shards}
+        return read_ledgers(self.journals, self.plan.id, shards)
 
     def batches(self, samples: Mapping[int, Sample]) -> list[Batch]:
         """What goes through the model together, for the rows of one shard.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -28,11 +29,15 @@ from numpy.typing import NDArray
 
 from vsp.config import StoreDtype
 from vsp.errors import StoreError
+from vsp.files import mendable
 
 # numpy refuses to read a header of more than 10,000 bytes, so the data cannot begin at 64 KiB.
 HEADER_BYTES = 8192
 # Largest first: hosts with 64 KiB pages exist, and a boundary of 64 KiB suits smaller pages too.
 BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS)
+_ZEROS = 8 << 20  # bytes written at once
 _UNEVEN = 1.25  # a longest shard of this many shares is still even enough
 
 
@@ -140,9 +145,10 @@ class Layout:
 class Store:
     """The file that a layout describes."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, plan: str = "") -> None:
         self.path = path
         self.layout = layout
+        self._header = _npy_header(layout, plan)
 
     def create(self) -> None:
         """Write the header and reserve every byte now, so that no task meets a full disk.
@@ -153,11 +159,11 @@ class Store:
         free = shutil.disk_usage(self.path.parent).free
         if need > free:
             raise self._too_small(f"{free:,} are free")
-        with self.path.open("xb") as file:
-            file.write(_npy_header(self.layout))
+        with mendable(self.path), self.path.open("xb") as file:
+            file.write(self._header)
             file.flush()
             try:
-                os.posix_fallocate(file.fileno(), 0, need)
+                _reserve(file.fileno(), need)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise
@@ -178,14 +184,30 @@ class Store:
                 header = file.read(HEADER_BYTES)
         except FileNotFoundError:
             raise StoreError(f"{self.path}: no such file; plan the run again") from None
-        if size != self.layout.n_bytes or header != _npy_header(self.layout):
-            raise StoreError(f"{self.path}: is not the array of this plan; plan the run again")
+        if size == self.layout.n_bytes and header == self._header:
+            return
+        expected, found = _described(self._header), _described(header)
+        what = f"it is {found}" if found != expected else f"it has {size:,} bytes"
+        raise StoreError(
+            f"{self.path}: is not the array of this plan ({expected}, {self.layout.n_bytes:,} "
+            f"bytes): {what}; plan the run again"
+        )
 
     def layer(self, index: int) -> NDArray[np.floating]:
-        """The states of one layer `[sample, hidden]`, mapped read-only, padding left out."""
-        mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        layer: NDArray[np.floating] = mapped[index, : self.layout.n_samples]
-        return layer
+        """The states of one layer `[sample, hidden]`, padding left out.
+
+        Mapped read-only; read into memory on a file system that refuses maps.
+        """
+        layout = self.layout
+        shape = layout.n_samples, layout.hidden_size
+        where = layout.offset(index, 0)
+        try:
+            return np.memmap(self.path, layout.dtype, "r", where, shape)
+        except OSError as error:
+            if error.errno not in _NO_MAPS:
+                raise
+        read = np.fromfile(self.path, layout.dtype, shape[0] * shape[1], offset=where)
+        return read.reshape(shape)
 
     def screen(self, states: NDArray[np.floating]) -> tuple[NDArray[np.floating], dict[int, str]]:
         """`states` [layer, batch, hidden] in the store's dtype, and a reason for each bad column.
@@ -217,9 +239,10 @@ class Store:
     def writing(self) -> Iterator[Writer]:
         """Open the file for writing rows. Raises StoreError as `check_writable` does."""
         self.check_writable()
-        handle = os.open(self.path, os.O_RDWR)
+        with mendable(self.path):
+            handle = os.open(self.path, os.O_RDWR)
         try:
-            yield Writer(handle, self.layout)
+            yield Writer(handle, self.layout, self.path)
         finally:
             os.close(handle)
 
@@ -227,9 +250,10 @@ class Store:
 class Writer:
     """Writes whole rows into an open store."""
 
-    def __init__(self, handle: int, layout: Layout) -> None:
+    def __init__(self, handle: int, layout: Layout, path: Path) -> None:
         self._handle = handle
         self._layout = layout
+        self._path = path
 
     def write(self, rows: Sequence[int], states: NDArray[np.floating]) -> list[int]:
         """Write `states` [layer, batch, hidden] at the sample `rows`, ascending, and flush them.
@@ -247,11 +271,12 @@ class Writer:
             raise StoreError(f"states are {states.dtype}, not finite {layout.dtype}; screen them")
         if list(rows) != sorted(set(rows)) or rows[0] < 0 or rows[-1] >= layout.n_samples:
             raise StoreError(f"rows {list(rows)} are not ascending rows of {layout.n_samples}")
-        for first, last in _runs(rows):
-            for layer in range(layout.n_layers):
-                block = np.ascontiguousarray(states[layer, first:last])
-                _write_all(self._handle, block.data.cast("B"), layout.offset(layer, rows[first]))
-        os.fdatasync(self._handle)
+        with mendable(self._path):
+            for first, last in _runs(rows):
+                for layer in range(layout.n_layers):
+                    block = np.ascontiguousarray(states[layer, first:last]).data.cast("B")
+                    _write_all(self._handle, block, layout.offset(layer, rows[first]))
+            os.fdatasync(self._handle)
         return [row_checksum(states[:, column]) for column in range(len(rows))]
 
 
@@ -263,15 +288,47 @@ def row_checksum(row: NDArray[np.floating]) -> int:
     return checksum
 
 
-def _npy_header(layout: Layout) -> bytes:
+def _npy_header(layout: Layout, plan: str) -> bytes:
     fields = {
         "descr": np.dtype(layout.dtype).newbyteorder("<").str,
         "fortran_order": False,
         "shape": layout.shape,
     }
-    # Magic, version 1.0, length; then the fields, padded with spaces up to a newline.
+    # Magic, version 1.0, length; then the fields, padded with spaces up to a newline. Whose array
+    # it is stands in a comment, which numpy's reader passes over.
     start = b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10)
-    return (start + repr(fields).encode()).ljust(HEADER_BYTES - 1) + b"\n"
+    text = repr(fields) + (f"  # plan {plan}" if plan else "")
+    return (start + text.encode()).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def _described(header: bytes) -> str:
+    """What a header says, for people."""
+    if not header.startswith(b"\x93NUMPY"):
+        return "no .npy file"
+    text = header[10:].decode("latin-1").strip()
+    shape = re.search(r"'shape': (\(.*?\))", text)
+    dtype = re.search(r"'descr': '(.*?)'", text)
+    plan = re.search(r"# plan (\S+)", text)
+    return (
+        f"{dtype[1] if dtype else '?'} {shape[1] if shape else '?'} "
+        f"of plan {plan[1][:8] if plan else '?'}"
+    )
+
+
+def _reserve(handle: int, n_bytes: int) -> None:
+    """Give the file all its blocks.
+
+    Where the file system has no call for that, the C library touches every block; where it does
+    not do so either, zeros are written over everything behind the header.
+    """
+    try:
+        os.posix_fallocate(handle, 0, n_bytes)
+    except OSError as error:
+        if error.errno not in _NO_FALLOCATE:
+            raise
+        zeros = memoryview(bytes(_ZEROS))
+        for offset in range(HEADER_BYTES, n_bytes, _ZEROS):
+            _write_all(handle, zeros[: n_bytes - offset], offset)
 
 
 def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -13,21 +13,27 @@ picture in `depth/`.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from vsp import prompts
+from vsp.datasets.records import read_records
 from vsp.errors import DatasetError
 from vsp.manifest import Sample
 
 _LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 _SPLITS = ("", "train", "val", "test")
+_PARTS = ("subject", "reference")
+_NAMED_BY_SHAPE = ("subject_shape", "subject_color", "reference_shape", "reference_color")
+_REMEMBERED = 1 << 16  # texts at most: beyond, memory would go to those that never come again
+
+Regions = tuple[tuple[float, ...] | str, ...]
+Fields = tuple[tuple[str, str], ...]  # of a prompt form, with what stands for them
 
 
 def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample], list[str], str]:
@@ -37,34 +43,61 @@ def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample
     prompt. With a region `marker` it takes the place of the names. Raises DatasetError, naming the
     record, for whatever cannot be used.
     """
-    records = _records(folder)
-    labels = sorted({_label(folder, i, r) for i, r in enumerate(records)}, key=_place)
+    labels, names_things = _survey(folder)
     if style is None:
-        style = "instruction" if all(map(_forms, records)) else prompts.DATASET
-    samples = [_sample(folder, i, r, style, labels) for i, r in enumerate(records)]
-    if marker:
-        samples = [
-            _with_regions(folder, i, r, sample, style, labels, marker)
-            for i, (r, sample) in enumerate(zip(records, samples, strict=True))
-        ]
-    _check_unique(folder, samples)
-    return samples, labels, style
+        style = "instruction" if names_things else prompts.DATASET
+    return _samples(folder, _Asker(folder, style, labels, marker)), labels, style
 
 
-def _records(folder: Path) -> list[dict[str, Any]]:
+def _survey(folder: Path) -> tuple[list[str], bool]:
+    """All labels, and whether every record names what the prompt forms of its task need."""
+    labels, names_things = set(), True
+    for index, record in enumerate(_records(folder)):
+        with _named(folder, index):
+            labels.add(_label(record))
+            names_things = names_things and _forms(record) is not None
+    return sorted(labels, key=_place), names_things
+
+
+def _samples(folder: Path, asker: _Asker) -> list[Sample]:
+    samples: list[Sample] = []
+    ids: set[str] = set()
+    for index, record in enumerate(_records(folder)):
+        with _named(folder, index):
+            sample = asker.sample(index, record)
+            if sample.id in ids:
+                first = next(i for i, one in enumerate(samples) if one.id == sample.id)
+                raise DatasetError(
+                    f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
+                )
+        ids.add(sample.id)
+        samples.append(sample)
+    return samples
+
+
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "metadata.json"
-    try:
-        records = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.is_file():
         raise DatasetError(
             f"{path}: no such file; make the dataset with `vsp generate --config "
             "configs/spatial_dataset.yaml` or name a folder with --dataset"
-        ) from None
-    except ValueError as error:
-        raise DatasetError(f"{path}: is not JSON: {error}") from None
-    if not isinstance(records, list) or not records:
-        raise DatasetError(f"{path}: holds no list of records; write [{{...}}, ...]")
-    return records
+        )
+    return read_records(path)
+
+
+class _named:  # noqa: N801 - a context manager; contextlib's takes a microsecond of each record
+    """Says of an error in the block which record it is about."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        self._folder, self._index = folder, index
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DatasetError):
+            path = self._folder / "metadata.json"
+            raise DatasetError(f"{path}: record {self._index} {error}") from None
 
 
 def _place(label: str) -> tuple[int, str]:
@@ -72,60 +105,77 @@ def _place(label: str) -> tuple[int, str]:
     return (_RELATIONS.index(label) if label in _RELATIONS else len(_RELATIONS), label)
 
 
-def _sample(
-    folder: Path, index: int, record: dict[str, Any], style: str, labels: list[str]
-) -> Sample:
-    image = _text(folder, index, record, "image_filename")
-    split = record.get("split", "")
-    if split not in _SPLITS:
-        raise _bad(folder, index, f"split {split!r} is none of train, val, test")
-    return Sample(
-        id=_encodable(folder, index, "id", str(record.get("id", record.get("image_id", index)))),
-        image=_inside(folder / "images", image),
-        prompt=_prompt(folder, index, record, style, labels),
-        label=_label(folder, index, record),
-        group=_encodable(folder, index, "group", str(record.get("group", image))),
-        split=split,
-    )
+class _Asker:
+    """Makes samples of records. Texts that come again are the same object, so that a million
+    samples take no more than what is different in them."""
+
+    def __init__(self, folder: Path, style: str, labels: Sequence[str], marker: str) -> None:
+        self._folder, self._style, self._labels, self._marker = folder, style, labels, marker
+        self._same = lru_cache(_REMEMBERED)(str)
+        self._image = cache(lambda name: _inside(folder / "images", name))
+        self._rendered = lru_cache(_REMEMBERED)(self._render)
+
+    def sample(self, index: int, record: dict[str, Any]) -> Sample:
+        image = self._same(_text(record, "image_filename"))
+        split = record.get("split", "")
+        if split not in _SPLITS:
+            raise DatasetError(f"split {split!r} is none of train, val, test")
+        prompt, regions, depth = self._prompt(record)
+        return Sample(
+            id=_encodable("id", str(record.get("id", record.get("image_id", index)))),
+            image=self._image(image),
+            prompt=prompt,
+            label=self._same(_label(record)),
+            group=self._same(_encodable("group", str(record.get("group", image)))),
+            split=self._same(split),
+            regions=regions,
+            depth=depth,
+        )
+
+    def _prompt(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
+        """The prompt, and what it asks about besides the image."""
+        if self._marker:
+            return self._about_regions(record)
+        if self._style == prompts.DATASET:
+            return self._same(_text(record, "prompt")), (), ""
+        found = _forms(record)
+        if found is None:
+            raise DatasetError(
+                f"names no subject and reference; --prompt {self._style} needs them, "
+                f"use --prompt {prompts.DATASET}"
+            )
+        forms, fields = found
+        return self._rendered(forms[self._style], fields), (), ""
+
+    def _about_regions(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
+        """Asked about regions instead of names, as often as the prompt names them."""
+        forms, fields = _forms(record) or ({}, ())
+        if self._style not in forms or not dict(fields).keys() >= set(_PARTS):
+            raise DatasetError(f"cannot be asked about regions with --prompt {self._style}")
+        form = forms[self._style]
+        regions = {part: _region(self._folder, record, part) for part in _PARTS}
+        named = [name for _, name, _, _ in Formatter().parse(form) if name in regions]
+        depth = ""
+        if "<depth>" in self._marker:
+            depth = _inside(self._folder / "depth", _text(record, "depth_filename"))
+        prompt = self._rendered(form, tuple((part, self._marker) for part in _PARTS))
+        return prompt, tuple(regions[name] for name in named if name), self._same(depth)
+
+    def _render(self, form: str, fields: Fields) -> str:
+        return prompts.render(form, dict(fields), self._labels)
 
 
-def _with_regions(
-    folder: Path,
-    index: int,
-    record: dict[str, Any],
-    sample: Sample,
-    style: str,
-    labels: list[str],
-    marker: str,
-) -> Sample:
-    """The sample asked about regions instead of names, as often as the prompt names them."""
-    forms, fields = _forms(record) or ({}, {})
-    if style not in forms or not fields.keys() >= {"subject", "reference"}:
-        raise _bad(folder, index, f"cannot be asked about regions with --prompt {style}")
-    regions = {part: _region(folder, index, record, part) for part in ("subject", "reference")}
-    named = [name for _, name, _, _ in Formatter().parse(forms[style]) if name in regions]
-    depth = ""
-    if "<depth>" in marker:
-        depth = _inside(folder / "depth", _text(folder, index, record, "depth_filename"))
-    return replace(
-        sample,
-        prompt=prompts.render(forms[style], dict.fromkeys(regions, marker), labels),
-        regions=tuple(regions[name] for name in named if name),
-        depth=depth,
-    )
-
-
-def _region(folder: Path, index: int, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
+def _region(folder: Path, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
     if f"{part}_mask" in record:
-        return _inside(folder / "masks", _text(folder, index, record, f"{part}_mask"))
+        return _inside(folder / "masks", _text(record, f"{part}_mask"))
     box = record.get(f"{part}_box")
     if (
         not isinstance(box, list)
         or len(box) != 4
         or not all(isinstance(edge, int | float) for edge in box)
     ):
-        raise _bad(
-            folder, index, f"has {part}_box {box!r}; give it [left, top, right, bottom] or a mask"
+        raise DatasetError(
+            f"has {part}_box {box!r}; give it [left, top, right, bottom] or a mask"
         )
     return tuple(box)
 
@@ -134,71 +184,41 @@ def _inside(folder: Path, name: str) -> str:
     return os.path.abspath(folder / name)  # noqa: PTH100 - links stay links
 
 
-def _label(folder: Path, index: int, record: dict[str, Any]) -> str:
+def _label(record: dict[str, Any]) -> str:
     if not isinstance(record, dict):
-        raise _bad(folder, index, f"is a {type(record).__name__}, not a mapping")
-    key = next((key for key in _LABEL_KEYS if key in record), _LABEL_KEYS[0])
-    return _text(folder, index, record, key)
+        raise DatasetError(f"is a {type(record).__name__}, not a mapping")
+    for key in _LABEL_KEYS:
+        if key in record:
+            return _text(record, key)
+    return _text(record, _LABEL_KEYS[0])
 
 
-def _prompt(folder: Path, index: int, record: dict[str, Any], style: str, labels: list[str]) -> str:
-    if style == prompts.DATASET:
-        return _text(folder, index, record, "prompt")
-    found = _forms(record)
-    if found is None:
-        raise _bad(
-            folder,
-            index,
-            f"names no subject and reference; --prompt {style} needs them, "
-            f"use --prompt {prompts.DATASET}",
-        )
-    forms, fields = found
-    return prompts.render(forms[style], fields, labels)
-
-
-def _forms(record: dict[str, Any]) -> tuple[Mapping[str, str], dict[str, str]] | None:
+def _forms(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
     """The prompt forms of the record's task and the fields they need, where it has them."""
-    if {"subject_shape", "subject_color", "reference_shape", "reference_color"} <= record.keys():
-        names = {
-            part: f"{record[f'{part}_color']} {record[f'{part}_shape']}"
-            for part in ("subject", "reference")
-        }
-        return prompts.SPATIAL, names
-    if {"subject", "reference"} <= record.keys():
-        return prompts.SPATIAL, {k: str(record[k]) for k in ("subject", "reference")}
-    if {"shape_type", "color_label"} <= record.keys():
-        return prompts.COLOR, {"shape": str(record["shape_type"])}
+    if all(key in record for key in _NAMED_BY_SHAPE):
+        of_shape, of_color, by_shape, by_color = (record[key] for key in _NAMED_BY_SHAPE)
+        names = f"{of_color} {of_shape}", f"{by_color} {by_shape}"
+        return prompts.SPATIAL, tuple(zip(_PARTS, names, strict=True))
+    if "subject" in record and "reference" in record:
+        subject, reference = str(record["subject"]), str(record["reference"])
+        return prompts.SPATIAL, (("subject", subject), ("reference", reference))
+    if "shape_type" in record and "color_label" in record:
+        return prompts.COLOR, (("shape", str(record["shape_type"])),)
     return None
 
 
-def _text(folder: Path, index: int, record: dict[str, Any], key: str) -> str:
+def _text(record: dict[str, Any], key: str) -> str:
     value = record.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise _bad(folder, index, f"has {key} {value!r}; give it a text")
-    return _encodable(folder, index, key, value)
+    if not isinstance(value, str) or not value or value.isspace():
+        raise DatasetError(f"has {key} {value!r}; give it a text")
+    return _encodable(key, value)
 
 
-def _encodable(folder: Path, index: int, key: str, value: str) -> str:
+def _encodable(key: str, value: str) -> str:
     """JSON can hold half of a character, which no file and no tokenizer takes."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _bad(folder, index, f"has {key} {value!a}, which is no text") from None
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DatasetError(f"has {key} {value!a}, which is no text") from None
     return value
-
-
-def _check_unique(folder: Path, samples: list[Sample]) -> None:
-    seen: dict[str, int] = {}
-    for index, sample in enumerate(samples):
-        if sample.id in seen:
-            raise _bad(
-                folder,
-                index,
-                f"has the id {sample.id!r} of record {seen[sample.id]}; "
-                "give each record an `id` of its own",
-            )
-        seen[sample.id] = index
-
-
-def _bad(folder: Path, index: int, what: str) -> DatasetError:
-    return DatasetError(f"{folder / 'metadata.json'}: record {index} {what}")

@@ -1,0 +1,142 @@
+"""A file that holds a JSON list → its values, one after the other: of a million records only the
+one in hand is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from vsp.errors import DatasetError
+
+_BLOCK = 1 << 20  # bytes read at a time
+# So near the end of what was read a value may look wrong only because it is cut off there.
+_CUT = 32
+_SPACE = re.compile(r"[ \t\n\r]*")
+_decode = json.JSONDecoder().raw_decode
+
+
+def read_records(path: Path, block: int = _BLOCK) -> Iterator[Any]:
+    """The values of the list in a JSON file, in their order, as `json.loads` gives them.
+
+    Raises DatasetError, with the place, where the file is not JSON, and if it holds no list or an
+    empty one.
+    """
+    with path.open("rb") as file:
+        text = _Text(path, file, block)
+        if text.next() != "[":
+            text.value()
+            text.expect("", "Extra data")
+            raise _no_list(path)
+        text.skip()
+        empty = text.next() == "]"
+        while not empty:
+            yield text.value()
+            if text.next() != ",":
+                break
+            text.skip()
+        text.expect("]", "Expecting ',' delimiter")
+        text.expect("", "Extra data")
+        if empty:
+            raise _no_list(path)
+
+
+class _Text:
+    """The text of a file; what was taken from it is forgotten."""
+
+    def __init__(self, path: Path, file: IO[bytes], block: int) -> None:
+        self._path, self._file = path, file
+        self._least = self._block = block
+        first = file.read(4)
+        self._n_bytes = len(first)
+        self._decoder = getincrementaldecoder(json.detect_encoding(first))("surrogatepass")
+        self._held = self._decoded(first)
+        self._at = 0  # what of it was taken
+        self._ended = False
+        self._taken = 0  # characters in front of what is held
+        self._line, self._column = 1, 1  # where it begins
+
+    def next(self) -> str:
+        """The next character that is no space; "" at the end."""
+        while True:
+            mark = self._held[self._at : self._at + 1]
+            if mark in _SPACE and mark:
+                self._at = _PAST_SPACE(self._held, self._at).end()
+            elif mark or self._ended:
+                return mark
+            else:
+                self._read_on()
+
+    def skip(self) -> None:
+        """Take the character that `next` gave."""
+        self._at += 1
+
+    def expect(self, mark: str, otherwise: str) -> None:
+        """Take `mark`; "" is the end of the file. `otherwise` says what is wrong without it."""
+        if self.next() != mark:
+            raise self._malformed(otherwise, self._at)
+        self._at += len(mark)
+
+    def value(self) -> Any:
+        """Take a whole value."""
+        self.next()
+        while True:
+            try:
+                value, stop = _decode(self._held, self._at)
+            except json.JSONDecodeError as error:
+                if self._ended or not self._may_be_cut(error):
+                    raise self._malformed(error.msg, error.pos) from None
+            except RecursionError:
+                raise self._malformed("Nested too deeply", self._at) from None
+            except ValueError as error:  # a number of thousands of digits
+                raise self._malformed(str(error), self._at) from None
+            else:
+                if stop < len(self._held) or self._ended:  # the digits of a number may go on
+                    self._at = stop
+                    return value
+            self._read_on()
+
+    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
+        return error.msg.startswith("Unterminated") or error.pos > len(self._held) - _CUT
+
+    def _read_on(self) -> None:
+        """Hold one block more; a longer one where the last was not enough for a value."""
+        self._block = self._least if self._at else 2 * self._block
+        self._line, self._column = self._place(self._at)
+        self._taken += self._at
+        data = self._file.read(self._block)
+        self._n_bytes += len(data)
+        self._held = self._held[self._at :] + self._decoded(data)
+        self._at, self._ended = 0, not data
+
+    def _decoded(self, data: bytes) -> str:
+        left_over = len(self._decoder.getstate()[0])
+        try:
+            return self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            place = self._n_bytes - len(data) - left_over + error.start
+            raise DatasetError(
+                f"{self._path}: is not JSON: byte {place} is not {error.encoding} ({error.reason})"
+            ) from None
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """Line and column in the file of a position in what is held, from 1."""
+        newlines = self._held.count("\n", 0, position)
+        if not newlines:
+            return self._line, self._column + position
+        return self._line + newlines, position - self._held.rindex("\n", 0, position)
+
+    def _malformed(self, what: str, position: int) -> DatasetError:
+        line, column = self._place(position)
+        return DatasetError(
+            f"{self._path}: is not JSON: {what}: line {line} column {column} "
+            f"(char {self._taken + position})"
+        )
+
+
+def _no_list(path: Path) -> DatasetError:
+    return DatasetError(f"{path}: holds no list of records; write [{{...}}, ...]")

@@ -1,0 +1,38 @@
+"""What every page for the terminal has in common."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from io import StringIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+
+def show(renderable: RenderableType) -> None:
+    """Print to stdout: in colour on a terminal, else plain, 80 columns wide."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(renderable)
+        return
+    plain = StringIO()
+    Console(file=plain, width=80, highlight=False).print(renderable)
+    print("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
+
+
+def watch(page: Callable[[], RenderableType], seconds: int) -> None:
+    """Draw a page again and again until Ctrl-C; without a terminal, one below the other."""
+    if not sys.stdout.isatty():
+        while True:
+            show(page())
+            print(flush=True)
+            time.sleep(seconds)
+    with (
+        suppress(KeyboardInterrupt),
+        Live(page(), console=Console(highlight=False), auto_refresh=False) as live,
+    ):
+        while True:
+            time.sleep(seconds)
+            live.update(page(), refresh=True)
