@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vsp.errors import StoreError
-from vsp.store import HEADER_BYTES, Layout, Store, row_checksum
+from vsp.store import HEADER_BYTES, Layout, Store, _finite, row_checksum
 
 LAYOUTS = st.builds(
     Layout.choose,
@@ -80,7 +80,7 @@ def test_numpy_alone_reads_the_file(tmp_path):
     store.create()
     states = np.arange(150, dtype=np.float16).reshape(3, 10, 5)
     with store.writing() as writer:
-        writer.write(range(10), states)
+        writer.write(range(10), store.screen(states))
     mapped = np.load(tmp_path / "states.npy", mmap_mode="r")
     assert mapped.shape == layout.shape and mapped.offset == HEADER_BYTES
     assert (mapped[:, :10] == states).all() and not mapped[:, 10:].any()
@@ -92,7 +92,8 @@ def test_only_the_named_rows_are_written_and_their_checksums_are_of_the_file(tmp
     states = np.random.default_rng(0).normal(size=(3, 5, 8)).astype(np.float32)
     rows = [2, 3, 7, 8, 19]
     with store.writing() as writer:
-        checksums = writer.write(rows, states)
+        writer.write(rows, store.screen(states))
+    checksums = store.screen(states).checksums
     mapped = np.load(store.path, mmap_mode="r")
     others = np.setdiff1d(np.arange(mapped.shape[1]), rows)
     assert (mapped[:, rows] == states).all() and not mapped[:, others].any()
@@ -128,7 +129,7 @@ def test_a_disk_that_is_too_small_is_refused_with_the_figures(tmp_path):
 def test_rows_and_shapes_that_do_not_fit_are_refused(tmp_path, rows, shape, message):
     store = _store(tmp_path, n_samples=20)
     with store.writing() as writer, pytest.raises(StoreError, match=message):
-        writer.write(rows, np.zeros(shape, np.float32))
+        writer.write(rows, store.screen(np.zeros(shape, np.float32)))
     assert not np.load(store.path, mmap_mode="r").any()
 
 
@@ -137,13 +138,23 @@ def test_values_that_are_not_finite_never_enter_the_array(tmp_path):
     states = np.zeros((3, 3, 8))
     states[2, 1, 5] = 7e4  # finite, but not in float16
     states[1, 2, 0] = np.nan
-    cast, reasons = store.screen(states)
-    assert reasons == {
+    screened = store.screen(states)
+    assert screened.reasons == {
         1: "value 70000 of layer 2 is not finite in float16",
         2: "value nan of layer 1 is not finite in float16",
     }
-    with store.writing() as writer, pytest.raises(StoreError, match="screen them"):
-        writer.write([0, 1, 2], cast)
+    with store.writing() as writer, pytest.raises(StoreError, match="leave them out"):
+        writer.write([0, 1, 2], screened)
+    with store.writing() as writer:
+        writer.write([0], screened.take([0]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_every_value_that_is_not_finite_is_seen_and_no_other(dtype):
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)  # all there are
+    for value in every[::17].astype(dtype) if dtype == "float32" else every:
+        assert _finite(np.array([0, value, -1], dtype)) == np.isfinite(value)
+    assert _finite(np.zeros((0, 3), dtype))
 
 
 def test_another_array_in_its_place_is_refused(tmp_path):

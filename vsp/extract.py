@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from vsp.prepare import Prepared, SampleBatch, prepared
 from vsp.progress import progress
 from vsp.run import Plan, Run, Shard, compared_rows
 from vsp.signals import Stop, stoppable
-from vsp.store import Store, Writer
+from vsp.store import Screened, Store, Writer
 
 _BEHIND = 2  # batches whose states may wait to be written
 _MOST_WORKERS, _LEAST_BATCHES = 8, 16
@@ -119,12 +120,12 @@ def extract_shard(
         out = _Out(run.store, writer, journal, rows, advance)
         memory = _Memory(ledger.limit)
         compared = compared_rows(shard) & rows - ledger.compared.keys()
-        with _behind() as submit:
+        with _behind() as screen, _behind() as submit:
             while left:
                 batch = next(ready)
                 failures = dict(batch.failures)
                 for part, groups, states in _forward(model, batch, memory, failures):
-                    submit(out.states, part, states)
+                    submit(out.write, part, screen(out.screened, states))
                     for row, group in _alone(part, groups, compared):
                         submit(out.compare, row, part.index(row), states, model.forward([group]))
                 if memory.lowered():
@@ -210,20 +211,25 @@ class _Out:
     wanted: set[int]
     advance: Callable[[int], None]
 
-    def states(self, rows: Sequence[int], states: States) -> None:
+    def screened(self, states: States) -> Screened:
+        """In a thread of its own: the next batch is summed while the disk takes this one."""
+        return self.store.screen(states())
+
+    def write(self, rows: Sequence[int], screened: Future[Screened]) -> None:
         """Write and journal the rows that the store can hold; the others fail with a reason."""
-        cast, reasons = self.store.screen(states())
+        found = screened.result()
         good = sorted(
             (row, column)
             for column, row in enumerate(rows)
-            if row in self.wanted and column not in reasons
+            if row in self.wanted and column not in found.reasons
         )
         if good:
             written, columns = zip(*good, strict=True)
-            checksums = self.writer.write(written, cast[:, list(columns)])
-            self.journal.done(written, checksums)
+            some = found.take(columns)
+            self.writer.write(written, some)
+            self.journal.done(written, some.checksums)
             self.advance(len(written))
-        self.failures({rows[column]: reason for column, reason in reasons.items()})
+        self.failures({rows[column]: reason for column, reason in found.reasons.items()})
 
     def failures(self, failures: dict[int, str]) -> None:
         for row in sorted(failures.keys() & self.wanted):
@@ -272,15 +278,16 @@ class _behind:  # noqa: N801 - a context manager
     Whatever was handed over is carried out, also if the block ends early.
     """
 
-    def __enter__(self) -> Callable[..., None]:
+    def __enter__(self) -> Callable[..., Future[Any]]:
         self._pool = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[Future[Any]] = deque()
         return self._submit
 
-    def _submit(self, call: Callable[..., None], *arguments: object) -> None:
+    def _submit(self, call: Callable[..., Any], *arguments: object) -> Future[Any]:
         self._waiting.append(self._pool.submit(call, *arguments))
         while len(self._waiting) > _BEHIND:
             self._waiting.popleft().result()
+        return self._waiting[-1]
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()

@@ -21,7 +21,7 @@ import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -242,6 +242,16 @@ def read_ledgers(folder: Path, run_id: str, shards: Mapping[int, tuple[int, int]
     ]
 
 
+@dataclass(slots=True)
+class _SoFar:
+    """What changes with each entry of a life; a run has many."""
+
+    n_done: int = 0
+    n_failed: int = 0
+    last: float = 0.0
+    ended: str | None = None
+
+
 class _Reader:
     """Joins the lives of one shard's task."""
 
@@ -267,12 +277,14 @@ class _Reader:
 
     def _read_life(self, path: Path) -> None:
         life: Life | None = None
+        so_far = _SoFar()
         for number, entry in self._entries(path):
             try:
                 if number == 1:
                     life = self._head(path, entry)
                 elif life is not None:
-                    life = self._entry(life, entry)
+                    self._entry(entry, so_far)
+                so_far.last = float(entry["t"])
             except (KeyError, TypeError, ValueError, AttributeError):
                 ledger = self._ledger
                 raise StoreError(
@@ -280,6 +292,7 @@ class _Reader:
                     f"[{ledger.start}, {ledger.stop}); remove the file and extract the shard again"
                 ) from None
         if life is not None:
+            life = replace(life, **asdict(so_far))
             running = False if life.ended is not None else _running(path, life)
             self._lives.append(replace(life, running=running))
 
@@ -287,8 +300,9 @@ class _Reader:
         """The lines whose checksum fits. A torn last one is the mark of a kill."""
         *lines, _ = path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, start=1):
-            if line[:9] == b"%08x " % zlib.crc32(line[9:]):
-                yield number, json.loads(line[9:])
+            text = line[9:]
+            if line[:9] == b"%08x " % zlib.crc32(text):
+                yield number, json.loads(text.decode())
                 continue
             what = "is" if number > 1 else "and with it the file's owner is"
             self._damage.append(
@@ -309,25 +323,22 @@ class _Reader:
             started=float(entry["t"]),
             planned=int(entry["planned"]),
             packages={str(name): str(found) for name, found in entry["packages"].items()},
-            last=float(entry["t"]),
         )
 
-    def _entry(self, life: Life, entry: dict[str, Any]) -> Life:
-        """What one entry says: of its rows to the ledger, of its task to the life."""
-        life = replace(life, last=float(entry["t"]))
+    def _entry(self, entry: dict[str, Any], life: _SoFar) -> None:
+        """What one entry says: of rows to the ledger, of the task to `life`."""
         ledger = self._ledger
         if "done" in entry:
-            n_rows = self._done(entry["done"], entry["crc32"])
-            return replace(life, n_done=life.n_done + n_rows)
-        if "failed" in entry:
+            life.n_done += self._done(entry["done"], entry["crc32"])
+        elif "failed" in entry:
             row = self._row(entry["failed"])
             ledger.failed[row] = str(entry["why"])
             if ledger.state[row - ledger.start] != DONE:
                 ledger.state[row - ledger.start] = FAILED
-            return replace(life, n_failed=life.n_failed + 1)
-        if "ended" in entry:
-            return replace(life, ended=str(entry["ended"]))
-        if "lost" in entry:
+            life.n_failed += 1
+        elif "ended" in entry:
+            life.ended = str(entry["ended"])
+        elif "lost" in entry:
             for first, last in entry["lost"]:
                 ledger.state[self._slice(first, last)] = MISSING
         elif "compared" in entry:
@@ -335,26 +346,29 @@ class _Reader:
             ledger.compared[self._row(entry["compared"])] = numbers
         else:
             self._limits.append(int(entry["limit"]))
-        return life
 
     def _done(self, spans: list[list[int]], digits: str) -> int:
         """Note rows as done; how many."""
         ledger = self._ledger
         checksums = np.frombuffer(bytes.fromhex(digits), ">u4")
+        if len(checksums) != sum(last - first for first, last in spans):
+            raise ValueError
         used = 0
         for first, last in spans:
             rows = self._slice(first, last)
             new, used = checksums[used : used + last - first], used + last - first
-            if len(new) != last - first:
-                raise ValueError
-            state, old = ledger.state[rows], ledger.crc32[rows]
-            for i in np.flatnonzero((state == DONE) & (old != new)).tolist():
-                ledger.earlier.setdefault(first + i, set()).add(int(old[i]))
+            if self._lives and ledger.state[rows].any():
+                self._again(first, rows, new)
             ledger.crc32[rows] = new
             ledger.state[rows] = DONE
-        if used != len(checksums):
-            raise ValueError
         return used
+
+    def _again(self, first: int, rows: slice, new: NDArray[np.uint32]) -> None:
+        """Keep the checksums of rows that were done before and had other last bits."""
+        ledger = self._ledger
+        old = ledger.crc32[rows]
+        for i in np.flatnonzero((ledger.state[rows] == DONE) & (old != new)).tolist():
+            ledger.earlier.setdefault(first + i, set()).add(int(old[i]))
 
     def _row(self, row: Any) -> int:
         self._slice(row, row + 1)

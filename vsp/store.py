@@ -37,6 +37,7 @@ HEADER_BYTES = 8192
 BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS)
+_INFINITE, _SIGN = 0x7C00, 0x8000  # bits of float16: what is not finite is not below
 _ZEROS = 8 << 20  # bytes written at once
 _UNEVEN = 1.25  # a longest shard of this many shares is still even enough
 
@@ -142,6 +143,24 @@ class Layout:
         return [stop - start for start, stop in pairwise(bounds)]
 
 
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """States `[layer, batch, hidden]` as a store keeps them, which made this of them."""
+
+    states: NDArray[np.floating]
+    reasons: dict[int, str]  # column → why it must not be written
+    checksums: list[int]  # of each column, as `row_checksum`
+
+    def take(self, columns: Sequence[int]) -> Screened:
+        """These columns alone, in this order."""
+        if list(columns) == list(range(self.states.shape[1])):
+            return self
+        reasons = {i: self.reasons[c] for i, c in enumerate(columns) if c in self.reasons}
+        return Screened(
+            self.states[:, list(columns)], reasons, [self.checksums[c] for c in columns]
+        )
+
+
 class Store:
     """The file that a layout describes."""
 
@@ -209,8 +228,8 @@ class Store:
         read = np.fromfile(self.path, layout.dtype, shape[0] * shape[1], offset=where)
         return read.reshape(shape)
 
-    def screen(self, states: NDArray[np.floating]) -> tuple[NDArray[np.floating], dict[int, str]]:
-        """`states` [layer, batch, hidden] in the store's dtype, and a reason for each bad column.
+    def screen(self, states: NDArray[np.floating]) -> Screened:
+        """`states` [layer, batch, hidden] in the store's dtype, with what must not enter it named.
 
         A column is bad if one of its values is not finite in the store's dtype: float16 ends at
         65,504, and residual streams have outliers.
@@ -218,13 +237,14 @@ class Store:
         with np.errstate(over="ignore"):
             cast = np.ascontiguousarray(states, dtype=self.layout.dtype)
         reasons: dict[int, str] = {}
-        for column in np.flatnonzero(~np.isfinite(cast).all(axis=(0, 2))):
-            layer, unit = np.argwhere(~np.isfinite(cast[:, column]))[0]
-            value = float(states[layer, column, unit])
-            reasons[int(column)] = (
-                f"value {value:g} of layer {layer} is not finite in {self.layout.dtype}"
-            )
-        return cast, reasons
+        if not _finite(cast):
+            for column in np.flatnonzero(~np.isfinite(cast).all(axis=(0, 2))):
+                layer, unit = np.argwhere(~np.isfinite(cast[:, column]))[0]
+                value = float(states[layer, column, unit])
+                reasons[int(column)] = (
+                    f"value {value:g} of layer {layer} is not finite in {self.layout.dtype}"
+                )
+        return Screened(cast, reasons, [row_checksum(row) for row in cast.swapaxes(0, 1)])
 
     def check_writable(self) -> None:
         """`check`, and raise StoreError on a host with larger pages than the plan allowed for."""
@@ -255,20 +275,22 @@ class Writer:
         self._layout = layout
         self._path = path
 
-    def write(self, rows: Sequence[int], states: NDArray[np.floating]) -> list[int]:
-        """Write `states` [layer, batch, hidden] at the sample `rows`, ascending, and flush them.
+    def write(self, rows: Sequence[int], screened: Screened) -> None:
+        """Write states [layer, batch, hidden] at the sample `rows`, ascending, and flush them.
 
-        Returns each row's checksum. Raises StoreError if the shape does not fit the store, a row
-        lies outside it, or a value is not finite.
+        Raises StoreError if the shape does not fit the store, a row lies outside it, or a value is
+        not finite; DiskError if the disk takes no more.
         """
-        layout = self._layout
+        layout, states = self._layout, screened.states
         if states.shape != (layout.n_layers, len(rows), layout.hidden_size):
             raise StoreError(
                 f"states of shape {list(states.shape)} do not fit {len(rows)} rows of a store "
                 f"[layer {layout.n_layers}, sample, hidden {layout.hidden_size}]"
             )
-        if states.dtype != layout.dtype or not np.isfinite(states).all():
-            raise StoreError(f"states are {states.dtype}, not finite {layout.dtype}; screen them")
+        if states.dtype != layout.dtype or screened.reasons:
+            raise StoreError(
+                f"states are {states.dtype}, not finite {layout.dtype}; leave them out"
+            )
         if list(rows) != sorted(set(rows)) or rows[0] < 0 or rows[-1] >= layout.n_samples:
             raise StoreError(f"rows {list(rows)} are not ascending rows of {layout.n_samples}")
         with mendable(self._path):
@@ -277,7 +299,6 @@ class Writer:
                     block = np.ascontiguousarray(states[layer, first:last]).data.cast("B")
                     _write_all(self._handle, block, layout.offset(layer, rows[first]))
             os.fdatasync(self._handle)
-        return [row_checksum(states[:, column]) for column in range(len(rows))]
 
 
 def row_checksum(row: NDArray[np.floating]) -> int:
@@ -286,6 +307,14 @@ def row_checksum(row: NDArray[np.floating]) -> int:
     for layer in row:
         checksum = zlib.crc32(np.ascontiguousarray(layer).data.cast("B"), checksum)
     return checksum
+
+
+def _finite(states: NDArray[np.floating]) -> bool:
+    """Whether all values are finite; in float16 by their bits, which numpy compares much faster."""
+    if states.dtype != np.float16:
+        return bool(np.isfinite(states).all())
+    largest, smallest = states.view(np.int16).max(initial=0), states.view(np.uint16).max(initial=0)
+    return bool(largest < _INFINITE and smallest < _INFINITE | _SIGN)
 
 
 def _npy_header(layout: Layout, plan: str) -> bytes:

@@ -8,6 +8,7 @@ any batch.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -27,6 +28,7 @@ class FakeOptions(Frozen):
     n_layers: Annotated[int, Field(ge=2)] = 5
     hidden_size: Annotated[int, Field(ge=1)] = 64
     gain: float = 1.0  # what the pictures' share is multiplied by
+    pause: Annotated[float, Field(ge=0)] = 0.0  # seconds that each batch takes at least
     memory: Annotated[int, Field(ge=1)] | None = None  # pixels of pictures that fit at once
 
 
@@ -76,6 +78,7 @@ class Fake:
         sizes = [int(group.picture.arrays["size"][0]) * len(group.rows) for group in groups]
         if memory is not None and sum(sizes) > memory:
             raise MemoryError(f"{len(groups)} pictures hold more than {memory} pixels")
+        time.sleep(self._options.pause)
         rows = [self._row(group.picture, row) for group in groups for row in group.rows]
         return lambda: np.stack(rows, axis=1)
 
