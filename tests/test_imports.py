@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 # From the bottom up. A family may also import from itself.
@@ -82,3 +83,35 @@ def test_help_answers_in_a_third_of_a_second():
         subprocess.run([sys.executable, "-m", "vsp", "--help"], capture_output=True, check=True)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.3
+
+
+_OPENED = """
+import sys
+opened = []
+sys.addaudithook(lambda event, args: event == "open" and opened.append(args[0]))
+from vsp.cli import main
+assert main(sys.argv[1:]) == 0
+libraries = {name.partition(".")[0] for name in sys.modules}
+print(len(opened), *sorted(libraries & {"torch", "transformers", "rich", "scipy", "sklearn",
+                                        "simple_slurm", "joblib", "matplotlib"}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "most", "libraries"),
+    [
+        # About 520 are numpy, pydantic, pillow and the standard library.
+        (["extract", "--workers", "0"], 700, []),
+        (["status"], 700, ["rich"]),
+        (["resume", "--dry-run"], 700, ["simple_slurm"]),
+    ],
+)
+def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, most, libraries):
+    """A thousand tasks start at once, from a shared file system; the fake model opens nothing."""
+    run = plan_fake(n_shards=2)
+    answer = subprocess.run(
+        [sys.executable, "-c", _OPENED, *command, "--run", run.name],
+        cwd=work, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    n_opened, *found = answer.stdout.splitlines()[-1].split()
+    assert int(n_opened) < most and found == libraries

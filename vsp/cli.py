@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,14 +94,13 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 def _extract(arguments: argparse.Namespace) -> None:
-    from vsp import status
-    from vsp.extract import extract
+    from vsp.extract import extract, outcome
     from vsp.run import find_run
 
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
     extract(run, shards, arguments.retry_failed, arguments.workers)
-    print(status.line(run, [run.ledger(shard) for shard in shards]))
+    print(outcome(run, shards))
 
 
 def _submit(arguments: argparse.Namespace) -> None:
@@ -151,7 +151,8 @@ def _status(arguments: argparse.Namespace) -> None:
 
     def pages() -> RenderableType:
         found = look()
-        return page(found, arguments.all, commands(run, found, profile.scheduler != "local"))
+        slurm = profile.scheduler != "local" and shutil.which("sbatch") is not None
+        return page(found, arguments.all, commands(run, found, slurm))
 
     if arguments.json:
         print(json.dumps(as_json(look())))

@@ -67,6 +67,17 @@ def extract(
                 extract_shard(run, shard, rows, model, _free(ready, stop), advance)
 
 
+def outcome(run: Run, shards: Sequence[Shard]) -> str:
+    """Rows done, failed and missing, in a line."""
+    ledgers = [run.ledger(shard) for shard in shards]
+    done, failed, missing = (
+        sum(getattr(ledger, name) for ledger in ledgers)
+        for name in ("n_done", "n_failed", "n_missing")
+    )
+    line = f"run {run.name}: {done} rows done, {failed} failed, {missing} missing"
+    return f"{line}; `vsp status` tells why" if failed else line
+
+
 def _free(ready: Iterator[Prepared], stop: Stop) -> Iterator[Prepared]:
     """The batches; while one is waited for, a signal ends the task."""
     while True:

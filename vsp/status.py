@@ -24,6 +24,7 @@ from vsp.schedulers import States, TaskState, ranges
 
 _SHOWN = 24  # shards in a table that does not show all
 _REASONS = 10  # failed rows that are listed
+_WORDS = 150  # characters of what a batch system answers
 _ENDED_WELL = ("COMPLETED",)
 
 
@@ -169,8 +170,12 @@ def _notes(ledgers: Sequence[Ledger], states: States) -> list[str]:
         listed = ", ".join(f"{what} in {n} tasks" for what, n in sorted(others.items()))
         notes.append(f"other versions than the plan's: {listed}")
     if states.problem:
-        notes.append(states.problem)
+        notes.append(_shortened(states.problem))
     return notes
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WORDS else text[:_WORDS].rstrip() + " …"
 
 
 def commands(run: Run, found: Status, slurm: bool) -> list[str]:
@@ -186,16 +191,6 @@ def commands(run: Run, found: Status, slurm: bool) -> list[str]:
         how = "resume" if slurm else "extract"
         lines.append(f"vsp {how} --run {name} --retry-failed    takes the failed rows again")
     return lines
-
-
-def line(run: Run, ledgers: Sequence[Ledger]) -> str:
-    """Rows done, failed and missing, in a line."""
-    done, failed, missing = (
-        sum(getattr(ledger, name) for ledger in ledgers)
-        for name in ("n_done", "n_failed", "n_missing")
-    )
-    text = f"run {run.name}: {done} rows done, {failed} failed, {missing} missing"
-    return f"{text}; `vsp status` tells why" if failed else text
 
 
 def as_json(found: Status) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from simple_slurm import Slurm as SlurmOptions
-
 from vsp.errors import SchedulerError
 from vsp.schedulers import After, Call, Job, Query, Sent, States, TaskState, ranges
 
@@ -46,6 +44,8 @@ class Slurm:
         return max_array_size()
 
     def script(self, job: Job) -> str:
+        from simple_slurm import Slurm as SlurmOptions  # `vsp status` does without it
+
         resources = job.resources
         options: dict[str, object] = {
             "job_name": job.name,
@@ -117,13 +117,15 @@ class Slurm:
         if query.ended:
             seen = {task.job for task in tasks}
             accounted, problem = self._sacct(query)
-            tasks += [task for job, task in accounted.items() if job not in seen]
+            # Where squeue answers, nothing is active that it does not know.
+            blind = any(problems)
+            tasks += [t for t in accounted if t.job not in seen and (blind or not t.active)]
             # Where a cluster has no accounting, that is no news.
             problems += [problem] if "storage is disabled" not in problem else []
         tasks.sort(key=lambda task: _order(task.job))
         return States(tuple(tasks), "; ".join(filter(None, problems)))
 
-    def _sacct(self, query: Query) -> tuple[dict[str, TaskState], str]:
+    def _sacct(self, query: Query) -> tuple[list[TaskState], str]:
         """Accounting's answer: of the user's own jobs by name, of others by number."""
         names = ",".join(query.stages)
         # Jobs carry the local time of the cluster.
@@ -136,10 +138,10 @@ class Slurm:
             command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={_SACCT}"]
             answer, problem = _ask([*command, *options])
             if problem:
-                return tasks, problem
+                return list(tasks.values()), problem
             for line in answer.splitlines():
                 tasks |= {task.job: task for task in self._accounted(line, query)}
-        return tasks, ""
+        return list(tasks.values()), ""
 
     def _accounted(self, line: str, query: Query) -> Iterator[TaskState]:
         job, state, node, exit_code, name, comment = [*line.split("|"), *[""] * 6][:6]
