@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
@@ -92,6 +93,7 @@ class Cluster:
         self.accounting = accounting
         ports = _free_ports(nodes + 4)
         self._dbd, self._database = ports[-2:]
+        self._server: subprocess.Popen[bytes] | None = None
         host = socket.gethostname()
         for part in ("state", "spool", "log", *(f"spool/n{i}" for i in range(1, nodes + 1))):
             (folder / part).mkdir(parents=True)
@@ -112,13 +114,17 @@ class Cluster:
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf)}
 
     def __enter__(self) -> Cluster:
-        _start_munge()
-        if self.accounting:
-            self._start_accounting()
-        self._start("slurmctld", "-c")
-        for i in range(1, self.nodes + 1):
-            self._start("slurmd", "-N", f"n{i}")
-        self._wait_until_idle()
+        try:
+            _start_munge()
+            if self.accounting:
+                self._start_accounting()
+            self._start("slurmctld", "-c")
+            for i in range(1, self.nodes + 1):
+                self._start("slurmd", "-N", f"n{i}")
+            self._wait_until_idle()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,6 +135,9 @@ class Cluster:
                 os.kill(int(pid_file.read_text()), 15)
             except ProcessLookupError:
                 continue
+        if self._server is not None:
+            self._server.terminate()  # slurmdbd lets go of it by itself
+            self._server.wait(30)
 
     def sbatch(self, *arguments: str, cwd: Path) -> int:
         """Submit and return the job id."""
@@ -153,16 +162,44 @@ class Cluster:
             time.sleep(0.5)
         raise AssertionError(f"job {job} did not end within {seconds} s: {answer}")
 
+    def kill_node(self, node: str) -> None:
+        """What a power cut does: its daemon, its steps and their tasks are gone, at once."""
+        for pid in [*self._tasks(node), int((self.folder / f"slurmd.{node}.pid").read_text())]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+
+    def revive_node(self, node: str) -> None:
+        self._start("slurmd", "-N", node)  # which registers, and is taken back
+        self._wait_until_idle()
+
+    def _tasks(self, node: str) -> list[int]:
+        """Processes of the node's tasks, behind the daemons that would tell of their end."""
+        tasks, steps = [], []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                variables = (folder / "environ").read_bytes().split(b"\0")
+                status = (folder / "status").read_text().split()
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            wanted = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.conf}".encode()}
+            if wanted <= set(variables):
+                tasks.append(int(folder.name))
+                parent = status[status.index("PPid:") + 1]
+                if (Path("/proc") / parent / "comm").read_text().startswith("slurmstepd"):
+                    steps.append(int(parent))
+        return [*steps, *tasks]
+
     def _start_accounting(self) -> None:
         """A database of its own, open to this machine, and slurmdbd in front of it."""
         data = self.folder / "database"
         data.mkdir()
         socket_file = self.folder / "db.sock"
         with (self.folder / "log/database.log").open("w") as log:
-            subprocess.Popen(
+            self._server = subprocess.Popen(
                 [_which("mariadbd"), "--no-defaults", "--user=root", "--skip-grant-tables",
                  f"--datadir={data}", f"--socket={socket_file}", f"--port={self._database}",
-                 f"--pid-file={self.folder / 'database.pid'}", "--bind-address=127.0.0.1",
+                 "--bind-address=127.0.0.1",
                  "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0"],
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

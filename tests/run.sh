@@ -4,10 +4,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-if ! command -v sbatch >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+# With its accounting: slurmdbd and a database.
+slurm="slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server"
+if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] && ! dpkg -s $slurm >/dev/null 2>&1; then
     echo "installing Slurm for the tests" >&2
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq && apt-get install -y -qq slurm-wlm munge >/dev/null ||
+    apt-get update -qq && apt-get install -y -qq $slurm >/dev/null ||
         echo "Slurm could not be installed; its tests will say so" >&2
 fi
 bash jobs/install.sh test

@@ -8,9 +8,10 @@ from conftest import ROOT
 
 from vsp.cli import main
 
-
-COMMANDS = """generate models plan bench submit resume extract status logs verify probe
-    report""".split()
+COMMANDS = [
+    *("generate", "models", "plan", "bench", "submit", "resume", "extract"),
+    *("status", "logs", "verify", "probe", "report"),
+]
 
 
 def _line(answer):

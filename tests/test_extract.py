@@ -351,7 +351,9 @@ def test_a_write_that_fails_is_not_lost_in_the_background(plan_fake, monkeypatch
 
     monkeypatch.setattr("vsp.store._write_all", full)
     monkeypatch.setattr("vsp.extract.compared_rows", lambda _: set())
-    with pytest.raises(DiskError, match="states.npy: no space left on device; free space and run"):
+    with pytest.raises(
+        DiskError, match=r"states\.npy: no space left on device; free space and run"
+    ):
         extract(run, run.shards)
     assert _counts(run) == (0, 0, 96)
 

@@ -116,6 +116,7 @@ def test_scores_are_scikit_learns_of_the_saved_predictions(extracted):
     predictions = results.arrays("predictions")
     samples = list(extracted.manifest.rows())
     assert [samples[row].label for row in predictions["rows"]] == predictions["label"].tolist()
+    assert predictions["rows"].tolist() == sorted(predictions["rows"].tolist())
     assert all(samples[row].split == "val" for row in predictions["rows"])
     label = predictions["label"]
     for score, predicted in zip(results.scores(), predictions["predicted"], strict=True):
@@ -209,6 +210,13 @@ def test_a_killed_probe_goes_on_and_gives_what_an_undisturbed_one_gives(plan_fak
     assert f"note: {n_kept} of 24 layers were fitted before; kept in scratch/" in answer.stderr
     assert f"{24 - n_kept}/{24 - n_kept} layers" in answer.stderr
     assert _files(Results(run.results)) == whole
+
+
+def test_a_layer_is_kept_as_soon_as_it_is_fitted(extracted):
+    np.load(extracted.store.path, mmap_mode="r+")[3, 5, 0] = np.nan
+    with pytest.raises(ProbeError, match="layer 3 holds values that are not finite"):
+        probe_run(extracted, Settings(), n_jobs=1)
+    assert [path.name for path in _kept(extracted)] == ["000.npz", "001.npz", "002.npz"]
 
 
 def test_a_worker_that_is_killed_is_a_line_and_the_same_command_goes_on(plan_fake, work, vsp):
@@ -346,7 +354,7 @@ def test_a_disk_that_fills_under_the_fits_is_a_line_and_the_same_command_goes_on
     shutil.rmtree(run.results)
     for n_jobs in (1, 2):
         with small_disk(run.folder / "probe") as disk:
-            fill(disk, free_pages=40)
+            fill(disk, free_pages=20)
             answer = vsp("probe", "--n-jobs", n_jobs)
             line = answer.stderr.strip().splitlines()[-1]
             assert answer.returncode == 1 and "Traceback" not in answer.stderr
@@ -368,7 +376,7 @@ def test_a_disk_that_fills_under_the_results_keeps_the_old_ones_until_there_is_s
     shutil.rmtree(extracted.results)
     with small_disk(work / "results") as disk:
         old = _files(probe_run(extracted, Settings(), n_jobs=1))
-        for n_pages in (0, 1, 4, 8):
+        for n_pages in (0, 6):
             fill(disk, n_pages)
             answer = vsp("probe", "--C", "0.01")
             assert answer.returncode == 1 and "Traceback" not in answer.stderr

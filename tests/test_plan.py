@@ -2,6 +2,8 @@ import json
 import os
 import re
 import shutil
+import tracemalloc
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,10 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.config import Profile
+from vsp.config import ModelConfig, Profile
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreError
 from vsp.plan import Request, make
-from vsp.run import Run, find_run
+from vsp.run import Plan, Run, find_run
 
 RECORDS = [
     {"id": f"r{i}", "image_filename": f"{i // 2}.png", "label": "ab"[i % 2], "prompt": f"? {i}"}
@@ -27,7 +29,7 @@ def test_shards_and_batches_cover_every_row_once(plan_fake):
         range(96)
     )
     for shard in run.shards:
-        samples = dict(enumerate(run.manifest.rows(shard.start, shard.stop), start=shard.start))
+        samples = dict(enumerate(run.samples(shard), start=shard.start))
         batches = run.batches(samples)
         rows = [row for batch in batches for group in batch for row in group]
         assert sorted(rows) == list(range(shard.start, shard.stop))
@@ -205,7 +207,8 @@ def test_a_checkpoint_that_is_not_whole_is_an_error_of_the_plan(work, spatial, c
 
 
 def test_each_image_is_opened_once_however_many_rows_it_has(plan_fake, write_dataset, capsys):
-    plan_fake(write_dataset(RECORDS))
+    shuffled = write_dataset([*RECORDS[1::2], *RECORDS[::2]])
+    plan_fake(shuffled, share=False)
     assert "check: 10/10 images" in capsys.readouterr().err
 
 
@@ -223,30 +226,152 @@ def test_a_disk_that_is_too_small_is_an_error_of_the_plan_and_leaves_nothing(wor
     assert list((work / "scratch").iterdir()) == [] and not (work / "jobs").exists()
 
 
-def test_an_edited_manifest_is_refused(plan_fake):
-    run = plan_fake()
+def test_an_edited_manifest_is_refused_by_the_shards_it_concerns(plan_fake):
+    run = plan_fake(n_shards=3)
+    first, second, third = run.shards
     path = run.folder / "manifest.jsonl"
-    path.write_text(path.read_text().replace("left_of", "above", 1))
-    with pytest.raises(RunError, match="was changed or lost since the plan"):
-        _ = Run.open(run.folder).manifest
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[second.start] = lines[second.start].replace(b"fake", b"ekaf").replace(b"i", b"j", 1)
+    path.write_bytes(b"".join(lines))
+    run = Run.open(run.folder)
+    assert [len(run.samples(shard)) for shard in (first, third)] == [32, 32]
+    changed = "the slice of shard 1 was changed or lost since the plan; plan the run again"
+    for read in (lambda: run.samples(second), run.all_samples):
+        with pytest.raises(RunError, match=changed):
+            read()
+
+
+def test_a_shards_samples_are_its_rows_of_all(plan_fake):
+    run = plan_fake(n_shards=4)
+    samples = run.all_samples()
+    assert [run.samples(shard) for shard in run.shards] == [
+        samples[shard.start : shard.stop] for shard in run.shards
+    ]
+    assert run.plan.manifest_offsets[-1] == (run.folder / "manifest.jsonl").stat().st_size
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda plan: "{", "is not JSON"),
-        (lambda plan: "[]", "has format None"),
-        (lambda plan: json.dumps({**plan, "format": 1}), "has format 1, this vsp reads 2"),
-        (lambda plan: json.dumps({**plan, "batch_size": 0}), "batch_size 0"),
-        (lambda plan: json.dumps({**plan, "extra": 1}), "extra 1"),
+        (lambda plan: "[]", "has format None, this vsp reads 3; plan the run again$"),
+        (lambda plan: json.dumps({**plan, "format": 2}),
+         r"an older vsp \(format 2, this one reads 3\); plan the run again$"),
+        (lambda plan: json.dumps({**plan, "format": 4}),
+         r"a newer vsp \(format 4, this one reads 3\); update vsp$"),
+        (lambda plan: json.dumps({**plan, "extra": 1}), "was edited; plan the run again$"),
     ],
-)
+)  # fmt: skip
 def test_a_plan_that_cannot_be_understood_is_refused(plan_fake, edit, message):
     folder = plan_fake().folder
     path = folder / "plan.json"
     path.write_text(edit(json.loads(path.read_text())))
     with pytest.raises(RunError, match=message):
         Run.open(folder)
+
+
+def _edited(value):
+    """The same with one little thing another, of the same type where that can be."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, str):
+        return value[:-1] + ("a" if value[-1:] != "a" else "b")
+    if isinstance(value, list):
+        return [*value[:-1], _edited(value[-1])]
+    if isinstance(value, dict):
+        return {**value, "another": "value"}
+    return "no longer null"
+
+
+@pytest.mark.parametrize("field", [*Plan.model_fields, "sha256"])
+def test_a_plan_with_an_edited_field_is_refused(plan_fake, field):
+    path = plan_fake().folder / "plan.json"
+    plan = json.loads(path.read_text())
+    if field != "format":
+        for edited in ({**plan, field: _edited(plan[field])}, {**plan, field: None}):
+            path.write_text(json.dumps(edited))
+            with pytest.raises(RunError, match=r"plan\.json: was edited; plan the run again$"):
+                Run.open(path.parent)
+    del plan[field]
+    path.write_text(json.dumps(plan))
+    with pytest.raises(RunError, match=r"plan the run again$"):
+        Run.open(path.parent)
+
+
+@pytest.mark.parametrize("field", ModelConfig.model_fields)
+def test_a_plan_with_another_model_is_refused(plan_fake, field):
+    path = plan_fake(options={"n_layers": 3}).folder / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["model"][field] = _edited(plan["model"][field])
+    path.write_text(json.dumps(plan))
+    with pytest.raises(RunError, match="was edited"):
+        Run.open(path.parent)
+
+
+def test_a_plan_may_be_laid_out_otherwise(plan_fake):
+    run = plan_fake()
+    path = run.folder / "plan.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(values.items())), ensure_ascii=True))
+    assert Run.open(run.folder).plan == run.plan
+
+
+def test_a_checkpoint_that_changed_since_the_plan_is_refused(plan_fake):
+    run = plan_fake()
+    run.check_checkpoint({})
+    plan = run.plan.model_copy(update={"checkpoint_files": {"a.json": "1:x", "b.json": "2:y"}})
+    run = Run(run.folder, plan)
+    run.check_checkpoint({"b.json": "2:y", "a.json": "1:x"})
+    for found, what in [
+        ({"a.json": "1:z", "b.json": "2:y"}, "a.json of checkpoint None was changed since"),
+        ({"a.json": "1:x"}, "b.json of checkpoint None is gone since the plan"),
+        ({"a.json": "1:x", "b.json": "2:y", "c": "3:z"}, "c of checkpoint None is new since"),
+    ]:
+        with pytest.raises(RunError, match=f"run fake-spatial: {what}.*plan the run again$"):
+            run.check_checkpoint(found)
+
+
+def test_a_plan_takes_memory_for_what_its_rows_differ_in(work, write_dataset):
+    """Peak memory of Python's objects, for 4,000 rows and for 20,000: the same for each row more."""
+    relations = ["left_of", "above"]
+    peaks = []
+    for n in (4000, 20_000):
+        folder = write_dataset(
+            [
+                {"id": f"row {i}", "image_filename": f"{i % 40}.png", "label": relations[i % 2],
+                 "subject": f"cup {i % 20}", "reference": f"plate {i % 7}"}
+                for i in range(n)
+            ],
+            name=f"of-{n}",
+        )  # fmt: skip
+        tracemalloc.start()
+        make(Request(folder, models.resolve("fake", options={"hidden_size": 64})), work)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / 16_000 < 450  # bytes of a row; a prompt alone has 190
+
+
+def test_rows_of_like_prompts_are_counted_as_each_alone(work, write_dataset, checkpoint):
+    sizes = [(40, 30), (64, 64), (40, 30), (21, 300)]
+    records = [
+        {"id": str(i), "image_filename": f"{i % 4}.png", "label": "ab"[i % 2],
+         "prompt": f"what is {'very ' * (i % 3)}{'left' if i % 5 else 'right'} here?"}
+        for i in range(40)
+    ]  # fmt: skip
+    folder = write_dataset(records)
+    for i, size in enumerate(sizes):
+        Image.new("RGB", size).save(folder / f"images/{i}.png")
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    run = make(Request(folder, model), work).run
+    processor = models.read_processor(model)
+    for image, rows in groupby(run.all_samples(), key=lambda row: row.image):
+        rows = list(rows)
+        picture = processor.picture(Image.open(image))
+        alone = [processor.row(picture, row.prompt) for row in rows]
+        assert [row.n_tokens for row in rows] == [len(one.tokens) for one in alone]
+        assert {row.n_shared for row in rows} == {models.n_shared(alone)}
 
 
 def test_the_batch_script_lies_in_jobs_and_in_the_run(plan_fake, work):

@@ -1,16 +1,18 @@
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from vsp.errors import ConfigError
+from vsp.errors import ConfigError, RunError
 from vsp.extract import extract
 from vsp.fit import Settings, probe_run
 from vsp.journal import Journal
-from vsp.report import as_json, plot, report_table, status_json, status_line, status_table
+from vsp.report import as_json, plot, report_table
+from vsp.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +89,46 @@ def test_another_kind_of_plot_is_refused(results, tmp_path):
         plot(results, tmp_path / "a.pdf")
 
 
-def test_status_counts_rows_by_shard_and_tells_why_rows_failed(plan_fake):
+@pytest.mark.parametrize(
+    ("whys", "line"),
+    [
+        (["gone"] * 3, "failed rows: 3 × gone"),
+        (["[/b]"] * 3 + ["rare"], "failed rows: 3 × [/b]; 1 × rare"),
+        (
+            ["gone"] * 3 + ["rare", "strange"],
+            "failed rows: 3 × gone; 1 × rare; 1 for other reasons; `vsp status --json` has all",
+        ),
+        (
+            ["gone"] * 3 + ["short"] * 2 + [f"row {i}" for i in range(12)],
+            "failed rows: 3 × gone; 2 × short; 12 for other reasons; `vsp status --json` has all",
+        ),
+    ],
+)
+def test_the_report_tells_why_rows_failed(plan_fake, whys, line):
     run = plan_fake(n_shards=2)
-    extract(run, [run.shards[1]])
-    with Journal(run.journals, run.plan.id, 0) as journal:
-        for row in range(12):
-            journal.failed(row, f"reason [layer {row}]")
-    ledgers = run.ledgers()
-    shards = run.shards
-    size = shards[1].stop - shards[1].start
-    lines = [line.split() for line in _printed(status_table(run, ledgers)).splitlines()]
-    assert ["0", f"0–{shards[0].stop - 1}", "0", "12", str(shards[0].stop - 12)] in lines
-    assert ["all", "96", str(size), "12", str(96 - size - 12)] in lines
-    text = _printed(status_table(run, ledgers))
-    assert "row 9 failed: reason [layer 9]" in text and "… and 2 more" in text
-    values = status_json(run, ledgers)
-    assert values["shards"][0]["failed"]["11"] == "reason [layer 11]"
-    assert status_line(run, ledgers).startswith(f"run {run.name}: {size} rows done, 12 failed")
+    extract(run, [run.shards[0]])
+    first = run.shards[1].start
+    with Journal(run.journals, run.plan.id, 1) as journal:
+        for row, why in enumerate(whys, start=first):
+            journal.failed(row, why)
+    results = probe_run(run, Settings(folds=2), n_jobs=1, partial=True)
+    text = _printed(report_table(results))
+    assert line in " ".join(text.split()) and max(map(len, text.splitlines())) <= 80
+    assert f"{96 - first} rows failed or missing were left out" in text
+    assert sum(as_json(results)["failed_reasons"].values()) == min(len(whys), 3 + 2 + 8)
+
+
+def test_a_report_without_failed_rows_says_nothing_of_them(results):
+    assert "failed rows" not in _printed(report_table(results))
+    assert as_json(results)["failed_reasons"] == {}
+
+
+def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(results.folder, folder)
+    path = folder / "scores.jsonl"
+    path.write_text(path.read_text().replace('"accuracy": 0', '"accuracy": 1', 1))
+    for show in (report_table, as_json, lambda changed: plot(changed, tmp_path / "a.png")):
+        with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe` again"):
+            show(Results(folder))
+    assert not (tmp_path / "a.png").exists()

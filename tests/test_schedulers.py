@@ -8,7 +8,8 @@ import pytest
 
 from vsp.config import Profile, Resources
 from vsp.errors import SchedulerError
-from vsp.jobs import STAGES, chain, extract_job, log_name
+from vsp.jobs import STAGES, chain, extract_job, log_name, task_states
+from vsp.journal import Journal
 from vsp.schedulers import SCHEDULERS, After, Job, Query, States, TaskState, ranges
 from vsp.schedulers import slurm as slurm_module
 
@@ -282,7 +283,7 @@ def test_states_are_read_from_whatever_squeue_writes(program):
 def test_accounting_tells_of_jobs_that_squeue_forgot_and_of_no_other_run(program):
     program("squeue", "echo '12_3|RUNNING|n1|0|0|vsp:abc:extract:0|None|'")
     lines = [
-        "12_3|PENDING|None assigned|0:0|vsp-name|",
+        "12_3|FAILED|n1|1:0|vsp-name|",
         "12_4|TIMEOUT|n1|0:1|vsp-name|",
         "11_0|CANCELLED by 0|n1|0:15|vsp-name|vsp:other:extract:0",
         "10_2|OUT_OF_MEMORY|n1|0:125|vsp-name|vsp:abc:extract:20",
@@ -297,11 +298,27 @@ def test_accounting_tells_of_jobs_that_squeue_forgot_and_of_no_other_run(program
         ("10_2", "extract", 22, "OUT_OF_MEMORY"),
         ("12_3", "extract", 3, "RUNNING"),
         ("12_4", "extract", 4, "TIMEOUT"),
-        ("12_5", "extract", 5, "PENDING"),
-        ("12_6", "extract", 6, "PENDING"),
     ]
     known = _slurm().states(_query(jobs={"12": 30})).tasks
     assert {t.job: t.shard for t in known}["12_4"] == 34
+    program("squeue", "echo 'squeue: error: busy' >&2; exit 1")
+    states = _slurm().states(_query())
+    assert states.problem == "squeue: busy"
+    assert [t.shard for t in states.active("extract")] == [5, 6]
+
+
+def test_journals_tell_which_shards_an_array_had_that_only_accounting_knows(
+    program, plan_fake, monkeypatch
+):
+    run = plan_fake(n_shards=8, options={"hidden_size": 1024})
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    with Journal(run.journals, run.plan.id, 6):
+        pass
+    program("squeue", "exit 0")
+    program("sacct", f"echo '12_2|TIMEOUT|n1|0:1|vsp-{run.name}|'")
+    tasks = task_states(run, _slurm(), run.ledgers()).tasks
+    assert [(t.job, t.shard) for t in tasks] == [("12_2", 7)]
 
 
 def test_accounting_is_left_alone_where_only_active_tasks_are_wanted(program):
@@ -374,6 +391,7 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
     assert all(Path(job.command[0]).is_absolute() for job in jobs)
     assert {job.command[5] for job in jobs} == {str(run.folder.absolute())}
     assert [job.name[:6] for job in jobs] == ["vsp-fa", "verify", "parts-", "probe-", "report"]
+    assert [job.resources.cpus_per_task for job in jobs] == [8, 32, 32, 32, 1]
     assert jobs[2].number == "{}/4" and jobs[0].warning == 120 and jobs[1].warning is None
     assert [job.stage for job in chain(run, profile, STAGES[2:])] == ["probe", "report"]
     assert log_name("extract", "12_3") == "extract-12_3.log"

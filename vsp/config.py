@@ -70,6 +70,9 @@ class Profile(Resources):
         return self.cpu.model_copy(update={key: getattr(self, key) for key in same})
 
 
+# What reading YAML raises besides its own errors: a date with a 13th month is a ValueError.
+_NO_YAML = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
@@ -90,7 +93,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; name an existing YAML file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (yaml.YAMLError, *_NO_YAML) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from None
     if not isinstance(values, dict):

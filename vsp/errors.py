@@ -23,8 +23,13 @@ class VspError(Exception):
     """Base of every error a user can mend. `details` are lines that list what it sums up."""
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.details = tuple(details)
+        super().__init__(_one_line(message))
+        self.details = tuple(map(_one_line, details))
+
+
+def _one_line(text: str) -> str:
+    """Also where it names a file or a key with a line break in it."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 class ConfigError(VspError):

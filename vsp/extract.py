@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from vsp import models
 from vsp.errors import RunError
 from vsp.journal import Journal, Ledger
 from vsp.models import Group, States, VisionLanguageModel
+from vsp.models.fingerprint import fingerprint
 from vsp.prepare import Prepared, SampleBatch, prepared
 from vsp.progress import progress
 from vsp.run import Plan, Run, Shard, compared_rows
@@ -52,7 +54,7 @@ def extract(
     todo = {shard: rows for shard, rows in todo.items() if rows}
     if not todo:
         return
-    _check(run)
+    _check(run, todo)
     n_rows = sum(map(len, todo.values()))
     batches = (b for shard, rows in todo.items() for b in planned_batches(run, shard, rows))
     n_workers = default_workers(n_rows // run.plan.batch_size) if workers is None else workers
@@ -104,7 +106,7 @@ def default_workers(n_batches: int) -> int:
 
 def planned_batches(run: Run, shard: Shard, rows: set[int]) -> list[SampleBatch]:
     """Planned batches with a row of `rows` in them: whole, as the plan fixed them."""
-    samples = dict(enumerate(run.manifest.rows(shard.start, shard.stop), start=shard.start))
+    samples = dict(enumerate(run.samples(shard), start=shard.start))
     return [
         [{row: samples[row] for row in group} for group in batch]
         for batch in run.batches(samples)
@@ -264,8 +266,16 @@ def differences(
 
 def other_packages(plan: Plan) -> dict[str, str]:
     """Installed versions of libraries that are not those the run was planned with."""
-    found = {name: version(name) for name in plan.packages}
+    found = {name: _version(name) for name in plan.packages}
     return {name: one for name, one in found.items() if one != plan.packages[name]}
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _say(run: Run, shard: Shard, ledger: Ledger) -> None:
@@ -306,7 +316,7 @@ class _behind:  # noqa: N801 - a context manager
             done.result()
 
 
-def _check(run: Run) -> None:
+def _check(run: Run, shards: Iterable[Shard]) -> None:
     """Raise unless this machine would compute what was planned, into what was planned."""
     run.store.check_writable()
     others = other_packages(run.plan)
@@ -318,7 +328,8 @@ def _check(run: Run) -> None:
             f"warning: other versions than the plan's, last bits may differ: {listed}",
             file=sys.stderr,
         )
-    _ = run.manifest
+    for shard in shards:
+        run.manifest.check(shard.index)
     shape = models.shape(run.plan.model)
     planned = (run.plan.n_layers, run.plan.hidden_size, run.plan.compute_dtype)
     if (shape.n_layers, shape.hidden_size, shape.dtype) != planned:
@@ -326,3 +337,4 @@ def _check(run: Run) -> None:
             f"run {run.name}: the checkpoint now has {shape.n_layers} layers of "
             f"{shape.hidden_size} in {shape.dtype}, not {planned}; plan the run again"
         )
+    run.check_checkpoint(fingerprint(run.plan.model))

@@ -218,7 +218,7 @@ def _prepare(run: Run, settings: Settings, partial: bool) -> Work:
     ledgers = run.ledgers()
     counts = _counts(run, ledgers, partial)
     usable = np.concatenate([ledger.rows_done for ledger in ledgers])
-    rows = split_rows(list(run.manifest.rows()), usable.tolist(), settings)
+    rows = split_rows(run.all_samples(), usable.tolist(), settings)
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])
     parts = Parts(_home(run) / "probe" / fits_key(run, settings, rows, crc32))

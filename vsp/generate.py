@@ -117,7 +117,7 @@ def _read_card(folder: Path) -> Any:
     """What the folder's dataset was made from; None where that cannot be told."""
     try:
         return json.loads((folder / "dataset.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -87,7 +88,9 @@ def chain(
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
     if REPORT in stages:
-        jobs.append(_cpu_job(run, profile, REPORT, _command(run, REPORT)))
+        report = _cpu_job(run, profile, REPORT, _command(run, REPORT))
+        one = report.resources.model_copy(update={"cpus_per_task": 1})
+        jobs.append(replace(report, resources=one))
     return jobs
 
 
@@ -116,7 +119,7 @@ def _first_shards(ledgers: Iterable[Ledger]) -> dict[str, int]:
     for shard, ledger in enumerate(ledgers):
         for life in ledger.lives:
             job, _, task = (life.job or "").partition("_")
-            if task:
+            if task.isdecimal():
                 found[job] = shard - int(task)
     return found
 

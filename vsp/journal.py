@@ -41,6 +41,8 @@ FINISHED = "finished"
 _NAME = re.compile(r"(\d{6,})-(\d{3,})\.journal")
 _RECENT = 120.0  # seconds in which a life on another host may have written, whatever its lock says
 _LOCK_TRIES = 20
+# What an entry raises that is none, whatever else it holds.
+_NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ def worst(ledgers: Sequence[Ledger]) -> Worst | None:
     found = [comparison for ledger in ledgers for comparison in ledger.compared.values()]
     if not found:
         return None
+    if len({len(one[0]) for one in found}) > 1:
+        raise StoreError("journals: rows were compared in different numbers of layers; plan anew")
     absolute, relative = (
         tuple(map(max, zip(*(one[kind] for one in found), strict=True))) for kind in (0, 1)
     )
@@ -278,14 +282,15 @@ class _Reader:
     def _read_life(self, path: Path) -> None:
         life: Life | None = None
         so_far = _SoFar()
-        for number, entry in self._entries(path):
+        for number, text in self._entries(path):
             try:
+                entry = json.loads(text.decode())
                 if number == 1:
                     life = self._head(path, entry)
                 elif life is not None:
                     self._entry(entry, so_far)
                 so_far.last = float(entry["t"])
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except _NO_ENTRY:
                 ledger = self._ledger
                 raise StoreError(
                     f"{path}: line {number} is no entry of shard {self._owner[1]} "
@@ -296,13 +301,13 @@ class _Reader:
             running = False if life.ended is not None else _running(path, life)
             self._lives.append(replace(life, running=running))
 
-    def _entries(self, path: Path) -> Iterator[tuple[int, Any]]:
+    def _entries(self, path: Path) -> Iterator[tuple[int, bytes]]:
         """The lines whose checksum fits. A torn last one is the mark of a kill."""
         *lines, _ = path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, start=1):
             text = line[9:]
             if line[:9] == b"%08x " % zlib.crc32(text):
-                yield number, json.loads(text.decode())
+                yield number, text
                 continue
             what = "is" if number > 1 else "and with it the file's owner is"
             self._damage.append(
@@ -318,7 +323,7 @@ class _Reader:
             path=path,
             host=str(entry["host"]),
             pid=int(entry["pid"]),
-            job=entry["job"],
+            job=None if entry["job"] is None else str(entry["job"]),
             restarts=int(entry["restarts"]),
             started=float(entry["t"]),
             planned=int(entry["planned"]),
@@ -343,6 +348,8 @@ class _Reader:
                 ledger.state[self._slice(first, last)] = MISSING
         elif "compared" in entry:
             numbers = [float(x) for x in entry["absolute"]], [float(x) for x in entry["relative"]]
+            if not len(numbers[0]) == len(numbers[1]) > 0:
+                raise ValueError
             ledger.compared[self._row(entry["compared"])] = numbers
         else:
             self._limits.append(int(entry["limit"]))

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
-from itertools import islice
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import islice, pairwise
+from json.encoder import encode_basestring
+from operator import attrgetter
 from pathlib import Path
+from typing import IO, Any
 
 from vsp.errors import RunError
 from vsp.files import written_aside
@@ -31,49 +37,107 @@ class Sample:
     depth: str = ""  # path of the depth picture, where the prompt asks about it
 
 
-_FIELDS = {field.name for field in fields(Sample)}
+_FIELDS = tuple(field.name for field in fields(Sample))
+_values = attrgetter(*_FIELDS)
+_encode = lru_cache(1)(json.JSONEncoder(ensure_ascii=False).encode)  # most rows have no regions
+_OF_TYPE: dict[Any, Callable[[Any], str]] = {"str": encode_basestring, "int": str}
+_ENCODERS = [_OF_TYPE.get(field.type, _encode) for field in fields(Sample)]
+_LINE = "{" + ", ".join(f'"{name}": %s' for name in _FIELDS) + "}\n"
+_REPEATED = ("image", "prompt", "label", "group", "split", "image_sha256", "depth")
+_BLOCK = 1 << 20  # bytes read at a time
+_REMEMBERED = 1 << 16  # texts at most that are one object in all the rows that hold them
+
+
+def _line(sample: Sample) -> str:
+    """The sample as JSON, in half of the time that json takes for a mapping."""
+    texts = [encode(value) for encode, value in zip(_ENCODERS, _values(sample), strict=True)]
+    return _LINE % tuple(texts)
 
 
 class Manifest:
-    """A file of samples as JSON lines, read in slices so that a task holds only its own rows."""
+    """A file of samples as JSON lines, cut into slices, one for each shard.
 
-    def __init__(self, path: Path) -> None:
+    A task reads its slice alone. A slice is known again by its SHA-256, the file by its slices:
+    all of them in order, and nothing behind the last.
+    """
+
+    def __init__(
+        self, path: Path, starts: Sequence[int], offsets: Sequence[int], digests: Sequence[str]
+    ) -> None:
+        """`starts` are the slices' first rows and, last, the number of all rows; `offsets` the
+        bytes at which these begin and, last, the file's length."""
         self.path = path
+        self.starts = tuple(starts)
+        self.offsets = tuple(offsets)
+        self.digests = tuple(digests)
 
-    @staticmethod
-    def write(path: Path, samples: Iterable[Sample]) -> str:
-        """Write the rows; return the SHA-256 of the file, by which a run knows it again."""
-        digest = hashlib.sha256()
+    @classmethod
+    def write(cls, path: Path, samples: Iterable[Sample], starts: Sequence[int]) -> Manifest:
+        """Write the rows; `starts` as above."""
+        rows, offsets, digests = iter(samples), [0], []
         with written_aside(path) as file:
-            for sample in samples:
-                line = json.dumps(asdict(sample), ensure_ascii=False).encode() + b"\n"
-                digest.update(line)
-                file.write(line)
-        return digest.hexdigest()
+            for start, stop in pairwise(starts):
+                digest = hashlib.sha256()
+                for sample in islice(rows, stop - start):
+                    line = _line(sample).encode()
+                    digest.update(line)
+                    file.write(line)
+                offsets.append(file.tell())
+                digests.append(digest.hexdigest())
+        return cls(path, starts, offsets, digests)
 
-    def digest(self) -> str:
-        """SHA-256 of the file as it is now."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+    def check(self, index: int) -> None:
+        """Raise RunError unless a slice, and the file's length, are what they were."""
+        with self._opened() as file:
+            self._check(file, index)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
-        """Samples start, …, stop - 1, in row order. Raises RunError if a line is no sample."""
-        with self.path.open("rb") as file:
-            for number, line in enumerate(islice(file, start, stop), start=start):
-                yield self._sample(number, line)
+        """Samples start, …, stop - 1, in row order; no slice is read in which none of them is.
 
-    def _sample(self, row: int, line: bytes) -> Sample:
+        Raises RunError, before the first row of a slice, if the slice was changed.
+        """
+        stop = self.starts[-1] if stop is None else stop
+        same = lru_cache(_REMEMBERED)(str)
+        with self._opened() as file:
+            for index, (first, behind) in enumerate(pairwise(self.starts)):
+                if first < stop and start < behind:
+                    self._check(file, index)
+                    file.seek(self.offsets[index])
+                    for row in range(first, min(behind, stop)):
+                        line = file.readline()
+                        if row >= start:
+                            yield self._sample(row, line, same)
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            raise self._changed("") from None
+        with file:
+            yield file
+
+    def _check(self, file: IO[bytes], index: int) -> None:
+        if file.seek(0, os.SEEK_END) != self.offsets[-1]:
+            raise self._changed("")
+        start, stop = self.offsets[index : index + 2]
+        file.seek(start)
+        digest = hashlib.sha256()
+        for at in range(start, stop, _BLOCK):
+            digest.update(file.read(min(_BLOCK, stop - at)))
+        if digest.hexdigest() != self.digests[index]:
+            raise self._changed(f" the slice of shard {index}")
+
+    def _changed(self, what: str) -> RunError:
+        return RunError(
+            f"{self.path}:{what} was changed or lost since the plan; plan the run again"
+        )
+
+    def _sample(self, row: int, line: bytes, same: Callable[[str], str]) -> Sample:
         try:
             values = json.loads(line)
-            if not isinstance(values, dict) or not values.keys() <= _FIELDS:
-                raise ValueError
-            regions = values.pop("regions", [])
-            boxes = tuple(box if isinstance(box, str) else tuple(box) for box in regions)
-            return Sample(**values, regions=boxes)
-        except (ValueError, TypeError):
-            raise RunError(
-                f"{self.path}: row {row} is not a sample; the file was edited, plan the run again"
-            ) from None
+            regions = (r if isinstance(r, str) else tuple(r) for r in values.pop("regions"))
+            values |= {name: same(values[name]) for name in _REPEATED}
+            return Sample(**values, regions=tuple(regions))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise RunError(f"{self.path}: row {row} is not a sample; plan the run again") from None

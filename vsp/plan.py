@@ -4,17 +4,21 @@ configuration, reserves the disk. The run's folder is written aside and renamed 
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import lru_cache
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +28,35 @@ from vsp import __version__, models
 from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.folder import read
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
-from vsp.files import write_json, write_text
+from vsp.files import mendable, write_json, write_text
 from vsp.images import open_rgb
 from vsp.jobs import extract_job, scheduler_of, script_path
 from vsp.manifest import Manifest, Sample
+from vsp.models.fingerprint import fingerprint
 from vsp.models.hub import pinned
 from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.prepare import make_picture, make_row
 from vsp.progress import progress
-from vsp.run import FORMAT, Plan, Run, n_tokens
+from vsp.run import FORMAT, Plan, Run, n_tokens, sealed
 from vsp.schedulers import After
 from vsp.store import Layout, Store
 
 SCRIPT = Path("jobs/extract_array.sh")
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
+_WAITING = 1024  # images at most that wait to be opened
+_REMEMBERED = 1 << 16  # prompts at most whose tokens are kept, for when they come again
 
 
-def _largest(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
-    """The batch of the most tokens, with pictures of `n_values` numbers each."""
-    loads = []
-    for shard in run.shards:
-        mine = dict(enumerate(samples[shard.start : shard.stop], start=shard.start))
-        for batch in run.batches(mine):
-            longest = max(n_tokens([mine[row] for row in rows]) for rows in batch)
-            n_rows = [len(rows) for rows in batch]
-            size = len(batch)
-            loads.append(Load(size, longest, sum(n_rows), size * n_values, max(n_rows) > 1))
-    return max(loads, key=lambda load: (load.n_sequences * load.n_tokens, load.n_tokens))
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go over a million samples again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,62 +93,113 @@ def make(request: Request, work: Path) -> Planned:
     """Plan a run under `work`. Raises a VspError, and leaves nothing behind, if it must fail."""
     name = _free_name(request, work)
     marker = models.region_marker(request.model)
-    samples, labels, prompt = read(request.dataset, request.prompt, marker)
+    with _uncollected():
+        samples, labels, prompt = read(request.dataset, request.prompt, marker)
     shape = models.shape(request.model)
-    request = replace(request, model=pinned(request.model))  # tasks load what was seen here
+    # Tasks load what was seen here.
+    request = replace(request, name=name, model=pinned(request.model))
     processor = models.check(request.model)
     _check_prompts(samples, processor, request.model.family, marker)
     model = outline(request.model)
-    ordered = _adjacent(samples) if request.share else samples
-    ordered, moved = ordered[: request.limit], ordered != samples
+    moved = request.share and _bring_together(samples)
+    if request.limit is not None:
+        del samples[request.limit :]
+    images = _inspected(dict.fromkeys(sample.image for sample in samples))
     counter = _Counter(processor, request.share)
-    samples, notes = _checked(ordered, counter, request.drop_unreadable)
-    if counter.n_cropped:
-        notes.append(
-            f"{counter.n_cropped} images are not square; {request.model.family}'s own processor "
-            "keeps their middle, and what lies at the edges is not seen"
-        )
+    notes = _check_rows(samples, images, counter, request.drop_unreadable)
+    if getattr(processor, "crops", False):
+        notes += _cropped(images.values(), request.model.family)
     if moved:
         notes.append("rows about one image were brought together; ids say which row is which")
-    dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
-    n_shards = request.n_shards or -(-len(samples) // request.shard_size)
-    layout = Layout.choose(shape.n_layers, len(samples), shape.hidden_size, dtype, n_shards)
-    starts = layout.shard_starts(n_shards)
-    if len(starts) < n_shards:
-        notes.append(
-            f"{len(starts)} shards, not {n_shards}: shards begin every {layout.period} rows, "
-            f"where a page of {layout.boundary} bytes can begin"
-        )
+    layout, starts = _cut(request, shape, len(samples), notes)
     values = {
-        "format": FORMAT,
-        "id": uuid.uuid4().hex,
-        "name": name,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "vsp": __version__,
-        "packages": {package: version(package) for package in _PACKAGES},
-        "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
+        **_identity(request),
         "labels": labels,
         "prompt": prompt,
-        "model": request.model,
-        "compute_dtype": shape.dtype,
-        "image_backend": "pil",
-        "n_samples": len(samples),
-        "n_layers": shape.n_layers,
-        "hidden_size": shape.hidden_size,
-        "dtype": dtype,
-        "boundary": layout.boundary,
+        **_shapes(shape, layout),
         "shard_starts": starts,
-        "batch_size": request.batch_size,
         "batch_tokens": request.batch_size * max(sample.n_tokens for sample in samples),
-        "share": request.share,
     }
-    run, commands = _write_run(values, samples, layout, request.profile, work)
+    with mendable(work / "scratch"):
+        run, commands = _write_run(values, samples, layout, request.profile, work)
     free = shutil.disk_usage(run.folder).free
     load = _largest(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantization, load) if model is not None else None
     return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory)
 
 
+def _cropped(images: Iterable[_Image], family: str) -> list[str]:
+    n_cropped = sum(image.size[0] != image.size[1] for image in images)
+    if not n_cropped:
+        return []
+    return [
+        f"{n_cropped} images are not square; {family}'s own processor keeps their middle, and what "
+        "lies at the edges is not seen"
+    ]
+
+
+def _cut(
+    request: Request, shape: models.ModelShape, n_samples: int, notes: list[str]
+) -> tuple[Layout, list[int]]:
+    """The store's layout and the shards' first rows; fewer shards than asked for are noted."""
+    dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
+    n_shards = request.n_shards or -(-n_samples // request.shard_size)
+    layout = Layout.choose(shape.n_layers, n_samples, shape.hidden_size, dtype, n_shards)
+    starts = layout.shard_starts(n_shards)
+    if len(starts) < n_shards:
+        notes.append(
+            f"{len(starts)} shards, not {n_shards}: shards begin every {layout.period} rows, "
+            f"where a page of {layout.boundary} bytes can begin"
+        )
+    return layout, starts
+
+
+def _identity(request: Request) -> dict[str, Any]:
+    """What a plan holds whatever the rows are."""
+    return {
+        "format": FORMAT,
+        "id": uuid.uuid4().hex,
+        "name": request.name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "vsp": __version__,
+        "packages": {package: version(package) for package in _PACKAGES},
+        "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
+        "model": request.model,
+        "checkpoint_files": fingerprint(request.model),
+        "image_backend": "pil",
+        "batch_size": request.batch_size,
+        "share": request.share,
+    }
+
+
+def _shapes(shape: models.ModelShape, layout: Layout) -> dict[str, Any]:
+    return {
+        "compute_dtype": shape.dtype,
+        "n_samples": layout.n_samples,
+        "n_layers": layout.n_layers,
+        "hidden_size": layout.hidden_size,
+        "dtype": layout.dtype,
+        "boundary": layout.boundary,
+    }
+
+
+@_uncollected()
+def _largest(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
+    """The batch of the most tokens, with pictures of `n_values` numbers each."""
+
+    def loads() -> Iterator[Load]:
+        for shard in run.shards:
+            mine = dict(enumerate(samples[shard.start : shard.stop], start=shard.start))
+            for batch in run.batches(mine):
+                longest = max(n_tokens([mine[row] for row in rows]) for rows in batch)
+                n_rows = [len(rows) for rows in batch]
+                size = len(batch)
+                yield Load(size, longest, sum(n_rows), size * n_values, max(n_rows) > 1)
+
+    return max(loads(), key=lambda load: (load.n_sequences * load.n_tokens, load.n_tokens))
+
+
+@_uncollected()
 def _write_run(
     values: dict[str, Any],
     samples: Sequence[Sample],
@@ -157,20 +214,26 @@ def _write_run(
         folder = Path(aside) / name
         for part in (folder, folder / "journal", folder / "logs"):
             part.mkdir()
-        digest = Manifest.write(folder / "manifest.jsonl", samples)
-        plan = parse(Plan, {**values, "manifest_sha256": digest}, "plan")
+        starts = (*values["shard_starts"], len(samples))
+        manifest = Manifest.write(folder / "manifest.jsonl", samples, starts)
+        written = {"manifest_offsets": manifest.offsets, "manifest_sha256": manifest.digests}
+        plan = parse(Plan, {**values, **written}, "plan")
         Store(folder / "states.npy", layout, plan.identity()).create()
         run = Run(scratch / name, plan)
         job, scheduler = extract_job(run, profile), scheduler_of(profile)
         script = scheduler.script(job)
         write_text(script_path(Run(folder, plan), job.stage), script, executable=True)
-        write_json(folder / "plan.json", plan.model_dump(mode="json"))
+        write_json(folder / "plan.json", sealed(plan))
         try:
             folder.rename(run.folder)
         except OSError as error:
             raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
-    job.logs.mkdir(parents=True, exist_ok=True)
-    write_text(work / SCRIPT, script, executable=True)
+    try:
+        job.logs.mkdir(parents=True, exist_ok=True)
+        write_text(work / SCRIPT, script, executable=True)
+    except BaseException:
+        shutil.rmtree(run.folder)
+        raise
     return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]
 
 
@@ -193,12 +256,17 @@ def _free_name(request: Request, work: Path) -> str:
     return name
 
 
-def _adjacent(samples: Sequence[Sample]) -> list[Sample]:
-    """The rows with those about one image next to each other, images in order of appearance."""
+def _bring_together(samples: list[Sample]) -> bool:
+    """Put rows about one image next to each other, images in order of appearance.
+
+    Whether any row had to move.
+    """
     places: dict[str, int] = {}
     for sample in samples:
         places.setdefault(sample.image, len(places))
-    return sorted(samples, key=lambda sample: places[sample.image])
+    ordered = all(places[one.image] <= places[next_.image] for one, next_ in pairwise(samples))
+    samples.sort(key=lambda sample: places[sample.image])
+    return not ordered
 
 
 def _check_prompts(
@@ -215,82 +283,143 @@ def _check_prompts(
             )
 
 
-def _checked(
-    samples: Sequence[Sample], counter: _Counter, drop_unreadable: bool
-) -> tuple[list[Sample], list[str]]:
-    """Open each image once and count tokens. The samples that can be used; what was wrong."""
-    groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.image)]
-    kept: list[Sample] = []
-    problems: list[str] = []
-    with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        progress("check", "images", len(groups)) as advance,
-    ):
-        paths = [group[0].image for group in groups]
-        for group, (digest, size, problem) in zip(groups, pool.map(_inspect, paths), strict=True):
-            if problem:
-                problems.append(problem)
-            else:
-                same = [replace(sample, image_sha256=digest) for sample in group]
-                kept += counter.counted(same, size, problems)
-            advance(1)
-    n_lost = len(samples) - len(kept)
+@_uncollected()
+def _check_rows(
+    samples: list[Sample], images: Mapping[str, _Image], counter: _Counter, drop_unreadable: bool
+) -> list[str]:
+    """Count the tokens of the rows; only those that can be used stay in the list.
+
+    Returns what was wrong with the others. Raises DatasetError if anything was and should not be dropped.
+    """
+    problems = [image.problem for image in images.values() if image.problem]
+    n_rows, n_kept = len(samples), 0
+    with progress("count tokens", "rows", n_rows) as advance:
+        for path, found in groupby(samples, key=attrgetter("image")):
+            rows = list(found)
+            if not images[path].problem:
+                # In the place of rows that have been read: of a million there is room for one list.
+                for sample in counter.counted(rows, images[path], problems):
+                    samples[n_kept] = sample
+                    n_kept += 1
+            advance(len(rows))
+    del samples[n_kept:]
+    n_lost = n_rows - n_kept
     if problems and not drop_unreadable:
         raise DatasetError(
-            f"{len(problems)} images or prompts, for {n_lost} of {len(samples)} rows, cannot be "
+            f"{len(problems)} images or prompts, for {n_lost} of {n_rows} rows, cannot be "
             "used; mend them or plan with --drop-unreadable",
             details=problems,
         )
-    if not kept:
+    if not samples:
         raise DatasetError("no row can be used; name another folder with --dataset", problems)
     notes = [f"dropped: {problem}" for problem in problems]
     if problems:
-        notes.append(f"dropped {n_lost} of {len(samples)} rows in all")
-    return kept, notes
+        notes.append(f"dropped {n_lost} of {n_rows} rows in all")
+    return notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What a plan must know of an image file; `problem` if it cannot be used."""
+
+    digest: str
+    size: tuple[int, int]
+    problem: str = ""
+
+
+def _inspected(paths: Iterable[str]) -> dict[str, _Image]:
+    left, found = list(paths), {}
+    with (
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        progress("check", "images", len(left)) as advance,
+    ):
+        for start in range(0, len(left), _WAITING):
+            some = left[start : start + _WAITING]
+            for path, image in zip(some, pool.map(_inspect, some), strict=True):
+                found[path] = image
+                advance(1)
+    return found
+
+
+def _inspect(path: str) -> _Image:
+    try:
+        image, digest = open_rgb(path)
+    except DatasetError as error:
+        return _Image("", (0, 0), str(error))
+    return _Image(digest, image.size)
 
 
 class _Counter:
-    """Counts the tokens of rows; what an image makes of them depends on its size alone."""
+    """Counts the tokens of rows; what an image makes of them depends on its size alone, and what
+    a prompt adds on that and the prompt."""
 
     def __init__(self, processor: models.Processor, share: bool) -> None:
         self._processor = processor
         self._share = share
-        self._blanks: dict[tuple[int, int], models.Picture] = {}
+        self._pictures: list[models.Picture] = []  # that rows can tell apart
+        self._of_size: dict[tuple[int, int], int] = {}  # which of them
+        self._with_depth = lru_cache(1)(self._blank)
+        self._asked = lru_cache(_REMEMBERED)(self._ask)
         self.n_values = 0  # of the largest picture, as the model takes it
-        self.n_cropped = 0  # images
 
     def counted(
-        self, samples: Sequence[Sample], size: tuple[int, int], problems: list[str]
-    ) -> list[Sample]:
+        self, samples: Sequence[Sample], image: _Image, problems: list[str]
+    ) -> Iterator[Sample]:
         """The samples about one image with their tokens; what is wrong is added to `problems`."""
-        self.n_cropped += getattr(self._processor, "crops", False) and size[0] != size[1]
-        rows: list[tuple[Sample, models.Row]] = []
+        good: list[tuple[Sample, int, models.Row]] = []
         for sample in samples:
             try:
-                blank = self._blank(size, sample.depth)
-                rows.append((sample, make_row(self._processor, blank, sample, size)))
+                good.append((sample, *self._tail(sample, image.size)))
             except (DatasetError, InputError) as error:
                 problems.append(f"row {sample.id!r}: {error}")
         shared = 0
-        if self._share and len(rows) > 1:
-            shared = models.n_shared([row for _, row in rows])
-        return [replace(s, n_tokens=len(row.tokens), n_shared=shared) for s, row in rows]
+        if self._share and len(good) > 1:
+            shared = good[0][1] + models.n_shared([tail for _, _, tail in good])
+        for sample, ahead, tail in good:
+            yield Sample(
+                sample.id,
+                sample.image,
+                sample.prompt,
+                sample.label,
+                sample.group,
+                sample.split,
+                image.digest,
+                ahead + len(tail.tokens),
+                shared,
+                sample.regions,
+                sample.depth,
+            )
 
-    def _blank(self, size: tuple[int, int], depth: str) -> models.Picture:
-        if size in self._blanks and not depth:
-            return self._blanks[size]
+    def _tail(self, sample: Sample, size: tuple[int, int]) -> tuple[int, models.Row]:
+        """How many tokens are left out, and the sample's row behind them."""
+        if not sample.regions:
+            return self._asked(self._picture(size), sample.prompt)
+        if sample.depth:
+            blank = self._with_depth(size, sample.depth)
+        else:
+            blank = self._pictures[self._picture(size)]
+        return _behind(blank, make_row(self._processor, blank, sample, size))
+
+    def _ask(self, picture: int, prompt: str) -> tuple[int, models.Row]:
+        blank = self._pictures[picture]
+        return _behind(blank, self._processor.row(blank, prompt))
+
+    def _picture(self, size: tuple[int, int]) -> int:
+        if size not in self._of_size:
+            blank = replace(self._blank(size), arrays={})  # of thousands, only tokens are kept
+            if blank not in self._pictures:
+                self._pictures.append(blank)
+            self._of_size[size] = self._pictures.index(blank)
+        return self._of_size[size]
+
+    def _blank(self, size: tuple[int, int], depth: str = "") -> models.Picture:
         blank = make_picture(self._processor, Image.new("RGB", size), depth)
         pixels = (array for array in blank.arrays.values() if array.dtype.kind == "f")
         self.n_values = max(self.n_values, sum(array.size for array in pixels))
-        if not depth:
-            self._blanks[size] = replace(blank, arrays={})  # of thousands, only tokens are kept
         return blank
 
 
-def _inspect(path: str) -> tuple[str, tuple[int, int], str]:
-    """(digest, size, problem) of an image file."""
-    try:
-        image, digest = open_rgb(path)
-        return digest, image.size, ""
-    except DatasetError as error:
-        return "", (0, 0), str(error)
+def _behind(picture: models.Picture, row: models.Row) -> tuple[int, models.Row]:
+    """The row without its picture's tokens but the last, which are as many in each row."""
+    n_ahead = max(len(picture.tokens) - 1, 0)
+    return n_ahead, models.Row(row.tokens[n_ahead:], row.n_common - n_ahead)

@@ -304,7 +304,7 @@ def _failed(n_failed: int, reasons: dict[str, int]) -> list[str]:
     shown = dict(list(reasons.items())[:2])
     words = [f"{n} × {why}" for why, n in shown.items()]
     rest = n_failed - sum(shown.values())
-    words += [f"{rest} × other; `vsp status` has all"] if rest else []
+    words += [f"{rest} for other reasons; `vsp status --json` has all"] if rest else []
     return ["failed rows: " + "; ".join(words)]
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ from vsp.journal import Ledger, read_ledger, read_ledgers
 from vsp.manifest import Manifest, Sample
 from vsp.store import Layout, Store
 
-FORMAT = 2
+FORMAT = 3
 COMPARED = 4  # rows of a shard whose states in a batch are compared with those alone
 _MOST_GROWN = 3  # a sequence of several rows over the longest: attention looks at pairs of tokens
 _LEAST_FILLED = 0.75  # the shortest sequence of a batch over the longest; the rest is padding
@@ -31,9 +31,12 @@ Batch = tuple[Rows, ...]
 
 
 class Plan(Frozen):
-    """Everything that decides what a run computes; written once, never changed."""
+    """Everything that decides what a run computes; written once, never changed.
 
-    format: Literal[2]
+    The file also holds the SHA-256 of all this, so that an edit is not taken for the plan.
+    """
+
+    format: Literal[3]
     id: str
     name: Name
     created: str
@@ -43,9 +46,11 @@ class Plan(Frozen):
     labels: tuple[str, ...]
     prompt: str
     model: ModelConfig
+    checkpoint_files: dict[str, str]  # see vsp.models.fingerprint
     compute_dtype: str
     image_backend: Literal["pil"]
-    manifest_sha256: str
+    manifest_offsets: tuple[int, ...]  # bytes: where each shard's lines begin; the file's length
+    manifest_sha256: tuple[str, ...]  # of each shard's lines
     n_samples: Annotated[int, Field(ge=1)]
     n_layers: Annotated[int, Field(ge=1)]
     hidden_size: Annotated[int, Field(ge=1)]
@@ -86,15 +91,20 @@ class Run:
             values = json.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{folder}: is no run; `vsp plan` makes one") from None
-        except ValueError as error:
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); name a run") from None
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: is not JSON ({error}); plan the run again") from None
         found = values.get("format") if isinstance(values, dict) else None
         if found != FORMAT:
-            raise RunError(f"{path}: has format {found!r}, this vsp reads {FORMAT}; update vsp")
+            raise RunError(f"{path}: {_other_format(found)}")
+        if not _is_sealed(values):
+            raise RunError(f"{path}: was edited; plan the run again")
+        del values["sha256"]
         try:
             return cls(folder, parse(Plan, values, str(path)))
         except ConfigError as error:
-            raise RunError(f"{error}; the file was edited, plan the run again") from None
+            raise RunError(f"{error}; plan the run again") from None
 
     @property
     def results(self) -> Path:
@@ -123,13 +133,31 @@ class Run:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Raises RunError if the file is not the one that was planned."""
-        manifest = Manifest(self.folder / "manifest.jsonl")
-        if not manifest.path.exists() or manifest.digest() != self.plan.manifest_sha256:
-            raise RunError(
-                f"{manifest.path}: was changed or lost since the plan; plan the run again"
-            )
-        return manifest
+        plan = self.plan
+        starts = (*plan.shard_starts, plan.n_samples)
+        path = self.folder / "manifest.jsonl"
+        return Manifest(path, starts, plan.manifest_offsets, plan.manifest_sha256)
+
+    def samples(self, shard: Shard) -> list[Sample]:
+        """The shard's rows. Raises RunError if they are not those that were planned."""
+        return list(self.manifest.rows(shard.start, shard.stop))
+
+    def all_samples(self) -> list[Sample]:
+        """Every row. Raises RunError if they are not those that were planned."""
+        return list(self.manifest.rows())
+
+    def check_checkpoint(self, found: Mapping[str, str]) -> None:
+        """Raise RunError unless the checkpoint's files, as `fingerprint` finds them, are those
+        that were planned with."""
+        planned = self.plan.checkpoint_files
+        for name in sorted({*planned, *found}):
+            if planned.get(name) != found.get(name):
+                new_or_changed = "was changed" if name in planned else "is new"
+                what = new_or_changed if name in found else "is gone"
+                raise RunError(
+                    f"run {self.name}: {name} of checkpoint {self.plan.model.checkpoint!r} {what} "
+                    "since the plan; put back what was there, or plan the run again"
+                )
 
     def ledger(self, shard: Shard) -> Ledger:
         return read_ledger(self.journals, self.plan.id, shard.index, shard.start, shard.stop)
@@ -168,16 +196,18 @@ def _groups(samples: Mapping[int, Sample], share: bool) -> list[Rows]:
     """Rows about one image that are worked as one sequence; each by itself if they are not to."""
     groups: list[Rows] = []
     for _, found in groupby(samples, key=lambda row: (samples[row].image, samples[row].depth)):
-        group: Rows = ()
+        group: list[int] = []
+        total = longest = 0  # tokens of the group, and of its longest row alone
         for row in found:
-            more = (*group, row)
-            asked = [samples[one] for one in more]
-            most = _MOST_GROWN * max(sample.n_tokens for sample in asked)
-            if group and (not share or n_tokens(asked) > most):
-                groups.append(group)
-                more = (row,)
-            group = more
-        groups.append(group)
+            own = samples[row].n_tokens
+            total, longest = total + own - samples[row].n_shared, max(longest, own)
+            if group and (not share or total > _MOST_GROWN * longest):
+                groups.append(tuple(group))
+                group = []
+            if not group:
+                total = longest = own
+            group.append(row)
+        groups.append(tuple(group))
     return groups
 
 
@@ -185,6 +215,31 @@ def n_tokens(samples: Sequence[Sample]) -> int:
     """Tokens that rows about one image take together."""
     shared = samples[0].n_shared
     return shared + sum(sample.n_tokens - shared for sample in samples)
+
+
+def sealed(plan: Plan) -> dict[str, Any]:
+    """What plan.json holds."""
+    values = plan.model_dump(mode="json")
+    return {**values, "sha256": _digest(values)}
+
+
+def _is_sealed(values: Mapping[str, Any]) -> bool:
+    rest = {key: value for key, value in values.items() if key != "sha256"}
+    try:
+        return values.get("sha256") == _digest(rest)
+    except RecursionError:  # nested deeper than any plan
+        return False
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _other_format(found: object) -> str:
+    if not isinstance(found, int):
+        return f"has format {found!r}, this vsp reads {FORMAT}; plan the run again"
+    age, then = ("an older", "plan the run again") if found < FORMAT else ("a newer", "update vsp")
+    return f"was planned by {age} vsp (format {found}, this one reads {FORMAT}); {then}"
 
 
 def find_run(name: str | None, work: Path) -> Run:

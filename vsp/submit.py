@@ -170,7 +170,9 @@ class _Sender:
         """What a user should know who mends the cause of a refusal."""
         if not self._numbers:
             return "nothing was sent"
-        rest = ",".join(one for one in self._options.stages if ORDER.index(one) >= ORDER.index(stage))
+        rest = ",".join(
+            one for one in self._options.stages if ORDER.index(one) >= ORDER.index(stage)
+        )
         command = "vsp resume" if stage == EXTRACT else f"vsp submit --stages {rest}"
         return f"sent already: {', '.join(self._numbers)}; `{command}` sends the rest"
 

@@ -29,7 +29,7 @@ _LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 _SPLITS = ("", "train", "val", "test")
 _PARTS = ("subject", "reference")
-_NAMED_BY_SHAPE = ("subject_shape", "subject_color", "reference_shape", "reference_color")
+_NAMED_BY_SHAPE = {"subject_shape", "subject_color", "reference_shape", "reference_color"}
 _REMEMBERED = 1 << 16  # texts at most: beyond, memory would go to those that never come again
 
 Regions = tuple[tuple[float, ...] | str, ...]
@@ -53,9 +53,11 @@ def _survey(folder: Path) -> tuple[list[str], bool]:
     """All labels, and whether every record names what the prompt forms of its task need."""
     labels, names_things = set(), True
     for index, record in enumerate(_records(folder)):
-        with _named(folder, index):
+        try:
             labels.add(_label(record))
             names_things = names_things and _forms(record) is not None
+        except DatasetError as error:
+            raise _in_record(folder, index, error) from None
     return sorted(labels, key=_place), names_things
 
 
@@ -63,13 +65,15 @@ def _samples(folder: Path, asker: _Asker) -> list[Sample]:
     samples: list[Sample] = []
     ids: set[str] = set()
     for index, record in enumerate(_records(folder)):
-        with _named(folder, index):
+        try:
             sample = asker.sample(index, record)
             if sample.id in ids:
                 first = next(i for i, one in enumerate(samples) if one.id == sample.id)
                 raise DatasetError(
                     f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
                 )
+        except DatasetError as error:
+            raise _in_record(folder, index, error) from None
         ids.add(sample.id)
         samples.append(sample)
     return samples
@@ -85,19 +89,8 @@ def _records(folder: Path) -> Iterator[dict[str, Any]]:
     return read_records(path)
 
 
-class _named:  # noqa: N801 - a context manager; contextlib's takes a microsecond of each record
-    """Says of an error in the block which record it is about."""
-
-    def __init__(self, folder: Path, index: int) -> None:
-        self._folder, self._index = folder, index
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DatasetError):
-            path = self._folder / "metadata.json"
-            raise DatasetError(f"{path}: record {self._index} {error}") from None
+def _in_record(folder: Path, index: int, error: DatasetError) -> DatasetError:
+    return DatasetError(f"{folder / 'metadata.json'}: record {index} {error}")
 
 
 def _place(label: str) -> tuple[int, str]:
@@ -174,9 +167,7 @@ def _region(folder: Path, record: dict[str, Any], part: str) -> tuple[float, ...
         or len(box) != 4
         or not all(isinstance(edge, int | float) for edge in box)
     ):
-        raise DatasetError(
-            f"has {part}_box {box!r}; give it [left, top, right, bottom] or a mask"
-        )
+        raise DatasetError(f"has {part}_box {box!r}; give it [left, top, right, bottom] or a mask")
     return tuple(box)
 
 
@@ -195,10 +186,9 @@ def _label(record: dict[str, Any]) -> str:
 
 def _forms(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
     """The prompt forms of the record's task and the fields they need, where it has them."""
-    if all(key in record for key in _NAMED_BY_SHAPE):
-        of_shape, of_color, by_shape, by_color = (record[key] for key in _NAMED_BY_SHAPE)
-        names = f"{of_color} {of_shape}", f"{by_color} {by_shape}"
-        return prompts.SPATIAL, tuple(zip(_PARTS, names, strict=True))
+    if record.keys() >= _NAMED_BY_SHAPE:
+        named = ((part, f"{record[f'{part}_color']} {record[f'{part}_shape']}") for part in _PARTS)
+        return prompts.SPATIAL, tuple(named)
     if "subject" in record and "reference" in record:
         subject, reference = str(record["subject"]), str(record["reference"])
         return prompts.SPATIAL, (("subject", subject), ("reference", reference))

@@ -16,7 +16,8 @@ from vsp.errors import DatasetError
 _BLOCK = 1 << 20  # bytes read at a time
 # So near the end of what was read a value may look wrong only because it is cut off there.
 _CUT = 32
-_SPACE = re.compile(r"[ \t\n\r]*")
+_EXPONENT = len("e+")  # of a number, which is whole without it
+_SPACE = re.compile(r"[ \t\n\r]+")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -64,8 +65,9 @@ class _Text:
         """The next character that is no space; "" at the end."""
         while True:
             mark = self._held[self._at : self._at + 1]
-            if mark in _SPACE and mark:
-                self._at = _PAST_SPACE(self._held, self._at).end()
+            space = _SPACE.match(self._held, self._at) if mark <= " " else None
+            if space is not None:
+                self._at = space.end()
             elif mark or self._ended:
                 return mark
             else:
@@ -95,7 +97,7 @@ class _Text:
             except ValueError as error:  # a number of thousands of digits
                 raise self._malformed(str(error), self._at) from None
             else:
-                if stop < len(self._held) or self._ended:  # the digits of a number may go on
+                if stop < len(self._held) - _EXPONENT or self._ended:  # a number may go on
                     self._at = stop
                     return value
             self._read_on()

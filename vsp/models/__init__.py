@@ -155,11 +155,10 @@ def n_tokens(groups: Sequence[Group]) -> int:
 def n_shared(rows: Sequence[Row]) -> int:
     """Tokens with which all rows begin; each keeps at least its last to itself."""
     most = min(min(row.n_common, len(row.tokens) - 1) for row in rows)
-    first = np.array(rows[0].tokens[:most])
-    for row in rows[1:]:
-        different = np.flatnonzero(first != np.array(row.tokens[: len(first)]))
-        first = first[: different[0]] if len(different) else first
-    return len(first)
+    # What the first and the last in order have in common, all in between have too.
+    first, last = min(row.tokens for row in rows), max(row.tokens for row in rows)
+    pairs = zip(first[:most], last[:most], strict=True)
+    return next((i for i, (one, other) in enumerate(pairs) if one != other), most)
 
 
 def resolve(family: str, **changes: Any) -> ModelConfig:

@@ -71,9 +71,12 @@ def _weight_files(folder: Path, config: ModelConfig) -> set[str]:
         some = sorted(folder.glob("model-*-of-*.safetensors"))
         return {index.name, *(path.name for path in some)} if some else {"model.safetensors"}
     try:
-        return set(json.loads(index.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{index}: names no weight files; {_fetch(config)}") from None
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names = set()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{index}: names no weight files; {_fetch(config)}")
+    return names
 
 
 def _is_whole(path: Path) -> bool:
@@ -89,7 +92,7 @@ def _is_whole(path: Path) -> bool:
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
         return bool(size >= 8 + length + max(ends, default=0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

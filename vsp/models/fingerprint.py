@@ -1,0 +1,76 @@
+"""By what a run knows the checkpoint again that it was planned with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vsp.config import ModelConfig
+from vsp.models.hub import on_disk
+
+# Folders of a checkpoint that are read, the families' parts among them.
+_FOLDERS = (
+    "", "additional_chat_templates", "llm", "vision_tower", "mm_projector", "region_extractor",
+)  # fmt: skip
+# What configurations, tokenizers and image processors are read from, and what only looks like it.
+_READ = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
+_UNREAD = ("*.index.json", "trainer_state.json", "*_results.json")
+_INDEX = "model.safetensors.index.json"
+_LARGE, _FIRST = 16 << 20, 1 << 20  # bytes
+_N_SAMPLES, _SAMPLE = 16, 64 << 10  # of a large weight file, bytes of each
+
+
+def fingerprint(config: ModelConfig) -> dict[str, str]:
+    """Size and SHA-256 of each file that the model is read from, by its path in the checkpoint.
+
+    Of large weight files only samples are read: the weights of another training differ everywhere,
+    and a task should not read 15 GB twice. Empty for a model without a folder.
+    """
+    root = on_disk(config)
+    if root is None:
+        return {}
+    found: dict[str, str] = {}
+    for name in _FOLDERS:
+        weights = set(_weights(root / name)) if config.weights == "checkpoint" else set()
+        for path in sorted({*_texts(root / name), *weights}):
+            found[str(path.relative_to(root))] = _digest(path, sampled=path in weights)
+    return found
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    for pattern in _READ:
+        for path in folder.glob(pattern):
+            if path.name[0] != "." and not any(path.match(unread) for unread in _UNREAD):
+                yield path
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    """The files that the index names, else all, and the index itself."""
+    index = folder / _INDEX
+    if index.exists():
+        try:
+            named = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            named = set()  # it is not the one that was planned with, if any was
+        names = ("model.safetensors", _INDEX, *(name for name in named if isinstance(name, str)))
+        yield from (folder / name for name in names if os.path.isfile(folder / name))  # noqa: PTH113
+    else:
+        tensors = list(folder.glob("*.safetensors"))
+        yield from tensors or folder.glob("pytorch_model.bin")
+
+
+def _digest(path: Path, sampled: bool) -> str:
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        if sampled and size >= _LARGE:
+            digest.update(file.read(_FIRST))
+            for i in range(_N_SAMPLES):  # the last one ends where the file ends
+                file.seek(i * (size - _SAMPLE) // (_N_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE))
+        else:
+            while block := file.read(_FIRST):
+                digest.update(block)
+    return f"{size}:{digest.hexdigest()}"
