@@ -77,9 +77,20 @@ def written_together(
                 aside.chmod(mode)
             for path, aside in zip(paths, asides, strict=True):
                 aside.replace(path)
+            for folder in {path.parent for path in paths}:
+                sync_folder(folder)
     finally:
         for aside in asides:
             aside.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush names: a power loss may otherwise leave none for a file that is on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str, *, executable: bool = False) -> None:

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import DiskError, StoreError
-from vsp.files import mendable
+from vsp.files import mendable, sync_folder
 from vsp.signals import Stopped
 
 Comparison = tuple[list[float], list[float]]
@@ -175,7 +175,7 @@ class Journal:
             planned=planned,
             packages=dict(packages or {}),
         )
-        _sync_folder(folder)  # or a power loss may leave no name for what was written
+        sync_folder(folder)
 
     def done(self, rows: Sequence[int], checksums: Sequence[int]) -> None:
         """Note rows, ascending, whose states have been flushed to disk."""
@@ -414,14 +414,6 @@ def _open_next(folder: Path, shard: int) -> tuple[Path, int]:
         except FileExistsError:
             continue
     raise AssertionError("count() never ends")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _lock(handle: int) -> None:

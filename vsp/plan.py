@@ -28,7 +28,7 @@ from vsp import __version__, models
 from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.folder import read
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
-from vsp.files import mendable, write_json, write_text
+from vsp.files import mendable, sync_folder, write_json, write_text
 from vsp.images import open_rgb
 from vsp.jobs import extract_job, scheduler_of, script_path
 from vsp.manifest import Manifest, Sample
@@ -226,6 +226,7 @@ def _write_run(
         write_json(folder / "plan.json", sealed(plan))
         try:
             folder.rename(run.folder)
+            sync_folder(scratch)
         except OSError as error:
             raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
     try:
