@@ -18,4 +18,5 @@ export PATH="$PWD/.venv/bin:$PATH"
 ruff check vsp tests
 ruff format --check vsp tests
 mypy
-pytest "$@"
+# Tests of a cluster mostly wait: a file at a time for each of three processes.
+pytest -n 3 --dist loadfile "$@"

@@ -107,43 +107,50 @@ def _without_flushing() -> Iterator[None]:
         os.fdatasync, os.fsync = saved
 
 
-_MEASURED = """
-import json, resource, sys, time
+# The peak of the process alone: what getrusage says begins with the memory of its parent.
+_PEAK = """
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM:"))
+"""
+_PIECE = """
+import json, sys, time
 from pathlib import Path
 from vsp.run import Run
-run = Run.open(Path(sys.argv[1]))
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-started = time.perf_counter()
+run, base, started = Run.open(Path(sys.argv[1])), peak(), time.perf_counter()
 {what}
-seconds = time.perf_counter() - started
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([seconds, peak / 1024, (peak - base) / 1024]))
+print(json.dumps([time.perf_counter() - started, peak(), peak() - base]))
+"""
+_COMMAND = """
+import sys
+from vsp.cli import main
+code = main(sys.argv[1:])
+print(peak(), file=sys.stderr)
+sys.exit(code)
 """
 
 
 def measured(run: Run, what: str) -> tuple[float, float, float]:
     """Seconds, MiB at most, and MiB more than before, of a piece of code in a process of its own."""
-    command = [sys.executable, "-c", _MEASURED.format(what=what), str(run.folder)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, peak, more = json.loads(answer.stdout.splitlines()[-1])
-    return seconds, peak, more
+    code = _PEAK + _PIECE.format(what=what)
+    line = [sys.executable, "-c", code, str(run.folder)]
+    answer = subprocess.run(line, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    seconds, most, more = json.loads(answer.stdout.splitlines()[-1])
+    return seconds, most, more
 
 
 def command(run: Run, *words: str) -> tuple[float, float, str]:
     """Seconds and MiB at most of a whole `vsp` command, and what it printed."""
-    line = [sys.executable, "-m", "vsp", *words, "--run", str(run.folder)]
     profile = run.folder / "local.yaml"
     profile.write_text("scheduler: local\n")
+    where = ["--run", str(run.folder), "--profile", str(profile)]
+    line = [sys.executable, "-c", _PEAK + _COMMAND, *words, *where]
     started = time.perf_counter()
-    with subprocess.Popen(
-        [*line, "--profile", str(profile)], stdout=subprocess.PIPE, text=True, cwd=run.folder
-    ) as process:
-        assert process.stdout is not None
-        said = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return time.perf_counter() - started, usage.ru_maxrss / 1024, said
+    answer = subprocess.run(line, capture_output=True, text=True, cwd=run.folder)
+    assert answer.returncode == 0, answer.stderr
+    seconds = time.perf_counter() - started
+    return seconds, float(answer.stderr.splitlines()[-1]), answer.stdout
 
 
 PIECES = {

@@ -202,6 +202,8 @@ def test_a_value_the_store_cannot_hold_fails_its_row_alone(work, write_dataset):
     layer = np.flatnonzero(large[:, bad[0]].any(axis=1))[0]
     assert f"of layer {layer} is not finite in float16" in ledger.failed[bad[0]]
     assert np.isfinite(_states(run)).all() and not _states(run)[:, bad].any()
+    states = _states(run)
+    assert all(row_checksum(states[:, row]) == crc for row, crc in ledger.done.items())
 
 
 def _expected_float(run):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -101,12 +102,15 @@ def test_workers_that_are_signalled_too_do_not_spoil_the_end(plan_fake, work):
     """A batch system may signal every process of a task, also those that decode images."""
     run = plan_fake(batch_size=1, options={"pause": 0.02})
     command = [sys.executable, "-m", "vsp", "extract", "--run", run.name, "--workers", "2"]
-    process = subprocess.Popen(
-        command, cwd=work, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True)
     while run.ledgers()[0].n_done < 20 and process.poll() is None:
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGTERM)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    for child in children:
+        os.kill(int(child), signal.SIGTERM)
+    time.sleep(0.5)  # their turn comes first
+    process.terminate()
     _, said = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "Traceback" not in said and run.ledgers()[0].lives[0].ended == "stopped by SIGTERM"

@@ -117,15 +117,16 @@ def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run, monke
         _task(0, "PENDING", active=True, reason="BeginTime", restarts=1),
         _task(1, "RUNNING", active=True, node="n2"),
         _task(2, "PENDING", active=True, reason="JobArrayTaskLimit"),
+        _task(3, "COMPLETING", active=True),
     )
     assert [(shard.state, shard.why) for shard in found.shards] == [
         ("queued", "PENDING (BeginTime) restarted 1×"),
         ("running", ""),
         ("queued", "PENDING (JobArrayTaskLimit)"),
-        ("not started", ""),
+        ("ending", "COMPLETING"),
     ]
     assert found.shards[1].node == "n2"
-    assert commands(run, found, slurm=True) == [f"vsp resume --run {run.name}    takes up shard 3"]
+    assert commands(run, found, slurm=True) == []  # whatever is missing is on its way
 
 
 def test_the_command_that_goes_on_is_there_for_whatever_is_unfinished(run):

@@ -34,10 +34,12 @@ _FLOW = """\
 the main job:
   vsp generate --config configs/spatial_dataset.yaml
   vsp plan --model llava15 --checkpoint DIR
-  sbatch jobs/extract_array.sh          or, without Slurm: vsp extract
-  vsp status
-  vsp probe --n-jobs 64
-  vsp report --plot accuracy.png
+  vsp submit                            extract → verify → probe → report, on Slurm
+  vsp status --watch
+  vsp resume                            sends what is unfinished
+
+without Slurm:
+  vsp extract; vsp verify; vsp probe; vsp report --plot accuracy.png
 """
 
 

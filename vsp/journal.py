@@ -51,6 +51,7 @@ class Life:
 
     path: Path
     host: str
+    node: str  # as the batch system calls the host
     pid: int
     job: str | None  # of the batch system: 123, or 123_4 for a task of an array
     restarts: int  # of this job, by the batch system
@@ -169,6 +170,7 @@ class Journal:
             run=run_id,
             shard=shard,
             host=socket.gethostname(),
+            node=os.environ.get("SLURMD_NODENAME"),
             pid=os.getpid(),
             job=_job(os.environ),
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", 0)),
@@ -322,6 +324,7 @@ class _Reader:
         return Life(
             path=path,
             host=str(entry["host"]),
+            node=str(entry["node"] or entry["host"]),
             pid=int(entry["pid"]),
             job=None if entry["job"] is None else str(entry["job"]),
             restarts=int(entry["restarts"]),

@@ -25,6 +25,7 @@ from vsp.schedulers import States, TaskState, ranges
 _SHOWN = 24  # shards in a table that does not show all
 _REASONS = 10  # failed rows that are listed
 _WORDS = 150  # characters of what a batch system answers
+_AT_WORK = {"RUNNING": "running", "COMPLETING": "ending"}
 _ENDED_WELL = ("COMPLETED",)
 
 
@@ -38,7 +39,7 @@ class ShardStatus:
     n_done: int
     n_failed: int
     n_missing: int
-    state: str  # finished, running, running?, queued, stopped, not started
+    state: str  # finished, running, running?, ending, queued, stopped, not started
     why: str = ""  # it waits, or stopped
     rows_per_second: float | None = None  # of the last life that had rows to settle
     seconds_left: float | None = None  # where it is running
@@ -113,7 +114,7 @@ def _shard(shard: Shard, ledger: Ledger, task: TaskState | None) -> ShardStatus:
         rows_per_second=rate,
         seconds_left=ledger.n_missing / rate if at_work and rate else None,
         last_write=life.last if life else None,
-        node=(task.node if task and task.active else "") or (life.host if life else ""),
+        node=(task.node if task and task.active else "") or (life.node if life else ""),
         job=(task.job if task else None) or (life.job if life else None),
     )
 
@@ -123,8 +124,8 @@ def _state(ledger: Ledger, life: Life | None, task: TaskState | None) -> tuple[s
     if life is not None and life.running:
         return "running", ""
     if task is not None and task.active:
-        running = task.state == "RUNNING"
-        return ("running", "") if running else ("queued", _of_task(task))
+        state = _AT_WORK.get(task.state, "queued")
+        return state, "" if state == "running" else _of_task(task)
     if ledger.n_missing == 0:
         return "finished", ""
     if life is not None and life.running is None:
@@ -230,7 +231,7 @@ def _to_show(found: Status, everything: bool) -> list[ShardStatus]:
     """All shards where they are few; else those that are not finished, the stopped ones first."""
     if everything or len(found.shards) <= _SHOWN:
         return list(found.shards)
-    order = ("stopped", "running", "running?", "queued", "not started")
+    order = ("stopped", "ending", "running", "running?", "queued", "not started")
     rest = [shard for shard in found.shards if shard.state != "finished"]
     first = sorted(rest, key=lambda shard: (order.index(shard.state), shard.shard))[:_SHOWN]
     return sorted(first, key=lambda shard: shard.shard)
