@@ -62,6 +62,7 @@ def test_planned_is_done_and_failed_and_missing_in_every_shard_and_in_all(run):
 
 
 def test_a_running_shard_has_a_rate_and_a_time_left(run):
+    extract(run, [run.shards[0]])  # which has a rate, but is over
     start = run.shards[1].start
     with Journal(run.journals, run.plan.id, 1, planned=24) as journal:
         time.sleep(0.2)
@@ -169,6 +170,14 @@ def test_of_many_shards_those_that_want_attention_are_shown(run, capsys):
     numbers = ",".join(str(i) for i in range(0, 1000, 40))
     assert f"shards{numbers}stopped:TIMEOUT" in "".join(text.split())
     assert len(_page(run, found, capsys, everything=True).splitlines()) > 1000
+
+
+def test_where_not_all_fit_the_stopped_ones_come_before_those_that_wait(run, capsys):
+    found, kind = _status(run), type(_status(run).shards[0])
+    many = [kind(i, i, i + 1, 0, 0, 1, "stopped" if i >= 900 else "queued") for i in range(910)]
+    text = _page(run, type(found)(run.name, 910, tuple(many), {}, None, (), 0.0), capsys)
+    shown = [int(line.split()[0]) for line in text.splitlines() if line[:5].strip().isdecimal()]
+    assert shown == [*range(14), *range(900, 910)]
 
 
 def test_notes_tell_of_damage_other_versions_and_a_batch_system_that_is_silent(run, capsys):

@@ -7,13 +7,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
 from json.encoder import encode_basestring
-from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from vsp.errors import RunError
 from vsp.files import written_aside
@@ -37,21 +36,22 @@ class Sample:
     depth: str = ""  # path of the depth picture, where the prompt asks about it
 
 
-_FIELDS = tuple(field.name for field in fields(Sample))
-_values = attrgetter(*_FIELDS)
-_encode = lru_cache(1)(json.JSONEncoder(ensure_ascii=False).encode)  # most rows have no regions
-_OF_TYPE: dict[Any, Callable[[Any], str]] = {"str": encode_basestring, "int": str}
-_ENCODERS = [_OF_TYPE.get(field.type, _encode) for field in fields(Sample)]
-_LINE = "{" + ", ".join(f'"{name}": %s' for name in _FIELDS) + "}\n"
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _REPEATED = ("image", "prompt", "label", "group", "split", "image_sha256", "depth")
 _BLOCK = 1 << 20  # bytes read at a time
 _REMEMBERED = 1 << 16  # texts at most that are one object in all the rows that hold them
 
 
-def _line(sample: Sample) -> str:
-    """The sample as JSON, in half of the time that json takes for a mapping."""
-    texts = [encode(value) for encode, value in zip(_ENCODERS, _values(sample), strict=True)]
-    return _LINE % tuple(texts)
+def _line(row: Sample) -> str:
+    """The sample in JSON; of a mapping of its fields json takes three times as long to make it."""
+    text = encode_basestring
+    return (
+        f'{{"id": {text(row.id)}, "image": {text(row.image)}, "prompt": {text(row.prompt)}, '
+        f'"label": {text(row.label)}, "group": {text(row.group)}, "split": {text(row.split)}, '
+        f'"image_sha256": {text(row.image_sha256)}, "n_tokens": {row.n_tokens}, '
+        f'"n_shared": {row.n_shared}, "regions": {_encode(row.regions) if row.regions else "[]"}, '
+        f'"depth": {text(row.depth)}}}\n'
+    )
 
 
 class Manifest:

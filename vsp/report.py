@@ -55,7 +55,7 @@ def plan_lines(planned: Planned) -> list[str]:
         "disk": f"{_size(layout.n_bytes)} reserved, {_size(planned.free_bytes)} still free",
         "memory": _memory(planned.memory, plan.model.quantization),
         "next": "\n         ".join(planned.commands),
-        "": "or, on this machine: vsp extract",
+        "": "or, with what comes after it: vsp submit\n         or, on this machine: vsp extract",
     }
     return [f"{name:<8} {fact}" for name, fact in facts.items() if fact]
 
