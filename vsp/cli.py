@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vsp import __version__
 from vsp.errors import VspError
 from vsp.prompts import STYLES
-from vsp.signals import Stopped
+from vsp.signals import Stopped, stoppable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -88,7 +88,9 @@ def _plan(arguments: argparse.Namespace) -> None:
     from vsp.plan import make
     from vsp.report import plan_lines
 
-    planned = make(_request(arguments), Path())
+    # Stopped, it leaves nothing behind: half a run may be a large reserved array.
+    with stoppable() as stop, stop.free():
+        planned = make(_request(arguments), Path())
     for note in planned.notes:
         print(f"note: {note}", file=sys.stderr)
     for line in plan_lines(planned):

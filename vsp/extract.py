@@ -133,12 +133,13 @@ def extract_shard(
         out = _Out(run.store, writer, journal, rows, advance)
         memory = _Memory(ledger.limit)
         compared = compared_rows(shard) & rows - ledger.compared.keys()
-        with _behind() as screen, _behind() as submit:
+        with _behind() as screen, _behind() as write, _behind() as submit:
             while left:
                 batch = next(ready)
                 failures = dict(batch.failures)
                 for part, groups, states in _forward(model, batch, memory, failures):
-                    submit(out.write, part, screen(out.screened, states))
+                    out.waiting.append(write(out.write, part, screen(out.screen, states)))
+                    submit(out.settle)
                     for row, group in _alone(part, groups, compared):
                         submit(out.compare, row, part.index(row), states, model.forward([group]))
                 if memory.lowered():
@@ -214,35 +215,60 @@ def _alone(
             yield row, models.group(picture, [prompt])
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Rows of a batch on their way to the disk, and those that must not get there."""
+
+    rows: Sequence[int]
+    checksums: list[int]
+    failures: dict[int, str]
+
+
 @dataclass(frozen=True)
 class _Out:
-    """What happens behind the device: rows are screened, written, journalled."""
+    """What happens behind the device: rows are screened, written, flushed and journalled.
+
+    Each in a thread of its own: while the disk takes one batch, the next one is summed.
+    """
 
     store: Store
     writer: Writer
     journal: Journal
     wanted: set[int]
     advance: Callable[[int], None]
+    waiting: deque[Future[_Written]] = field(default_factory=deque)
 
-    def screened(self, states: States) -> Screened:
-        """In a thread of its own: the next batch is summed while the disk takes this one."""
+    def screen(self, states: States) -> Screened:
         return self.store.screen(states())
 
-    def write(self, rows: Sequence[int], screened: Future[Screened]) -> None:
-        """Write and journal the rows that the store can hold; the others fail with a reason."""
+    def write(self, part: Sequence[int], screened: Future[Screened]) -> _Written:
+        """Hand the rows that the store can hold to the disk; the others fail with a reason."""
         found = screened.result()
         good = sorted(
             (row, column)
-            for column, row in enumerate(rows)
+            for column, row in enumerate(part)
             if row in self.wanted and column not in found.reasons
         )
-        if good:
-            written, columns = zip(*good, strict=True)
-            some = found.take(columns)
-            self.writer.write(written, some)
-            self.journal.done(written, some.checksums)
-            self.advance(len(written))
-        self.failures({rows[column]: reason for column, reason in found.reasons.items()})
+        failures = {part[column]: reason for column, reason in found.reasons.items()}
+        if not good:
+            return _Written((), [], failures)
+        rows, columns = zip(*good, strict=True)
+        some = found.take(columns)
+        self.writer.write(rows, some)
+        return _Written(rows, some.checksums, failures)
+
+    def settle(self) -> None:
+        """Flush and journal what was written, with one flush for all that waits for it."""
+        batches: list[_Written] = []
+        while self.waiting and (not batches or self.waiting[0].done()):
+            batches.append(self.waiting.popleft().result())
+        rows = [row for batch in batches for row in batch.rows]
+        if rows:
+            self.writer.flush()
+            self.journal.done(rows, [crc32 for batch in batches for crc32 in batch.checksums])
+            self.advance(len(rows))
+        for batch in batches:
+            self.failures(batch.failures)
 
     def failures(self, failures: dict[int, str]) -> None:
         for row in sorted(failures.keys() & self.wanted):

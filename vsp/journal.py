@@ -180,7 +180,7 @@ class Journal:
         sync_folder(folder)
 
     def done(self, rows: Sequence[int], checksums: Sequence[int]) -> None:
-        """Note rows, ascending, whose states have been flushed to disk."""
+        """Note rows whose states have been flushed to disk."""
         digits = np.asarray(checksums, ">u4").tobytes().hex()
         self._append(done=_spans(rows), crc32=digits)
 
@@ -313,7 +313,8 @@ class _Reader:
                 continue
             what = "is" if number > 1 else "and with it the file's owner is"
             self._damage.append(
-                f"{path}: line {number} {what} damaged; what it noted counts as missing"
+                f"{path}: line {number} {what} damaged; rows that it settled are missing, "
+                "and if it was a repair, `vsp verify --repair` is wanted again"
             )
             if number == 1:
                 return
@@ -392,7 +393,7 @@ class _Reader:
 
 
 def _spans(rows: Collection[int]) -> list[list[int]]:
-    """Ascending rows as spans [first, last + 1]."""
+    """Rows, best ascending, as spans [first, last + 1]."""
     spans: list[list[int]] = []
     for row in rows:
         if spans and spans[-1][1] == row:

@@ -111,6 +111,7 @@ def make(request: Request, work: Path) -> Planned:
         notes += _cropped(images.values(), request.model.family)
     if moved:
         notes.append("rows about one image were brought together; ids say which row is which")
+    notes += _left_over(work / "scratch")
     layout, starts = _cut(request, shape, len(samples), notes)
     values = {
         **_identity(request),
@@ -126,6 +127,15 @@ def make(request: Request, work: Path) -> Planned:
     load = _largest(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantization, load) if model is not None else None
     return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory)
+
+
+def _left_over(scratch: Path) -> list[str]:
+    """Of plans that were killed, or are at work beside this one: their arrays take up disk."""
+    return [
+        f"{folder}: another `vsp plan` is at work there, or was killed; if none is, remove it"
+        for folder in sorted(scratch.glob(".*/"))
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}", folder.name)
+    ]
 
 
 def _cropped(images: Iterable[_Image], family: str) -> list[str]:

@@ -276,7 +276,7 @@ class Writer:
         self._path = path
 
     def write(self, rows: Sequence[int], screened: Screened) -> None:
-        """Write states [layer, batch, hidden] at the sample `rows`, ascending, and flush them.
+        """Write states [layer, batch, hidden] at the sample `rows`, ascending; not yet flushed.
 
         Raises StoreError if the shape does not fit the store, a row lies outside it, or a value is
         not finite; DiskError if the disk takes no more.
@@ -298,6 +298,10 @@ class Writer:
                 for layer in range(layout.n_layers):
                     block = np.ascontiguousarray(states[layer, first:last]).data.cast("B")
                     _write_all(self._handle, block, layout.offset(layer, rows[first]))
+
+    def flush(self) -> None:
+        """Return when all that was written is on the disk. Raises DiskError if it cannot be."""
+        with mendable(self._path):
             os.fdatasync(self._handle)
 
 

@@ -24,6 +24,7 @@ from vsp.run import Run
 from vsp.store import Layout
 
 _READ = 4 << 20  # bytes at once, about
+_AHEAD = 4  # layers
 _LEAST_WORK = 256 << 20  # bytes that are worth a process of their own
 _MB = 1_000_000
 
@@ -114,11 +115,12 @@ def _differing(path: Path, layout: Layout, piece: _Piece) -> list[tuple[int, int
     block = memoryview(bytearray((piece.stop - piece.start) * size))
     handle = os.open(path, os.O_RDONLY)
     try:
-        _fetch(handle, layout.offset(0, piece.start), len(block))
-        for layer in range(layout.n_layers):
-            if layer + 1 < layout.n_layers:  # read by the disk while this one is summed
-                _fetch(handle, layout.offset(layer + 1, piece.start), len(block))
-            _read(handle, layout.offset(layer, piece.start), block)
+        for layer in range(layout.n_layers + _AHEAD):
+            if layer < layout.n_layers:  # read by the disk while those before it are summed
+                _fetch(handle, layout.offset(layer, piece.start), len(block))
+            if layer < _AHEAD:
+                continue
+            _read(handle, layout.offset(layer - _AHEAD, piece.start), block)
             checksums = [
                 zlib.crc32(block[place : place + size], checksum)
                 for place, checksum in zip(places, checksums, strict=True)
