@@ -16,6 +16,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from joblib import Parallel, delayed
 
 from vsp.extract import _behind, _Out
 from vsp.journal import Journal, Ledger, read_ledger
@@ -28,8 +29,8 @@ LAYERS, HIDDEN, BATCH = 33, 4096, 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--batches", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batches", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=9)
     asked = parser.parse_args()
     with TemporaryDirectory(dir=asked.folder) as folder:
         place = Place(Path(folder), asked.batches)
@@ -37,6 +38,7 @@ def main() -> None:
         journals: list[float] = []
         compare("written", place.write_raw, lambda: place.write_store(journals), asked.rounds)
         print(f"of a batch's time the journal took {median(journals):.2f} ms")
+        place.verify()  # starts the workers
         compare("read", place.read_raw, place.verify, asked.rounds)
 
 
@@ -67,6 +69,7 @@ class Place:
             folder / "states.npy", Layout.choose(LAYERS, n_rows, HIDDEN, "float16", 1)
         )
         self.raw = folder / "raw"
+        self.workers = Parallel(n_jobs=-1)
 
     def write_raw(self) -> float:
         self.raw.unlink(missing_ok=True)
@@ -111,13 +114,16 @@ class Place:
             return self.n_bytes / 1e6 / (time.perf_counter() - started)
 
     def verify(self) -> float:
-        """In this process alone; workers only add to it."""
+        """With a worker a core, which have been started."""
         ledger: Ledger = read_ledger(self.folder / "journal", "speed", 0, 0, self.n_batches * BATCH)
         with self.store.path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         started = time.perf_counter()
-        for piece in _pieces(0, ledger, self.store.layout):
-            assert not _differing(self.store.path, self.store.layout, piece)
+        found = self.workers(
+            delayed(_differing)(self.store.path, self.store.layout, piece)
+            for piece in _pieces(0, ledger, self.store.layout)
+        )
+        assert not any(found)
         return self.n_bytes / 1e6 / (time.perf_counter() - started)
 
 
