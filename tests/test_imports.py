@@ -25,6 +25,7 @@ LEVELS = [
     {"logs"},
     {"bench"},
     {"report"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

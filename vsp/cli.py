@@ -1,33 +1,19 @@
-"""The command line: parse, call one stage, print.
-
-Stages are imported inside the commands: every array task imports this module, over a network file
-system, and `vsp --help` should answer at once.
-"""
+"""The command line: what can be asked, and how an answer or an error leaves the process."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vsp import __version__
+from vsp import __version__, commands
 from vsp.errors import VspError
 from vsp.prompts import STYLES
-from vsp.signals import Stopped, stoppable
+from vsp.signals import Stopped
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from vsp.config import ModelConfig, Profile
-    from vsp.plan import Request
-    from vsp.submit import Options
-
-_PROFILE = Path("jobs/slurm.yaml")
 _STAGES = ("extract", "verify", "probe", "report")  # as vsp.jobs has them
 
 _FLOW = """\
@@ -75,280 +61,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _generate(arguments: argparse.Namespace) -> None:
-    from vsp.generate import generate, read_config
-
-    config = read_config(arguments.config)
-    fresh = generate(config, arguments.n_jobs)
-    there = "wrote" if fresh else "already there:"
-    print(f"{there} {config.n_samples} {config.task} samples in {config.output}")
-
-
-def _plan(arguments: argparse.Namespace) -> None:
-    from vsp.plan import make
-    from vsp.report import plan_lines
-
-    # Stopped, it leaves nothing behind: half a run may be a large reserved array.
-    with stoppable() as stop, stop.free():
-        planned = make(_request(arguments), Path())
-    for note in planned.notes:
-        print(f"note: {note}", file=sys.stderr)
-    for line in plan_lines(planned):
-        print(line)
-
-
-def _extract(arguments: argparse.Namespace) -> None:
-    from vsp.extract import extract, outcome
-    from vsp.run import find_run
-
-    run = find_run(arguments.run, Path())
-    shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
-    extract(run, shards, arguments.retry_failed, arguments.workers)
-    print(outcome(run, shards))
-
-
-def _submit(arguments: argparse.Namespace) -> None:
-    from vsp.run import find_run
-    from vsp.submit import submit
-
-    run = find_run(arguments.run, Path())
-    submit(run, _profile(arguments.profile), _submit_options(arguments), _say)
-
-
-def _resume(arguments: argparse.Namespace) -> None:
-    from vsp.run import find_run
-    from vsp.submit import resume
-
-    run = find_run(arguments.run, Path())
-    resume(run, _profile(arguments.profile), _submit_options(arguments), _say)
-
-
-def _submit_options(arguments: argparse.Namespace) -> Options:
-    from vsp.submit import Options
-
-    return Options(
-        stages=arguments.stages,
-        after=arguments.after,
-        probe_tasks=arguments.probe_tasks,
-        retry_failed=arguments.retry_failed,
-        dry_run=arguments.dry_run,
-    )
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # a stage that runs here prints to the same place
-
-
-def _status(arguments: argparse.Namespace) -> None:
-    from vsp.jobs import scheduler_of, task_states
-    from vsp.run import find_run
-    from vsp.status import Status, as_json, commands, page, status
-    from vsp.terminal import show, watch
-
-    run = find_run(arguments.run, Path())
-    profile = _profile(arguments.profile)
-    scheduler = scheduler_of(profile)
-
-    def look() -> Status:
-        ledgers = run.ledgers()
-        return status(run, ledgers, task_states(run, scheduler, ledgers))
-
-    def pages() -> RenderableType:
-        found = look()
-        slurm = profile.scheduler != "local" and shutil.which("sbatch") is not None
-        return page(found, arguments.all, commands(run, found, slurm))
-
-    if arguments.json:
-        print(json.dumps(as_json(look())))
-    elif arguments.watch is not None:
-        watch(pages, arguments.watch)
-    else:
-        show(pages())
-
-
-def _logs(arguments: argparse.Namespace) -> None:
-    from vsp.jobs import log_folder, scheduler_of, task_states
-    from vsp.logs import tails
-    from vsp.run import find_run
-    from vsp.status import status
-
-    run = find_run(arguments.run, Path())
-    profile = _profile(arguments.profile)
-    if arguments.shard is not None:
-        run.shard(arguments.shard)
-    ledgers = run.ledgers()
-    states = task_states(run, scheduler_of(profile), ledgers)
-    found, folder = status(run, ledgers, states), log_folder(run, profile)
-    logs = tails(found, states, folder, arguments.shard, arguments.lines)
-    for log in logs:
-        print(f"== {log.what}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
-    if not logs:
-        print(f"run {run.name}: no task of the batch system failed; its logs are in {folder}")
-
-
-def _verify(arguments: argparse.Namespace) -> None:
-    from vsp.errors import StoreError
-    from vsp.run import find_run
-    from vsp.schedulers import ranges
-    from vsp.verify import repair, verify
-
-    run = find_run(arguments.run, Path())
-    found = verify(run, arguments.n_jobs)
-    print(
-        f"run {run.name}: {found.n_checked} rows read again, {found.n_bad} are not what was "
-        f"written; {found.n_failed} failed and {found.n_missing} missing rows have no states\n"
-        f"{found.n_bytes / 1e6:,.0f} MB in {found.seconds:.1f} s, "
-        f"{found.n_bytes / 1e6 / max(found.seconds, 1e-9):,.0f} MB/s"
-    )
-    if not found.bad:
-        return
-    where = [f"shard {shard}: rows {ranges(rows)}" for shard, rows in found.bad.items()]
-    if not arguments.repair:
-        raise StoreError(
-            f"run {run.name}: {found.n_bad} rows were damaged on disk since they were written; "
-            "`vsp verify --repair` puts them back to missing",
-            where,
-        )
-    repair(run, found.bad)
-    print(*where, sep="\n")
-    print(
-        f"these {found.n_bad} rows are missing now; `vsp resume` or `vsp extract` takes them again"
-    )
-
-
-def _probe(arguments: argparse.Namespace) -> None:
-    from vsp.fit import Settings, probe_part, probe_run, usable_jobs
-    from vsp.run import find_run
-
-    run = find_run(arguments.run, Path())
-    n_jobs = usable_jobs(arguments.n_jobs)
-    if n_jobs < arguments.n_jobs:
-        print(f"note: {n_jobs} of {arguments.n_jobs} jobs, one a core", file=sys.stderr)
-    settings = Settings(
-        C=arguments.C, max_iter=arguments.max_iter, folds=arguments.folds, seed=arguments.seed
-    )
-    if arguments.part is not None:
-        layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
-        print(_part_line(arguments.part, layers, run.plan.n_layers, folder))
-        return
-    results = probe_run(run, settings, n_jobs, arguments.partial)
-    rows = results.summary()["rows"]
-    if rows["used"] < rows["planned"]:
-        print(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
-    print(f"wrote {results.folder}; `vsp report` shows it")
-
-
-def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:
-    which = f"part {part[0]}/{part[1]}"
-    if not layers:
-        return f"{which} is empty, there are {n_layers} layers; no results written"
-    return (
-        f"{which}: layers {layers[0]} to {layers[-1]} of {n_layers} are in {folder}; no results "
-        "written, `vsp probe` merges the parts"
-    )
-
-
-def _report(arguments: argparse.Namespace) -> None:
-    from vsp.report import as_json, plot, report_table
-    from vsp.results import Results
-    from vsp.run import find_run
-    from vsp.terminal import show
-
-    results = Results(find_run(arguments.run, Path()).results)
-    if arguments.plot:
-        plot(results, arguments.plot)
-        print(f"wrote {arguments.plot}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps(as_json(results)))
-    else:
-        show(report_table(results))
-
-
-def _bench(arguments: argparse.Namespace) -> None:
-    from dataclasses import asdict
-
-    from vsp.bench import Asked, bench
-    from vsp.report import bench_table
-    from vsp.run import find_run
-    from vsp.terminal import show
-
-    asked = {
-        "n_rows": arguments.rows,
-        "batch_sizes": tuple(arguments.batch_size),
-        "workers": arguments.workers,
-    }
-    n_planned = None
-    if arguments.model is None:
-        plan = find_run(arguments.run, Path()).plan
-        n_planned = plan.n_samples
-        what = Asked(plan.model, Path(plan.dataset), plan.prompt, **asked)
-    else:
-        what = Asked(_model(arguments), arguments.dataset, arguments.prompt, **asked)
-    benches = bench(what, Path("scratch"))
-    if arguments.json:
-        best = [b.best and asdict(b.best) for b in benches]
-        print(json.dumps([{**asdict(b), "best": w} for b, w in zip(benches, best, strict=True)]))
-    else:
-        show(bench_table(benches, n_planned))
-
-
-def _models(arguments: argparse.Namespace) -> None:
-    from vsp import catalog
-    from vsp.models import FAMILIES
-    from vsp.report import models_json, models_table
-    from vsp.terminal import show
-
-    entries = catalog.entries(Path())
-    if arguments.json:
-        print(json.dumps(models_json(entries)))
-    else:
-        show(models_table(entries, FAMILIES.names()))
-
-
-def _model(arguments: argparse.Namespace) -> ModelConfig:
-    from vsp import catalog
-
-    return catalog.find(
-        arguments.model,
-        Path(),
-        checkpoint=arguments.checkpoint,
-        revision=arguments.revision,
-        quantization=arguments.quantization,
-        dtype=arguments.dtype,
-        weights=arguments.weights,
-        options=dict(arguments.option) or None,
-    )
-
-
-def _profile(path: Path | None) -> Profile:
-    """The scheduler profile of that file, or of the usual one where it exists."""
-    from vsp.config import Profile, parse, read_yaml
-
-    if path is None and not _PROFILE.exists():
-        return Profile()
-    path = path or _PROFILE
-    return parse(Profile, read_yaml(path), str(path))
-
-
-def _request(arguments: argparse.Namespace) -> Request:
-    from vsp.plan import Request
-
-    return Request(
-        dataset=arguments.dataset,
-        model=_model(arguments),
-        prompt=arguments.prompt,
-        store_dtype=arguments.store_dtype,
-        n_shards=arguments.shards,
-        shard_size=arguments.shard_size,
-        batch_size=arguments.batch_size,
-        share=not arguments.no_sharing,
-        limit=arguments.limit,
-        name=arguments.run,
-        drop_unreadable=arguments.drop_unreadable,
-        profile=_profile(arguments.profile),
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vsp",
@@ -357,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
         _add_generate,
         _add_models,
@@ -372,15 +84,15 @@ def _parser() -> argparse.ArgumentParser:
         _add_probe,
         _add_report,
     ):
-        add(commands)
+        add(subparsers)
     return parser
 
 
 def _command(
-    commands: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str
+    subparsers: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        run.__name__.removeprefix("_"),
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        run.__name__,
         help=summary,
         description=summary[:1].upper() + summary[1:] + ".",
         epilog="example:\n" + "\n".join(f"  {line}" for line in example.splitlines()),
@@ -391,10 +103,10 @@ def _command(
     return parser
 
 
-def _add_generate(commands: Any) -> None:
+def _add_generate(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _generate,
+        subparsers,
+        commands.generate,
         "render a synthetic dataset from a YAML file",
         "vsp generate --config configs/spatial_dataset.yaml",
     )
@@ -408,20 +120,20 @@ def _add_generate(commands: Any) -> None:
     )
 
 
-def _add_models(commands: Any) -> None:
+def _add_models(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _models,
+        subparsers,
+        commands.models,
         "list the models that files in configs/models/ describe",
         "vsp models\nvsp plan --model llava-1.5-7b --checkpoint /shared/llava-1.5-7b-hf",
     )
     parser.add_argument("--json", action="store_true", help="for machines")
 
 
-def _add_plan(commands: Any) -> None:
+def _add_plan(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _plan,
+        subparsers,
+        commands.plan,
         "check a dataset and a model, reserve the store, write jobs/extract_array.sh",
         "vsp plan --model llava15 --checkpoint /shared/llava-1.5-7b-hf --shards 8\n"
         "vsp plan --model llava15 --checkpoint data/small-llava --quantization none",
@@ -529,10 +241,10 @@ def _add_where(where: argparse._ArgumentGroup) -> None:
     _add_profile(where)
 
 
-def _add_extract(commands: Any) -> None:
+def _add_extract(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _extract,
+        subparsers,
+        commands.extract,
         "write last-token states of every pending row; safe to run again",
         "vsp extract\nvsp extract --run llava15-spatial --shard 3",
     )
@@ -550,20 +262,20 @@ def _add_extract(commands: Any) -> None:
     _add_workers(parser)
 
 
-def _add_submit(commands: Any) -> None:
+def _add_submit(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _submit,
+        subparsers,
+        commands.submit,
         "send extraction and what follows it to the batch system",
         "vsp submit\nvsp submit --dry-run\nvsp submit --after any --stages extract,probe,report",
     )
     _add_submission(parser)
 
 
-def _add_resume(commands: Any) -> None:
+def _add_resume(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _resume,
+        subparsers,
+        commands.resume,
         "send the shards that are not finished, and what follows them",
         "vsp resume\nvsp resume --retry-failed --profile jobs/long.yaml",
     )
@@ -602,10 +314,10 @@ def _add_submission(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_status(commands: Any) -> None:
+def _add_status(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _status,
+        subparsers,
+        commands.status,
         "what became of each shard: rows, speed, node, why it stopped, how to go on",
         "vsp status\nvsp status --watch 5",
     )
@@ -624,10 +336,10 @@ def _add_status(commands: Any) -> None:
     shape.add_argument("--json", action="store_true", help="for machines")
 
 
-def _add_logs(commands: Any) -> None:
+def _add_logs(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _logs,
+        subparsers,
+        commands.logs,
         "show the end of the log of every task that failed, or of one shard's",
         "vsp logs\nvsp logs 3 --lines 100",
     )
@@ -639,10 +351,10 @@ def _add_logs(commands: Any) -> None:
     _add_profile(parser)
 
 
-def _add_verify(commands: Any) -> None:
+def _add_verify(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _verify,
+        subparsers,
+        commands.verify,
         "read the store again from the disk and compare every row with its checksum",
         "vsp verify --n-jobs 8\nvsp verify --repair",
     )
@@ -661,10 +373,10 @@ def _add_verify(commands: Any) -> None:
     )
 
 
-def _add_probe(commands: Any) -> None:
+def _add_probe(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _probe,
+        subparsers,
+        commands.probe,
         "fit and score a linear probe on every layer",
         "vsp probe --n-jobs 64\n"
         "sbatch --array=0-3 --wrap 'vsp probe --n-jobs 16 --part $SLURM_ARRAY_TASK_ID/4'",
@@ -715,10 +427,10 @@ def _add_probe(commands: Any) -> None:
     )
 
 
-def _add_report(commands: Any) -> None:
+def _add_report(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _report,
+        subparsers,
+        commands.report,
         "show accuracy by layer",
         "vsp report --plot accuracy.png",
     )
@@ -727,10 +439,10 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it as .png or .svg")
 
 
-def _add_bench(commands: Any) -> None:
+def _add_bench(subparsers: Any) -> None:
     parser = _command(
-        commands,
-        _bench,
+        subparsers,
+        commands.bench,
         "measure rows per second and memory of a model on this machine",
         "vsp bench\nvsp bench --model llava15 --checkpoint DIR --weights random --batch-size 16",
     )
@@ -774,7 +486,7 @@ def _add_profile(parser: argparse._ActionsContainer) -> None:
         "--profile",
         type=Path,
         metavar="FILE",
-        help=f"scheduler profile (default: {_PROFILE} where it exists)",
+        help=f"scheduler profile (default: {commands.PROFILE} where it exists)",
     )
 
 

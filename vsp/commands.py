@@ -1,0 +1,299 @@
+"""What each command does: call one stage, print what it gives.
+
+Stages are imported inside the commands: every array task imports this module, over a network file
+system, and `vsp --help` should answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vsp.signals import stoppable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from vsp.config import ModelConfig, Profile
+    from vsp.plan import Request
+    from vsp.submit import Options
+
+PROFILE = Path("jobs/slurm.yaml")
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    from vsp.generate import generate, read_config
+
+    config = read_config(arguments.config)
+    fresh = generate(config, arguments.n_jobs)
+    there = "wrote" if fresh else "already there:"
+    print(f"{there} {config.n_samples} {config.task} samples in {config.output}")
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    from vsp.plan import make
+    from vsp.report import plan_lines
+
+    # Stopped, it leaves nothing behind: half a run may be a large reserved array.
+    with stoppable() as stop, stop.free():
+        planned = make(_request(arguments), Path())
+    for note in planned.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for line in plan_lines(planned):
+        print(line)
+
+
+def extract(arguments: argparse.Namespace) -> None:
+    from vsp.extract import extract, outcome
+    from vsp.run import find_run
+
+    run = find_run(arguments.run, Path())
+    shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
+    extract(run, shards, arguments.retry_failed, arguments.workers)
+    print(outcome(run, shards))
+
+
+def submit(arguments: argparse.Namespace) -> None:
+    from vsp.run import find_run
+    from vsp.submit import submit
+
+    run = find_run(arguments.run, Path())
+    submit(run, _profile(arguments.profile), _submit_options(arguments), _say)
+
+
+def resume(arguments: argparse.Namespace) -> None:
+    from vsp.run import find_run
+    from vsp.submit import resume
+
+    run = find_run(arguments.run, Path())
+    resume(run, _profile(arguments.profile), _submit_options(arguments), _say)
+
+
+def _submit_options(arguments: argparse.Namespace) -> Options:
+    from vsp.submit import Options
+
+    return Options(
+        stages=arguments.stages,
+        after=arguments.after,
+        probe_tasks=arguments.probe_tasks,
+        retry_failed=arguments.retry_failed,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # a stage that runs here prints to the same place
+
+
+def status(arguments: argparse.Namespace) -> None:
+    from vsp.jobs import scheduler_of, task_states
+    from vsp.run import find_run
+    from vsp.status import Status, as_json, commands, page, status
+    from vsp.terminal import show, watch
+
+    run = find_run(arguments.run, Path())
+    profile = _profile(arguments.profile)
+    scheduler = scheduler_of(profile)
+
+    def look() -> Status:
+        ledgers = run.ledgers()
+        return status(run, ledgers, task_states(run, scheduler, ledgers))
+
+    def pages() -> RenderableType:
+        found = look()
+        slurm = profile.scheduler != "local" and shutil.which("sbatch") is not None
+        return page(found, arguments.all, commands(run, found, slurm))
+
+    if arguments.json:
+        print(json.dumps(as_json(look())))
+    elif arguments.watch is not None:
+        watch(pages, arguments.watch)
+    else:
+        show(pages())
+
+
+def logs(arguments: argparse.Namespace) -> None:
+    from vsp.jobs import log_folder, scheduler_of, task_states
+    from vsp.logs import tails
+    from vsp.run import find_run
+    from vsp.status import status
+
+    run = find_run(arguments.run, Path())
+    profile = _profile(arguments.profile)
+    if arguments.shard is not None:
+        run.shard(arguments.shard)
+    ledgers = run.ledgers()
+    states = task_states(run, scheduler_of(profile), ledgers)
+    found, folder = status(run, ledgers, states), log_folder(run, profile)
+    logs = tails(found, states, folder, arguments.shard, arguments.lines)
+    for log in logs:
+        print(f"== {log.what}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
+    if not logs:
+        print(f"run {run.name}: no task of the batch system failed; its logs are in {folder}")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    from vsp.errors import StoreError
+    from vsp.run import find_run
+    from vsp.schedulers import ranges
+    from vsp.verify import repair, verify
+
+    run = find_run(arguments.run, Path())
+    found = verify(run, arguments.n_jobs)
+    print(
+        f"run {run.name}: {found.n_checked} rows read again, {found.n_bad} are not what was "
+        f"written; {found.n_failed} failed and {found.n_missing} missing rows have no states\n"
+        f"{found.n_bytes / 1e6:,.0f} MB in {found.seconds:.1f} s, "
+        f"{found.n_bytes / 1e6 / max(found.seconds, 1e-9):,.0f} MB/s"
+    )
+    if not found.bad:
+        return
+    where = [f"shard {shard}: rows {ranges(rows)}" for shard, rows in found.bad.items()]
+    if not arguments.repair:
+        raise StoreError(
+            f"run {run.name}: {found.n_bad} rows were damaged on disk since they were written; "
+            "`vsp verify --repair` puts them back to missing",
+            where,
+        )
+    repair(run, found.bad)
+    print(*where, sep="\n")
+    print(
+        f"these {found.n_bad} rows are missing now; `vsp resume` or `vsp extract` takes them again"
+    )
+
+
+def probe(arguments: argparse.Namespace) -> None:
+    from vsp.fit import Settings, probe_part, probe_run, usable_jobs
+    from vsp.run import find_run
+
+    run = find_run(arguments.run, Path())
+    n_jobs = usable_jobs(arguments.n_jobs)
+    if n_jobs < arguments.n_jobs:
+        print(f"note: {n_jobs} of {arguments.n_jobs} jobs, one a core", file=sys.stderr)
+    settings = Settings(
+        C=arguments.C, max_iter=arguments.max_iter, folds=arguments.folds, seed=arguments.seed
+    )
+    if arguments.part is not None:
+        layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
+        print(_part_line(arguments.part, layers, run.plan.n_layers, folder))
+        return
+    results = probe_run(run, settings, n_jobs, arguments.partial)
+    rows = results.summary()["rows"]
+    if rows["used"] < rows["planned"]:
+        print(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
+    print(f"wrote {results.folder}; `vsp report` shows it")
+
+
+def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:
+    which = f"part {part[0]}/{part[1]}"
+    if not layers:
+        return f"{which} is empty, there are {n_layers} layers; no results written"
+    return (
+        f"{which}: layers {layers[0]} to {layers[-1]} of {n_layers} are in {folder}; no results "
+        "written, `vsp probe` merges the parts"
+    )
+
+
+def report(arguments: argparse.Namespace) -> None:
+    from vsp.report import as_json, plot, report_table
+    from vsp.results import Results
+    from vsp.run import find_run
+    from vsp.terminal import show
+
+    results = Results(find_run(arguments.run, Path()).results)
+    if arguments.plot:
+        plot(results, arguments.plot)
+        print(f"wrote {arguments.plot}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(as_json(results)))
+    else:
+        show(report_table(results))
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vsp.bench import Asked, bench
+    from vsp.report import bench_table
+    from vsp.run import find_run
+    from vsp.terminal import show
+
+    asked = {
+        "n_rows": arguments.rows,
+        "batch_sizes": tuple(arguments.batch_size),
+        "workers": arguments.workers,
+    }
+    n_planned = None
+    if arguments.model is None:
+        plan = find_run(arguments.run, Path()).plan
+        n_planned = plan.n_samples
+        what = Asked(plan.model, Path(plan.dataset), plan.prompt, **asked)
+    else:
+        what = Asked(_model(arguments), arguments.dataset, arguments.prompt, **asked)
+    benches = bench(what, Path("scratch"))
+    if arguments.json:
+        best = [b.best and asdict(b.best) for b in benches]
+        print(json.dumps([{**asdict(b), "best": w} for b, w in zip(benches, best, strict=True)]))
+    else:
+        show(bench_table(benches, n_planned))
+
+
+def models(arguments: argparse.Namespace) -> None:
+    from vsp import catalog
+    from vsp.models import FAMILIES
+    from vsp.report import models_json, models_table
+    from vsp.terminal import show
+
+    entries = catalog.entries(Path())
+    if arguments.json:
+        print(json.dumps(models_json(entries)))
+    else:
+        show(models_table(entries, FAMILIES.names()))
+
+
+def _model(arguments: argparse.Namespace) -> ModelConfig:
+    from vsp import catalog
+
+    return catalog.find(
+        arguments.model,
+        Path(),
+        checkpoint=arguments.checkpoint,
+        revision=arguments.revision,
+        quantization=arguments.quantization,
+        dtype=arguments.dtype,
+        weights=arguments.weights,
+        options=dict(arguments.option) or None,
+    )
+
+
+def _profile(path: Path | None) -> Profile:
+    """The scheduler profile of that file, or of the usual one where it exists."""
+    from vsp.config import Profile, parse, read_yaml
+
+    if path is None and not PROFILE.exists():
+        return Profile()
+    path = path or PROFILE
+    return parse(Profile, read_yaml(path), str(path))
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from vsp.plan import Request
+
+    return Request(
+        dataset=arguments.dataset,
+        model=_model(arguments),
+        prompt=arguments.prompt,
+        store_dtype=arguments.store_dtype,
+        n_shards=arguments.shards,
+        shard_size=arguments.shard_size,
+        batch_size=arguments.batch_size,
+        share=not arguments.no_sharing,
+        limit=arguments.limit,
+        name=arguments.run,
+        drop_unreadable=arguments.drop_unreadable,
+        profile=_profile(arguments.profile),
+    )
