@@ -22,21 +22,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).parent.parent
 
 
-# Files that take longest, mostly waiting for a cluster: of several processes one is to begin there.
-_FIRST = (
-    "test_slurm_faults.py",
-    "test_fit.py",
-    "test_submit.py",
-    "test_faults.py",
-    "test_slurm.py",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: place for place, name in enumerate(_FIRST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
-
-
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small LLaVA checkpoint, written once."""

@@ -261,8 +261,12 @@ def _which(name: str) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Consecutive free ports: slurm.conf takes those of the nodes as a range."""
-    for first in range(16800, 32000, count):
+    """Consecutive free ports: slurm.conf takes those of the nodes as a range.
+
+    Tests in several processes look for theirs in places of their own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(16800 + 1000 * worker, 32000, count):
         sockets = []
         try:
             for port in range(first, first + count):

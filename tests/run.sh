@@ -19,4 +19,4 @@ ruff check vsp tests
 ruff format --check vsp tests
 mypy
 # Tests of a cluster mostly wait: a file at a time for each of three processes.
-pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+pytest -n 3 --dist loadfile "$@"
