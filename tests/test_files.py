@@ -3,6 +3,7 @@ import json
 import os
 import resource
 import stat
+from pathlib import Path
 
 import pytest
 from disks import fill, free, read_only, small_disk
@@ -143,3 +144,22 @@ def test_of_files_written_together_none_is_replaced_when_the_block_fails(tmp_pat
         first.write(b"whole")
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+def test_the_new_name_is_flushed_too_after_the_file_is(tmp_path, monkeypatch):
+    """A power loss may otherwise leave the old file in its place."""
+    calls = []
+    fsync, replace = os.fsync, Path.replace
+
+    def flushed(handle):
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(path, target):
+        calls.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr("os.fsync", flushed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_text(tmp_path / "a", "text")
+    assert calls == ["file", "rename", "folder"]
