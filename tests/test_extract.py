@@ -102,7 +102,7 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
     np.load(torn.store.path, mmap_mode="r+")[:, forgotten] = 0
     with Journal(torn.journals, torn.plan.id, 0) as journal:
         journal.lost(forgotten)
-    assert pending(torn, torn.shards[0]) == forgotten and len(forgotten) > BATCH // 2
+    assert pending(torn.ledgers()[0]) == forgotten and len(forgotten) > BATCH // 2
     extract(torn, torn.shards)
     assert torn.store.path.read_bytes() == whole.store.path.read_bytes()
     assert _counts(torn) == (16, 0, 0)
@@ -181,7 +181,7 @@ def test_an_image_that_turned_unreadable_fails_its_row_alone(work, write_dataset
     assert not _states(run)[:, [4, 9, 13]].any()
     # Failed rows stay failed until they are asked for again.
     Path(rows[4].image).write_bytes(saved)
-    assert pending(run, run.shards[0]) == []
+    assert pending(run.ledgers()[0]) == []
     extract(run, run.shards, retry_failed=True)
     assert _counts(run) == (14, 2, 0)
     assert (_states(run)[:, 4] == expected[:, 4]).all()

@@ -111,13 +111,7 @@ def _add_generate(subparsers: Any) -> None:
         "vsp generate --config configs/spatial_dataset.yaml",
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file in configs/")
-    parser.add_argument(
-        "--n-jobs",
-        type=_positive,
-        default=os.cpu_count(),
-        metavar="N",
-        help="worker processes; the bytes do not depend on it (default: all cores)",
-    )
+    _add_n_jobs(parser, "worker processes; the bytes do not depend on it")
 
 
 def _add_models(subparsers: Any) -> None:
@@ -359,13 +353,7 @@ def _add_verify(subparsers: Any) -> None:
         "vsp verify --n-jobs 8\nvsp verify --repair",
     )
     _add_run(parser)
-    parser.add_argument(
-        "--n-jobs",
-        type=_positive,
-        default=os.cpu_count(),
-        metavar="N",
-        help="worker processes (default: all cores)",
-    )
+    _add_n_jobs(parser, "worker processes")
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -382,13 +370,7 @@ def _add_probe(subparsers: Any) -> None:
         "sbatch --array=0-3 --wrap 'vsp probe --n-jobs 16 --part $SLURM_ARRAY_TASK_ID/4'",
     )
     _add_run(parser)
-    parser.add_argument(
-        "--n-jobs",
-        type=_positive,
-        default=os.cpu_count(),
-        metavar="N",
-        help="layers fitted at once; results do not depend on it (default: all cores)",
-    )
+    _add_n_jobs(parser, "layers fitted at once; results do not depend on it")
     parser.add_argument(
         "--C",
         type=_positive_number,
@@ -469,6 +451,16 @@ def _add_bench(subparsers: Any) -> None:
     )
     _add_workers(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _add_n_jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--n-jobs",
+        type=_positive,
+        default=os.cpu_count(),
+        metavar="N",
+        help=f"{what} (default: all cores)",
+    )
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """`vsp extract`: one array task's work. Every row of the shard ends as done or as failed.
 
-Three things go on at once: worker processes decode images, the device computes, and a thread
-behind it writes states and journals them.
+All at once, worker processes decode images, the device computes, and threads behind it sum states,
+write them and journal them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ _BEHIND = 2  # batches whose states may wait to be written
 _MOST_WORKERS, _LEAST_BATCHES = 8, 16
 
 
-def pending(run: Run, shard: Shard, retry_failed: bool = False) -> list[int]:
-    """Rows of the shard that are neither done nor failed; with `retry_failed`, failed ones too."""
-    ledger = run.ledger(shard)
+def pending(ledger: Ledger, retry_failed: bool = False) -> list[int]:
+    """Rows that are neither done nor failed; with `retry_failed`, failed ones too."""
     return sorted([*ledger.missing, *(ledger.failed if retry_failed else ())])
 
 
@@ -50,8 +49,9 @@ def extract(
     StoreError, before any weights are loaded, if the run was changed; Stopped after a signal, when
     the batch in hand is on disk.
     """
-    todo = {shard: set(pending(run, shard, retry_failed)) for shard in shards}
-    todo = {shard: rows for shard, rows in todo.items() if rows}
+    shards = list(dict.fromkeys(shards))
+    left = (set(pending(ledger, retry_failed)) for ledger in run.ledgers(shards))
+    todo = {shard: rows for shard, rows in zip(shards, left, strict=True) if rows}
     if not todo:
         return
     _check(run, todo)
@@ -71,7 +71,7 @@ def extract(
 
 def outcome(run: Run, shards: Sequence[Shard]) -> str:
     """Rows done, failed and missing, in a line."""
-    ledgers = [run.ledger(shard) for shard in shards]
+    ledgers = run.ledgers(shards)
     done, failed, missing = (
         sum(getattr(ledger, name) for ledger in ledgers)
         for name in ("n_done", "n_failed", "n_missing")

@@ -162,10 +162,11 @@ class Run:
     def ledger(self, shard: Shard) -> Ledger:
         return read_ledger(self.journals, self.plan.id, shard.index, shard.start, shard.stop)
 
-    def ledgers(self) -> list[Ledger]:
-        """Of all shards, in their order."""
-        shards = {shard.index: (shard.start, shard.stop) for shard in self.shards}
-        return read_ledgers(self.journals, self.plan.id, shards)
+    def ledgers(self, shards: Sequence[Shard] | None = None) -> list[Ledger]:
+        """Of these shards, by default all, in their order; the folder is listed once."""
+        asked = self.shards if shards is None else shards
+        bounds = {shard.index: (shard.start, shard.stop) for shard in asked}
+        return read_ledgers(self.journals, self.plan.id, bounds)
 
     def batches(self, samples: Mapping[int, Sample]) -> list[Batch]:
         """What goes through the model together, for the rows of one shard.

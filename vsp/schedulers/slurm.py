@@ -268,21 +268,27 @@ def max_array_size() -> int:
     return size
 
 
+def _run(
+    command: list[str], timeout: int, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+        env=environment,
+    )
+
+
 def _ask(command: list[str]) -> tuple[str, str]:
     """(answer, why there is none)."""
     # A user's SQUEUE_USERS or SACCT_FORMAT would change what is answered.
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}
     environment: Mapping[str, str] = {**ours, "SLURM_BITSTR_LEN": "0"}  # do not shorten ranges
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ASK_TIMEOUT,
-            check=False,
-            env=environment,
-        )
+        done = _run(command, _ASK_TIMEOUT, environment)
     except subprocess.TimeoutExpired:
         return "", f"{command[0]}: no answer in {_ASK_TIMEOUT} s"
     except OSError:
@@ -294,14 +300,7 @@ def _ask(command: list[str]) -> tuple[str, str]:
 
 def _sbatch(command: list[str]) -> str:
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_SEND_TIMEOUT,
-            check=False,
-        )
+        done = _run(command, _SEND_TIMEOUT)
     except subprocess.TimeoutExpired:
         raise SchedulerError(
             f"sbatch: no answer in {_SEND_TIMEOUT} s; see with squeue whether the job is there "
