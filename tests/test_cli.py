@@ -116,6 +116,15 @@ def test_a_shard_that_is_not_there_is_named(vsp, spatial):
     assert "has no shard 1; it has 1" in _line(vsp("extract", "--shard", "1"))
 
 
+def test_one_shard_is_extracted_and_counted_alone(vsp, spatial, work):
+    vsp("plan", "--model", "fake", "--dataset", spatial, "--shards", 2, "--option",
+        "hidden_size=1024")  # fmt: skip
+    starts = json.loads((work / "scratch/fake-spatial/plan.json").read_text())["shard_starts"]
+    answer = vsp("extract", "--shard", 1, "--shard", 1)
+    assert 0 < starts[1] < 96
+    assert answer.stdout == f"run fake-spatial: {96 - starts[1]} rows done, 0 failed, 0 missing\n"
+
+
 def test_unreadable_images_are_listed_each_on_its_line(vsp, write_dataset):
     records = [
         {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "?"}
