@@ -10,7 +10,7 @@ from vsp.cli import main
 
 COMMANDS = [
     *("generate", "models", "plan", "bench", "submit", "resume", "extract"),
-    *("status", "logs", "verify", "probe", "report"),
+    *("status", "logs", "verify", "probe", "report", "compare"),
 ]
 
 

@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_verify,
         _add_probe,
         _add_report,
+        _add_compare,
     ):
         add(subparsers)
     return parser
@@ -365,36 +366,40 @@ def _add_probe(subparsers: Any) -> None:
     parser = _command(
         subparsers,
         commands.probe,
-        "fit and score a linear probe on every layer",
+        "fit a probe on every layer, and say what it is worth on rows it was not fitted on",
         "vsp probe --n-jobs 64\n"
+        "vsp probe --probe mass-mean --layers 0,8-16\n"
+        "vsp probe --probe ridge --grid 1 100 10000   # labels that are numbers\n"
         "sbatch --array=0-3 --wrap 'vsp probe --n-jobs 16 --part $SLURM_ARRAY_TASK_ID/4'",
     )
     _add_run(parser)
-    _add_n_jobs(parser, "layers fitted at once; results do not depend on it")
+    _add_n_jobs(parser, "workers; results do not depend on it")
     parser.add_argument(
-        "--C",
+        "--probe",
+        default="logistic",
+        metavar="NAME",
+        help="centroid, lda, linear, logistic (default), mass-mean, mlp, multinomial, ridge, or "
+        "sklearn, scikit-learn's logistic regression",
+    )
+    parser.add_argument(
+        "--treatment",
+        choices=("none", "center", "standardize", "unit-norm"),
+        help="of the states, learned from the rows a probe is fitted on (default: the probe's own; "
+        "center for logistic)",
+    )
+    parser.add_argument(
+        "--grid",
         type=_positive_number,
-        default=1.0,
+        nargs="+",
+        default=(),
         metavar="X",
-        help="inverse strength of the L2 penalty (default: 1)",
+        help="values of the probe's C or alpha, chosen from inside the training rows (default: the "
+        "probe's own; 1e-4 to 1 for logistic)",
     )
     parser.add_argument(
-        "--max-iter",
-        type=_positive,
-        default=1000,
-        metavar="N",
-        help="iterations before a fit counts as not converged (default: %(default)s)",
+        "--layers", type=_layers, metavar="LIST", help="only these, as 0,8-16 (default: all)"
     )
-    parser.add_argument(
-        "--folds",
-        type=_folds,
-        default=5,
-        metavar="N",
-        help="folds inside the training rows that choose the best layer (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=_index, default=0, metavar="N", help="of the splits (default: 0)"
-    )
+    _add_judging(parser)
     parser.add_argument(
         "--part",
         type=_part,
@@ -409,6 +414,46 @@ def _add_probe(subparsers: Any) -> None:
     )
 
 
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    """What estimates are made of; each can be switched off."""
+    for name, default, what in (
+        ("--permutations", 100, "refits with permuted labels, for p values; 0: none"),
+        ("--controls", 5, "control tasks, for selectivity; 0: none"),
+        ("--resamples", 2000, "of groups, for intervals"),
+        ("--seed", 0, "of splits, permutations and resamples"),
+    ):
+        parser.add_argument(
+            name, type=_index, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    parser.add_argument(
+        "--folds", type=_folds, default=5, metavar="N", help="by group (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=_positive,
+        default=2,
+        metavar="N",
+        help="of the folds, where the dataset has no split of its own (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-curve", action="store_true", help="no learning curve and no online code length"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_positive_number,
+        default=1e-6,
+        metavar="X",
+        help="relative duality gap of every fit (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-iter",
+        type=_positive,
+        default=1000,
+        metavar="N",
+        help="steps after which a fit is given up, and counted (default: %(default)s)",
+    )
+
+
 def _add_report(subparsers: Any) -> None:
     parser = _command(
         subparsers,
@@ -419,6 +464,27 @@ def _add_report(subparsers: Any) -> None:
     _add_run(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it as .png or .svg")
+
+
+def _add_compare(subparsers: Any) -> None:
+    parser = _command(
+        subparsers,
+        commands.compare,
+        "test what one run scores more than another on the same rows, layer by layer",
+        "vsp compare llava15-spatial llava15-blank-images\n"
+        "vsp compare llava15-spatial qwen2-spatial /shared/results/vila-spatial --json",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="run in results/, or the path of a run or of its results; the others are compared "
+        "with the first",
+    )
+    parser.add_argument(
+        "--seed", type=_index, default=0, metavar="N", help="of the draws (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
 
 
 def _add_bench(subparsers: Any) -> None:
@@ -502,6 +568,17 @@ def _positive(text: str) -> int:
 
 def _index(text: str) -> int:
     return _whole(text, least=0)
+
+
+def _layers(text: str) -> list[int]:
+    """`0,8-16`."""
+    layers: list[int] = []
+    for item in text.split(","):
+        first, dash, last = item.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{text!r}: write layers as 0,8-16")
+        layers += range(int(first), int(last if dash else first) + 1)
+    return layers
 
 
 def _folds(text: str) -> int:

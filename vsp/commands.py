@@ -175,13 +175,24 @@ def probe(arguments: argparse.Namespace) -> None:
     if n_jobs < arguments.n_jobs:
         print(f"note: {n_jobs} of {arguments.n_jobs} jobs, one a core", file=sys.stderr)
     settings = Settings(
-        C=arguments.C, max_iter=arguments.max_iter, folds=arguments.folds, seed=arguments.seed
+        probe=arguments.probe,
+        treatment=arguments.treatment or "",
+        strengths=tuple(arguments.grid),
+        tolerance=arguments.tolerance,
+        max_iter=arguments.max_iter,
+        folds=arguments.folds,
+        repeats=arguments.repeats,
+        permutations=arguments.permutations,
+        controls=arguments.controls,
+        curve=not arguments.no_curve,
+        seed=arguments.seed,
+        resamples=arguments.resamples,
     )
     if arguments.part is not None:
         layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
         print(_part_line(arguments.part, layers, run.plan.n_layers, folder))
         return
-    results = probe_run(run, settings, n_jobs, arguments.partial)
+    results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
     rows = results.summary()["rows"]
     if rows["used"] < rows["planned"]:
         print(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
@@ -199,19 +210,36 @@ def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path
 
 
 def report(arguments: argparse.Namespace) -> None:
-    from vsp.report import as_json, plot, report_table
+    from vsp.report import as_json, report_table
     from vsp.results import Results
     from vsp.run import find_run
     from vsp.terminal import show
 
     results = Results(find_run(arguments.run, Path()).results)
     if arguments.plot:
+        from vsp.plots import plot
+
         plot(results, arguments.plot)
         print(f"wrote {arguments.plot}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(as_json(results)))
     else:
         show(report_table(results))
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vsp.compare import Settings, compare, results_of
+    from vsp.report import compare_table
+    from vsp.terminal import show
+
+    runs = [(name, results_of(name, Path())) for name in arguments.runs]
+    pairs = compare(runs, Settings(seed=arguments.seed))
+    if arguments.json:
+        print(json.dumps([asdict(pair) for pair in pairs]))
+    else:
+        show(compare_table(pairs))
 
 
 def bench(arguments: argparse.Namespace) -> None:

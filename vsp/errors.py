@@ -60,8 +60,8 @@ class RunError(VspError):
     """A run is missing, unfinished, changed or in the way."""
 
 
-class ProbeError(VspError):
-    """No probe can be fitted on these rows."""
+class ProbeError(VspError, ValueError):
+    """No probe can be fitted on these rows. A ValueError too: so scikit-learn's tools expect it."""
 
 
 class SchedulerError(VspError):

@@ -1,4 +1,4 @@
-"""`vsp probe`: a probe for each layer, in parallel, scored on rows it was not fitted on.
+"""`vsp probe`: the programme of every layer, in parallel, and what it amounts to.
 
 A layer is kept as soon as it is fitted (`parts`); results are always merged from what is kept, so
 they are the same whether one command fitted all layers, several did, or one that was killed.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,49 +24,67 @@ import sklearn
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, recall_score
-from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from vsp import __version__
 from vsp.errors import ProbeError, RunError
+from vsp.evaluate import base_of, evaluate
 from vsp.journal import Ledger, Worst, worst
 from vsp.manifest import Sample
-from vsp.parts import LayerFit, Parts
-from vsp.probes import PROBES, LinearProbe
+from vsp.parts import Parts
+from vsp.probes import PROBES, card
+from vsp.probes.base import ProbeBase
+from vsp.programme import Choice, Layer, Programme, choose, gathered
 from vsp.progress import progress
-from vsp.results import LayerScore, Results, best_layer
+from vsp.results import Blocks, Results
 from vsp.run import Run
+from vsp.splits import control_labels, design, permutations, portions
 from vsp.store import Store
 
-_PARTS = 1  # raise it when `fit_layer` gives something else for the same rows and settings
-_STACKED = ("mean", "scale", "coef", "intercept")  # arrays of a probe that differ by layer
+_PARTS = 2  # raise it when a layer gives something else for the same rows and settings
 _REASONS = 10  # of failed rows, in the summary
+_IDLE = 1.25  # how much longer workers may take than if none ever waited
+_SPLIT = 8  # jobs of one layer at most
+_CHECKED = 4096  # rows that are looked through at once
+_ESTIMATES = ("strengths", "inner", "chosen", "by_strength", "null", "null_observed", "control",
+              "portion_rows", "curve", "code_bits", "uniform_bits", "final_strength", "gap",
+              "iterations")  # fmt: skip
+
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How probes are fitted: part of a result's identity."""
+    """How probes are fitted and judged."""
 
     probe: str = "logistic"
-    C: float = 1.0  # inverse strength of the L2 penalty
+    treatment: str = ""  # none: the probe's own
+    strengths: tuple[float, ...] = ()  # of the probe's grid; none: the probe's own
+    tolerance: float = 1e-6  # relative duality gap, where the probe has one
     max_iter: int = 1000
-    folds: int = 5  # inside the training rows, to choose the best layer
-    test_fraction: float = 0.2  # where the dataset has no split of its own
+    folds: int = 5
+    repeats: int = 2  # where the dataset has no split of its own
+    permutations: int = 100
+    controls: int = 5
+    curve: bool = True  # learning curve and online code
     seed: int = 0
+    confidence: float = 0.95
+    resamples: int = 2000
+
+
+_JUDGING = ("confidence", "resamples")  # settings that decide no fit
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows that take part, each array [row]; `train` and `test` index into them."""
+    """The rows that take part, each array [row]."""
 
     row: NDArray[np.intp]  # in the store
+    id: NDArray[np.str_]
     label: NDArray[np.str_]
     group: NDArray[np.str_]
-    train: NDArray[np.intp]
-    test: NDArray[np.intp]
-    folds: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]  # (fit, judge) pairs of `train`
-    split: str  # where train and test come from, in words
+    prompt: NDArray[np.str_]
+    split: NDArray[np.str_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,34 +93,54 @@ class Work:
 
     run: Run
     settings: Settings
+    probe: ProbeBase
     counts: dict[str, int]  # rows planned, done, failed and missing
     failed_reasons: dict[str, int]  # the commonest first
     batching: Worst | None
     rows: Rows
+    names: tuple[str, ...]  # of the classes; none where the probe reads a number
+    programme: Programme
     parts: Parts
 
 
-def probe_run(run: Run, settings: Settings, n_jobs: int, partial: bool = False) -> Results:
-    """Fit and score every layer of the run that is not kept yet, and write `results/RUN/`.
+def probe_run(
+    run: Run,
+    settings: Settings,
+    n_jobs: int,
+    partial: bool = False,
+    layers: Sequence[int] | None = None,
+) -> Results:
+    """Fit every layer (of `layers`) that is not kept yet, judge them, and write `results/RUN/`.
 
     Raises RunError if rows are missing or failed, unless `partial` leaves them out; ProbeError if
     the rows that remain cannot be split or fitted; DiskError if something cannot be written.
     """
     work = _prepare(run, settings, partial)
-    layers = range(run.plan.n_layers)
-    _fit_missing(work, layers, n_jobs)
-    fits = [_kept(work.parts, layer) for layer in layers]
+    chosen = _layers(run, layers)
+    _fit_missing(work, chosen, n_jobs)
+    fits = _Kept(work.parts, chosen)
+    rows, programme = work.rows, work.programme
+    scores, facts = evaluate(
+        chosen,
+        fits,
+        programme.y,
+        rows.group,
+        programme.design,
+        work.names,
+        work.probe.target,
+        prompts=rows.prompt,
+        confidence=settings.confidence,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        tolerance=settings.tolerance,
+    )
     results = Results(run.results)
-    scores, rows = [fit.score for fit in fits], work.rows
     results.write(
-        _summary(work, scores),
+        {**_summary(work), **facts},
         scores,
-        _probe_arrays(fits),
-        {
-            "rows": rows.row[rows.test],
-            "label": rows.label[rows.test],
-            "predicted": np.stack([fit.predicted for fit in fits]),
-        },
+        _predictions(work, chosen, fits),
+        _estimates(chosen, fits),
+        (_of_probe(fit) for fit in fits),
     )
     return results
 
@@ -129,118 +168,127 @@ def usable_jobs(asked: int) -> int:
     return max(1, min(asked, int(joblib.cpu_count())))
 
 
-def split_rows(samples: Sequence[Sample], usable: Sequence[int], settings: Settings) -> Rows:
-    """Choose training and test rows so that no group has rows in both.
-
-    The dataset's own split where it has one (test, else val, is held out), else a stratified
-    split by group. Raises ProbeError where that cannot be done.
-    """
-    if not len(usable):
-        raise ProbeError(f"none of {len(samples)} rows is done; a probe needs some: extract them")
-    chosen = [samples[row] for row in usable]
-    label = np.array([sample.label for sample in chosen])
-    group = np.array([sample.group for sample in chosen])
-    split = np.array([sample.split for sample in chosen])
-    if (split == "").all():
-        n_folds = round(1 / settings.test_fraction)
-        train, test = group_folds(label, group, n_folds, settings.seed)[0]
-        words = f"{1 - settings.test_fraction:.0%}/{settings.test_fraction:.0%} by group"
-    else:
-        train, test, words = _own_split(split, group)
-    _check_labels(label, train, test)
-    folds = group_folds(label[train], group[train], settings.folds, settings.seed)
-    return Rows(np.asarray(usable, dtype=np.intp), label, group, train, test, tuple(folds), words)
-
-
-def group_folds(
-    label: NDArray[np.str_], group: NDArray[np.str_], n_folds: int, seed: int
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """(fit, judge) index pairs, stratified by label; a group is on one side of each pair."""
-    smallest = min((len(set(group[label == one])), one) for one in sorted(set(label)))
-    if smallest[0] < n_folds:
-        raise ProbeError(
-            f"label {str(smallest[1])!r} has {smallest[0]} groups, too few for {n_folds} folds; "
-            "use more samples or fewer --folds"
-        )
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    return list(folds.split(np.zeros(len(label)), label, group))
-
-
-def fit_layer(store: Store, layer: int, rows: Rows, settings: Settings) -> LayerFit:
-    """Fit one layer's probe on the training rows and score it on the test rows.
-
-    Inner threads are held to one: workers share the cores, and results do not depend on n_jobs.
-    """
+def fit_layer(store: Store, layer: int, work: Work) -> Arrays:
+    """A layer's whole programme. Inner threads are held to one: workers share the cores."""
     with threadpool_limits(1):
-        states = np.asarray(store.layer(layer)[rows.row], dtype=np.float64)
-        if not np.isfinite(states).all():
-            raise ProbeError(f"layer {layer} holds values that are not finite; extract it again")
-        train, test = states[rows.train], states[rows.test]
-        label_train, label_test = rows.label[rows.train], rows.label[rows.test]
-        judged, n_not_converged = _judge_folds(train, label_train, rows, settings)
-        probe = _new_probe(settings).fit(train, label_train)
-        predicted = probe.predict(test)
-    n_binary = len(probe.classes_) if len(probe.classes_) > 2 else 1
-    score = LayerScore(
-        layer=layer,
-        accuracy=float(accuracy_score(label_test, predicted)),
-        macro_f1=float(f1_score(label_test, predicted, average="macro", zero_division=0.0)),
-        chance=_chance(label_train, label_test),
-        cv_accuracy=judged,
-        per_class=_per_class(label_test, predicted),
-        n_train=len(train),
-        n_test=len(test),
-        n_fits=n_binary * (1 + len(rows.folds)),
-        n_not_converged=n_not_converged + probe.n_not_converged_,
-    )
-    arrays = {name: getattr(probe, f"{name}_") for name in ("classes", *_STACKED)}
-    return LayerFit(score, arrays, predicted)
+        at, programme = _at(store, layer, work), work.programme
+        searched = [at.search(sets) for sets in programme.searches]
+        choice = choose(programme, searched)
+        rest = [at.go_on(piece, choice) for piece in programme.rest]
+        return gathered(programme, work.probe, searched, choice, rest)
 
 
-def load_probe(results: Path, layer: int) -> LinearProbe:
-    """The saved probe of one layer: `load_probe(folder, 12).predict(states [sample, hidden])`.
-
-    Raises RunError if there are no results, ProbeError if they hold no such layer.
-    """
-    settings = Results(results).summary()["settings"]
-    arrays = Results(results).arrays("probes")
-    found = np.flatnonzero(arrays["layers"] == layer)
-    if not len(found):
-        raise ProbeError(f"{results}: holds no layer {layer}; it has {len(arrays['layers'])}")
-    probe: LinearProbe = PROBES.load(settings["probe"])()
-    probe.classes_ = arrays["classes"]
-    for name in _STACKED:
-        setattr(probe, f"{name}_", arrays[name][found[0]])
-    return probe
+def fits_key(run: Run, settings: Settings, rows: Rows, crc32: NDArray[np.uint32]) -> str:
+    """Stands for everything that decides a fit: states, labels, groups, settings, versions."""
+    decides = {
+        "format": _PARTS,
+        "versions": [__version__, sklearn.__version__, np.__version__, scipy.__version__],
+        "plan": run.plan.id,
+        "settings": {k: v for k, v in asdict(settings).items() if k not in _JUDGING},
+    }
+    digest = hashlib.sha256(json.dumps(decides).encode())
+    arrays: list[NDArray[Any]] = [rows.row, crc32, rows.label, rows.group, rows.prompt, rows.split]
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()[:16]
 
 
 def _prepare(run: Run, settings: Settings, partial: bool) -> Work:
     ledgers = run.ledgers()
     counts = _counts(run, ledgers, partial)
-    usable = np.concatenate([ledger.rows_done for ledger in ledgers])
-    rows = split_rows(run.all_samples(), usable.tolist(), settings)
+    probe = _probe(settings)
+    rows = _rows(run.all_samples(), np.concatenate([ledger.rows_done for ledger in ledgers]))
+    programme, names = _programme(rows, settings, probe)
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])
     parts = Parts(_home(run) / "probe" / fits_key(run, settings, rows, crc32))
-    return Work(run, settings, counts, _reasons(ledgers), worst(ledgers), rows, parts)
+    return Work(run, settings, probe, counts, _reasons(ledgers), worst(ledgers), rows, names,
+                programme, parts)  # fmt: skip
 
 
-def fits_key(run: Run, settings: Settings, rows: Rows, crc32: NDArray[np.uint32]) -> str:
-    """Stands for everything that decides a fit: states, labels, splits, settings, versions."""
-    decides = {
-        "format": _PARTS,
-        "versions": [__version__, sklearn.__version__, np.__version__, scipy.__version__],
-        "plan": run.plan.id,
-        "settings": asdict(settings),
-        "split": rows.split,
-    }
-    digest = hashlib.sha256(json.dumps(decides).encode())
-    folds = [side for fold in rows.folds for side in fold]
-    arrays: list[NDArray[Any]] = [rows.row, crc32, rows.label, rows.group, rows.train, rows.test]
-    for array in (*arrays, *folds):
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()[:16]
+def _probe(settings: Settings) -> ProbeBase:
+    """The estimator, as the settings want it."""
+    probe: ProbeBase = PROBES.load(settings.probe)()
+    known = probe.get_params()
+    wanted: dict[str, Any] = {"tol": settings.tolerance, "max_iter": settings.max_iter}
+    if settings.treatment:
+        wanted["treatment"] = settings.treatment
+    if "random_state" in known:
+        wanted["random_state"] = settings.seed
+    if settings.strengths and not probe.grid:
+        raise ProbeError(f"probe {settings.probe} has no strength to choose; leave out --grid")
+    probe.set_params(**{name: value for name, value in wanted.items() if name in known})
+    return probe
+
+
+def _rows(samples: Sequence[Sample], done: NDArray[np.intp]) -> Rows:
+    if not len(done):
+        raise ProbeError(f"none of {len(samples)} rows is done; a probe needs some: extract them")
+    chosen = [samples[row] for row in done.tolist()]
+    fields = ("id", "label", "group", "prompt", "split")
+    return Rows(
+        np.asarray(done, np.intp), *(np.array([getattr(s, f) for s in chosen]) for f in fields)
+    )
+
+
+def _programme(
+    rows: Rows, settings: Settings, probe: ProbeBase
+) -> tuple[Programme, tuple[str, ...]]:
+    y: NDArray[Any]
+    names: tuple[str, ...]
+    if probe.target == "number":
+        y, names = _numbers(rows), ()
+    else:
+        found, y = np.unique(rows.label, return_inverse=True)
+        names = tuple(map(str, found))
+    made = design(y, rows.group, rows.split, settings.folds, settings.repeats, settings.seed, names)
+    permuted, _ = permutations(y, rows.group, made.blocks, settings.permutations, settings.seed)
+    control = control_labels(rows.prompt, y, settings.controls, settings.seed)
+    grown: Sequence[NDArray[np.bool_]] = ()
+    if settings.curve:
+        grown = portions(y, rows.group, made.train[made.outer[0].fit], settings.seed)
+    strengths = tuple(sorted(settings.strengths or probe.default_grid)) if probe.grid else ()
+    none = np.empty((0, len(y)), y.dtype)
+    programme = Programme(y, made, strengths, permuted, none if control is None else control,
+                          tuple(grown))  # fmt: skip
+    return programme, names
+
+
+def _numbers(rows: Rows) -> NDArray[np.float64]:
+    try:
+        return rows.label.astype(np.float64)
+    except ValueError as error:
+        raise ProbeError(
+            f"labels must be numbers for this probe ({error}); use --probe logistic"
+        ) from None
+
+
+def _layers(run: Run, layers: Sequence[int] | None) -> list[int]:
+    if layers is None:
+        return list(range(run.plan.n_layers))
+    wrong = [layer for layer in layers if not 0 <= layer < run.plan.n_layers]
+    if wrong or not layers:
+        raise ProbeError(
+            f"layer {wrong[0] if wrong else 'none'}: run {run.name} has layers 0 to "
+            f"{run.plan.n_layers - 1}"
+        )
+    return sorted(set(layers))
+
+
+def _at(store: Store, layer: int, work: Work) -> Layer:
+    return Layer(_states(store, layer, work.rows.row), work.probe, work.programme)
+
+
+def _states(store: Store, layer: int, row: NDArray[np.intp]) -> NDArray[np.floating]:
+    """States [row, hidden] as the store has them; a map of the file where all rows take part."""
+    states = store.layer(layer)
+    if len(row) < len(states):
+        states = states[row]
+    for start in range(0, len(states), _CHECKED):
+        if not np.isfinite(states[start : start + _CHECKED]).all():
+            raise ProbeError(f"layer {layer} holds values that are not finite; extract it again")
+    return states
 
 
 def _home(run: Run) -> Path:
@@ -251,30 +299,107 @@ def _home(run: Run) -> Path:
     return run.results
 
 
-def _fit_missing(work: Work, layers: range, n_jobs: int) -> None:
+def _fit_missing(work: Work, layers: Sequence[int], n_jobs: int) -> None:
     pending = [layer for layer in layers if not _is_kept(work.parts, layer)]
     if len(pending) < len(layers):
         n_kept = len(layers) - len(pending)
         _note(f"{n_kept} of {len(layers)} layers were fitted before; kept in {work.parts.folder}")
     if not pending:
         return
-    fits = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(_fit_and_keep)(work.run.store, layer, work.rows, work.settings, work.parts)
-        for layer in pending
-    )
-    with progress(f"probe {work.run.name}", "layers", len(pending)) as advance:
-        try:
-            for _ in fits:
-                advance(1)
-        except TerminatedWorkerError:
-            raise RunError(
-                f"run {work.run.name}: a worker process was killed, as a rule for want of memory; "
-                f"run the same command with fewer than --n-jobs {n_jobs}, fitted layers are kept"
-            ) from None
+    try:
+        n_split = _n_split(len(pending), n_jobs)
+        if n_split > 1:
+            _fit_divided(work, pending, n_jobs, n_split)
+        else:
+            jobs = (delayed(_fit_and_keep)(work.run.store, layer, work) for layer in pending)
+            _run(work, "layers", n_jobs, len(pending), jobs)
+    except TerminatedWorkerError:
+        raise RunError(
+            f"run {work.run.name}: a worker process was killed, as a rule for want of memory; "
+            f"run the same command with fewer than --n-jobs {n_jobs}, fitted layers are kept"
+        ) from None
 
 
-def _fit_and_keep(store: Store, layer: int, rows: Rows, settings: Settings, parts: Parts) -> None:
-    parts.write(fit_layer(store, layer, rows, settings))
+def _n_split(n_layers: int, n_jobs: int) -> int:
+    """Into how many jobs a layer is divided, so that few workers wait for the last ones."""
+    for n in range(1, _SPLIT + 1):
+        rounds = math.ceil(n_layers * n / n_jobs)
+        if rounds * n_jobs <= _IDLE * n_layers * n:
+            return n
+    return _SPLIT
+
+
+def _run(work: Work, unit: str, n_jobs: int, n: int, jobs: Iterator[Any]) -> list[Any]:
+    """What the jobs return, as they end."""
+    found = []
+    with progress(f"probe {work.run.name}", unit, n) as advance:
+        for one in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
+            found.append(one)
+            advance(1)
+    return found
+
+
+def _fit_and_keep(store: Store, layer: int, work: Work) -> None:
+    work.parts.write(layer, fit_layer(store, layer, work))
+
+
+def _fit_divided(work: Work, layers: Sequence[int], n_jobs: int, n_split: int) -> None:
+    """The pieces of all layers that search, then those that depend on what was found."""
+    programme, store = work.programme, work.run.store
+    searches, rest = programme.searches, programme.rest
+    shares = [
+        (layer, range(k, len(searches), n_split))
+        for layer in layers for k in range(min(n_split, len(searches)))
+    ]  # fmt: skip
+    jobs = (delayed(_search)(store, layer, work, share) for layer, share in shares)
+    searched = _by_layer(_run(work, "searches", n_jobs, len(shares), jobs))
+    choices = {layer: choose(programme, searched[layer]) for layer in layers}
+    shares = [
+        (layer, range(k, len(rest), n_split))
+        for layer in layers for k in range(min(n_split, len(rest)))
+    ]  # fmt: skip
+    jobs = (delayed(_go_on)(store, layer, work, share, choices[layer]) for layer, share in shares)
+    done = _by_layer(_run(work, "shares", n_jobs, len(shares), jobs))
+    for layer in layers:
+        fit = gathered(programme, work.probe, searched[layer], choices[layer], done[layer])
+        work.parts.write(layer, fit)
+
+
+def _search(store: Store, layer: int, work: Work, share: range) -> list[tuple[int, int, Arrays]]:
+    with threadpool_limits(1):
+        at = _at(store, layer, work)
+        return [(layer, i, at.search(work.programme.searches[i])) for i in share]
+
+
+def _go_on(
+    store: Store, layer: int, work: Work, share: range, choice: Choice
+) -> list[tuple[int, int, Arrays]]:
+    with threadpool_limits(1):
+        at = _at(store, layer, work)
+        return [(layer, i, at.go_on(work.programme.rest[i], choice)) for i in share]
+
+
+def _by_layer(found: Sequence[list[tuple[int, int, Arrays]]]) -> dict[int, list[Arrays]]:
+    """Pieces of each layer in their order, whichever was there first."""
+    pieces = sorted((layer, i, n, k) for n, share in enumerate(found)
+                    for k, (layer, i, _) in enumerate(share))  # fmt: skip
+    ordered: dict[int, list[Arrays]] = {}
+    for layer, _, n, k in pieces:
+        ordered.setdefault(layer, []).append(found[n][k][2])
+    return ordered
+
+
+class _Kept(Sequence[Arrays]):
+    """The kept layers, each read when it is asked for."""
+
+    def __init__(self, parts: Parts, layers: Sequence[int]) -> None:
+        self.parts, self.layers = parts, layers
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, i: Any) -> Any:
+        return _kept(self.parts, self.layers[i])
 
 
 def _is_kept(parts: Parts, layer: int) -> bool:
@@ -286,7 +411,7 @@ def _is_kept(parts: Parts, layer: int) -> bool:
         return False
 
 
-def _kept(parts: Parts, layer: int) -> LayerFit:
+def _kept(parts: Parts, layer: int) -> Arrays:
     fit = parts.read(layer)
     if fit is None:
         raise RunError(f"{parts.path(layer)}: was removed meanwhile; run the same command again")
@@ -319,85 +444,63 @@ def _reasons(ledgers: Sequence[Ledger]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda one: (-one[1], one[0]))[:_REASONS])
 
 
-def _own_split(
-    split: NDArray[np.str_], group: NDArray[np.str_]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
-    if (split == "").any():
-        raise ProbeError(
-            f"{int((split == '').sum())} of {len(split)} rows have no split; "
-            "give every record of the dataset a `split`, or none"
-        )
-    held_out = "test" if (split == "test").any() else "val"
-    train, test = np.flatnonzero(split != held_out), np.flatnonzero(split == held_out)
-    straddling = set(group[train]) & set(group[test])
-    if straddling:
-        raise ProbeError(
-            f"{len(straddling)} groups have rows in train and in {held_out}, {str(min(straddling))!r} "
-            "among them; mend the dataset's `split`"
-        )
-    return train, test, f"the dataset's own, {held_out} held out"
+def _of_probe(fit: Arrays) -> Arrays:
+    return {name[len("probe.") :]: a for name, a in fit.items() if name.startswith("probe.")}
 
 
-def _check_labels(label: NDArray[np.str_], train: NDArray[np.intp], test: NDArray[np.intp]) -> None:
-    if not len(train) or not len(test):
-        raise ProbeError(f"{len(train)} training and {len(test)} test rows; a probe needs both")
-    if len(set(label[train])) < 2:
-        raise ProbeError(
-            f"the training rows have one label, {str(label[train][0])!r}; a probe needs two"
-        )
-    unseen = set(label[test]) - set(label[train])
-    if unseen:
-        raise ProbeError(f"test label {str(min(unseen))!r} is on no training row; mend the split")
+def _predictions(work: Work, layers: Sequence[int], fits: _Kept) -> dict[str, Any]:
+    """What every layer said of every row, so that anything else can be computed from it."""
+    rows, programme = work.rows, work.programme
+    made: dict[str, Any] = {
+        "rows": rows.row,
+        "id": rows.id,
+        "group": rows.group,
+        "label": programme.y if programme.numbers else rows.label,
+        "layers": np.array(layers),
+        "outer": programme.design.judged_by,
+    }
+    if programme.numbers:
+        made["base"] = base_of(programme.y, programme.design, by_label=False)
+    else:
+        made["classes"] = np.array(work.names)
+    first = fits[0]
+    for name in ("predicted", "probability"):
+        if name in first:
+            made[name] = _stacked(name, first[name], fits)
+    return made
 
 
-def _new_probe(settings: Settings) -> LinearProbe:
-    probe: LinearProbe = PROBES.load(settings.probe)(C=settings.C, max_iter=settings.max_iter)
-    return probe
+def _estimates(layers: Sequence[int], fits: _Kept) -> dict[str, Any]:
+    first = fits[0]
+    there = [name for name in _ESTIMATES if name in first]
+    return {
+        "layers": np.array(layers),
+        **{name: _stacked(name, first[name], fits) for name in there},
+    }
 
 
-def _judge_folds(
-    states: NDArray[np.floating], label: NDArray[np.str_], rows: Rows, settings: Settings
-) -> tuple[float, int]:
-    """Mean accuracy over the folds of the training rows, and how many fits did not converge."""
-    accuracies, n_not_converged = [], 0
-    for fit, judge in rows.folds:
-        probe = _new_probe(settings).fit(states[fit], label[fit])
-        accuracies.append(accuracy_score(label[judge], probe.predict(states[judge])))
-        n_not_converged += probe.n_not_converged_
-    return float(np.mean(accuracies)), n_not_converged
+def _stacked(name: str, first: NDArray[Any], fits: _Kept) -> Blocks:
+    return Blocks((len(fits), *first.shape), first.dtype, (fit[name] for fit in fits))
 
 
-def _chance(train: NDArray[np.str_], test: NDArray[np.str_]) -> float:
-    commonest = Counter(train.tolist()).most_common(1)[0][0]
-    return float(np.mean(test == commonest))
-
-
-def _per_class(label: NDArray[np.str_], predicted: NDArray[np.str_]) -> dict[str, float]:
-    names = sorted(set(label.tolist()))
-    shares = recall_score(label, predicted, labels=names, average=None, zero_division=0.0)
-    return dict(zip(names, map(float, shares), strict=True))
-
-
-def _probe_arrays(fits: Sequence[LayerFit]) -> dict[str, NDArray[Any]]:
-    stacked = {name: np.stack([fit.probe[name] for fit in fits]) for name in _STACKED}
-    layers = np.array([fit.score.layer for fit in fits])
-    return {"classes": fits[0].probe["classes"], "layers": layers, **stacked}
-
-
-def _summary(work: Work, scores: Sequence[LayerScore]) -> dict[str, Any]:
-    best, rows = best_layer(scores), work.rows
-    used = {"used": len(rows.row), "train": len(rows.train), "test": len(rows.test)}
+def _summary(work: Work) -> dict[str, Any]:
+    """What was done with which rows; `evaluate` adds what came of it."""
+    made, programme = work.programme.design, work.programme
+    judged = (made.judged_by >= 0).any(axis=0)
+    used = {
+        "used": len(work.rows.row),
+        "train": int(made.train.any(axis=0).sum()),
+        "test": int(judged.sum()),
+    }
+    names = work.names or None
     return {
         "run": work.run.name,
         "plan": work.run.plan.model_dump(mode="json"),
         "rows": {**work.counts, **used},
         "failed_reasons": work.failed_reasons,
         "batching": None if work.batching is None else asdict(work.batching),
-        "split": rows.split,
+        "split": made.words,
         "settings": asdict(work.settings),
-        "chance": best.chance,
-        "best_layer": best.layer,
-        "best_layer_accuracy": best.accuracy,
-        "n_fits": sum(score.n_fits for score in scores),
-        "n_not_converged": sum(score.n_not_converged for score in scores),
-    }
+        "probe": card(work.settings.probe, work.probe, work.run.plan.hidden_size, names,
+                      programme.strengths),
+    }  # fmt: skip

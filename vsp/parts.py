@@ -1,7 +1,7 @@
 """What each layer gave, kept as soon as it is there: `vsp probe` goes on from it, and merges it.
 
-`probe/KEY/LAYER.npz` holds the fit of one layer, where KEY stands for everything that decides it.
-The file ends in a zip comment, the SHA-256 of all that comes before; nothing is pickled.
+`probe/KEY/LAYER.npz` holds the arrays of one layer, where KEY stands for everything that decides
+them. The file ends in a zip comment, the SHA-256 of all that comes before; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,9 @@ from numpy.typing import NDArray
 
 from vsp.errors import RunError
 from vsp.files import mendable, written_aside
-from vsp.results import LayerScore
 
 _DIGITS = 64  # of a SHA-256
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFit:
-    """One layer's share of a run's results."""
-
-    score: LayerScore
-    probe: dict[str, NDArray[Any]]  # classes [class]; mean, scale [hidden]; coef; intercept
-    predicted: NDArray[np.str_]  # [test row]
+_WHOSE = "whose"  # key and layer, among the arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +36,13 @@ class Parts:
     def path(self, layer: int) -> Path:
         return self.folder / f"{layer:03d}.npz"
 
-    def write(self, fit: LayerFit) -> None:
+    def write(self, layer: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Raises DiskError where the file cannot be written."""
-        what = json.dumps({"key": self.key, **asdict(fit.score)})
-        with written_aside(self.path(fit.score.layer)) as file:
-            file.write(_npz({**fit.probe, "predicted": fit.predicted, "score": np.array(what)}))
+        whose = np.array(json.dumps({"key": self.key, "layer": layer}))
+        with written_aside(self.path(layer)) as file:
+            file.write(_npz({**arrays, _WHOSE: whose}))
 
-    def read(self, layer: int) -> LayerFit | None:
+    def read(self, layer: int) -> dict[str, NDArray[Any]] | None:
         """None if the layer was not fitted yet. Raises RunError if its file is damaged."""
         try:
             with mendable(self.path(layer)):
@@ -60,11 +51,10 @@ class Parts:
             return None
         arrays = _arrays(body)
         # Of another layer or key: a file that was copied or renamed.
-        what = json.loads(arrays.pop("score").item()) if arrays else {}
-        if (what.pop("key", None), what.get("layer")) != (self.key, layer):
+        whose = json.loads(arrays.pop(_WHOSE).item()) if arrays else {}
+        if whose != {"key": self.key, "layer": layer}:
             raise RunError(f"{self.path(layer)}: is damaged; remove it and run the command again")
-        predicted = arrays.pop("predicted")
-        return LayerFit(LayerScore(**what), arrays, predicted)
+        return arrays
 
     def remove(self, layer: int) -> None:
         """Raises DiskError where the folder may not be written to."""

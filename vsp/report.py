@@ -1,11 +1,12 @@
-"""Tables and plots of what is on disk; computes nothing."""
+"""Tables of what is on disk; computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,8 +15,6 @@ from rich.text import Text
 from vsp.bench import Bench
 from vsp.catalog import Entry
 from vsp.config import ModelConfig, parse
-from vsp.errors import ConfigError
-from vsp.files import written_aside
 from vsp.journal import Worst
 from vsp.models.memory import Memory
 from vsp.plan import Planned
@@ -23,7 +22,13 @@ from vsp.results import LayerScore, Results
 from vsp.run import Plan
 from vsp.status import far
 
-_BAR = 28  # characters for an accuracy of 1
+if TYPE_CHECKING:
+    from vsp.compare import Difference, Pair
+
+_BAR = 22  # characters for a score of 1
+_HALF = 7  # of them for the largest difference
+_CONFUSION = 47  # columns of the terminal for a confusion matrix
+_CLASSES = 20  # rows of the table of classes
 
 
 def as_json(results: Results) -> dict[str, Any]:
@@ -33,11 +38,97 @@ def as_json(results: Results) -> dict[str, Any]:
 
 
 def report_table(results: Results) -> RenderableType:
-    """The summary of a probed run, 80 columns wide."""
+    """What a probed run found, 80 columns wide."""
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
-    notes = _notes(summary, best)
-    return Group(_facts(summary), Text(), _layers(summary, scores), Text(), *notes)
+    parts: list[RenderableType] = [_facts(summary, best), Text(), _layers(summary, scores), Text()]
+    parts += [_folded(note) for note in _notes(summary, scores)]
+    parts += [Text(), _baselines(summary), Text(), Text(f"best layer {best.layer}", style="bold")]
+    parts += [_details(summary, scores, best)]
+    if best.recall is not None:
+        parts += [Text(), *_classes(best)]
+    warnings = _warnings(summary, scores)
+    if warnings:
+        parts += [Text(), *(_folded(f"! {line}", style="yellow") for line in warnings)]
+    return Group(*parts)
+
+
+def compare_table(pairs: Sequence[Pair]) -> RenderableType:
+    """Another run against the first, layer by layer, 80 columns wide."""
+    parts: list[RenderableType] = []
+    for pair in pairs:
+        parts += [_compared(pair), Text(), _difference_table(pair), Text()]
+        parts += [_folded(note) for note in _compare_notes(pair)] + [Text()]
+    return Group(*parts[:-1])
+
+
+def _compared(pair: Pair) -> Table:
+    facts = {
+        "first": pair.first,
+        "other": pair.other,
+        "rows": (
+            f"{pair.n_rows} judged in both, in {pair.n_groups} groups; {pair.n_only_first} only in "
+            f"first, {pair.n_only_other} only in other"
+        ),
+        "layers": "at equal relative depth, as one model has more" if pair.by_depth else "the same",
+    }
+    return _pairs(facts)
+
+
+def _difference_table(pair: Pair) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = ["layer", "first", "other", "difference", f"{pair.confidence:.0%}", "p corr."]
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    largest = max(abs(one.difference) for one in pair.layers)
+    for one in pair.layers:
+        layer = f"{one.first_layer}:{one.other_layer}" if pair.by_depth else f"{one.first_layer}"
+        table.add_row(layer, *_compared_figures(one, one.p_corrected), _two_sided(one, largest))
+    layer = f"{pair.peak.first_layer}:{pair.peak.other_layer}"
+    figures = _compared_figures(pair.peak, pair.peak.p)
+    table.add_section()
+    table.add_row(layer, *figures, Text("peaks"), style="bold green")
+    return table
+
+
+def _compared_figures(one: Difference, p: float) -> list[Text]:
+    interval = f"[{one.low:+.3f}, {one.high:+.3f}]"
+    figures = (f"{one.first_score:.3f}", f"{one.other_score:.3f}", f"{one.difference:+.3f}")
+    return [Text(figure) for figure in (*figures, interval, f"{p:.4f}")]
+
+
+def _two_sided(one: Difference, largest: float) -> Text:
+    """A bar from the middle, the largest difference to the edge; light where it could be none."""
+    cells = ["·"] * (2 * _HALF + 1)
+    reach = round(_HALF * one.difference / largest) if largest else 0
+    block = "▒" if one.low <= 0 <= one.high else "█"
+    for cell in range(min(reach, 0), max(reach, 0) + 1):
+        cells[_HALF + cell] = block
+    cells[_HALF] = "│"
+    return Text("".join(cells))
+
+
+def _compare_notes(pair: Pair) -> list[str]:
+    flips = "every exchange" if pair.n_flips == 2**pair.n_groups else f"{pair.n_flips} exchanges"
+    notes = [
+        f"{pair.statistic} on the rows of both, other less first; {pair.confidence:.0%} intervals "
+        "resample whole groups, of each layer alone; ▒ perhaps none",
+        f"p corr.: {flips} of the runs within groups, against the largest of all layers, in standard errors",
+    ]
+    if not pair.same_splits:
+        notes.append(
+            "rows were split in other ways: intervals and p allow for the most that matters"
+        )
+    if pair.by_depth:
+        notes.append("2:4 is layer 2 of first and layer 4 of other")
+    if pair.peak_unseen:
+        notes.append("peaks: each row judged at the layer that other rows chose; p of this alone")
+    else:
+        notes.append(
+            "peaks: each run's best layer, chosen on rows that it is judged on here; p of this alone"
+        )
+    return notes
 
 
 def plan_lines(planned: Planned) -> list[str]:
@@ -152,53 +243,6 @@ def _forecast(bench: Bench, rate: float, n_planned: int | None) -> str:
     return f"{whose} take about {time} in one task at {rate:,.1f} rows/s{gpu}"
 
 
-def plot(results: Results, path: Path) -> None:
-    """Draw accuracy over layers with chance, as PNG or SVG by the file's ending."""
-    if path.suffix not in (".png", ".svg"):
-        raise ConfigError(f"plot {str(path)!r}: ends in {path.suffix!r}; use .png or .svg")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    # Text stays text in an SVG, and the same results give the same bytes.
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vsp"})
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    summary, scores = results.read()
-    layers = [score.layer for score in scores]
-    best = scores[layers.index(summary["best_layer"])]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(layers, [s.accuracy for s in scores], "o-", color="#0b5394", label="test accuracy")
-    axes.plot(
-        layers,
-        [s.cv_accuracy for s in scores],
-        "--",
-        color="#6fa8dc",
-        label="cross-validated in training rows",
-    )
-    axes.axhline(summary["chance"], color="#777777", linestyle=":", label="chance")
-    axes.plot(
-        best.layer,
-        best.accuracy,
-        "o",
-        markersize=12,
-        markerfacecolor="none",
-        color="#cc0000",
-        label=f"best layer {best.layer}: {best.accuracy:.3f}",
-    )
-    axes.set(xlabel="layer (0 = embedding output)", ylabel="accuracy", ylim=(0, 1.02))
-    plan = _plan(summary)
-    axes.set_title(f"{Path(plan.dataset).name} · {_model(plan.model)}", fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
-    with written_aside(path) as file:
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
-
-
 def _memory(memory: Memory | None, quantization: str) -> str:
     """What the device will hold, and which modules keep their precision."""
     if memory is None:
@@ -219,11 +263,28 @@ def _size(n_bytes: float) -> str:
     return f"{n_bytes:,.1f} TB"
 
 
-def _facts(summary: dict[str, Any]) -> Table:
-    plan, rows, settings = _plan(summary), summary["rows"], summary["settings"]
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+def run_title(summary: Mapping[str, Any]) -> str:
+    """Dataset and model, in a line."""
+    plan = _plan(summary)
+    return f"{Path(plan.dataset).name} · {_model(plan.model)}"
+
+
+def peak_words(summary: Mapping[str, Any]) -> str:
+    """The layer that splits chose, and the score on rows that had no part in it."""
+    peak = summary["peak"]
+    times = sorted(peak["layers"].items(), key=lambda one: (-one[1], int(one[0])))
+    n_splits = sum(peak["layers"].values())
+    (layer, n), others = times[0], times[1:3]
+    also = ", ".join(f"{one} in {k}" for one, k in others) + (", others less" if times[3:] else "")
+    return (
+        f"layer {layer} chosen in {n} of {n_splits} split{'s' * (n_splits > 1)}"
+        f"{f' ({also})' if also else ''}; {_figure(peak['estimate'])} {_interval(peak)} on rows "
+        "that did not choose it"
+    )
+
+
+def _facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
+    plan, rows = _plan(summary), summary["rows"]
     facts = {
         "run": summary["run"],
         "model": _model(plan.model),
@@ -237,67 +298,207 @@ def _facts(summary: dict[str, Any]) -> Table:
             f"kept in {plan.dtype}"
         ),
         "batching": far(Worst(**summary["batching"])) if summary["batching"] else "not compared",
-        "split": f"{rows['train']} train, {rows['test']} test: {summary['split']}",
-        "probe": (
-            f"{settings['probe']}, one against the rest, L2 with C = {settings['C']:g}, "
-            "standardised"
-        ),
+        "split": f"{summary['split']}; {best.n_train} rows to fit, {best.n_test} to judge",
+        "probe": _probe(summary["probe"]),
+        "fits": _fits(summary),
     }
-    for name, fact in facts.items():
-        table.add_row(name, Text(fact))
-    return table
+    if summary["peak"] is not None:
+        naive = f"the largest of the plain estimates is {_figure(summary['peak']['naive'])}"
+        facts["peak"] = f"{peak_words(summary)}; {naive}"
+    return _pairs(facts)
 
 
-def _layers(summary: dict[str, Any], scores: Sequence[LayerScore]) -> Table:
+def _probe(card: Mapping[str, Any]) -> str:
+    words = [card["probe"], f"treatment {card['treatment']}"]
+    words += {"sigmoid": ["one against the rest"], "softmax": ["softmax"]}.get(card["link"], [])
+    if card["parameter"] and len(card["grid"]) > 1:
+        grid = " ".join(f"{value:g}" for value in card["grid"])
+        words.append(f"{card['parameter']} chosen in the training rows of {grid}")
+    elif card["parameter"]:
+        words.append(f"{card['parameter']} = {card['grid'][0]:g}")
+    return ", ".join(words)
+
+
+def _fits(summary: Mapping[str, Any]) -> str:
+    n_fits, n_bad, gap = summary["n_fits"], summary["n_uncertified"], summary["max_gap"]
+    if n_bad:
+        worst = "" if gap is None else f"; the largest is {gap:.1g}"
+        return f"{n_bad} of {n_fits} fits did not reach a gap of {summary['tolerance']:g}{worst}"
+    return f"{n_fits} fits" if gap is None else f"all {n_fits} fits exact to a gap of {gap:.1g}"
+
+
+def _layers(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Table:
+    """A row for each layer; a column that no layer has a figure for is left out."""
+    columns: dict[str, Callable[[LayerScore], str]] = {
+        "layer": lambda score: str(score.layer),
+        summary["statistic"]: lambda score: _figure(score.score),
+        f"{summary['confidence']:.0%}": lambda score: _interval(asdict(score)),
+    }
+    if any(score.rmse is not None for score in scores):
+        columns["RMSE"] = lambda score: "–" if score.rmse is None else f"{score.rmse:#.3g}"
+    if any(score.selectivity is not None for score in scores):
+        columns["select."] = lambda score: _figure(score.selectivity)
+    if any(score.p_corrected is not None for score in scores):
+        columns["p corr."] = lambda score: _figure(score.p_corrected)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("layer", "accuracy", "macro F1", "CV"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    chance = round(summary["chance"] * _BAR)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    width = _BAR if len(columns) < 6 else _BAR - 8
     for score in scores:
         best = score.layer == summary["best_layer"]
-        table.add_row(
-            str(score.layer),
-            f"{score.accuracy:.3f}",
-            f"{score.macro_f1:.3f}",
-            f"{score.cv_accuracy:.3f}",
-            _bar(score.accuracy, chance) + (Text(" best") if best else Text()),
-            style="bold green" if best else "",
-        )
+        bar = _bar(score, width) + Text(" best" if best else "")
+        cells = [Text(figure(score)) for figure in columns.values()]
+        table.add_row(*cells, bar, style="bold green" if best else "")
     return table
 
 
-def _bar(accuracy: float, chance: int) -> Text:
-    """A bar of the accuracy from 0 to 1 with a mark where chance is."""
-    filled = round(accuracy * _BAR)
-    cells = ["█" if i < filled else "·" for i in range(_BAR)]
-    cells[min(chance, _BAR - 1)] = "│"
+def _bar(score: LayerScore, width: int) -> Text:
+    """A bar of the score from 0 to 1, its interval light, with a mark where chance is."""
+    sure, perhaps = (
+        round(width * (score.score if one is None else one)) for one in (score.low, score.high)
+    )
+    cells = ["█" if i < sure else "▒" if i < perhaps else "·" for i in range(width)]
+    if score.chance >= 0:
+        cells[min(round(width * score.chance), width - 1)] = "│"
     return Text("".join(cells))
 
 
-def _notes(summary: dict[str, Any], best: LayerScore) -> list[Text]:
-    rows = summary["rows"]
-    by_class = ", ".join(f"{label} {share:.2f}" for label, share in best.per_class.items())
+def _notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
+    by_label = summary["probe"]["target"] == "label"
+    what = "the commonest training label" if by_label else "the mean of the training rows"
     notes = [
-        f"best layer {best.layer}: accuracy {best.accuracy:.3f} on the test rows; chosen by "
-        "cross-validation (CV) in the training rows alone",
-        f"by class there: {by_class}",
-        f"│ marks chance, {summary['chance']:.3f}: always saying the commonest training label",
+        f"▒ {summary['confidence']:.0%} interval, {summary['resamples']} resamples of "
+        f"{summary['n_groups']} groups; │ chance, {summary['chance']:.3f}: always saying {what}"
     ]
-    if rows["used"] < rows["planned"]:
-        notes.append(f"{rows['planned'] - rows['used']} rows failed or missing were left out")
-    notes += _failed(rows["failed"], summary["failed_reasons"])
-    if summary["n_not_converged"]:
+    if any(score.selectivity is not None for score in scores):
         notes.append(
-            f"{summary['n_not_converged']} of {summary['n_fits']} fits did not converge; "
-            "raise --max-iter"
+            "select.: selectivity, score less that of control tasks (a random label for each prompt)"
         )
+    if summary["n_permutations"]:
+        notes.append(
+            f"p corr.: {summary['n_permutations']} refits with permuted labels, against the "
+            "largest score of all layers"
+        )
+    return notes
+
+
+def _baselines(summary: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("baseline")
+    table.add_column(summary["statistic"], justify="right")
+    table.add_column(f"{summary['confidence']:.0%}", justify="right")
+    for name, baseline in summary["baselines"].items():
+        if baseline is not None:
+            table.add_row(name, _figure(baseline["score"]), Text(_interval(baseline)))
+    return table
+
+
+def _details(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: LayerScore) -> Table:
+    """Figures of one layer, by name; those that are not defined are left out."""
+    balanced, f1 = _figure(best.balanced_accuracy), _figure(best.macro_f1)
+    facts = {
+        "score": f"{summary['statistic']} {_figure(best.score)} {_interval(asdict(best))}",
+        "as good": _as_good(scores, best),
+        "error": best.rmse is not None and f"RMSE {best.rmse:.4g}",
+        "classes": best.macro_f1 is not None and f"balanced accuracy {balanced}, macro F1 {f1}",
+        "calibration": best.brier is not None
+        and f"ECE {_figure(best.ece)}, Brier {_figure(best.brier)}",
+        "code length": best.code_bits is not None
+        and f"{best.code_bits:,.0f} bits online, {_figure(best.compression, 2)} times shorter "
+        "than the uniform code",
+        "curve": best.curve
+        and ", ".join(f"{_figure(score)} of {rows:,.0f} rows" for rows, score in best.curve),
+        "over layer 0": best.over_embedding is not None and _difference(best.over_embedding),
+        "over prompts": summary["best_over_prompt"] is not None
+        and _difference(summary["best_over_prompt"]),
+        "control": best.control is not None
+        and f"{_figure(best.control)}, selectivity {_figure(best.selectivity)}",
+        summary["probe"]["parameter"]: best.strength is not None and _strengths(summary, best),
+    }
+    return _pairs({name: fact for name, fact in facts.items() if fact})
+
+
+def _as_good(scores: Sequence[LayerScore], best: LayerScore) -> str:
+    """Layers whose paired difference to the best could be none."""
+    others = {s.layer: s.below_best for s in scores if s is not best and s.below_best}
+    near = [
+        f"{layer} ({_difference(difference)})"
+        for layer, difference in others.items()
+        if difference["high"] is not None and difference["high"] >= 0
+    ]
+    if not others:
+        return ""
+    if not near:
+        return "no other layer: all score less on the same rows, by more than the interval"
+    return f"perhaps layer{'s' * (len(near) > 1)} {', '.join(near)} on the same rows"
+
+
+def _strengths(summary: Mapping[str, Any], best: LayerScore) -> str:
+    words = f"{best.strength:g} in the probe that is saved"
+    if len(summary["probe"]["grid"]) < 2:
+        return words
+    times = Counter(best.strengths)
+    splits = ", ".join(f"{value:g} in {n}" for value, n in sorted(times.items()))
+    scores = ", ".join(f"{c}: {_figure(one['score'])}" for c, one in best.by_strength.items())
+    return f"{words}; in the splits: {splits}" + (f"\nscore at each: {scores}" if scores else "")
+
+
+def _classes(best: LayerScore) -> list[RenderableType]:
+    """Recall, precision and confusion of each class; of very many, those read worst."""
+    recall, precision = best.recall or {}, best.precision or {}
+    names = list(recall)
+    confusion = best.confusion if best.confusion and _fits_in(best.confusion) else None
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("class", overflow="fold", max_width=24)
+    columns = ["recall", "precision"]
+    columns += [f"→{i + 1}" for i in range(len(names))] if confusion else []
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    shown = sorted(names, key=lambda name: recall[name])[:_CLASSES]
+    for i, name in enumerate(names):
+        if name in shown:
+            counts = [str(n) if n else "·" for n in confusion[i]] if confusion else []
+            number = f"{i + 1} " if confusion else ""
+            figures = [_figure(recall[name]), _figure(precision.get(name)), *counts]
+            table.add_row(Text(f"{number}{name}"), *figures)
+    notes = []
+    if confusion:
+        notes.append("→1: rows of the class that are predicted as class 1")
     else:
-        notes.append(f"all {summary['n_fits']} fits converged")
-    return [Text(note, overflow="fold") for note in notes]
+        notes.append(f"confusion of {len(names)} classes: `vsp report --json` has it")
+    if len(shown) < len(names):
+        notes.append(f"the {len(shown)} of {len(names)} classes with the lowest recall are shown")
+    return [table, *map(_folded, notes)]
 
 
-def _failed(n_failed: int, reasons: dict[str, int]) -> list[str]:
+def _fits_in(confusion: Sequence[Sequence[int]]) -> bool:
+    digits = max(len(str(n)) for counts in confusion for n in counts)
+    return len(confusion) * (1 + max(digits, len(f"→{len(confusion)}"))) <= _CONFUSION
+
+
+def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
+    rows, parameter = summary["rows"], summary["probe"]["parameter"]
+    lines = []
+    n_edge, n_chosen = (
+        sum(score.at_edge for score in scores), sum(len(score.strengths) for score in scores)
+    )  # fmt: skip
+    if n_edge:
+        lines.append(
+            f"{parameter} is at an end of the grid in {n_edge} of {n_chosen} choices; a wider "
+            "grid may score higher"
+        )
+    if summary["n_permutations"] and summary["n_movable"] < rows["used"] / 2:
+        lines.append(
+            f"labels of {summary['n_movable']} of {rows['used']} rows can be permuted, as groups "
+            "stay whole; p is larger than it would be with more groups alike"
+        )
+    if rows["used"] < rows["planned"]:
+        lines.append(f"{rows['planned'] - rows['used']} rows failed or missing were left out")
+    return lines + _failed(rows["failed"], summary["failed_reasons"])
+
+
+def _failed(n_failed: int, reasons: Mapping[str, int]) -> list[str]:
     """Why rows failed, in a line; the two commonest reasons."""
     if not n_failed:
         return []
@@ -308,7 +509,33 @@ def _failed(n_failed: int, reasons: dict[str, int]) -> list[str]:
     return ["failed rows: " + "; ".join(words)]
 
 
-def _plan(summary: dict[str, Any]) -> Plan:
+def _pairs(facts: Mapping[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        table.add_row(name, Text(fact))
+    return table
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(values: Mapping[str, Any]) -> str:
+    low, high = values["low"], values["high"]
+    return "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def _difference(values: Mapping[str, Any]) -> str:
+    return f"{values['difference']:+.3f} {_interval(values)}"
+
+
+def _folded(text: str, style: str = "") -> Text:
+    return Text(text, overflow="fold", style=style)
+
+
+def _plan(summary: Mapping[str, Any]) -> Plan:
     return parse(Plan, summary["plan"], f"results of run {summary['run']}")
 
 
