@@ -1,3 +1,4 @@
+import time
 from types import MappingProxyType
 
 import numpy as np
@@ -386,8 +387,6 @@ def test_the_peak_is_unbiased_where_there_is_nothing_and_the_largest_score_is_no
 
 
 def test_33_layers_of_many_rows_are_resampled_in_seconds():
-    import time
-
     n = 3000
     y, group = np.arange(n) % 3, np.char.add("g", (np.arange(n) // 2).astype(str))
     made = design(y, group, np.full(n, ""))

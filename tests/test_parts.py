@@ -1,57 +1,82 @@
-"""The fit of one layer on disk: the same again, or refused, and never another."""
+"""What a layer gave, on disk: the same arrays again, or refused, and never another's."""
 
-from dataclasses import replace
+import io
+import zipfile
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
 
 from vsp.errors import RunError
-from vsp.parts import LayerFit, Parts
-from vsp.results import LayerScore
+from vsp.parts import Parts
 
-SCORE = LayerScore(7, 0.1 + 0.2, 1 / 3, 0.5, 0.75, {"über": 0.1, "a": 1.0}, 8, 2, 6, 0)
-PROBE = {
-    "classes": np.array(["a", "über"]),
-    "mean": np.array([1 / 3, 0.1 + 0.2]),
-    "scale": np.array([1.0, 2.0]),
-    "coef": np.arange(4.0).reshape(2, 2),
-    "intercept": np.array([0.5, -0.5]),
+FIT = {
+    "predicted": np.array([[0, 1, -1], [1, 0, 0]], np.int16),
+    "probability": np.full((2, 3, 2), 1 / 3, np.float32),
+    "null_observed": np.array(0.1 + 0.2),
+    "gap": np.array([1e-9, np.nan, np.inf], np.float32),
+    "portion_rows": np.empty(0, np.intp),
+    "probe.treatment": np.array("über"),
+    "probe.coef": np.arange(6.0).reshape(2, 3)[:, ::2],  # not contiguous
 }
-FIT = LayerFit(SCORE, PROBE, np.array(["über", "a"]))
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     parts = Parts(tmp_path_factory.mktemp("probe") / "0123456789abcdef")
-    parts.write(FIT)
+    parts.write(7, FIT)
     return parts
 
 
 def _refused_or_right(parts, body):
-    whole = parts.path(7).read_bytes()
+    """What is said of another content of the file of layer 7."""
+    other = Parts(parts.folder.parent / "other" / parts.key)
+    other.folder.mkdir(parents=True, exist_ok=True)
+    other.path(7).write_bytes(body)
     try:
-        parts.path(7).write_bytes(body)
-        assert _same(parts.read(7))
+        assert _same(other.read(7), FIT)
         return "right"
     except RunError as error:
         assert str(error).endswith("007.npz: is damaged; remove it and run the command again")
         return "refused"
-    finally:
-        parts.path(7).write_bytes(whole)
 
 
-def _same(fit):
-    assert fit.score == SCORE and list(fit.score.per_class) == ["über", "a"]
-    assert fit.probe.keys() == PROBE.keys()
-    assert all(fit.probe[k].tobytes() == PROBE[k].tobytes() for k in PROBE)
-    return fit.predicted.tolist() == ["über", "a"]
+def _same(read, written):
+    return list(read) == list(written) and all(
+        (read[k].dtype, read[k].shape, read[k].tobytes())
+        == (written[k].dtype, written[k].shape, written[k].tobytes())
+        for k in written
+    )
 
 
 def test_what_was_kept_is_read_to_the_last_bit(parts):
-    assert _same(parts.read(7))
+    assert _same(parts.read(7), FIT)
     assert [path.name for path in parts.folder.iterdir()] == ["007.npz"]
+
+
+_ANY = arrays_of.arrays(
+    st.one_of(
+        arrays_of.floating_dtypes(endianness="<"), arrays_of.integer_dtypes(endianness="<"),
+        arrays_of.boolean_dtypes(), arrays_of.unicode_string_dtypes(endianness="<", min_len=1),
+    ),
+    arrays_of.array_shapes(min_dims=0, min_side=0, max_side=4),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]+(\.[a-z]+)?", fullmatch=True), _ANY, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_any_arrays_are_the_same_again(parts, written):
+    other = Parts(parts.folder.parent / "any")
+    other.write(0, written)
+    assert _same(other.read(0), written)
+
+
+def test_the_same_arrays_give_the_same_bytes(parts, tmp_path):
+    again = Parts(tmp_path / parts.key)
+    again.write(7, FIT)
+    assert again.path(7).read_bytes() == parts.path(7).read_bytes()
 
 
 def test_a_layer_that_was_not_fitted_is_none(parts):
@@ -60,12 +85,23 @@ def test_a_layer_that_was_not_fitted_is_none(parts):
 
 def test_the_file_is_an_npz_without_pickles_that_numpy_reads(parts):
     with np.load(parts.path(7), allow_pickle=False) as arrays:
-        assert set(arrays) == {*PROBE, "predicted", "score"}
+        assert set(arrays) == {*FIT, "whose"}
+    with zipfile.ZipFile(parts.path(7)) as file:
+        assert file.testzip() is None
+
+
+def test_objects_are_never_written(tmp_path):
+    parts = Parts(tmp_path / "key")
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        parts.write(0, {"a": np.array([{}])})
+    assert parts.read(0) is None and list(parts.folder.iterdir()) == []
 
 
 def test_a_file_cut_at_any_place_is_refused(parts):
     body = parts.path(7).read_bytes()
-    assert {_refused_or_right(parts, body[:n]) for n in range(len(body))} == {"refused"}
+    places = {*range(0, len(body), 7), *range(len(body) - 100, len(body))}
+    assert {_refused_or_right(parts, body[:n]) for n in places} == {"refused"}
+    assert _refused_or_right(parts, body) == "right"
 
 
 @given(data=st.data())
@@ -82,17 +118,23 @@ def test_any_other_content_is_refused(parts, body):
     assert _refused_or_right(parts, body) == "refused"
 
 
+def test_an_npz_that_is_whole_but_not_of_parts_is_refused(parts):
+    file = io.BytesIO()
+    np.savez(file, **FIT)
+    assert _refused_or_right(parts, file.getvalue()) == "refused"
+
+
 def test_the_fit_of_another_layer_or_of_another_key_is_refused(parts, tmp_path):
     other_layer, other_key = Parts(tmp_path / parts.key), Parts(tmp_path / ("f" * 16))
-    other_layer.write(replace(FIT, score=replace(SCORE, layer=8)))
+    other_layer.write(8, FIT)
     assert _refused_or_right(parts, other_layer.path(8).read_bytes()) == "refused"
-    other_key.write(FIT)
+    other_key.write(7, FIT)
     assert _refused_or_right(parts, other_key.path(7).read_bytes()) == "refused"
 
 
 def test_a_removed_layer_is_there_no_more(tmp_path):
     parts = Parts(tmp_path / "key")
-    parts.write(FIT)
+    parts.write(7, FIT)
     parts.remove(7)
     parts.remove(7)
     assert parts.read(7) is None

@@ -156,7 +156,7 @@ def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
         "C 0.01 in the probe that is saved; in the splits: 0.01 in 10",
         f"over layer 0 {best.over_embedding['difference']:+.3f} [",
         "over prompts +0.557 [0.490, 0.620]",
-        "perhaps layer 7 (-0.027 [",
+        "perhaps layer 7 on the same rows, -0.027 [",
         "2000 resamples of 120 groups",
     ):
         assert words in line
@@ -164,11 +164,11 @@ def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
 
 def test_layers_that_could_be_as_good_as_the_best_are_named(tmp_path):
     def change(score):
-        high = 0.0 if score.layer in (3, 9) else -0.01
+        high = 0.0 if score.layer in (3, 4, 9) else -0.01
         return replace(score, below_best={"difference": -0.02, "low": -0.04, "high": high})
 
     _, line = _changed(tmp_path / "a", change)
-    assert "perhaps layers 3 (-0.020 [-0.040, 0.000]), 9 (-0.020" in line
+    assert "perhaps layers 3-4,9 on the same rows" in line
     none = {"difference": -0.02, "low": -0.04, "high": -0.01}
     _, line = _changed(tmp_path / "b", lambda score: replace(score, below_best=none))
     assert "no other layer: all score less" in line

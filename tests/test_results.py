@@ -19,7 +19,7 @@ FILES = (
     *("probes/000.npz", "probes/001.npz", "probes/card.json", "summary.json"),
 )
 SCORES = made.scores(made.predictions(np.array([0.5, 0.75]), n_groups=4))
-CARD = {"kind": "logistic", "treatment": "none", "classes": ("a", "ü")}
+CARD = {"probe": "logistic", "treatment": "none", "classes": ("a", "ü")}
 SUMMARY = {
     "run": "small",
     "best_layer": 1,

@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 from itertools import pairwise
 
@@ -143,6 +144,13 @@ def test_groups_of_many_labels_are_spread_as_evenly_as_scikit_learn_does():
     assert np.mean(ours) <= 1.1 * np.mean(theirs)
 
 
+def test_many_groups_are_dealt_in_a_moment():
+    n = 200_000
+    start = time.process_time()
+    design(np.arange(n) % 3, np.arange(n).astype(str), np.full(n, ""))
+    assert time.process_time() - start < 2  # one by one it takes twice that and more
+
+
 def test_numbers_are_spread_over_folds():
     y = np.random.default_rng(0).standard_normal(200)
     made = design(y, np.arange(200).astype(str), np.full(200, ""), folds=5)
@@ -263,6 +271,19 @@ def test_labels_move_between_groups_of_about_one_size_alone():
     large = np.repeat(size, size) == 30
     assert n_movable == n
     assert (labels.mean(axis=1) == y.mean()).all() and (labels[:, large].mean(axis=1) == 0.5).all()
+
+
+def test_groups_whose_size_differs_by_a_tenth_exchange_their_label_and_others_do_not():
+    size = np.array([10, 11, 10, 11, 20, 21, 5, 6])
+    group, n = np.repeat(np.arange(8), size).astype(str), int(size.sum())
+    y = np.repeat([0, 1, 0, 1, 0, 1, 0, 1], size)
+    labels, n_movable = permutations(y, group, np.zeros(n, np.intp), 40, 0)
+    assert n_movable == n - 5 - 6
+    for permuted in labels:
+        of_group = [set(permuted[group == str(k)]) for k in range(8)]
+        assert all(len(one) == 1 for one in of_group)
+        assert sorted(max(one) for one in of_group[:4]) == [0, 0, 1, 1]
+    assert (labels.max(axis=0) != labels.min(axis=0)).sum() == n_movable
 
 
 def test_the_same_seed_gives_the_same_permutations_and_no_two_are_alike():

@@ -419,7 +419,6 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     for name, default, what in (
         ("--permutations", 100, "refits with permuted labels, for p values; 0: none"),
         ("--controls", 5, "control tasks, for selectivity; 0: none"),
-        ("--resamples", 2000, "of groups, for intervals"),
         ("--seed", 0, "of splits, permutations and resamples"),
     ):
         parser.add_argument(
@@ -436,8 +435,16 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         help="of the folds, where the dataset has no split of its own (default: %(default)s)",
     )
     parser.add_argument(
+        "--resamples",
+        type=_positive,
+        default=2000,
+        metavar="N",
+        help="of groups, for intervals (default: %(default)s)",
+    )
+    parser.add_argument(
         "--no-curve", action="store_true", help="no learning curve and no online code length"
     )
+    parser.add_argument("--no-random", action="store_true", help="no baseline of random features")
     parser.add_argument(
         "--tolerance",
         type=_positive_number,

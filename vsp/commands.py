@@ -185,6 +185,7 @@ def probe(arguments: argparse.Namespace) -> None:
         permutations=arguments.permutations,
         controls=arguments.controls,
         curve=not arguments.no_curve,
+        random=not arguments.no_random,
         seed=arguments.seed,
         resamples=arguments.resamples,
     )

@@ -46,10 +46,11 @@ def evaluate(
     resamples: int = 2000,
     seed: int = 0,
     tolerance: float = 1e-6,
+    random: Fit | None = None,
 ) -> tuple[list[LayerScore], dict[str, Any]]:
     """A score for each of `layers`, and the facts of the run as a whole.
 
-    `y`, `group` and `prompts` are [row], `names` those of the classes; `target` is "label" or
+    `random` is what random features gave, a baseline. `y`, `group` and `prompts` are [row], `names` those of the classes; `target` is "label" or
     "number"; fits with a relative gap above `tolerance` are counted. Each of `fits` is asked for
     twice, one after the other, so that they need not be in memory together.
     """
@@ -59,7 +60,7 @@ def evaluate(
     light = [{name: fit[name] for name in _LIGHT if name in fit} for fit in fits]
     inner = np.stack([_inner(fit) for fit in light])  # [layer, outer]
     peak = inner.argmax(axis=0)
-    table, parts = _Table(judge, len(fits) + 3), []
+    table, parts = _Table(judge, len(fits) + 4), []
     peak_loss = np.zeros(judge.base.shape)
     for k, fit in enumerate(fits):
         loss = judge.loss(fit["predicted"])
@@ -68,7 +69,7 @@ def evaluate(
         table.add(k, loss, inner[k])
         parts.append(_of_one_layer(fit, judge, names, tolerance))
     table.add("peak", peak_loss, inner.max(axis=0))
-    _add_baselines(table, prompts)
+    _add_baselines(table, prompts, random)
     found = table.estimates(confidence, resamples, seed)
     best = int(np.argmax(inner.mean(axis=1)))
     scores = _scores(layers, parts, light, table, found, best)
@@ -174,10 +175,12 @@ def _inner(fit: Fit) -> Floats:
     return np.where(np.isfinite(inner), inner, -np.inf)  # undefined: never the best
 
 
-def _add_baselines(table: _Table, prompts: NDArray[np.str_] | None) -> None:
+def _add_baselines(table: _Table, prompts: NDArray[np.str_] | None, random: Fit | None) -> None:
     table.add("majority", table.judge.loss(_majority(table.judge)))
     if prompts is not None and len(np.unique(prompts)) > 1:
         table.add("prompt-only", table.judge.loss(_prompt_only(table.judge, prompts)))
+    if random is not None:
+        table.add("random features", table.judge.loss(random["predicted"]), _inner(random))
 
 
 def _where(outers: Sequence[Outer], chosen: NDArray[np.bool_]) -> list[Outer]:
@@ -419,6 +422,8 @@ def _across_layers(
     if "prompt-only" in at:
         baselines["prompt-only"] = score(at["prompt-only"])
         over = _differences(found, [best], at["prompt-only"], None)[0]
+    if "random features" in at:
+        baselines["random features"] = score(at["random features"])
     if 0 in layers and len(layers) > 1:
         baselines["embedding output"] = score(list(layers).index(0))
     estimated = {

@@ -13,7 +13,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ _PARTS = 2  # raise it when a layer gives something else for the same rows and s
 _REASONS = 10  # of failed rows, in the summary
 _IDLE = 1.25  # how much longer workers may take than if none ever waited
 _SPLIT = 8  # jobs of one layer at most
+_RANDOM = -1  # the place of random features among layers
+_RANDOM_BYTES = 1 << 30  # of states; of larger ones there is no such baseline
 _CHECKED = 4096  # rows that are looked through at once
 _ESTIMATES = ("strengths", "inner", "chosen", "by_strength", "null", "null_observed", "control",
               "portion_rows", "curve", "code_bits", "uniform_bits", "final_strength", "gap",
@@ -67,6 +69,7 @@ class Settings:
     permutations: int = 100
     controls: int = 5
     curve: bool = True  # learning curve and online code
+    random: bool = True  # a baseline: random features in the place of states
     seed: int = 0
     confidence: float = 0.95
     resamples: int = 2000
@@ -117,7 +120,8 @@ def probe_run(
     """
     work = _prepare(run, settings, partial)
     chosen = _layers(run, layers)
-    _fit_missing(work, chosen, n_jobs)
+    random = [_RANDOM] if _has_random(work) else []
+    _fit_missing(work, [*chosen, *random], n_jobs)
     fits = _Kept(work.parts, chosen)
     rows, programme = work.rows, work.programme
     scores, facts = evaluate(
@@ -133,6 +137,7 @@ def probe_run(
         resamples=settings.resamples,
         seed=settings.seed,
         tolerance=settings.tolerance,
+        random=_kept(work.parts, _RANDOM) if random else None,
     )
     results = Results(run.results)
     results.write(
@@ -171,7 +176,8 @@ def usable_jobs(asked: int) -> int:
 def fit_layer(store: Store, layer: int, work: Work) -> Arrays:
     """A layer's whole programme. Inner threads are held to one: workers share the cores."""
     with threadpool_limits(1):
-        at, programme = _at(store, layer, work), work.programme
+        at = _at(store, layer, work)
+        programme = at.programme
         searched = [at.search(sets) for sets in programme.searches]
         choice = choose(programme, searched)
         rest = [at.go_on(piece, choice) for piece in programme.rest]
@@ -256,12 +262,14 @@ def _programme(
 
 
 def _numbers(rows: Rows) -> NDArray[np.float64]:
-    try:
-        return rows.label.astype(np.float64)
-    except ValueError as error:
-        raise ProbeError(
-            f"labels must be numbers for this probe ({error}); use --probe logistic"
-        ) from None
+    for label in np.unique(rows.label).tolist():
+        try:
+            float(label)
+        except ValueError:
+            raise ProbeError(
+                f"label {label!r} is not a number, as this probe reads; use --probe logistic"
+            ) from None
+    return rows.label.astype(np.float64)
 
 
 def _layers(run: Run, layers: Sequence[int] | None) -> list[int]:
@@ -277,7 +285,28 @@ def _layers(run: Run, layers: Sequence[int] | None) -> list[int]:
 
 
 def _at(store: Store, layer: int, work: Work) -> Layer:
-    return Layer(_states(store, layer, work.rows.row), work.probe, work.programme)
+    states = _states(store, layer, work.rows.row) if layer != _RANDOM else _random(work)
+    return Layer(states, work.probe, _programme_of(layer, work))
+
+
+def _programme_of(layer: int, work: Work) -> Programme:
+    """Random features only have an estimate."""
+    if layer != _RANDOM:
+        return work.programme
+    none = np.empty((0, len(work.programme.y)), work.programme.y.dtype)
+    return replace(work.programme, permuted=none, control=none, portions=())
+
+
+def _has_random(work: Work) -> bool:
+    n_bytes = 4 * len(work.rows.row) * work.run.plan.hidden_size
+    return work.settings.random and n_bytes <= _RANDOM_BYTES
+
+
+def _random(work: Work) -> NDArray[np.floating]:
+    """Features [row, hidden] that say nothing of anything."""
+    rng = np.random.default_rng(work.settings.seed)
+    shape = (len(work.rows.row), work.run.plan.hidden_size)
+    return rng.standard_normal(shape, dtype=np.float32)
 
 
 def _states(store: Store, layer: int, row: NDArray[np.intp]) -> NDArray[np.floating]:
@@ -312,7 +341,7 @@ def _fit_missing(work: Work, layers: Sequence[int], n_jobs: int) -> None:
             _fit_divided(work, pending, n_jobs, n_split)
         else:
             jobs = (delayed(_fit_and_keep)(work.run.store, layer, work) for layer in pending)
-            _run(work, "layers", n_jobs, len(pending), jobs)
+            _run(work, "jobs", n_jobs, len(pending), jobs)
     except TerminatedWorkerError:
         raise RunError(
             f"run {work.run.name}: a worker process was killed, as a rule for want of memory; "
@@ -345,30 +374,37 @@ def _fit_and_keep(store: Store, layer: int, work: Work) -> None:
 
 def _fit_divided(work: Work, layers: Sequence[int], n_jobs: int, n_split: int) -> None:
     """The pieces of all layers that search, then those that depend on what was found."""
-    programme, store = work.programme, work.run.store
-    searches, rest = programme.searches, programme.rest
+    store = work.run.store
+    programmes = {layer: _programme_of(layer, work) for layer in layers}
     shares = [
-        (layer, range(k, len(searches), n_split))
-        for layer in layers for k in range(min(n_split, len(searches)))
-    ]  # fmt: skip
+        (layer, share)
+        for layer in layers
+        for share in _shares(len(programmes[layer].searches), n_split)
+    ]
     jobs = (delayed(_search)(store, layer, work, share) for layer, share in shares)
     searched = _by_layer(_run(work, "searches", n_jobs, len(shares), jobs))
-    choices = {layer: choose(programme, searched[layer]) for layer in layers}
+    choices = {layer: choose(programmes[layer], searched[layer]) for layer in layers}
     shares = [
-        (layer, range(k, len(rest), n_split))
-        for layer in layers for k in range(min(n_split, len(rest)))
-    ]  # fmt: skip
+        (layer, share)
+        for layer in layers
+        for share in _shares(len(programmes[layer].rest), n_split)
+    ]
     jobs = (delayed(_go_on)(store, layer, work, share, choices[layer]) for layer, share in shares)
     done = _by_layer(_run(work, "shares", n_jobs, len(shares), jobs))
     for layer in layers:
-        fit = gathered(programme, work.probe, searched[layer], choices[layer], done[layer])
+        fit = gathered(programmes[layer], work.probe, searched[layer], choices[layer], done[layer])
         work.parts.write(layer, fit)
+
+
+def _shares(n_pieces: int, n_split: int) -> list[range]:
+    """Pieces dealt out, so that long and short ones are in every share."""
+    return [range(k, n_pieces, n_split) for k in range(min(n_split, n_pieces))]
 
 
 def _search(store: Store, layer: int, work: Work, share: range) -> list[tuple[int, int, Arrays]]:
     with threadpool_limits(1):
         at = _at(store, layer, work)
-        return [(layer, i, at.search(work.programme.searches[i])) for i in share]
+        return [(layer, i, at.search(at.programme.searches[i])) for i in share]
 
 
 def _go_on(
@@ -376,7 +412,7 @@ def _go_on(
 ) -> list[tuple[int, int, Arrays]]:
     with threadpool_limits(1):
         at = _at(store, layer, work)
-        return [(layer, i, at.go_on(work.programme.rest[i], choice)) for i in share]
+        return [(layer, i, at.go_on(at.programme.rest[i], choice)) for i in share]
 
 
 def _by_layer(found: Sequence[list[tuple[int, int, Arrays]]]) -> dict[int, list[Arrays]]:

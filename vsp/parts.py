@@ -34,7 +34,7 @@ class Parts:
         return self.folder.name
 
     def path(self, layer: int) -> Path:
-        return self.folder / f"{layer:03d}.npz"
+        return self.folder / (f"{layer:03d}.npz" if layer >= 0 else "random.npz")
 
     def write(self, layer: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Raises DiskError where the file cannot be written."""

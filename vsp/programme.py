@@ -61,9 +61,8 @@ class Programme:
         """Pieces that need the chosen strengths, the longest first."""
         starts = range(0, len(self.permuted), _PERMUTED)
         pieces = [Rest("null", i, start) for i in self.first for start in starts]
-        if len(self.control):
-            pieces += [Rest("control", i) for i in self.first]
-        return [*pieces, *([Rest("curve")] if self.portions else []), Rest("final")]
+        control = [Rest("control")] if len(self.control) else []
+        return [*control, *pieces, *([Rest("curve")] if self.portions else []), Rest("final")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +124,22 @@ class Layer:
         return {name: np.array([(lost[0], base) for lost, base in sums])}
 
     def _control(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
-        programme, outer = self.programme, self.programme.design.outer[piece.outer]
-        train = programme.design.train[outer.fit]
-        found = []
-        for y in programme.control:
-            if len(np.unique(y[train])) < 2:  # a type's label may be on judged rows alone
-                found.append(np.full((programme.n_strengths, 2), np.nan))
-                continue
-            (fit,) = self._fit([Task(y, train, programme.strengths)])
-            lost, base = self._lost(y, fit, outer.fit, outer.judge)
-            found.append(np.stack([lost, np.full_like(lost, base)], axis=1))
-        return {f"control.{piece.outer}": np.stack(found)}
+        programme, design = self.programme, self.programme.design
+        sums = np.full((len(programme.control), programme.n_strengths, 2), 0.0)
+        tasks, judges = [], []
+        for i in programme.first:
+            outer = design.outer[i]
+            train = design.train[outer.fit]
+            for k, y in enumerate(programme.control):
+                if len(np.unique(y[train])) < 2:  # where one type has most rows: no task
+                    sums[k] = np.nan
+                    continue
+                tasks.append(Task(y, train, programme.strengths))
+                judges.append((k, outer))
+        for task, (k, outer), fit in zip(tasks, judges, self._fit(tasks), strict=True):
+            lost, base = self._lost(task.y, fit, outer.fit, outer.judge)
+            sums[k] += np.stack([lost, np.full_like(lost, base)], axis=1)
+        return {"control": sums}
 
     def _curve(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
         """The learning curve, and the online code of the training rows (Voita & Titov 2020)."""
@@ -188,10 +192,13 @@ class Layer:
 
     def _counted(self) -> dict[str, NDArray[Any]]:
         """Gap and steps of each fit since this was last asked."""
-        gaps = [fit.gap.ravel() for fit in self.fitted]
-        steps = [fit.iterations.ravel() for fit in self.fitted]
+        gaps = [np.empty(0, np.float32), *(fit.gap.ravel() for fit in self.fitted)]
+        steps = [np.empty(0, np.int32), *(fit.iterations.ravel() for fit in self.fitted)]
         self.fitted = []
-        return {"gap": np.concatenate(gaps), "iterations": np.concatenate(steps)}
+        return {
+            "gap": np.concatenate([np.empty(0, np.float32), *gaps]),
+            "iterations": np.concatenate([np.empty(0, np.int32), *steps]),
+        }
 
     def _lost(
         self, y: NDArray[Any], fit: TaskFit, number: int, judge: NDArray[np.intp]
@@ -218,7 +225,18 @@ def choose(programme: Programme, searched: Sequence[dict[str, NDArray[Any]]]) ->
         np.mean([found[f"inner.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
         for i, outer in enumerate(programme.design.outer)
     ])  # fmt: skip
-    return Choice(inner, inner.argmax(axis=1), int(inner.mean(axis=0).argmax()))
+    return Choice(inner, _best(inner), int(_best(inner.mean(axis=0))))
+
+
+def _best(scores: Array) -> NDArray[np.intp]:
+    """The first of the largest along the last axis; what is not defined is never it.
+
+    Means of the same parts may differ in their last bit by the order they were added in.
+    """
+    best: NDArray[np.intp] = np.where(np.isfinite(scores), scores.round(12), -np.inf).argmax(
+        axis=-1
+    )
+    return best
 
 
 def gathered(
@@ -243,8 +261,7 @@ def gathered(
     if len(programme.permuted):
         made["null"] = _null(programme, found)
     if len(programme.control):
-        sums = np.sum([found[f"control.{i}"] for i in programme.first], axis=0)
-        # A control task of which a training set has one label alone is no task.
+        sums = found["control"]
         known = ~np.isnan(sums).any(axis=(1, 2))
         if known.any():
             made["control"] = 1 - sums[known, :, 0] / sums[known, :, 1]

@@ -20,6 +20,7 @@ from vsp.models.memory import Memory
 from vsp.plan import Planned
 from vsp.results import LayerScore, Results
 from vsp.run import Plan
+from vsp.schedulers import ranges
 from vsp.status import far
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def report_table(results: Results) -> RenderableType:
     best = next(score for score in scores if score.layer == summary["best_layer"])
     parts: list[RenderableType] = [_facts(summary, best), Text(), _layers(summary, scores), Text()]
     parts += [_folded(note) for note in _notes(summary, scores)]
-    parts += [Text(), _baselines(summary), Text(), Text(f"best layer {best.layer}", style="bold")]
+    parts += [Text(), _baselines(summary), Text(), _best(best)]
     parts += [_details(summary, scores, best)]
     if best.recall is not None:
         parts += [Text(), *_classes(best)]
@@ -419,11 +420,16 @@ def _details(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: Lay
     return _pairs({name: fact for name, fact in facts.items() if fact})
 
 
+def _best(best: LayerScore) -> Text:
+    heading = Text(f"best layer {best.layer}", style="bold")
+    return heading.append(", which the training rows prefer", style="not bold")
+
+
 def _as_good(scores: Sequence[LayerScore], best: LayerScore) -> str:
     """Layers whose paired difference to the best could be none."""
     others = {s.layer: s.below_best for s in scores if s is not best and s.below_best}
     near = [
-        f"{layer} ({_difference(difference)})"
+        layer
         for layer, difference in others.items()
         if difference["high"] is not None and difference["high"] >= 0
     ]
@@ -431,7 +437,9 @@ def _as_good(scores: Sequence[LayerScore], best: LayerScore) -> str:
         return ""
     if not near:
         return "no other layer: all score less on the same rows, by more than the interval"
-    return f"perhaps layer{'s' * (len(near) > 1)} {', '.join(near)} on the same rows"
+    if len(near) > 1:
+        return f"perhaps layers {ranges(near)} on the same rows"
+    return f"perhaps layer {near[0]} on the same rows, {_difference(others[near[0]])}"
 
 
 def _strengths(summary: Mapping[str, Any], best: LayerScore) -> str:

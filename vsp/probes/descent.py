@@ -50,7 +50,9 @@ class Space(Protocol):
     def foreseen(self, curvature: Array) -> Array:
         """What the curvature [problem] is like at the optimum, from that of constant scores."""
 
-    def step(self, gradient: Array, curvature: Array, sets: NDArray[np.intp]) -> tuple[Array, Array]:
+    def step(
+        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
+    ) -> tuple[Array, Array]:
         """About (I + c XᵀX)⁻¹ of the gradient for each problem's c and training set; its image."""
 
     def exact(self, coordinates: Array, residuals: Array | None) -> tuple[Array, Array, Array]:

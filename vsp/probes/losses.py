@@ -93,7 +93,9 @@ class Softmax:
                 part = np.where(weight > 0, share / weight, 0)
             bent = -np.einsum("pin,pjn->pij", share, part)
             bent[:, np.arange(len(bent[0])), np.arange(len(bent[0]))] += share.sum(-1)
-            step = np.einsum("pij,pj->pi", np.linalg.pinv(bent, rcond=1e-10, hermitian=True), missing)
+            step = np.einsum(
+                "pij,pj->pi", np.linalg.pinv(bent, rcond=1e-10, hermitian=True), missing
+            )
             step = np.clip(step, -3, 3)
             shift += step.astype(shift.dtype)
             if not np.abs(step).max() > 1e-7:

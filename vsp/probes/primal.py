@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from vsp.probes.descent import Loss, Problems, solve
-from vsp.probes.rows import Rows
+from vsp.probes.rows import MEMORY, Rows
+from vsp.probes.treatment import Array, Treatment
 
-Array = NDArray[np.floating]
-
-_METRICS = 10.0  # factor from one curvature for which there is a metric to the next
-_SAMPLED = 4  # rows a dimension from which the metric is made
-_JITTER = 1e-6  # of the diagonal, where rounding leaves a metric without a Cholesky factor
-_EMPTY = 1e-12
+_METRICS = 3.0  # factor from one curvature for which there is a metric to the next
+_KEPT_METRICS = 6
+_SAMPLED = 8  # rows a dimension from which the metric is made: fewer cost more steps than they save
+_TAKEN = 2048  # of them at a time
+_JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
+_LEAST = 1e-12
 
 
 class Primal:
     """w [hidden] and b themselves, for more rows than dimensions.
 
     Coordinates are (w, b) and are their own image. The metric of the steps is I + c XᵀX, hidden ×
-    hidden, X being the rows or, where they are many, a sample of them in their place: a metric
-    need not be exact, and the sum over all rows would cost more than all else. Rows are read in
-    blocks, twice in a step: for the scores of a direction, and for the gradient.
+    hidden; where there are many rows, a sample of them stands for all: a metric need not be exact.
+    The rows are read in blocks, once for the scores of a direction and once for a gradient.
     """
+
+    shift: NDArray[np.float64]  # [hidden] taken from treated states, to centre them
+
+    @classmethod
+    def of(
+        cls,
+        states: Array,
+        treatment: Treatment,
+        train: NDArray[np.bool_],
+        index: NDArray[np.intp] | None = None,
+        memory: int = MEMORY,
+    ) -> Self:
+        """Of `states` [sample, hidden] as they are, or of those in `index`, ascending.
+
+        `train` [set, row]: the rows of each problem. Rows that take more than `memory` bytes in
+        float32 are read anew in each pass.
+        """
+        return cls(Rows(states, treatment, index, memory), train)
 
     def __init__(self, rows: Rows, train: NDArray[np.bool_]) -> None:
         """`train` [set, row]: the rows each problem may use."""
-        self.rows, self.train = rows, train
+        self.rows = rows
+        self.shift = rows.centre
         self.n_rows, self.hidden = rows.shape
         self.width = self.hidden + 1
+        self.train = train
         self.counts = train.sum(axis=1)
-        self.sample = _sample(np.flatnonzero(train.any(axis=0)), _SAMPLED * self.hidden)
         self._gram: NDArray[np.float32] | None = None
         self._factors: dict[float, NDArray[np.float32]] = {}
 
@@ -40,15 +60,7 @@ class Primal:
         return coordinates.copy()
 
     def values(self, coordinates: Array, image: Array) -> Array:
-        values = np.empty((*coordinates.shape[:-1], self.n_rows), coordinates.dtype)
-        values[:] = coordinates[..., -1:]
-        w = coordinates[..., :-1].reshape(-1, self.hidden)
-        if not w.any():
-            return values
-        flat = values.reshape(-1, self.n_rows)
-        for rows, block in self.rows.blocks(coordinates.dtype.type):
-            flat[:, rows] += (block @ w.T).T
-        return values
+        return _scores(self.rows, coordinates)
 
     def pulled(self, residuals: Array) -> Array:
         flat = residuals.reshape(-1, self.n_rows)
@@ -56,78 +68,99 @@ class Primal:
         for rows, block in self.rows.blocks(residuals.dtype.type):
             pulled[:, :-1] += flat[:, rows] @ block
         pulled[:, -1] = flat.sum(axis=1, dtype=np.float64)
-        return pulled.reshape(*residuals.shape[:-1], -1).astype(residuals.dtype)
+        shape = (*residuals.shape[:-1], self.width)
+        return pulled.reshape(shape).astype(residuals.dtype, copy=False)
 
     def foreseen(self, curvature: Array) -> Array:
+        """The same: where rows outnumber dimensions, few are fitted so well that it drops."""
         return curvature
 
-    def step(self, gradient: Array, curvature: Array, sets: NDArray[np.intp]) -> tuple[Array, Array]:
+    def step(
+        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
+    ) -> tuple[Array, Array]:
         direction = np.empty_like(gradient)
-        total = np.maximum(curvature * self.counts[sets], _EMPTY)  # of all rows of a problem
+        total = np.maximum(curvature * self.counts[sets], _LEAST)  # over the rows of a problem
         level = np.round(np.log(total) / np.log(_METRICS))
         for one in np.unique(level):
             which = np.flatnonzero(level == one)
             w = gradient[which][..., :-1]
-            solved, _ = lapack.spotrs(
-                self._factor(float(_METRICS**one)), w.reshape(-1, self.hidden).T, lower=1
-            )
+            factor = self._factor(float(_METRICS**one))
+            solved, _ = lapack.spotrs(factor, w.reshape(-1, self.hidden).T, lower=1)
             direction[which, :, :-1] = solved.T.reshape(w.shape)
         direction[..., -1] = gradient[..., -1] / total[:, None]
         return direction, direction.copy()
 
     def _factor(self, total: float) -> NDArray[np.float32]:
-        """The lower Cholesky factor of I + total · the mean of xxᵀ."""
-        if self._gram is None:
-            self._gram = self._mean_gram()
+        """The Cholesky factor of I + total · (mean of xxᵀ), in the lower triangle."""
         if total not in self._factors:
-            jitter = 0.0
-            while True:
-                matrix = self._gram * np.float32(total)
-                matrix.T.flat[:: self.hidden + 1] *= np.float32(1 + jitter)
-                matrix.T.flat[:: self.hidden + 1] += 1
-                factor, failed = lapack.spotrf(matrix, lower=1, clean=0, overwrite_a=1)
-                if not failed:
-                    break
-                jitter = max(_JITTER, 10 * jitter)
-            self._factors[total] = factor
+            if len(self._factors) == _KEPT_METRICS:
+                del self._factors[next(iter(self._factors))]
+            self._factors[total] = self._cholesky(total)
         return self._factors[total]
 
+    def _cholesky(self, total: float) -> NDArray[np.float32]:
+        if self._gram is None:
+            self._gram = self._mean_gram()
+        factor: NDArray[np.float32]
+        for jitter in _JITTER:
+            matrix = self._gram * np.float32(total)
+            diagonal = matrix.T.reshape(-1)[:: self.hidden + 1]  # a view: in Fortran order
+            diagonal += 1 + np.float32(jitter) * diagonal
+            factor, failed = lapack.spotrf(matrix, lower=1, clean=0, overwrite_a=1)
+            if not failed:
+                break
+        assert not failed, failed
+        return factor
+
     def _mean_gram(self) -> NDArray[np.float32]:
-        """Of the sampled rows; the lower triangle, in Fortran order."""
+        """Of training rows, or of a sample of them: the lower triangle, in Fortran order."""
+        some = np.flatnonzero(self.train.any(axis=0))
+        if len(some) > _SAMPLED * self.hidden:
+            rng = np.random.default_rng(0)
+            some = np.sort(rng.choice(some, _SAMPLED * self.hidden, replace=False))
         gram = np.zeros((self.hidden, self.hidden), np.float32, order="F")
-        step = 4096
-        for start in range(0, len(self.sample), step):
-            block = self.rows.take(self.sample[start : start + step])
-            gram = blas.ssyrk(
-                1 / len(self.sample), block.T, beta=1, c=gram, lower=1, overwrite_c=1
-            )
+        for start in range(0, len(some), _TAKEN):
+            block = self.rows.take(some[start : start + _TAKEN])
+            gram = blas.ssyrk(1 / len(some), block.T, beta=1, c=gram, lower=1, overwrite_c=1)
         return gram
 
     def weights(self, coordinates: Array) -> tuple[Array, Array]:
-        """w [.., hidden] and b for treated rows that are not centred, in their dtype."""
-        w = coordinates[..., :-1]
-        return w, coordinates[..., -1] - w @ self.rows.centre.astype(coordinates.dtype)
+        """w [.., hidden] and b of coordinates."""
+        return coordinates[..., :-1], coordinates[..., -1]
+
+    def fitted(self, coordinates: Array) -> Array:
+        """Scores [problem, score, row] of the rows of the space, as float32."""
+        return _scores(self.rows, coordinates.astype(np.float32))
+
+    def seen(
+        self,
+        states: Array,
+        weights: Array,
+        intercepts: Array,
+        index: NDArray[np.intp] | None = None,
+    ) -> Array:
+        """Scores [problem, score, row] of other rows, of states [row, hidden] as they are.
+
+        `index`: of which of them, ascending (None: all).
+        """
+        coordinates = np.concatenate([weights, intercepts[..., None]], axis=-1)
+        return _scores(self.rows.alike(states, index), coordinates.astype(np.float32))
 
     def exact(self, coordinates: Array, residuals: Array | None) -> tuple[Array, Array, Array]:
-        w, b = coordinates[..., :-1], coordinates[..., -1]
+        w, b = self.weights(coordinates)
         if residuals is not None:
             off = w - self.pulled(residuals)[..., :-1]
             return b, b, np.vecdot(off, off).sum(-1)
-        return self.values(coordinates, coordinates), np.vecdot(w, w).sum(-1), b
+        return _scores(self.rows, coordinates), np.vecdot(w, w).sum(-1), b
 
 
-def _sample(rows: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """`rows`, or `size` of them; ascending."""
-    if len(rows) <= size:
-        return rows
-    return np.sort(np.random.default_rng(0).choice(rows, size, replace=False))
-
-
-def warm(space: Primal, loss: Loss, problems: Problems, tolerance: float, max_steps: int, size: int) -> Array:
-    rows = _sample(np.flatnonzero(space.train.any(axis=0)), size)
-    few = Primal(Rows(space.rows.take(rows)), space.train[:, rows])
-    few._gram, few._factors = space._gram or space._mean_gram(), space._factors
-    space._gram = few._gram
-    share = space.counts / np.maximum(few.counts, 1)
-    weight = problems.weight[..., rows] * share[problems.sets].astype(np.float32)[:, None, None]
-    return solve(few, loss, Problems(problems.target[..., rows], weight, problems.sets), tolerance, max_steps).coordinates
+def _scores(rows: Rows, coordinates: Array) -> Array:
+    """[problem, score, row], in the dtype of the coordinates."""
+    n_rows, hidden = rows.shape
+    w = coordinates[..., :-1].reshape(-1, hidden)
+    scores = np.empty((len(w), n_rows), coordinates.dtype)
+    scores[:] = coordinates[..., -1].reshape(-1, 1)
+    if w.any():
+        for some, block in rows.blocks(coordinates.dtype.type):
+            scores[:, some] += (block @ w.T).T
+    return scores.reshape(*coordinates.shape[:-1], n_rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from vsp.probes.treatment import Array, Treatment
 
 MEMORY = 1 << 30  # bytes that a layer may take in float32 to be kept
 _BLOCK = 1 << 20  # values that are read at once
-_KEPT_BLOCK = 1 << 24  # values of a block where nothing has to be read
+_KEPT_BLOCK = 1 << 22  # values of a block where nothing has to be read
 _PART = 1 << 17  # values that are converted at once: half a megabyte, in the cache of any core
 _FOR_CENTRE = 4096  # rows whose mean is near enough to the mean
 
@@ -25,9 +26,9 @@ _FOR_CENTRE = 4096  # rows whose mean is near enough to the mean
 class Rows:
     """Rows of `states` [sample, hidden], float16, float32 or float64 and all finite.
 
-    They are (states − mean) / scale, or of unit norm, as the treatment has it, minus `centre`.
-    Probes with a free intercept do not notice a shift, but a mean far from 0 is what makes them
-    hard to fit. The bytes are the same whether the rows are kept or not.
+    They are treated, and `centre` is taken from them. Probes with a free intercept do not notice
+    a shift, but a mean far from 0 makes them hard to fit. The numbers are the same to the bit
+    whether the rows are kept or not.
     """
 
     def __init__(
@@ -36,76 +37,69 @@ class Rows:
         treatment: Treatment | None = None,
         index: NDArray[np.intp] | None = None,
         memory: int = MEMORY,
+        centre: NDArray[np.float64] | None = None,
     ) -> None:
-        """`index`: which samples, ascending (None: all). `treatment` None: as they are, no centre.
+        """`index`: which samples, ascending (None: all). No treatment: as they are, no centre.
 
-        `memory`: bytes that they may take in float32; larger ones are read in each pass.
+        `memory`: bytes that they may take in float32; if they take more, each pass reads them.
+        `centre` [hidden]: about the mean of the treated rows (None: it is seen to).
         """
-        self._states, self._index = states, index
+        self._states, self._index, self._treatment = states, index, treatment
         n_rows = len(states) if index is None else len(index)
         self.shape = n_rows, states.shape[1]
-        self._unit_norm = treatment is not None and treatment.name == "unit-norm"
-        self._offset = self._factor = None
-        self.centre = np.zeros(self.shape[1])  # [hidden]
-        if treatment is not None:
-            self._treat_as(treatment)
+        self._offset: NDArray[np.float64] | None = None  # of (x − offset) · factor
+        self._factor: NDArray[np.float64] | None = None
+        if treatment is None:
+            self.centre = np.zeros(self.shape[1])
+        else:
+            self._scale(treatment, np.zeros(self.shape[1]))
+            self.centre = self._about_mean() if centre is None else centre
+            self._scale(treatment, self.centre)
         self.kept: NDArray[np.float32] | None = None
         if 4 * n_rows * self.shape[1] <= memory:
             self.kept = self._whole()
 
-    def blocks(
-        self, dtype: type[np.floating] = np.float32, n_rows: int | None = None
-    ) -> Iterator[tuple[slice, Array]]:
+    def blocks(self, dtype: type[np.floating] = np.float32) -> Iterator[tuple[slice, Array]]:
         """Which rows, and these rows, in order; a block may be overwritten by the next."""
-        kept = self.kept
-        if n_rows is None:
-            n_rows = (_KEPT_BLOCK if kept is not None else _BLOCK) // max(1, self.shape[1])
-        n_rows = min(max(1, n_rows), max(1, self.shape[0]))
-        room = np.empty((0 if kept is not None else n_rows, self.shape[1]), np.float32)
+        n_rows = _rows_of(_BLOCK if self.kept is None else _KEPT_BLOCK, self.shape[1])
+        room = np.empty((n_rows if self.kept is None else 0, self.shape[1]), np.float32)
         for start in range(0, self.shape[0], n_rows):
             rows = slice(start, min(start + n_rows, self.shape[0]))
-            block = self._read(rows, room) if kept is None else kept[rows]
+            block = self._read(rows, room) if self.kept is None else self.kept[rows]
             yield rows, block.astype(dtype, copy=False)
 
     def take(self, which: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Some rows, ascending."""
+        """Some of the rows, ascending."""
         if self.kept is not None:
             return self.kept[which]
         index = which if self._index is None else self._index[which]
-        return Rows._of(self, index)._whole()
+        return self.alike(self._states, index)._whole()
 
-    @classmethod
-    def _of(cls, other: Rows, index: NDArray[np.intp]) -> Rows:
-        """Other samples, treated and shifted alike."""
-        rows = cls(other._states, None, index, memory=-1)
-        rows._unit_norm, rows._offset, rows._factor = other._unit_norm, other._offset, other._factor
-        rows.centre = other.centre
-        return rows
+    def alike(self, states: Array, index: NDArray[np.intp] | None = None) -> Rows:
+        """Rows of other states, treated and shifted as these; not kept."""
+        return Rows(states, self._treatment, index, memory=-1, centre=self.centre)
 
-    def _treat_as(self, treatment: Treatment) -> None:
-        """(x − mean) / scale − centre is (x − offset) · factor: two passes in the cache."""
-        self._offset = treatment.mean.astype(np.float64)
-        if (treatment.scale != 1).any():
-            self._factor = 1 / treatment.scale.astype(np.float64)
+    def _scale(self, treatment: Treatment, centre: NDArray[np.float64]) -> None:
+        """(x − mean) / scale − centre, with as little as can be done to each number."""
+        self._offset = treatment.mean + centre * treatment.scale
+        self._factor = 1 / treatment.scale if (treatment.scale != 1).any() else None
+
+    def _about_mean(self) -> NDArray[np.float64]:
         n_rows = self.shape[0]
         some = np.unique(np.linspace(0, max(0, n_rows - 1), min(n_rows, _FOR_CENTRE)).astype(int))
-        self.centre = self.take_mean(some)
-        self._offset = self._offset + self.centre * treatment.scale
-
-    def take_mean(self, which: NDArray[np.intp]) -> NDArray[np.float64]:
-        total = np.zeros(self.shape[1])
-        index = which if self._index is None else self._index[which]
-        for _, block in Rows._of(self, index).blocks():
-            total += block.sum(axis=0, dtype=np.float64)
-        return total / max(1, len(which))
+        index = some if self._index is None else self._index[some]
+        total, step = np.zeros(self.shape[1]), _rows_of(_BLOCK, self.shape[1])
+        for start in range(0, len(index), step):
+            total += self._treated(self._states[index[start : start + step]]).sum(0, np.float64)
+        return total / max(1, len(index))
 
     def _whole(self) -> NDArray[np.float32]:
         states = self._states
-        plain = self._offset is None and self._index is None
+        plain = self._treatment is None and self._index is None
         if plain and states.dtype == np.float32 and states.flags.c_contiguous:
             return states
         whole = np.empty(self.shape, np.float32)
-        step = max(1, _BLOCK // max(1, self.shape[1]))
+        step = _rows_of(_BLOCK, self.shape[1])
         for start in range(0, self.shape[0], step):
             rows = slice(start, min(start + step, self.shape[0]))
             self._read(rows, whole[rows])
@@ -113,7 +107,7 @@ class Rows:
 
     def _read(self, rows: slice, room: NDArray[np.float32]) -> NDArray[np.float32]:
         """These rows in `room` [row, hidden], which may have more."""
-        step = max(1, _PART // max(1, self.shape[1]))
+        step = _rows_of(_PART, self.shape[1])
         for start in range(rows.start, rows.stop, step):
             stop = min(start + step, rows.stop)
             self._treat(self._raw(start, stop), room[start - rows.start : stop - rows.start])
@@ -129,14 +123,20 @@ class Rows:
             return self._states[first : last + 1]
         return self._states[index]
 
+    def _treated(self, raw: Array) -> NDArray[np.float32]:
+        out = np.empty(raw.shape, np.float32)
+        self._treat(raw, out)
+        return out
+
     def _treat(self, raw: Array, out: NDArray[np.float32]) -> None:
-        # What is float64 may need all of its digits until the mean is gone.
-        work: Array = raw.astype(np.float64) if raw.dtype == np.float64 else out
+        work: Array = out
         if raw.dtype == np.float16:
             from_half(raw, out)
-        elif work is out:
+        elif raw.dtype == np.float32:
             np.copyto(out, raw)
-        if self._unit_norm:
+        else:  # all of its digits may be needed until the mean is gone
+            work = raw.astype(np.float64)
+        if self._treatment is not None and self._treatment.name == "unit-norm":
             norm = np.sqrt(np.einsum("ij,ij->i", work, work))[:, None]
             work /= np.where(norm > 0, norm, 1)
         if self._offset is not None:
@@ -145,6 +145,10 @@ class Rows:
             work *= self._factor.astype(work.dtype)
         if work is not out:
             np.copyto(out, work, casting="same_kind")
+
+
+def _rows_of(n_values: int, hidden: int) -> int:
+    return max(1, n_values // max(1, hidden))
 
 
 def from_half(halves: NDArray[np.float16], out: NDArray[np.float32]) -> None:
@@ -162,8 +166,8 @@ def from_half(halves: NDArray[np.float16], out: NDArray[np.float32]) -> None:
 
 def _hand_back(states: Array) -> None:
     """Let go of the pages of a read-only memory map; they stay in the system's cache of files."""
-    owner: object = states
+    owner: Any = states
     while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
         owner = owner.base
     if getattr(owner, "mode", None) == "r" and hasattr(mmap, "MADV_DONTNEED"):
-        owner.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]
+        owner.base.madvise(mmap.MADV_DONTNEED)

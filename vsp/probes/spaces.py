@@ -88,7 +88,9 @@ class Kernel:
         """What the curvature at the optimum will be like, from that of the best constant scores."""
         return curvature / (1 + np.sqrt(curvature * self.gram.diagonal().mean(dtype=float)))
 
-    def step(self, gradient: Array, curvature: Array, sets: NDArray[np.intp]) -> tuple[Array, Array]:
+    def step(
+        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
+    ) -> tuple[Array, Array]:
         n = self.n_rows
         direction, image = np.empty_like(gradient), np.empty_like(gradient)
         level = np.round(np.log(np.maximum(curvature, 1e-30)) / np.log(_METRICS))
