@@ -32,12 +32,16 @@ class World:
     own_split: bool = False
     n_test: int = 40  # groups
     larger: float = 0  # rows that groups of the second label have more, on average
+    prior: bool = False  # the probe favours the label of which it was fitted on more rows
 
 
 def draw(world: World, rng: np.random.Generator, n_groups: int | None = None):
     """Labels, groups and states [layer, row, dim]; layers depend on each other as rows do."""
     n_groups = n_groups or world.n_groups
-    of_group = rng.permutation(np.arange(n_groups) % 2)
+    # Of one number in training and test, a label that training has more of is rarer in the test.
+    of_group = rng.integers(2, size=n_groups)
+    if not world.own_split:
+        of_group = rng.permutation(np.arange(n_groups) % 2)
     size = np.full(n_groups, int(world.rows))
     if world.unequal:
         mean = world.rows + world.larger * of_group
@@ -63,15 +67,13 @@ def split_of(world: World, group):
     return np.where(np.isin(group, tested), "test", "train")
 
 
-def fit(states, y, train):
-    """Direction and threshold of each layer's probe, on the rows of a mask.
-
-    Between the centroids, and nearer to that of the rarer label, as unit variances have it.
-    """
+def fit(states, y, train, prior):
+    """Direction and threshold of each layer's nearest centroids, on the rows of a mask."""
     rows = [train & (y == label) for label in (1, 0)]
     one, other = (states[:, mask].mean(axis=1) for mask in rows)
-    direction, odds = one - other, rows[0].sum() / rows[1].sum()
-    return direction, np.einsum("ld,ld->l", (one + other) / 2, direction) - np.log(odds)
+    direction = one - other
+    odds = np.log(rows[0].sum() / rows[1].sum()) if prior else 0.0
+    return direction, np.einsum("ld,ld->l", (one + other) / 2, direction) - odds
 
 
 def says(probe, states):
@@ -86,10 +88,10 @@ def accuracy(probe, world: World):
     return (norm.cdf((mean - threshold) / size) + norm.cdf((mean + threshold) / size)) / 2
 
 
-def give(states, y, made, labels=None):
-    """What `fit_layer` gives of every layer, and the true accuracy of each outer fit, if asked."""
+def give(states, y, made, labels=None, prior=False):
+    """What `fit_layer` gives of every layer, and the probe of each outer split."""
     n_layers = len(states)
-    probes = [fit(states, y, train) for train in made.train]
+    probes = [fit(states, y, train, prior) for train in made.train]
     said = [says(probe, states) for probe in probes]
     inner = np.zeros((n_layers, len(made.outer), 1))
     predicted = np.full((n_layers, made.n_repeats, len(y)), -1, np.int16)
@@ -97,7 +99,7 @@ def give(states, y, made, labels=None):
         predicted[:, outer.repeat, outer.judge] = said[outer.fit][:, outer.judge]
         right = [(said[one.fit] == y)[:, one.judge].mean(axis=1) for one in outer.inner]
         inner[:, i, 0] = np.mean(right, axis=0)
-    null = {} if labels is None else _null(states, y, made, labels)
+    null = {} if labels is None else _null(states, y, made, labels, prior)
     fits = [
         {
             "strengths": np.array([np.nan]), "chosen": np.zeros(len(made.outer), np.intp),
@@ -109,16 +111,18 @@ def give(states, y, made, labels=None):
     return fits, [probes[outer.fit] for outer in made.outer]
 
 
-def _null(states, y, made, labels):
-    observed, *null = (_statistic(states, one, made) for one in (y, *labels))
+def _null(states, y, made, labels, prior):
+    observed, *null = (_statistic(states, one, made, prior) for one in (y, *labels))
     return {"null_observed": observed, "null": np.stack(null, axis=1)}
 
 
-def _statistic(states, y, made):
+def _statistic(states, y, made, prior):
     """Accuracy [layer] over the outer splits of the first repeat, with these labels."""
     outers = [outer for outer in made.outer if outer.repeat == 0]
     right = sum(
-        (says(fit(states, y, made.train[one.fit]), states[:, one.judge]) == y[one.judge]).sum(1)
+        (
+            says(fit(states, y, made.train[one.fit], prior), states[:, one.judge]) == y[one.judge]
+        ).sum(axis=1)
         for one in outers
     )
     return right / sum(len(outer.judge) for outer in outers)
@@ -131,7 +135,7 @@ def judge(world: World, rng: np.random.Generator, n_permutations=0, resamples=30
     labels = None
     if n_permutations:
         labels = permutations(y, group, made.blocks, n_permutations, seed)[0]
-    fits, probes = give(states, y, made, labels)
+    fits, probes = give(states, y, made, labels, world.prior)
     layers = list(range(len(fits)))
     scores, facts = evaluate(
         layers, fits, y, group, made, ["a", "b"], "label", resamples=resamples, seed=seed
@@ -192,7 +196,9 @@ def main() -> None:
     for one_label in (True, False):
         for rows in (1, 4):
             for larger in (0, 4) if one_label and rows > 1 else (0,):
-                world = World(60, rows, rows > 1, one_label, 0.5, (0.0,) * 6, larger=larger)
+                world = World(
+                    60, rows, rows > 1, one_label, 0.5, (0.0,) * 6, larger=larger, prior=larger > 0
+                )
                 alone, together = false_positives(world, n, 39)
                 print(
                     f"no effect, {rows} rows a group (of one label {larger} more), "

@@ -47,7 +47,7 @@ def test_the_main_job_with_real_weights(vsp, work, checkpoint):
     assert (work / "accuracy.png").exists() and (work / "data/splits/spatial/val.json").exists()
     assert (work / "scratch/llava15-spatial/manifest.jsonl").exists()
     values = json.loads(vsp("report", "--json").stdout)
-    assert len(values["layers"]) == 7 and values["layers"][0]["accuracy"] == values["chance"]
+    assert len(values["layers"]) == 7 and values["layers"][0]["score"] == values["chance"]
 
 
 def test_every_command_has_help_with_an_example(capsys):
@@ -86,7 +86,14 @@ def test_an_error_a_user_can_cause_is_one_line(vsp, spatial, arguments, message)
         ["plan", "--model", "fake", "--shards", "2", "--shard-size", "5"],
         ["plan", "--model", "fake", "--quantization", "2bit"],
         ["plan", "--model", "fake", "--option", "a"],
-        ["probe", "--C", "-1"],
+        ["probe", "--grid", "0.1", "-1"],
+        ["probe", "--grid"],
+        ["probe", "--treatment", "scale"],
+        ["probe", "--tolerance", "0"],
+        ["probe", "--repeats", "0"],
+        ["probe", "--permutations", "-1"],
+        ["probe", "--layers", "3-"],
+        ["probe", "--layers", "0,x"],
         ["probe", "--folds", "1"],
         ["probe", "--part", "2/2"],
         ["probe", "--part", "1"],

@@ -70,11 +70,23 @@ def test_repeats_that_say_the_same_tell_no_more_than_one():
     np.testing.assert_allclose(one.intervals(), two.intervals(), atol=1e-9)
 
 
-def test_groups_make_the_interval_not_less_wide_than_independent_rows_would():
-    """Of few groups it would be by chance: here each has one row of four judged wrongly."""
-    found = _estimate(np.ones((1, 1, 10)), size=np.full(10, 4))
-    (low,), (high,) = found.intervals()
-    known = binomtest(30, 40).proportion_ci(method="wilson")
+def test_repeats_that_differ_tell_no_more_than_one():
+    """They deal the same rows again: that a mean over many varies less is not for more rows."""
+    rng = np.random.default_rng(0)
+    four = np.full(200, 4)
+    found = _estimate(4.0 * (rng.random((1, 8, 200)) < 0.3), four)
+    one = _estimate(4 * _wrong(200, 0.3), four)
+    widths = [float(np.ptp(np.array(each.intervals()))) for each in (found, one)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.1)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_groups_make_the_interval_not_less_wide_than_independent_rows_would(last):
+    """Of few groups it would be by chance: here (nearly) each has one row of four wrong."""
+    loss = np.ones((1, 1, 10))
+    loss[..., -1] = last
+    (low,), (high,) = _estimate(loss, size=np.full(10, 4)).intervals()
+    known = binomtest(31 - last, 40).proportion_ci(method="wilson")
     assert low < known.low and high > known.high
 
 

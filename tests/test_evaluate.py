@@ -99,7 +99,7 @@ def test_r2_over_folds_pools_rows_and_repeats():
 def test_the_peak_is_chosen_by_inner_rows_alone_and_judged_on_the_others():
     y, group, made = _rows()
     fits = [_fit(y, made, share, seed) for seed, share in enumerate((0.3, 0.9, 0.6))]
-    best = np.array([0, 1, 2, 1, 1, 0, 1, 1, 2, 1])  # what inner rows say, rightly or not
+    best = np.array([0, 2, 1, 2, 2, 0, 2, 2, 1, 2])  # what inner rows say, rightly or not
     for k, fit in enumerate(fits):
         fit["inner"] = np.full((10, 3), 0.1)
         fit["inner"][best == k, 1] = 0.8
@@ -111,8 +111,8 @@ def test_the_peak_is_chosen_by_inner_rows_alone_and_judged_on_the_others():
     peak = facts["peak"]
     assert peak["estimate"] == pytest.approx(np.concatenate(right).mean())
     assert peak["low"] < peak["estimate"] < peak["high"]
-    assert peak["layers"] == {"0": 2, "5": 6, "9": 2} and facts["best_layer"] == 5
-    assert peak["naive"] == max(score.score for score in scores) > peak["estimate"]
+    assert peak["layers"] == {"0": 2, "5": 2, "9": 6} and facts["best_layer"] == 9
+    assert peak["naive"] == scores[1].score > max(scores[2].score, peak["estimate"])
 
 
 def test_of_layers_that_inner_rows_prefer_alike_the_lowest_is_the_peak():
@@ -143,6 +143,28 @@ def test_differences_to_the_embedding_and_to_the_best_layer_are_paired():
     near = scores[1].below_best
     assert near["low"] < near["difference"] < 0 and near["high"] - near["low"] < 0.06
     assert scores[0].below_best["high"] < 0
+
+
+def test_the_more_layers_are_compared_the_wider_the_intervals_of_their_differences():
+    y, group, made = _rows(600)
+    fits = [_fit(y, made, 0.5 + k / 100, seed=k) for k in range(20)]
+    widths = []
+    for some in (fits[:2], fits[:3], fits):
+        scores, _ = _evaluate(some, y, group, made, resamples=2000)
+        one = scores[0].below_best, scores[1].over_embedding
+        widths.append([each["high"] - each["low"] for each in one if each])
+    over = [each[-1] for each in widths]
+    assert over[0] < over[1] < 0.8 * over[2]
+    assert widths[2][0] > 1.1 * over[2]  # of 190 pairs; over the embedding there are 19
+
+
+def test_what_inner_folds_did_not_expect_makes_intervals_wider():
+    y, group, made = _rows(600)
+    fits = [_fit(y, made, 0.7) for _ in range(2)]
+    fits[1]["inner"] = np.full((10, 3), 0.2)
+    (one, other), _ = _evaluate(fits, y, group, made)
+    ratio = (other.high - other.low) / (one.high - one.low)
+    assert ratio == pytest.approx((1.75 / 1.25) ** 0.5, rel=0.02)
 
 
 def test_without_layer_0_or_with_one_layer_there_is_no_such_difference_and_no_peak():
@@ -258,11 +280,18 @@ def test_baselines_know_the_training_rows_labels_and_prompts_alone():
     assert over["difference"] == pytest.approx(score.score - np.mean(right)) and over["low"] > 0
 
 
-def test_of_prompts_that_a_fit_has_not_seen_the_commonest_label_is_said():
-    y, group, made = _rows(own_split=True)
-    prompts = np.arange(60).astype(str)
+@pytest.mark.parametrize("own_split", [False, True])
+def test_of_prompts_that_a_fit_has_not_seen_the_commonest_label_is_said(own_split):
+    y, group, made = _rows(600, own_split=own_split)
+    y[::2] = 2
+    prompts = np.arange(600).astype(str)
     _, facts = _evaluate([_fit(y, made)], y, group, made, prompts=prompts)
+    assert facts["chance"] > 0.6
     assert facts["baselines"]["prompt-only"]["score"] == pytest.approx(facts["chance"])
+
+
+def test_one_prompt_for_all_rows_is_no_baseline():
+    y, group, made = _rows()
     _, facts = _evaluate([_fit(y, made)], y, group, made, prompts=np.full(60, "one"))
     assert "prompt-only" not in facts["baselines"] and facts["best_over_prompt"] is None
 
@@ -351,7 +380,7 @@ def test_intervals_of_all_differences_hold_the_truth_at_once():
         World(60, rows=1, unequal=False, apart=(0.0,) * 4),
         World(60, apart=(0.0,) * 4, **_CLUSTERED),
         World(60, apart=(0.0,) * 4, one_label=False, **_CLUSTERED),
-        World(60, apart=(0.0,) * 4, larger=4, **_CLUSTERED),
+        World(60, apart=(0.0,) * 4, larger=4, prior=True, **_CLUSTERED),
         World(60, apart=(0.0,) * 4, own_split=True, n_test=20, **_CLUSTERED),
     ],
 )
@@ -373,17 +402,16 @@ def test_where_there_is_something_the_permutation_test_finds_it():
 @pytest.mark.parametrize("own_split", [False, True])
 def test_the_peak_is_unbiased_where_there_is_nothing_and_the_largest_score_is_not(own_split):
     world = World(80, apart=(0.0,) * 12, own_split=own_split, **_CLUSTERED)
-    rng, peak, naive, held = np.random.default_rng(0), [], [], []
+    rng, found = np.random.default_rng(0), []
     for i in range(300):
-        _, facts, _ = judge(world, rng, seed=i)
-        one = facts["peak"]
-        peak.append(one["estimate"])
-        naive.append(one["naive"])
-        held.append(one["low"] <= 0.5 <= one["high"])
-    error = np.std(peak) / len(peak) ** 0.5
-    assert abs(np.mean(peak) - 0.5) < 3 * error < 0.015
-    assert np.mean(naive) - 0.5 > 10 * error and np.mean(naive) > 0.55
-    assert np.mean(held) >= 0.9
+        scores, facts, _ = judge(world, rng, seed=i)
+        one, mean = facts["peak"], np.mean([score.score for score in scores])
+        held = one["low"] <= 0.5 <= one["high"]
+        found.append((one["estimate"] - 0.5, one["estimate"] - mean, one["naive"] - 0.5, held))
+    (biased, chosen, naive, held), errors = np.mean(found, axis=0), np.std(found, axis=0) / 300**0.5
+    assert abs(biased) < 3 * errors[0] < 0.015 and abs(chosen) < 3 * errors[1] < 0.015
+    assert naive > 20 * errors[2] and naive > 0.05
+    assert 0.9 <= held <= 0.99
 
 
 def test_33_layers_of_many_rows_are_resampled_in_seconds():

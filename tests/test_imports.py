@@ -23,7 +23,7 @@ LEVELS = [
     {"plan"},
     {"generate", "extract", "fit", "submit", "status", "verify", "small_llava"},
     {"logs"},
-    {"bench", "compare"},
+    {"bench", "bench_probe", "compare"},
     {"report"},
     {"plots"},
     {"commands"},

@@ -110,6 +110,31 @@ def test_the_multinomial_loss_has_scikit_learns_optimum_too():
     np.testing.assert_allclose(scores, theirs - theirs.mean(axis=0), atol=2e-3)
 
 
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_with_the_rows_are_what_their_words_say(dtype, memory):
+    rng = np.random.default_rng(0)
+    states = Realistic(1024, 2, 0.5).draw(2500)[0]
+    space = Primal.of(states, learn("standardize", states), _every(2500), memory=memory)
+    x = Rows(states, learn("standardize", states)).kept.astype(np.float64)
+    at = rng.standard_normal((2, 3, 1025)).astype(dtype)
+    residuals = rng.standard_normal((2, 3, 2500)).astype(dtype)
+    scores = at[..., :-1] @ x.T + at[..., -1:]
+    gathered = residuals @ x
+    close = {"rtol": 0, "atol": 1e-3 if dtype == np.float32 else 1e-10}
+    np.testing.assert_allclose(space.values(at, at), scores, **close)
+    pulled = space.pulled(residuals)
+    assert pulled.dtype == dtype
+    np.testing.assert_allclose(pulled[..., :-1], gathered, **close)
+    np.testing.assert_allclose(pulled[..., -1], residuals.sum(-1, dtype=float), **close)
+    if dtype == np.float64:
+        found, norm, _ = space.exact(at, None)
+        np.testing.assert_allclose(found, scores, **close)
+        np.testing.assert_allclose(norm, (at[..., :-1] ** 2).sum((1, 2)))
+        off = space.exact(at, residuals)[2]
+        np.testing.assert_allclose(off, ((at[..., :-1] - gathered) ** 2).sum((1, 2)))
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("treatment", TREATMENTS)
 def test_what_is_streamed_from_a_map_is_to_the_bit_what_is_kept_in_memory(

@@ -238,8 +238,8 @@ def test_pieces_cover_all_there_is_to_fit_and_the_longest_come_first(own):
     first = [i for i, outer in enumerate(programme.design.outer) if outer.repeat == 0]
     assert len(first) == (1 if own else 6)
     assert programme.rest == [
+        Rest("control"),
         *(Rest("null", i, start) for i in first for start in (0, 32, 64)),
-        *(Rest("control", i) for i in first),
         Rest("curve"),
         Rest("final"),
     ]
@@ -253,7 +253,7 @@ def test_results_are_the_same_to_the_last_bit_however_the_pieces_are_divided(nam
     states, programme = _world(
         numbers, folds=5, n_groups=40, n_permutations=33, strengths=strengths
     )
-    assert len(programme.searches) == 2 and len(programme.rest) == 5 * 2 + 5 + 2
+    assert len(programme.searches) == 2 and len(programme.rest) == 1 + 5 * 2 + 2
     probe = _probe(name, tol=1e-5)
     whole = _whole(states, probe, programme)
     # Each piece by a worker of its own, the last first.

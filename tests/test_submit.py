@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import rig
@@ -92,7 +92,7 @@ def place(tmp_path):
 
 def _zoo_states(**changes):
     stages = {f"zoo-{stage}": stage for stage in (*ZOO, "warned", "array")}
-    query = Query("zoo", stages, 12, datetime.now(timezone.utc).replace(hour=0), **changes)
+    query = Query("zoo", stages, 12, datetime.now(timezone.utc) - timedelta(hours=6), **changes)
     states = Slurm().states(query)
     assert states.problem == ""
     return {task.stage: task for task in states.tasks}

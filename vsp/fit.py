@@ -75,7 +75,7 @@ class Settings:
     resamples: int = 2000
 
 
-_JUDGING = ("confidence", "resamples")  # settings that decide no fit
+_JUDGING = ("random", "confidence", "resamples")  # settings that decide no fit of a layer
 
 
 @dataclass(frozen=True, slots=True)

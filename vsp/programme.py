@@ -195,10 +195,7 @@ class Layer:
         gaps = [np.empty(0, np.float32), *(fit.gap.ravel() for fit in self.fitted)]
         steps = [np.empty(0, np.int32), *(fit.iterations.ravel() for fit in self.fitted)]
         self.fitted = []
-        return {
-            "gap": np.concatenate([np.empty(0, np.float32), *gaps]),
-            "iterations": np.concatenate([np.empty(0, np.int32), *steps]),
-        }
+        return {"gap": np.concatenate(gaps), "iterations": np.concatenate(steps)}
 
     def _lost(
         self, y: NDArray[Any], fit: TaskFit, number: int, judge: NDArray[np.intp]

@@ -12,7 +12,7 @@ from vsp.probes.rows import MEMORY, Rows
 from vsp.probes.treatment import Array, Treatment
 
 _METRICS = 3.0  # factor from one curvature for which there is a metric to the next
-_KEPT_METRICS = 6
+_METRIC_BYTES = 400 << 20  # of metrics that are kept; at least two are
 _SAMPLED = 8  # rows a dimension from which the metric is made: fewer cost more steps than they save
 _TAKEN = 2048  # of them at a time
 _JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
@@ -93,7 +93,7 @@ class Primal:
     def _factor(self, total: float) -> NDArray[np.float32]:
         """The Cholesky factor of I + total · (mean of xxᵀ), in the lower triangle."""
         if total not in self._factors:
-            if len(self._factors) == _KEPT_METRICS:
+            if len(self._factors) >= max(2, _METRIC_BYTES // (4 * self.hidden**2)):
                 del self._factors[next(iter(self._factors))]
             self._factors[total] = self._cholesky(total)
         return self._factors[total]

@@ -88,9 +88,9 @@ class Rows:
         n_rows = self.shape[0]
         some = np.unique(np.linspace(0, max(0, n_rows - 1), min(n_rows, _FOR_CENTRE)).astype(int))
         index = some if self._index is None else self._index[some]
-        total, step = np.zeros(self.shape[1]), _rows_of(_BLOCK, self.shape[1])
+        total, step = np.zeros(self.shape[1]), _rows_of(_PART, self.shape[1])
         for start in range(0, len(index), step):
-            total += self._treated(self._states[index[start : start + step]]).sum(0, np.float64)
+            total += self._treated(self._gathered(index[start : start + step])).sum(0, np.float64)
         return total / max(1, len(index))
 
     def _whole(self) -> NDArray[np.float32]:
@@ -121,7 +121,13 @@ class Rows:
         first, last = int(index[0]), int(index[-1])
         if last - first == len(index) - 1:
             return self._states[first : last + 1]
-        return self._states[index]
+        return self._gathered(index)
+
+    def _gathered(self, index: NDArray[np.intp]) -> Array:
+        # Around each row that is touched the system may map a megabyte.
+        raw: Array = self._states[index]
+        _hand_back(self._states)
+        return raw
 
     def _treated(self, raw: Array) -> NDArray[np.float32]:
         out = np.empty(raw.shape, np.float32)
