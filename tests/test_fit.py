@@ -300,7 +300,7 @@ def test_what_is_switched_off_is_left_out_and_the_report_says_the_rest(own_run, 
         assert None not in (score.p, score.selectivity, score.code_bits) and len(score.curve) > 1
         assert (score.score, score.strengths) == (plain.score, plain.strengths)
         assert score.n_fits > plain.n_fits
-    assert "random features" in full.summary()["baselines"]
+    assert {"random features", "prompt-only"} < full.summary()["baselines"].keys()
     assert vsp("report").returncode == 0
 
 
@@ -458,6 +458,23 @@ def test_a_saved_probe_predicts_what_it_predicted_and_what_a_direct_fit_does(ext
     assert (direct.predict(states) == saved.predict(states)).mean() > 0.98
     with pytest.raises(ProbeError, match="holds no probe of layer 5; it has layers 2"):
         load(results.folder, 5)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_seed_decides_folds_permutations_control_tasks_and_portions(own_run, own):
+    """With a split of its own and one strength, folds decide nothing that is compared."""
+    sides = ["test" if i < 18 else "train" for i in range(60)] if own else None
+    run = own_run(_labels(names="abc"), prompt=[f"{i % 7}?" for i in range(60)], split=sides)
+    found = []
+    for seed in (0, 0, 1):
+        settings = replace(ALL, seed=seed, strengths=(0.1,) if own else ())
+        results = probe_run(run, settings, 1, layers=[2])
+        arrays = {**results.arrays("predictions"), **results.arrays("estimates")}
+        found.append([arrays[name].tolist() for name in ("outer", "null", "control", "curve")])
+        _forget_fits(run)
+    assert found[0] == found[1]
+    same = [one == other for one, other in zip(found[0], found[2], strict=True)]
+    assert same == [own, False, False, False]
 
 
 def test_settings_reach_the_probe(extracted):
@@ -680,13 +697,15 @@ def test_what_only_judges_does_not_fit_again(extracted, capfd):
     first = probe_run(extracted, ALL, n_jobs=1)
     before, scores = _files(first), first.scores()
     capfd.readouterr()
-    changed = replace(ALL, confidence=0.5, resamples=50)
-    narrower = probe_run(extracted, changed, n_jobs=1).scores()
+    narrower = probe_run(extracted, replace(ALL, confidence=0.5), n_jobs=1).scores()
+    other = probe_run(extracted, replace(ALL, resamples=50), n_jobs=1).scores()
     said = capfd.readouterr().err
-    assert "layers were fitted before" in said and "/s\n" not in said
+    assert said.count("layers were fitted before") == 2 and "/s\n" not in said
     assert _files(first)["probes/003.npz"] == before["probes/003.npz"]
-    for one, other in zip(scores, narrower, strict=True):
-        assert one.score == other.score and one.high - one.low > other.high - other.low
+    for one, half, few in zip(scores, narrower, other, strict=True):
+        assert one.score == half.score == few.score
+        assert half.high - half.low < 0.6 * (one.high - one.low)
+    assert [(one.low, one.high) for one in scores] != [(few.low, few.high) for few in other]
 
 
 def test_random_features_are_fitted_once_and_for_no_layer(extracted, capfd):

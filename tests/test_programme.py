@@ -346,12 +346,12 @@ def test_the_strength_with_the_best_mean_is_chosen_and_of_equals_the_smallest():
     inner = [
         [[0.5, 0.9, 0.6, 0.2], [0.5, 0.1, 0.6, 0.2]],  # 0.5, 0.5, 0.6, 0.2
         [[0.1, 0.9, 0.5, 0.9], [0.9, 0.5, 0.9, 0.5]],  # 0.5, 0.7, 0.7, 0.7
-        [[0.3, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.3]],
+        [[0.3, 0.3, 0.3, 0.9], [0.3, 0.3, 0.3, 0.9]],
     ]
     choice = choose(programme, _searched(programme, inner))
     assert choice.inner == pytest.approx(np.mean(inner, axis=1))
-    assert choice.chosen.tolist() == [2, 1, 0]
-    assert choice.final == 2  # of 0.433, 0.5, 0.533, 0.4
+    assert choice.chosen.tolist() == [2, 1, 3]
+    assert choice.final == 3  # of 0.433, 0.5, 0.533, 0.6
 
 
 def test_equals_are_equal_though_sums_of_their_parts_differ_in_the_last_bit():

@@ -529,7 +529,7 @@ def _add_bench(subparsers: Any) -> None:
     _add_workers(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.set_defaults(command=commands.bench)
-    _add_bench_probe(parser.add_subparsers(title="or", metavar="probe"))
+    _add_bench_probe(parser.add_subparsers(title="instead of a model", metavar="[probe]"))
 
 
 def _add_bench_probe(subparsers: Any) -> None:
