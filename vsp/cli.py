@@ -400,11 +400,12 @@ def _add_probe(subparsers: Any) -> None:
         help="values of the probe's C or alpha, chosen from inside the training rows (default: the "
         "probe's own; 1e-4 to 1 for logistic)",
     )
-    parser.add_argument(
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument(
         "--layers", type=_layers, metavar="LIST", help="only these, as 0,8-16 (default: all)"
     )
     _add_judging(parser)
-    parser.add_argument(
+    some.add_argument(
         "--part",
         type=_part,
         metavar="K/N",
@@ -452,16 +453,17 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance",
         type=_positive_number,
-        default=1e-6,
+        default=0.0,
         metavar="X",
-        help="relative duality gap of every fit (default: %(default)s)",
+        help="relative duality gap of every fit (default: the probe's own; 1e-6 for logistic)",
     )
     parser.add_argument(
         "--max-iter",
         type=_positive,
-        default=1000,
+        default=0,
         metavar="N",
-        help="steps after which a fit is given up, and counted (default: %(default)s)",
+        help="steps after which a fit is given up, and counted (default: the probe's own; 1000 for "
+        "logistic)",
     )
 
 

@@ -53,6 +53,7 @@ _ESTIMATES = ("strengths", "inner", "chosen", "by_strength", "null", "null_obser
               "iterations")  # fmt: skip
 
 Arrays = dict[str, NDArray[Any]]
+_Pieces = dict[int, Arrays]  # of a layer, by their place in its programme
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class Settings:
     probe: str = "logistic"
     treatment: str = ""  # none: the probe's own
     strengths: tuple[float, ...] = ()  # of the probe's grid; none: the probe's own
-    tolerance: float = 1e-6  # relative duality gap, where the probe has one
-    max_iter: int = 1000
+    tolerance: float = 0.0  # relative duality gap, where the probe has one; 0: the probe's own
+    max_iter: int = 0  # 0: the probe's own
     folds: int = 5
     repeats: int = 2  # where the dataset has no split of its own
     permutations: int = 100
@@ -136,7 +137,7 @@ def probe_run(
         confidence=settings.confidence,
         resamples=settings.resamples,
         seed=settings.seed,
-        tolerance=settings.tolerance,
+        tolerance=work.probe.get_params().get("tol", 0.0),
         random=_kept(work.parts, _RANDOM) if random else None,
     )
     results = Results(run.results)
@@ -217,11 +218,14 @@ def _probe(settings: Settings) -> ProbeBase:
     """The estimator, as the settings want it."""
     probe: ProbeBase = PROBES.load(settings.probe)()
     known = probe.get_params()
-    wanted: dict[str, Any] = {"tol": settings.tolerance, "max_iter": settings.max_iter}
-    if settings.treatment:
-        wanted["treatment"] = settings.treatment
-    if "random_state" in known:
-        wanted["random_state"] = settings.seed
+    wanted: dict[str, Any] = {"random_state": settings.seed}
+    for name, value in (
+        ("tol", settings.tolerance),
+        ("max_iter", settings.max_iter),
+        ("treatment", settings.treatment),
+    ):
+        if value:
+            wanted[name] = value
     if settings.strengths and not probe.grid:
         raise ProbeError(f"probe {settings.probe} has no strength to choose; leave out --grid")
     probe.set_params(**{name: value for name, value in wanted.items() if name in known})
@@ -332,7 +336,8 @@ def _fit_missing(work: Work, layers: Sequence[int], n_jobs: int) -> None:
     pending = [layer for layer in layers if not _is_kept(work.parts, layer)]
     if len(pending) < len(layers):
         n_kept = len(layers) - len(pending)
-        _note(f"{n_kept} of {len(layers)} layers were fitted before; kept in {work.parts.folder}")
+        what = "layers and random features" if _RANDOM in layers else "layers"
+        _note(f"{n_kept} of {len(layers)} {what} were fitted before; kept in {work.parts.folder}")
     if not pending:
         return
     try:
@@ -341,7 +346,8 @@ def _fit_missing(work: Work, layers: Sequence[int], n_jobs: int) -> None:
             _fit_divided(work, pending, n_jobs, n_split)
         else:
             jobs = (delayed(_fit_and_keep)(work.run.store, layer, work) for layer in pending)
-            _run(work, "jobs", n_jobs, len(pending), jobs)
+            for _ in _run(work, "jobs", n_jobs, len(pending), jobs):
+                pass
     except TerminatedWorkerError:
         raise RunError(
             f"run {work.run.name}: a worker process was killed, as a rule for want of memory; "
@@ -358,14 +364,12 @@ def _n_split(n_layers: int, n_jobs: int) -> int:
     return _SPLIT
 
 
-def _run(work: Work, unit: str, n_jobs: int, n: int, jobs: Iterator[Any]) -> list[Any]:
+def _run(work: Work, unit: str, n_jobs: int, n: int, jobs: Iterator[Any]) -> Iterator[Any]:
     """What the jobs return, as they end."""
-    found = []
     with progress(f"probe {work.run.name}", unit, n) as advance:
         for one in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
-            found.append(one)
+            yield one
             advance(1)
-    return found
 
 
 def _fit_and_keep(store: Store, layer: int, work: Work) -> None:
@@ -373,7 +377,10 @@ def _fit_and_keep(store: Store, layer: int, work: Work) -> None:
 
 
 def _fit_divided(work: Work, layers: Sequence[int], n_jobs: int, n_split: int) -> None:
-    """The pieces of all layers that search, then those that depend on what was found."""
+    """The pieces of all layers that search, then those that depend on what was found.
+
+    A layer is kept when all its pieces are there.
+    """
     store = work.run.store
     programmes = {layer: _programme_of(layer, work) for layer in layers}
     shares = [
@@ -382,18 +389,22 @@ def _fit_divided(work: Work, layers: Sequence[int], n_jobs: int, n_split: int) -
         for share in _shares(len(programmes[layer].searches), n_split)
     ]
     jobs = (delayed(_search)(store, layer, work, share) for layer, share in shares)
-    searched = _by_layer(_run(work, "searches", n_jobs, len(shares), jobs))
-    choices = {layer: choose(programmes[layer], searched[layer]) for layer in layers}
+    searched: dict[int, _Pieces] = {layer: {} for layer in layers}
+    for layer, pieces in _run(work, "searches", n_jobs, len(shares), jobs):
+        searched[layer] |= pieces
+    choices = {layer: choose(programmes[layer], _ordered(searched[layer])) for layer in layers}
     shares = [
         (layer, share)
         for layer in layers
         for share in _shares(len(programmes[layer].rest), n_split)
     ]
     jobs = (delayed(_go_on)(store, layer, work, share, choices[layer]) for layer, share in shares)
-    done = _by_layer(_run(work, "shares", n_jobs, len(shares), jobs))
-    for layer in layers:
-        fit = gathered(programmes[layer], work.probe, searched[layer], choices[layer], done[layer])
-        work.parts.write(layer, fit)
+    done: dict[int, _Pieces] = {layer: {} for layer in layers}
+    for layer, pieces in _run(work, "shares", n_jobs, len(shares), jobs):
+        done[layer] |= pieces
+        if len(done[layer]) == len(programmes[layer].rest):
+            both = _ordered(searched.pop(layer)), choices[layer], _ordered(done.pop(layer))
+            work.parts.write(layer, gathered(programmes[layer], work.probe, *both))
 
 
 def _shares(n_pieces: int, n_split: int) -> list[range]:
@@ -401,28 +412,23 @@ def _shares(n_pieces: int, n_split: int) -> list[range]:
     return [range(k, n_pieces, n_split) for k in range(min(n_split, n_pieces))]
 
 
-def _search(store: Store, layer: int, work: Work, share: range) -> list[tuple[int, int, Arrays]]:
+def _search(store: Store, layer: int, work: Work, share: range) -> tuple[int, _Pieces]:
     with threadpool_limits(1):
         at = _at(store, layer, work)
-        return [(layer, i, at.search(at.programme.searches[i])) for i in share]
+        return layer, {i: at.search(at.programme.searches[i]) for i in share}
 
 
 def _go_on(
     store: Store, layer: int, work: Work, share: range, choice: Choice
-) -> list[tuple[int, int, Arrays]]:
+) -> tuple[int, _Pieces]:
     with threadpool_limits(1):
         at = _at(store, layer, work)
-        return [(layer, i, at.go_on(at.programme.rest[i], choice)) for i in share]
+        return layer, {i: at.go_on(at.programme.rest[i], choice) for i in share}
 
 
-def _by_layer(found: Sequence[list[tuple[int, int, Arrays]]]) -> dict[int, list[Arrays]]:
-    """Pieces of each layer in their order, whichever was there first."""
-    pieces = sorted((layer, i, n, k) for n, share in enumerate(found)
-                    for k, (layer, i, _) in enumerate(share))  # fmt: skip
-    ordered: dict[int, list[Arrays]] = {}
-    for layer, _, n, k in pieces:
-        ordered.setdefault(layer, []).append(found[n][k][2])
-    return ordered
+def _ordered(pieces: _Pieces) -> list[Arrays]:
+    """Whichever was there first."""
+    return [pieces[i] for i in sorted(pieces)]
 
 
 class _Kept(Sequence[Arrays]):
