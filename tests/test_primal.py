@@ -128,10 +128,10 @@ def test_products_with_the_rows_are_what_their_words_say(dtype, memory):
     np.testing.assert_allclose(pulled[..., :-1], gathered, **close)
     np.testing.assert_allclose(pulled[..., -1], residuals.sum(-1, dtype=float), **close)
     if dtype == np.float64:
-        found, norm, _ = space.exact(at, None)
+        found, norm, _ = space.exact(at)
         np.testing.assert_allclose(found, scores, **close)
         np.testing.assert_allclose(norm, (at[..., :-1] ** 2).sum((1, 2)))
-        off = space.exact(at, residuals)[2]
+        off = space.away(at, residuals)
         np.testing.assert_allclose(off, ((at[..., :-1] - gathered) ** 2).sum((1, 2)))
 
 

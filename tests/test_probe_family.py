@@ -195,6 +195,11 @@ def test_a_linear_probe_is_its_readout(name):
 # Many tasks at once.
 
 
+def _near(name):
+    """How near scores are, of the largest: those of a fit within a gap are not the optimum's."""
+    return 5e-3 if CLASSES[name].grid and "tol" in CLASSES[name]().get_params() else 1e-5
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_come_out_as_fits_of_their_own(name, n_classes):
@@ -217,7 +222,7 @@ def test_tasks_come_out_as_fits_of_their_own(name, n_classes):
         assert fit.scores.shape == (len(parameters), 1 if name in OF_NUMBERS else n_classes, 120)
         for one, scores in zip(parameters, fit.scores, strict=True):
             own = CLASSES[name](**one).fit(states[task.train], task.y[task.train]).scores(states)
-            np.testing.assert_allclose(scores.T, own, rtol=2e-5, atol=1e-5 * np.abs(own).max())
+            np.testing.assert_allclose(scores.T, own, rtol=2e-5, atol=_near(name) * np.abs(own).max())
         assert fit.gap.shape == fit.iterations.shape and len(fit.gap) == len(parameters)
         assert fit.gap.dtype == np.float32 and fit.iterations.dtype == np.int32
         assert len(fit.probes) == (len(parameters) if task.keep else 0)
@@ -244,7 +249,7 @@ def test_hundreds_of_tasks_keep_their_order(name):
     assert len(fits) == 600
     for i in (0, 299, 599):
         own = CLASSES[name]().fit(states[train], tasks[i].y[train]).scores(states)
-        np.testing.assert_allclose(fits[i].scores[0].T, own, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(fits[i].scores[0].T, own, rtol=1e-4, atol=_near(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -382,6 +387,8 @@ def test_lda_needs_rows_within_a_class():
     _refused(CLASSES["lda"](), states, list("abcd"), "4 classes on 4 rows leave no variance")
 
 
+# What rounding keeps from its optimum is said, and counted.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"mlp"}))
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
@@ -596,7 +603,7 @@ def _score(layer):
 
 def _written(folder, name, fits, classes, **changes):
     probe = fits[0]
-    card = probes.card(name, probe, probe.n_features_in_, classes) | changes
+    card = probes.card(name, probe, probe.n_features_in_, classes, []) | changes
     Results(folder).write(
         {"probe": card}, [_score(3 * i) for i in range(len(fits))], {}, {},
         [fit.arrays() for fit in fits],

@@ -6,30 +6,39 @@ of a limited-memory quasi-Newton descent (L-BFGS; Nocedal & Wright 2006, section
 that a step is one matrix product for all of them, and the metric of the steps is the inverse of
 I + c XᵀX, of which the Hessian differs by the spread of the logistic weights alone.
 
+Any dual point α bounds the distance to the optimum: the gap is ½‖w − Σ αᵢxᵢ‖² plus what the loss and
+its conjugate lose at α. Two are tried: the residuals, of which the loss loses nothing, and, where
+the space has them, the coordinates themselves, of which the weights lose nothing.
+
 Arrays are [problem, score, …]: a problem has one score a row (one class against the rest) or one
 for each class (multinomial).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+Which = NDArray[np.intp] | slice
 
-_MEMORY = 6  # steps that are remembered
+_MEMORY = 10  # steps that are remembered
+_PAUSE = 4  # steps between two looks at the gaps
 _LOOK = 5  # steps between two looks at the curvature
-_FRESH = 6  # steps near the optimum after which sums that rounding has bent are computed anew
-_BACKTRACKS = 12
+_LIKE = 3.0  # factor by which it may be off before the metric is changed …
+_ALIKE = 10.0  # … of problems so few that another metric costs more than it saves
+_MANY = 16
+_FRESH = 12  # steps near the optimum after which sums that rounding has bent are computed anew
+_TRIES = 20  # of a step's length
 _FLOOR = 2e-7  # relative gap below which float32 is not asked to go
 _NEAR = 10_000  # tolerances
-_ROUNDING = {"float32": 3e-9, "float64": 1e-14}  # of a problem's value, relative
 _SPARSE = 0.75  # of the problems still going on, below which the others are left behind
 _STALLS = 3  # looks in a row without any step between them, then a problem is given up
+_STRETCH = 10**0.25  # of a start, as often as it is downhill
 
 
 class Space(Protocol):
@@ -47,16 +56,23 @@ class Space(Protocol):
     def pulled(self, residuals: Array) -> Array:
         """The coordinates of Σᵢ rᵢ xᵢ; the last, that of the intercept, is Σᵢ rᵢ."""
 
-    def foreseen(self, curvature: Array) -> Array:
-        """What the curvature [problem] is like at the optimum, from that of constant scores."""
+    def foreseen(self, constant: Array, here: Array) -> Array:
+        """What the curvature [problem] is like at the optimum: from that of constant scores, and
+        of the first scores there are."""
 
     def step(
         self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
     ) -> tuple[Array, Array]:
         """About (I + c XᵀX)⁻¹ of the gradient for each problem's c and training set; its image."""
 
-    def exact(self, coordinates: Array, residuals: Array | None) -> tuple[Array, Array, Array]:
-        """In float64 and from the rows themselves: scores, ‖w‖², and ‖w − Σ rᵢ xᵢ‖²."""
+    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> tuple[Array, Array] | None:
+        """α [problem, score, row] with Σᵢ αᵢ = 0 of nearly the same weights; ‖w − Σ αᵢxᵢ‖² [problem]."""
+
+    def exact(self, coordinates: Array) -> tuple[Array, Array, Array]:
+        """In float64 and from the rows themselves: scores, ‖w‖², and the image."""
+
+    def away(self, coordinates: Array, dual: Array) -> Array:
+        """In float64 and from the rows themselves: ‖w − Σ αᵢ xᵢ‖² [problem]."""
 
 
 class Loss(Protocol):
@@ -65,14 +81,20 @@ class Loss(Protocol):
     def start(self, target: Array, weight: Array) -> Array:
         """Intercepts [problem, score] of the best constant scores."""
 
-    def residuals(self, scores: Array, target: Array, weight: Array) -> tuple[Array, Array]:
-        """The loss [problem], and minus its gradient by the scores, of the shape of `scores`."""
+    def losses(self, scores: Array, target: Array, weight: Array) -> NDArray[np.float64]:
+        """The loss [problem]."""
 
-    def curvature(self, residuals: Array, target: Array, weight: Array) -> Array:
+    def residuals(self, scores: Array, target: Array, weight: Array) -> Array:
+        """Minus the gradient by the scores, of the shape of `scores`."""
+
+    def curvature(self, residuals: Array, target: Array, weight: Array) -> NDArray[np.float64]:
         """The mean second derivative by a score [problem]."""
 
     def settled(self, scores: Array, target: Array, weight: Array) -> Array:
         """Shifts [problem, score] of the intercepts after which residuals sum to nothing."""
+
+    def divergence(self, dual: Array, residuals: Array, target: Array, weight: Array) -> Array:
+        """At most what loss and conjugate lose at a dual point [problem]; inf where it is none."""
 
 
 @dataclass(slots=True)
@@ -86,8 +108,12 @@ class Problems:
     def __len__(self) -> int:
         return len(self.target)
 
-    def take(self, which: NDArray[np.intp]) -> Problems:
+    def take(self, which: Which) -> Problems:
         return Problems(self.target[which], self.weight[which], self.sets[which])
+
+    @classmethod
+    def joined(cls, some: Sequence[Problems]) -> Self:
+        return cls(*(np.concatenate([getattr(one, f.name) for one in some]) for f in fields(cls)))
 
 
 @dataclass(slots=True)
@@ -95,11 +121,22 @@ class Solved:
     """Where each problem ended."""
 
     coordinates: Array  # [problem, score, width]
+    scores: Array  # [problem, score, row]
     gap: NDArray[np.float64]  # [problem] certified: primal minus dual value, over the primal value
     n_steps: NDArray[np.int32]  # [problem]
 
-    def put(self, where: NDArray[np.intp], other: Solved) -> None:
+    @classmethod
+    def joined(cls, some: Sequence[Solved]) -> Self:
+        return cls(*(np.concatenate([getattr(one, f.name) for one in some]) for f in fields(cls)))
+
+    def take(self, which: Which) -> Solved:
+        return Solved(
+            self.coordinates[which], self.scores[which], self.gap[which], self.n_steps[which]
+        )
+
+    def put(self, where: Which, other: Solved) -> None:
         self.coordinates[where] = other.coordinates
+        self.scores[where] = other.scores
         self.gap[where] = other.gap
         self.n_steps[where] += other.n_steps
 
@@ -114,33 +151,36 @@ def solve(
 ) -> Solved:
     """Minimise every problem until its relative duality gap is at most `tolerance`.
 
-    Most of the way is gone in float32. What float32 cannot certify goes on in float64, with scores
-    and norms from the rows themselves. A gap above the tolerance says that the steps ran out.
+    Most of the way is gone in float32; what needs a smaller gap than float32 can certify goes on in
+    float64. A gap above the tolerance says that the steps ran out.
     """
+    cold = start is None
     if start is None:
         start = np.zeros((*problems.target.shape[:2], space.width), np.float32)
         start[..., -1] = loss.start(problems.target, problems.weight)
-    coarse = _Descent(space, loss, problems, start.astype(np.float32), max(tolerance, _FLOOR))
-    solved = coarse.run(max_steps)
-    _go_on(space, loss, problems, solved, tolerance, max_steps)
-    return solved
+    begin = start.astype(np.float32)
+    # A little further than asked, so that rounding in what is certified does not matter.
+    coarse = _Descent(space, loss, problems, begin, max(0.7 * tolerance, _FLOOR))
+    solved = coarse.run(max_steps, cold)
+    solved.gap = np.maximum(solved.gap, np.finfo(np.float32).eps)  # float32 sees no smaller one
+    return _gone_on(space, loss, problems, solved, tolerance, max_steps)
 
 
-def certify(
+def certified(
     space: Space,
     loss: Loss,
     problems: Problems,
     solved: Solved,
-    which: NDArray[np.intp],
     tolerance: float,
     max_steps: int,
-) -> None:
-    """See with the rows themselves that gaps are what they are said to be; go on where not."""
-    solved.gap[which] = np.inf
-    _go_on(space, loss, problems, solved, tolerance, max_steps, exact=True)
+) -> Solved:
+    """With gaps seen from the rows themselves, in float64; gone on where they are not small."""
+    solved = solved.take(slice(None))
+    solved.gap = np.full(len(problems), np.inf)
+    return _gone_on(space, loss, problems, solved, tolerance, max_steps, exact=True)
 
 
-def _go_on(
+def _gone_on(
     space: Space,
     loss: Loss,
     problems: Problems,
@@ -148,21 +188,23 @@ def _go_on(
     tolerance: float,
     max_steps: int,
     exact: bool = False,
-) -> None:
-    """Take up in float64 what has no gap within the tolerance yet."""
+) -> Solved:
+    """What has no gap within the tolerance yet is taken up in float64."""
     rest = np.flatnonzero(~(solved.gap <= tolerance))
     if not len(rest):
-        return
+        return solved
     begin = solved.coordinates[rest].astype(np.float64)
     fine = _Descent(space, loss, problems.take(rest), begin, tolerance, exact)
-    solved.coordinates = solved.coordinates.astype(np.float64)
-    solved.put(rest, fine.run(max_steps))
+    whole = Solved(solved.coordinates.astype(np.float64), solved.scores, solved.gap, solved.n_steps)
+    whole.put(rest, fine.run(max_steps))
+    return whole
 
 
 def _dot(one: Array, other: Array) -> Array:
     """Inner products [problem] of arrays [problem, score, …]."""
     shape = (len(one), -1)
-    return np.vecdot(one.reshape(shape), other.reshape(shape))
+    products: Array = np.vecdot(one.reshape(shape), other.reshape(shape))
+    return products
 
 
 def _weights(one: Array, image: Array) -> Array:
@@ -189,7 +231,6 @@ class _Descent:
         n = len(problems)
         self.space, self.loss, self.problems = space, loss, problems
         self.tolerance, self.exact = tolerance, exact
-        self.rounding = _ROUNDING[start.dtype.name]
         self.ids = np.arange(n)
         self.live = np.ones(n, dtype=bool)
         self.due = np.full(n, tolerance / 3)  # the estimated distance at which a look is worth it
@@ -199,141 +240,226 @@ class _Descent:
         self.gradient = np.empty_like(start)
         self.scores = np.empty(problems.target.shape, start.dtype)
         self.residuals = np.empty_like(self.scores)
-        self.value, self.losses = np.empty(n), np.empty(n)
-        self.curvature = np.empty(n)
-        self.history: list[tuple[Array, Array, Array, Array]] = []
-        self.solved = Solved(start.copy(), np.full(n, np.inf), np.zeros(n, np.int32))
+        self.value: Array = np.empty(n)  # at the last look
+        self.curvature: Array = np.empty(n)
+        self.history = _History(start)
+        self.solved = Solved(
+            start.copy(), np.empty(self.scores.shape, np.float32), np.full(n, np.inf),
+            np.zeros(n, np.int32),
+        )  # fmt: skip
 
-    def run(self, max_steps: int) -> Solved:
-        self._look(np.arange(len(self.ids)), np.full(len(self.ids), np.inf), 0)
-        self.curvature = self.space.foreseen(self._curvature())
+    def run(self, max_steps: int, cold: bool = False) -> Solved:
+        self._begin(cold)
         for n_steps in range(1, max_steps + 1):
             self._leave_behind()
             if not len(self.ids):
                 break
             if n_steps % _LOOK == 0:
-                self.curvature = self._curvature()
+                self._see_curvature()
             distance, moved = self._step()
             self.stalls = np.where(moved, 0, self.stalls + 1)
-            near = (distance <= _NEAR * self.tolerance) & (n_steps - self.looked >= _FRESH)
-            worth = (distance <= self.due) | near | ~moved | (n_steps == max_steps) | self.exact
-            self._look(np.flatnonzero(self.live & worth), distance, n_steps)
+            # A metric of shorter steps for what is stuck far from its optimum.
+            self.curvature[~moved & (distance > _NEAR * self.tolerance)] *= _ALIKE
+            if not self.exact and (distance[self.live] <= _NEAR * self.tolerance).any():
+                self._glance(n_steps)
+            self._look(self._worth_a_look(distance, moved, n_steps, max_steps), distance, n_steps)
         return self.solved
+
+    def _worth_a_look(
+        self, distance: Array, moved: NDArray[np.bool_], n_steps: int, max_steps: int
+    ) -> NDArray[np.intp]:
+        """Which problems. A look at a few costs nearly as much as one at many: they wait."""
+        worth = (distance <= self.due) | (
+            (distance <= _NEAR * self.tolerance) & (n_steps - self.looked >= _FRESH)
+        )
+        if n_steps % _PAUSE and not worth[self.live].all():
+            worth[:] = False
+        worth |= ~moved | self.exact | (n_steps == max_steps)
+        return np.flatnonzero(self.live & worth)
+
+    def _begin(self, cold: bool) -> None:
+        everything = np.arange(len(self.ids))
+        if not cold and not self.exact and self.at.dtype == np.float32:
+            self._stretch()
+        if self.exact:
+            self._look(everything, np.full(len(everything), np.inf), 0)
+        else:
+            self._anew(slice(None))
+        here = self._curvature()
+        constant = self.loss.residuals(
+            np.zeros_like(self.scores) + self._constant()[..., None].astype(self.scores.dtype),
+            self.problems.target,
+            self.problems.weight,
+        )
+        constant = self.loss.curvature(constant, self.problems.target, self.problems.weight)
+        self.curvature = self.space.foreseen(constant, here)
+
+    def _constant(self) -> Array:
+        return self.loss.start(self.problems.target, self.problems.weight)
+
+    def _stretch(self) -> None:
+        """Start further out where that is downhill: weights grow with C."""
+        target, weight = self.problems.target, self.problems.weight
+        image = self.space.image(self.at)
+        ends = _by(np.ones(len(self.at), self.at.dtype)) * self.at[..., -1:]
+        along = self.space.values(self.at, image) - ends
+        norm = _weights(self.at, image)
+        factor = np.ones(len(self.at), self.at.dtype)
+        for _ in range(8):
+            further = factor * np.float32(_STRETCH)
+            residuals = self.loss.residuals(_by(further) * along + ends, target, weight)
+            downhill = further * norm < _dot(residuals, along)
+            if not downhill.any():
+                break
+            factor = np.where(downhill, further, factor)
+        self.at[..., :-1] *= _by(factor)
 
     def _look(self, which: NDArray[np.intp], distance: Array, n_steps: int) -> None:
         """Compute what was updated step by step anew, certify, and retire what is good enough."""
         if not len(which):
             return
-        everything = len(which) == len(self.ids)
-        which_or_all: NDArray[np.intp] | slice = slice(None) if everything else which
-        gap = self._measured(which_or_all)
+        gap = self._measured(slice(None) if len(which) == len(self.ids) else which)
+        self._note(which, gap, n_steps)
+        self.looked[which] = n_steps
+        self.live[which[self.stalls[which] >= _STALLS]] = False
+        if not n_steps:
+            return
+        # The gap lags behind the distance by a factor that differs from problem to problem.
+        expected = 1.5 * self.tolerance * distance[which] / np.maximum(gap, 1e-300)
+        self.due[which] = np.minimum(0.7 * distance[which], np.nan_to_num(expected, posinf=np.inf))
+
+    def _glance(self, n_steps: int) -> None:
+        """Certify without any product what can be, and retire it."""
+        gap = self._own_gap(slice(None)) / self.value  # the value has fallen since: too small
+        which = np.flatnonzero(self.live & (gap <= self.tolerance))
+        if len(which):
+            now = self.loss.losses(
+                self.scores[which], self.problems.target[which], self.problems.weight[which]
+            ) + 0.5 * _weights(self.at[which], self.image[which])
+            self._note(which, gap[which] * self.value[which] / np.maximum(now, 1e-300), n_steps)
+
+    def _own_gap(self, which: Which) -> NDArray[np.float64]:
+        """Gaps [problem], not relative, of coordinates that are a dual point; inf of others."""
+        some = self.problems.take(which)
+        found = self.space.dual(self.at[which], some.sets)
+        if found is None:
+            return np.full(len(some), np.inf)
+        dual, far = found
+        if self.exact:
+            far = self.space.away(self.at[which], dual)
+        lost = self.loss.divergence(dual, self.residuals[which], some.target, some.weight)
+        return lost + 0.5 * far
+
+    def _note(self, which: NDArray[np.intp], gap: Array, n_steps: int) -> None:
         ids = self.ids[which]
         better = gap < self.solved.gap[ids]
         self.solved.gap[ids[better]] = gap[better]
         self.solved.coordinates[ids[better]] = self.at[which[better]]
-        self.solved.n_steps[ids] = self.looked[which] = n_steps
-        given_up = self.stalls[which] >= _STALLS
-        self.live[which[(gap <= self.tolerance) | given_up]] = False
-        # The gap lags behind the distance by a factor that differs from problem to problem.
-        expected = 1.5 * self.tolerance * distance[which] / np.maximum(gap, 1e-300)
-        self.due[which] = np.minimum(0.7 * distance[which], np.nan_to_num(expected, posinf=np.inf))
-        if not n_steps:
-            self.due[which] = self.tolerance / 3
+        self.solved.scores[ids[better]] = self.scores[which[better]]
+        self.solved.n_steps[ids] = n_steps
+        self.live[which[gap <= self.tolerance]] = False
 
-    def _measured(self, which: NDArray[np.intp] | slice) -> NDArray[np.float64]:
+    def _measured(self, which: Which) -> NDArray[np.float64]:
         """The relative duality gaps, at intercepts that make the residuals a dual point."""
-        at = self.at[which]
-        target, weight = self.problems.target[which], self.problems.weight[which]
+        self._anew(which)
+        at, residuals = self.at[which], self.residuals[which]
         if self.exact:
-            scores, norm, _ = self.space.exact(at, None)
-            image = self.space.image(at.astype(np.float32)).astype(at.dtype)
+            gap = 0.5 * self.space.away(at, residuals)
         else:
-            image = self.space.image(at)
+            gradient = self.gradient[which]
+            gap = 0.5 * _weights(gradient, self.space.image(gradient))
+        gap = np.minimum(np.maximum(gap, 0), self._own_gap(which)) / self.value[which]
+        return np.asarray(gap, dtype=np.float64)
+
+    def _anew(self, which: Which) -> None:
+        """Compute anew what was updated step by step, with intercepts that settle the residuals."""
+        at, some = self.at[which], self.problems.take(which)
+        if self.exact:
+            scores, norm, image = self.space.exact(at)
+        else:  # in float64, or rounding is multiplied by the spread of the states
+            image = self.space.image(at.astype(np.float64)).astype(at.dtype, copy=False)
             scores, norm = self.space.values(at, image), _weights(at, image)
-        shift = self.loss.settled(scores, target, weight)
+        shift = self.loss.settled(scores, some.target, some.weight)
+        if shift.shape[1] > 1:  # of several scores only the differences matter
+            shift = shift - (at[..., -1] + shift).mean(1, keepdims=True)
         at[..., -1] += shift
         image[..., -1] += shift
         scores = scores + shift[..., None]
-        losses, residuals = self.loss.residuals(scores, target, weight)
-        gradient = self._gradient(at, residuals)
-        if self.exact:
-            gap = 0.5 * self.space.exact(at, residuals)[2]
-        else:
-            gap = 0.5 * _weights(gradient, self.space.image(gradient))
-        value = 0.5 * norm.astype(float) + losses
+        residuals = self.loss.residuals(scores, some.target, some.weight)
+        value = 0.5 * norm.astype(float)
+        value += self.loss.losses(scores, some.target, some.weight)
         self.at[which], self.image[which], self.scores[which] = at, image, scores
-        self.residuals[which], self.gradient[which] = residuals, gradient
-        self.losses[which], self.value[which] = losses, value
-        return np.maximum(gap, 0) / np.maximum(value, 1e-300)
+        self.residuals[which], self.gradient[which] = residuals, self._gradient(at, residuals)
+        self.value[which] = np.maximum(value, 1e-300)
 
     def _gradient(self, at: Array, residuals: Array) -> Array:
-        gradient = at - self.space.pulled(residuals).astype(at.dtype, copy=False)
+        gradient = at - self.space.pulled(residuals)
         gradient[..., -1] -= at[..., -1]
         return gradient
 
+    def _see_curvature(self) -> None:
+        """Where it is no longer what the metric is for; few problems are not worth another one."""
+        curvature = self._curvature()
+        within = np.log(_LIKE if len(curvature) >= _MANY else _ALIKE)
+        off = np.abs(np.log(curvature / self.curvature)) > within
+        self.curvature = np.where(off, curvature, self.curvature)
+
     def _curvature(self) -> Array:
-        return self.loss.curvature(self.residuals, self.problems.target, self.problems.weight)
+        return np.maximum(
+            self.loss.curvature(self.residuals, self.problems.target, self.problems.weight), 1e-30
+        )
 
     def _step(self) -> tuple[Array, NDArray[np.bool_]]:
         """Take one. Returns how far from the optimum each problem was, estimated, and who moved."""
-        direction, image = self._direction()
-        slope = _dot(self.gradient, image).astype(float)
-        along = self.space.values(direction, image).astype(self.scores.dtype, copy=False)
+        direction, image = self.history.direction(self.gradient, self._steepest)
+        slope = _dot(self.gradient, image)
+        along = self.space.values(direction, image)
+        t, scores, residuals = self._length(direction, image, slope, along)
+        direction *= _by(t)
+        image *= _by(t)
+        self.at += direction
+        self.image += image
+        gradient = self._gradient(self.at, residuals)
+        self.history.add(direction, image, gradient - self.gradient)
+        self.gradient, self.scores, self.residuals = gradient, scores, residuals
+        return -slope.astype(float) / 2 / self.value, t > 0
+
+    def _length(
+        self, direction: Array, image: Array, slope: Array, along: Array
+    ) -> tuple[Array, Array, Array]:
+        """How far to go [problem]; scores and residuals there.
+
+        The slope there may be uphill by a part of what it is downhill here; a part so small that the
+        value has fallen for certain. Along a line the curvature of the logistic loss changes at
+        most by exp of the change of a score (Bach 2010, Self-concordant analysis for logistic
+        regression). Slopes are precise where values have long been blurred by rounding.
+        """
         mixed, far = _weights(direction, self.image), _weights(direction, image)
-        allowed = self.rounding * self.value
-        t = np.ones(len(self.ids), self.at.dtype)
+        reach = np.abs(along).max((1, 2)) * (1 if along.shape[1] == 1 else 2)
         target, weight = self.problems.target, self.problems.weight
-        for _ in range(_BACKTRACKS):
-            scores = self.scores + _by(t) * along
-            losses, residuals = self.loss.residuals(scores, target, weight)
-            # By differences: near the optimum they are far smaller than the value itself.
-            change = t * mixed + 0.5 * t * t * far + (losses - self.losses)
-            bad = ~(change <= allowed + 1e-4 * t * slope)
+        t = np.where(slope < 0, 1, 0).astype(self.at.dtype)
+        for _ in range(_TRIES):
+            scores = along * _by(t)
+            scores += self.scores
+            residuals = self.loss.residuals(scores, target, weight)
+            there = mixed + t * far - _dot(residuals, along)
+            bad = ~(there <= 0.5 * np.exp(-0.5 * reach * t) * -slope) & (t > 0)
             if not (bad & self.live).any():
                 break
-            t = np.where(bad, t * 0.35, t).astype(t.dtype)
-        t = np.where(bad, 0, t).astype(t.dtype)
+            shorter = np.clip(-slope / np.where(bad, there - slope, 1), 0.1, 0.5)
+            t = np.where(bad, t * shorter, t)
         if bad.any():
-            scores = np.where(_by(bad), self.scores, scores)
-            residuals = np.where(_by(bad), self.residuals, residuals)
-            losses, change = np.where(bad, self.losses, losses), np.where(bad, 0, change)
-        step, step_image = _by(t) * direction, _by(t) * image
-        self.at = self.at + step
-        self.image = self.image + step_image
-        gradient = self._gradient(self.at, residuals)
-        self._remember(step, step_image, gradient - self.gradient, bad)
-        self.gradient, self.scores, self.residuals = gradient, scores, residuals
-        self.losses, self.value = losses, self.value + change
-        return -slope / 2 / np.maximum(self.value, 1e-300), ~bad
+            t[bad] = 0
+            scores[bad] = self.scores[bad]
+            residuals[bad] = self.residuals[bad]
+        return t, scores, residuals
 
-    def _direction(self) -> tuple[Array, Array]:
-        """Minus the approximate inverse Hessian times the gradient, and its image."""
-        q = self.gradient.copy()
-        factors = []
-        for _, image, change, per in reversed(self.history):
-            factor = per * _dot(image, q)
-            q -= _by(factor) * change
-            factors.append(factor)
-        direction, along = self.space.step(
-            q.astype(np.float32, copy=False), self.curvature, self.problems.sets
+    def _steepest(self, gradient: Array) -> tuple[Array, Array]:
+        direction, image = self.space.step(
+            gradient.astype(np.float32, copy=False), self.curvature, self.problems.sets
         )
-        direction = direction.astype(q.dtype, copy=False)
-        along = along.astype(q.dtype, copy=False)
-        for (step, image, change, per), factor in zip(self.history, factors[::-1], strict=True):
-            rest = _by(factor - per * _dot(change, along))
-            direction += rest * step
-            along += rest * image
-        return -direction, -along
-
-    def _remember(
-        self, step: Array, image: Array, change: Array, unmoved: NDArray[np.bool_]
-    ) -> None:
-        bent = _dot(change, image)
-        small = ~(bent > 1e-12 * _dot(step, image)) | unmoved
-        per = np.where(small, 0, 1 / np.where(small, 1, bent)).astype(step.dtype)
-        self.history = self.history[-(_MEMORY - 1) :] + [(step, image, change, per)]
-        for *_, kept in self.history:
-            kept[unmoved] = 0  # what was learned led nowhere
+        dtype = gradient.dtype
+        return direction.astype(dtype, copy=False), image.astype(dtype, copy=False)
 
     def _leave_behind(self) -> None:
         if self.live.mean() > _SPARSE:
@@ -341,6 +467,74 @@ class _Descent:
         kept = np.flatnonzero(self.live)
         self.problems = self.problems.take(kept)
         for name in ("ids", "live", "due", "stalls", "looked", "at", "image", "gradient", "scores",
-                     "residuals", "value", "losses", "curvature"):  # fmt: skip
+                     "residuals", "value", "curvature"):  # fmt: skip
             setattr(self, name, getattr(self, name)[kept])
-        self.history = [tuple(part[kept] for part in parts) for parts in self.history]
+        self.history.keep(kept)
+
+
+class _History:
+    """The last steps of each problem, and what they teach about the curvature.
+
+    Inner products of what is remembered are kept too, so that the two loops of L-BFGS take few
+    passes over it (as in Chen, Wang & Zhou 2014, Large-scale L-BFGS using MapReduce).
+    """
+
+    def __init__(self, like: Array) -> None:
+        self.shape = like.shape  # [problem, score, width]
+        n, size = len(like), like[0].size if len(like) else 0
+        self.steps, self.images, self.changes = (
+            np.zeros((n, _MEMORY, size), like.dtype) for _ in range(3)
+        )
+        self.products = np.zeros((n, _MEMORY, _MEMORY), like.dtype)  # image i times change j
+        self.per = np.zeros((n, _MEMORY), like.dtype)  # 1 / (step times change); 0: forgotten
+        self.slots: list[int] = []  # oldest first
+
+    def direction(
+        self, gradient: Array, metric: Callable[[Array], tuple[Array, Array]]
+    ) -> tuple[Array, Array]:
+        """Minus the approximate inverse Hessian times the gradient, and its image."""
+        if not self.slots:
+            direction, image = metric(gradient)
+            return -direction, -image
+        n, last = len(gradient), len(self.slots)
+        flat = gradient.reshape(n, -1, 1)
+        known = np.matmul(self.images[:, :last], flat)[..., 0]
+        factors = np.zeros_like(known)
+        for i in reversed(self.slots):
+            lack = known[:, i] - _dot(factors, self.products[:, i, :last])
+            factors[:, i] = self.per[:, i] * lack
+        rest = flat[..., 0] - np.matmul(factors[:, None], self.changes[:, :last])[:, 0]
+        direction, image = metric(rest.reshape(gradient.shape))
+        known = np.matmul(self.changes[:, :last], image.reshape(n, -1, 1))[..., 0]
+        back = np.zeros_like(known)
+        for i in self.slots:
+            lack = known[:, i] + _dot(back, self.products[:, :last, i])
+            back[:, i] = factors[:, i] - self.per[:, i] * lack
+        back = -back[:, None]
+        direction, image = -direction, -image
+        direction += np.matmul(back, self.steps[:, :last]).reshape(gradient.shape)
+        image += np.matmul(back, self.images[:, :last]).reshape(gradient.shape)
+        return direction, image
+
+    def add(self, step: Array, image: Array, change: Array) -> None:
+        slot = len(self.slots) if len(self.slots) < _MEMORY else self.slots.pop(0)
+        self.slots.append(slot)
+        n, last = len(step), len(self.slots)
+        for kept, new in ((self.steps, step), (self.images, image), (self.changes, change)):
+            kept[:, slot] = new.reshape(n, -1)
+        self.products[:, slot, :last] = np.matmul(
+            self.changes[:, :last], self.images[:, slot, :, None]
+        )[..., 0]
+        self.products[:, :last, slot] = np.matmul(
+            self.images[:, :last], self.changes[:, slot, :, None]
+        )[..., 0]
+        bent = self.products[:, slot, slot]
+        length = np.vecdot(self.steps[:, slot], self.images[:, slot])
+        small = ~(bent > 1e-12 * length)
+        self.per[:, slot] = np.where(small, 0, 1 / np.where(small, 1, bent))
+        self.per[length == 0] = 0  # what was learned led nowhere
+
+    def keep(self, which: NDArray[np.intp]) -> None:
+        self.shape = (len(which), *self.shape[1:])
+        for name in ("steps", "images", "changes", "products", "per"):
+            setattr(self, name, getattr(self, name)[which])

@@ -21,12 +21,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from vsp.errors import ProbeError
 from vsp.probes.base import LabelProbe, LinearReadout, Task, TaskFit, readable
-from vsp.probes.descent import Loss, Problems, Solved, Space, certify, solve
+from vsp.probes.descent import Loss, Problems, Solved, certified, solve
 from vsp.probes.losses import OneVsRest, Softmax
+from vsp.probes.primal import Primal
 from vsp.probes.spaces import Kernel
 from vsp.probes.treatment import Array, Treatment, learn
 
-_TOGETHER = 128  # scores of a row that are searched for at once
+_TOGETHER = 128  # scores of a row that are searched for at once …
+_VALUES = 4_000_000  # … if they are no more than this for all rows
 
 
 class Logistic(LinearReadout, LabelProbe):
@@ -56,13 +58,13 @@ class Logistic(LinearReadout, LabelProbe):
         self.tol = tol
         self.max_iter = max_iter
 
-    def fit(self, states: Array, labels: NDArray[Any]) -> Self:
-        """Fit on `states` [sample, hidden] and `labels` [sample].
+    def fit(self, states: Array, y: NDArray[Any]) -> Self:
+        """Fit on `states` [sample, hidden] and labels `y` [sample].
 
         Raises ProbeError if there is one class only or a value is not finite.
         """
         states = self._checked(states, reset=True)
-        codes = self._coded(labels, len(states))
+        codes = self._coded(y, len(states))
         task = Task(codes, np.ones(len(states), dtype=bool), (float(self.C),), keep=True)
         (fit,) = self.fit_tasks(states, [task])
         arrays = fit.probes[0]
@@ -89,52 +91,56 @@ class Logistic(LinearReadout, LabelProbe):
         """
         _check_strengths([self.C, *(one for task in tasks for one in task.strengths)])
         for ground, same in prepared.grounds(tasks):
-            for some in _chunks([_Labels.of(task) for task in same], self.multinomial):
+            labels = [_Labels.of(task) for task in same]
+            for some in _chunks(labels, self.multinomial, len(ground.rows)):
                 yield from self._fit_chunk(ground, some)
 
     def _fit_chunk(self, ground: _Ground, chunk: Sequence[_Labels]) -> Iterator[TaskFit]:
         """All problems of some tasks, strength by strength, each from where the last one ended."""
-        loss: Loss = Softmax() if self.multinomial else OneVsRest()
         paths = [one.task.strengths or (float(self.C),) for one in chunk]
-        starts: list[Array | None] = [None] * len(chunk)
-        found: list[list[_Found]] = [[] for _ in chunk]
+        found: list[list[Solved]] = [[] for _ in chunk]
         for strength in sorted({one for path in paths for one in path}):
             which = [i for i, path in enumerate(paths) if strength in path]
-            solved = self._solve(ground, loss, [chunk[i] for i in which], strength,
-                                 [starts[i] for i in which])  # fmt: skip
-            for i, one in zip(which, solved, strict=True):
-                starts[i] = one.coordinates
-                found[i].append(ground.found(one, chunk[i], strength))
-        for labels, of_task in zip(chunk, found, strict=True):
-            yield TaskFit(
-                np.stack([one.scores for one in of_task]),
-                np.stack([one.gap for one in of_task]),
-                np.stack([one.n_steps for one in of_task]),
-                tuple(one.probe for one in of_task) if labels.task.keep else (),
+            problems = [ground.problems(chunk[i], strength, self.multinomial) for i in which]
+            starts = [found[i][-1].coordinates for i in which if found[i]]
+            start = np.concatenate(starts) if len(starts) == len(which) else None
+            solved = solve(
+                ground.space,
+                self._loss(),
+                Problems.joined(problems),
+                self.tol,
+                self.max_iter,
+                start,
             )
+            for i, one in zip(which, _parts(solved, problems), strict=True):
+                found[i].append(one)
+        self._certify(ground, chunk, paths, found)
+        for labels, path, of_task in zip(chunk, paths, found, strict=True):
+            yield ground.fit(labels, path, of_task)
 
-    def _solve(
+    def _loss(self) -> Loss:
+        return Softmax() if self.multinomial else OneVsRest()
+
+    def _certify(
         self,
         ground: _Ground,
-        loss: Loss,
         chunk: Sequence[_Labels],
-        strength: float,
-        starts: Sequence[Array | None],
-    ) -> Iterator[Solved]:
-        """What solves each task, at one strength."""
-        sizes = [one.n_problems(self.multinomial) for one in chunk]
-        problems = _problems(ground, chunk, strength, self.multinomial)
-        known = [start for start in starts if start is not None]
-        start = np.concatenate(known) if len(known) == len(chunk) else None
-        solved = solve(ground.space, loss, problems, self.tol, self.max_iter, start)
-        kept = np.repeat([one.task.keep for one in chunk], sizes)
-        if kept.any():
-            certify(ground.space, loss, problems, solved, np.flatnonzero(kept), self.tol,
-                    self.max_iter)  # fmt: skip
-        stops = np.cumsum(sizes)
-        for size, stop in zip(sizes, stops, strict=True):
-            some = slice(stop - size, stop)
-            yield Solved(solved.coordinates[some], solved.gap[some], solved.n_steps[some])
+        paths: Sequence[Sequence[float]],
+        found: Sequence[list[Solved]],
+    ) -> None:
+        """Fits that are kept have their gaps from the states themselves, not their products."""
+        kept = [
+            (i, j) for i, one in enumerate(chunk) if one.task.keep for j in range(len(paths[i]))
+        ]
+        if not kept:
+            return
+        problems = [ground.problems(chunk[i], paths[i][j], self.multinomial) for i, j in kept]
+        ends = Solved.joined([found[i][j] for i, j in kept])
+        sure = certified(
+            ground.space, self._loss(), Problems.joined(problems), ends, self.tol, self.max_iter
+        )
+        for (i, j), one in zip(kept, _parts(sure, problems), strict=True):
+            found[i][j] = one
 
 
 class Multinomial(Logistic):
@@ -156,10 +162,8 @@ class _Labels:
     def of(cls, task: Task) -> _Labels:
         classes, codes = np.unique(task.y[task.train], return_inverse=True)
         if len(classes) < 2:
-            names = ", ".join(map(str, classes))
-            raise ProbeError(
-                f"class {names} alone on {len(codes)} training rows; a probe needs two classes"
-            )
+            names = ", ".join(repr(str(one)) for one in classes)
+            raise ProbeError(f"one class, {names}, on {len(codes)} rows; a probe needs two")
         return cls(task, classes, codes)
 
     def n_problems(self, multinomial: bool) -> int:
@@ -170,22 +174,12 @@ class _Labels:
 
     def targets(self, multinomial: bool) -> NDArray[np.float32]:
         """[problem, score, training row]: 1 and −1, or 1 and 0 for the multinomial loss."""
-        member = self.codes == np.arange(len(self.classes))[:, None]
+        member: NDArray[np.bool_] = self.codes == np.arange(len(self.classes))[:, None]
         if multinomial:
-            return member[None].astype(np.float32)
+            return np.asarray(member[None], dtype=np.float32)
         if len(self.classes) == 2:
             member = member[1:]
-        return np.where(member, np.float32(1), np.float32(-1))[:, None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What was found at one strength of a task."""
-
-    scores: NDArray[np.float32]  # [class, row]
-    gap: NDArray[np.float32]  # [problem]
-    n_steps: NDArray[np.int32]  # [problem]
-    probe: dict[str, NDArray[Any]]
+        return np.where(member, 1, -1).astype(np.float32)[:, None]
 
 
 class _Prepared:
@@ -213,80 +207,98 @@ class _Ground:
     states: Array  # [row, hidden]
     treatment: Treatment
     rows: NDArray[np.intp]  # that are in some training set
-    space: Kernel
+    others: NDArray[np.intp]  # that are in none
+    space: Kernel | Primal
     sets: dict[bytes, int]
 
     @classmethod
     def of(cls, states: Array, train: NDArray[np.bool_], name: str) -> _Ground:
         """Of all training rows of `train` [set, row]."""
-        rows = np.flatnonzero(train.any(axis=0))
-        of_rows = states if len(rows) == len(states) else states[rows]
-        # Without a treatment the states are centred too: the intercept takes it back.
-        treatment = learn(name, of_rows)
+        used = train.any(axis=0)
+        rows, others = np.flatnonzero(used), np.flatnonzero(~used)
+        treatment = learn(name, states, np.where(used, 1.0, 0.0))
         masks = train[:, rows]
         sets = {mask.tobytes(): i for i, mask in enumerate(masks)}
-        return cls(states, treatment, rows, Kernel.of(of_rows, treatment, masks), sets)
+        kind = Kernel if len(rows) <= states.shape[1] else Primal
+        # Without a treatment the states are centred too: the intercept takes it back.
+        space = kind.of(states, treatment, masks, rows if len(others) else None)
+        return cls(states, treatment, rows, others, space, sets)
 
-    def found(self, solved: Solved, labels: _Labels, strength: float) -> _Found:
-        scores = self._scores(solved.coordinates)
-        every = np.full((labels.task.n_columns, scores.shape[-1]), -np.inf, dtype=np.float32)
-        flat = scores.reshape(-1, scores.shape[-1])
-        every[labels.classes] = flat if len(flat) > 1 else np.concatenate([-flat, flat])
-        probe = self._probe(solved.coordinates, labels, strength) if labels.task.keep else {}
-        return _Found(every, solved.gap.astype("f4"), solved.n_steps, probe)
-
-    def _scores(self, coordinates: Array) -> Array:
-        """[problem, score, row], all rows."""
-        scores = np.empty((*coordinates.shape[:2], len(self.states)), np.float32)
-        scores[..., self.rows] = self.space.fitted(coordinates)
-        others = np.ones(len(self.states), dtype=bool)
-        others[self.rows] = False
-        if others.any():
-            weights, intercepts = self.space.weights(coordinates)
-            scores[..., others] = self.space.seen(self.states[others], weights, intercepts)
-        return scores
-
-    def _probe(
-        self, coordinates: Array, labels: _Labels, strength: float
-    ) -> dict[str, NDArray[Any]]:
-        weights, intercepts = self.space.weights(coordinates.astype(np.float64))
-        coef = weights.reshape(-1, weights.shape[-1])
-        intercept = (intercepts - weights @ self.space.shift).reshape(-1)
-        if len(coef) == 1:
-            coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
-        return {
-            "classes": readable(labels.classes),
-            "treatment": np.array(self.treatment.name),
-            "mean": self.treatment.mean,
-            "scale": self.treatment.scale,
-            "coef": coef,
-            "intercept": intercept,
-            "strength": np.array(strength),
-        }
-
-
-def _problems(
-    ground: _Ground, chunk: Sequence[_Labels], strength: float, multinomial: bool
-) -> Problems:
-    targets, weights, sets = [], [], []
-    for one in chunk:
-        train = one.task.train[ground.rows]
-        of_rows = one.targets(multinomial)
+    def problems(self, labels: _Labels, strength: float, multinomial: bool) -> Problems:
+        """The problems of a task at one strength."""
+        train = labels.task.train[self.rows]
+        of_rows = labels.targets(multinomial)
         target = np.ones((*of_rows.shape[:2], len(train)), np.float32)
         target[..., train] = of_rows
-        targets.append(target)
-        weights.append(np.broadcast_to(train * np.float32(strength), (len(target), 1, len(train))))
-        sets += [ground.sets[train.tobytes()]] * len(target)
-    return Problems(np.concatenate(targets), np.concatenate(weights), np.array(sets))
+        weight = np.broadcast_to(train * np.float32(strength), (len(target), 1, len(train)))
+        return Problems(target, weight, np.full(len(target), self.sets[train.tobytes()]))
+
+    def fit(self, labels: _Labels, path: Sequence[float], solved: Sequence[Solved]) -> TaskFit:
+        """What came of a task, from what solves it at each strength."""
+        scores = self._scores(solved)
+        every = np.full(
+            (len(path), labels.task.n_columns, len(self.states)), -np.inf, dtype=np.float32
+        )
+        every[:, labels.classes] = scores if scores.shape[1] > 1 else _both(scores)
+        probes = tuple(self._probes(labels, path, solved)) if labels.task.keep else ()
+        gap = np.stack([one.gap for one in solved]).astype(np.float32)
+        return TaskFit(every, gap, np.stack([one.n_steps for one in solved]), probes)
+
+    def _scores(self, solved: Sequence[Solved]) -> Array:
+        """[strength, score, row], all rows."""
+        of_rows = np.stack([one.scores.reshape(-1, len(self.rows)) for one in solved])
+        if not len(self.others):
+            return of_rows
+        scores = np.empty((*of_rows.shape[:2], len(self.states)), np.float32)
+        scores[..., self.rows] = of_rows
+        ends = np.stack([one.coordinates for one in solved])
+        weights, intercepts = self.space.weights(
+            ends.reshape(*of_rows.shape[:2], -1).astype(np.float32)
+        )
+        scores[..., self.others] = self.space.seen(self.states, weights, intercepts, self.others)
+        return scores
+
+    def _probes(
+        self, labels: _Labels, path: Sequence[float], solved: Sequence[Solved]
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        ends = np.stack([one.coordinates for one in solved]).astype(np.float64)
+        weights, intercepts = self.space.weights(ends.reshape(len(path), -1, ends.shape[-1]))
+        intercepts = (intercepts - weights @ self.space.shift)[..., None]
+        if weights.shape[1] == 1:
+            weights, intercepts = _both(weights), _both(intercepts)
+        for strength, coef, intercept in zip(path, weights, intercepts[..., 0], strict=True):
+            yield {
+                "classes": readable(labels.classes),
+                "treatment": np.array(self.treatment.name),
+                "mean": self.treatment.mean,
+                "scale": self.treatment.scale,
+                "coef": coef,
+                "intercept": intercept,
+                "strength": np.array(strength),
+            }
 
 
-def _chunks(labels: Sequence[_Labels], multinomial: bool) -> Iterator[list[_Labels]]:
+def _both(of_second: Array) -> Array:
+    """Of both classes [.., class, row], from what is there of the second."""
+    return np.concatenate([-of_second, of_second], axis=1)
+
+
+def _parts(solved: Solved, problems: Sequence[Problems]) -> Iterator[Solved]:
+    """What solves each of the problems that were joined."""
+    stop = 0
+    for one in problems:
+        start, stop = stop, stop + len(one)
+        yield solved.take(slice(start, stop))
+
+
+def _chunks(labels: Sequence[_Labels], multinomial: bool, n_rows: int) -> Iterator[list[_Labels]]:
     """Tasks of the same shape that follow each other, as many as are well searched together."""
+    most = min(_TOGETHER, _VALUES // n_rows)
     for n_scores, same in groupby(labels, key=lambda one: one.n_scores(multinomial)):
         alike = list(same)
-        together = max(1, _TOGETHER // n_scores)
-        for start in range(0, len(alike), together):
-            yield alike[start : start + together]
+        n_chunks = -(-len(alike) // max(1, most // n_scores))
+        for k in range(n_chunks):  # of about equal size
+            yield alike[len(alike) * k // n_chunks : len(alike) * (k + 1) // n_chunks]
 
 
 def _check_strengths(strengths: Sequence[float]) -> None:

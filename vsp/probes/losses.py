@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
-_SETTLED = 1e-9  # of the weight of a problem's rows: what its residuals may sum to
+_SETTLED = 8  # roundings of the sum of sizes: what residuals may sum to
+_TINY = 1e-38
 
 
 class OneVsRest:
@@ -17,41 +18,68 @@ class OneVsRest:
         """Intercepts [problem, score] that fit best where there is nothing else."""
         ahead = (weight * (target > 0)).sum(-1, dtype=float)
         behind = (weight * (target < 0)).sum(-1, dtype=float)
-        return np.log(ahead / behind)
+        ratio: Array = np.log(ahead / behind)
+        return ratio
 
-    def residuals(self, scores: Array, target: Array, weight: Array) -> tuple[Array, Array]:
-        """The loss [problem] and minus its derivative by each score."""
+    def losses(self, scores: Array, target: Array, weight: Array) -> NDArray[np.float64]:
+        """The loss [problem]."""
         margin = target * scores
-        small = np.exp(-np.abs(margin))
-        losses = np.log1p(small)
+        losses = np.log1p(np.exp(-np.abs(margin)))
         losses -= np.minimum(margin, 0)
         losses *= weight
-        share = np.where(margin > 0, small, 1)
-        share /= 1 + small
-        share *= target
-        share *= weight
-        return losses.sum((1, 2), dtype=float), share
+        return np.asarray(losses.sum((1, 2), dtype=float))
 
-    def curvature(self, residuals: Array, target: Array, weight: Array) -> Array:
+    def residuals(self, scores: Array, target: Array, weight: Array) -> Array:
+        """Minus the derivative of the loss by each score."""
+        share = target * scores
+        with np.errstate(over="ignore"):  # where it does the residual is 0
+            np.exp(share, out=share)
+        share += 1
+        np.divide(target, share, out=share)
+        share *= weight
+        return share
+
+    def curvature(self, residuals: Array, target: Array, weight: Array) -> NDArray[np.float64]:
         """The mean second derivative by a score over the training rows [problem]."""
         share = np.abs(residuals)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bent = np.where(weight > 0, share * (1 - share / weight), 0)
-        return bent.sum((1, 2), dtype=float) / np.count_nonzero(weight, axis=(1, 2))
+        bent = share * (1 - share / np.maximum(weight, _TINY))
+        bent = bent.sum((1, 2), dtype=float)
+        return np.asarray(bent / np.count_nonzero(weight, axis=(1, 2)))
 
     def settled(self, scores: Array, target: Array, weight: Array) -> Array:
         """Shifts of the intercept [problem, score] after which the residuals sum to nothing."""
         shift = np.zeros((len(scores), 1), scores.dtype)
-        total = weight.sum((1, 2), dtype=float)
+        n_rows = np.count_nonzero(weight, axis=(1, 2))
         for _ in range(50):
-            _, residuals = self.residuals(scores + shift[..., None], target, weight)
+            residuals = self.residuals(scores + shift[..., None], target, weight)
             missing = residuals.sum((1, 2), dtype=float)
-            bent = self.curvature(residuals, target, weight) * np.count_nonzero(weight, axis=(1, 2))
+            bent = self.curvature(residuals, target, weight) * n_rows
             step = np.clip(missing / np.maximum(bent, 1e-300), -3, 3)
             shift = shift + step[:, None].astype(shift.dtype)
-            if (np.abs(missing) <= _SETTLED * total).all() or not np.abs(step).max() > 1e-7:
+            if _settled(missing[:, None], residuals):
                 break
         return shift
+
+    def divergence(self, dual: Array, residuals: Array, target: Array, weight: Array) -> Array:
+        """At most this is lost [problem] by a dual point; inf where it is none.
+
+        With dual points s·t·y and residuals s·p·y it is the sum of s·KL(t, p), which is at most
+        (t − p)² / p(1 − p), and at most half of that with the smaller of p(1 − p) and t(1 − t).
+        """
+        there, here = dual * target, residuals * target
+        apart = there - here
+        there *= weight - there
+        here *= weight - here
+        feasible = there.min((1, 2)) >= 0
+        np.minimum(there, here, out=there)
+        here *= 0.5
+        np.maximum(there, here, out=there)
+        np.maximum(there, _TINY, out=there)
+        with np.errstate(over="ignore"):
+            apart *= apart
+            apart /= there
+            apart *= weight
+        return np.where(feasible, 0.5 * apart.sum((1, 2), dtype=float), np.inf)
 
 
 class Softmax:
@@ -60,44 +88,67 @@ class Softmax:
     def start(self, target: Array, weight: Array) -> Array:
         """Intercepts [problem, score] that fit best where there is nothing else."""
         share = np.log((weight * target).sum(-1, dtype=float))
-        return share - share.mean(-1, keepdims=True)
+        return np.asarray(share - share.mean(-1, keepdims=True))
 
-    def residuals(self, scores: Array, target: Array, weight: Array) -> tuple[Array, Array]:
-        """The loss [problem] and minus its derivative by each score."""
+    def losses(self, scores: Array, target: Array, weight: Array) -> NDArray[np.float64]:
+        """The loss [problem]."""
         top = scores.max(1, keepdims=True)
-        share = np.exp(scores - top)
-        total = share.sum(1, keepdims=True)
-        share /= total
+        total = np.exp(scores - top).sum(1, keepdims=True)
         losses = np.log(total) + top - (target * scores).sum(1, keepdims=True)
-        return (weight * losses).sum((1, 2), dtype=float), weight * (target - share)
+        return np.asarray((weight * losses).sum((1, 2), dtype=float))
 
-    def curvature(self, residuals: Array, target: Array, weight: Array) -> Array:
+    def residuals(self, scores: Array, target: Array, weight: Array) -> Array:
+        """Minus the derivative of the loss by each score."""
+        share = np.exp(scores - scores.max(1, keepdims=True))
+        share /= share.sum(1, keepdims=True)
+        residuals: Array = weight * (target - share)
+        return residuals
+
+    def curvature(self, residuals: Array, target: Array, weight: Array) -> NDArray[np.float64]:
         """The mean second derivative by a score over the training rows [problem]."""
         share = np.abs(residuals)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bent = np.where(weight > 0, share * (1 - share / weight), 0)
-        n_rows = np.count_nonzero(weight, axis=(1, 2)) * residuals.shape[1]
-        return bent.sum((1, 2), dtype=float) / n_rows
+        bent = share * (1 - share / np.maximum(weight, _TINY))
+        bent = bent.sum((1, 2), dtype=float)
+        return np.asarray(bent / np.count_nonzero(weight, axis=(1, 2)) / residuals.shape[1])
 
     def settled(self, scores: Array, target: Array, weight: Array) -> Array:
         """Shifts of the intercepts [problem, score] after which residuals sum to nothing."""
         shift = np.zeros(scores.shape[:2], scores.dtype)
-        total = weight.sum((1, 2), dtype=float)
         for _ in range(50):
-            _, residuals = self.residuals(scores + shift[..., None], target, weight)
+            residuals = self.residuals(scores + shift[..., None], target, weight)
             missing = residuals.sum(-1, dtype=float)
-            if (np.abs(missing).max(1) <= _SETTLED * total).all():
+            if _settled(missing, residuals):
                 break
-            share = (weight * target - residuals).astype(float)  # weight times probability
-            with np.errstate(divide="ignore", invalid="ignore"):
-                part = np.where(weight > 0, share / weight, 0)
-            bent = -np.einsum("pin,pjn->pij", share, part)
-            bent[:, np.arange(len(bent[0])), np.arange(len(bent[0]))] += share.sum(-1)
-            step = np.einsum(
-                "pij,pj->pi", np.linalg.pinv(bent, rcond=1e-10, hermitian=True), missing
-            )
-            step = np.clip(step, -3, 3)
+            step = np.clip(self._newton(residuals, missing, target, weight), -3, 3)
             shift += step.astype(shift.dtype)
-            if not np.abs(step).max() > 1e-7:
-                break
         return shift
+
+    def _newton(self, residuals: Array, missing: Array, target: Array, weight: Array) -> Array:
+        share = (weight * target - residuals).astype(float)  # weight times probability
+        part = share / np.maximum(weight, _TINY)
+        bent = -np.matmul(share, part.swapaxes(1, 2))
+        bent[:, np.arange(len(bent[0])), np.arange(len(bent[0]))] += share.sum(-1)
+        inverse = np.linalg.pinv(bent, rcond=1e-10, hermitian=True)
+        return np.asarray(np.matmul(inverse, missing[..., None])[..., 0])
+
+    def divergence(self, dual: Array, residuals: Array, target: Array, weight: Array) -> Array:
+        """At most this is lost [problem] by a dual point; inf where it is none.
+
+        With dual points s·(y − t) and residuals s·(y − p) it is the sum of s·KL(t, p), which is at
+        most Σ (t − p)² / p, and at most half of that with the smaller of p and t.
+        """
+        there, here = weight * target - dual, weight * target - residuals
+        apart = dual - residuals
+        feasible = there.min((1, 2)) >= 0
+        np.minimum(there, here, out=there)
+        np.maximum(there, 0.5 * here, out=there)
+        with np.errstate(over="ignore"):
+            apart *= apart
+            apart /= np.maximum(there, _TINY)
+        return np.where(feasible, 0.5 * apart.sum((1, 2), dtype=float), np.inf)
+
+
+def _settled(missing: Array, residuals: Array) -> bool:
+    total = np.abs(residuals).sum(-1, dtype=float)
+    allowed = _SETTLED * np.finfo(residuals.dtype).eps * total
+    return bool((np.abs(missing) <= allowed).all())

@@ -71,9 +71,9 @@ class Primal:
         shape = (*residuals.shape[:-1], self.width)
         return pulled.reshape(shape).astype(residuals.dtype, copy=False)
 
-    def foreseen(self, curvature: Array) -> Array:
-        """The same: where rows outnumber dimensions, few are fitted so well that it drops."""
-        return curvature
+    def foreseen(self, constant: Array, here: Array) -> Array:
+        """As here: where rows outnumber dimensions, few are fitted so well that it drops."""
+        return here
 
     def step(
         self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
@@ -146,12 +146,18 @@ class Primal:
         coordinates = np.concatenate([weights, intercepts[..., None]], axis=-1)
         return _scores(self.rows.alike(states, index), coordinates.astype(np.float32))
 
-    def exact(self, coordinates: Array, residuals: Array | None) -> tuple[Array, Array, Array]:
-        w, b = self.weights(coordinates)
-        if residuals is not None:
-            off = w - self.pulled(residuals)[..., :-1]
-            return b, b, np.vecdot(off, off).sum(-1)
-        return _scores(self.rows, coordinates), np.vecdot(w, w).sum(-1), b
+    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> None:
+        """None: there are no coordinates of rows."""
+
+    def exact(self, coordinates: Array) -> tuple[Array, Array, Array]:
+        """In float64 and from the rows themselves: scores, ‖w‖², and the image."""
+        w, _ = self.weights(coordinates)
+        return _scores(self.rows, coordinates), np.vecdot(w, w).sum(-1), coordinates.copy()
+
+    def away(self, coordinates: Array, dual: Array) -> Array:
+        """In float64 and from the rows themselves: ‖w − Σ αᵢ xᵢ‖² [problem]."""
+        off = coordinates[..., :-1] - self.pulled(dual)[..., :-1]
+        return np.asarray(np.vecdot(off, off).sum(-1))
 
 
 def _scores(rows: Rows, coordinates: Array) -> Array:

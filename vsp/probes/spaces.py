@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, lapack
+from scipy.linalg import lapack
 
+from vsp.errors import ProbeError
+from vsp.probes.rows import Rows
 from vsp.probes.treatment import Treatment
 
 Array = NDArray[np.floating]
 
 _APART = 32  # directions of the largest spread, which have coordinates of their own
-_BLOCK = 256  # rows of a matrix that are mirrored at once
-_METRICS = 10.0  # factor from one curvature for which there is a metric to the next
+_SPARE = 2  # times as many are searched for
+_ROUNDS = 3
+_SMALL = 10.0  # curvature times spread, below which the metric need be none
+_LARGEST = 1e37
+_EMPTY = 1e-11  # of the largest spread: that of a direction of rounding errors
+_BLOCK = 256  # rows of a matrix that are mirrored at once, or in memory as float64
+_KEPT = 6  # metrics
+_STEP = 2  # powers of 2 from one curvature for which there is a metric to the next …
+_MANY = 64  # … for fewer problems than this; for more it is 1
+_JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
+
+
+@dataclass(slots=True)
+class _Metric:
+    """(I + c X'X'ᵀ)⁻¹ [row, row], and what leads from it to that of a training set."""
+
+    c: float
+    inverse: NDArray[np.float32] | None  # None: about I
+    ends: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    held_out: dict[int, tuple[NDArray[np.intp], NDArray[np.float32]]] = field(default_factory=dict)
 
 
 class Kernel:
@@ -30,51 +52,54 @@ class Kernel:
     too, X'X'ᵀ(I + cX'X'ᵀ)⁻¹q = (q − (I + cX'X'ᵀ)⁻¹q) / c, so that a step costs one product.
     """
 
-    shift: NDArray[np.float64]  # [hidden] taken from treated states, to centre them
-
     @classmethod
-    def of(cls, states: Array, treatment: Treatment, train: NDArray[np.bool_]) -> Self:
-        """Of `states` [row, hidden] as they are; `train` [set, row]: the rows of each problem."""
-        treated = np.empty(states.shape, np.float32)
-        for rows, block in treatment.blocks(states):
-            treated[rows] = block
-        return cls(treated, train, treatment)
+    def of(
+        cls,
+        states: Array,
+        treatment: Treatment,
+        train: NDArray[np.bool_],
+        index: NDArray[np.intp] | None = None,
+    ) -> Self:
+        """Of `states` [sample, hidden] as they are, or of those in `index`, ascending.
 
-    def __init__(
-        self, states: NDArray[np.float32], train: NDArray[np.bool_], treatment: Treatment
-    ) -> None:
-        self.treatment = treatment
-        self.shift = states.mean(0, dtype=np.float64)
-        states = states - self.shift.astype(np.float32)
-        self.n_rows, _ = states.shape
-        self.train = train
-        self.states = states
-        self.directions = _widest(states, min(_APART, *states.shape))
-        apart = states @ self.directions
-        rest = states - apart @ self.directions.T
-        self.gram = rest @ rest.T
-        ones = np.ones((self.n_rows, 1), np.float32)
-        self.apart = np.hstack([apart, ones])  # [row, apart + 1]
+        `train` [set, row]: the rows of each problem.
+        """
+        return cls(Rows(states, treatment, index, memory=1 << 62), train)
+
+    def __init__(self, rows: Rows, train: NDArray[np.bool_]) -> None:
+        """`rows` that are kept in memory. Raises ProbeError if they are too large."""
+        assert rows.kept is not None
+        self.rows, self.train = rows, train
+        self.shift = rows.centre  # [hidden] taken from treated states
+        self.states = rows.kept
+        self.n_rows = len(self.states)
+        check_products(self.states)
+        self.directions, self.widest = _widest(self.states, min(_APART, *self.states.shape))
+        apart = self.states @ self.directions
+        rest = self.states - apart @ self.directions.T
+        self.gram = np.asarray(rest @ rest.T, dtype=np.float32)
+        self.apart = np.hstack([apart, np.ones((self.n_rows, 1), np.float32)])  # [row, apart + 1]
         self.width = self.n_rows + self.apart.shape[1]
-        self._inverse: dict[float, Array] = {}
-        self._held_out: dict[tuple[float, int], tuple[NDArray[np.intp], Array]] = {}
-        self.spread = train @ (self.apart**2)  # [set, apart + 1]
+        self._metrics: dict[int, _Metric] = {}
+        self._moved: dict[int, tuple[NDArray[np.float32], NDArray[np.float64]]] = {}
 
     @cached_property
     def _gram64(self) -> NDArray[np.float64]:
         return self.gram.astype(np.float64)
 
     def image(self, coordinates: Array) -> Array:
-        image = np.empty_like(coordinates)
+        """As `Space` has it; summed in the dtype of the coordinates."""
         n = self.n_rows
-        rows = np.ascontiguousarray(coordinates[..., :n]).reshape(-1, n)
-        image[..., :n] = (rows.astype(np.float64) @ self._gram64).reshape(image[..., :n].shape)
-        image[..., n:] = coordinates[..., n:]
+        gram = self._gram64 if coordinates.dtype == np.float64 else self.gram
+        image = coordinates.copy()
+        a = np.ascontiguousarray(coordinates[..., :n]).reshape(-1, n)
+        if a.any():
+            image[..., :n] = (a @ gram).reshape(image[..., :n].shape)
         return image
 
     def values(self, coordinates: Array, image: Array) -> Array:
         n = self.n_rows
-        values = coordinates[..., n:] @ self.apart.T.astype(coordinates.dtype, copy=False)
+        values: Array = coordinates[..., n:] @ self.apart.T.astype(coordinates.dtype, copy=False)
         values += image[..., :n]
         return values
 
@@ -84,96 +109,230 @@ class Kernel:
         pulled[..., self.n_rows :] = residuals @ self.apart.astype(residuals.dtype, copy=False)
         return pulled
 
-    def foreseen(self, curvature: Array) -> Array:
-        """What the curvature at the optimum will be like, from that of the best constant scores."""
-        return curvature / (1 + np.sqrt(curvature * self.gram.diagonal().mean(dtype=float)))
+    def foreseen(self, constant: Array, here: Array) -> Array:
+        """Smaller, as rows are fitted the better the more they differ; a rule that was measured."""
+        typical = self.gram.diagonal().mean(dtype=float)
+        return np.asarray(constant / np.sqrt(1 + constant * typical))
 
     def step(
         self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
     ) -> tuple[Array, Array]:
         n = self.n_rows
         direction, image = np.empty_like(gradient), np.empty_like(gradient)
-        level = np.round(np.log(np.maximum(curvature, 1e-30)) / np.log(_METRICS))
-        for one in np.unique(level):
-            which = np.flatnonzero(level == one)
-            c = float(_METRICS**one)
-            q = gradient[which][..., :n]
-            z = (q.reshape(-1, n) @ self._metric(c)).reshape(q.shape)
-            for group in np.unique(sets[which]):
-                self._without_held_out(z, np.flatnonzero(sets[which] == group), c, int(group))
-            direction[which, :, :n] = z
-            image[which, :, :n] = (q - z) / np.float32(c)
-        penalty = np.ones(self.apart.shape[1])
-        penalty[-1] = 0
-        ends = gradient[..., n:] / (penalty + curvature[:, None] * self.spread[sets])[:, None, :]
-        direction[..., n:] = image[..., n:] = ends
+        for metric, which in self._metrics_of(curvature):
+            some: NDArray[np.intp] | slice = slice(None) if len(which) == len(sets) else which
+            q = np.ascontiguousarray(gradient[some][..., :n])
+            direction[some, :, :n], image[some, :, :n] = self._of_rows(metric, q, sets[some])
+            ends = np.stack([self._ends(metric, group) for group in sets[some]])
+            direction[some, :, n:] = np.matmul(gradient[some][..., n:], ends)
+        image[..., n:] = direction[..., n:]
         return direction, image
 
-    def _without_held_out(self, z: Array, which: NDArray[np.intp], c: float, group: int) -> None:
-        """From the metric of all rows to that of a training set: a Schur complement."""
-        if (c, group) not in self._held_out:
-            rows = np.flatnonzero(~self.train[group])
-            block = self._metric(c)[np.ix_(rows, rows)]
-            self._held_out[c, group] = rows, cho_factor(block, lower=True)
-        rows, factor = self._held_out[c, group]
-        if not len(rows):
-            return
-        part = z[which]
-        held = part[..., rows].reshape(-1, len(rows))
-        solved = cho_solve(factor, held.T).T
-        part -= (solved @ self._metric(c)[rows]).reshape(part.shape)
-        part[..., rows] = 0
-        z[which] = part
+    def _of_rows(self, metric: _Metric, q: Array, sets: NDArray[np.intp]) -> tuple[Array, Array]:
+        if metric.inverse is None:
+            return q, self._times(q, self.gram)
+        z = self._times(q, metric.inverse)
+        q = self._without_held_out(metric, q, z, sets)
+        return z, (q - z) * np.float32(1 / metric.c)
 
-    def _metric(self, c: float) -> Array:
-        if c not in self._inverse:
-            self._inverse[c] = _inverse(self.gram, c)
-        return self._inverse[c]
+    def _times(self, a: Array, matrix: Array) -> Array:
+        product: Array = (a.reshape(-1, self.n_rows) @ matrix).reshape(a.shape)
+        return product
+
+    def _ends(self, metric: _Metric, group: int) -> NDArray[np.float32]:
+        """The metric of the directions and the intercept, which has no penalty."""
+        if group not in metric.ends:
+            apart = self.apart[self.train[group]].astype(np.float64)
+            matrix = metric.c * (apart.T @ apart)
+            matrix.flat[: -1 : len(matrix) + 1] += 1
+            metric.ends[group] = np.linalg.inv(matrix).astype(np.float32)
+        return metric.ends[group]
+
+    def _metrics_of(self, curvature: Array) -> Iterator[tuple[_Metric, NDArray[np.intp]]]:
+        """Each metric that is needed, and the problems it is for.
+
+        As few as will do; whatever metrics there are from before has no influence.
+        """
+        left = np.arange(len(curvature))
+        wanted = np.log2(curvature)
+        while len(left):
+            middle = float(np.sort(wanted[left])[len(left) // 2])
+            step = 1 if len(left) >= _MANY else _STEP
+            level = step * round(middle / step)
+            near = np.abs(wanted[left] - level) <= 1.5 * step
+            yield self._metric(level), left[near]
+            left = left[~near]
+
+    def _metric(self, level: int) -> _Metric:
+        metric = self._metrics.pop(level, None)
+        if metric is None:
+            c = 2.0**level
+            small = c * self.widest <= _SMALL
+            metric = _Metric(c, None if small else _inverse(self.gram, c))
+            while len(self._metrics) >= _KEPT:
+                del self._metrics[next(iter(self._metrics))]
+        self._metrics[level] = metric  # the last one that was used
+        return metric
+
+    def _without_held_out(
+        self, metric: _Metric, q: Array, z: Array, sets: NDArray[np.intp]
+    ) -> Array:
+        """From the metric of all rows to those of training sets: z has no part of other rows then.
+
+        With u of the other rows such that (I + cX'X'ᵀ)⁻¹(q − u) is 0 there. Changes z [problem,
+        score, row]; returns q − u.
+        """
+        assert metric.inverse is not None
+        u = np.zeros_like(z)
+        for group in np.unique(sets):
+            rows, lower = self._held_out(metric, int(group))
+            if len(rows):
+                which = np.flatnonzero(sets == group)
+                held = z[which][..., rows].reshape(-1, len(rows))
+                solved = lapack.spotrs(lower, held.T, lower=1)[0].T
+                u[np.ix_(which, np.arange(z.shape[1]), rows)] = solved.reshape(
+                    len(which), -1, len(rows)
+                )
+        some = np.flatnonzero(u.any((1, 2)))
+        if not len(some):
+            return q
+        z[some] -= self._times(u[some], metric.inverse)
+        z[some] *= self.train[sets[some]][:, None]
+        return q - u
+
+    def _held_out(
+        self, metric: _Metric, group: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Rows that are not of a training set, and the Cholesky factor of their inverse block."""
+        assert metric.inverse is not None
+        if group not in metric.held_out:
+            rows = np.flatnonzero(~self.train[group])
+            lower = lapack.spotrf(metric.inverse[np.ix_(rows, rows)], lower=1)[0]
+            metric.held_out[group] = rows, lower
+        return metric.held_out[group]
+
+    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> tuple[Array, Array] | None:
+        """As `Space` has it: a moved by Ue, so that Uᵀ(a + Ue) = β, with U of directions and ones."""
+        n = self.n_rows
+        dual = coordinates[..., :n].copy()
+        moved, far = np.empty_like(coordinates[..., n:]), np.empty(len(sets))
+        lack = coordinates[..., n:] - dual @ self.apart.astype(dual.dtype, copy=False)
+        lack[..., -1] -= coordinates[..., -1]
+        for group in np.unique(sets):
+            which = sets == group
+            inverse, across = self._moves(int(group))
+            moved[which] = e = lack[which] @ inverse
+            far[which] = np.einsum("psi,ij,psj->p", e, across, e)
+        dual += (moved @ self.apart.T.astype(dual.dtype, copy=False)) * self.train[sets][:, None]
+        return dual, np.maximum(far, 0)
+
+    def _moves(self, group: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """(UᵀU)⁻¹ of the rows of a training set, and UᵀX'X'ᵀU."""
+        if group not in self._moved:
+            apart = self.apart * self.train[group][:, None]
+            inverse = np.linalg.pinv(
+                apart.T.astype(np.float64) @ apart, _EMPTY, hermitian=True
+            ).astype(np.float32)
+            across = (self.gram @ apart).T.astype(np.float64) @ apart
+            self._moved[group] = inverse, across
+        return self._moved[group]
 
     def weights(self, coordinates: Array) -> tuple[Array, Array]:
         """w [.., hidden] and b of coordinates, in their dtype and from the rows themselves."""
-        n = self.n_rows
+        n, dtype = self.n_rows, coordinates.dtype
+        apart, directions = self.apart[:, :-1].astype(dtype), self.directions.astype(dtype)
         a, ends = coordinates[..., :n], coordinates[..., n:-1]
-        directions = self.directions.astype(coordinates.dtype)
-        states = self.states.astype(coordinates.dtype)
-        w = a @ states
+        # With Uᵀa = β the rows alone make w: what is left to be put right is a rounding error.
+        w = self._pull(a + (ends - a @ apart) @ self._spread_inverse.astype(dtype) @ apart.T)
         w += (ends - w @ directions) @ directions.T
         return w, coordinates[..., -1]
 
-    def fitted(self, coordinates: Array) -> Array:
-        """Scores [problem, score, row] of the rows of the space, as float32."""
-        coordinates = coordinates.astype(np.float32)
+    @cached_property
+    def _spread_inverse(self) -> NDArray[np.float64]:
+        """(UᵀU)⁻¹ [apart, apart] of all rows."""
+        apart = self.apart[:, :-1].astype(np.float64)
+        return np.asarray(np.linalg.pinv(apart.T @ apart, _EMPTY, hermitian=True))
+
+    def _pull(self, a: Array) -> Array:
+        """Σ aᵢxᵢ [.., hidden], in the dtype of `a`."""
+        flat = a.reshape(-1, self.n_rows)
+        pulled = np.zeros((len(flat), self.states.shape[1]), a.dtype)
+        for rows, block in self._blocks(a.dtype):
+            pulled += flat[:, rows] @ block
+        return pulled.reshape(*a.shape[:-1], -1)
+
+    def _blocks(self, dtype: np.dtype[np.floating]) -> Iterator[tuple[slice, Array]]:
+        """The states, as they are or through one small buffer of another dtype."""
+        if dtype == np.float32:
+            yield slice(0, self.n_rows), self.states
+            return
+        room = np.empty((_BLOCK, self.states.shape[1]), dtype)
+        for start in range(0, self.n_rows, _BLOCK):
+            rows = slice(start, min(start + _BLOCK, self.n_rows))
+            block = room[: rows.stop - start]
+            np.copyto(block, self.states[rows])
+            yield rows, block
+
+    def seen(
+        self,
+        states: Array,
+        weights: Array,
+        intercepts: Array,
+        index: NDArray[np.intp] | None = None,
+    ) -> Array:
+        """Scores [problem, score, row] of other rows, of states [row, hidden] as they are.
+
+        `index`: of which of them, ascending (None: all).
+        """
+        others = self.rows.alike(states, index)
+        flat = weights.reshape(-1, weights.shape[-1])
+        scores = np.empty((len(flat), others.shape[0]), np.float32)
+        for rows, block in others.blocks():
+            scores[:, rows] = flat @ block.T
+        shape = (*intercepts.shape, -1)
+        return scores.reshape(shape) + intercepts[..., None].astype(np.float32)
+
+    def exact(self, coordinates: Array) -> tuple[Array, Array, Array]:
+        """In float64 and from the rows themselves: scores, ‖w‖², and the image."""
         n = self.n_rows
-        image = np.empty_like(coordinates)
-        rows = np.ascontiguousarray(coordinates[..., :n]).reshape(-1, n)
-        image[..., :n] = (rows @ self.gram).reshape(image[..., :n].shape)
-        return self.values(coordinates, image)
-
-    def seen(self, states: Array, weights: Array, intercepts: Array) -> Array:
-        """Scores [problem, score, row] of other rows, of states [row, hidden] as they are."""
-        scores = np.empty((*intercepts.shape, len(states)), np.float32)
-        for rows, block in self.treatment.blocks(states):
-            scores[..., rows] = weights @ (block - self.shift).T + intercepts[..., None]
-        return scores
-
-    def exact(self, coordinates: Array, residuals: Array | None) -> tuple[Array, Array, Array]:
-        states = self.states.astype(np.float64)
         w, b = self.weights(coordinates)
-        if residuals is not None:
-            off = w - residuals @ states
-            return b, b, np.vecdot(off, off).sum(-1)
-        return w @ states.T + b[..., None], np.vecdot(w, w).sum(-1), b
+        flat = w.reshape(-1, w.shape[-1])
+        scores = np.empty((len(flat), n), w.dtype)
+        for rows, block in self._blocks(w.dtype):
+            scores[:, rows] = flat @ block.T
+        scores = scores.reshape(*b.shape, -1) + b[..., None]
+        image = coordinates.copy()
+        image[..., :n] = scores - coordinates[..., n:] @ self.apart.T.astype(w.dtype)
+        return scores, np.vecdot(w, w).sum(-1), image
+
+    def away(self, coordinates: Array, dual: Array) -> Array:
+        """In float64 and from the rows themselves: ‖w − Σ αᵢ xᵢ‖² [problem]."""
+        off = self.weights(coordinates)[0] - self._pull(dual)
+        return np.asarray(np.vecdot(off, off).sum(-1))
 
 
-def _inverse(gram: Array, c: float) -> Array:
-    """(I + c·gram)⁻¹ in float32, whole."""
-    matrix = gram * np.float32(c)
-    matrix.flat[:: len(gram) + 1] += 1
-    lower, failed = lapack.spotrf(matrix.T, lower=1, overwrite_a=1)
-    assert not failed, failed
+def check_products(states: Array) -> None:
+    """Raises ProbeError if products of `states` [row, hidden], summed, are no float32 numbers."""
+    most = max(abs(float(states.max(initial=0))), abs(float(states.min(initial=0))))
+    if most * most * states.size > _LARGEST:
+        raise ProbeError(
+            f"states of up to {most:.1g} are too large for their products to be numbers in "
+            "float32; scale them down, or use treatment standardize"
+        )
+
+
+def _inverse(gram: NDArray[np.float32], c: float) -> NDArray[np.float32]:
+    """(I + c·gram)⁻¹, whole."""
+    for jitter in _JITTER:
+        matrix = gram * np.float32(c)
+        matrix.flat[:: len(gram) + 1] *= np.float32(1 + jitter)
+        matrix.flat[:: len(gram) + 1] += 1
+        lower, failed = lapack.spotrf(matrix.T, lower=1, overwrite_a=1)
+        if not failed:
+            break
     inverse, failed = lapack.spotri(lower, lower=1, overwrite_c=1)
     assert not failed, failed
-    whole = inverse.T  # in C order, of which the upper triangle is there
+    whole: NDArray[np.float32] = inverse.T  # in C order, of which the upper triangle is there
     for start in range(0, len(gram), _BLOCK):
         stop = start + _BLOCK
         whole[stop:, start:stop] = whole[start:stop, stop:].T
@@ -182,15 +341,20 @@ def _inverse(gram: Array, c: float) -> Array:
     return whole
 
 
-def _widest(states: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """Orthonormal directions [hidden, n] of nearly the largest spread, by subspace iteration.
+def _widest(states: NDArray[np.float32], n: int) -> tuple[NDArray[np.float32], float]:
+    """Orthonormal directions [hidden, n] of nearly the largest spread, and the next largest spread.
 
-    Halko, Martinsson & Tropp 2011. They need not be exact: any directions split the states.
+    By subspace iteration: Halko, Martinsson & Tropp 2011. Any directions split the states, but the nearer these are to
+    the principal ones, the less do the two parts depend on each other.
     """
     rng = np.random.default_rng(0)
-    found = rng.standard_normal((len(states), n), dtype=np.float32).T @ states
-    for _ in range(3):
+    more = min(_SPARE * n, *states.shape)
+    found = rng.standard_normal((len(states), more), dtype=np.float32).T @ states
+    for _ in range(_ROUNDS):
         directions, _ = np.linalg.qr(found.T)
         found = (states @ directions).T @ states
     directions, _ = np.linalg.qr(found.T.astype(np.float64))
-    return directions.astype(np.float32)
+    along = (states @ directions.astype(np.float32)).astype(np.float64)
+    spread, rotation = np.linalg.eigh(along.T @ along)
+    wide = (directions @ rotation[:, ::-1][:, :n]).astype(np.float32)
+    return wide, float(spread[-n - 1]) if more > n else 0.0
