@@ -222,7 +222,9 @@ def test_tasks_come_out_as_fits_of_their_own(name, n_classes):
         assert fit.scores.shape == (len(parameters), 1 if name in OF_NUMBERS else n_classes, 120)
         for one, scores in zip(parameters, fit.scores, strict=True):
             own = CLASSES[name](**one).fit(states[task.train], task.y[task.train]).scores(states)
-            np.testing.assert_allclose(scores.T, own, rtol=2e-5, atol=_near(name) * np.abs(own).max())
+            np.testing.assert_allclose(
+                scores.T, own, rtol=2e-5, atol=_near(name) * np.abs(own).max()
+            )
         assert fit.gap.shape == fit.iterations.shape and len(fit.gap) == len(parameters)
         assert fit.gap.dtype == np.float32 and fit.iterations.dtype == np.int32
         assert len(fit.probes) == (len(parameters) if task.keep else 0)
