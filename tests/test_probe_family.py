@@ -392,7 +392,7 @@ def test_lda_needs_rows_within_a_class():
 # What rounding keeps from its optimum is said, and counted.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"mlp"}))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_any_finite_rows_give_finite_scores_or_one_line(name, data):
     n, d = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 5))

@@ -24,19 +24,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
-Which = NDArray[np.intp] | slice
+Which = NDArray[np.intp] | NDArray[np.bool_] | slice
 
 _MEMORY = 10  # steps that are remembered
 _PAUSE = 4  # steps between two looks at the gaps
 _LOOK = 5  # steps between two looks at the curvature
 _LIKE = 3.0  # factor by which it may be off before the metric is changed …
 _ALIKE = 10.0  # … of problems so few that another metric costs more than it saves
+_LEAST = 1e-7  # of a weight: the smallest curvature that a metric is made for
 _MANY = 16
 _FRESH = 12  # steps near the optimum after which sums that rounding has bent are computed anew
 _TRIES = 20  # of a step's length
 _FLOOR = 2e-7  # relative gap below which float32 is not asked to go
 _NEAR = 10_000  # tolerances
+_ROUGH = 0.02  # curvature of a problem that float32 just sees: then gaps are checked in float64
 _SPARSE = 0.75  # of the problems still going on, below which the others are left behind
+_GROWN = 1.001  # times its value at the last look, where a problem must have descended
 _STALLS = 3  # looks in a row without any step between them, then a problem is given up
 _STRETCH = 10**0.25  # of a start, as often as it is downhill
 
@@ -46,6 +49,10 @@ class Space(Protocol):
 
     width: int
     n_rows: int
+
+    @property
+    def typical(self) -> float:
+        """‖x‖² of a row."""
 
     def image(self, coordinates: Array) -> Array:
         """Their product with the Gram matrix of the coordinates (`a·image(a)` is ‖w‖² + b²)."""
@@ -159,11 +166,14 @@ def solve(
         start = np.zeros((*problems.target.shape[:2], space.width), np.float32)
         start[..., -1] = loss.start(problems.target, problems.weight)
     begin = start.astype(np.float32)
-    # A little further than asked, so that rounding in what is certified does not matter.
     coarse = _Descent(space, loss, problems, begin, max(0.7 * tolerance, _FLOOR))
     solved = coarse.run(max_steps, cold)
     solved.gap = np.maximum(solved.gap, np.finfo(np.float32).eps)  # float32 sees no smaller one
-    return _gone_on(space, loss, problems, solved, tolerance, max_steps)
+    solved = _gone_on(space, loss, problems, solved, tolerance, max_steps)
+    # What is left rounding has spoilt; where states are that large, gaps may be wrong too.
+    rough = np.finfo(np.float32).eps * problems.weight.max((1, 2)) * space.typical
+    solved.gap[rough > _ROUGH] = np.inf
+    return _gone_on(space, loss, problems, solved, tolerance, max_steps, exact=True)
 
 
 def certified(
@@ -193,10 +203,15 @@ def _gone_on(
     rest = np.flatnonzero(~(solved.gap <= tolerance))
     if not len(rest):
         return solved
+    left = max_steps - int(solved.n_steps[rest].min())
+    if left <= 0 and np.isfinite(solved.gap[rest]).all():
+        return solved
     begin = solved.coordinates[rest].astype(np.float64)
-    fine = _Descent(space, loss, problems.take(rest), begin, tolerance, exact)
+    fine = _Descent(space, loss, problems.take(rest), begin, tolerance, exact).run(max(0, left))
+    better = fine.gap <= solved.gap[rest]
     whole = Solved(solved.coordinates.astype(np.float64), solved.scores, solved.gap, solved.n_steps)
-    whole.put(rest, fine.run(max_steps))
+    whole.put(rest[better], fine.take(better))
+    whole.n_steps[rest[~better]] += fine.n_steps[~better]
     return whole
 
 
@@ -240,7 +255,7 @@ class _Descent:
         self.gradient = np.empty_like(start)
         self.scores = np.empty(problems.target.shape, start.dtype)
         self.residuals = np.empty_like(self.scores)
-        self.value: Array = np.empty(n)  # at the last look
+        self.value: Array = np.full(n, np.inf)  # at the last look
         self.curvature: Array = np.empty(n)
         self.history = _History(start)
         self.solved = Solved(
@@ -249,6 +264,11 @@ class _Descent:
         )  # fmt: skip
 
     def run(self, max_steps: int, cold: bool = False) -> Solved:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # see _unless_lost
+            self._run(max_steps, cold)
+        return self.solved
+
+    def _run(self, max_steps: int, cold: bool) -> None:
         self._begin(cold)
         for n_steps in range(1, max_steps + 1):
             self._leave_behind()
@@ -259,11 +279,10 @@ class _Descent:
             distance, moved = self._step()
             self.stalls = np.where(moved, 0, self.stalls + 1)
             # A metric of shorter steps for what is stuck far from its optimum.
-            self.curvature[~moved & (distance > _NEAR * self.tolerance)] *= _ALIKE
+            self.curvature[~moved & (np.abs(distance) > _NEAR * self.tolerance)] *= _ALIKE
             if not self.exact and (distance[self.live] <= _NEAR * self.tolerance).any():
                 self._glance(n_steps)
             self._look(self._worth_a_look(distance, moved, n_steps, max_steps), distance, n_steps)
-        return self.solved
 
     def _worth_a_look(
         self, distance: Array, moved: NDArray[np.bool_], n_steps: int, max_steps: int
@@ -336,7 +355,16 @@ class _Descent:
             now = self.loss.losses(
                 self.scores[which], self.problems.target[which], self.problems.weight[which]
             ) + 0.5 * _weights(self.at[which], self.image[which])
-            self._note(which, gap[which] * self.value[which] / np.maximum(now, 1e-300), n_steps)
+            gap = gap[which] * self.value[which] / np.maximum(now, 1e-300)
+            self._note(which, self._unless_lost(which, gap, now, self.value[which]), n_steps)
+
+    def _unless_lost(
+        self, which: Which, gap: Array, value: Array, before: Array
+    ) -> NDArray[np.float64]:
+        """`gap`, but inf for problems whose value has grown: rounding led them, who are given up."""
+        lost = ~(value <= before * _GROWN)
+        self.live[which] &= ~lost
+        return np.where(lost, np.inf, gap).astype(np.float64)
 
     def _own_gap(self, which: Which) -> NDArray[np.float64]:
         """Gaps [problem], not relative, of coordinates that are a dual point; inf of others."""
@@ -361,6 +389,7 @@ class _Descent:
 
     def _measured(self, which: Which) -> NDArray[np.float64]:
         """The relative duality gaps, at intercepts that make the residuals a dual point."""
+        before = self.value[which].copy()
         self._anew(which)
         at, residuals = self.at[which], self.residuals[which]
         if self.exact:
@@ -369,7 +398,7 @@ class _Descent:
             gradient = self.gradient[which]
             gap = 0.5 * _weights(gradient, self.space.image(gradient))
         gap = np.minimum(np.maximum(gap, 0), self._own_gap(which)) / self.value[which]
-        return np.asarray(gap, dtype=np.float64)
+        return self._unless_lost(which, gap, self.value[which], before)
 
     def _anew(self, which: Which) -> None:
         """Compute anew what was updated step by step, with intercepts that settle the residuals."""
@@ -390,11 +419,11 @@ class _Descent:
         value += self.loss.losses(scores, some.target, some.weight)
         self.at[which], self.image[which], self.scores[which] = at, image, scores
         self.residuals[which], self.gradient[which] = residuals, self._gradient(at, residuals)
-        self.value[which] = np.maximum(value, 1e-300)
+        self.value[which] = np.where(value > 0, value, np.nan)  # no sum of squares by rounding
 
     def _gradient(self, at: Array, residuals: Array) -> Array:
-        gradient = at - self.space.pulled(residuals)
-        gradient[..., -1] -= at[..., -1]
+        gradient = -self.space.pulled(residuals)
+        gradient[..., :-1] += at[..., :-1]
         return gradient
 
     def _see_curvature(self) -> None:
@@ -405,15 +434,18 @@ class _Descent:
         self.curvature = np.where(off, curvature, self.curvature)
 
     def _curvature(self) -> Array:
-        return np.maximum(
-            self.loss.curvature(self.residuals, self.problems.target, self.problems.weight), 1e-30
-        )
+        target, weight = self.problems.target, self.problems.weight
+        least = _LEAST * weight.max((1, 2))
+        return np.asarray(np.maximum(self.loss.curvature(self.residuals, target, weight), least))
 
     def _step(self) -> tuple[Array, NDArray[np.bool_]]:
         """Take one. Returns how far from the optimum each problem was, estimated, and who moved."""
         direction, image = self.history.direction(self.gradient, self._steepest)
+        if self.exact:
+            along, _, image = self.space.exact(direction)
+        else:
+            along = self.space.values(direction, image)
         slope = _dot(self.gradient, image)
-        along = self.space.values(direction, image)
         t, scores, residuals = self._length(direction, image, slope, along)
         direction *= _by(t)
         image *= _by(t)

@@ -56,6 +56,12 @@ class Primal:
         self._gram: NDArray[np.float32] | None = None
         self._factors: dict[float, NDArray[np.float32]] = {}
 
+    @property
+    def typical(self) -> float:
+        if self._gram is None:
+            self._gram = self._mean_gram()
+        return float(self._gram.trace())
+
     def image(self, coordinates: Array) -> Array:
         return coordinates.copy()
 

@@ -75,13 +75,29 @@ class Kernel:
         self.n_rows = len(self.states)
         check_products(self.states)
         self.directions, self.widest = _widest(self.states, min(_APART, *self.states.shape))
-        apart = self.states @ self.directions
-        rest = self.states - apart @ self.directions.T
+        directions = self.directions.astype(np.float32)
+        apart = self.states @ directions
+        rest = self.states - apart @ directions.T
         self.gram = np.asarray(rest @ rest.T, dtype=np.float32)
         self.apart = np.hstack([apart, np.ones((self.n_rows, 1), np.float32)])  # [row, apart + 1]
         self.width = self.n_rows + self.apart.shape[1]
         self._metrics: dict[int, _Metric] = {}
-        self._moved: dict[int, tuple[NDArray[np.float32], NDArray[np.float64]]] = {}
+        self._moved: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+
+    @cached_property
+    def typical(self) -> float:
+        return float(np.einsum("ij,ij->", self.states, self.states) / self.n_rows)
+
+    @cached_property
+    def _apart64(self) -> NDArray[np.float64]:
+        apart = np.ones((self.n_rows, self.apart.shape[1]))
+        for rows, block in self._blocks(np.dtype(np.float64)):
+            apart[rows, :-1] = block @ self.directions
+        return apart
+
+    def _apart_as(self, dtype: np.dtype[np.floating]) -> Array:
+        """U and ones [row, apart + 1], of that precision and not just of that type."""
+        return self._apart64 if dtype == np.float64 else self.apart
 
     @cached_property
     def _gram64(self) -> NDArray[np.float64]:
@@ -99,14 +115,14 @@ class Kernel:
 
     def values(self, coordinates: Array, image: Array) -> Array:
         n = self.n_rows
-        values: Array = coordinates[..., n:] @ self.apart.T.astype(coordinates.dtype, copy=False)
+        values: Array = coordinates[..., n:] @ self._apart_as(coordinates.dtype).T
         values += image[..., :n]
         return values
 
     def pulled(self, residuals: Array) -> Array:
         pulled = np.empty((*residuals.shape[:2], self.width), residuals.dtype)
         pulled[..., : self.n_rows] = residuals
-        pulled[..., self.n_rows :] = residuals @ self.apart.astype(residuals.dtype, copy=False)
+        pulled[..., self.n_rows :] = residuals @ self._apart_as(residuals.dtype)
         return pulled
 
     def foreseen(self, constant: Array, here: Array) -> Array:
@@ -216,42 +232,34 @@ class Kernel:
         n = self.n_rows
         dual = coordinates[..., :n].copy()
         moved, far = np.empty_like(coordinates[..., n:]), np.empty(len(sets))
-        lack = coordinates[..., n:] - dual @ self.apart.astype(dual.dtype, copy=False)
-        lack[..., -1] -= coordinates[..., -1]
+        lack = coordinates[..., n:].copy()
+        lack[..., -1] = 0
+        lack -= dual @ self._apart_as(dual.dtype)
         for group in np.unique(sets):
             which = sets == group
             inverse, across = self._moves(int(group))
-            moved[which] = e = lack[which] @ inverse
+            moved[which] = e = lack[which] @ inverse.astype(lack.dtype)
             far[which] = np.einsum("psi,ij,psj->p", e, across, e)
-        dual += (moved @ self.apart.T.astype(dual.dtype, copy=False)) * self.train[sets][:, None]
+        dual += (moved @ self._apart_as(dual.dtype).T) * self.train[sets][:, None]
         return dual, np.maximum(far, 0)
 
-    def _moves(self, group: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def _moves(self, group: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(UᵀU)⁻¹ of the rows of a training set, and UᵀX'X'ᵀU."""
         if group not in self._moved:
             apart = self.apart * self.train[group][:, None]
-            inverse = np.linalg.pinv(
-                apart.T.astype(np.float64) @ apart, _EMPTY, hermitian=True
-            ).astype(np.float32)
+            inverse = np.linalg.pinv(apart.T.astype(np.float64) @ apart, _EMPTY, hermitian=True)
             across = (self.gram @ apart).T.astype(np.float64) @ apart
             self._moved[group] = inverse, across
         return self._moved[group]
 
     def weights(self, coordinates: Array) -> tuple[Array, Array]:
         """w [.., hidden] and b of coordinates, in their dtype and from the rows themselves."""
-        n, dtype = self.n_rows, coordinates.dtype
-        apart, directions = self.apart[:, :-1].astype(dtype), self.directions.astype(dtype)
-        a, ends = coordinates[..., :n], coordinates[..., n:-1]
-        # With Uᵀa = β the rows alone make w: what is left to be put right is a rounding error.
-        w = self._pull(a + (ends - a @ apart) @ self._spread_inverse.astype(dtype) @ apart.T)
-        w += (ends - w @ directions) @ directions.T
+        ends = coordinates[..., self.n_rows : -1]
+        directions = self.directions.astype(coordinates.dtype)
+        w = self._pull(coordinates[..., : self.n_rows])
+        for _ in range(2):  # the second time takes away what rounding left along the directions
+            w += (ends - w @ directions) @ directions.T
         return w, coordinates[..., -1]
-
-    @cached_property
-    def _spread_inverse(self) -> NDArray[np.float64]:
-        """(UᵀU)⁻¹ [apart, apart] of all rows."""
-        apart = self.apart[:, :-1].astype(np.float64)
-        return np.asarray(np.linalg.pinv(apart.T @ apart, _EMPTY, hermitian=True))
 
     def _pull(self, a: Array) -> Array:
         """Σ aᵢxᵢ [.., hidden], in the dtype of `a`."""
@@ -302,7 +310,7 @@ class Kernel:
             scores[:, rows] = flat @ block.T
         scores = scores.reshape(*b.shape, -1) + b[..., None]
         image = coordinates.copy()
-        image[..., :n] = scores - coordinates[..., n:] @ self.apart.T.astype(w.dtype)
+        image[..., :n] = scores - coordinates[..., n:] @ self._apart_as(w.dtype).T
         return scores, np.vecdot(w, w).sum(-1), image
 
     def away(self, coordinates: Array, dual: Array) -> Array:
@@ -341,11 +349,11 @@ def _inverse(gram: NDArray[np.float32], c: float) -> NDArray[np.float32]:
     return whole
 
 
-def _widest(states: NDArray[np.float32], n: int) -> tuple[NDArray[np.float32], float]:
+def _widest(states: NDArray[np.float32], n: int) -> tuple[NDArray[np.float64], float]:
     """Orthonormal directions [hidden, n] of nearly the largest spread, and the next largest spread.
 
-    By subspace iteration: Halko, Martinsson & Tropp 2011. Any directions split the states, but the nearer these are to
-    the principal ones, the less do the two parts depend on each other.
+    By subspace iteration: Halko, Martinsson & Tropp 2011. Any directions split the states, but
+    the nearer these are to the principal ones, the less do the two parts depend on each other.
     """
     rng = np.random.default_rng(0)
     more = min(_SPARE * n, *states.shape)
@@ -356,5 +364,5 @@ def _widest(states: NDArray[np.float32], n: int) -> tuple[NDArray[np.float32], f
     directions, _ = np.linalg.qr(found.T.astype(np.float64))
     along = (states @ directions.astype(np.float32)).astype(np.float64)
     spread, rotation = np.linalg.eigh(along.T @ along)
-    wide = (directions @ rotation[:, ::-1][:, :n]).astype(np.float32)
+    wide = np.asarray(directions @ rotation[:, ::-1][:, :n])
     return wide, float(spread[-n - 1]) if more > n else 0.0
