@@ -144,7 +144,7 @@ class Logistic(LinearReadout, LabelProbe):
 
 
 class Multinomial(Logistic):
-    """All classes together."""
+    """All classes together. Of two classes each has weights: scikit-learn's binary fit at 2C."""
 
     link = "softmax"
     multinomial = True
