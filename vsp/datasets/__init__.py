@@ -1,4 +1,5 @@
-"""Where samples come from: synthetic worlds, and folders with `metadata.json` and `images/`."""
+"""Where samples come from: synthetic worlds, real datasets, and folders with `metadata.json` and
+`images/`, which the others end in."""
 
 from vsp.registry import Registry
 
@@ -10,3 +11,6 @@ WORLDS = Registry(
         "color": "vsp.datasets.color:ColorWorld",
     },
 )
+
+# An importer reads what real datasets say: see vsp.datasets.annotations.
+IMPORTERS = Registry("source", {})
