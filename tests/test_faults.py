@@ -384,7 +384,7 @@ def _lay(run, disk):
 def test_a_power_loss_at_any_moment_leaves_no_row_done_that_is_not_on_disk(
     memory, monkeypatch, kind
 ):
-    run = _small(memory)
+    run = _small(memory, pause=0.01)  # so slow that no batch is settled together with the next
     run = Run(run.folder.absolute(), run.plan)
     extract(run, run.shards)
     whole, expected = run.store.path.read_bytes(), np.load(run.store.path)
