@@ -64,8 +64,12 @@ def read_visual_genome(
                 raise DatasetError(
                     f"{where} is {layout.described(record)}, where {_VG}, is expected; {_HINT}"
                 )
+            if not isinstance(record["image_id"], int | str):
+                raise DatasetError(f"{where}: image_id {record['image_id']!r} is no number or text")
             listed = layout.entry(record, "relationships", where, list)
-            relations = [_related(one, f"{where}, relationship {k}") for k, one in enumerate(listed)]
+            relations = [
+                _related(one, f"{where}, relationship {k}") for k, one in enumerate(listed)
+            ]
             named = (thing for one in relations for thing in (one.subject, one.reference))
             yield layout.picture(f"{record['image_id']}.jpg", named, relations, split, None)
 

@@ -87,7 +87,11 @@ def described(value: Any) -> str:
     """What a value is, in a few words."""
     if isinstance(value, dict):
         return f"a mapping of {listed(value)}" if value else "an empty mapping"
-    return f"{value!r}" if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
+    return (
+        f"{value!r}"
+        if value is None or isinstance(value, int | float)
+        else f"a {type(value).__name__}"
+    )
 
 
 def listed(keys: Iterable[Any]) -> str:

@@ -69,8 +69,10 @@ def parse_relations(name: str, values: Mapping[Any, Any], source: str) -> Relati
     label_of: dict[str, str] = {}
     for label, listed in values.items():
         if not isinstance(label, str) or not label or label.isspace():
-            raise ConfigError(f"{source}: label {label!r} is no text; write `label: [words, ...]`, "
-                "in quotes where YAML reads something else (on, off, yes, no)")
+            raise ConfigError(
+                f"{source}: label {label!r} is no text; write `label: [words, ...]`, "
+                "in quotes where YAML reads something else (on, off, yes, no)"
+            )
         if not isinstance(listed, list) or not listed:
             raise ConfigError(f"{source}: {label} {listed!r}: write a list of words, [words, ...]")
         for words in listed:
