@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp import __version__, commands
+from vsp.datasets import IMPORTERS
 from vsp.errors import VspError
 from vsp.prompts import STYLES
 from vsp.signals import Stopped
@@ -125,17 +126,21 @@ def _add_import(subparsers: Any) -> None:
         subparsers,
         commands.import_,
         "make a dataset of a real one's annotations and photographs, and say what was left out",
-        "vsp import vrd --annotations annotations_train.json annotations_test.json --out data/vrd\n"
-        "vsp import vrd --annotations train=sg_train_annotations.json --images sg_train_images \\\n"
-        "  --relations 4way --balance --test-fraction 0.2 --resplit --out data/vrd-4way",
+        "vsp import vrd --annotations annotations_train.json annotations_test.json \\\n"
+        "  --images sg_train_images sg_test_images --out data/vrd\n"
+        "vsp import gqa --annotations train=train_sceneGraphs.json --images images \\\n"
+        "  --relations 4way --drop box-contradicts --balance --out data/gqa",
         name="import",
     )
     parser.add_argument(
-        "source", metavar="SOURCE", help="which layout the annotations have: vrd, gqa, vg"
+        "source",
+        metavar="SOURCE",
+        help=f"where the annotations come from: {', '.join(IMPORTERS.names())}",
     )
     parser.add_argument(
         "--annotations",
         nargs="+",
+        action="extend",
         required=True,
         metavar="[SPLIT=]FILE",
         help="train=FILE, val=FILE, test=FILE; without a split the file's name tells it, if it does",

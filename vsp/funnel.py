@@ -82,7 +82,7 @@ class Funnel:
             "out": {"rows": n_out, "labels": self._ordered(out)},
             "flags": {
                 flag: self._counts(self._flags, part, flag)
-                for flag in dict.fromkeys(flag for of, flag, _ in self._flags if of == part)
+                for flag in dict.fromkeys(flag for of, flag, _ in sorted(self._flags) if of == part)
             },
         }
 
@@ -129,7 +129,8 @@ def _steps(part: Mapping[str, Any], labels: Sequence[str]) -> Table:
     row = _rows(table, labels if fit else ())
     row("rows in", part["rows"], {})
     for one in unasked:
-        row(f"− {_spoken(one['why'])}", -one["rows"], {})
+        if one["rows"] or one["why"] == UNMAPPED:
+            row(f"− {_spoken(one['why'])}", -one["rows"], {})
     row("to be asked about", sum(asked.values()), asked, style="bold")
     for one in filters:
         row(f"− {_spoken(one['why'])}", -one["rows"], {k: -n for k, n in one["labels"].items()})

@@ -15,13 +15,16 @@ from vsp.datasets.annotations import Box, Picture, Relation, Thing
 from vsp.errors import DatasetError
 
 
+_KINDS = {str: "text", list: "list", dict: "mapping"}
+
+
 def entry(value: Any, key: str, where: str, kind: type | None = None) -> Any:
     """`value[key]`, of that kind where one is given."""
     if not isinstance(value, dict) or key not in value:
         raise DatasetError(f"{where} has no {key!r}; it is {described(value)}")
     found = value[key]
     if kind is not None and not isinstance(found, kind):
-        raise DatasetError(f"{where}: {key} is {described(found)}, not a {kind.__name__}")
+        raise DatasetError(f"{where}: {key} is {described(found)}, not a {_KINDS[kind]}")
     return found
 
 

@@ -40,7 +40,7 @@ class ImageFolders:
             if parts[-1] in self._listing(folder)[0]:
                 return self._found(link, folder, parts[-1], exact=True)
         for link, folder in places:
-            name = self._listing(folder)[1].get(_stem(parts[-1]))
+            name = self._listing(folder)[1].get(stem(parts[-1]))
             if name is not None:
                 return self._found(link, folder, name, exact=False)
         return None
@@ -61,10 +61,11 @@ def _listing(folder: Path) -> tuple[frozenset[str], dict[str, str]]:
     if not folder.is_dir():
         return frozenset(), {}
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
-    images = {_stem(name): name for name in names if Path(name).suffix.lower() in _SUFFIXES}
+    images = {stem(name): name for name in names if Path(name).suffix.lower() in _SUFFIXES}
     return frozenset(names), images
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """Without the suffix of an image, in lower case."""
     path = PurePosixPath(name)
     return (path.stem if path.suffix.lower() in _SUFFIXES else name).lower()

@@ -14,6 +14,7 @@ from typing import Any
 from vsp.datasets import layout
 from vsp.datasets.annotations import Box, Importer, Picture, Relation, Thing
 from vsp.datasets.layout import entry
+from vsp.datasets.lookup import stem
 from vsp.datasets.records import first_mark, read_members, read_records
 from vsp.errors import DatasetError
 
@@ -55,7 +56,7 @@ def _json_dataset(
             for k, one in enumerate(listed)
         ]
         named = (thing for one in relations for thing in (one.subject, one.reference))
-        yield layout.picture(image, named, relations, split, sizes.get(image))
+        yield layout.picture(image, named, relations, split, _size(sizes, image))
 
 
 def _coded(value: Any, objects: Sequence[str], predicates: Sequence[str], where: str) -> Relation:
@@ -99,14 +100,20 @@ def _vocabulary(of: str, path: Path, options: Mapping[str, str]) -> list[str]:
 
 
 def _sizes(options: Mapping[str, str]) -> Sizes:
-    if "sizes" not in options:
-        return {}
-    path = layout.existing(Path(options["sizes"]), "sizes")
-    return {
-        image: layout.size({side: entry(value, side, where) for side in ("width", "height")}, where)
-        for image, value in read_members(path)
-        for where in (f"{path}: image {image!r}",)
-    }
+    """By name and, as one image has another suffix here than in the annotations, by stem."""
+    sizes: dict[str, tuple[int, int] | None] = {}
+    if "sizes" in options:
+        path = layout.existing(Path(options["sizes"]), "sizes")
+        for image, value in read_members(path):
+            where = f"{path}: image {image!r}"
+            sides = {side: entry(value, side, where) for side in ("width", "height")}
+            sizes[image] = layout.size(sides, where)
+            sizes.setdefault(stem(image), sizes[image])
+    return sizes
+
+
+def _size(sizes: Sizes, image: str) -> tuple[int, int] | None:
+    return sizes.get(image) or sizes.get(stem(image))
 
 
 def _sg_dataset(path: Path, split: str, sizes: Sizes) -> Iterator[Picture]:
@@ -126,7 +133,7 @@ def _sg_dataset(path: Path, split: str, sizes: Sizes) -> Iterator[Picture]:
             for k, one in enumerate(entry(record, "relationships", where, list))
         ]
         image = entry(record, "filename", where, str)
-        size = sizes.get(image) or layout.size(record, where)
+        size = _size(sizes, image) or layout.size(record, where)
         yield layout.picture(image, things, relations, split, size)
 
 
