@@ -37,7 +37,7 @@ from vsp.progress import progress
 from vsp.prompts import words
 from vsp.splits import sides
 
-_CHUNK = 256  # pictures that are taken at a time
+_CHUNK = 64  # pictures that are taken at a time
 _SPLITS = ("train", "val", "test")
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import isfinite
 
 from vsp.datasets.annotations import Box, Picture, Relation, Thing
@@ -88,7 +89,7 @@ class _Facts:
         self._of_things: Mapping[tuple[Thing, Thing], set[str]] = defaultdict(set)
         self._said: set[tuple[Thing, Thing, str]] = set()
         for thing in picture.things:
-            self._boxes[_key(thing)].add(thing.box or thing.name)
+            self._boxes[_key(thing.name)].add(thing.box or thing.name)
         for relation, label in zip(picture.relations, labels, strict=True):
             if label and relation.subject and relation.reference:
                 ends = (relation.subject, relation.reference)
@@ -152,9 +153,10 @@ def _of_boxes(subject: Box, reference: Box, label: str) -> Iterable[str]:
 
 
 def _names(subject: Thing, reference: Thing) -> Names:
-    return _key(subject), _key(reference)
+    return _key(subject.name), _key(reference.name)
 
 
-def _key(thing: Thing) -> str:
-    """Names that a reader would not tell apart have the same."""
-    return " ".join(base_name(thing.name).lower().split())
+@lru_cache(1 << 16)
+def _key(name: str) -> str:
+    """The same for names that a reader would not tell apart."""
+    return " ".join(base_name(name).lower().split())
