@@ -331,6 +331,18 @@ def test_splits_that_share_images_are_refused_with_the_count(tmp_path):
     assert not asked.out.exists()
 
 
+def test_images_of_two_splits_can_be_left_to_the_later_one(tmp_path):
+    files = _two(tmp_path, range(10), range(7, 12))
+    imported = _import(Asked("vrd", files, tmp_path / "out", drop=["shared-image"], balance=True))
+    groups = {
+        s: {r["group"] for r in _records(imported) if r["split"] == s} for s in ("train", "val")
+    }
+    assert groups["val"] == {f"{n}.jpg" for n in range(7, 12)}
+    assert groups["train"] == {f"{n}.jpg" for n in range(7)}
+    dropped = {one["why"]: one["rows"] for one in imported.funnel["parts"]["train"]["dropped"]}
+    assert dropped["shared-image"] == 12 and dropped["balance"] == 0
+
+
 def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
     files = _two(tmp_path, range(60), range(40, 60))
     imported = _import(Asked("vrd", files, tmp_path / "out", resplit=True))

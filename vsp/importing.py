@@ -45,6 +45,8 @@ _SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _FLAGS = tuple(FLAGS)
+_SHARED = "shared-image"
+_LATE, _KEPT = (_SHARED, BALANCE), -1  # what drops rows once all of them are known
 _TABLE = ("img_path", "subj", "obj", "relationship")
 
 
@@ -235,9 +237,15 @@ def _write_folder(folder: Path, job: _Job, card: Mapping[str, Any], n_jobs: int)
         rows = _Rows(spool)
         notes = _sift(job, rows, funnel, n_jobs)
         split, more = _settled_splits(job, rows)
-        kept = _balanced(job, rows, split)
+        why = np.full(len(rows), _KEPT, dtype=np.int8)
+        if _SHARED in job.dropped:
+            why[_shared(rows, split)] = _LATE.index(_SHARED)
+        if not (why == _KEPT).any():
+            raise DatasetError(f"no row is left; --keep {_SHARED} and --resplit keep them")
+        if job.asked.balance:
+            why[_over(job, rows, split, why == _KEPT)] = _LATE.index(BALANCE)
         with written_aside(folder / "metadata.json") as file:
-            _write_records(file, rows, split, kept, funnel)
+            _write_records(file, rows, split, why, funnel)
     counts = funnel.as_json()
     write_json(folder / "funnel.json", counts)
     write_json(folder / "dataset.json", {"asked": card, "splits": counts["splits"]})
@@ -494,13 +502,26 @@ def _settled_splits(job: _Job, rows: _Rows) -> tuple[NDArray[np.intp], list[str]
             f"{int((own == rows.splits['']).sum())} of {len(rows)} rows have no split; write "
             "--annotations SPLIT=FILE for all files or for none"
         )
-    _check_leaks(rows)
+    if _SHARED not in job.dropped:
+        _check_leaks(rows)
     if len(names) == 1 and names != {""}:
         whole = np.full(len(rows), _index(rows.splits, ""), dtype=np.intp)
         return whole, [
             f"all rows are of split {min(names)}: records name no split, and `vsp probe` makes folds"
         ]
     return own, []
+
+
+def _shared(rows: _Rows, split: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Rows [row] whose image is in a later split too, where it has rows or not."""
+    image_split, groups = np.asarray(rows.image_split), np.asarray(rows.groups)
+    group = np.asarray(rows.group)
+    shared = np.zeros(len(rows), dtype=np.bool_)
+    order = [rows.splits[name] for name in _SPLITS if name in rows.splits]
+    for place, i in enumerate(order):
+        later = groups[np.isin(image_split, order[place + 1 :])]
+        shared |= (split == i) & np.isin(group, later)
+    return shared
 
 
 def _check_leaks(rows: _Rows) -> None:
@@ -520,7 +541,7 @@ def _check_leaks(rows: _Rows) -> None:
     if leaks:
         raise DatasetError(
             "the source's splits share images, so that what is tested was trained on; --resplit "
-            "splits anew by image",
+            f"splits anew by image, --drop {_SHARED} leaves them to the later split",
             leaks,
         )
 
@@ -552,15 +573,14 @@ def _anew(
     return indices[side], [f"split anew by image: {', '.join(counts)} rows"]
 
 
-def _balanced(job: _Job, rows: _Rows, split: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which rows stay: all, or of each split as many of every label as of its rarest."""
-    kept = np.ones(len(rows), dtype=np.bool_)
-    if not job.asked.balance:
-        return kept
+def _over(
+    job: _Job, rows: _Rows, split: NDArray[np.intp], kept: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Of the kept rows, which are more of a label than its split has of its rarest."""
     rng = np.random.default_rng(job.asked.seed)
-    label = np.asarray(rows.label)
+    label, over = np.asarray(rows.label), []
     for name, i in rows.splits.items():
-        there = split == i
+        there = kept & (split == i)
         if not there.any():
             continue
         counts = np.bincount(label[there], minlength=len(rows.labels))
@@ -572,26 +592,26 @@ def _balanced(job: _Job, rows: _Rows, split: NDArray[np.intp]) -> NDArray[np.boo
             )
         for number, n in enumerate(counts):
             of_label = np.flatnonzero(there & (label == number))
-            kept[rng.permutation(of_label)[: n - counts.min()]] = False
-    return kept
+            over.append(rng.permutation(of_label)[: n - counts.min()])
+    return np.concatenate(over)
 
 
 def _write_records(
     file: IO[bytes],
     rows: _Rows,
     split: NDArray[np.intp],
-    kept: NDArray[np.bool_],
+    why: NDArray[np.int8],
     funnel: Funnel,
 ) -> None:
-    """One record a line, as `vsp generate` writes them."""
+    """One record a line, as `vsp generate` writes them, of the rows that nothing drops."""
     parts, splits, labels = list(rows.parts), list(rows.splits), list(rows.labels)
     rows.file.seek(0)
     file.write(b"[\n")
     separator = b""
     for i, line in enumerate(rows.file):
         part, label = parts[rows.part[i]], labels[rows.label[i]]
-        if not kept[i]:
-            funnel.drop(part, BALANCE, label)
+        if why[i] != _KEPT:
+            funnel.drop(part, _LATE[why[i]], label)
             continue
         name = splits[split[i]]
         flags = [flag for k, flag in enumerate(_FLAGS) if rows.flags[i] >> k & 1]

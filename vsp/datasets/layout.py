@@ -14,8 +14,7 @@ from typing import Any
 from vsp.datasets.annotations import Box, Picture, Relation, Thing
 from vsp.errors import DatasetError
 
-
-_KINDS = {str: "text", list: "list", dict: "mapping"}
+_KINDS: dict[type, str] = {str: "text", list: "list", dict: "mapping"}
 
 
 def entry(value: Any, key: str, where: str, kind: type | None = None) -> Any:

@@ -1,7 +1,8 @@
 """What is wrong with a row, as far as annotations allow to tell: flags on every row.
 
 A flag judges nothing by itself: which of them drop a row is chosen when a dataset is imported, and
-`DROPPED` are those that leave a question about names without one answer.
+`DROPPED` are those that leave a question about names without one answer. Those of images and of
+splits are found by `vsp.importing`, the others by `judge`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ FLAGS = {
     "several-labels": "the two names have more than one label in this image",
     "both-ways": "the two things have the same label in both orders",
     "duplicate": "an earlier row says the same of the same two things",
+    "shared-image": "the image is in a later split, val or test, too",
     "box-contradicts": "the centres of the boxes lie the other way",
     "other-axis-larger": "the centres are further apart on the other axis",
     "bad-box": "a box is inverted, empty or reaches over the image's edge",
