@@ -20,6 +20,15 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(monkeypatch, capsys):
     assert "rows/s" in lines[0] and "left" in lines[0] and "left" not in lines[2]
 
 
+def test_work_without_a_known_end_has_a_rate_and_no_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_EVERY", -1)
+    with progress("read", "rows", None) as advance:
+        advance(3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" in ")[0] for line in lines] == ["read: 3 rows", "read: 3 rows"]
+    assert "rows/s" in lines[0] and "left" not in lines[0]
+
+
 def test_a_terminal_gets_a_bar_with_rate():
     code = (
         "from vsp.progress import progress\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsp.datasets.records import read_records
+from vsp.datasets.records import first_mark, read_members, read_records
 from vsp.errors import DatasetError
 
 scalars = (
@@ -123,3 +123,62 @@ def test_one_value_at_a_time_is_in_memory(folder):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert n == 20_000 and peak < 1 << 20 < path.stat().st_size / 8
+
+
+def _members(folder, data, block=1 << 20):
+    path = folder / "mapping.json"
+    path.write_bytes(data)
+    return list(read_members(path, block))
+
+
+@given(
+    st.dictionaries(st.text(), values, min_size=1, max_size=6),
+    st.booleans(),
+    st.sampled_from([None, 0, 3]),
+    st.integers(1, 40),
+)
+def test_members_of_a_mapping_are_those_of_json_wherever_blocks_end(
+    folder, members, ascii_only, indent, block
+):
+    text = f" {json.dumps(members, ensure_ascii=ascii_only, indent=indent)}\n"
+    data = text.encode("utf-8", "surrogatepass")
+    assert _same(_members(folder, data, block), list(json.loads(data).items()))
+
+
+@given(st.dictionaries(st.text(), values, min_size=1, max_size=4), st.data(), st.integers(1, 40))
+def test_a_mapping_is_refused_where_json_refuses_it(folder, members, data, block):
+    text = json.dumps(members, ensure_ascii=False)
+    at = data.draw(st.integers(0, len(text)))
+    put = data.draw(st.sampled_from(["", ",", "]", "{", "}", '"', ":", "1", "x"]))
+    text = text[:at] + put + data.draw(st.sampled_from([text[at:], text[at + 1 :], ""]))
+    path = folder / "damaged.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    pairs = json.JSONDecoder(object_pairs_hook=lambda found: found)
+    try:
+        expected = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        with pytest.raises(DatasetError, match="is not JSON: ") as caught:
+            list(read_members(path, block))
+        if "trailing comma" not in error.msg:  # Python 3.13 counts its place otherwise
+            where = f": line {error.lineno} column {error.colno} (char {error.pos})"
+            assert str(caught.value).endswith(where), error
+        return
+    if isinstance(expected, dict) and expected:
+        # Keys that come again are given again.
+        keys = [key for key, _ in pairs.decode(path.read_bytes().decode("utf-8", "surrogatepass"))]
+        assert [key for key, _ in read_members(path, block)] == keys
+    else:
+        with pytest.raises(DatasetError, match="holds no mapping"):
+            list(read_members(path, block))
+
+
+def test_the_first_mark_tells_a_list_from_a_mapping(folder):
+    path = folder / "mark.json"
+    for data, mark in (
+        (b" \n [1]", "["),
+        (b"\xef\xbb\xbf{", "{"),
+        (b" " * 99 + b"{}", "{"),
+        (b"", ""),
+    ):
+        path.write_bytes(data)
+        assert first_mark(path) == mark

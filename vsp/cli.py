@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp import __version__, commands
+from vsp.datasets import IMPORTERS
 from vsp.errors import VspError
 from vsp.prompts import STYLES
 from vsp.signals import Stopped
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
         _add_generate,
+        _add_import,
         _add_models,
         _add_plan,
         _add_bench,
@@ -117,6 +119,110 @@ def _add_generate(subparsers: Any) -> None:
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML file in configs/")
     _add_n_jobs(parser, "worker processes; the bytes do not depend on it")
+
+
+def _add_import(subparsers: Any) -> None:
+    parser = _command(
+        subparsers,
+        commands.import_,
+        "make a dataset of a real one's annotations and photographs, and say what was left out",
+        "vsp import vrd --annotations annotations_train.json annotations_test.json \\\n"
+        "  --images sg_train_images sg_test_images --out data/vrd\n"
+        "vsp import gqa --annotations train=train_sceneGraphs.json --images images \\\n"
+        "  --relations 4way --drop box-contradicts --balance --out data/gqa",
+        name="import",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help=f"where the annotations come from: {', '.join(IMPORTERS.names())}",
+    )
+    parser.add_argument(
+        "--annotations",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="[SPLIT=]FILE",
+        help="train=FILE, val=FILE, test=FILE; without a split the file's name tells it, if it does",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DIR",
+        help="folders of the photographs, which stay where they are (default: only annotations "
+        "are imported)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the dataset's folder, as data/vrd"
+    )
+    _add_rows(parser.add_argument_group("which rows"))
+    _add_sides(parser.add_argument_group("splits and balance"))
+    parser.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the source; for vrd objects, predicates and sizes, each a file",
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="also write the rows as CSV with img_path, subj, obj, relationship",
+    )
+    parser.add_argument("--json", action="store_true", help="the funnel, for machines")
+    _add_n_jobs(parser, "worker processes of --check")
+
+
+def _add_rows(which: argparse._ArgumentGroup) -> None:
+    which.add_argument(
+        "--relations",
+        metavar="NAME",
+        help="table of relations in configs/relations/, as 4way or 6way, or the path of a .yaml "
+        "file (default: the source's own, as a rule 6way)",
+    )
+    for name, what in (
+        ("drop", "also drop rows with this flag, as box-contradicts"),
+        ("keep", "keep rows with this flag, as ambiguous-name"),
+    ):
+        which.add_argument(
+            f"--{name}",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FLAG",
+            help=f"{what}; the README lists the flags",
+        )
+    which.add_argument(
+        "--check", action="store_true", help="open every image, and hold boxes against its size"
+    )
+
+
+def _add_sides(sides: argparse._ArgumentGroup) -> None:
+    sides.add_argument(
+        "--balance",
+        action="store_true",
+        help="drop rows until every class of a split has as many as its rarest",
+    )
+    sides.add_argument(
+        "--resplit",
+        action="store_true",
+        help="give up the source's splits: new ones of the same shares, by image",
+    )
+    sides.add_argument(
+        "--test-fraction",
+        type=_fraction,
+        metavar="X",
+        help="hold out that share of the rows for test, by image (default: the source's splits, "
+        "or none)",
+    )
+    sides.add_argument(
+        "--seed", type=_index, default=0, metavar="N", help="of what is drawn (default: 0)"
+    )
 
 
 def _add_models(subparsers: Any) -> None:
@@ -684,6 +790,13 @@ def _positive_number(text: str) -> float:
         value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number over 0")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = _positive_number(text)
+    if not value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1")
     return value
 
 

@@ -34,6 +34,41 @@ def generate(arguments: argparse.Namespace) -> None:
     print(f"{there} {config.n_samples} {config.task} samples in {config.output}")
 
 
+def import_(arguments: argparse.Namespace) -> None:
+    from vsp.funnel import page
+    from vsp.importing import Asked, import_dataset
+    from vsp.terminal import show
+
+    asked = Asked(
+        source=arguments.source,
+        annotations=arguments.annotations,
+        out=arguments.out,
+        images=arguments.images,
+        relations=arguments.relations,
+        drop=arguments.drop,
+        keep=arguments.keep,
+        options={key: str(value) for key, value in arguments.option},
+        balance=arguments.balance,
+        resplit=arguments.resplit,
+        test_fraction=arguments.test_fraction,
+        check=arguments.check,
+        seed=arguments.seed,
+        table=arguments.table,
+    )
+    # Stopped, it leaves nothing behind: the folder appears when it is whole.
+    with stoppable() as stop, stop.free():
+        imported = import_dataset(asked, Path(), arguments.n_jobs)
+    for note in imported.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(imported.funnel))
+        return
+    show(page(imported.funnel))
+    n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
+    there = "wrote" if imported.fresh else "already there:"
+    print(f"{there} {n_rows:,} rows in {imported.folder}")
+
+
 def plan(arguments: argparse.Namespace) -> None:
     from vsp.plan import make
     from vsp.report import plan_lines

@@ -11,8 +11,11 @@ _EVERY = 30.0  # seconds between the lines of a log
 
 
 @contextmanager
-def progress(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`; show done, rate and time left on stderr until the block ends."""
+def progress(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(n)`; show done, rate and time left on stderr until the block ends.
+
+    Where nobody knows how much there is to do, `total` is None.
+    """
     if sys.stderr.isatty():
         with _bar(what, unit, total) as advance:
             yield advance
@@ -22,7 +25,7 @@ def progress(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]
 
 
 @contextmanager
-def _bar(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -53,15 +56,18 @@ def _bar(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _lines(what: str, unit: str, total: int) -> Iterator[Callable[[int], None]]:
+def _lines(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
     started = said = time.monotonic()
     done = 0
 
     def say() -> None:
         seconds = max(time.monotonic() - started, 1e-9)
         rate = done / seconds
-        left = f", {clock((total - done) / rate)} left" if 0 < done < total else ""
-        text = f"{what}: {done}/{total} {unit} in {clock(seconds)}, {rate:,.1f} {unit}/s{left}"
+        left = of = ""
+        if total is not None:
+            of = f"/{total}"
+            left = f", {clock((total - done) / rate)} left" if 0 < done < total else ""
+        text = f"{what}: {done}{of} {unit} in {clock(seconds)}, {rate:,.1f} {unit}/s{left}"
         print(text, file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:

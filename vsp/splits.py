@@ -293,6 +293,19 @@ def _deal(
     return fold[number]
 
 
+def sides(
+    stratum: NDArray[np.intp], group: NDArray[Any], shares: Sequence[float], seed: int
+) -> NDArray[np.intp]:
+    """The side [row] of each row: whole groups, sides with these shares of every stratum's rows,
+    as nearly as groups allow."""
+    number = _numbered(group)
+    held = _held(stratum, number)
+    side = np.full(held.shape[0], -1)
+    shuffled = np.random.default_rng(seed).permutation(held.shape[0])
+    _place_one_by_one(shuffled, held, side, len(shares), np.asarray(shares))
+    return side[number]
+
+
 def _held(stratum: NDArray[np.intp], group: NDArray[np.intp]) -> csr_array:
     """How many rows [group, stratum] a group has."""
     code = _numbered(stratum)
@@ -307,9 +320,17 @@ def _numbered(names: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def _place_one_by_one(
-    groups: NDArray[np.intp], held: csr_array, fold: NDArray[np.intp], folds: int
+    groups: NDArray[np.intp],
+    held: csr_array,
+    fold: NDArray[np.intp],
+    folds: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> None:
-    """Put each group where the shares of what it holds are smallest; of equals, the fewest rows."""
+    """Put each group where the shares of what it holds are smallest; of equals, the fewest rows.
+
+    A fold of twice the weight takes twice as much.
+    """
+    room = np.ones(folds) if weights is None else weights
     sizes = held.sum(axis=1)
     shares = np.zeros((folds, held.shape[1]))  # of a stratum's rows, in what was put so far
     n_rows, total = np.zeros(folds), held.sum(axis=0)
@@ -319,8 +340,8 @@ def _place_one_by_one(
         share = held.data[span] / total[strata]
         k = np.lexsort((n_rows, np.round(shares[:, strata] @ share, 12)))[0]
         fold[one] = k
-        shares[k, strata] += share
-        n_rows[k] += sizes[one]
+        shares[k, strata] += share / room[k]
+        n_rows[k] += sizes[one] / room[k]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,4 +13,11 @@ WORLDS = Registry(
 )
 
 # An importer reads what real datasets say: see vsp.datasets.annotations.
-IMPORTERS = Registry("source", {})
+IMPORTERS = Registry(
+    "source",
+    {
+        "vrd": "vsp.datasets.vrd:IMPORTER",
+        "gqa": "vsp.datasets.graphs:GQA",
+        "vg": "vsp.datasets.graphs:VISUAL_GENOME",
+    },
+)

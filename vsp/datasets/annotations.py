@@ -8,7 +8,9 @@ the business of `vsp.importing`, the same for all sources.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, y down
 
@@ -47,3 +49,18 @@ class Picture:
     split: str = ""  # train, val, test or ""
     size: tuple[int, int] | None = None  # width and height, where the source says
     group: str = ""  # "": the image
+
+
+Read = Callable[[Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[Picture]]
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """How a source is read: `read(files, options)`, files being (split or "", path) in order.
+
+    It raises DatasetError, with file and place, for what the source's layout does not allow.
+    """
+
+    read: Read
+    relations: str = "6way"  # preset, where none is asked for
+    options: tuple[str, ...] = ()  # names that `options` may have

@@ -1,5 +1,5 @@
-"""A file that holds a JSON list → its values, one after the other: of a million records only the
-one in hand is in memory.
+"""A file that holds a JSON list, or a mapping → its values, one after the other: of a million
+records only the one in hand is in memory.
 """
 
 from __future__ import annotations
@@ -44,6 +44,45 @@ def read_records(path: Path, block: int = _BLOCK) -> Iterator[Any]:
         text.expect("", "Extra data")
         if empty:
             raise _no_list(path)
+
+
+def read_members(path: Path, block: int = _BLOCK) -> Iterator[tuple[str, Any]]:
+    """The keys and values of the mapping in a JSON file, in their order; also keys that come again.
+
+    Raises DatasetError, with the place, where the file is not JSON, and if it holds no mapping or
+    an empty one.
+    """
+    with path.open("rb") as file:
+        text = _Text(path, file, block)
+        if text.next() != "{":
+            text.value()
+            text.expect("", "Extra data")
+            raise _no_mapping(path)
+        text.skip()
+        empty = text.next() == "}"
+        while not empty:
+            yield _member(text)
+            if text.next() != ",":
+                break
+            text.skip()
+        text.expect("}", "Expecting ',' delimiter")
+        text.expect("", "Extra data")
+        if empty:
+            raise _no_mapping(path)
+
+
+def first_mark(path: Path) -> str:
+    """The first character of a JSON file that is no space: "[" of a list, "{" of a mapping."""
+    with path.open("rb") as file:
+        return _Text(path, file, _CUT).next()
+
+
+def _member(text: _Text) -> tuple[str, Any]:
+    if text.next() != '"':
+        text.expect('"', "Expecting property name enclosed in double quotes")
+    key = text.value()
+    text.expect(":", "Expecting ':' delimiter")
+    return key, text.value()
 
 
 class _Text:
@@ -142,3 +181,7 @@ class _Text:
 
 def _no_list(path: Path) -> DatasetError:
     return DatasetError(f"{path}: holds no list of records; write [{{...}}, ...]")
+
+
+def _no_mapping(path: Path) -> DatasetError:
+    return DatasetError(f"{path}: holds no mapping; write {{...}} with a key for each record")
