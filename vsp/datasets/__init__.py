@@ -13,4 +13,11 @@ WORLDS = Registry(
 )
 
 # An importer reads what real datasets say: see vsp.datasets.annotations.
-IMPORTERS = Registry("source", {})
+IMPORTERS = Registry(
+    "source",
+    {
+        "csv": "vsp.datasets.table:IMPORTER",
+        "vsr": "vsp.datasets.vsr:IMPORTER",
+        "whatsup": "vsp.datasets.whatsup:IMPORTER",
+    },
+)

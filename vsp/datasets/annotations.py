@@ -8,7 +8,9 @@ the business of `vsp.importing`, the same for all sources.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, y down
 
@@ -47,3 +49,14 @@ class Picture:
     split: str = ""  # train, val, test or ""
     size: tuple[int, int] | None = None  # width and height, where the source says
     group: str = ""  # "": the image
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """A source of pictures, as `vsp import` knows it."""
+
+    read: Callable[
+        [Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[Picture]
+    ]  # (split, file) pairs, options
+    relations: str  # the preset of configs/relations/ that fits it
+    options: tuple[str, ...] = ()  # that `read` takes

@@ -1,0 +1,113 @@
+"""A text file → its lines, and JSON lines → their records; what is wrong is said with its line."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from vsp.errors import ConfigError, DatasetError
+
+_BLOCK = 1 << 20  # bytes
+_LONGEST = 1 << 24  # characters of a line; a longer one has lost its ends
+_MARK = "\ufeff"  # in front of the first line, in files of some programmes
+
+
+def text_lines(path: Path, encoding: str = "") -> Iterator[str]:
+    """The lines with their ends; a byte order mark is dropped.
+
+    Without an `encoding` the file is UTF-8, or UTF-16 where its first bytes say so. Raises
+    DatasetError for a byte that is not in the encoding and for what no text holds, ConfigError if
+    there is no such encoding.
+    """
+    with _opened(path) as file:
+        encoding = encoding or _encoding(file)
+        number = 0
+        try:
+            text = io.TextIOWrapper(file, encoding, newline="")
+            while line := text.readline(_LONGEST):
+                number += 1
+                if "\0" in line:
+                    raise DatasetError(
+                        f"{path}: line {number} holds a NUL byte, which no text does; save the file "
+                        "as UTF-8 text"
+                    )
+                if len(line) == _LONGEST:
+                    raise DatasetError(
+                        f"{path}: line {number} has more than {_LONGEST - 1} characters; write each "
+                        "row on a line of its own"
+                    )
+                yield line.removeprefix(_MARK) if number == 1 else line
+        except LookupError:
+            raise ConfigError(
+                f"encoding {encoding!r} is not known; use utf-8, utf-16, latin-1 or cp1252"
+            ) from None
+        except UnicodeDecodeError:
+            raise _bad_byte(path, encoding) from None
+
+
+def first_line(path: Path, encoding: str = "") -> str:
+    """The first line that is not blank; "" where there is none."""
+    return next((line for line in text_lines(path, encoding) if line.strip()), "")
+
+
+def json_lines(path: Path, encoding: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each record with its line, from 1; blank lines are passed over. Raises DatasetError."""
+    for number, line in enumerate(text_lines(path, encoding), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            what = f"{error.msg}: column {error.colno}"
+            raise DatasetError(f"{path}: line {number} is not JSON: {what}") from None
+        except RecursionError:
+            raise DatasetError(f"{path}: line {number} is not JSON: Nested too deeply") from None
+        except ValueError as error:  # a number of thousands of digits
+            raise DatasetError(f"{path}: line {number} is not JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise DatasetError(
+                f"{path}: line {number} is a {type(record).__name__}, not a mapping; write one "
+                "{...} a line"
+            )
+        yield number, record
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DatasetError(f"{path}: {str(error.strerror).lower()}; name a file to read") from None
+
+
+def _encoding(file: IO[bytes]) -> str:
+    first = file.read(2)
+    file.seek(0)
+    return "utf-16" if first in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+
+
+def _bad_byte(path: Path, encoding: str) -> DatasetError:
+    """Where the file ceases to be in its encoding; the reader above knows only its buffer."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    place, line = 0, 1  # of the block
+    with path.open("rb") as file:
+        while True:
+            block = file.read(_BLOCK)
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                start = error.start - held
+                line += block.count(b"\n", 0, max(start, 0))
+                return DatasetError(
+                    f"{path}: line {line}: byte {place + start} is not {encoding} "
+                    f"({error.reason}); save the file as UTF-8, or give the encoding it has, for "
+                    "instance encoding=latin-1"
+                )
+            if not block:
+                return DatasetError(f"{path}: was changed while it was read; run the command again")
+            place += len(block)
+            line += block.count(b"\n")
