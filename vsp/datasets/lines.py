@@ -12,6 +12,7 @@ from typing import IO, Any
 from vsp.errors import ConfigError, DatasetError
 
 _BLOCK = 1 << 20  # bytes
+_PEEK = 1 << 16  # characters
 _LONGEST = 1 << 24  # characters of a line; a longer one has lost its ends
 _MARK = "\ufeff"  # in front of the first line, in files of some programmes
 
@@ -24,10 +25,9 @@ def text_lines(path: Path, encoding: str = "") -> Iterator[str]:
     there is no such encoding.
     """
     with _opened(path) as file:
-        encoding = encoding or _encoding(file)
+        text = _text(file, encoding)
         number = 0
         try:
-            text = io.TextIOWrapper(file, encoding, newline="")
             while line := text.readline(_LONGEST):
                 number += 1
                 if "\0" in line:
@@ -41,17 +41,14 @@ def text_lines(path: Path, encoding: str = "") -> Iterator[str]:
                         "row on a line of its own"
                     )
                 yield line.removeprefix(_MARK) if number == 1 else line
-        except LookupError:
-            raise ConfigError(
-                f"encoding {encoding!r} is not known; use utf-8, utf-16, latin-1 or cp1252"
-            ) from None
         except UnicodeDecodeError:
-            raise _bad_byte(path, encoding) from None
+            raise _bad_byte(path, text.encoding) from None
 
 
-def first_line(path: Path, encoding: str = "") -> str:
-    """The first line that is not blank; "" where there is none."""
-    return next((line for line in text_lines(path, encoding) if line.strip()), "")
+def beginning(path: Path, encoding: str = "") -> str:
+    """The first characters, from the first that is no space on; bad bytes are no matter yet."""
+    with _opened(path) as file:
+        return _text(file, encoding, "replace").read(_PEEK).removeprefix(_MARK).lstrip()
 
 
 def json_lines(path: Path, encoding: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
@@ -83,10 +80,17 @@ def _opened(path: Path) -> IO[bytes]:
         raise DatasetError(f"{path}: {str(error.strerror).lower()}; name a file to read") from None
 
 
-def _encoding(file: IO[bytes]) -> str:
-    first = file.read(2)
-    file.seek(0)
-    return "utf-16" if first in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+def _text(file: IO[bytes], encoding: str, errors: str = "strict") -> io.TextIOWrapper:
+    if not encoding:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if marked else "utf-8"
+        file.seek(0)
+    try:
+        return io.TextIOWrapper(file, encoding, errors, newline="")
+    except LookupError:
+        raise ConfigError(
+            f"encoding {encoding!r} is not known; use utf-8, utf-16, latin-1 or cp1252"
+        ) from None
 
 
 def _bad_byte(path: Path, encoding: str) -> DatasetError:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -27,7 +28,7 @@ from typing import Any
 
 from vsp.datasets.annotations import Box, Importer, Picture, Relation, Thing
 from vsp.datasets.grouped import Row, pictures
-from vsp.datasets.lines import first_line, json_lines, text_lines
+from vsp.datasets.lines import beginning, json_lines, text_lines
 from vsp.datasets.records import read_records
 from vsp.errors import DatasetError
 
@@ -82,15 +83,15 @@ def _rows(split: str, path: Path, encoding: str) -> Iterator[Row]:
 
 def _records(path: Path, encoding: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Where it stands, and its values by column."""
-    header = first_line(path, encoding)
-    if header.lstrip().startswith("{"):
+    start = beginning(path, encoding)
+    if start.startswith("{"):
         for number, record in json_lines(path, encoding):
             yield f"line {number}", _by_column(f"{path}: line {number}", record)
-    elif header.lstrip().startswith("["):
+    elif start.startswith("["):
         for index, record in enumerate(read_records(path)):
             yield f"record {index}", _by_column(f"{path}: record {index}", record)
     else:
-        yield from _csv_records(path, encoding, _delimiter(header))
+        yield from _csv_records(path, encoding, _delimiter(start))
 
 
 def _by_column(place: str, record: Any) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _csv_records(
     rows = _cells(path, text_lines(path, encoding), delimiter)
     _, header = next(rows, (1, []))
     columns = _columns(f"{path}:", header)
-    if not ("image" in columns and (columns.keys() >= _SAID or columns.keys() >= _ASKED)):
+    if not ("image" in columns and (columns.keys() >= set(_SAID) or columns.keys() >= set(_ASKED))):
         found = ", ".join(header)[:_LISTED] or "none"
         raise DatasetError(f"{path}: has the columns {found}; a table needs {_NEEDS}")
     places = [(column, header.index(name)) for column, name in columns.items()]
@@ -134,9 +135,10 @@ def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[i
         ) from None
 
 
-def _delimiter(header: str) -> str:
-    """With which the header has most of the columns that are known."""
-    names = {mark: next(csv.reader([header], delimiter=mark), []) for mark in ",;\t"}
+def _delimiter(start: str) -> str:
+    """With which the first line has most of the columns that are known."""
+    header = re.split("[\r\n]", start, maxsplit=1)[:1]
+    names = {mark: next(csv.reader(header, delimiter=mark), []) for mark in ",;\t"}
     return max(names, key=lambda mark: sum(_plain(name) in _COLUMN for name in names[mark]))
 
 
@@ -197,10 +199,11 @@ def _text(column: str, value: Any) -> str:
         return str(value)
     if not isinstance(value, str):
         raise DatasetError(f"has {column} {shortened(value)}; give it a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # JSON can hold half of a character
-        raise DatasetError(f"has {column} {value!a}, which is no text") from None
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # JSON can hold half of a character
+            raise DatasetError(f"has {column} {value!a}, which is no text") from None
     return value.strip()
 
 

@@ -29,33 +29,31 @@ from typing import Any
 
 from vsp.datasets.annotations import Importer, Picture, Relation, Thing
 from vsp.datasets.grouped import Row, pictures
-from vsp.datasets.lines import first_line
+from vsp.datasets.lines import beginning
 from vsp.datasets.records import read_records
 from vsp.errors import ConfigError, DatasetError
 
 _NAMED = {"coco": "{:012d}.jpg", "vg": "{}.jpg"}
 _FILE = re.compile(r"([^_]+)_(on|under|left_of|right_of|in-front_of|behind)_([^_]+)")
-# How captions say it → how it is said in names of files. No other word of the first two is one.
+# What must be in the first caption of a controlled image.
+_WORD = {
+    "on": "on", "under": "under", "left of": "left", "right of": "right", "in front of": "front",
+    "behind": "behind",
+}  # fmt: skip
+# How captions of the other files say it → how it is said in names of files.
 _SAYS = {
     "to the left of": "left of", "to the right of": "right of", "left of": "left of",
-    "right of": "right of", "in front of": "in front of", "in-front of": "in front of",
-    "behind": "behind", "above": "above", "below": "below", "on top of": "on top of",
+    "right of": "right of", "in front of": "in front of", "behind": "behind", "above": "above",
+    "below": "below", "on top of": "on top of",
 }  # fmt: skip
-_FLAT = {"on": "on", "under": "under"}  # in captions of controlled images
 _PHOTO = r"(?:A photo of )?(?:(?:an?|the|some) )?"
 _ONE = re.compile(rf"{_PHOTO}(.+?) (?:on|at|in|to) the (left|right|top|bottom)\.?", re.IGNORECASE)
+_SAID = rf" ({'|'.join(_SAYS)}) "
+_TWO = re.compile(rf"{_PHOTO}(.+?){_SAID}(?:(?:an?|the|some) )?(.+?)\.?", re.IGNORECASE)
 _QUESTION = (
     "Determine where '{}' is in the image.\n"
     "Choose ONE label from:\n[left, right, top, bottom]\nRespond with ONLY the label. No explanation."
 )
-
-
-def _two(says: Mapping[str, str]) -> re.Pattern[str]:
-    said = "|".join(map(re.escape, says))
-    return re.compile(rf"{_PHOTO}(.+?) ({said}) (?:(?:an?|the|some) )?(.+?)\.?", re.IGNORECASE)
-
-
-_TWO, _CONTROLLED = _two(_SAYS), _two(_SAYS | _FLAT)
 
 
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
@@ -74,7 +72,7 @@ IMPORTER = Importer(read, relations="whatsup", options=("images",))
 
 
 def _rows(split: str, path: Path, images: str) -> Iterator[Row]:
-    if first_line(path).lstrip().startswith("{"):
+    if beginning(path).startswith("{"):
         raise DatasetError(
             f"{path}: is no JSON list; lists of questions, such as AdaptVis's, do not name their "
             "images: give What'sUp's own controlled_*_dataset.json, coco_qa_*.json or vg_qa_*.json"
@@ -102,7 +100,7 @@ def _row(record: Any, split: str, images: str, where: str) -> Row:
 
 
 def _controlled(image: Any, captions: Any, split: str, where: str) -> Row:
-    if not isinstance(image, str) or not isinstance(captions, list) or not captions:
+    if not isinstance(image, str) or not (isinstance(captions, list) and captions):
         raise DatasetError(
             f"has image_path {shortened(image)} and caption_options {shortened(captions)}; give a "
             "path and a list of captions, the right one first"
@@ -111,13 +109,10 @@ def _controlled(image: Any, captions: Any, split: str, where: str) -> Row:
     named = _FILE.fullmatch(path.stem)
     if not named:
         raise DatasetError(f"has image_path {image!r}; files are named OBJECT_RELATION_OBJECT.jpeg")
-    subject, reference = (named[i].replace("-", " ") for i in (1, 3))
-    predicate = re.sub("[-_]", " ", named[2])
-    said = _parsed(_CONTROLLED, captions[0])
-    if said[2] != predicate:
+    subject, predicate, reference = (re.sub("[-_]", " ", part) for part in named.groups())
+    if _WORD[predicate] not in str(captions[0]).replace("-", " ").split():
         raise DatasetError(
-            f"has {path.name!r}, which is {predicate!r}, and caption {captions[0]!r} first; one of "
-            "them is wrong"
+            f"has image_path {image!r} and the caption {captions[0]!r} first; one of them is wrong"
         )
     relation = Relation(Thing(subject), predicate, Thing(reference), where=where)
     return Row(str(path), relation, split, group=str(path.parent / f"{named[1]}_{named[3]}"))
@@ -132,21 +127,15 @@ def _numbered(number: Any, caption: Any, images: str, split: str, where: str) ->
 
 
 def _said(caption: Any, where: str) -> Relation:
-    one = _ONE.fullmatch(caption) if isinstance(caption, str) else None
+    if not isinstance(caption, str):
+        raise DatasetError(f"has caption {shortened(caption)}; give a text")
+    caption = " ".join(caption.split())
+    one = _ONE.fullmatch(caption)
     if one:
         name, label = one[1], one[2].lower()
         question = _QUESTION.format(name)
         return Relation(Thing(name), "", None, prompt=question, label=label, where=where)
-    subject, reference, predicate = _parsed(_TWO, caption)
-    return Relation(Thing(subject), predicate, Thing(reference), where=where)
-
-
-def _parsed(form: re.Pattern[str], caption: Any) -> tuple[str, str, str]:
-    """Subject, reference and predicate. A caption that can be read in two ways is refused."""
-    text = " ".join(caption.split()) if isinstance(caption, str) else ""
-    found = form.fullmatch(text)
-    if not found or form.fullmatch(f"{found[3]} x") or form.search(found[3]):
-        raise DatasetError(
-            f"has caption {caption!r}; a caption says one of {', '.join(dict.fromkeys(_SAYS))} once"
-        )
-    return found[1], found[3], (_SAYS | _FLAT)[found[2].lower()]
+    two = _TWO.fullmatch(caption)
+    if not two or re.search(_SAID, two[3], re.IGNORECASE):
+        raise DatasetError(f"has caption {caption!r}; say one of {', '.join(_SAYS)}, and once")
+    return Relation(Thing(two[1]), _SAYS[two[2].lower()], Thing(two[3]), where=where)
