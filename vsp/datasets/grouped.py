@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,14 +49,18 @@ def pictures(rows: Iterable[Row]) -> Iterator[Picture]:
     Raises DatasetError where an image is said to be in two groups, DiskError where the rows find no
     room.
     """
-    for (split, image), values in grouped(((row.split, row.image), _value(row)) for row in rows):
-        relations = tuple(_relation(*value[1:]) for value in values)
-        named = (thing for r in relations for thing in (r.subject, r.reference) if thing)
-        group = _group(image, [value[0] for value in values], relations)
-        yield Picture(image, tuple(dict.fromkeys(named)), relations, split, group=group)
+    keyed = (((row.split, row.image), _value(row)) for row in rows)
+    with closing(grouped(keyed)) as found:
+        for (split, image), values in found:
+            relations = tuple(_relation(*value[1:]) for value in values)
+            named = (thing for r in relations for thing in (r.subject, r.reference) if thing)
+            group = _group(image, [value[0] for value in values], relations)
+            yield Picture(image, tuple(dict.fromkeys(named)), relations, split, group=group)
 
 
-def grouped(rows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, list[Any]]]:
+def grouped(
+    rows: Iterable[tuple[Any, Any]],
+) -> Generator[tuple[Any, list[Any]], None, None]:
     """(key, value) pairs → each key with all its values, keys and values in their first order.
 
     Both must be what JSON can hold; tuples come back as lists. Raises DiskError.

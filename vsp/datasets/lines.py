@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from vsp.errors import ConfigError, DatasetError
 
@@ -17,43 +17,27 @@ _LONGEST = 1 << 24  # characters of a line; a longer one has lost its ends
 _MARK = "\ufeff"  # in front of the first line, in files of some programmes
 
 
-def text_lines(path: Path, encoding: str = "") -> Iterator[str]:
-    """The lines with their ends; a byte order mark is dropped.
+@contextmanager
+def text_lines(path: Path, encoding: str = "") -> Iterator[Iterator[str]]:
+    """While the file is open, its lines with their ends; a byte order mark is dropped.
 
     Without an `encoding` the file is UTF-8, or UTF-16 where its first bytes say so. Raises
     DatasetError for a byte that is not in the encoding and for what no text holds, ConfigError if
     there is no such encoding.
     """
-    with _opened(path) as file:
-        text = _text(file, encoding)
-        number = 0
-        try:
-            while line := text.readline(_LONGEST):
-                number += 1
-                if "\0" in line:
-                    raise DatasetError(
-                        f"{path}: line {number} holds a NUL byte, which no text does; save the file "
-                        "as UTF-8 text"
-                    )
-                if len(line) == _LONGEST:
-                    raise DatasetError(
-                        f"{path}: line {number} has more than {_LONGEST - 1} characters; write each "
-                        "row on a line of its own"
-                    )
-                yield line.removeprefix(_MARK) if number == 1 else line
-        except UnicodeDecodeError:
-            raise _bad_byte(path, text.encoding) from None
+    with _opened(path, encoding) as text:
+        yield _lines(path, text)
 
 
 def beginning(path: Path, encoding: str = "") -> str:
     """The first characters, from the first that is no space on; bad bytes are no matter yet."""
-    with _opened(path) as file:
-        return _text(file, encoding, "replace").read(_PEEK).removeprefix(_MARK).lstrip()
+    with _opened(path, encoding, "replace") as text:
+        return text.read(_PEEK).removeprefix(_MARK).lstrip()
 
 
-def json_lines(path: Path, encoding: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each record with its line, from 1; blank lines are passed over. Raises DatasetError."""
-    for number, line in enumerate(text_lines(path, encoding), 1):
+def json_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line's record with its number, from 1; blank lines are passed over. Raises DatasetError."""
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -73,24 +57,41 @@ def json_lines(path: Path, encoding: str = "") -> Iterator[tuple[int, dict[str, 
         yield number, record
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _lines(path: Path, text: TextIO) -> Iterator[str]:
+    number = 0
     try:
-        return path.open("rb")
+        while line := text.readline(_LONGEST):
+            number += 1
+            if "\0" in line:
+                raise DatasetError(
+                    f"{path}: line {number} holds a NUL byte, which no text does; save the file "
+                    "as UTF-8 text"
+                )
+            if len(line) == _LONGEST:
+                raise DatasetError(
+                    f"{path}: line {number} has more than {_LONGEST - 1} characters; write each "
+                    "row on a line of its own"
+                )
+            yield line.removeprefix(_MARK) if number == 1 else line
+    except UnicodeDecodeError:
+        raise _bad_byte(path, text.encoding) from None
+
+
+def _opened(path: Path, encoding: str, errors: str = "strict") -> TextIO:
+    try:
+        return path.open(encoding=encoding or _encoding(path), errors=errors, newline="")
     except OSError as error:
         raise DatasetError(f"{path}: {str(error.strerror).lower()}; name a file to read") from None
-
-
-def _text(file: IO[bytes], encoding: str, errors: str = "strict") -> io.TextIOWrapper:
-    if not encoding:
-        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        encoding = "utf-16" if marked else "utf-8"
-        file.seek(0)
-    try:
-        return io.TextIOWrapper(file, encoding, errors, newline="")
     except LookupError:
         raise ConfigError(
             f"encoding {encoding!r} is not known; use utf-8, utf-16, latin-1 or cp1252"
         ) from None
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if marked else "utf-8"
 
 
 def _bad_byte(path: Path, encoding: str) -> DatasetError:

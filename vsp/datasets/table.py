@@ -20,7 +20,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as shortened
@@ -28,7 +28,7 @@ from typing import Any
 
 from vsp.datasets.annotations import Box, Importer, Picture, Relation, Thing
 from vsp.datasets.grouped import Row, pictures
-from vsp.datasets.lines import beginning, json_lines, text_lines
+from vsp.datasets.lines import beginning, json_records, text_lines
 from vsp.datasets.records import read_records
 from vsp.errors import DatasetError
 
@@ -72,38 +72,47 @@ IMPORTER = Importer(read, relations="6way", options=("encoding",))
 
 def _rows(split: str, path: Path, encoding: str) -> Iterator[Row]:
     place = None
-    for place, values in _records(path, encoding):
-        try:
-            yield _row(values, split, f"{path.name} {place}")
-        except DatasetError as error:
-            raise DatasetError(f"{path}: {place} {error}") from None
+    with _records(path, encoding) as records:
+        for place, values in records:
+            try:
+                yield _row(values, split, f"{path.name} {place}")
+            except DatasetError as error:
+                raise DatasetError(f"{path}: {place} {error}") from None
     if place is None:
         raise DatasetError(f"{path}: holds no rows; write a row for each {_NEEDS}")
 
 
-def _records(path: Path, encoding: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where it stands, and its values by column."""
+@contextmanager
+def _records(path: Path, encoding: str) -> Iterator[Iterator[tuple[str, Mapping[str, Any]]]]:
+    """While the file is open: where a record stands, and its values by column."""
     start = beginning(path, encoding)
-    if start.startswith("{"):
-        for number, record in json_lines(path, encoding):
-            yield f"line {number}", _by_column(f"{path}: line {number}", record)
-    elif start.startswith("["):
-        for index, record in enumerate(read_records(path)):
-            yield f"record {index}", _by_column(f"{path}: record {index}", record)
+    if start.startswith("["):
+        with closing(read_records(path)) as found:
+            listed = ((f"record {index}", record) for index, record in enumerate(found))
+            yield _by_column(path, listed)
     else:
-        yield from _csv_records(path, encoding, _delimiter(start))
+        with text_lines(path, encoding) as lines:
+            if start.startswith("{"):
+                numbered = json_records(path, lines)
+                yield _by_column(path, ((f"line {number}", record) for number, record in numbered))
+            else:
+                yield _csv_records(path, lines, _delimiter(start))
 
 
-def _by_column(place: str, record: Any) -> dict[str, Any]:
-    if not isinstance(record, dict):
-        raise DatasetError(f"{place} is {shortened(record)}, not a mapping")
-    return {column: record[name] for column, name in _columns(place, record).items()}
+def _by_column(
+    path: Path, records: Iterable[tuple[str, Any]]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for place, record in records:
+        if not isinstance(record, dict):
+            raise DatasetError(f"{path}: {place} is {shortened(record)}, not a mapping")
+        columns = _columns(f"{path}: {place}", record)
+        yield place, {column: record[name] for column, name in columns.items()}
 
 
 def _csv_records(
-    path: Path, encoding: str, delimiter: str
+    path: Path, lines: Iterator[str], delimiter: str
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
-    rows = _cells(path, text_lines(path, encoding), delimiter)
+    rows = _cells(path, lines, delimiter)
     _, header = next(rows, (1, []))
     columns = _columns(f"{path}:", header)
     if not ("image" in columns and (columns.keys() >= set(_SAID) or columns.keys() >= set(_ASKED))):

@@ -20,7 +20,7 @@ from typing import Any
 
 from vsp.datasets.annotations import Importer, Picture, Relation, Thing
 from vsp.datasets.grouped import Row, pictures
-from vsp.datasets.lines import json_lines
+from vsp.datasets.lines import json_records, text_lines
 from vsp.errors import DatasetError
 
 _TEXTS = ("image", "caption", "relation")
@@ -40,12 +40,13 @@ IMPORTER = Importer(read, relations="6way")
 
 def _rows(split: str, path: Path) -> Iterator[Row]:
     number = 0
-    for number, record in json_lines(path):
-        try:
-            relation = _relation(record, f"{path.name} line {number}")
-        except DatasetError as error:
-            raise DatasetError(f"{path}: line {number} {error}") from None
-        yield Row(record["image"], relation, split)
+    with text_lines(path) as lines:
+        for number, record in json_records(path, lines):
+            try:
+                relation = _relation(record, f"{path.name} line {number}")
+            except DatasetError as error:
+                raise DatasetError(f"{path}: line {number} {error}") from None
+            yield Row(record["image"], relation, split)
     if not number:
         raise DatasetError(f"{path}: is empty; give a file of VSR's splits")
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shortened
 from typing import Any
@@ -77,11 +78,12 @@ def _rows(split: str, path: Path, images: str) -> Iterator[Row]:
             f"{path}: is no JSON list; lists of questions, such as AdaptVis's, do not name their "
             "images: give What'sUp's own controlled_*_dataset.json, coco_qa_*.json or vg_qa_*.json"
         )
-    for index, record in enumerate(read_records(path)):
-        try:
-            yield _row(record, split, images or _source(path), f"{path.name} record {index}")
-        except DatasetError as error:
-            raise DatasetError(f"{path}: record {index} {error}") from None
+    with closing(read_records(path)) as records:
+        for index, record in enumerate(records):
+            try:
+                yield _row(record, split, images or _source(path), f"{path.name} record {index}")
+            except DatasetError as error:
+                raise DatasetError(f"{path}: record {index} {error}") from None
 
 
 def _source(path: Path) -> str:
