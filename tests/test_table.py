@@ -153,7 +153,7 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         (b"", "has the columns none; a table needs image, and subject, object and relation or "
               "prompt and label"),
         (b"\xef\xbb\xbf\n\n", "has the columns none; a table needs"),
-        (FLAT, "holds no rows; write a row for each image, and subject"),
+        (FLAT, "has a header and no rows; write a row for each relation"),
         ("image,subject,object\na,x,y\n", "has the columns image, subject, object; a table needs"),
         ("subject,object,relation\nx,y,on\n", "has the columns subject, object, relation; a table"),
         ("image,label\na,x\n", "has the columns image, label; a table needs"),

@@ -10,8 +10,8 @@ A row is about one image. Its columns, or keys (another name for the same in bra
     subject_box, object_box (reference_box)        may be empty; [left, top, right, bottom] in pixels
 
 Names of columns may be in capitals, other columns are passed over. Cells are separated by commas,
-semicolons or tabs; rows without any text in them are no rows. The split of a row comes before the
-split of its file.
+semicolons or tabs; rows without any text in them are no rows. White space at the ends of a cell
+goes. The split of a row comes before the split of its file.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ _LISTED = 300  # characters of a header at most, in a message
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
     """Pictures in the order in which the files first name them.
 
-    The option `encoding` is that of the files, where it is not UTF-8. Raises DatasetError, with
+    The option `encoding` is that of the files, where it is not UTF-8 (a JSON list always is, or is
+    UTF-16 or UTF-32). Raises DatasetError, with
     file and line, for whatever cannot be used.
     """
     encoding = options.get("encoding", "")
@@ -79,7 +80,7 @@ def _rows(split: str, path: Path, encoding: str) -> Iterator[Row]:
             except DatasetError as error:
                 raise DatasetError(f"{path}: {place} {error}") from None
     if place is None:
-        raise DatasetError(f"{path}: holds no rows; write a row for each {_NEEDS}")
+        raise DatasetError(f"{path}: has a header and no rows; write a row for each relation")
 
 
 @contextmanager
@@ -196,7 +197,7 @@ def _needed(texts: Mapping[str, str]) -> tuple[str, ...]:
     if asked and texts["relation"]:
         raise DatasetError(
             f"has a relation and a {asked[0]}; a row takes relation, or prompt and label: empty "
-            f"or remove one of them, and rows whose label says that the relation does not hold"
+            "or remove one of them, and rows whose label says that the relation does not hold"
         )
     return _ASKED if asked else _SAID
 
