@@ -51,12 +51,16 @@ class Picture:
     group: str = ""  # "": the image
 
 
+Read = Callable[[Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[Picture]]
+
+
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """A source of pictures, as `vsp import` knows it."""
+    """How a source is read: `read(files, options)`, files being (split or "", path) in order.
 
-    read: Callable[
-        [Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[Picture]
-    ]  # (split, file) pairs, options
-    relations: str  # the preset of configs/relations/ that fits it
-    options: tuple[str, ...] = ()  # that `read` takes
+    It raises DatasetError, with file and place, for what the source's layout does not allow.
+    """
+
+    read: Read
+    relations: str = "6way"  # preset, where none is asked for
+    options: tuple[str, ...] = ()  # names that `options` may have
