@@ -16,8 +16,11 @@ WORLDS = Registry(
 IMPORTERS = Registry(
     "source",
     {
-        "vrd": "vsp.datasets.vrd:IMPORTER",
+        "csv": "vsp.datasets.table:IMPORTER",
         "gqa": "vsp.datasets.graphs:GQA",
         "vg": "vsp.datasets.graphs:VISUAL_GENOME",
+        "vrd": "vsp.datasets.vrd:IMPORTER",
+        "vsr": "vsp.datasets.vsr:IMPORTER",
+        "whatsup": "vsp.datasets.whatsup:IMPORTER",
     },
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,7 @@ _SPACE = re.compile(r"[ \t\n\r]+")
 _decode = json.JSONDecoder().raw_decode
 
 
-def read_records(path: Path, block: int = _BLOCK) -> Iterator[Any]:
+def read_records(path: Path, block: int = _BLOCK) -> Generator[Any, None, None]:
     """The values of the list in a JSON file, in their order, as `json.loads` gives them.
 
     Raises DatasetError, with the place, where the file is not JSON, and if it holds no list or an
