@@ -21,7 +21,7 @@ LEVELS = [
     {"datasets", "models", "probes", "schedulers"},
     {"prepare", "catalog", "jobs", "terminal", "programme"},
     {"plan"},
-    {"generate", "extract", "fit", "submit", "status", "verify", "small_llava"},
+    {"generate", "vary", "extract", "fit", "submit", "status", "verify", "small_llava"},
     {"logs"},
     {"bench", "bench_probe", "compare"},
     {"report"},

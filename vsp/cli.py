@@ -112,10 +112,25 @@ def _add_generate(subparsers: Any) -> None:
     parser = _command(
         subparsers,
         commands.generate,
-        "render a synthetic dataset from a YAML file",
-        "vsp generate --config configs/spatial_dataset.yaml",
+        "render a synthetic dataset from a YAML file, or a variant of any dataset",
+        "vsp generate --config configs/spatial_dataset.yaml\n"
+        "vsp generate --of data/raw/spatial --variant mirrored --out data/raw/spatial-mirrored",
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML file in configs/")
+    made_from = parser.add_mutually_exclusive_group(required=True)
+    made_from.add_argument("--config", type=Path, metavar="FILE", help="YAML file in configs/")
+    made_from.add_argument(
+        "--of", type=Path, metavar="DIR", help="dataset of which a variant is made, row by row"
+    )
+    parser.add_argument(
+        "--variant",
+        metavar="NAME",
+        help="blank (grey pictures), shuffled (each image another one of its split), mirrored "
+        "(pictures and labels), swapped (subject and reference), or names (no question, no picture)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the variant")
+    parser.add_argument(
+        "--seed", type=_index, metavar="N", help="of the order of shuffled images (default: 0)"
+    )
     _add_n_jobs(parser, "worker processes; the bytes do not depend on it")
 
 

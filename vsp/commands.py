@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsp.errors import ConfigError
 from vsp.signals import stoppable
 
 if TYPE_CHECKING:
@@ -26,12 +27,32 @@ PROFILE = Path("jobs/slurm.yaml")
 
 
 def generate(arguments: argparse.Namespace) -> None:
+    if arguments.of is not None:
+        _vary(arguments)
+        return
+    for option in ("variant", "out", "seed"):
+        if getattr(arguments, option) is not None:
+            raise ConfigError(f"--{option} is of a variant; name the dataset with --of")
     from vsp.generate import generate, read_config
 
     config = read_config(arguments.config)
     fresh = generate(config, arguments.n_jobs)
     there = "wrote" if fresh else "already there:"
     print(f"{there} {config.n_samples} {config.task} samples in {config.output}")
+
+
+def _vary(arguments: argparse.Namespace) -> None:
+    from vsp.vary import Asked, vary
+
+    for option in ("variant", "out"):
+        if getattr(arguments, option) is None:
+            raise ConfigError(f"--of {arguments.of} says no --{option}; add it")
+    asked = Asked(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
+    fresh, notes = vary(asked, arguments.n_jobs)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    there = "wrote" if fresh else "already there:"
+    print(f"{there} {arguments.out}, {arguments.variant} of {arguments.of}")
 
 
 def plan(arguments: argparse.Namespace) -> None:

@@ -118,6 +118,11 @@ def _compare_notes(pair: Pair) -> list[str]:
         "resample whole groups, of each layer alone; ▒ perhaps none",
         f"p corr.: {flips} of the runs within groups, against the largest of all layers, in standard errors",
     ]
+    if pair.n_relabelled:
+        notes.append(
+            f"{pair.n_relabelled} rows have another label in other, as its dataset is a variant: "
+            "compared is who is right"
+        )
     if not pair.same_splits:
         notes.append(
             "rows were split in other ways: intervals and p allow for the most that matters"

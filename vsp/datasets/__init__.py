@@ -14,3 +14,15 @@ WORLDS = Registry(
 
 # An importer reads what real datasets say: see vsp.datasets.annotations.
 IMPORTERS = Registry("source", {})
+
+# Controls: the rows of a dataset, with something else to see or to ask.
+VARIANTS = Registry(
+    "variant",
+    {
+        "blank": "vsp.datasets.variants:BLANK",
+        "mirrored": "vsp.datasets.variants:MIRROR",
+        "names": "vsp.datasets.variants:NAMES",
+        "shuffled": "vsp.datasets.variants:SHUFFLED",
+        "swapped": "vsp.datasets.variants:SWAPPED",
+    },
+)
