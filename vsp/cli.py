@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
         _add_generate,
+        _add_dataset,
         _add_models,
         _add_plan,
         _add_bench,
@@ -132,6 +133,37 @@ def _add_generate(subparsers: Any) -> None:
         "--seed", type=_index, metavar="N", help="of the order of shuffled images (default: 0)"
     )
     _add_n_jobs(parser, "worker processes; the bytes do not depend on it")
+
+
+def _add_dataset(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "dataset", help="look at a dataset before GPU hours are spent", allow_abbrev=False
+    )
+    shown = _command(
+        parser.add_subparsers(title="commands", metavar="show", required=True),
+        commands.dataset_show,
+        "count a dataset's labels, splits, images and prompts, and draw some rows on a sheet",
+        "vsp dataset show data/raw/spatial\nvsp dataset show data/vrd --n 60 --sheet vrd.png",
+        name="show",
+    )
+    shown.add_argument("dataset", type=Path, metavar="DIR", help="folder with metadata.json")
+    shown.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        help="PNG with pictures, boxes and labels (default: sheet.png in the dataset's folder)",
+    )
+    shown.add_argument(
+        "--n",
+        type=_index,
+        default=24,
+        metavar="N",
+        help="rows on the sheet, labels by turns; 0: no sheet (default: 24)",
+    )
+    shown.add_argument(
+        "--seed", type=_index, default=0, metavar="N", help="of the rows on the sheet (default: 0)"
+    )
+    shown.add_argument("--json", action="store_true", help="for machines")
 
 
 def _add_models(subparsers: Any) -> None:

@@ -55,6 +55,25 @@ def _vary(arguments: argparse.Namespace) -> None:
     print(f"{there} {arguments.out}, {arguments.variant} of {arguments.of}")
 
 
+def dataset_show(arguments: argparse.Namespace) -> None:
+    from vsp.sheet import draw
+    from vsp.show import as_json, page, show
+    from vsp.terminal import show as print_page
+
+    path = arguments.sheet or arguments.dataset / "sheet.png"
+    shown = show(arguments.dataset, arguments.n, arguments.seed)
+    problems = draw(arguments.dataset, shown.rows, path) if shown.rows else []
+    if arguments.json:
+        sheet = {"sheet": str(path) if shown.rows else None, "problems": problems}
+        print(json.dumps({**as_json(shown), **sheet}))
+        return
+    print_page(page(shown))
+    for problem in problems:
+        print(f"note: {problem}", file=sys.stderr)
+    if shown.rows:
+        print(f"\nwrote {path}: {len(shown.rows)} rows, the subject red, the reference blue")
+
+
 def plan(arguments: argparse.Namespace) -> None:
     from vsp.plan import make
     from vsp.report import plan_lines

@@ -3,7 +3,8 @@
 A record names its picture (`image_filename`) and its label (`label`, or `relation` or
 `color_label` as the synthetic tasks call it). The prompt is the record's own or is rendered from
 what it names (`subject_*` and `reference_*`, or `shape_type`). Optional: `id` or `image_id`,
-`group` (default: the picture) and `split` (train, val or test).
+`group` (default: the picture), `split` (train, val or test) and `flags`, a list of what an import
+found odd.
 
 For a model that is asked about regions a record also has `subject_box` and `reference_box`, each
 [left, top, right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`,
@@ -14,7 +15,8 @@ picture in `depth/`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from string import Formatter
@@ -58,7 +60,7 @@ def _survey(folder: Path) -> tuple[list[str], bool]:
             names_things = names_things and forms_of(record) is not None
         except DatasetError as error:
             raise in_record(folder, index, error) from None
-    return sorted(labels, key=_place), names_things
+    return ordered(labels), names_things
 
 
 def _samples(folder: Path, asker: _Asker) -> list[Sample]:
@@ -100,6 +102,20 @@ def in_record(folder: Path, index: int, error: DatasetError) -> DatasetError:
     return DatasetError(f"{folder / 'metadata.json'}: record {index} {error}")
 
 
+def ordered(labels: Iterable[str]) -> list[str]:
+    """As prompts list them."""
+    return sorted(labels, key=_place)
+
+
+def examples(folder: Path, record: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
+    """The record's prompt in each style in which it can be asked."""
+    found = {}
+    for style in prompts.STYLES:
+        with suppress(DatasetError):
+            found[style] = _Asker(folder, style, labels, "").sample(0, record).prompt
+    return found
+
+
 def _place(label: str) -> tuple[int, str]:
     """Relations in the order in which prompts list them, then the other labels by name."""
     return (_RELATIONS.index(label) if label in _RELATIONS else len(_RELATIONS), label)
@@ -119,7 +135,7 @@ class _Asker:
         image = self._same(text_of(record, "image_filename"))
         prompt, regions, depth = self._prompt(record)
         return Sample(
-            id=_encodable("id", str(record.get("id", record.get("image_id", index)))),
+            id=id_of(record, index),
             image=self._image(image),
             prompt=prompt,
             label=self._same(label_of(record)),
@@ -180,6 +196,10 @@ def label_of(record: dict[str, Any]) -> str:
         if key in record:
             return text_of(record, key)
     return text_of(record, LABEL_KEYS[0])
+
+
+def id_of(record: dict[str, Any], index: int) -> str:
+    return _encodable("id", str(record.get("id", record.get("image_id", index))))
 
 
 def split_of(record: dict[str, Any]) -> str:
