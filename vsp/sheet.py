@@ -20,6 +20,7 @@ _SIDE = 280  # of a picture's place, pixels
 _LINE = 19  # of text
 _GAP = 14
 _SIZE, _SMALL = 13, 11  # of letters, pixels
+_LONGEST = 200  # of a text, characters: more has no room
 _COLUMNS = 6
 _TEXT, _LIGHT, _PAPER, _FRAME, _RIM = "#222222", "#767676", "white", "#f0f0f0", "#cccccc"
 # Told apart without red and green.
@@ -162,14 +163,15 @@ def _draw_caption(canvas: ImageDraw.ImageDraw, row: Row, wrong: Sequence[str]) -
 def _words(row: Row) -> list[tuple[str, str]]:
     """Pieces of a line with their colours; names are cut where there is no room for them."""
     fields = dict((folder.forms_of(row.record) or ((), ()))[1])
-    label = f" – {prompts.words(row.label)}"
+    label = f" – {_fitted(prompts.words(row.label), _SIDE / 2)}"
     if not fields.keys() >= _COLORS.keys():
-        asked = " ".join(str(fields.get("shape", row.record.get("prompt", ""))).split())
+        asked = str(fields.get("shape", row.record.get("prompt", "")))
         return [(_fitted(asked, _SIDE - _width(label)), _LIGHT), (label, _TEXT)]
-    label, names = f"{label} – ", fields
+    label = f"{label} – "
     room = _SIDE - _width(label)
-    subject = _fitted(names["subject"], max(room / 2, room - _width(names["reference"])))
-    reference = _fitted(names["reference"], room - _width(subject))
+    reference = _fitted(fields["reference"], room)
+    subject = _fitted(fields["subject"], max(room / 2, room - _width(reference)))
+    reference = _fitted(fields["reference"], room - _width(subject))
     # In the colour of its box: the name of a thing without one may itself be a colour.
     colors = {
         part: color if {f"{part}_box", f"{part}_mask"} & row.record.keys() else _TEXT
@@ -183,7 +185,8 @@ def _width(text: str) -> float:
 
 
 def _fitted(text: str, room: float, size: int = _SIZE) -> str:
-    """As much of the text as there is room for, in pixels."""
+    """As much of the text as there is room for, in pixels; in one line, whatever it is."""
+    text = " ".join(text[:_LONGEST].encode(errors="replace").decode().split())
     if _font(size).getlength(text) <= room:
         return text
     while text and _font(size).getlength(f"{text}…") > room:
@@ -196,4 +199,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     """Pillow's own has no accents and no dash."""
     import matplotlib
 
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    path = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+    # The same pixels wherever it runs, whatever libraries for scripts are there.
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
