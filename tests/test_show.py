@@ -203,6 +203,8 @@ def test_an_image_that_is_not_there_has_a_marked_place_and_is_said(write_dataset
     [
         ([-1, 0, 5, 5], "subject_box [-1, 0, 5, 5] is not inside the picture, 12 × 12"),
         ([0, 0, 12.5, 5], "subject_box [0, 0, 12.5, 5] is not inside the picture, 12 × 12"),
+        ([0, -0.5, 5, 5], "subject_box [0, -0.5, 5, 5] is not inside the picture, 12 × 12"),
+        ([0, 0, 5, 12.5], "subject_box [0, 0, 5, 12.5] is not inside the picture, 12 × 12"),
         ([5, 0, 5, 5], "subject_box [5, 0, 5, 5] is empty or inverted"),
         ([5, 9, 8, 2], "subject_box [5, 9, 8, 2] is empty or inverted"),
         ([5, 9], "has subject_box [5, 9]; give it [left, top, right, bottom] or a mask"),

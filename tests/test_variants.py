@@ -6,7 +6,6 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import made
 import numpy as np
 import pytest
 from PIL import Image
@@ -168,6 +167,13 @@ def test_a_swap_exchanges_names_boxes_flags_and_the_prompts_names(turn, write_da
         "reference_mask": "x.png", "flags": ["reference_ambiguous", "far"], "label": "right_of",
         "prompt": "Where is the cup holder, seen from the cup?",
     }]  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", ["Where is the cup?", "Is the cupboard a hat?", "Cup or hat?"])
+def test_a_prompt_that_does_not_name_both_is_not_kept_in_a_swap(turn, write_dataset, prompt):
+    output, notes = turn(write_dataset([{**CUP, "prompt": prompt}, CUP]), "swapped")
+    assert all("prompt" not in record for record in _records(output))
+    assert notes == ["1 of 2 rows are without their own prompt, which does not name both"]
 
 
 LABELS = {
@@ -426,9 +432,14 @@ def test_options_that_do_not_go_together_are_refused(write_dataset, work, capsys
     assert message in capsys.readouterr().err
 
 
-def test_a_plan_of_before_variants_is_read_and_its_store_is_still_its_own(plan_fake, turn, spatial):
+def test_a_plan_of_before_variants_is_read_and_its_store_is_still_its_own(plan_fake):
     run = plan_fake()
-    assert run.plan.variants == () and made.plan().variants == ()
+    values = json.loads((run.folder / "plan.json").read_text())
+    del values["sha256"], values["variants"]
+    seal = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    (run.folder / "plan.json").write_text(json.dumps({**values, "sha256": seal}))
+    old = Run.open(run.folder)
+    assert old.plan == run.plan and old.plan.variants == ()
     varied = run.plan.model_copy(update={"variants": ("blank",)})
     assert varied.identity() == run.plan.identity()
 
