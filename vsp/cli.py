@@ -19,6 +19,7 @@ _STAGES = ("extract", "verify", "probe", "report")  # as vsp.jobs has them
 _FLOW = """\
 the main job:
   vsp generate --config configs/spatial_dataset.yaml
+  vsp dataset show data/raw/spatial     a look at it: counts, and a sheet of pictures
   vsp plan --model llava15 --checkpoint DIR
   vsp submit                            extract → verify → probe → report, on Slurm
   vsp status --watch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +21,7 @@ from vsp.datasets.cards import read_card, variants_of
 from vsp.errors import DatasetError
 from vsp.prompts import DATASET
 from vsp.sheet import Row
+from vsp.terminal import fact_table
 
 _LABELS = 20  # at most in the table
 _NAMED = 3  # missing images at most that are named
@@ -148,11 +149,11 @@ def as_json(shown: Shown) -> dict[str, Any]:
 
 def page(shown: Shown) -> RenderableType:
     """All of it, 80 columns wide."""
-    parts: list[RenderableType] = [_pairs(_facts(shown)), Text(), _classes(shown), Text()]
+    parts: list[RenderableType] = [fact_table(_facts(shown)), Text(), _classes(shown), Text()]
     if shown.flags:
         parts += [_flags(shown), Text()]
     parts += [Text("the first row, in each prompt style that works", style="bold")]
-    parts += [_pairs(_prompts(shown))]
+    parts += [fact_table(_prompts(shown))]
     return Group(*parts)
 
 
@@ -239,12 +240,3 @@ def _prompts(shown: Shown) -> dict[str, str]:
         cut = prompt if len(prompt) <= _EXAMPLE else f"{prompt[:_EXAMPLE]}…"
         found[style] = some + cut.replace("\n", "⏎ ")
     return found
-
-
-def _pairs(facts: Mapping[str, str]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, fact in facts.items():
-        table.add_row(name, Text(fact))
-    return table
