@@ -282,6 +282,71 @@ def test_runs_that_cannot_be_compared_are_one_line(runs, change, message):
     assert "\n" not in str(caught.value)
 
 
+SIDES = np.array(["above", "below", "left_of", "right_of"])
+TURNED = {
+    "mirrored": np.array(["above", "below", "right_of", "left_of"]),
+    "swapped": np.array(["below", "above", "right_of", "left_of"]),
+}
+
+
+def _sides(names=SIDES, seed=0):
+    """The same rows, their labels under these names; predictions stay right or wrong."""
+    arrays = _flat(2, seed=seed)
+    place = np.searchsorted(made.NAMES, arrays["label"])
+    wrong, order = arrays["predicted"] != place, np.argsort(names)
+    arrays["label"], arrays["classes"] = names[place], names[order]
+    true = np.argsort(order)[place]
+    arrays["predicted"] = np.where(wrong, (true + 1) % 4, true).astype(np.int16)
+    return arrays
+
+
+def _of_variants(*variants):
+    return {"plan": made.plan(n_layers=2, variants=variants).model_dump(mode="json")}
+
+
+@pytest.mark.parametrize("variant", TURNED)
+def test_labels_that_a_variant_turns_are_the_same_rows(runs, variant):
+    """What is compared is who is right, as if the labels had kept their names."""
+    first, plain, other = _sides(), _sides(seed=1), _sides(TURNED[variant], seed=1)
+    changes = {"other": _of_variants(variant), "twice": _of_variants(variant, variant)}
+    named = runs(changes, first=first, plain=plain, other=other, twice=plain)
+    same, turned, twice = compare(named, QUICK)
+    n_turned = int((first["label"] != other["label"]).sum())
+    assert turned.n_relabelled == n_turned >= 120 and same.n_relabelled == twice.n_relabelled == 0
+    assert replace(turned, other="", n_relabelled=0) == replace(same, other="", n_relabelled=0)
+    assert f"{n_turned} rows have another label in other, as its dataset" in _table([turned])[0]
+    assert "another label" not in _table([same])[0]
+
+
+def test_two_variants_of_one_dataset_are_compared(runs):
+    mirrored, swapped = (_sides(TURNED[name], seed) for seed, name in enumerate(TURNED))
+    changes = {"a": _of_variants("mirrored"), "b": _of_variants("swapped")}
+    (pair,) = compare(runs(changes, a=mirrored, b=swapped), QUICK)
+    assert pair.n_relabelled == 120  # above and below
+
+
+@pytest.mark.parametrize(
+    ("variants", "labels"),
+    [
+        ((), TURNED["mirrored"]),  # turned, and nothing says so
+        (("blank",), TURNED["mirrored"]),
+        (("swapped",), TURNED["mirrored"]),
+        (("mirrored", "mirrored"), TURNED["mirrored"]),
+        (("mirrored",), SIDES),  # said to be turned, and is not
+    ],
+)
+def test_labels_that_a_variant_does_not_turn_are_refused(runs, variants, labels):
+    named = runs({"other": _of_variants(*variants)}, first=_sides(), other=_sides(labels))
+    with pytest.raises(RunError, match=r"of 240 rows have another label, .* compare runs of the"):
+        compare(named, QUICK)
+
+
+def test_results_of_before_variants_are_compared(runs):
+    plan = made.plan(n_layers=2).model_dump(mode="json", exclude={"variants"})
+    named = runs({"first": {"plan": plan}}, first=_sides(), other=_sides(seed=1))
+    assert compare(named, QUICK)[0].n_rows == 240
+
+
 def test_a_label_and_a_number_are_not_compared(runs):
     with pytest.raises(RunError, match="one is judged by accuracy, one by R²; compare probes of"):
         compare(runs(first=_flat(2), other=made.numbers(2)), QUICK)

@@ -279,7 +279,7 @@ def _edited(value):
     if isinstance(value, str):
         return value[:-1] + ("a" if value[-1:] != "a" else "b")
     if isinstance(value, list):
-        return [*value[:-1], _edited(value[-1])]
+        return [*value[:-1], _edited(value[-1])] if value else ["another"]
     if isinstance(value, dict):
         return {**value, "another": "value"}
     return "no longer null"

@@ -20,6 +20,7 @@ _STAGES = ("extract", "verify", "probe", "report")  # as vsp.jobs has them
 _FLOW = """\
 the main job:
   vsp generate --config configs/spatial_dataset.yaml
+  vsp dataset show data/raw/spatial     a look at it: counts, and a sheet of pictures
   vsp plan --model llava15 --checkpoint DIR
   vsp submit                            extract → verify → probe → report, on Slurm
   vsp status --watch
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_generate,
         _add_import,
+        _add_dataset,
         _add_models,
         _add_plan,
         _add_bench,
@@ -114,10 +116,25 @@ def _add_generate(subparsers: Any) -> None:
     parser = _command(
         subparsers,
         commands.generate,
-        "render a synthetic dataset from a YAML file",
-        "vsp generate --config configs/spatial_dataset.yaml",
+        "render a synthetic dataset from a YAML file, or a variant of any dataset",
+        "vsp generate --config configs/spatial_dataset.yaml\n"
+        "vsp generate --of data/raw/spatial --variant mirrored --out data/raw/spatial-mirrored",
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML file in configs/")
+    made_from = parser.add_mutually_exclusive_group(required=True)
+    made_from.add_argument("--config", type=Path, metavar="FILE", help="YAML file in configs/")
+    made_from.add_argument(
+        "--of", type=Path, metavar="DIR", help="dataset of which a variant is made, row by row"
+    )
+    parser.add_argument(
+        "--variant",
+        metavar="NAME",
+        help="blank (grey pictures), shuffled (each image another one of its split), mirrored "
+        "(pictures and labels), swapped (subject and reference), or names (no question, no picture)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the variant")
+    parser.add_argument(
+        "--seed", type=_index, metavar="N", help="of the order of shuffled images (default: 0)"
+    )
     _add_n_jobs(parser, "worker processes; the bytes do not depend on it")
 
 
@@ -223,6 +240,37 @@ def _add_sides(sides: argparse._ArgumentGroup) -> None:
     sides.add_argument(
         "--seed", type=_index, default=0, metavar="N", help="of what is drawn (default: 0)"
     )
+
+
+def _add_dataset(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "dataset", help="look at a dataset before GPU hours are spent", allow_abbrev=False
+    )
+    shown = _command(
+        parser.add_subparsers(title="commands", metavar="show", required=True),
+        commands.dataset_show,
+        "count a dataset's labels, splits, images and prompts, and draw some rows on a sheet",
+        "vsp dataset show data/raw/spatial\nvsp dataset show data/vrd --n 60 --sheet vrd.png",
+        name="show",
+    )
+    shown.add_argument("dataset", type=Path, metavar="DIR", help="folder with metadata.json")
+    shown.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        help="PNG with pictures, boxes and labels (default: sheet.png in the dataset's folder)",
+    )
+    shown.add_argument(
+        "--n",
+        type=_index,
+        default=24,
+        metavar="N",
+        help="rows on the sheet, labels by turns; 0: no sheet (default: 24)",
+    )
+    shown.add_argument(
+        "--seed", type=_index, default=0, metavar="N", help="of the rows on the sheet (default: 0)"
+    )
+    shown.add_argument("--json", action="store_true", help="for machines")
 
 
 def _add_models(subparsers: Any) -> None:

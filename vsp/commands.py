@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsp.errors import ConfigError
 from vsp.signals import stoppable
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ PROFILE = Path("jobs/slurm.yaml")
 
 
 def generate(arguments: argparse.Namespace) -> None:
+    if arguments.of is not None:
+        _vary(arguments)
+        return
+    for option in ("variant", "out", "seed"):
+        if getattr(arguments, option) is not None:
+            raise ConfigError(f"--{option} is of a variant; name the dataset with --of")
     from vsp.generate import generate, read_config
 
     config = read_config(arguments.config)
@@ -67,6 +74,39 @@ def import_(arguments: argparse.Namespace) -> None:
     n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
     there = "wrote" if imported.fresh else "already there:"
     print(f"{there} {n_rows:,} rows in {imported.folder}")
+
+
+def _vary(arguments: argparse.Namespace) -> None:
+    from vsp.vary import Asked, vary
+
+    for option in ("variant", "out"):
+        if getattr(arguments, option) is None:
+            raise ConfigError(f"--of {arguments.of} says no --{option}; add it")
+    asked = Asked(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
+    fresh, notes = vary(asked, arguments.n_jobs)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    there = "wrote" if fresh else "already there:"
+    print(f"{there} {arguments.out}, {arguments.variant} of {arguments.of}")
+
+
+def dataset_show(arguments: argparse.Namespace) -> None:
+    from vsp.sheet import draw
+    from vsp.show import as_json, page, show
+    from vsp.terminal import show as print_page
+
+    path = arguments.sheet or arguments.dataset / "sheet.png"
+    shown = show(arguments.dataset, arguments.n, arguments.seed)
+    problems = draw(arguments.dataset, shown.rows, path) if shown.rows else []
+    if arguments.json:
+        sheet = {"sheet": str(path) if shown.rows else None, "problems": problems}
+        print(json.dumps({**as_json(shown), **sheet}))
+        return
+    print_page(page(shown))
+    for problem in problems:
+        print(f"note: {problem}", file=sys.stderr)
+    if shown.rows:
+        print(f"\nwrote {path}: {len(shown.rows)} rows, the subject red, the reference blue")
 
 
 def plan(arguments: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from vsp.datasets import VARIANTS
 from vsp.errors import ConfigError, RunError
 from vsp.estimates import Folds, estimate, fold_factor
 from vsp.results import Results
@@ -68,6 +69,9 @@ class Pair:
     n_only_first: int
     n_only_other: int
     n_groups: int
+    n_relabelled: (
+        int  # rows whose label a variant of the dataset turns: left in the mirror is right
+    )
     n_repeats: int  # the fewer of both runs
     n_flips: int
     same_splits: bool  # if not, intervals allow for as much as splits can matter
@@ -87,6 +91,7 @@ class _Judged:
     n_layers: int  # of the model
     best_layer: int
     layers: Places
+    variants: tuple[str, ...]  # that the dataset is of another
     id: NDArray[np.str_]
     group: NDArray[np.str_]
     label: NDArray[Any]
@@ -173,6 +178,7 @@ def _judged(name: str, results: Results) -> _Judged:
         n_layers=summary["plan"]["n_layers"],
         best_layer=summary["best_layer"],
         layers=arrays["layers"],
+        variants=tuple(summary["plan"].get("variants", ())),
         id=arrays["id"],
         group=arrays["group"],
         label=label,
@@ -210,6 +216,7 @@ def _compare(first: _Judged, other: _Judged, settings: Settings) -> Pair:
         n_only_first=len(first.id) - len(group),
         n_only_other=len(other.id) - len(group),
         n_groups=pair.n_groups,
+        n_relabelled=int((first.label[in_first] != other.label[in_other]).sum()),
         n_repeats=n_repeats,
         n_flips=_n_flips(pair.n_groups, settings),
         same_splits=pair.same_splits,
@@ -236,7 +243,7 @@ def _common_rows(first: _Judged, other: _Judged) -> tuple[Places, Places]:
             f"{both}: none of {len(first.id)} and {len(other.id)} judged rows is in both; compare "
             "runs of the same dataset"
         )
-    unlike = np.flatnonzero(first.label[in_first] != other.label[in_other])
+    unlike = np.flatnonzero(_source_labels(first)[in_first] != _source_labels(other)[in_other])
     if len(unlike):
         row, twin = in_first[unlike[0]], in_other[unlike[0]]
         raise RunError(
@@ -250,6 +257,18 @@ def _common_rows(first: _Judged, other: _Judged) -> tuple[Places, Places]:
             f"{first.statistic}; compare runs that share more rows"
         )
     return in_first, in_other
+
+
+def _source_labels(run: _Judged) -> NDArray[Any]:
+    """Labels as the dataset has them that the run's is a variant of."""
+    if not (run.by_label and run.variants):
+        return run.label
+    names, place = np.unique(run.label, return_inverse=True)
+    labels = [str(name) for name in names]
+    for variant in reversed(run.variants):
+        turn = VARIANTS.load(variant).label
+        labels = [turn(label) or label for label in labels]
+    return np.array(labels)[place]
 
 
 def _common_layers(first: _Judged, other: _Judged) -> list[tuple[int, int]]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from vsp.config import parse, read_yaml
 from vsp.datasets import WORLDS
+from vsp.datasets.cards import placed
 from vsp.datasets.shapes import World, WorldConfig, draw
-from vsp.errors import ConfigError, DatasetError
+from vsp.errors import ConfigError
 from vsp.files import write_json, write_text
 from vsp.progress import progress
 
@@ -39,15 +38,12 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
     """
     folder = Path(config.output).absolute()  # worker processes may stand in another folder
     card = config.model_dump(mode="json")
-    if fresh := not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
-            _write_folder(Path(aside) / "dataset", config, card, n_jobs)
-            (Path(aside) / "dataset").rename(folder)
-    elif _read_card(folder) != card:
-        raise DatasetError(
-            f"{config.output}: holds another dataset; remove it or change `output` in the configuration"
-        )
+    fresh = placed(
+        folder,
+        card,
+        lambda aside: _write_folder(aside, config, n_jobs),
+        "remove it or change `output` in the configuration",
+    )
     _write_splits(folder, Path(config.splits) / config.task)
     return fresh
 
@@ -70,8 +66,8 @@ def stratified(labels: Sequence[str], val_fraction: float, seed: int) -> list[st
     return splits
 
 
-def _write_folder(folder: Path, config: WorldConfig, card: dict[str, Any], n_jobs: int) -> None:
-    (folder / "images").mkdir(parents=True)
+def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
+    (folder / "images").mkdir()
     world: World = WORLDS.load(config.task)(config)
     labels = balanced(world.labels, config.n_samples, config.seed)
     splits = stratified(labels, config.val_fraction, config.seed)
@@ -85,7 +81,6 @@ def _write_folder(folder: Path, config: WorldConfig, card: dict[str, Any], n_job
     # One record a line: a person can read it, a diff shows what changed.
     lines = ",\n".join(json.dumps(record) for record in records)
     write_text(folder / "metadata.json", f"[\n{lines}\n]\n")
-    write_json(folder / "dataset.json", card)
 
 
 def _rendered(
@@ -111,14 +106,6 @@ def _render(
         draw(scene, config.image_size).save(images / f"{name}.png", compress_level=1)
         records.append({"image_id": name, "image_filename": f"{name}.png", **scene.record})
     return records
-
-
-def _read_card(folder: Path) -> Any:
-    """What the folder's dataset was made from; None where that cannot be told."""
-    try:
-        return json.loads((folder / "dataset.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def _write_splits(folder: Path, target: Path) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from vsp.errors import DatasetError
 
 # What Pillow's decoders raise on damaged files, besides OSError.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations in which width is height
 
 
 def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
@@ -25,14 +27,31 @@ def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
 
     Raises DatasetError with the reason if the file cannot be read or decoded.
     """
-    try:
+    with _readable(path):
         data = Path(path).read_bytes()
         with Image.open(BytesIO(data)) as image:
             picture = _rgb(ImageOps.exif_transpose(image))
+    return picture, hashlib.sha256(data).hexdigest()
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of the picture that `open_rgb` gives; reads no more than the file's head.
+
+    Raises DatasetError as `open_rgb` does, but not for what is wrong behind the head.
+    """
+    with _readable(path), Image.open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
+    return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(f"image {str(path)!r} cannot be read: {reason}") from None
-    return picture, hashlib.sha256(data).hexdigest()
 
 
 def open_region(region: Sequence[float] | str, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -26,6 +26,7 @@ from PIL import Image
 
 from vsp import __version__, models
 from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
+from vsp.datasets.cards import variants_of
 from vsp.datasets.folder import read
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
 from vsp.files import mendable, sync_folder, write_json, write_text
@@ -174,6 +175,7 @@ def _identity(request: Request) -> dict[str, Any]:
         "vsp": __version__,
         "packages": {package: version(package) for package in _PACKAGES},
         "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
+        "variants": variants_of(request.dataset),
         "model": request.model,
         "checkpoint_files": fingerprint(request.model),
         "image_backend": "pil",

@@ -23,6 +23,7 @@ from vsp.results import LayerScore, Results
 from vsp.run import Plan
 from vsp.schedulers import ranges
 from vsp.status import far
+from vsp.terminal import fact_table
 
 if TYPE_CHECKING:
     from vsp.compare import Difference, Pair
@@ -74,7 +75,7 @@ def _compared(pair: Pair) -> Table:
         ),
         "layers": "at equal relative depth, as one model has more" if pair.by_depth else "the same",
     }
-    return _pairs(facts)
+    return fact_table(facts)
 
 
 def _difference_table(pair: Pair) -> Table:
@@ -118,6 +119,11 @@ def _compare_notes(pair: Pair) -> list[str]:
         "resample whole groups, of each layer alone; ▒ perhaps none",
         f"p corr.: {flips} of the runs within groups, against the largest of all layers, in standard errors",
     ]
+    if pair.n_relabelled:
+        notes.append(
+            f"{pair.n_relabelled} rows have another label in other, as its dataset is a variant: "
+            "compared is who is right"
+        )
     if not pair.same_splits:
         notes.append(
             "rows were split in other ways: intervals and p allow for the most that matters"
@@ -363,7 +369,7 @@ def _facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
     if summary["peak"] is not None:
         naive = f"the largest of the plain estimates is {_figure(summary['peak']['naive'])}"
         facts["peak"] = f"{peak_words(summary)}; {naive}"
-    return _pairs(facts)
+    return fact_table(facts)
 
 
 def _probe(card: Mapping[str, Any]) -> str:
@@ -474,7 +480,7 @@ def _details(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: Lay
         and f"{_figure(best.control)}, selectivity {_figure(best.selectivity)}",
         summary["probe"]["parameter"]: best.strength is not None and _strengths(summary, best),
     }
-    return _pairs({name: fact for name, fact in facts.items() if fact})
+    return fact_table({name: fact for name, fact in facts.items() if fact})
 
 
 def _best(best: LayerScore) -> Text:
@@ -572,15 +578,6 @@ def _failed(n_failed: int, reasons: Mapping[str, int]) -> list[str]:
     rest = n_failed - sum(shown.values())
     words += [f"{rest} for other reasons; `vsp status --json` has all"] if rest else []
     return ["failed rows: " + "; ".join(words)]
-
-
-def _pairs(facts: Mapping[str, str]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, fact in facts.items():
-        table.add_row(name, Text(fact))
-    return table
 
 
 def _figure(value: float | None, digits: int = 3) -> str:

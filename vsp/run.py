@@ -24,7 +24,7 @@ COMPARED = 4  # rows of a shard whose states in a batch are compared with those 
 _MOST_GROWN = 3  # a sequence of several rows over the longest: attention looks at pairs of tokens
 _LEAST_FILLED = 0.75  # the shortest sequence of a batch over the longest; the rest is padding
 
-_NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset"}
+_NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variants"}
 
 Rows = tuple[int, ...]  # about one image, worked as one sequence
 Batch = tuple[Rows, ...]
@@ -43,6 +43,7 @@ class Plan(Frozen):
     vsp: str
     packages: dict[str, str]
     dataset: str
+    variants: tuple[str, ...] = ()  # what the dataset is of another; see vsp.datasets.VARIANTS
     labels: tuple[str, ...]
     prompt: str
     model: ModelConfig

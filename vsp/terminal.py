@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import StringIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 
 def show(renderable: RenderableType) -> None:
@@ -36,3 +38,13 @@ def watch(page: Callable[[], RenderableType], seconds: int) -> None:
         while True:
             time.sleep(seconds)
             live.update(page(), refresh=True)
+
+
+def fact_table(facts: Mapping[str, str]) -> Table:
+    """Facts by name, one below the other."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        table.add_row(name, Text(fact))
+    return table

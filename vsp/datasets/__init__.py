@@ -24,3 +24,15 @@ IMPORTERS = Registry(
         "whatsup": "vsp.datasets.whatsup:IMPORTER",
     },
 )
+
+# Controls: the rows of a dataset, with something else to see or to ask.
+VARIANTS = Registry(
+    "variant",
+    {
+        "blank": "vsp.datasets.variants:BLANK",
+        "mirrored": "vsp.datasets.variants:MIRROR",
+        "names": "vsp.datasets.variants:NAMES",
+        "shuffled": "vsp.datasets.variants:SHUFFLED",
+        "swapped": "vsp.datasets.variants:SWAPPED",
+    },
+)

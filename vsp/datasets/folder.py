@@ -3,7 +3,8 @@
 A record names its picture (`image_filename`) and its label (`label`, or `relation` or
 `color_label` as the synthetic tasks call it). The prompt is the record's own or is rendered from
 what it names (`subject_*` and `reference_*`, or `shape_type`). Optional: `id` or `image_id`,
-`group` (default: the picture) and `split` (train, val or test).
+`group` (default: the picture), `split` (train, val or test) and `flags`, a list of what an import
+found odd.
 
 For a model that is asked about regions a record also has `subject_box` and `reference_box`, each
 [left, top, right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`,
@@ -14,7 +15,8 @@ picture in `depth/`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from string import Formatter
@@ -25,9 +27,9 @@ from vsp.datasets.records import read_records
 from vsp.errors import DatasetError
 from vsp.manifest import Sample
 
-_LABEL_KEYS = ("label", "relation", "color_label")
+LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
-_SPLITS = ("", "train", "val", "test")
+SPLITS = ("", "train", "val", "test")
 _PARTS = ("subject", "reference")
 _NAMED_BY_SHAPE = {"subject_shape", "subject_color", "reference_shape", "reference_color"}
 _REMEMBERED = 1 << 16  # texts at most: beyond, memory would go to those that never come again
@@ -52,19 +54,19 @@ def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample
 def _survey(folder: Path) -> tuple[list[str], bool]:
     """All labels, and whether every record names what the prompt forms of its task need."""
     labels, names_things = set(), True
-    for index, record in enumerate(_records(folder)):
+    for index, record in enumerate(records(folder)):
         try:
-            labels.add(_label(record))
-            names_things = names_things and _forms(record) is not None
+            labels.add(label_of(record))
+            names_things = names_things and forms_of(record) is not None
         except DatasetError as error:
-            raise _in_record(folder, index, error) from None
-    return sorted(labels, key=_place), names_things
+            raise in_record(folder, index, error) from None
+    return ordered(labels), names_things
 
 
 def _samples(folder: Path, asker: _Asker) -> list[Sample]:
     samples: list[Sample] = []
     ids: set[str] = set()
-    for index, record in enumerate(_records(folder)):
+    for index, record in enumerate(records(folder)):
         try:
             sample = asker.sample(index, record)
             if sample.id in ids:
@@ -73,24 +75,45 @@ def _samples(folder: Path, asker: _Asker) -> list[Sample]:
                     f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
                 )
         except DatasetError as error:
-            raise _in_record(folder, index, error) from None
+            raise in_record(folder, index, error) from None
         ids.add(sample.id)
         samples.append(sample)
     return samples
 
 
-def _records(folder: Path) -> Iterator[dict[str, Any]]:
+def records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records in their order; of a million only the one in hand is in memory."""
+    return read_records(metadata(folder))
+
+
+def metadata(folder: Path) -> Path:
+    """The file of records. Raises DatasetError if there is none."""
     path = folder / "metadata.json"
     if not path.is_file():
         raise DatasetError(
             f"{path}: no such file; make the dataset with `vsp generate --config "
             "configs/spatial_dataset.yaml` or name a folder with --dataset"
         )
-    return read_records(path)
+    return path
 
 
-def _in_record(folder: Path, index: int, error: DatasetError) -> DatasetError:
+def in_record(folder: Path, index: int, error: DatasetError) -> DatasetError:
+    """The error, with the place of the record that it is about."""
     return DatasetError(f"{folder / 'metadata.json'}: record {index} {error}")
+
+
+def ordered(labels: Iterable[str]) -> list[str]:
+    """As prompts list them."""
+    return sorted(labels, key=_place)
+
+
+def examples(folder: Path, record: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
+    """The record's prompt in each style in which it can be asked."""
+    found = {}
+    for style in prompts.STYLES:
+        with suppress(DatasetError):
+            found[style] = _Asker(folder, style, labels, "").sample(0, record).prompt
+    return found
 
 
 def _place(label: str) -> tuple[int, str]:
@@ -109,18 +132,15 @@ class _Asker:
         self._rendered = lru_cache(_REMEMBERED)(self._render)
 
     def sample(self, index: int, record: dict[str, Any]) -> Sample:
-        image = self._same(_text(record, "image_filename"))
-        split = record.get("split", "")
-        if split not in _SPLITS:
-            raise DatasetError(f"split {split!r} is none of train, val, test")
+        image = self._same(text_of(record, "image_filename"))
         prompt, regions, depth = self._prompt(record)
         return Sample(
-            id=_encodable("id", str(record.get("id", record.get("image_id", index)))),
+            id=id_of(record, index),
             image=self._image(image),
             prompt=prompt,
-            label=self._same(_label(record)),
-            group=self._same(_encodable("group", str(record.get("group", image)))),
-            split=self._same(split),
+            label=self._same(label_of(record)),
+            group=self._same(group_of(record)),
+            split=self._same(split_of(record)),
             regions=regions,
             depth=depth,
         )
@@ -130,8 +150,8 @@ class _Asker:
         if self._marker:
             return self._about_regions(record)
         if self._style == prompts.DATASET:
-            return self._same(_text(record, "prompt")), (), ""
-        found = _forms(record)
+            return self._same(text_of(record, "prompt")), (), ""
+        found = forms_of(record)
         if found is None:
             raise DatasetError(
                 f"names no subject and reference; --prompt {self._style} needs them, "
@@ -142,7 +162,7 @@ class _Asker:
 
     def _about_regions(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
         """Asked about regions instead of names, as often as the prompt names them."""
-        forms, fields = _forms(record) or ({}, ())
+        forms, fields = forms_of(record) or ({}, ())
         if self._style not in forms or not dict(fields).keys() >= set(_PARTS):
             raise DatasetError(f"cannot be asked about regions with --prompt {self._style}")
         form = forms[self._style]
@@ -150,7 +170,7 @@ class _Asker:
         named = [name for _, name, _, _ in Formatter().parse(form) if name in regions]
         depth = ""
         if "<depth>" in self._marker:
-            depth = _inside(self._folder / "depth", _text(record, "depth_filename"))
+            depth = _inside(self._folder / "depth", text_of(record, "depth_filename"))
         prompt = self._rendered(form, tuple((part, self._marker) for part in _PARTS))
         return prompt, tuple(regions[name] for name in named if name), self._same(depth)
 
@@ -160,31 +180,40 @@ class _Asker:
 
 def _region(folder: Path, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
     if f"{part}_mask" in record:
-        return _inside(folder / "masks", _text(record, f"{part}_mask"))
-    box = record.get(f"{part}_box")
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(isinstance(edge, int | float) for edge in box)
-    ):
-        raise DatasetError(f"has {part}_box {box!r}; give it [left, top, right, bottom] or a mask")
-    return tuple(box)
+        return _inside(folder / "masks", text_of(record, f"{part}_mask"))
+    return box_of(record, f"{part}_box")
 
 
 def _inside(folder: Path, name: str) -> str:
     return os.path.abspath(folder / name)  # noqa: PTH100 - links stay links
 
 
-def _label(record: dict[str, Any]) -> str:
+def label_of(record: dict[str, Any]) -> str:
+    """Under the first of the keys that a label may have."""
     if not isinstance(record, dict):
         raise DatasetError(f"is a {type(record).__name__}, not a mapping")
-    for key in _LABEL_KEYS:
+    for key in LABEL_KEYS:
         if key in record:
-            return _text(record, key)
-    return _text(record, _LABEL_KEYS[0])
+            return text_of(record, key)
+    return text_of(record, LABEL_KEYS[0])
 
 
-def _forms(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
+def id_of(record: dict[str, Any], index: int) -> str:
+    return _encodable("id", str(record.get("id", record.get("image_id", index))))
+
+
+def split_of(record: dict[str, Any]) -> str:
+    split = record.get("split", "")
+    if split not in SPLITS:
+        raise DatasetError(f"split {split!r} is none of train, val, test")
+    return str(split)
+
+
+def group_of(record: dict[str, Any]) -> str:
+    return _encodable("group", str(record.get("group", record.get("image_filename"))))
+
+
+def forms_of(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
     """The prompt forms of the record's task and the fields they need, where it has them."""
     if record.keys() >= _NAMED_BY_SHAPE:
         named = ((part, f"{record[f'{part}_color']} {record[f'{part}_shape']}") for part in _PARTS)
@@ -197,7 +226,19 @@ def _forms(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
     return None
 
 
-def _text(record: dict[str, Any], key: str) -> str:
+def box_of(record: dict[str, Any], key: str) -> tuple[float, ...]:
+    """Left, top, right and bottom in pixels of the upright picture, as they are written."""
+    box = record.get(key)
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(isinstance(edge, int | float) for edge in box)
+    ):
+        raise DatasetError(f"has {key} {box!r}; give it [left, top, right, bottom] or a mask")
+    return tuple(box)
+
+
+def text_of(record: dict[str, Any], key: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value or value.isspace():
         raise DatasetError(f"has {key} {value!r}; give it a text")
