@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from vsp import prompts
 from vsp.datasets.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, Shape, WorldConfig
 
 GAP = 4  # pixels at least between the circles around two shapes
@@ -18,6 +17,8 @@ class ColorConfig(WorldConfig):
 
     min_shapes: Annotated[int, Field(ge=1, le=3)] = 1
     max_shapes: Annotated[int, Field(ge=1, le=3)] = 3
+
+    compact: ClassVar[bool] = False  # in RGB since it was first made: files keep their bytes
 
     @model_validator(mode="after")
     def _ordered(self) -> ColorConfig:
@@ -48,12 +49,7 @@ class ColorWorld:
             Shape(k, c, x, y, s)
             for k, c, (x, y), s in zip(kinds, colors, centres, sizes, strict=True)
         ]
-        template = prompts.statement(prompts.COLOR, self.config.prompt_template_index)
-        record = {
-            "shape_type": kind,
-            "color_label": label,
-            "prompt": prompts.render(template, {"shape": kind}),
-        }
+        record = {"shape_type": kind, "color_label": label}
         order = rng.permutation(n_shapes)
         return Scene(tuple(shapes[i] for i in order), record)
 
