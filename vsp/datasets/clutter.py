@@ -22,28 +22,18 @@ _INK = len(PALE) - 1  # of words; the other tones are those of patches and lines
 
 def behind(config: WorldConfig, rng: np.random.Generator) -> list[Mark]:
     """`config.clutter` lines and patches, half of each, and over them `config.words` words."""
-    marks = [
-        _patch(config.image_size, rng) if i % 2 else _line(config.image_size, rng)
-        for i in range(config.clutter)
+    width, height = config.image_size
+    places = rng.integers((0, 0) * 2, (width, height) * 2, size=(config.clutter, 4)).tolist()
+    reach = min(width, height) // 5
+    corners = rng.integers(-reach, reach, size=(config.clutter, 4, 2))
+    choices = rng.integers((_INK, len(_WIDTHS)), size=(config.clutter, 2)).tolist()
+    marks = []
+    for i, (place, (tone, wide)) in enumerate(zip(places, choices, strict=True)):
+        # The four corners are in no order: nothing that could pass for one of the shapes.
+        patch = (corners[i] + place[:2]).ravel().tolist()
+        marks.append(Mark(patch, tone) if i % 2 else Mark(place, tone, _WIDTHS[wide]))
+    spoken = rng.integers((width, height, len(WORDS), len(HEIGHTS)), size=(config.words, 4))
+    return marks + [
+        Mark([x, y], _INK, text=WORDS[word], height=HEIGHTS[high])
+        for x, y, word, high in spoken.tolist()
     ]
-    return marks + [_word(config.image_size, rng) for _ in range(config.words)]
-
-
-def _line(image_size: tuple[int, int], rng: np.random.Generator) -> Mark:
-    ends = rng.integers((0, 0, 0, 0), (*image_size, *image_size))
-    width = _WIDTHS[rng.integers(len(_WIDTHS))]
-    return Mark(tuple(ends.tolist()), int(rng.integers(_INK)), width)
-
-
-def _patch(image_size: tuple[int, int], rng: np.random.Generator) -> Mark:
-    """Four corners in no order: nothing that could pass for one of the shapes."""
-    spread = min(image_size) // 5
-    middle = rng.integers((0, 0), image_size)
-    corners = (middle + rng.integers(-spread, spread, size=(4, 2))).ravel()
-    return Mark(tuple(corners.tolist()), int(rng.integers(_INK)))
-
-
-def _word(image_size: tuple[int, int], rng: np.random.Generator) -> Mark:
-    place = rng.integers((0, 0), image_size)
-    text, height = WORDS[rng.integers(len(WORDS))], HEIGHTS[rng.integers(len(HEIGHTS))]
-    return Mark(tuple(place.tolist()), _INK, text=text, height=height)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,13 +18,16 @@ class ColorConfig(WorldConfig):
     min_shapes: Annotated[int, Field(ge=1, le=3)] = 1
     max_shapes: Annotated[int, Field(ge=1, le=3)] = 3
 
-    compact: ClassVar[bool] = False  # in RGB since it was first made: files keep their bytes
-
     @model_validator(mode="after")
     def _ordered(self) -> ColorConfig:
         if self.min_shapes > self.max_shapes:
             raise ValueError(f"min_shapes {self.min_shapes} is over max_shapes {self.max_shapes}")
         return self
+
+    @property
+    def compact(self) -> bool:
+        """In RGB as they were at first, so that their files keep their bytes."""
+        return self.later()
 
 
 class ColorWorld:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -34,7 +34,10 @@ class SpatialConfig(CrowdedConfig):
     )
     distractors: Distractors = (0, 0)
 
-    compact: ClassVar[bool] = False  # in RGB since it was first made: files keep their bytes
+    @property
+    def compact(self) -> bool:
+        """In RGB as they were at first, so that their files keep their bytes."""
+        return self.later()
 
 
 class SpatialWorld:
