@@ -15,65 +15,56 @@ from vsp import prompts
 from vsp.datasets import names
 
 PARTS = ("subject", "reference")
-_PARTS = {
-    "spatial": PARTS,
-    "distance": PARTS,
-    "size": PARTS,
-    "between": (*PARTS, "second"),
-    "count": ("subject",),
-    "color": ("shape",),
-}
+Keys = dict[str, tuple[str, str]]  # of each part of a question, where its kind and colour stand
 Fields = tuple[tuple[str, str], ...]  # of a prompt form, with what stands for them
+
+_TWO: Keys = {part: (f"{part}_shape", f"{part}_color") for part in PARTS}
+_KEYS: dict[str, Keys] = {
+    "spatial": _TWO,
+    "distance": _TWO,
+    "size": _TWO,
+    "between": {**_TWO, "second": ("second_shape", "second_color")},
+    "count": {"subject": ("subject_shape", "")},
+    "color": {"shape": ("shape_type", "")},
+}
+_NEEDED = {
+    asked: {key for pair in keys.values() for key in pair} - {""} for asked, keys in _KEYS.items()
+}
+_NEEDED["color"].add("color_label")
 
 
 def of(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
     """The prompt forms of the record's question and the fields they need, where it has them."""
     asked = record.get("question")
-    known = isinstance(asked, str) and asked in _PARTS
+    known = isinstance(asked, str) and asked in _KEYS
     for question in (str(asked),) if known else ("spatial", "color"):
-        looks = {part: _look(record, question, part) for part in _PARTS[question]}
-        if all(looks.values()):
-            language = _language(record, looks)
-            return prompts.forms(question, language), _named(question, looks, language)
-        if question != "color" and all(part in record for part in _PARTS[question]):
-            fields = tuple((part, str(record[part])) for part in _PARTS[question])
+        parts = _KEYS[question]
+        if record.keys() >= _NEEDED[question]:
+            return _by_shape(record, question)
+        if question != "color" and record.keys() >= parts.keys():
+            fields = tuple((part, str(record[part])) for part in parts)
             return prompts.forms(question), fields
     return None
 
 
-def _look(record: dict[str, Any], question: str, part: str) -> names.Look | None:
-    """Kind and colour of a part, where the record has them; "" as a colour that is not named."""
-    if question == "color":
-        return _texts(record, "shape_type", "color_label", said=1)
+def _by_shape(record: dict[str, Any], question: str) -> tuple[Mapping[str, str], Fields]:
+    looks = {
+        part: (str(record[kind]), str(record[color]) if color else "")
+        for part, (kind, color) in _KEYS[question].items()
+    }
+    language = str(record.get("language", "en"))
+    if not all(names.speaks(language, look) for look in looks.values()):
+        language = "en"
+    forms = prompts.forms(question, language)
     if question == "count":
-        return _texts(record, f"{part}_shape", said=1)
-    return _texts(record, f"{part}_shape", f"{part}_color", said=2)
-
-
-def _texts(record: dict[str, Any], *keys: str, said: int) -> names.Look | None:
-    """Of the texts under `keys`, if all are there, the first `said`."""
-    if not record.keys() >= set(keys):
-        return None
-    kind, color = (*(str(record[key]) for key in keys[:said]), "")[:2]
-    return kind, color
-
-
-def _language(record: dict[str, Any], looks: Mapping[str, names.Look | None]) -> str:
-    language = record.get("language")
-    if isinstance(language, str) and all(
-        look and names.speaks(language, look) for look in looks.values()
-    ):
-        return language
-    return "en"
-
-
-def _named(question: str, looks: Mapping[str, names.Look | None], language: str) -> Fields:
-    named: list[tuple[str, str]] = []
-    for part, look in looks.items():
-        assert look is not None
-        if question == "count":
-            named.append((part, names.counted(look[0], language)))
-            continue
-        plain, behind = names.phrases(look, language)
-        named += [(part, plain)] if language == "en" else [(part, plain), (f"to_{part}", behind)]
-    return tuple(named)
+        return forms, tuple(
+            (part, names.counted(kind, language)) for part, (kind, _) in looks.items()
+        )
+    if language == "en":
+        return forms, tuple(
+            (part, names.phrases(look, language)[0]) for part, look in looks.items()
+        )
+    named = ((part, *names.phrases(look, language)) for part, look in looks.items())
+    return forms, tuple(
+        field for part, plain, behind in named for field in ((part, plain), (f"to_{part}", behind))
+    )
