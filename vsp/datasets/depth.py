@@ -22,7 +22,7 @@ from vsp.datasets.placing import (
 )
 from vsp.datasets.shapes import Scene, Shape, overlap
 
-SIZE = (0.045, 0.12)  # radius or half side, as a share of the picture's shorter side
+SIZE = (0.035, 0.15)  # radius or half side, as a share of the picture's shorter side
 RATIO = (1.3, 1.7)  # of the larger to the smaller
 COVERED = (0.2, 0.6)  # share of the smaller that both have in common
 
