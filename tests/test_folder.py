@@ -105,6 +105,24 @@ def test_regions_take_the_place_of_names_as_often_as_the_prompt_names_them(write
     assert sample.regions == (subject, reference, subject)
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_question_about_three_things_has_three_regions(write_dataset, language):
+    shapes = {
+        f"{part}_{what}": value
+        for part in ("subject", "reference", "second")
+        for what, value in (("shape", "star"), ("color", "red"), ("box", [1, 2, 5, 6]))
+    }
+    record = {**BOXES, **shapes, "question": "between", "language": language, "label": "yes"}
+    folder = write_dataset([record, {**record, "id": "2", "second_box": [0, 1, 2, 3]}])
+    (_, sample), *_ = read(folder, "question", "<mask>")
+    assert sample.regions == ((1, 2, 5, 6), (1, 2, 5, 6), (0, 1, 2, 3))
+    assert sample.prompt.count("<mask>") == 3 and "red" not in sample.prompt
+    del record["second_box"]
+    (folder / "metadata.json").write_text(json.dumps([record]))
+    with pytest.raises(DatasetError, match="has second_box None"):
+        read(folder, "question", "<mask>")
+
+
 def test_masks_and_depth_pictures_are_files_of_the_dataset(write_dataset):
     record = {**BOXES, "subject_mask": "m.png", "depth_filename": "d.png"}
     del record["subject_box"]

@@ -16,7 +16,7 @@ from rich.console import Console
 from vsp import catalog, models
 from vsp.config import ModelConfig, Profile, parse, read_yaml
 from vsp.datasets.folder import read
-from vsp.errors import DatasetError, VspError
+from vsp.errors import VspError
 from vsp.extract import extract
 from vsp.generate import generate, read_config
 from vsp.jobs import extract_job, scheduler_of, task_states
@@ -527,10 +527,3 @@ def weights(tmp_path_factory):
     config = ModelConfig(family="llava15", checkpoint=str(folder))
     check_weights(config)
     return _Place(index), config
-
-
-def test_a_csv_file_is_read_nowhere():
-    """When that changes, it belongs here."""
-    sources = (path.read_text() for path in (ROOT / "vsp").rglob("*.py"))
-    assert not any(re.search(r"^import csv|^from csv", source, re.M) for source in sources)
-    assert issubclass(DatasetError, VspError)

@@ -1,11 +1,14 @@
 import hashlib
 import json
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
+from vsp.datasets import WORLDS
 from vsp.datasets.shapes import COLORS
 from vsp.errors import ConfigError, DatasetError
 from vsp.generate import balanced, generate, read_config, stratified
@@ -27,7 +30,7 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("task", ["spatial", "color"])
+@pytest.mark.parametrize("task", WORLDS.names())
 def test_the_bytes_are_the_same_for_any_number_of_workers(work, task):
     generate(_config(work, task, "one"), n_jobs=1)
     generate(_config(work, task, "two"), n_jobs=2)
@@ -41,13 +44,34 @@ def test_records_have_the_fields_of_their_task(work):
     record = json.loads((work / "s/metadata.json").read_text())[0]
     assert set(record) == {
         "image_id", "image_filename", "subject_shape", "subject_color", "reference_shape",
-        "reference_color", "relation", "prompt", "split",
+        "reference_color", "subject_box", "reference_box", "relation", "prompt", "split",
     }  # fmt: skip
     record = json.loads((work / "c/metadata.json").read_text())[0]
     assert set(record) == {
         "image_id", "image_filename", "shape_type", "color_label", "prompt", "split",
     }  # fmt: skip
+    assert record["prompt"] == f"The color of the {record['shape_type']} is"
     assert (work / "c/images" / record["image_filename"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "digest"),
+    [("spatial", "c3fdcfb42a16778c"), ("color", "b2ab7b17baf666d4")],
+)
+def test_the_first_two_tasks_give_the_pictures_they_always_gave(work, task, digest):
+    """The digest is that of pictures made before there were options beside those of this file."""
+    generate(_config(work, task, "out"), n_jobs=1)
+    pixels = hashlib.sha256()
+    for path in sorted((work / "out/images").iterdir()):
+        with Image.open(path) as image:
+            assert image.mode == "RGB"
+            pixels.update(image.tobytes())
+            again = BytesIO()
+            image.save(again, "png", compress_level=1)
+        assert again.getvalue() == path.read_bytes()  # nor are the files written otherwise
+    assert pixels.hexdigest()[:16] == digest
+    later = {"clutter", "words", "languages", "distractors"}
+    assert not later & json.loads((work / "out/dataset.json").read_text()).keys()
 
 
 def test_splits_hold_a_fifth_of_each_label_and_agree_with_the_records(work):
@@ -103,14 +127,21 @@ def test_an_interrupted_generation_leaves_nothing_behind(work):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("n_samples: 1", "has no `task`; known: color, spatial"),
-        ("task: depth", "task 'depth' is not known; known: color, spatial"),
+        ("n_samples: 1", "has no `task`; known: between, color, "),
+        ("task: weight", "task 'weight' is not known; known: between, color, "),
         (CONFIG.format(task="spatial", name="x") + "relations: [left_of, over]", "relations.1 'over'"),
         (CONFIG.format(task="color", name="x") + "max_shapes: 4", "max_shapes 4: "),
         (CONFIG.format(task="color", name="x") + "min_shapes: 3\nmax_shapes: 2", "min_shapes 3 is over"),
         (CONFIG.format(task="spatial", name="x") + "prompt_template_index: 3", "prompt_template_index 3"),
         (CONFIG.format(task="spatial", name="x") + "n_sample: 3", "n_sample 3: extra"),
         ("task: spatial", "n_samples"),
+        (CONFIG.format(task="size", name="x") + "distractors: [3, 1]", "distractors are .least, most"),
+        (CONFIG.format(task="size", name="x") + "distractors: [0, 7]", "distractors.1 7: "),
+        (CONFIG.format(task="between", name="x") + "distractors: [0, 6]", "distractors.1 6: "),
+        (CONFIG.format(task="counting", name="x") + "total: [6, 8]", "over max_count 6"),
+        (CONFIG.format(task="depth", name="x") + "cues: []", "cues "),
+        (CONFIG.format(task="size", name="x") + "languages: [en, xx]", "languages.1 'xx'"),
+        (CONFIG.format(task="color", name="x") + "clutter: 41", "clutter 41"),
     ],
 )  # fmt: skip
 def test_a_wrong_configuration_is_refused_with_its_key(work, text, message):

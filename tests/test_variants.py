@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from vsp.cli import main
@@ -19,6 +20,7 @@ from vsp.datasets.folder import read
 from vsp.errors import ConfigError, DatasetError
 from vsp.extract import extract
 from vsp.fit import Settings, probe_run
+from vsp.generate import generate, read_config
 from vsp.images import open_rgb, upright_size
 from vsp.run import Run
 from vsp.vary import Asked, vary
@@ -120,6 +122,46 @@ def test_boxes_are_about_the_same_pixels_in_a_mirror(turn, odd):
         assert np.array_equal(np.asarray(mirrored.crop(after["subject_box"])), there[:, ::-1])
         left, top, right, bottom = after["reference_box"]
         assert [seen.width - right, top, seen.width - left, bottom] == BOXES["reference_box"]
+
+
+@pytest.mark.parametrize("task", ["between", "counting"])
+def test_every_box_of_a_world_is_about_the_same_pixels_in_a_mirror(turn, tmp_path, task):
+    source = _world(tmp_path, task)
+    output, notes = turn(source, "mirrored")
+    assert notes == []
+    for before, after in zip(_records(source), _records(output), strict=True):
+        assert before["label"] == after["label"]
+        seen, mirrored = (
+            open_rgb(folder / "images" / record["image_filename"])[0]
+            for folder, record in ((source, before), (output, after))
+        )
+        pairs = list(zip(_boxes(before), _boxes(after), strict=True))
+        assert len(pairs) == (3 if task == "between" else int(before["label"]))
+        for old, new in pairs:
+            there = np.asarray(seen.crop(old))
+            assert np.array_equal(np.asarray(mirrored.crop(new)), there[:, ::-1])
+
+
+def test_names_and_regions_of_a_world_go_in_its_language(turn, tmp_path):
+    source = _world(tmp_path, "between", languages=("de",))
+    for before, after in zip(_records(source), _records(turn(source, "names")[0]), strict=True):
+        assert all(f"{part}_color" in before for part in ("subject", "reference", "second"))
+        names = after["prompt"].removesuffix(".").split(". ")
+        assert len(names) == 3 and len(set(names)) == 3 and not _boxes(after)
+    for record in _records(turn(source, "shuffled")[0]):
+        assert not _boxes(record)
+
+
+def _world(folder, task, **changes):
+    config = read_config(ROOT / f"configs/{task}_dataset.yaml")
+    places = {"output": str(folder / task), "splits": str(folder / "splits")}
+    generate(config.model_copy(update={"n_samples": 12, **places, **changes}), n_jobs=1)
+    return folder / task
+
+
+def _boxes(record):
+    one = [value for key, value in record.items() if key.endswith("_box")]
+    return [*one, *record.get("subject_boxes", ())]
 
 
 def test_masks_and_depth_are_mirrored_too(turn, write_dataset):
@@ -234,13 +276,14 @@ def test_shuffled_images_are_others_of_their_split_each_used_as_often(turn, spat
     for one, other in zip(before, after, strict=True):
         assert one["image_filename"] != other["image_filename"]
         assert split[other["image_filename"]] == one["split"] == other["split"]
-        assert {**other, "image_filename": 0, "group": 0} == {
-            **one,
-            "image_filename": 0,
-            "group": 0,
-        }
+        changed = {"image_filename": 0, "group": 0}
+        seen = {key: value for key, value in one.items() if not key.endswith("_box")}
+        assert "subject_box" in one and {**other, **changed} == {**seen, **changed}
     assert sorted(split) == sorted(record["image_filename"] for record in after)
-    assert notes == [] and len({*split.values()}) == 2
+    assert len({*split.values()}) == 2
+    assert notes == [
+        "96 of 96 rows are without boxes, masks and depth, which are another picture's"
+    ]
 
 
 def test_a_shuffled_image_takes_all_rows_of_another(turn, write_dataset):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 
+from vsp import prompts
 from vsp.config import parse, read_yaml
-from vsp.datasets import WORLDS
+from vsp.datasets import WORLDS, questions
 from vsp.datasets.cards import placed
-from vsp.datasets.shapes import World, WorldConfig, draw
+from vsp.datasets.clutter import behind
+from vsp.datasets.shapes import World, WorldConfig, draw, write_picture
 from vsp.errors import ConfigError
 from vsp.files import write_json, write_text
 from vsp.progress import progress
@@ -20,6 +23,7 @@ from vsp.progress import progress
 _CHUNK = 64  # samples a worker renders at a time
 # Streams of random numbers that no sample's own stream [seed, index] can meet.
 _LABELS, _SPLIT = 2**32, 2**32 + 1
+_CLUTTER = 2  # behind a sample's own: [seed, index, 2]
 
 
 def read_config(path: Path) -> WorldConfig:
@@ -37,10 +41,9 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
     Raises DatasetError if something else lies in its place.
     """
     folder = Path(config.output).absolute()  # worker processes may stand in another folder
-    card = config.model_dump(mode="json")
     fresh = placed(
         folder,
-        card,
+        config.card(),
         lambda aside: _write_folder(aside, config, n_jobs),
         "remove it or change `output` in the configuration",
     )
@@ -48,10 +51,13 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
     return fresh
 
 
-def balanced(labels: Sequence[str], n: int, seed: int) -> list[str]:
-    """`n` labels, each as often as the others to within one, in random order."""
+def balanced(labels: Sequence[str], n: int, seed: int, within: int = 1) -> list[str]:
+    """`n` labels, each as often as the others to within one, in random order.
+
+    With another number of labels as `within`: balanced among the rows of each of those.
+    """
     order = np.random.default_rng([seed, _LABELS]).permutation(n)
-    return [labels[i % len(labels)] for i in order]
+    return [labels[i // within % len(labels)] for i in order]
 
 
 def stratified(labels: Sequence[str], val_fraction: float, seed: int) -> list[str]:
@@ -71,9 +77,12 @@ def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
     world: World = WORLDS.load(config.task)(config)
     labels = balanced(world.labels, config.n_samples, config.seed)
     splits = stratified(labels, config.val_fraction, config.seed)
-    records: list[dict[str, str]] = []
+    languages = balanced(config.languages or [""], len(labels), config.seed, len(world.labels))
+    records: list[dict[str, Any]] = []
     with progress("generate", "images", config.n_samples) as advance:
-        for chunk in _rendered(folder / "images", config, labels, n_jobs):
+        for chunk in _rendered(
+            folder / "images", config, list(zip(labels, languages, strict=True)), n_jobs
+        ):
             records += chunk
             advance(len(chunk))
     for record, split in zip(records, splits, strict=True):
@@ -84,28 +93,42 @@ def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
 
 
 def _rendered(
-    images: Path, config: WorldConfig, labels: Sequence[str], n_jobs: int
-) -> Iterator[list[dict[str, str]]]:
+    images: Path, config: WorldConfig, asked: Sequence[tuple[str, str]], n_jobs: int
+) -> Iterator[list[dict[str, Any]]]:
     jobs = (
-        delayed(_render)(images, config, start, labels[start : start + _CHUNK])
-        for start in range(0, len(labels), _CHUNK)
+        delayed(_render)(images, config, start, asked[start : start + _CHUNK])
+        for start in range(0, len(asked), _CHUNK)
     )
-    chunks: Iterator[list[dict[str, str]]] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    chunks: Iterator[list[dict[str, Any]]] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     return chunks
 
 
 def _render(
-    images: Path, config: WorldConfig, start: int, labels: Sequence[str]
-) -> list[dict[str, str]]:
+    images: Path, config: WorldConfig, start: int, asked: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Pictures and records of the samples from `start` on, whose labels and languages are `asked`.
+
+    A world knows of neither clutter nor language, so that they cannot tell the label.
+    """
     world: World = WORLDS.load(config.task)(config)
     records = []
-    for index, label in enumerate(labels, start=start):
+    for index, (label, language) in enumerate(asked, start=start):
         scene = world.scene(label, np.random.default_rng([config.seed, index]))
+        marks = behind(config, np.random.default_rng([config.seed, index, _CLUTTER]))
         name = f"{config.task}_{index:06d}"
-        # Flat shapes shrink to a few kilobytes at the fastest level already.
-        draw(scene, config.image_size).save(images / f"{name}.png", compress_level=1)
-        records.append({"image_id": name, "image_filename": f"{name}.png", **scene.record})
+        write_picture(draw(scene, config.image_size, marks), images / f"{name}.png", config.compact)
+        named = {"image_id": name, "image_filename": f"{name}.png"}
+        spoken = {"language": language} if language else {}
+        records.append(_asked({**named, **scene.record, **spoken}, config.prompt_template_index))
     return records
+
+
+def _asked(record: dict[str, Any], template: int) -> dict[str, Any]:
+    """The record with its own prompt, in its language."""
+    found = questions.of(record)
+    assert found is not None, f"{record} names nothing to ask about"
+    forms, fields = found
+    return {**record, "prompt": prompts.render(prompts.statement(forms, template), dict(fields))}
 
 
 def _write_splits(folder: Path, target: Path) -> None:

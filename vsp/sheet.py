@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from vsp import prompts
-from vsp.datasets import folder
+from vsp.datasets import folder, questions
 from vsp.errors import ConfigError, DatasetError
 from vsp.files import written_aside
 from vsp.images import open_rgb
@@ -162,7 +162,7 @@ def _draw_caption(canvas: ImageDraw.ImageDraw, row: Row, wrong: Sequence[str]) -
 
 def _words(row: Row) -> list[tuple[str, str]]:
     """Pieces of a line with their colours; names are cut where there is no room for them."""
-    fields = dict((folder.forms_of(row.record) or ((), ()))[1])
+    fields = dict((questions.of(row.record) or ((), ()))[1])
     label = f" – {_fitted(prompts.words(row.label), _SIDE / 2)}"
     if not fields.keys() >= _COLORS.keys():
         asked = str(fields.get("shape", row.record.get("prompt", "")))

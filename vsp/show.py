@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vsp.datasets import folder
+from vsp.datasets import folder, questions
 from vsp.datasets.cards import read_card, variants_of
 from vsp.errors import DatasetError
 from vsp.prompts import DATASET
@@ -55,7 +55,7 @@ class Shown:
         self.labels[row.label, folder.split_of(record)] += 1
         self.images[folder.text_of(record, "image_filename")] += 1
         self.groups.add(folder.group_of(record))
-        self.n_named += folder.forms_of(record) is not None
+        self.n_named += questions.of(record) is not None
         self.n_prompts += bool(record.get("prompt"))
         self.n_regions += all(
             {f"{part}_box", f"{part}_mask"} & record.keys() for part in ("subject", "reference")

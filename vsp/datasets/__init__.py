@@ -9,6 +9,12 @@ WORLDS = Registry(
     {
         "spatial": "vsp.datasets.spatial:SpatialWorld",
         "color": "vsp.datasets.color:ColorWorld",
+        "depth": "vsp.datasets.depth:DepthWorld",
+        "distance": "vsp.datasets.distance:DistanceWorld",
+        "inside": "vsp.datasets.inside:InsideWorld",
+        "between": "vsp.datasets.between:BetweenWorld",
+        "counting": "vsp.datasets.counting:CountingWorld",
+        "size": "vsp.datasets.size:SizeWorld",
     },
 )
 

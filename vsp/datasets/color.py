@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from vsp import prompts
 from vsp.datasets.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, Shape, WorldConfig
 
 GAP = 4  # pixels at least between the circles around two shapes
@@ -24,6 +23,11 @@ class ColorConfig(WorldConfig):
         if self.min_shapes > self.max_shapes:
             raise ValueError(f"min_shapes {self.min_shapes} is over max_shapes {self.max_shapes}")
         return self
+
+    @property
+    def compact(self) -> bool:
+        """In RGB as they were at first, so that their files keep their bytes."""
+        return self.later()
 
 
 class ColorWorld:
@@ -48,12 +52,7 @@ class ColorWorld:
             Shape(k, c, x, y, s)
             for k, c, (x, y), s in zip(kinds, colors, centres, sizes, strict=True)
         ]
-        template = prompts.statement(prompts.COLOR, self.config.prompt_template_index)
-        record = {
-            "shape_type": kind,
-            "color_label": label,
-            "prompt": prompts.render(template, {"shape": kind}),
-        }
+        record = {"shape_type": kind, "color_label": label}
         order = rng.permutation(n_shapes)
         return Scene(tuple(shapes[i] for i in order), record)
 

@@ -3,8 +3,8 @@
 A record names its picture (`image_filename`) and its label (`label`, or `relation` or
 `color_label` as the synthetic tasks call it). The prompt is the record's own or is rendered from
 what it names (`subject_*` and `reference_*`, or `shape_type`). Optional: `id` or `image_id`,
-`group` (default: the picture), `split` (train, val or test) and `flags`, a list of what an import
-found odd.
+`group` (default: the picture), `split` (train, val or test), `question` (which of the prompt forms;
+see vsp.datasets.questions), `language`, and `flags`, a list of what an import found odd.
 
 For a model that is asked about regions a record also has `subject_box` and `reference_box`, each
 [left, top, right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`,
@@ -15,7 +15,7 @@ picture in `depth/`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
@@ -23,6 +23,8 @@ from string import Formatter
 from typing import Any
 
 from vsp import prompts
+from vsp.datasets import questions
+from vsp.datasets.questions import Fields
 from vsp.datasets.records import read_records
 from vsp.errors import DatasetError
 from vsp.manifest import Sample
@@ -30,12 +32,9 @@ from vsp.manifest import Sample
 LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 SPLITS = ("", "train", "val", "test")
-_PARTS = ("subject", "reference")
-_NAMED_BY_SHAPE = {"subject_shape", "subject_color", "reference_shape", "reference_color"}
 _REMEMBERED = 1 << 16  # texts at most: beyond, memory would go to those that never come again
 
 Regions = tuple[tuple[float, ...] | str, ...]
-Fields = tuple[tuple[str, str], ...]  # of a prompt form, with what stands for them
 
 
 def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample], list[str], str]:
@@ -57,7 +56,7 @@ def _survey(folder: Path) -> tuple[list[str], bool]:
     for index, record in enumerate(records(folder)):
         try:
             labels.add(label_of(record))
-            names_things = names_things and forms_of(record) is not None
+            names_things = names_things and questions.of(record) is not None
         except DatasetError as error:
             raise in_record(folder, index, error) from None
     return ordered(labels), names_things
@@ -151,7 +150,7 @@ class _Asker:
             return self._about_regions(record)
         if self._style == prompts.DATASET:
             return self._same(text_of(record, "prompt")), (), ""
-        found = forms_of(record)
+        found = questions.of(record)
         if found is None:
             raise DatasetError(
                 f"names no subject and reference; --prompt {self._style} needs them, "
@@ -162,16 +161,19 @@ class _Asker:
 
     def _about_regions(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
         """Asked about regions instead of names, as often as the prompt names them."""
-        forms, fields = forms_of(record) or ({}, ())
-        if self._style not in forms or not dict(fields).keys() >= set(_PARTS):
+        forms, fields = questions.of(record) or ({}, ())
+        if self._style not in forms or not dict(fields).keys() >= set(questions.PARTS):
             raise DatasetError(f"cannot be asked about regions with --prompt {self._style}")
         form = forms[self._style]
-        regions = {part: _region(self._folder, record, part) for part in _PARTS}
+        # In some languages a form asks for a name as it stands behind a preposition.
+        regions = {
+            name: _region(self._folder, record, name.removeprefix("to_")) for name, _ in fields
+        }
         named = [name for _, name, _, _ in Formatter().parse(form) if name in regions]
         depth = ""
         if "<depth>" in self._marker:
             depth = _inside(self._folder / "depth", text_of(record, "depth_filename"))
-        prompt = self._rendered(form, tuple((part, self._marker) for part in _PARTS))
+        prompt = self._rendered(form, tuple((name, self._marker) for name in regions))
         return prompt, tuple(regions[name] for name in named if name), self._same(depth)
 
     def _render(self, form: str, fields: Fields) -> str:
@@ -213,22 +215,20 @@ def group_of(record: dict[str, Any]) -> str:
     return _encodable("group", str(record.get("group", record.get("image_filename"))))
 
 
-def forms_of(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
-    """The prompt forms of the record's task and the fields they need, where it has them."""
-    if record.keys() >= _NAMED_BY_SHAPE:
-        named = ((part, f"{record[f'{part}_color']} {record[f'{part}_shape']}") for part in _PARTS)
-        return prompts.SPATIAL, tuple(named)
-    if "subject" in record and "reference" in record:
-        subject, reference = str(record["subject"]), str(record["reference"])
-        return prompts.SPATIAL, (("subject", subject), ("reference", reference))
-    if "shape_type" in record and "color_label" in record:
-        return prompts.COLOR, (("shape", str(record["shape_type"])),)
-    return None
-
-
 def box_of(record: dict[str, Any], key: str) -> tuple[float, ...]:
     """Left, top, right and bottom in pixels of the upright picture, as they are written."""
-    box = record.get(key)
+    return _box(key, record.get(key))
+
+
+def boxes_of(record: dict[str, Any], key: str) -> list[tuple[float, ...]]:
+    """As `box_of`, of each of several things."""
+    boxes = record.get(key)
+    if not isinstance(boxes, list):
+        raise DatasetError(f"has {key} {boxes!r}; give it a list of boxes")
+    return [_box(key, box) for box in boxes]
+
+
+def _box(key: str, box: Any) -> tuple[float, ...]:
     if (
         not isinstance(box, list)
         or len(box) != 4

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from vsp import prompts
-from vsp.datasets.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, Shape, WorldConfig
+from vsp.datasets.placing import CrowdedConfig, Distractors, crowd, parts
+from vsp.datasets.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, Shape
 
 Relation = Literal["left_of", "right_of", "above", "below"]
 
@@ -23,7 +23,7 @@ SEPARATION = 80  # pixels at least between the centres on the diagnostic axis
 DRIFT = 30  # pixels at most from a common line on the other axis
 
 
-class SpatialConfig(WorldConfig):
+class SpatialConfig(CrowdedConfig):
     """The spatial task: `relations` are its labels."""
 
     relations: Annotated[tuple[Relation, ...], Field(min_length=2)] = (
@@ -32,6 +32,12 @@ class SpatialConfig(WorldConfig):
         "above",
         "below",
     )
+    distractors: Distractors = (0, 0)
+
+    @property
+    def compact(self) -> bool:
+        """In RGB as they were at first, so that their files keep their bytes."""
+        return self.later()
 
 
 class SpatialWorld:
@@ -55,7 +61,9 @@ class SpatialWorld:
             across = line + int(rng.integers(-DRIFT, DRIFT, endpoint=True))
             x, y = (position, across) if axis == 0 else (across, position)
             shapes.append(Shape(str(kinds[i]), str(colors[i]), x, y, int(sizes[i])))
-        return self._scene(label, shapes[0], shapes[1], drawn_first=int(rng.integers(2)))
+        drawn = shapes if rng.integers(2) == 0 else shapes[::-1]
+        record = parts(subject=shapes[0], reference=shapes[1]) | {"relation": label}
+        return Scene((*drawn, *crowd(self.config, shapes, rng)), record)
 
     def _along(self, axis: int, touching: int, rng: np.random.Generator) -> tuple[int, int]:
         """Two positions on the diagnostic axis, uniform among all pairs far enough apart."""
@@ -63,20 +71,3 @@ class SpatialWorld:
         room = self.config.image_size[axis] - 2 * MARGIN - apart
         low, high = np.sort(rng.integers(0, room, size=2, endpoint=True))
         return MARGIN + int(low), MARGIN + int(high) + apart
-
-    def _scene(self, label: str, subject: Shape, reference: Shape, drawn_first: int) -> Scene:
-        names = {
-            "subject": f"{subject.color} {subject.kind}",
-            "reference": f"{reference.color} {reference.kind}",
-        }
-        template = prompts.statement(prompts.SPATIAL, self.config.prompt_template_index)
-        record = {
-            "subject_shape": subject.kind,
-            "subject_color": subject.color,
-            "reference_shape": reference.kind,
-            "reference_color": reference.color,
-            "relation": label,
-            "prompt": prompts.render(template, names),
-        }
-        shapes = (subject, reference) if drawn_first == 0 else (reference, subject)
-        return Scene(shapes, record)

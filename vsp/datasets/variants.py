@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from vsp import prompts
-from vsp.datasets import folder
+from vsp.datasets import folder, questions
 from vsp.datasets.relations import INVERSE, MIRRORED
 from vsp.errors import ConfigError, DatasetError
 from vsp.files import written_aside
@@ -30,8 +30,7 @@ PICTURES = {
     "depth_filename": "depth",
 }
 _PARTS = {"subject": "reference", "reference": "subject"}
-_BOXES = ("subject_box", "reference_box")
-_REGIONS = {*_BOXES, "subject_mask", "reference_mask", "depth_filename"}
+_REGION = re.compile(r"_box(es)?$|_mask$|^depth_filename$")  # of a record's keys
 _GREY = (128, 128, 128)
 
 Record = dict[str, Any]
@@ -94,40 +93,42 @@ def _flipped(source: Path, target: Path, name: str) -> Drawn:
 
 def _without_regions(record: Record, width: int | None) -> tuple[Record, Notes]:
     """Regions and depth are those of the picture that went away."""
-    kept = {key: value for key, value in record.items() if key not in _REGIONS}
+    kept = {key: value for key, value in record.items() if not _REGION.search(key)}
     lost = len(kept) < len(record)
     return kept, ("without boxes, masks and depth, which are another picture's",) * lost
 
 
 def _names_alone(record: Record, width: int | None) -> tuple[Record, Notes]:
     """The prompt is the names; nothing stays from which another could be made."""
-    found = folder.forms_of(record)
+    found = questions.of(record)
     if found is None:
         raise DatasetError("names neither subject and reference nor a shape, so it has no names")
-    gone = {*folder.LABEL_KEYS, *_REGIONS, "shape_type"}
+    gone = {*folder.LABEL_KEYS, "shape_type"}
     kept = {
         key: value
         for key, value in record.items()
-        if key not in gone and _exchanged_key(key) == key
+        if key not in gone and _exchanged_key(key) == key and not _REGION.search(key)
     }
-    prompt = " ".join(f"{name}." for _, name in found[1])
+    prompt = " ".join(f"{name}." for field, name in found[1] if not field.startswith("to_"))
     return {**kept, "label": folder.label_of(record), "prompt": prompt}, ()
 
 
 def _in_a_mirror(record: Record, width: int | None) -> tuple[Record, Notes]:
     record, notes = _as_labelled(record)
-    for key in _BOXES:
-        if key in record:
-            left, top, right, bottom = folder.box_of(record, key)
-            if width is None:
-                del record[key]
-                notes = ("without boxes, as their picture cannot be read",)
-            else:
-                record[key] = [width - right, top, width - left, bottom]
+    for key in [key for key in record if key.endswith(("_box", "_boxes"))]:
+        several = key.endswith("_boxes")
+        boxes = folder.boxes_of(record, key) if several else [folder.box_of(record, key)]
+        if width is None:
+            del record[key]
+            notes = ("without boxes, as their picture cannot be read",)
+        else:
+            turned = [[width - right, top, width - left, bottom]
+                      for left, top, right, bottom in boxes]  # fmt: skip
+            record[key] = turned if several else turned[0]
     if _names_a_side(_CHOICES.sub(_unless_both, str(record.get("prompt", "")))):
         record = _without_prompt(record, "which says left or right")
         notes += ("without their own prompt, which says left or right",)
-    if any(_names_a_side(name) for _, name in (folder.forms_of(record) or ((), ()))[1]):
+    if any(_names_a_side(name) for _, name in (questions.of(record) or ((), ()))[1]):
         notes += ("with left or right in a name, which stays as it is",)
     return record, notes
 
@@ -137,7 +138,7 @@ def _mirrored_label(label: str) -> str | None:
 
 
 def _roles_exchanged(record: Record, width: int | None) -> tuple[Record, Notes]:
-    fields = dict((folder.forms_of(record) or ((), ()))[1])
+    fields = dict((questions.of(record) or ((), ()))[1])
     if not fields.keys() >= _PARTS.keys():
         raise DatasetError("names no subject and reference to change places")
     record, notes = _as_labelled(record)
@@ -164,7 +165,7 @@ def _as_labelled(record: Record) -> tuple[Record, Notes]:
 
 def _without_prompt(record: Record, why: str) -> Record:
     kept = {key: value for key, value in record.items() if key != "prompt"}
-    if folder.forms_of(kept) is None:
+    if questions.of(kept) is None:
         raise DatasetError(
             f"has prompt {record['prompt']!r}, {why}, and names nothing that could be asked about "
             "instead; leave the record out"

@@ -1,0 +1,90 @@
+"""What coloured shapes are called in the languages of the prompts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Look = tuple[str, str]  # kind and colour; "" as a colour that is not named
+
+
+class _Noun(NamedTuple):
+    article: str  # with the space behind it, where there is one
+    to_article: str  # behind the preposition that the prompts use: zu, à, a
+    noun: str
+    counted: str  # as it stands in prompts that count
+    feminine: bool = False
+
+
+_NOUNS = {
+    "de": {
+        "circle": _Noun("der ", "dem ", "Kreis", "Kreise"),
+        "square": _Noun("das ", "dem ", "Quadrat", "Quadrate"),
+        "triangle": _Noun("das ", "dem ", "Dreieck", "Dreiecke"),
+        "pentagon": _Noun("das ", "dem ", "Fünfeck", "Fünfecke"),
+        "star": _Noun("der ", "dem ", "Stern", "Sterne"),
+    },
+    "fr": {
+        "circle": _Noun("le ", "au ", "cercle", "de cercles"),
+        "square": _Noun("le ", "au ", "carré", "de carrés"),
+        "triangle": _Noun("le ", "au ", "triangle", "de triangles"),
+        "pentagon": _Noun("le ", "au ", "pentagone", "de pentagones"),
+        "star": _Noun("l'", "à l'", "étoile", "d'étoiles", feminine=True),
+    },
+    "es": {
+        "circle": _Noun("el ", "al ", "círculo", "círculos"),
+        "square": _Noun("el ", "al ", "cuadrado", "cuadrados"),
+        "triangle": _Noun("el ", "al ", "triángulo", "triángulos"),
+        "pentagon": _Noun("el ", "al ", "pentágono", "pentágonos"),
+        "star": _Noun("la ", "a la ", "estrella", "estrellas", feminine=True),
+    },
+}
+# German colours take their ending as an adjective; the others, where there are two, by gender.
+_COLORS = {
+    "de": {
+        "red": "rot", "blue": "blau", "green": "grün", "yellow": "gelb", "purple": "violett",
+        "orange": "orangefarben", "pink": "rosafarben", "cyan": "cyanfarben", "brown": "braun",
+        "gray": "grau",
+    },
+    "fr": {
+        "red": "rouge", "blue": "bleu bleue", "green": "vert verte", "yellow": "jaune",
+        "purple": "violet violette", "orange": "orange", "pink": "rose", "cyan": "cyan",
+        "brown": "marron", "gray": "gris grise",
+    },
+    "es": {
+        "red": "rojo roja", "blue": "azul", "green": "verde", "yellow": "amarillo amarilla",
+        "purple": "morado morada", "orange": "naranja", "pink": "rosa", "cyan": "cian",
+        "brown": "marrón", "gray": "gris",
+    },
+}  # fmt: skip
+
+
+def speaks(language: str, look: Look) -> bool:
+    """Whether the look has a name in this language; in English every one has."""
+    kind, color = look
+    nouns, colors = _NOUNS.get(language, {}), _COLORS.get(language, {})
+    return language == "en" or (kind in nouns and (not color or color in colors))
+
+
+def counted(kind: str, language: str) -> str:
+    """Many of a kind, as they stand in prompts that count."""
+    return f"{kind}s" if language == "en" else _NOUNS[language][kind].counted
+
+
+def phrases(look: Look, language: str) -> tuple[str, str]:
+    """The name of a shape, and the same behind a preposition."""
+    kind, color = look
+    if language == "en":
+        name = f"{color} {kind}".strip()
+        return name, name
+    noun = _NOUNS[language][kind]
+    name, to_name = (_colored(noun, color, language, ending) for ending in ("e", "en"))
+    return noun.article + name, noun.to_article + to_name
+
+
+def _colored(noun: _Noun, color: str, language: str, ending: str) -> str:
+    if not color:
+        return noun.noun
+    word = _COLORS[language][color]
+    if language == "de":
+        return f"{word}{ending} {noun.noun}"
+    return f"{noun.noun} {word.split()[-1 if noun.feminine else 0]}"
