@@ -547,6 +547,7 @@ def test_a_funnel_of_many_classes_or_rows_lists_classes_below_each_other(vrd, n_
         ({"source": "coco"}, "source 'coco' is not known; known: .*gqa.*vg.*vrd"),
         ({"annotations": ["no.json"]}, r"no\.json: no such file; --annotations names"),
         ({"annotations": ["train=no.json"]}, r"^no\.json: no such file"),
+        ({"annotations": ["/proc/self/mem"]}, "/proc/self/mem: cannot be read"),
         ({"annotations": ["side=no.json"]}, r"side=no\.json: no such file"),
         ({"images": [Path("no")]}, "no: no such folder; --images names"),
         ({"relations": "5way"}, "relations '5way' are not known"),

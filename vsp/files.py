@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -100,6 +101,16 @@ def write_text(path: Path, text: str, *, executable: bool = False) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def sha256(file: IO[bytes]) -> str:
+    """Of a whole file, which is then at its beginning."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
+    file.seek(0)
+    return digest.hexdigest()
 
 
 def _aside(path: Path, asides: list[Path]) -> IO[bytes]:

@@ -39,7 +39,8 @@ class Funnel:
         self._in[part] += n_rows
 
     def drop(self, part: str, step: str, label: str = "") -> None:
-        self._labels.setdefault(label) if label else None
+        if label:
+            self._labels.setdefault(label)
         self._dropped[part, step, label] += 1
 
     def unmapped(self, part: str, said: str) -> None:

@@ -13,7 +13,7 @@ import re
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from vsp.datasets.quality import DROPPED, FLAGS, base_name, judge
 from vsp.datasets.records import read_records
 from vsp.datasets.relations import Relations, normal, read_relations
 from vsp.errors import ConfigError, DatasetError
-from vsp.files import mendable, write_json, written_aside
+from vsp.files import mendable, sha256, write_json, written_aside
 from vsp.funnel import BALANCE, INCOMPLETE, UNMAPPED, Funnel
 from vsp.images import open_rgb
 from vsp.progress import progress
@@ -632,15 +632,11 @@ def _hashed(text: str) -> int:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return _sha256(lambda: file.read(1 << 20))
-
-
-def _sha256(read: Callable[[], bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := read():
-        digest.update(block)
-    return digest.hexdigest()
+    try:
+        with path.open("rb") as file:
+            return sha256(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend that") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import ProbeError, RunError
-from vsp.files import mendable, written_together
+from vsp.files import mendable, sha256, written_together
 
 FORMAT = 3  # of the folder
 _SUMMARY, _SCORES = "summary.json", "scores.jsonl"
@@ -123,7 +123,7 @@ class Results:
                 _write_npz(files[_probe_file(layer)], arrays)
             card = {"layers": layers, **summary["probe"]}
             files[_CARD].write(_text(_plain(card)))
-            digests = {name: _digest(files[name]) for name in names[:-1]}
+            digests = {name: sha256(files[name]) for name in names[:-1]}
             files[_SUMMARY].write(_text(_sealed(_plain(summary), digests)))
         self._remove_other_probes(names)
 
@@ -197,7 +197,7 @@ class Results:
         path = self.folder / name
         try:
             with path.open("rb") as file:
-                if _digest(file) != digests[name]:
+                if sha256(file) != digests[name]:
                     raise RunError(
                         f"{path}: is not the file that {_SUMMARY} goes with; the results are a "
                         f"mixture of two writes, or were changed: {_AGAIN}"
@@ -273,16 +273,6 @@ def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, 
 
 def _seal(values: Any, digests: Any) -> str:
     return hashlib.sha256(json.dumps([values, digests], sort_keys=True).encode()).hexdigest()
-
-
-def _digest(file: IO[bytes]) -> str:
-    """SHA-256 of a whole file, which is then at its beginning."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(1 << 20):
-        digest.update(block)
-    file.seek(0)
-    return digest.hexdigest()
 
 
 def _unreadable(path: Path, error: OSError) -> RunError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,8 @@ _BLOCK = 1 << 20  # bytes read at a time
 # So near the end of what was read a value may look wrong only because it is cut off there.
 _CUT = 32
 _EXPONENT = len("e+")  # of a number, which is whole without it
+_LIST = "write [{...}, ...]"
+_MAPPING = "write {...} with a key for each record"
 _SPACE = re.compile(r"[ \t\n\r]+")
 _decode = json.JSONDecoder().raw_decode
 
@@ -29,24 +31,10 @@ def read_records(path: Path, block: int = _BLOCK) -> Generator[Any, None, None]:
     """
     with path.open("rb") as file:
         text = _Text(path, file, block)
-        if text.next() != "[":
-            text.value()
-            text.expect("", "Extra data")
-            raise _no_list(path)
-        text.skip()
-        empty = text.next() == "]"
-        while not empty:
-            yield text.value()
-            if text.next() != ",":
-                break
-            text.skip()
-        text.expect("]", "Expecting ',' delimiter")
-        text.expect("", "Extra data")
-        if empty:
-            raise _no_list(path)
+        yield from _entries(text, "[]", text.value, f"{path}: holds no list of records; {_LIST}")
 
 
-def read_members(path: Path, block: int = _BLOCK) -> Iterator[tuple[str, Any]]:
+def read_members(path: Path, block: int = _BLOCK) -> Generator[tuple[str, Any], None, None]:
     """The keys and values of the mapping in a JSON file, in their order; also keys that come again.
 
     Raises DatasetError, with the place, where the file is not JSON, and if it holds no mapping or
@@ -54,35 +42,35 @@ def read_members(path: Path, block: int = _BLOCK) -> Iterator[tuple[str, Any]]:
     """
     with path.open("rb") as file:
         text = _Text(path, file, block)
-        if text.next() != "{":
-            text.value()
-            text.expect("", "Extra data")
-            raise _no_mapping(path)
-        text.skip()
-        empty = text.next() == "}"
-        while not empty:
-            yield _member(text)
-            if text.next() != ",":
-                break
-            text.skip()
-        text.expect("}", "Expecting ',' delimiter")
+        yield from _entries(text, "{}", text.member, f"{path}: holds no mapping; {_MAPPING}")
+
+
+def _entries(
+    text: _Text, marks: str, take: Callable[[], Any], otherwise: str
+) -> Generator[Any, None, None]:
+    """What `take` takes between two marks, until the end; `otherwise` says what a file without
+    any lacks."""
+    if text.next() != marks[0]:
+        text.value()
         text.expect("", "Extra data")
-        if empty:
-            raise _no_mapping(path)
+        raise DatasetError(otherwise)
+    text.skip()
+    empty = text.next() == marks[1]
+    while not empty:
+        yield take()
+        if text.next() != ",":
+            break
+        text.skip()
+    text.expect(marks[1], "Expecting ',' delimiter")
+    text.expect("", "Extra data")
+    if empty:
+        raise DatasetError(otherwise)
 
 
 def first_mark(path: Path) -> str:
     """The first character of a JSON file that is no space: "[" of a list, "{" of a mapping."""
     with path.open("rb") as file:
         return _Text(path, file, _CUT).next()
-
-
-def _member(text: _Text) -> tuple[str, Any]:
-    if text.next() != '"':
-        text.expect('"', "Expecting property name enclosed in double quotes")
-    key = text.value()
-    text.expect(":", "Expecting ':' delimiter")
-    return key, text.value()
 
 
 class _Text:
@@ -141,6 +129,14 @@ class _Text:
                     return value
             self._read_on()
 
+    def member(self) -> tuple[str, Any]:
+        """Take a key and its value."""
+        if self.next() != '"':
+            self.expect('"', "Expecting property name enclosed in double quotes")
+        key = self.value()
+        self.expect(":", "Expecting ':' delimiter")
+        return key, self.value()
+
     def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
         return error.msg.startswith("Unterminated") or error.pos > len(self._held) - _CUT
 
@@ -177,11 +173,3 @@ class _Text:
             f"{self._path}: is not JSON: {what}: line {line} column {column} "
             f"(char {self._taken + position})"
         )
-
-
-def _no_list(path: Path) -> DatasetError:
-    return DatasetError(f"{path}: holds no list of records; write [{{...}}, ...]")
-
-
-def _no_mapping(path: Path) -> DatasetError:
-    return DatasetError(f"{path}: holds no mapping; write {{...}} with a key for each record")
