@@ -176,9 +176,7 @@ def test_words_stand_in_several_sizes_and_say_nothing_of_any_task():
     assert not said & set(WORDS)
 
 
-def test_a_picture_is_the_same_with_its_palette_and_in_rgb(made):
-    plain = _config("spatial", distractors=(0, 0))
-    assert not plain.compact and plain.model_copy(update={"words": 1}).compact
+def test_a_picture_is_a_png_with_a_small_palette(made):
     with Image.open(made("depth") / "images/depth_000000.png") as image:
         assert image.mode == "P" and len(image.palette.colors) <= 16
         assert image.format == "PNG" and "transparency" not in image.info

@@ -116,7 +116,7 @@ def _render(
         scene = world.scene(label, np.random.default_rng([config.seed, index]))
         marks = behind(config, np.random.default_rng([config.seed, index, _CLUTTER]))
         name = f"{config.task}_{index:06d}"
-        write_picture(draw(scene, config.image_size, marks), images / f"{name}.png", config.compact)
+        write_picture(draw(scene, config.image_size, marks), images / f"{name}.png")
         named = {"image_id": name, "image_filename": f"{name}.png"}
         spoken = {"language": language} if language else {}
         records.append(_asked({**named, **scene.record, **spoken}, config.prompt_template_index))

@@ -24,11 +24,6 @@ class ColorConfig(WorldConfig):
             raise ValueError(f"min_shapes {self.min_shapes} is over max_shapes {self.max_shapes}")
         return self
 
-    @property
-    def compact(self) -> bool:
-        """In RGB as they were at first, so that their files keep their bytes."""
-        return self.later()
-
 
 class ColorWorld:
     """The target's shape and colour occur once in its image, so the prompt names one answer."""

@@ -52,16 +52,6 @@ class WorldConfig(Frozen):
     words: Annotated[int, Field(ge=0, le=40)] = 0  # pale words among them, in several sizes
     languages: tuple[Language, ...] = ()  # of the prompts; none named: English, and not noted
 
-    @property
-    def compact(self) -> bool:
-        """Whether pictures are written with their palette, half a byte a pixel, which takes a
-        fifth of the time of RGB and reads alike."""
-        return True
-
-    def later(self) -> bool:
-        """Whether any option is made use of that spatial and color did not have at first."""
-        return bool(_UNUSED.keys() & self.card().keys())
-
     def card(self) -> dict[str, Any]:
         """What `dataset.json` says. Options that came later are named where they are made use of:
         datasets from before are what they were."""
@@ -126,13 +116,9 @@ def draw(scene: Scene, image_size: tuple[int, int], behind: Sequence[Mark] = ())
     return image
 
 
-def write_picture(image: Image.Image, path: Path, compact: bool) -> None:
-    """As PNG, with its palette if `compact`, else in RGB."""
-    # Flat shapes shrink to a few kilobytes at the fastest level already.
-    if compact:
-        image.save(path, compress_level=1, compress_type=Z_RLE)
-    else:
-        image.convert("RGB").save(path, compress_level=1)
+def write_picture(image: Image.Image, path: Path) -> None:
+    """As PNG with its palette: half a byte a pixel, written in a fifth of the time of RGB."""
+    image.save(path, compress_level=1, compress_type=Z_RLE)
 
 
 def box(s: Shape) -> list[int]:

@@ -34,11 +34,6 @@ class SpatialConfig(CrowdedConfig):
     )
     distractors: Distractors = (0, 0)
 
-    @property
-    def compact(self) -> bool:
-        """In RGB as they were at first, so that their files keep their bytes."""
-        return self.later()
-
 
 class SpatialWorld:
     """Labels are never ambiguous: the centres are far apart on one axis, close on the other."""
