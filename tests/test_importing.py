@@ -24,7 +24,8 @@ from vsp.datasets.quality import DROPPED, FLAGS
 from vsp.datasets.relations import read_relations
 from vsp.errors import ConfigError, DatasetError
 from vsp.funnel import page
-from vsp.importing import Asked, Imported, _check_ids, _label, _Rows, import_dataset
+from vsp.importing import Asked, Imported, _label, import_dataset
+from vsp.sifted import Rows
 
 VRD = [str(real(f"vrd/annotations_{split}.json")) for split in ("train", "test")]
 
@@ -399,11 +400,11 @@ def test_an_image_that_comes_twice_in_a_split_is_refused(tmp_path):
 
 def test_ids_that_come_twice_are_refused():
     with TemporaryFile() as file:
-        rows = _Rows(file)
+        rows = Rows(file)
         for name in ("a", "b", "a"):
             rows.add({"id": name, "label": "x", "group": "g"}, "", "", ())
         with pytest.raises(DatasetError, match="1 rows have an id that another row has, 'a' among"):
-            _check_ids(rows)
+            rows.check_ids()
 
 
 # Balance and the funnel
@@ -620,6 +621,11 @@ def test_the_command_line_imports_and_says_what_it_did(vsp, work):
     again = vsp(*command)
     assert again.stdout.endswith("already there: 32 rows in data/own\n")
     assert json.loads(vsp(*command, "--json").stdout)["parts"]["train"]["rows"] == 40
+    (work / "data/own/funnel.json").write_text("{")
+    lost = vsp(*command)
+    assert (
+        lost.returncode == 1 and "funnel.json: is lost or damaged; remove data/own" in lost.stderr
+    )
     refused = vsp(*command, "--drop", "ugly")
     assert refused.returncode == 1
     assert refused.stderr.startswith("vsp: flag 'ugly' is not known; known: missing-image")

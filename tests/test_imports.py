@@ -19,7 +19,7 @@ LEVELS = [
     {"manifest", "store", "results", "journal", "splits", "estimates"},
     {"run", "parts", "evaluate"},
     {"datasets", "models", "probes", "schedulers"},
-    {"prepare", "catalog", "jobs", "terminal", "programme", "funnel"},
+    {"prepare", "catalog", "jobs", "terminal", "programme", "funnel", "sifted"},
     {"plan"},
     {
         "generate",

@@ -53,7 +53,7 @@ def test_the_flat_file_of_the_research_project_is_read(folder):
     assert b.relations[0].where == "own.csv line 3"
 
 
-def test_all_columns_are_read_whatever_they_are_called_and_others_passed_over(folder):
+def test_all_columns_are_read_whatever_they_are_called_and_others_are_named(folder, capsys):
     text = (
         "Note; Image_Filename ;SUBJECT;reference;predicate;ID;group;split;subject_box;reference_box\n"
         "x;a.jpg; red cup ;plate;on;r1;kitchen;DEV;[1, 2.5, 3, 4];[0, 0, 9, 9]\n"
@@ -64,6 +64,7 @@ def test_all_columns_are_read_whatever_they_are_called_and_others_passed_over(fo
     assert relation.subject == Thing("red cup", (1.0, 2.5, 3.0, 4.0))
     assert relation.reference == Thing("plate", (0.0, 0.0, 9.0, 9.0))
     assert (relation.predicate, relation.id) == ("on", "r1")
+    assert capsys.readouterr().err.endswith("own.csv: not read: Note\n")
 
 
 def test_a_row_may_bring_its_own_question(folder):

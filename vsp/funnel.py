@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vsp.errors import DatasetError
 from vsp.prompts import words
 
+FUNNEL = "funnel.json"  # in the dataset's folder
 UNMAPPED, INCOMPLETE, BALANCE = "other-relation", "incomplete", "balance"
 
 _WIDTH = 80
@@ -105,6 +109,17 @@ class Funnel:
 
     def _ordered(self, counts: Mapping[str, int]) -> dict[str, int]:
         return {label: counts[label] for label in self._labels if counts.get(label)}
+
+
+def read_funnel(folder: Path) -> dict[str, Any]:
+    """Raises DatasetError if it is not there or not as it was written."""
+    try:
+        value: dict[str, Any] = json.loads((folder / FUNNEL).read_bytes())
+        return {key: value[key] for key in ("labels", "parts", "splits", "other_relations")}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        raise DatasetError(
+            f"{folder / FUNNEL}: is lost or damaged; remove {folder} and import it again"
+        ) from None
 
 
 def page(funnel: Mapping[str, Any]) -> RenderableType:

@@ -7,13 +7,11 @@ millions of rows take little memory. The folder appears when it is whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tempfile
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,28 +23,26 @@ from numpy.typing import NDArray
 
 from vsp.datasets import IMPORTERS
 from vsp.datasets.annotations import Importer, Picture, Relation
+from vsp.datasets.cards import placed
 from vsp.datasets.lookup import Found, ImageFolders
 from vsp.datasets.quality import DROPPED, FLAGS, base_name, judge
 from vsp.datasets.records import read_records
 from vsp.datasets.relations import Relations, normal, read_relations
 from vsp.errors import ConfigError, DatasetError
-from vsp.files import mendable, sha256, write_json, written_aside
-from vsp.funnel import BALANCE, INCOMPLETE, UNMAPPED, Funnel
+from vsp.files import sha256, write_json, written_aside
+from vsp.funnel import BALANCE, FUNNEL, INCOMPLETE, UNMAPPED, Funnel, read_funnel
 from vsp.images import open_rgb
 from vsp.progress import progress
 from vsp.prompts import words
-from vsp.splits import sides
+from vsp.sifted import SHARED, Rows, Sides, over, settled, shared, short
 
 _CHUNK = 64  # pictures that are taken at a time
-_SPLITS = ("train", "val", "test")
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_FLAGS = tuple(FLAGS)
-_SHARED = "shared-image"
-_LATE, _KEPT = (_SHARED, BALANCE), -1  # what drops rows once all of them are known
+_LATE, _KEPT = (SHARED, BALANCE), -1  # what drops rows once all of them are known
 _TABLE = ("img_path", "subj", "obj", "relationship")
 
 
@@ -87,21 +83,17 @@ def import_dataset(asked: Asked, work: Path, n_jobs: int = 1) -> Imported:
     be used, for splits that share images, and if something else lies in the folder's place.
     """
     job = _Job(asked, work)
-    card = job.card()
-    folder = asked.out.absolute()
     notes = list(job.notes)
-    if fresh := not folder.exists():
-        with mendable(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
-                notes += _write_folder(Path(aside) / "dataset", job, card, n_jobs)
-                (Path(aside) / "dataset").rename(folder)
-    elif _read_json(folder / "dataset.json").get("asked") != card:
-        raise DatasetError(f"{asked.out}: holds another dataset; remove it or use another --out")
+    fresh = placed(
+        asked.out.absolute(),
+        job.card(),
+        lambda aside: notes.extend(_write_folder(aside, job, n_jobs)),
+        "remove it or use another --out",
+    )
     if asked.table is not None and (fresh or not asked.table.exists()):
         write_table(asked.out, asked.table)
         notes.append(f"wrote {asked.table}")
-    return Imported(asked.out, fresh, _read_json(folder / "funnel.json"), tuple(notes))
+    return Imported(asked.out, fresh, read_funnel(asked.out), tuple(notes))
 
 
 def write_table(folder: Path, path: Path) -> None:
@@ -141,12 +133,13 @@ class _Job:
         return self.importer.read(self.files, self.asked.options)
 
     @property
-    def splits_anew(self) -> bool:
-        return self.asked.resplit or self.asked.test_fraction is not None
+    def sides(self) -> Sides:
+        asked = self.asked
+        return Sides(asked.resplit, asked.test_fraction, SHARED in self.dropped, asked.seed)
 
     def part(self, split: str) -> str:
         """Under which name rows of a split of the source are counted."""
-        return "" if self.splits_anew else split
+        return "" if self.sides.anew else split
 
     def _file(self, text: str) -> tuple[str, Path]:
         name, separator, rest = text.partition("=")
@@ -227,28 +220,26 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _write_folder(folder: Path, job: _Job, card: Mapping[str, Any], n_jobs: int) -> list[str]:
-    """All files of the dataset. Gives notes."""
-    (folder / "images").mkdir(parents=True)
+def _write_folder(folder: Path, job: _Job, n_jobs: int) -> list[str]:
+    """All files of the dataset but its card. Gives notes."""
+    (folder / "images").mkdir()
     for link, path in job.folders.links.items():
         (folder / "images" / link).symlink_to(path)
     funnel = Funnel(job.relations.labels, _steps(job))
     with tempfile.TemporaryFile(dir=folder.parent) as spool:
-        rows = _Rows(spool)
+        rows = Rows(spool)
         notes = _sift(job, rows, funnel, n_jobs)
-        split, more = _settled_splits(job, rows)
+        split, more = settled(rows, job.sides)
         why = np.full(len(rows), _KEPT, dtype=np.int8)
-        if _SHARED in job.dropped:
-            why[_shared(rows, split)] = _LATE.index(_SHARED)
+        if SHARED in job.dropped:
+            why[shared(rows, split)] = _LATE.index(SHARED)
         if not (why == _KEPT).any():
-            raise DatasetError(f"no row is left; --keep {_SHARED} and --resplit keep them")
+            raise DatasetError(f"no row is left; --keep {SHARED} and --resplit keep them")
         if job.asked.balance:
-            why[_over(job, rows, split, why == _KEPT)] = _LATE.index(BALANCE)
+            why[over(rows, split, why == _KEPT, job.asked.seed)] = _LATE.index(BALANCE)
         with written_aside(folder / "metadata.json") as file:
             _write_records(file, rows, split, why, funnel)
-    counts = funnel.as_json()
-    write_json(folder / "funnel.json", counts)
-    write_json(folder / "dataset.json", {"asked": card, "splits": counts["splits"]})
+    write_json(folder / FUNNEL, funnel.as_json())
     return notes + more
 
 
@@ -259,45 +250,7 @@ def _steps(job: _Job) -> list[str]:
     return [UNMAPPED, INCOMPLETE, *filters, *([BALANCE] if job.asked.balance else [])]
 
 
-class _Rows:
-    """Kept rows: their records in a file, one a line, and of each what splits are made from."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.parts: dict[str, int] = {}  # names of what the arrays hold numbers of
-        self.splits: dict[str, int] = {}
-        self.labels: dict[str, int] = {}
-        self.part, self.split = array("B"), array("B")
-        self.label, self.flags = array("I"), array("I")  # flags: a bit each
-        self.group, self.id = array("Q"), array("Q")  # 64 bits of a digest
-        # Of all pictures, also those without rows.
-        self.images, self.groups, self.image_split = array("Q"), array("Q"), array("B")
-
-    def see(self, picture: Picture) -> None:
-        if picture.split not in ("", *_SPLITS):
-            raise DatasetError(
-                f"image {picture.image!r} is of split {picture.split!r}, which is none of "
-                f"{', '.join(_SPLITS)}"
-            )
-        self.images.append(_hashed(picture.image))
-        self.groups.append(_hashed(picture.group or picture.image))
-        self.image_split.append(_index(self.splits, picture.split))
-
-    def add(self, record: Mapping[str, Any], part: str, split: str, flags: Iterable[str]) -> None:
-        self.part.append(_index(self.parts, part))
-        self.split.append(_index(self.splits, split))
-        self.label.append(_index(self.labels, record["label"]))
-        self.flags.append(sum(1 << _FLAGS.index(flag) for flag in flags))
-        self.group.append(_hashed(record["group"]))
-        self.id.append(_hashed(record["id"]))
-        # The split may change: it comes last.
-        self.file.write(json.dumps(record)[:-1].encode() + b"\n")
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-
-def _sift(job: _Job, rows: _Rows, funnel: Funnel, n_jobs: int) -> list[str]:
+def _sift(job: _Job, rows: Rows, funnel: Funnel, n_jobs: int) -> list[str]:
     """Every picture of the source, in order: flag its rows, count what is dropped, add the rest."""
     looked = _Looked(job)
     with (
@@ -310,13 +263,18 @@ def _sift(job: _Job, rows: _Rows, funnel: Funnel, n_jobs: int) -> list[str]:
                 rows.see(picture.picture)
                 _sift_picture(job, picture, rows, funnel)
             advance(len(chunk))
-    _check_images(job, rows)
+    if again := rows.repeated():
+        first = next(p for p in job.pictures() if short(p.image) in again)
+        raise DatasetError(
+            f"{len(again)} images come more than once in a split, {first.image!r} among them; "
+            "give each image one record"
+        )
     if not len(rows):
         parts = funnel.as_json()["parts"].values()
         lost = sum((Counter({d["why"]: d["rows"] for d in p["dropped"]}) for p in parts), Counter())
         lines = [f"{n} {why}" for why, n in lost.items()]
         raise DatasetError("no row is left; --keep FLAG keeps those of a flag", lines)
-    _check_ids(rows)
+    rows.check_ids()
     return looked.notes()
 
 
@@ -420,7 +378,7 @@ def _incomplete(relation: Relation) -> bool:
     return not (asks and (relation.label or relation.predicate))
 
 
-def _sift_picture(job: _Job, seen: _Seen, rows: _Rows, funnel: Funnel) -> None:
+def _sift_picture(job: _Job, seen: _Seen, rows: Rows, funnel: Funnel) -> None:
     picture = seen.picture
     part = job.part(picture.split)
     funnel.image(part, len(picture.relations))
@@ -465,170 +423,27 @@ def _record(
     return record
 
 
-def _check_images(job: _Job, rows: _Rows) -> None:
-    """No image comes twice in a split: what is said of it would be judged in pieces."""
-    split = np.asarray(rows.image_split, dtype=np.uint64)
-    # A split is one of a few: it takes the place of the lowest bits.
-    keys, counts = np.unique(np.asarray(rows.images) & ~np.uint64(7) | split, return_counts=True)
-    again = set((keys[counts > 1] & ~np.uint64(7)).tolist())
-    if again:
-        first = next(p for p in job.pictures() if _hashed(p.image) & ~7 in again)
-        raise DatasetError(
-            f"{len(again)} images come more than once in a split, {first.image!r} among them; "
-            "give each image one record"
-        )
-
-
-def _check_ids(rows: _Rows) -> None:
-    ids, first, counts = np.unique(np.asarray(rows.id), return_index=True, return_counts=True)
-    if len(ids) < len(rows):
-        again = int(first[counts > 1].min())
-        rows.file.seek(0)
-        record = next(islice(rows.file, again, None))
-        raise DatasetError(
-            f"{len(rows) - len(ids)} rows have an id that another row has, "
-            f"{json.loads(record + b'}')['id']!r} among them; give each row its own"
-        )
-
-
-def _settled_splits(job: _Job, rows: _Rows) -> tuple[NDArray[np.intp], list[str]]:
-    """For each row the index of its split in `rows.splits`, and notes."""
-    own = np.asarray(rows.split, dtype=np.intp)
-    names = {name for name, i in rows.splits.items() if (own == i).any()}
-    if job.splits_anew:
-        return _anew(job, rows, own, names)
-    if "" in names and len(names) > 1:
-        raise DatasetError(
-            f"{int((own == rows.splits['']).sum())} of {len(rows)} rows have no split; write "
-            "--annotations SPLIT=FILE for all files or for none"
-        )
-    if _SHARED not in job.dropped:
-        _check_leaks(rows)
-    if len(names) == 1 and names != {""}:
-        whole = np.full(len(rows), _index(rows.splits, ""), dtype=np.intp)
-        return whole, [
-            f"all rows are of split {min(names)}: records name no split, and `vsp probe` makes folds"
-        ]
-    return own, []
-
-
-def _shared(rows: _Rows, split: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Rows [row] whose image is in a later split too, where it has rows or not."""
-    image_split, groups = np.asarray(rows.image_split), np.asarray(rows.groups)
-    group = np.asarray(rows.group)
-    shared = np.zeros(len(rows), dtype=np.bool_)
-    order = [rows.splits[name] for name in _SPLITS if name in rows.splits]
-    for place, i in enumerate(order):
-        later = groups[np.isin(image_split, order[place + 1 :])]
-        shared |= (split == i) & np.isin(group, later)
-    return shared
-
-
-def _check_leaks(rows: _Rows) -> None:
-    split = np.asarray(rows.image_split)
-    of = {
-        name: np.unique(np.asarray(rows.groups)[split == rows.splits[name]])
-        for name in _SPLITS
-        if name in rows.splits
-    }
-    leaks = [
-        f"{len(shared):,} of the {len(of[later]):,} images of {later} are in {earlier} too"
-        for later, earlier in (("val", "train"), ("test", "train"), ("test", "val"))
-        if later in of and earlier in of
-        for shared in (np.intersect1d(of[later], of[earlier], assume_unique=True),)
-        if len(shared)
-    ]
-    if leaks:
-        raise DatasetError(
-            "the source's splits share images, so that what is tested was trained on; --resplit "
-            f"splits anew by image, --drop {_SHARED} leaves them to the later split",
-            leaks,
-        )
-
-
-def _anew(
-    job: _Job, rows: _Rows, own: NDArray[np.intp], names: set[str]
-) -> tuple[NDArray[np.intp], list[str]]:
-    """Whole groups to new splits, each with its share of every label."""
-    fraction = job.asked.test_fraction
-    if fraction is not None:
-        if names != {""} and not job.asked.resplit:
-            raise DatasetError(
-                f"the source has splits of its own, {', '.join(sorted(names))}; leave "
-                "--test-fraction out, or add --resplit to split anew"
-            )
-        shares = {"train": 1 - fraction, "test": fraction}
-    else:
-        shares = {s: float((own == rows.splits[s]).mean()) for s in _SPLITS if s in names}
-        if len(shares) < 2:
-            raise DatasetError(
-                "--resplit has no two splits to take shares from; use --test-fraction"
-            )
-    if len(np.unique(np.asarray(rows.group))) < len(shares):
-        raise DatasetError("all rows are of one image; there is nothing to split")
-    indices = np.asarray([_index(rows.splits, name) for name in shares], dtype=np.intp)
-    label = np.asarray(rows.label, dtype=np.intp)
-    side = sides(label, np.asarray(rows.group), list(shares.values()), job.asked.seed)
-    counts = [f"{name} {int((side == i).sum()):,}" for i, name in enumerate(shares)]
-    return indices[side], [f"split anew by image: {', '.join(counts)} rows"]
-
-
-def _over(
-    job: _Job, rows: _Rows, split: NDArray[np.intp], kept: NDArray[np.bool_]
-) -> NDArray[np.intp]:
-    """Of the kept rows, which are more of a label than its split has of its rarest."""
-    rng = np.random.default_rng(job.asked.seed)
-    label, over = np.asarray(rows.label), []
-    for name, i in rows.splits.items():
-        there = kept & (split == i)
-        if not there.any():
-            continue
-        counts = np.bincount(label[there], minlength=len(rows.labels))
-        if not counts.all():
-            lacks = list(rows.labels)[int(np.argmin(counts))]
-            raise DatasetError(
-                f"--balance: {name or 'the dataset'} has no row of {lacks}; use --relations "
-                "without it"
-            )
-        for number, n in enumerate(counts):
-            of_label = np.flatnonzero(there & (label == number))
-            over.append(rng.permutation(of_label)[: n - counts.min()])
-    return np.concatenate(over)
-
-
 def _write_records(
     file: IO[bytes],
-    rows: _Rows,
+    rows: Rows,
     split: NDArray[np.intp],
     why: NDArray[np.int8],
     funnel: Funnel,
 ) -> None:
     """One record a line, as `vsp generate` writes them, of the rows that nothing drops."""
-    parts, splits, labels = list(rows.parts), list(rows.splits), list(rows.labels)
-    rows.file.seek(0)
+    splits = list(rows.splits)
     file.write(b"[\n")
     separator = b""
-    for i, line in enumerate(rows.file):
-        part, label = parts[rows.part[i]], labels[rows.label[i]]
+    for i, (part, label, line, flags) in enumerate(rows.lines()):
         if why[i] != _KEPT:
             funnel.drop(part, _LATE[why[i]], label)
             continue
         name = splits[split[i]]
-        flags = [flag for k, flag in enumerate(_FLAGS) if rows.flags[i] >> k & 1]
         funnel.keep(part, name, label, flags)
         end = f', "split": {json.dumps(name)}}}' if name else "}"
-        file.write(separator + line[:-1] + end.encode())
+        file.write(separator + line + end.encode())
         separator = b",\n"
     file.write(b"\n]\n")
-
-
-def _index(names: dict[str, int], name: str) -> int:
-    return names.setdefault(name, len(names))
-
-
-def _hashed(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def _digest(path: Path) -> str:
@@ -637,12 +452,3 @@ def _digest(path: Path) -> str:
             return sha256(file)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend that") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A mapping; an empty one where there is none to be read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -19,6 +19,7 @@ from rich.text import Text
 from vsp.datasets import folder, questions
 from vsp.datasets.cards import read_card, variants_of
 from vsp.errors import DatasetError
+from vsp.funnel import FUNNEL
 from vsp.prompts import DATASET
 from vsp.sheet import Row
 from vsp.terminal import fact_table
@@ -70,9 +71,7 @@ def show(dataset: Path, n: int, seed: int) -> Shown:
 
     Raises DatasetError, naming the record, for one that cannot be used.
     """
-    shown = Shown(
-        dataset, read_card(dataset), variants_of(dataset), (dataset / "funnel.json").is_file()
-    )
+    shown = Shown(dataset, read_card(dataset), variants_of(dataset), (dataset / FUNNEL).is_file())
     first: dict[str, Any] = {}
     sample = _Sample(n, seed)
     for index, record in enumerate(folder.records(dataset)):

@@ -9,7 +9,8 @@ A row is about one image. Its columns, or keys (another name for the same in bra
     id, group, split                               may be empty; split is train, val or test
     subject_box, object_box (reference_box)        may be empty; [left, top, right, bottom] in pixels
 
-Names of columns may be in capitals, other columns are passed over. Cells are separated by commas,
+Names of columns may be in capitals; columns of other names are not read, and those of a CSV file are
+named in a note. Cells are separated by commas,
 semicolons or tabs; rows without any text in them are no rows. White space at the ends of a cell
 goes. The split of a row comes before the split of its file.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
@@ -119,6 +121,7 @@ def _csv_records(
     if not ("image" in columns and (columns.keys() >= set(_SAID) or columns.keys() >= set(_ASKED))):
         found = ", ".join(header)[:_LISTED] or "none"
         raise DatasetError(f"{path}: has the columns {found}; a table needs {_NEEDS}")
+    _say_unread(path, [name for name in header if name not in columns.values()])
     places = [(column, header.index(name)) for column, name in columns.items()]
     for number, cells in rows:
         if len(cells) != len(header):
@@ -164,6 +167,12 @@ def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
         if column:
             columns[column] = name
     return columns
+
+
+def _say_unread(path: Path, names: Sequence[str]) -> None:
+    """A column with a slip in its name would be lost otherwise without a word."""
+    if names:
+        print(f"note: {path}: not read: {', '.join(names)[:_LISTED]}", file=sys.stderr)
 
 
 def _plain(name: str) -> str:
