@@ -27,7 +27,9 @@ from vsp.funnel import page
 from vsp.importing import Asked, Imported, _label, import_dataset
 from vsp.sifted import Rows
 
-VRD = [str(real(f"vrd/annotations_{split}.json")) for split in ("train", "test")]
+
+def _vrd() -> list[str]:
+    return [str(real(f"vrd/annotations_{split}.json")) for split in ("train", "test")]
 
 
 def _import(asked: Asked, n_jobs: int = 1) -> Imported:
@@ -71,7 +73,7 @@ def asked(tmp_path) -> Asked:
 
 @pytest.fixture(scope="module")
 def vrd(tmp_path_factory) -> Imported:
-    return _import(Asked("vrd", VRD, tmp_path_factory.mktemp("vrd") / "vrd"))
+    return _import(Asked("vrd", _vrd(), tmp_path_factory.mktemp("vrd") / "vrd"))
 
 
 def test_vrd_goes_through_the_funnel_as_it_was_measured(vrd):
@@ -93,7 +95,7 @@ def test_vrd_goes_through_the_funnel_as_it_was_measured(vrd):
 
 
 def test_every_filter_of_vrd_can_be_switched_off(tmp_path):
-    everything = _import(Asked("vrd", VRD, tmp_path / "all", keep=DROPPED))
+    everything = _import(Asked("vrd", _vrd(), tmp_path / "all", keep=DROPPED))
     counts = [
         Counter(r["label"] for r in _records(everything) if r["split"] == s)
         for s in ("train", "test")
@@ -105,7 +107,7 @@ def test_every_filter_of_vrd_can_be_switched_off(tmp_path):
     }  # fmt: skip
     flags = Counter(flag for r in _records(everything) for flag in r["flags"])
     assert flags["duplicate"] == 81 + 35 and flags["ambiguous-name"] == 3_996 + 970
-    four = _import(Asked("vrd", VRD, tmp_path / "four", relations="4way", keep=DROPPED))
+    four = _import(Asked("vrd", _vrd(), tmp_path / "four", relations="4way", keep=DROPPED))
     assert [part["out"]["rows"] for part in four.funnel["parts"].values()] == [3_924, 920]
 
 
@@ -125,7 +127,7 @@ def test_records_of_vrd_are_samples_with_boxes_splits_and_groups(vrd):
 
 def test_ids_of_rows_do_not_depend_on_what_is_dropped(vrd, tmp_path):
     other = _import(
-        Asked("vrd", VRD, tmp_path / "o", relations="4way", keep=["ambiguous-name"], drop=["box-contradicts"])
+        Asked("vrd", _vrd(), tmp_path / "o", relations="4way", keep=["ambiguous-name"], drop=["box-contradicts"])
     )  # fmt: skip
     ours, theirs = ({r["id"]: r for r in _records(one)} for one in (vrd, other))
     shared = ours.keys() & theirs.keys()

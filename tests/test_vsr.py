@@ -5,21 +5,18 @@ import re
 from collections import Counter
 
 import pytest
-from conftest import ROOT
+from real import real
 
 from vsp.datasets import IMPORTERS
 from vsp.datasets.annotations import Relation, Thing
 from vsp.errors import DatasetError
 
 IMPORTER = IMPORTERS.load("vsr")
-REAL = ROOT.parent / "shared" / "data" / "vsr" / "splits"
 SIX = {"left of", "right of", "above", "below", "in front of", "behind"}
 
 
 def _file(split, part):
-    path = REAL / split / f"{part}.jsonl"
-    assert path.is_file(), f"{path}: is missing; the real VSR splits belong there"
-    return path
+    return real(f"vsr/splits/{split}/{part}.jsonl")
 
 
 def _real(split, part):

@@ -4,20 +4,22 @@ import json
 from collections import Counter, defaultdict
 
 import pytest
-from conftest import ROOT
+from real import real
 
+from vsp import models
 from vsp.datasets import IMPORTERS
 from vsp.datasets.annotations import Relation, Thing
 from vsp.errors import ConfigError, DatasetError
+from vsp.extract import extract
+from vsp.fit import Settings, probe_run
+from vsp.importing import Asked, import_dataset
+from vsp.plan import Request, make
 
 IMPORTER = IMPORTERS.load("whatsup")
-REAL = ROOT.parent / "shared" / "data" / "whatsup"
 
 
 def _real(name):
-    path = REAL / name
-    assert path.is_file(), f"{path}: is missing; the real What'sUp photographs belong there"
-    return list(IMPORTER.read([("test", path)], {}))
+    return list(IMPORTER.read([("test", real(f"whatsup/{name}"))], {}))
 
 
 def _read(tmp_path, records, name="coco_qa_two_obj.json", **options):
@@ -50,7 +52,7 @@ def test_the_real_photographs_are_in_sets_of_four_with_one_of_each_relation(
     sets = defaultdict(list)
     for picture in pictures:
         (relation,) = picture.relations
-        assert (REAL / picture.image).is_file() and picture.split == "test"
+        assert real(f"whatsup/{picture.image}").is_file() and picture.split == "test"
         assert f"{relation.subject.name}_{relation.reference.name}" in picture.group
         sets[picture.group].append(relation.predicate)
     assert len(pictures) == 4 * len(groups)
@@ -182,3 +184,26 @@ def test_sets_of_the_sizes_that_are_published_are_balanced_in_each_group(tmp_pat
     assert len(pictures) == 408
     assert set(Counter(p.relations[0].predicate for p in pictures).values()) == {102}
     assert set(Counter(p.group for p in pictures).values()) == {4}
+
+
+def test_the_twelve_photographs_go_through_to_results(work, checkpoint):
+    """Three sets of four, so three folds; two classes, so that each is in every set."""
+    (work / "sides.yaml").write_text(
+        "sideways: [left of, right of]\nother: ['on', under, in front of, behind]\n"
+    )
+    files = [str(real(f"whatsup/controlled_{name}_dataset.json")) for name in ("images", "clevr")]
+    asked = Asked("whatsup", files, work / "sides", [real("whatsup")], "sides.yaml", check=True)
+    imported = import_dataset(asked, work)
+    assert imported.funnel["splits"] == {"": {"sideways": 6, "other": 6}}
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    run = make(Request(work / "sides", model), work).run
+    extract(run, run.shards)
+    settings = Settings(folds=3, repeats=1, permutations=5, controls=0, strengths=(0.01,))
+    results = probe_run(run, settings, n_jobs=1)
+    rows = results.summary()["rows"]
+    assert (rows["used"], rows["failed"], rows["missing"]) == (12, 0, 0)
+    judged = results.arrays("predictions")
+    of_set = set(zip(judged["group"].tolist(), judged["outer"][0].tolist(), strict=True))
+    sets = {"clevr/mug_plate", "images/dog_table", "images/mug_table"}
+    assert {group for group, _ in of_set} == {f"controlled_{name}" for name in sets}
+    assert len(of_set) == len({outer for _, outer in of_set}) == 3  # each judged as a whole
