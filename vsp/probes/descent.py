@@ -37,6 +37,7 @@ _FRESH = 12  # steps near the optimum after which sums that rounding has bent ar
 _TRIES = 20  # of a step's length
 _FLOOR = 2e-7  # relative gap below which float32 is not asked to go
 _NEAR = 10_000  # tolerances
+_SOON = 50  # tolerances: the distance before a step after which there may be none left
 _ROUGH = 0.02  # curvature of a problem that float32 just sees: then gaps are checked in float64
 _SPARSE = 0.75  # of the problems still going on, below which the others are left behind
 _GROWN = 1.001  # times its value at the last look, where a problem must have descended
@@ -280,8 +281,8 @@ class _Descent:
             self.stalls = np.where(moved, 0, self.stalls + 1)
             # A metric of shorter steps for what is stuck far from its optimum.
             self.curvature[~moved & (np.abs(distance) > _NEAR * self.tolerance)] *= _ALIKE
-            if not self.exact and (distance[self.live] <= _NEAR * self.tolerance).any():
-                self._glance(n_steps)
+            if not self.exact:
+                self._glance(np.flatnonzero(self.live & (distance <= _SOON * self.tolerance)), n_steps)
             self._look(self._worth_a_look(distance, moved, n_steps, max_steps), distance, n_steps)
 
     def _worth_a_look(
@@ -347,15 +348,18 @@ class _Descent:
         expected = 1.5 * self.tolerance * distance[which] / np.maximum(gap, 1e-300)
         self.due[which] = np.minimum(0.7 * distance[which], np.nan_to_num(expected, posinf=np.inf))
 
-    def _glance(self, n_steps: int) -> None:
+    def _glance(self, which: NDArray[np.intp], n_steps: int) -> None:
         """Certify without any product what can be, and retire it."""
-        gap = self._own_gap(slice(None)) / self.value  # the value has fallen since: too small
-        which = np.flatnonzero(self.live & (gap <= self.tolerance))
+        if not len(which):
+            return
+        gap = self._own_gap(which)
+        good = gap <= self.tolerance * self.value[which]  # the value has fallen since: too large
+        which, gap = which[good], gap[good]
         if len(which):
-            now = self.loss.losses(
-                self.scores[which], self.problems.target[which], self.problems.weight[which]
-            ) + 0.5 * _weights(self.at[which], self.image[which])
-            gap = gap[which] * self.value[which] / np.maximum(now, 1e-300)
+            some = self.problems.take(which)
+            now = self.loss.losses(self.scores[which], some.target, some.weight)
+            now += 0.5 * _weights(self.at[which], self.image[which])
+            gap /= np.maximum(now, 1e-300)
             self._note(which, self._unless_lost(which, gap, now, self.value[which]), n_steps)
 
     def _unless_lost(

@@ -20,13 +20,12 @@ Array = NDArray[np.floating]
 _APART = 32  # directions of the largest spread, which have coordinates of their own
 _SPARE = 2  # times as many are searched for
 _ROUNDS = 3
-_SMALL = 10.0  # curvature times spread, below which the metric need be none
+_SMALL = 2.0  # curvature times spread, below which the metric need be none
 _LARGEST = 1e37
 _EMPTY = 1e-11  # of the largest spread: that of a direction of rounding errors
 _BLOCK = 256  # rows of a matrix that are mirrored at once, or in memory as float64
 _KEPT = 6  # metrics
-_STEP = 2  # powers of 2 from one curvature for which there is a metric to the next …
-_MANY = 64  # … for fewer problems than this; for more it is 1
+_STEP = 2  # powers of 2 from one curvature for which there is a metric to the next
 _JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
 
 
@@ -77,10 +76,12 @@ class Kernel:
         self.directions, self.widest = _widest(self.states, min(_APART, *self.states.shape))
         directions = self.directions.astype(np.float32)
         apart = self.states @ directions
-        rest = self.states - apart @ directions.T
+        rest = apart @ directions.T
+        np.subtract(self.states, rest, out=rest)
         self.gram = np.asarray(rest @ rest.T, dtype=np.float32)
         self.apart = np.hstack([apart, np.ones((self.n_rows, 1), np.float32)])  # [row, apart + 1]
         self.width = self.n_rows + self.apart.shape[1]
+        self._partial = ~train.all(axis=1)  # [set] not all of the rows
         self._metrics: dict[int, _Metric] = {}
         self._moved: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
@@ -127,8 +128,18 @@ class Kernel:
 
     def foreseen(self, constant: Array, here: Array) -> Array:
         """Smaller, as rows are fitted the better the more they differ; a rule that was measured."""
-        typical = self.gram.diagonal().mean(dtype=float)
-        return np.asarray(constant / np.sqrt(1 + constant * typical))
+        return self._tempered(constant)
+
+    def _tempered(self, curvature: Array) -> Array:
+        """For the metric it is smaller than the mean, in which few rows have the greatest part.
+
+        A few directions in which the metric is too small are soon learned; a rule that was measured.
+        """
+        return np.asarray(curvature / np.sqrt(1 + curvature * self._typical_rest))
+
+    @cached_property
+    def _typical_rest(self) -> float:
+        return float(self.gram.diagonal().mean(dtype=float))
 
     def step(
         self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
@@ -170,12 +181,11 @@ class Kernel:
         As few as will do; whatever metrics there are from before has no influence.
         """
         left = np.arange(len(curvature))
-        wanted = np.log2(curvature)
+        wanted = np.log2(self._tempered(curvature))
         while len(left):
             middle = float(np.sort(wanted[left])[len(left) // 2])
-            step = 1 if len(left) >= _MANY else _STEP
-            level = step * round(middle / step)
-            near = np.abs(wanted[left] - level) <= 1.5 * step
+            level = _STEP * round(middle / _STEP)
+            near = np.abs(wanted[left] - level) <= _STEP
             yield self._metric(level), left[near]
             left = left[~near]
 
@@ -184,7 +194,7 @@ class Kernel:
         if metric is None:
             c = 2.0**level
             small = c * self.widest <= _SMALL
-            metric = _Metric(c, None if small else _inverse(self.gram, c))
+            metric = _Metric(c, None if small else _inverse(self.gram, c, plus=1))
             while len(self._metrics) >= _KEPT:
                 del self._metrics[next(iter(self._metrics))]
         self._metrics[level] = metric  # the last one that was used
@@ -199,32 +209,28 @@ class Kernel:
         score, row]; returns q − u.
         """
         assert metric.inverse is not None
-        u = np.zeros_like(z)
-        for group in np.unique(sets):
-            rows, lower = self._held_out(metric, int(group))
-            if len(rows):
-                which = np.flatnonzero(sets == group)
-                held = z[which][..., rows].reshape(-1, len(rows))
-                solved = lapack.spotrs(lower, held.T, lower=1)[0].T
-                u[np.ix_(which, np.arange(z.shape[1]), rows)] = solved.reshape(
-                    len(which), -1, len(rows)
-                )
-        some = np.flatnonzero(u.any((1, 2)))
+        some = np.flatnonzero(self._partial[sets])
         if not len(some):
             return q
-        z[some] -= self._times(u[some], metric.inverse)
+        u, scores = np.zeros_like(z[some]), np.arange(z.shape[1])
+        for group in np.unique(sets[some]):
+            rows, inverse = self._held_out(metric, int(group))
+            which = np.flatnonzero(sets[some] == group)
+            u[np.ix_(which, scores, rows)] = z[np.ix_(some[which], scores, rows)] @ inverse
+        z[some] -= self._times(u, metric.inverse)
         z[some] *= self.train[sets[some]][:, None]
-        return q - u
+        q = q.copy()
+        q[some] -= u
+        return q
 
     def _held_out(
         self, metric: _Metric, group: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Rows that are not of a training set, and the Cholesky factor of their inverse block."""
+        """Rows that are not of a training set, and the inverse of their block of the inverse."""
         assert metric.inverse is not None
         if group not in metric.held_out:
             rows = np.flatnonzero(~self.train[group])
-            lower = lapack.spotrf(metric.inverse[np.ix_(rows, rows)], lower=1)[0]
-            metric.held_out[group] = rows, lower
+            metric.held_out[group] = rows, _inverse(metric.inverse[np.ix_(rows, rows)])
         return metric.held_out[group]
 
     def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> tuple[Array, Array] | None:
@@ -329,12 +335,12 @@ def check_products(states: Array) -> None:
         )
 
 
-def _inverse(gram: NDArray[np.float32], c: float) -> NDArray[np.float32]:
-    """(I + c·gram)⁻¹, whole."""
+def _inverse(gram: NDArray[np.float32], c: float = 1, plus: float = 0) -> NDArray[np.float32]:
+    """(plus·I + c·gram)⁻¹, whole."""
     for jitter in _JITTER:
         matrix = gram * np.float32(c)
         matrix.flat[:: len(gram) + 1] *= np.float32(1 + jitter)
-        matrix.flat[:: len(gram) + 1] += 1
+        matrix.flat[:: len(gram) + 1] += np.float32(plus)
         lower, failed = lapack.spotrf(matrix.T, lower=1, overwrite_a=1)
         if not failed:
             break
