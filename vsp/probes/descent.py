@@ -251,7 +251,6 @@ class _Descent:
         self.live = np.ones(n, dtype=bool)
         self.due = np.full(n, tolerance / 3)  # the estimated distance at which a look is worth it
         self.stalls = np.zeros(n, dtype=np.intp)
-        self.looked = np.zeros(n, dtype=np.intp)  # at which step
         self.at, self.image = start, np.empty_like(start)
         self.gradient = np.empty_like(start)
         self.scores = np.empty(problems.target.shape, start.dtype)
@@ -282,18 +281,20 @@ class _Descent:
             # A metric of shorter steps for what is stuck far from its optimum.
             self.curvature[~moved & (np.abs(distance) > _NEAR * self.tolerance)] *= _ALIKE
             if not self.exact:
-                self._glance(np.flatnonzero(self.live & (distance <= _SOON * self.tolerance)), n_steps)
+                self._glance(
+                    np.flatnonzero(self.live & (distance <= _SOON * self.tolerance)), n_steps
+                )
             self._look(self._worth_a_look(distance, moved, n_steps, max_steps), distance, n_steps)
 
     def _worth_a_look(
         self, distance: Array, moved: NDArray[np.bool_], n_steps: int, max_steps: int
     ) -> NDArray[np.intp]:
         """Which problems. A look at a few costs nearly as much as one at many: they wait."""
-        worth = (distance <= self.due) | (
-            (distance <= _NEAR * self.tolerance) & (n_steps - self.looked >= _FRESH)
-        )
+        worth = distance <= self.due
         if n_steps % _PAUSE and not worth[self.live].all():
             worth[:] = False
+        if n_steps % _FRESH == 0:
+            worth |= distance <= _NEAR * self.tolerance
         worth |= ~moved | self.exact | (n_steps == max_steps)
         return np.flatnonzero(self.live & worth)
 
@@ -340,7 +341,6 @@ class _Descent:
             return
         gap = self._measured(slice(None) if len(which) == len(self.ids) else which)
         self._note(which, gap, n_steps)
-        self.looked[which] = n_steps
         self.live[which[self.stalls[which] >= _STALLS]] = False
         if not n_steps:
             return
@@ -353,6 +353,7 @@ class _Descent:
         if not len(which):
             return
         gap = self._own_gap(which)
+        self.due[which[np.isfinite(gap)]] = 0  # a look would hardly see more
         good = gap <= self.tolerance * self.value[which]  # the value has fallen since: too large
         which, gap = which[good], gap[good]
         if len(which):
@@ -502,7 +503,7 @@ class _Descent:
             return
         kept = np.flatnonzero(self.live)
         self.problems = self.problems.take(kept)
-        for name in ("ids", "live", "due", "stalls", "looked", "at", "image", "gradient", "scores",
+        for name in ("ids", "live", "due", "stalls", "at", "image", "gradient", "scores",
                      "residuals", "value", "curvature"):  # fmt: skip
             setattr(self, name, getattr(self, name)[kept])
         self.history.keep(kept)
