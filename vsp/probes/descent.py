@@ -23,6 +23,8 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.probes.losses import bends
+
 Array = NDArray[np.floating]
 Which = NDArray[np.intp] | NDArray[np.bool_] | slice
 
@@ -37,7 +39,6 @@ _FRESH = 12  # steps near the optimum after which sums that rounding has bent ar
 _TRIES = 20  # of a step's length
 _FLOOR = 2e-7  # relative gap below which float32 is not asked to go
 _NEAR = 10_000  # tolerances
-_SOON = 50  # tolerances: the distance before a step after which there may be none left
 _ROUGH = 0.02  # curvature of a problem that float32 just sees: then gaps are checked in float64
 _SPARSE = 0.75  # of the problems still going on, below which the others are left behind
 _GROWN = 1.001  # times its value at the last look, where a problem must have descended
@@ -50,6 +51,7 @@ class Space(Protocol):
 
     width: int
     n_rows: int
+    soon: float  # tolerances from the optimum, before a step, after which a look is worth it
 
     @property
     def typical(self) -> float:
@@ -73,8 +75,16 @@ class Space(Protocol):
     ) -> tuple[Array, Array]:
         """About (I + c XᵀX)⁻¹ of the gradient for each problem's c and training set; its image."""
 
-    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> tuple[Array, Array] | None:
-        """α [problem, score, row] with Σᵢ αᵢ = 0 of nearly the same weights; ‖w − Σ αᵢxᵢ‖² [problem]."""
+    def dual(
+        self, coordinates: Array, gradient: Array, residuals: Array, bent: Array
+    ) -> Array | None:
+        """α [problem, score, row] with Σᵢ αᵢ = 0 near both coordinates and residuals, if it can.
+
+        `bent` [problem, 1, row]: how much the loss is.
+        """
+
+    def far(self, coordinates: Array, dual: Array) -> Array:
+        """‖w − Σ αᵢ xᵢ‖² [problem]."""
 
     def exact(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """In float64 and from the rows themselves: scores, ‖w‖², and the image."""
@@ -168,7 +178,7 @@ def solve(
         start[..., -1] = loss.start(problems.target, problems.weight)
     begin = start.astype(np.float32)
     coarse = _Descent(space, loss, problems, begin, max(0.7 * tolerance, _FLOOR))
-    solved = coarse.run(max_steps, cold)
+    solved = coarse.run(-(-max_steps // 2), cold)  # rounding may keep it from ever getting there
     solved.gap = np.maximum(solved.gap, np.finfo(np.float32).eps)  # float32 sees no smaller one
     solved = _gone_on(space, loss, problems, solved, tolerance, max_steps)
     # What is left rounding has spoilt; where states are that large, gaps may be wrong too.
@@ -249,7 +259,7 @@ class _Descent:
         self.tolerance, self.exact = tolerance, exact
         self.ids = np.arange(n)
         self.live = np.ones(n, dtype=bool)
-        self.due = np.full(n, tolerance / 3)  # the estimated distance at which a look is worth it
+        self.due = np.full(n, space.soon * tolerance)  # distances at which a look is worth it
         self.stalls = np.zeros(n, dtype=np.intp)
         self.at, self.image = start, np.empty_like(start)
         self.gradient = np.empty_like(start)
@@ -280,11 +290,9 @@ class _Descent:
             self.stalls = np.where(moved, 0, self.stalls + 1)
             # A metric of shorter steps for what is stuck far from its optimum.
             self.curvature[~moved & (np.abs(distance) > _NEAR * self.tolerance)] *= _ALIKE
-            if not self.exact:
-                self._glance(
-                    np.flatnonzero(self.live & (distance <= _SOON * self.tolerance)), n_steps
-                )
-            self._look(self._worth_a_look(distance, moved, n_steps, max_steps), distance, n_steps)
+            which = self._worth_a_look(distance, moved, n_steps, max_steps)
+            anew = n_steps % _FRESH == 0 or n_steps == max_steps or not moved[which].all()
+            self._look(which, distance, n_steps, anew)
 
     def _worth_a_look(
         self, distance: Array, moved: NDArray[np.bool_], n_steps: int, max_steps: int
@@ -303,7 +311,7 @@ class _Descent:
         if not cold and not self.exact and self.at.dtype == np.float32:
             self._stretch()
         if self.exact:
-            self._look(everything, np.full(len(everything), np.inf), 0)
+            self._look(everything, np.full(len(everything), np.inf), 0, anew=True)
         else:
             self._anew(slice(None))
         here = self._curvature()
@@ -335,53 +343,56 @@ class _Descent:
             factor = np.where(downhill, further, factor)
         self.at[..., :-1] *= _by(factor)
 
-    def _look(self, which: NDArray[np.intp], distance: Array, n_steps: int) -> None:
-        """Compute what was updated step by step anew, certify, and retire what is good enough."""
+    def _look(self, which: NDArray[np.intp], distance: Array, n_steps: int, anew: bool) -> None:
+        """Certify, and retire what is good enough. `anew`: what was updated step by step."""
         if not len(which):
             return
-        gap = self._measured(slice(None) if len(which) == len(self.ids) else which)
+        some = slice(None) if len(which) == len(self.ids) else which
+        gap = self._measured(some, anew or self.exact)
         self._note(which, gap, n_steps)
         self.live[which[self.stalls[which] >= _STALLS]] = False
         if not n_steps:
             return
-        # The gap lags behind the distance by a factor that differs from problem to problem.
+        # The gap is the distance times a factor that differs from problem to problem.
         expected = 1.5 * self.tolerance * distance[which] / np.maximum(gap, 1e-300)
         self.due[which] = np.minimum(0.7 * distance[which], np.nan_to_num(expected, posinf=np.inf))
 
-    def _glance(self, which: NDArray[np.intp], n_steps: int) -> None:
-        """Certify without any product what can be, and retire it."""
-        if not len(which):
-            return
-        gap = self._own_gap(which)
-        self.due[which[np.isfinite(gap)]] = 0  # a look would hardly see more
-        good = gap <= self.tolerance * self.value[which]  # the value has fallen since: too large
-        which, gap = which[good], gap[good]
-        if len(which):
-            some = self.problems.take(which)
-            now = self.loss.losses(self.scores[which], some.target, some.weight)
-            now += 0.5 * _weights(self.at[which], self.image[which])
-            gap /= np.maximum(now, 1e-300)
-            self._note(which, self._unless_lost(which, gap, now, self.value[which]), n_steps)
+    def _measured(self, which: Which, anew: bool) -> NDArray[np.float64]:
+        """The relative duality gaps; inf for problems whose value has grown: rounding led them."""
+        before = self.value[which].copy()
+        gap = None if anew else self._mixed_gap(which)
+        if gap is None:
+            self._anew(which)
+            gap = self._mixed_gap(which)
+            own = self._residual_gap(which)
+            gap = own if gap is None else np.minimum(gap, own)
+        else:
+            self.value[which] = self._value(which)
+        lost = ~(self.value[which] <= before * _GROWN)
+        self.live[which] &= ~lost  # given up
+        return np.where(lost, np.inf, gap / self.value[which]).astype(np.float64)
 
-    def _unless_lost(
-        self, which: Which, gap: Array, value: Array, before: Array
-    ) -> NDArray[np.float64]:
-        """`gap`, but inf for problems whose value has grown: rounding led them, who are given up."""
-        lost = ~(value <= before * _GROWN)
-        self.live[which] &= ~lost
-        return np.where(lost, np.inf, gap).astype(np.float64)
+    def _mixed_gap(self, which: Which) -> Array | None:
+        """Gaps [problem], not relative, of a dual point near the coordinates, if there is one."""
+        some, at, residuals = self.problems.take(which), self.at[which], self.residuals[which]
+        bent = bends(residuals, some.weight).min(1, keepdims=True)
+        dual = self.space.dual(at, self.gradient[which], residuals, bent)
+        if dual is None:
+            return None
+        far = self.space.away(at, dual) if self.exact else self.space.far(at, dual)
+        return self.loss.divergence(dual, residuals, some.target, some.weight) + 0.5 * far
 
-    def _own_gap(self, which: Which) -> NDArray[np.float64]:
-        """Gaps [problem], not relative, of coordinates that are a dual point; inf of others."""
-        some = self.problems.take(which)
-        found = self.space.dual(self.at[which], some.sets)
-        if found is None:
-            return np.full(len(some), np.inf)
-        dual, far = found
+    def _residual_gap(self, which: Which) -> Array:
+        """Gaps [problem], not relative, of residuals that sum to nothing."""
         if self.exact:
-            far = self.space.away(self.at[which], dual)
-        lost = self.loss.divergence(dual, self.residuals[which], some.target, some.weight)
-        return lost + 0.5 * far
+            return 0.5 * self.space.away(self.at[which], self.residuals[which])
+        gradient = self.gradient[which]
+        return 0.5 * np.maximum(_weights(gradient, self.space.image(gradient)), 0)
+
+    def _value(self, which: Which) -> Array:
+        some = self.problems.take(which)
+        value = self.loss.losses(self.scores[which], some.target, some.weight)
+        return value + 0.5 * _weights(self.at[which], self.image[which])
 
     def _note(self, which: NDArray[np.intp], gap: Array, n_steps: int) -> None:
         ids = self.ids[which]
@@ -391,19 +402,6 @@ class _Descent:
         self.solved.scores[ids[better]] = self.scores[which[better]]
         self.solved.n_steps[ids] = n_steps
         self.live[which[gap <= self.tolerance]] = False
-
-    def _measured(self, which: Which) -> NDArray[np.float64]:
-        """The relative duality gaps, at intercepts that make the residuals a dual point."""
-        before = self.value[which].copy()
-        self._anew(which)
-        at, residuals = self.at[which], self.residuals[which]
-        if self.exact:
-            gap = 0.5 * self.space.away(at, residuals)
-        else:
-            gradient = self.gradient[which]
-            gap = 0.5 * _weights(gradient, self.space.image(gradient))
-        gap = np.minimum(np.maximum(gap, 0), self._own_gap(which)) / self.value[which]
-        return self._unless_lost(which, gap, self.value[which], before)
 
     def _anew(self, which: Which) -> None:
         """Compute anew what was updated step by step, with intercepts that settle the residuals."""

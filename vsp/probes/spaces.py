@@ -22,6 +22,8 @@ _SPARE = 2  # times as many are searched for
 _ROUNDS = 3
 _SMALL = 2.0  # curvature times spread, below which the metric need be none
 _LARGEST = 1e37
+_EASED = 1e-9  # of the mean of a diagonal, added to it
+_TINY = 1e-38
 _EMPTY = 1e-11  # of the largest spread: that of a direction of rounding errors
 _BLOCK = 256  # rows of a matrix that are mirrored at once, or in memory as float64
 _KEPT = 6  # metrics
@@ -50,6 +52,8 @@ class Kernel:
     Coordinates are (a [row], β [apart], b). A product with the metric's inverse gives its image
     too, X'X'ᵀ(I + cX'X'ᵀ)⁻¹q = (q − (I + cX'X'ᵀ)⁻¹q) / c, so that a step costs one product.
     """
+
+    soon = 10.0
 
     @classmethod
     def of(
@@ -81,9 +85,10 @@ class Kernel:
         self.gram = np.asarray(rest @ rest.T, dtype=np.float32)
         self.apart = np.hstack([apart, np.ones((self.n_rows, 1), np.float32)])  # [row, apart + 1]
         self.width = self.n_rows + self.apart.shape[1]
-        self._partial = ~train.all(axis=1)  # [set] not all of the rows
+        self._partial: NDArray[np.bool_] = np.logical_not(
+            train.all(axis=1)
+        )  # [set]: some rows only
         self._metrics: dict[int, _Metric] = {}
-        self._moved: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
     @cached_property
     def typical(self) -> float:
@@ -233,30 +238,68 @@ class Kernel:
             metric.held_out[group] = rows, _inverse(metric.inverse[np.ix_(rows, rows)])
         return metric.held_out[group]
 
-    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> tuple[Array, Array] | None:
-        """As `Space` has it: a moved by Ue, so that Uᵀ(a + Ue) = β, with U of directions and ones."""
-        n = self.n_rows
-        dual = coordinates[..., :n].copy()
-        moved, far = np.empty_like(coordinates[..., n:]), np.empty(len(sets))
-        lack = coordinates[..., n:].copy()
-        lack[..., -1] = 0
-        lack -= dual @ self._apart_as(dual.dtype)
-        for group in np.unique(sets):
-            which = sets == group
-            inverse, across = self._moves(int(group))
-            moved[which] = e = lack[which] @ inverse.astype(lack.dtype)
-            far[which] = np.einsum("psi,ij,psj->p", e, across, e)
-        dual += (moved @ self._apart_as(dual.dtype).T) * self.train[sets][:, None]
-        return dual, np.maximum(far, 0)
+    def dual(
+        self, coordinates: Array, gradient: Array, residuals: Array, bent: Array
+    ) -> NDArray[np.float64]:
+        """As `Space` has it: of each row something between its coordinate and its residual.
 
-    def _moves(self, group: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(UᵀU)⁻¹ of the rows of a training set, and UᵀX'X'ᵀU."""
-        if group not in self._moved:
-            apart = self.apart * self.train[group][:, None]
-            inverse = np.linalg.pinv(apart.T.astype(np.float64) @ apart, _EMPTY, hermitian=True)
-            across = (self.gram @ apart).T.astype(np.float64) @ apart
-            self._moved[group] = inverse, across
-        return self._moved[group]
+        Where the loss is bent it hardly matters to it which, and coordinates are nearer to the
+        weights; where it is flat only residuals are. Were products of different rows nothing, the
+        share here would be the best. Then α is moved where the loss is bent until Uᵀα = β, with U
+        of directions and ones.
+        """
+        n = self.n_rows
+        apart = self._apart_as(coordinates.dtype)
+        off = gradient[..., :n].astype(np.float64)  # coordinates less residuals
+        share = bent * self._typical_rest
+        share /= 1 + share
+        largest = np.abs(off).max(1, keepdims=True)
+        share = np.minimum(
+            share, 0.5 * bent / np.maximum(largest, _TINY)
+        )  # no row leaves its domain
+        dual = residuals + share * off
+        lack = coordinates[..., n:].astype(np.float64)
+        lack[..., -1] = 0
+        lack -= dual @ apart
+        dual += bent * self._moved(bent, lack)
+        total = bent.sum(-1, keepdims=True, dtype=float)
+        dual -= bent * (dual.sum(-1, keepdims=True) / np.maximum(total, _TINY))
+        return np.asarray(dual)
+
+    def _moved(self, bent: Array, lack: Array) -> Array:
+        """Ue [problem, score, row] with Uᵀ·bent·Ue = lack, or nearly so."""
+        plain, turn = self._plain
+        shape = len(bent), len(turn), len(turn)
+        across = (bent[:, 0].astype(np.float32) @ self._pairs).astype(np.float64).reshape(shape)
+        scale = np.trace(across, axis1=1, axis2=2)[:, None] / len(turn) + _TINY
+        across.reshape(len(across), -1)[:, :: len(turn) + 1] += _EASED * scale
+        e = np.linalg.solve(across, (lack @ turn).swapaxes(1, 2)).swapaxes(1, 2)
+        moved: Array = e.astype(np.float32) @ plain.T
+        return moved
+
+    @cached_property
+    def _plain(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """U turned such that its columns are orthonormal, and what turns it."""
+        apart = self.apart.astype(np.float64)
+        size, turn = np.linalg.eigh(apart.T @ apart)
+        there = size > _EMPTY * size[-1]
+        turn = turn * np.where(there, 1 / np.sqrt(np.where(there, size, 1)), 0)
+        return (apart @ turn).astype(np.float32), turn
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.float32]:
+        """Products of each two columns of the turned U [row, apart · apart]."""
+        plain = self._plain[0]
+        return (plain[:, :, None] * plain[:, None]).reshape(self.n_rows, -1)
+
+    def far(self, coordinates: Array, dual: Array) -> Array:
+        """‖w − Σ αᵢ xᵢ‖² [problem]."""
+        n = self.n_rows
+        lack = coordinates[..., n:-1] - dual @ self._apart_as(coordinates.dtype)[:, :-1]
+        off = (coordinates[..., :n] - dual).astype(coordinates.dtype)
+        gram = self._gram64 if off.dtype == np.float64 else self.gram
+        norm = np.vecdot(off, self._times(off, gram)).astype(np.float64)
+        return np.asarray(np.maximum(norm, 0).sum(1) + np.vecdot(lack, lack).sum(1))
 
     def weights(self, coordinates: Array) -> tuple[Array, Array]:
         """w [.., hidden] and b of coordinates, in their dtype and from the rows themselves."""
