@@ -19,7 +19,7 @@ Array = NDArray[np.floating]
 
 _APART = 32  # directions of the largest spread, which have coordinates of their own
 _SPARE = 2  # times as many are searched for
-_ROUNDS = 3
+_ROUNDS = 2
 _SMALL = 2.0  # curvature times spread, below which the metric need be none
 _LARGEST = 1e37
 _EASED = 1e-9  # of the mean of a diagonal, added to it
@@ -27,7 +27,7 @@ _TINY = 1e-38
 _EMPTY = 1e-11  # of the largest spread: that of a direction of rounding errors
 _BLOCK = 256  # rows of a matrix that are mirrored at once, or in memory as float64
 _KEPT = 6  # metrics
-_STEP = 2  # powers of 2 from one curvature for which there is a metric to the next
+_STEP = 3  # powers of 2 from one curvature for which there is a metric to the next
 _JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
 
 
