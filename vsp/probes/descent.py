@@ -7,8 +7,10 @@ that a step is one matrix product for all of them, and the metric of the steps i
 I + c XᵀX, of which the Hessian differs by the spread of the logistic weights alone.
 
 Any dual point α bounds the distance to the optimum: the gap is ½‖w − Σ αᵢxᵢ‖² plus what the loss and
-its conjugate lose at α. Two are tried: the residuals, of which the loss loses nothing, and, where
-the space has them, the coordinates themselves, of which the weights lose nothing.
+its conjugate lose at α. Of the residuals the loss loses nothing, but far weights do; of coordinates
+of rows the weights lose nothing, but the loss does where it is flat. Where the space has such
+coordinates, a point between the two is tried, row by row, which is soon about as near as the
+optimum is.
 
 Arrays are [problem, score, …]: a problem has one score a row (one class against the rest) or one
 for each class (multinomial).
@@ -274,7 +276,7 @@ class _Descent:
         )  # fmt: skip
 
     def run(self, max_steps: int, cold: bool = False) -> Solved:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # see _unless_lost
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # see _measured
             self._run(max_steps, cold)
         return self.solved
 
@@ -315,16 +317,11 @@ class _Descent:
         else:
             self._anew(slice(None))
         here = self._curvature()
-        constant = self.loss.residuals(
-            np.zeros_like(self.scores) + self._constant()[..., None].astype(self.scores.dtype),
-            self.problems.target,
-            self.problems.weight,
-        )
-        constant = self.loss.curvature(constant, self.problems.target, self.problems.weight)
-        self.curvature = self.space.foreseen(constant, here)
-
-    def _constant(self) -> Array:
-        return self.loss.start(self.problems.target, self.problems.weight)
+        target, weight = self.problems.target, self.problems.weight
+        constant = np.zeros_like(self.scores)
+        constant += self.loss.start(target, weight)[..., None]
+        residuals = self.loss.residuals(constant, target, weight)
+        self.curvature = self.space.foreseen(self.loss.curvature(residuals, target, weight), here)
 
     def _stretch(self) -> None:
         """Start further out where that is downhill: weights grow with C."""
@@ -358,7 +355,10 @@ class _Descent:
         self.due[which] = np.minimum(0.7 * distance[which], np.nan_to_num(expected, posinf=np.inf))
 
     def _measured(self, which: Which, anew: bool) -> NDArray[np.float64]:
-        """The relative duality gaps; inf for problems whose value has grown: rounding led them."""
+        """The relative duality gaps; inf for problems whose value has grown: rounding led them.
+
+        Residuals are a dual point where intercepts settle them, and never outside of the domain.
+        """
         before = self.value[which].copy()
         gap = None if anew else self._mixed_gap(which)
         if gap is None:
@@ -373,7 +373,7 @@ class _Descent:
         return np.where(lost, np.inf, gap / self.value[which]).astype(np.float64)
 
     def _mixed_gap(self, which: Which) -> Array | None:
-        """Gaps [problem], not relative, of a dual point near the coordinates, if there is one."""
+        """Gaps [problem], not relative, of a dual point near the coordinates; None: has none."""
         some, at, residuals = self.problems.take(which), self.at[which], self.residuals[which]
         bent = bends(residuals, some.weight).min(1, keepdims=True)
         dual = self.space.dual(at, self.gradient[which], residuals, bent)

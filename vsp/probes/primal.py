@@ -27,7 +27,7 @@ class Primal:
     The rows are read in blocks, once for the scores of a direction and once for a gradient.
     """
 
-    soon = 1 / 3
+    soon = 1 / 3  # a look reads all rows, and the gap lags
     shift: NDArray[np.float64]  # [hidden] taken from treated states, to centre them
 
     @classmethod

@@ -53,7 +53,7 @@ class Kernel:
     too, X'X'ᵀ(I + cX'X'ᵀ)⁻¹q = (q − (I + cX'X'ᵀ)⁻¹q) / c, so that a step costs one product.
     """
 
-    soon = 10.0
+    soon = 10.0  # a look costs one product, and the gap is soon about the distance
 
     @classmethod
     def of(
