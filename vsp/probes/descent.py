@@ -364,8 +364,10 @@ class _Descent:
         if gap is None:
             self._anew(which)
             gap = self._mixed_gap(which)
-            own = self._residual_gap(which)
-            gap = own if gap is None else np.minimum(gap, own)
+            if gap is None:
+                gap = self._residual_gap(which)
+            elif not (gap <= self.tolerance * self.value[which]).all():
+                gap = np.minimum(gap, self._residual_gap(which))
         else:
             self.value[which] = self._value(which)
         lost = ~(self.value[which] <= before * _GROWN)

@@ -364,8 +364,9 @@ class Kernel:
 
     def away(self, coordinates: Array, dual: Array) -> Array:
         """In float64 and from the rows themselves: ‖w − Σ αᵢ xᵢ‖² [problem]."""
-        off = self.weights(coordinates)[0] - self._pull(dual)
-        return np.asarray(np.vecdot(off, off).sum(-1))
+        off = coordinates - self.pulled(dual)  # those of the difference
+        weights, _ = self.weights(off)
+        return np.asarray(np.vecdot(weights, weights).sum(-1))
 
 
 def check_products(states: Array) -> None:
