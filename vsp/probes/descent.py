@@ -310,12 +310,12 @@ class _Descent:
 
     def _begin(self, cold: bool) -> None:
         everything = np.arange(len(self.ids))
-        if not cold and not self.exact and self.at.dtype == np.float32:
-            self._stretch()
         if self.exact:
             self._look(everything, np.full(len(everything), np.inf), 0, anew=True)
-        else:
+        elif cold or self.at.dtype == np.float64:
             self._anew(slice(None))
+        else:
+            self._anew(slice(None), self._stretch())
         here = self._curvature()
         target, weight = self.problems.target, self.problems.weight
         constant = np.zeros_like(self.scores)
@@ -323,8 +323,8 @@ class _Descent:
         residuals = self.loss.residuals(constant, target, weight)
         self.curvature = self.space.foreseen(self.loss.curvature(residuals, target, weight), here)
 
-    def _stretch(self) -> None:
-        """Start further out where that is downhill: weights grow with C."""
+    def _stretch(self) -> Array:
+        """Start further out where that is downhill: weights grow with C. Returns the image there."""
         target, weight = self.problems.target, self.problems.weight
         image = self.space.image(self.at)
         ends = _by(np.ones(len(self.at), self.at.dtype)) * self.at[..., -1:]
@@ -339,6 +339,8 @@ class _Descent:
                 break
             factor = np.where(downhill, further, factor)
         self.at[..., :-1] *= _by(factor)
+        image[..., :-1] *= _by(factor)
+        return image
 
     def _look(self, which: NDArray[np.intp], distance: Array, n_steps: int, anew: bool) -> None:
         """Certify, and retire what is good enough. `anew`: what was updated step by step."""
@@ -405,13 +407,17 @@ class _Descent:
         self.solved.n_steps[ids] = n_steps
         self.live[which[gap <= self.tolerance]] = False
 
-    def _anew(self, which: Which) -> None:
-        """Compute anew what was updated step by step, with intercepts that settle the residuals."""
+    def _anew(self, which: Which, image: Array | None = None) -> None:
+        """Compute anew what was updated step by step, with intercepts that settle the residuals.
+
+        `image`: of the coordinates, where it is known.
+        """
         at, some = self.at[which], self.problems.take(which)
         if self.exact:
             scores, norm, image = self.space.exact(at)
-        else:  # in float64, or rounding is multiplied by the spread of the states
-            image = self.space.image(at.astype(np.float64)).astype(at.dtype, copy=False)
+        else:
+            if image is None:  # in float64, or rounding is multiplied by the spread of the states
+                image = self.space.image(at.astype(np.float64)).astype(at.dtype, copy=False)
             scores, norm = self.space.values(at, image), _weights(at, image)
         shift = self.loss.settled(scores, some.target, some.weight)
         if shift.shape[1] > 1:  # of several scores only the differences matter
