@@ -204,6 +204,17 @@ def test_a_start_from_a_smaller_strength_takes_fewer_steps():
     assert warm.n_steps.max() < 30
 
 
+def test_a_start_from_afar_ends_where_it_says():
+    states, codes = Realistic(512, 4, 0.5, seed=3).draw(400)
+    space = _space("kernel", states)
+    far = solve(space, OneVsRest(), _problems(codes, "one-vs-rest", 1e-6), 1e-6, 500)
+    problems = _problems(codes, "one-vs-rest", 1e-3)
+    least = _value(space, "one-vs-rest", problems, solve(space, OneVsRest(), problems, 1e-9, 500))
+    solved = solve(space, OneVsRest(), problems, 1e-6, 500, far.coordinates)
+    value = _value(space, "one-vs-rest", problems, solved)
+    assert (value - least <= (solved.gap + 2e-7) * value).all()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_intercepts_alone_are_found_where_states_say_nothing(loss):
     codes = np.array([0, 0, 0, 1, 1, 2])
@@ -266,11 +277,13 @@ def test_a_dual_point_sums_to_nothing_stays_inside_and_is_as_far_as_is_said(n_be
     space = _space("kernel", states)
     weight = np.broadcast_to((np.arange(100) < 80).astype(np.float32), (2, 1, 100))
     target = np.where(rng.random((2, 1, 100)) < 0.5, 1, -1).astype(np.float32)
-    flat = np.where(np.arange(100) < n_bent, 0, 12)
+    flat = np.where(np.arange(100) < n_bent, 0, 200)
     scores = (rng.normal(size=(2, 1, 100)) + target * flat).astype(np.float32)
     residuals = OneVsRest().residuals(scores, target, weight)
     bent = bends(residuals, weight)
     at = space.pulled(residuals + 1e-3 * bent * rng.normal(size=bent.shape).astype(np.float32))
+    if n_bent == 5:
+        at[..., 100:-1] *= 1.5
     gradient = at - space.pulled(residuals)
     dual = space.dual(at, gradient, residuals, bent)
     assert (np.abs(dual.sum(-1)) <= 1e-12 * np.abs(dual).sum(-1)).all()
