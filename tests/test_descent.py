@@ -205,10 +205,10 @@ def test_a_start_from_a_smaller_strength_takes_fewer_steps():
 
 
 def test_a_start_from_afar_ends_where_it_says():
-    states, codes = Realistic(512, 4, 0.5, seed=3).draw(400)
+    states, codes = _states(100, 120, 3), np.random.default_rng(0).integers(0, 4, 100)
     space = _space("kernel", states)
-    far = solve(space, OneVsRest(), _problems(codes, "one-vs-rest", 1e-6), 1e-6, 500)
-    problems = _problems(codes, "one-vs-rest", 1e-3)
+    far = solve(space, OneVsRest(), _problems(codes, "one-vs-rest", 1e-3), 1e-6, 500)
+    problems = _problems(codes, "one-vs-rest", 0.1)
     least = _value(space, "one-vs-rest", problems, solve(space, OneVsRest(), problems, 1e-9, 500))
     solved = solve(space, OneVsRest(), problems, 1e-6, 500, far.coordinates)
     value = _value(space, "one-vs-rest", problems, solved)
