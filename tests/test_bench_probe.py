@@ -122,7 +122,7 @@ def test_ways_take_turns_and_the_least_time_counts(monkeypatch):
 
 
 def test_the_programme_is_620_fits_of_four_classes_all_certified():
-    asked = Asked(n_rows=120, hidden=64, n_classes=4, signals=(1.0,))
+    asked = Asked(n_rows=80, hidden=96, n_classes=4, signals=(1.0,))
     done = run_programme(next(drawn(asked)), seed=0)
     assert done.n_fits == 620
     assert done.worst_gap <= 1e-6

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from vsp.bench_probe import Realistic
 from vsp.probes.descent import Loss, Problems, Solved, certified, solve
-from vsp.probes.losses import OneVsRest, Softmax
+from vsp.probes.losses import OneVsRest, Softmax, bends
 from vsp.probes.primal import Primal
 from vsp.probes.spaces import Kernel
 from vsp.probes.treatment import learn
@@ -204,6 +204,17 @@ def test_a_start_from_a_smaller_strength_takes_fewer_steps():
     assert warm.n_steps.max() < 30
 
 
+def test_a_start_from_afar_ends_where_it_says():
+    states, codes = _states(100, 120, 3), np.random.default_rng(0).integers(0, 4, 100)
+    space = _space("kernel", states)
+    far = solve(space, OneVsRest(), _problems(codes, "one-vs-rest", 1e-3), 1e-6, 500)
+    problems = _problems(codes, "one-vs-rest", 0.1)
+    least = _value(space, "one-vs-rest", problems, solve(space, OneVsRest(), problems, 1e-9, 500))
+    solved = solve(space, OneVsRest(), problems, 1e-6, 500, far.coordinates)
+    value = _value(space, "one-vs-rest", problems, solved)
+    assert (value - least <= (solved.gap + 2e-7) * value).all()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_intercepts_alone_are_found_where_states_say_nothing(loss):
     codes = np.array([0, 0, 0, 1, 1, 2])
@@ -256,6 +267,33 @@ def test_the_divergence_of_the_softmax_is_no_less_than_what_it_loses():
         assert (bound >= lost * (1 - 1e-9)).all() and (bound <= 2.1 * lost + 1e-12).all()
     dual[1, 0, 3] = weight[1, 0, 3] * (target[1, 0, 3] + 0.01)
     assert np.isinf(Softmax().divergence(dual, residuals, target, weight)[1])
+
+
+@pytest.mark.parametrize("n_bent", [5, 80])
+def test_a_dual_point_sums_to_nothing_stays_inside_and_is_as_far_as_is_said(n_bent):
+    """Also where so few rows are bent that its part along the directions cannot be made right."""
+    rng = np.random.default_rng(0)
+    states = _states(100, 120, 30)
+    space = _space("kernel", states)
+    weight = np.broadcast_to((np.arange(100) < 80).astype(np.float32), (2, 1, 100))
+    target = np.where(rng.random((2, 1, 100)) < 0.5, 1, -1).astype(np.float32)
+    flat = np.where(np.arange(100) < n_bent, 0, 200)
+    scores = (rng.normal(size=(2, 1, 100)) + target * flat).astype(np.float32)
+    residuals = OneVsRest().residuals(scores, target, weight)
+    bent = bends(residuals, weight)
+    at = space.pulled(residuals + 1e-3 * bent * rng.normal(size=bent.shape).astype(np.float32))
+    if n_bent == 5:
+        at[..., 100:-1] *= 1.5
+    gradient = at - space.pulled(residuals)
+    dual = space.dual(at, gradient, residuals, bent)
+    assert (np.abs(dual.sum(-1)) <= 1e-12 * np.abs(dual).sum(-1)).all()
+    assert (dual[..., 80:] == 0).all()
+    assert n_bent < 80 or ((dual * target >= 0) & (dual * target <= 1)).all()
+    off = space.weights(at.astype(float))[0] - dual @ space.rows.kept.astype(float)
+    assert space.far(at, dual) == pytest.approx((off * off).sum((1, 2)), rel=1e-3)
+    assert space.away(at.astype(float), dual) == pytest.approx((off * off).sum((1, 2)), rel=1e-6)
+    along = np.linalg.norm(off @ space.directions, axis=-1)
+    assert (along < 1e-3 * np.linalg.norm(off, axis=-1)).all() == (n_bent > 32)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

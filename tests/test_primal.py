@@ -263,10 +263,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
     path = tmp_path / "states.npy"
     states = np.lib.format.open_memmap(path, "w+", np.float16, (n_rows, hidden))
     labels = np.empty(n_rows, np.intp)
-    source = Realistic(hidden, 2, 0.5)
-    for start in range(0, n_rows, 20_000):
-        rows = slice(start, start + 20_000)
-        states[rows], labels[rows] = source.draw(20_000)
+    some, of_some = Realistic(hidden, 2, 0.5).draw(10_000)
+    for start in range(0, n_rows, len(some)):
+        rows = slice(start, start + len(some))
+        states[rows], labels[rows] = some, of_some
     states.flush()
     del states
     target = np.where(labels, 1, -1).astype(np.float32)[None, None]

@@ -77,9 +77,13 @@ class Plainly:
     def __init__(self, name, states, programme):
         self.name, self.states, self.programme = name, states, programme
         self.strengths = programme.strengths or (None,)
+        self.fitted = {}
 
     def fit(self, y, mask, strength):
-        return PLAIN[self.name](strength).fit(self.states[mask], y[mask])
+        key = y.tobytes(), mask.tobytes(), strength
+        if key not in self.fitted:
+            self.fitted[key] = PLAIN[self.name](strength).fit(self.states[mask], y[mask])
+        return self.fitted[key]
 
     def sums(self, model, y, mask, judge):
         said = model.predict(self.states[judge])

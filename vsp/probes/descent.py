@@ -7,8 +7,10 @@ that a step is one matrix product for all of them, and the metric of the steps i
 I + c XᵀX, of which the Hessian differs by the spread of the logistic weights alone.
 
 Any dual point α bounds the distance to the optimum: the gap is ½‖w − Σ αᵢxᵢ‖² plus what the loss and
-its conjugate lose at α. Two are tried: the residuals, of which the loss loses nothing, and, where
-the space has them, the coordinates themselves, of which the weights lose nothing.
+its conjugate lose at α. Of the residuals the loss loses nothing, but far weights do; of coordinates
+of rows the weights lose nothing, but the loss does where it is flat. Where the space has such
+coordinates, a point between the two is tried, row by row, which is soon about as near as the
+optimum is.
 
 Arrays are [problem, score, …]: a problem has one score a row (one class against the rest) or one
 for each class (multinomial).
@@ -22,6 +24,8 @@ from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vsp.probes.losses import bends
 
 Array = NDArray[np.floating]
 Which = NDArray[np.intp] | NDArray[np.bool_] | slice
@@ -49,6 +53,7 @@ class Space(Protocol):
 
     width: int
     n_rows: int
+    soon: float  # tolerances from the optimum, before a step, after which a look is worth it
 
     @property
     def typical(self) -> float:
@@ -72,8 +77,16 @@ class Space(Protocol):
     ) -> tuple[Array, Array]:
         """About (I + c XᵀX)⁻¹ of the gradient for each problem's c and training set; its image."""
 
-    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> tuple[Array, Array] | None:
-        """α [problem, score, row] with Σᵢ αᵢ = 0 of nearly the same weights; ‖w − Σ αᵢxᵢ‖² [problem]."""
+    def dual(
+        self, coordinates: Array, gradient: Array, residuals: Array, bent: Array
+    ) -> Array | None:
+        """α [problem, score, row] with Σᵢ αᵢ = 0 near both coordinates and residuals, if it can.
+
+        `bent` [problem, 1, row]: how much the loss is.
+        """
+
+    def far(self, coordinates: Array, dual: Array) -> Array:
+        """‖w − Σ αᵢ xᵢ‖² [problem]."""
 
     def exact(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """In float64 and from the rows themselves: scores, ‖w‖², and the image."""
@@ -167,7 +180,7 @@ def solve(
         start[..., -1] = loss.start(problems.target, problems.weight)
     begin = start.astype(np.float32)
     coarse = _Descent(space, loss, problems, begin, max(0.7 * tolerance, _FLOOR))
-    solved = coarse.run(max_steps, cold)
+    solved = coarse.run(-(-max_steps // 2), cold)  # rounding may keep it from ever getting there
     solved.gap = np.maximum(solved.gap, np.finfo(np.float32).eps)  # float32 sees no smaller one
     solved = _gone_on(space, loss, problems, solved, tolerance, max_steps)
     # What is left rounding has spoilt; where states are that large, gaps may be wrong too.
@@ -248,9 +261,8 @@ class _Descent:
         self.tolerance, self.exact = tolerance, exact
         self.ids = np.arange(n)
         self.live = np.ones(n, dtype=bool)
-        self.due = np.full(n, tolerance / 3)  # the estimated distance at which a look is worth it
+        self.due = np.full(n, space.soon * tolerance)  # distances at which a look is worth it
         self.stalls = np.zeros(n, dtype=np.intp)
-        self.looked = np.zeros(n, dtype=np.intp)  # at which step
         self.at, self.image = start, np.empty_like(start)
         self.gradient = np.empty_like(start)
         self.scores = np.empty(problems.target.shape, start.dtype)
@@ -264,7 +276,7 @@ class _Descent:
         )  # fmt: skip
 
     def run(self, max_steps: int, cold: bool = False) -> Solved:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # see _unless_lost
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # see _measured
             self._run(max_steps, cold)
         return self.solved
 
@@ -280,44 +292,39 @@ class _Descent:
             self.stalls = np.where(moved, 0, self.stalls + 1)
             # A metric of shorter steps for what is stuck far from its optimum.
             self.curvature[~moved & (np.abs(distance) > _NEAR * self.tolerance)] *= _ALIKE
-            if not self.exact and (distance[self.live] <= _NEAR * self.tolerance).any():
-                self._glance(n_steps)
-            self._look(self._worth_a_look(distance, moved, n_steps, max_steps), distance, n_steps)
+            which = self._worth_a_look(distance, moved, n_steps, max_steps)
+            anew = n_steps % _FRESH == 0 or n_steps == max_steps or not moved[which].all()
+            self._look(which, distance, n_steps, anew)
 
     def _worth_a_look(
         self, distance: Array, moved: NDArray[np.bool_], n_steps: int, max_steps: int
     ) -> NDArray[np.intp]:
         """Which problems. A look at a few costs nearly as much as one at many: they wait."""
-        worth = (distance <= self.due) | (
-            (distance <= _NEAR * self.tolerance) & (n_steps - self.looked >= _FRESH)
-        )
+        worth = distance <= self.due
         if n_steps % _PAUSE and not worth[self.live].all():
             worth[:] = False
+        if n_steps % _FRESH == 0:
+            worth |= distance <= _NEAR * self.tolerance
         worth |= ~moved | self.exact | (n_steps == max_steps)
         return np.flatnonzero(self.live & worth)
 
     def _begin(self, cold: bool) -> None:
         everything = np.arange(len(self.ids))
-        if not cold and not self.exact and self.at.dtype == np.float32:
-            self._stretch()
         if self.exact:
-            self._look(everything, np.full(len(everything), np.inf), 0)
-        else:
+            self._look(everything, np.full(len(everything), np.inf), 0, anew=True)
+        elif cold or self.at.dtype == np.float64:
             self._anew(slice(None))
+        else:
+            self._anew(slice(None), self._stretch())
         here = self._curvature()
-        constant = self.loss.residuals(
-            np.zeros_like(self.scores) + self._constant()[..., None].astype(self.scores.dtype),
-            self.problems.target,
-            self.problems.weight,
-        )
-        constant = self.loss.curvature(constant, self.problems.target, self.problems.weight)
-        self.curvature = self.space.foreseen(constant, here)
+        target, weight = self.problems.target, self.problems.weight
+        constant = np.zeros_like(self.scores)
+        constant += self.loss.start(target, weight)[..., None]
+        residuals = self.loss.residuals(constant, target, weight)
+        self.curvature = self.space.foreseen(self.loss.curvature(residuals, target, weight), here)
 
-    def _constant(self) -> Array:
-        return self.loss.start(self.problems.target, self.problems.weight)
-
-    def _stretch(self) -> None:
-        """Start further out where that is downhill: weights grow with C."""
+    def _stretch(self) -> Array:
+        """Start further out where that is downhill: weights grow with C. Returns the image there."""
         target, weight = self.problems.target, self.problems.weight
         image = self.space.image(self.at)
         ends = _by(np.ones(len(self.at), self.at.dtype)) * self.at[..., -1:]
@@ -332,51 +339,64 @@ class _Descent:
                 break
             factor = np.where(downhill, further, factor)
         self.at[..., :-1] *= _by(factor)
+        image[..., :-1] *= _by(factor)
+        return image
 
-    def _look(self, which: NDArray[np.intp], distance: Array, n_steps: int) -> None:
-        """Compute what was updated step by step anew, certify, and retire what is good enough."""
+    def _look(self, which: NDArray[np.intp], distance: Array, n_steps: int, anew: bool) -> None:
+        """Certify, and retire what is good enough. `anew`: what was updated step by step."""
         if not len(which):
             return
-        gap = self._measured(slice(None) if len(which) == len(self.ids) else which)
+        some = slice(None) if len(which) == len(self.ids) else which
+        gap = self._measured(some, anew or self.exact)
         self._note(which, gap, n_steps)
-        self.looked[which] = n_steps
         self.live[which[self.stalls[which] >= _STALLS]] = False
         if not n_steps:
             return
-        # The gap lags behind the distance by a factor that differs from problem to problem.
+        # The gap is the distance times a factor that differs from problem to problem.
         expected = 1.5 * self.tolerance * distance[which] / np.maximum(gap, 1e-300)
         self.due[which] = np.minimum(0.7 * distance[which], np.nan_to_num(expected, posinf=np.inf))
 
-    def _glance(self, n_steps: int) -> None:
-        """Certify without any product what can be, and retire it."""
-        gap = self._own_gap(slice(None)) / self.value  # the value has fallen since: too small
-        which = np.flatnonzero(self.live & (gap <= self.tolerance))
-        if len(which):
-            now = self.loss.losses(
-                self.scores[which], self.problems.target[which], self.problems.weight[which]
-            ) + 0.5 * _weights(self.at[which], self.image[which])
-            gap = gap[which] * self.value[which] / np.maximum(now, 1e-300)
-            self._note(which, self._unless_lost(which, gap, now, self.value[which]), n_steps)
+    def _measured(self, which: Which, anew: bool) -> NDArray[np.float64]:
+        """The relative duality gaps; inf for problems whose value has grown: rounding led them.
 
-    def _unless_lost(
-        self, which: Which, gap: Array, value: Array, before: Array
-    ) -> NDArray[np.float64]:
-        """`gap`, but inf for problems whose value has grown: rounding led them, who are given up."""
-        lost = ~(value <= before * _GROWN)
-        self.live[which] &= ~lost
-        return np.where(lost, np.inf, gap).astype(np.float64)
+        Residuals are a dual point where intercepts settle them, and never outside of the domain.
+        """
+        before = self.value[which].copy()
+        gap = None if anew else self._mixed_gap(which)
+        if gap is None:
+            self._anew(which)
+            gap = self._mixed_gap(which)
+            if gap is None:
+                gap = self._residual_gap(which)
+            elif not (gap <= self.tolerance * self.value[which]).all():
+                gap = np.minimum(gap, self._residual_gap(which))
+        else:
+            self.value[which] = self._value(which)
+        lost = ~(self.value[which] <= before * _GROWN)
+        self.live[which] &= ~lost  # given up
+        return np.where(lost, np.inf, gap / self.value[which]).astype(np.float64)
 
-    def _own_gap(self, which: Which) -> NDArray[np.float64]:
-        """Gaps [problem], not relative, of coordinates that are a dual point; inf of others."""
-        some = self.problems.take(which)
-        found = self.space.dual(self.at[which], some.sets)
-        if found is None:
-            return np.full(len(some), np.inf)
-        dual, far = found
+    def _mixed_gap(self, which: Which) -> Array | None:
+        """Gaps [problem], not relative, of a dual point near the coordinates; None: has none."""
+        some, at, residuals = self.problems.take(which), self.at[which], self.residuals[which]
+        bent = bends(residuals, some.weight).min(1, keepdims=True)
+        dual = self.space.dual(at, self.gradient[which], residuals, bent)
+        if dual is None:
+            return None
+        far = self.space.away(at, dual) if self.exact else self.space.far(at, dual)
+        return self.loss.divergence(dual, residuals, some.target, some.weight) + 0.5 * far
+
+    def _residual_gap(self, which: Which) -> Array:
+        """Gaps [problem], not relative, of residuals that sum to nothing."""
         if self.exact:
-            far = self.space.away(self.at[which], dual)
-        lost = self.loss.divergence(dual, self.residuals[which], some.target, some.weight)
-        return lost + 0.5 * far
+            return 0.5 * self.space.away(self.at[which], self.residuals[which])
+        gradient = self.gradient[which]
+        return 0.5 * np.maximum(_weights(gradient, self.space.image(gradient)), 0)
+
+    def _value(self, which: Which) -> Array:
+        some = self.problems.take(which)
+        value = self.loss.losses(self.scores[which], some.target, some.weight)
+        return value + 0.5 * _weights(self.at[which], self.image[which])
 
     def _note(self, which: NDArray[np.intp], gap: Array, n_steps: int) -> None:
         ids = self.ids[which]
@@ -387,26 +407,17 @@ class _Descent:
         self.solved.n_steps[ids] = n_steps
         self.live[which[gap <= self.tolerance]] = False
 
-    def _measured(self, which: Which) -> NDArray[np.float64]:
-        """The relative duality gaps, at intercepts that make the residuals a dual point."""
-        before = self.value[which].copy()
-        self._anew(which)
-        at, residuals = self.at[which], self.residuals[which]
-        if self.exact:
-            gap = 0.5 * self.space.away(at, residuals)
-        else:
-            gradient = self.gradient[which]
-            gap = 0.5 * _weights(gradient, self.space.image(gradient))
-        gap = np.minimum(np.maximum(gap, 0), self._own_gap(which)) / self.value[which]
-        return self._unless_lost(which, gap, self.value[which], before)
+    def _anew(self, which: Which, image: Array | None = None) -> None:
+        """Compute anew what was updated step by step, with intercepts that settle the residuals.
 
-    def _anew(self, which: Which) -> None:
-        """Compute anew what was updated step by step, with intercepts that settle the residuals."""
+        `image`: of the coordinates, where it is known.
+        """
         at, some = self.at[which], self.problems.take(which)
         if self.exact:
             scores, norm, image = self.space.exact(at)
-        else:  # in float64, or rounding is multiplied by the spread of the states
-            image = self.space.image(at.astype(np.float64)).astype(at.dtype, copy=False)
+        else:
+            if image is None:  # in float64, or rounding is multiplied by the spread of the states
+                image = self.space.image(at.astype(np.float64)).astype(at.dtype, copy=False)
             scores, norm = self.space.values(at, image), _weights(at, image)
         shift = self.loss.settled(scores, some.target, some.weight)
         if shift.shape[1] > 1:  # of several scores only the differences matter
@@ -498,7 +509,7 @@ class _Descent:
             return
         kept = np.flatnonzero(self.live)
         self.problems = self.problems.take(kept)
-        for name in ("ids", "live", "due", "stalls", "looked", "at", "image", "gradient", "scores",
+        for name in ("ids", "live", "due", "stalls", "at", "image", "gradient", "scores",
                      "residuals", "value", "curvature"):  # fmt: skip
             setattr(self, name, getattr(self, name)[kept])
         self.history.keep(kept)

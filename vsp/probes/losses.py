@@ -11,6 +11,15 @@ _SETTLED = 8  # roundings of the sum of sizes: what residuals may sum to
 _TINY = 1e-38
 
 
+def bends(residuals: Array, weight: Array) -> Array:
+    """Second derivatives by a score, of the shape of the residuals."""
+    share = np.abs(residuals)
+    bent = share / np.maximum(weight, _TINY)
+    np.subtract(1, bent, out=bent)
+    bent *= share
+    return bent
+
+
 class OneVsRest:
     """log(1 + exp(−y f)) with y = ±1, one score a problem."""
 
@@ -41,9 +50,7 @@ class OneVsRest:
 
     def curvature(self, residuals: Array, target: Array, weight: Array) -> NDArray[np.float64]:
         """The mean second derivative by a score over the training rows [problem]."""
-        share = np.abs(residuals)
-        bent = share * (1 - share / np.maximum(weight, _TINY))
-        bent = bent.sum((1, 2), dtype=float)
+        bent = bends(residuals, weight).sum((1, 2), dtype=float)
         return np.asarray(bent / np.count_nonzero(weight, axis=(1, 2)))
 
     def settled(self, scores: Array, target: Array, weight: Array) -> Array:
@@ -106,9 +113,7 @@ class Softmax:
 
     def curvature(self, residuals: Array, target: Array, weight: Array) -> NDArray[np.float64]:
         """The mean second derivative by a score over the training rows [problem]."""
-        share = np.abs(residuals)
-        bent = share * (1 - share / np.maximum(weight, _TINY))
-        bent = bent.sum((1, 2), dtype=float)
+        bent = bends(residuals, weight).sum((1, 2), dtype=float)
         return np.asarray(bent / np.count_nonzero(weight, axis=(1, 2)) / residuals.shape[1])
 
     def settled(self, scores: Array, target: Array, weight: Array) -> Array:

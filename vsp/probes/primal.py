@@ -27,6 +27,7 @@ class Primal:
     The rows are read in blocks, once for the scores of a direction and once for a gradient.
     """
 
+    soon = 1 / 3  # a look reads all rows, and the gap lags
     shift: NDArray[np.float64]  # [hidden] taken from treated states, to centre them
 
     @classmethod
@@ -152,8 +153,12 @@ class Primal:
         coordinates = np.concatenate([weights, intercepts[..., None]], axis=-1)
         return _scores(self.rows.alike(states, index), coordinates.astype(np.float32))
 
-    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> None:
+    def dual(self, coordinates: Array, gradient: Array, residuals: Array, bent: Array) -> None:
         """None: there are no coordinates of rows."""
+
+    def far(self, coordinates: Array, dual: Array) -> Array:
+        """‖w − Σ αᵢ xᵢ‖² [problem]."""
+        return self.away(coordinates, dual)
 
     def exact(self, coordinates: Array) -> tuple[Array, Array, Array]:
         """In float64 and from the rows themselves: scores, ‖w‖², and the image."""

@@ -19,14 +19,15 @@ Array = NDArray[np.floating]
 
 _APART = 32  # directions of the largest spread, which have coordinates of their own
 _SPARE = 2  # times as many are searched for
-_ROUNDS = 3
-_SMALL = 10.0  # curvature times spread, below which the metric need be none
+_ROUNDS = 2
+_SMALL = 2.0  # curvature times spread, below which the metric need be none
 _LARGEST = 1e37
+_EASED = 1e-9  # of the mean of a diagonal, added to it
+_TINY = 1e-38
 _EMPTY = 1e-11  # of the largest spread: that of a direction of rounding errors
 _BLOCK = 256  # rows of a matrix that are mirrored at once, or in memory as float64
 _KEPT = 6  # metrics
-_STEP = 2  # powers of 2 from one curvature for which there is a metric to the next …
-_MANY = 64  # … for fewer problems than this; for more it is 1
+_STEP = 3  # powers of 2 from one curvature for which there is a metric to the next
 _JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
 
 
@@ -51,6 +52,8 @@ class Kernel:
     Coordinates are (a [row], β [apart], b). A product with the metric's inverse gives its image
     too, X'X'ᵀ(I + cX'X'ᵀ)⁻¹q = (q − (I + cX'X'ᵀ)⁻¹q) / c, so that a step costs one product.
     """
+
+    soon = 10.0  # a look costs one product, and the gap is soon about the distance
 
     @classmethod
     def of(
@@ -77,12 +80,15 @@ class Kernel:
         self.directions, self.widest = _widest(self.states, min(_APART, *self.states.shape))
         directions = self.directions.astype(np.float32)
         apart = self.states @ directions
-        rest = self.states - apart @ directions.T
+        rest = apart @ directions.T
+        np.subtract(self.states, rest, out=rest)
         self.gram = np.asarray(rest @ rest.T, dtype=np.float32)
         self.apart = np.hstack([apart, np.ones((self.n_rows, 1), np.float32)])  # [row, apart + 1]
         self.width = self.n_rows + self.apart.shape[1]
+        self._partial: NDArray[np.bool_] = np.logical_not(
+            train.all(axis=1)
+        )  # [set]: some rows only
         self._metrics: dict[int, _Metric] = {}
-        self._moved: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
     @cached_property
     def typical(self) -> float:
@@ -127,8 +133,18 @@ class Kernel:
 
     def foreseen(self, constant: Array, here: Array) -> Array:
         """Smaller, as rows are fitted the better the more they differ; a rule that was measured."""
-        typical = self.gram.diagonal().mean(dtype=float)
-        return np.asarray(constant / np.sqrt(1 + constant * typical))
+        return self._tempered(constant)
+
+    def _tempered(self, curvature: Array) -> Array:
+        """For the metric it is smaller than the mean, in which few rows have the greatest part.
+
+        A few directions in which the metric is too small are soon learned; a rule that was measured.
+        """
+        return np.asarray(curvature / np.sqrt(1 + curvature * self._typical_rest))
+
+    @cached_property
+    def _typical_rest(self) -> float:
+        return float(self.gram.diagonal().mean(dtype=float))
 
     def step(
         self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
@@ -170,12 +186,11 @@ class Kernel:
         As few as will do; whatever metrics there are from before has no influence.
         """
         left = np.arange(len(curvature))
-        wanted = np.log2(curvature)
+        wanted = np.log2(self._tempered(curvature))
         while len(left):
             middle = float(np.sort(wanted[left])[len(left) // 2])
-            step = 1 if len(left) >= _MANY else _STEP
-            level = step * round(middle / step)
-            near = np.abs(wanted[left] - level) <= 1.5 * step
+            level = _STEP * round(middle / _STEP)
+            near = np.abs(wanted[left] - level) <= _STEP
             yield self._metric(level), left[near]
             left = left[~near]
 
@@ -184,7 +199,7 @@ class Kernel:
         if metric is None:
             c = 2.0**level
             small = c * self.widest <= _SMALL
-            metric = _Metric(c, None if small else _inverse(self.gram, c))
+            metric = _Metric(c, None if small else _inverse(self.gram, c, plus=1))
             while len(self._metrics) >= _KEPT:
                 del self._metrics[next(iter(self._metrics))]
         self._metrics[level] = metric  # the last one that was used
@@ -199,58 +214,92 @@ class Kernel:
         score, row]; returns q − u.
         """
         assert metric.inverse is not None
-        u = np.zeros_like(z)
-        for group in np.unique(sets):
-            rows, lower = self._held_out(metric, int(group))
-            if len(rows):
-                which = np.flatnonzero(sets == group)
-                held = z[which][..., rows].reshape(-1, len(rows))
-                solved = lapack.spotrs(lower, held.T, lower=1)[0].T
-                u[np.ix_(which, np.arange(z.shape[1]), rows)] = solved.reshape(
-                    len(which), -1, len(rows)
-                )
-        some = np.flatnonzero(u.any((1, 2)))
+        some = np.flatnonzero(self._partial[sets])
         if not len(some):
             return q
-        z[some] -= self._times(u[some], metric.inverse)
+        u, scores = np.zeros_like(z[some]), np.arange(z.shape[1])
+        for group in np.unique(sets[some]):
+            rows, inverse = self._held_out(metric, int(group))
+            which = np.flatnonzero(sets[some] == group)
+            u[np.ix_(which, scores, rows)] = z[np.ix_(some[which], scores, rows)] @ inverse
+        z[some] -= self._times(u, metric.inverse)
         z[some] *= self.train[sets[some]][:, None]
-        return q - u
+        q = q.copy()
+        q[some] -= u
+        return q
 
     def _held_out(
         self, metric: _Metric, group: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Rows that are not of a training set, and the Cholesky factor of their inverse block."""
+        """Rows that are not of a training set, and the inverse of their block of the inverse."""
         assert metric.inverse is not None
         if group not in metric.held_out:
             rows = np.flatnonzero(~self.train[group])
-            lower = lapack.spotrf(metric.inverse[np.ix_(rows, rows)], lower=1)[0]
-            metric.held_out[group] = rows, lower
+            metric.held_out[group] = rows, _inverse(metric.inverse[np.ix_(rows, rows)])
         return metric.held_out[group]
 
-    def dual(self, coordinates: Array, sets: NDArray[np.intp]) -> tuple[Array, Array] | None:
-        """As `Space` has it: a moved by Ue, so that Uᵀ(a + Ue) = β, with U of directions and ones."""
-        n = self.n_rows
-        dual = coordinates[..., :n].copy()
-        moved, far = np.empty_like(coordinates[..., n:]), np.empty(len(sets))
-        lack = coordinates[..., n:].copy()
-        lack[..., -1] = 0
-        lack -= dual @ self._apart_as(dual.dtype)
-        for group in np.unique(sets):
-            which = sets == group
-            inverse, across = self._moves(int(group))
-            moved[which] = e = lack[which] @ inverse.astype(lack.dtype)
-            far[which] = np.einsum("psi,ij,psj->p", e, across, e)
-        dual += (moved @ self._apart_as(dual.dtype).T) * self.train[sets][:, None]
-        return dual, np.maximum(far, 0)
+    def dual(
+        self, coordinates: Array, gradient: Array, residuals: Array, bent: Array
+    ) -> NDArray[np.float64]:
+        """As `Space` has it: of each row something between its coordinate and its residual.
 
-    def _moves(self, group: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(UᵀU)⁻¹ of the rows of a training set, and UᵀX'X'ᵀU."""
-        if group not in self._moved:
-            apart = self.apart * self.train[group][:, None]
-            inverse = np.linalg.pinv(apart.T.astype(np.float64) @ apart, _EMPTY, hermitian=True)
-            across = (self.gram @ apart).T.astype(np.float64) @ apart
-            self._moved[group] = inverse, across
-        return self._moved[group]
+        Where the loss is bent it hardly matters to it which, and coordinates are nearer to the
+        weights; where it is flat only residuals are. Were products of different rows nothing, the
+        share here would be the best. Then α is moved where the loss is bent until Uᵀα = β, with U
+        of directions and ones.
+        """
+        n = self.n_rows
+        apart = self._apart_as(coordinates.dtype)
+        off = gradient[..., :n].astype(np.float64)  # coordinates less residuals
+        share = bent * self._typical_rest
+        share /= 1 + share
+        largest = np.abs(off).max(1, keepdims=True)
+        share = np.minimum(
+            share, 0.5 * bent / np.maximum(largest, _TINY)
+        )  # no row leaves its domain
+        dual = residuals + share * off
+        lack = coordinates[..., n:].astype(np.float64)
+        lack[..., -1] = 0
+        lack -= dual @ apart
+        dual += bent * self._moved(bent, lack)
+        total = bent.sum(-1, keepdims=True, dtype=float)
+        dual -= bent * (dual.sum(-1, keepdims=True) / np.maximum(total, _TINY))
+        return np.asarray(dual)
+
+    def _moved(self, bent: Array, lack: Array) -> Array:
+        """Ue [problem, score, row] with Uᵀ·bent·Ue = lack, or nearly so."""
+        plain, turn = self._plain
+        shape = len(bent), len(turn), len(turn)
+        across = (bent[:, 0].astype(np.float32) @ self._pairs).astype(np.float64).reshape(shape)
+        scale = np.trace(across, axis1=1, axis2=2)[:, None] / len(turn) + _TINY
+        across.reshape(len(across), -1)[:, :: len(turn) + 1] += _EASED * scale
+        e = np.linalg.solve(across, (lack @ turn).swapaxes(1, 2)).swapaxes(1, 2)
+        moved: Array = e.astype(np.float32) @ plain.T
+        return moved
+
+    @cached_property
+    def _plain(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """U turned such that its columns are orthonormal, and what turns it."""
+        apart = self.apart.astype(np.float64)
+        size, turn = np.linalg.eigh(apart.T @ apart)
+        there = size > _EMPTY * size[-1]
+        turn = turn * np.where(there, 1 / np.sqrt(np.where(there, size, 1)), 0)
+        return (apart @ turn).astype(np.float32), turn
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.float32]:
+        """Products of each two columns of the turned U [row, apart · apart]."""
+        plain = self._plain[0]
+        return (plain[:, :, None] * plain[:, None]).reshape(self.n_rows, -1)
+
+    def far(self, coordinates: Array, dual: Array) -> Array:
+        """‖w − Σ αᵢ xᵢ‖² [problem]."""
+        n = self.n_rows
+        lack = coordinates[..., n:-1] - dual @ self._apart_as(coordinates.dtype)[:, :-1]
+        off = (coordinates[..., :n] - dual).astype(coordinates.dtype)
+        gram = self._gram64 if off.dtype == np.float64 else self.gram
+        norm = np.vecdot(off, self._times(off, gram)).astype(np.float64)
+        return np.asarray(np.maximum(norm, 0).sum(1) + np.vecdot(lack, lack).sum(1))
 
     def weights(self, coordinates: Array) -> tuple[Array, Array]:
         """w [.., hidden] and b of coordinates, in their dtype and from the rows themselves."""
@@ -315,8 +364,9 @@ class Kernel:
 
     def away(self, coordinates: Array, dual: Array) -> Array:
         """In float64 and from the rows themselves: ‖w − Σ αᵢ xᵢ‖² [problem]."""
-        off = self.weights(coordinates)[0] - self._pull(dual)
-        return np.asarray(np.vecdot(off, off).sum(-1))
+        off = coordinates - self.pulled(dual)  # those of the difference
+        weights, _ = self.weights(off)
+        return np.asarray(np.vecdot(weights, weights).sum(-1))
 
 
 def check_products(states: Array) -> None:
@@ -329,12 +379,12 @@ def check_products(states: Array) -> None:
         )
 
 
-def _inverse(gram: NDArray[np.float32], c: float) -> NDArray[np.float32]:
-    """(I + c·gram)⁻¹, whole."""
+def _inverse(gram: NDArray[np.float32], c: float = 1, plus: float = 0) -> NDArray[np.float32]:
+    """(plus·I + c·gram)⁻¹, whole."""
     for jitter in _JITTER:
         matrix = gram * np.float32(c)
         matrix.flat[:: len(gram) + 1] *= np.float32(1 + jitter)
-        matrix.flat[:: len(gram) + 1] += 1
+        matrix.flat[:: len(gram) + 1] += np.float32(plus)
         lower, failed = lapack.spotrf(matrix.T, lower=1, overwrite_a=1)
         if not failed:
             break
