@@ -169,6 +169,18 @@ def test_unreadable_images_are_listed_and_the_plan_is_refused(plan_fake, write_d
     assert not list((work / "scratch").glob("*")) if (work / "scratch").exists() else True
 
 
+def test_of_very_many_unreadable_images_the_first_are_named_and_all_are_counted(
+    plan_fake, write_dataset
+):
+    records = [{**RECORDS[0], "id": str(i), "image_filename": f"{i}.png"} for i in range(30)]
+    folder = write_dataset(records)
+    for i in range(25):
+        (folder / f"images/{i}.png").unlink()
+    with pytest.raises(DatasetError, match="25 images or prompts, for 25 of 30 rows") as caught:
+        plan_fake(folder)
+    assert len(caught.value.details) == 21 and caught.value.details[20] == "… and 5 more"
+
+
 def test_dropped_rows_are_counted_and_the_others_keep_their_order(work, write_dataset):
     folder = write_dataset(RECORDS)
     (folder / "images/3.png").write_bytes(b"not a picture")

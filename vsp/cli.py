@@ -183,7 +183,8 @@ def _add_import(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the source; for vrd objects, predicates and sizes, each a file",
+        help="an option of the source: objects, predicates and sizes, each a file, for vrd, "
+        "encoding for csv, images=coco or images=vg for whatsup",
     )
     parser.add_argument(
         "--table",

@@ -44,6 +44,7 @@ from vsp.store import Layout, Store
 
 SCRIPT = Path("jobs/extract_array.sh")
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
+_LISTED = 20  # problems of images and prompts that are shown
 _WAITING = 1024  # images at most that wait to be opened
 _REMEMBERED = 1 << 16  # prompts at most whose tokens are kept, for when they come again
 
@@ -321,14 +322,22 @@ def _check_rows(
         raise DatasetError(
             f"{len(problems)} images or prompts, for {n_lost} of {n_rows} rows, cannot be "
             "used; mend them or plan with --drop-unreadable",
-            details=problems,
+            details=_first(problems),
         )
     if not samples:
-        raise DatasetError("no row can be used; name another folder with --dataset", problems)
-    notes = [f"dropped: {problem}" for problem in problems]
+        raise DatasetError(
+            "no row can be used; name another folder with --dataset", _first(problems)
+        )
+    notes = [f"dropped: {problem}" for problem in _first(problems)]
     if problems:
         notes.append(f"dropped {n_lost} of {n_rows} rows in all")
     return notes
+
+
+def _first(problems: Sequence[str]) -> list[str]:
+    """Where a folder is not there, every image of it is a problem."""
+    more = len(problems) - _LISTED
+    return [*problems[:_LISTED], f"… and {more:,} more"] if more > 0 else [*problems]
 
 
 @dataclass(frozen=True, slots=True)
