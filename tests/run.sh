@@ -18,5 +18,5 @@ export PATH="$PWD/.venv/bin:$PATH"
 ruff check vsp tests
 ruff format --check vsp tests
 mypy
-# Tests of a cluster mostly wait: a file at a time for each of three processes.
-pytest -n 3 --dist loadfile "$@"
+# Tests of a cluster mostly wait: a file at a time for each of three processes, of one thread each.
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -n 3 --dist loadfile "$@"
