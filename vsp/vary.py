@@ -4,7 +4,6 @@ of workers. Pictures that stay as they are are links to the source's.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -20,11 +19,10 @@ from vsp.datasets import VARIANTS, folder
 from vsp.datasets.cards import placed, read_card
 from vsp.datasets.variants import PICTURES, Draw, Drawn, Record, Variant
 from vsp.errors import DatasetError
-from vsp.files import written_aside
+from vsp.files import sha256, written_aside
 from vsp.progress import progress
 
 _CHUNK = 64  # pictures a worker draws at a time
-_BLOCK = 1 << 20  # bytes read at a time
 
 Made = dict[str, dict[str, Drawn]]  # folder → name in the source → picture
 
@@ -65,11 +63,8 @@ def _card(asked: Asked, source: Path) -> dict[str, Any]:
 
 
 def _digest(source: Path) -> str:
-    digest = hashlib.sha256()
     with folder.metadata(source).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256(file)
 
 
 def _write(
