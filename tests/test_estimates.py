@@ -120,6 +120,8 @@ def test_an_interval_holds_its_estimate_whatever_the_losses(n_groups, seed, shar
         np.testing.assert_allclose(difference, found.value - found.value[1])
         assert (low <= difference).all() and (difference <= high).all()
         assert np.isfinite([low, high]).all()
+        if shares:
+            assert (low >= -1).all() and (high <= 1).all()
 
 
 def test_more_confidence_and_fewer_groups_make_wider_intervals():

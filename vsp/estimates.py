@@ -81,7 +81,12 @@ class Estimates:
             surprise = self.surprise[:, chosen] - self.surprise[:, [to]]
         error = np.sqrt(spread * fold_factor(surprise, spread, self.folds))
         half = error * (self._t if errors is None else errors)
-        return difference, difference - half, difference + half
+        most = 1.0 if self.shares else np.inf  # that two shares can differ by
+        return (
+            difference,
+            np.maximum(difference - half, -most),
+            np.minimum(difference + half, most),
+        )
 
     def simultaneous(self, columns: Sequence[int], to: Sequence[int]) -> float:
         """Standard errors that hold for the differences of all `columns` to all of `to` at once.
