@@ -329,6 +329,23 @@ def test_strengths_at_an_end_of_the_grid_are_counted(own_run):
     assert score.at_edge == 0 and score.strength == 0.01  # a grid of one has no end
 
 
+@pytest.mark.parametrize("n_jobs", [1, 5])  # of five workers each has a part of a layer
+def test_the_default_grid_goes_with_the_size_of_a_layers_states(own_run, n_jobs):
+    label = _labels()
+    deep = _states(label)[2]
+    run = own_run(label, states=np.stack([deep * scale for scale in (30, 1000, 1)]))
+    results = probe_run(run, NONE, n_jobs)
+    of_layer = results.arrays("estimates")["strengths"].astype(np.float64)
+    steps = np.log10(of_layer[:, 0] / of_layer[2, 0])
+    assert steps == pytest.approx([-3, -6, 0]) and of_layer.shape == (3, 5)
+    assert np.log10(of_layer[:, 1:] / of_layer[:, :-1]) == pytest.approx(1)
+    large, same = (results.scores()[i] for i in (1, 2))
+    assert large.strength == pytest.approx(same.strength * 1e-6) and large.score == same.score
+    assert results.summary()["probe"]["grid"] is None
+    given = probe_run(run, replace(NONE, strengths=(0.1, 1.0)), 1, layers=[1, 2])
+    assert (given.arrays("estimates")["strengths"] == [0.1, 1.0]).all()
+
+
 def test_few_rows_give_figures_or_none_never_what_is_no_number(own_run, vsp):
     run = own_run(_labels(12))
     results = probe_run(run, replace(ALL, folds=3), n_jobs=1)
@@ -451,7 +468,9 @@ def test_a_saved_probe_predicts_what_it_predicted_and_what_a_direct_fit_does(ext
     assert (score.strength is None) == (not cls.grid)
     direct = cls().set_params(**saved.get_params())
     if cls.grid:
-        assert getattr(saved, cls.grid) == score.strength in cls.default_grid
+        assert (
+            getattr(saved, cls.grid) == score.strength in results.arrays("estimates")["strengths"]
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         direct.fit(states[~judged], arrays["label"][~judged])

@@ -234,6 +234,15 @@ def test_tasks_come_out_as_fits_of_their_own(name, n_classes):
     assert [len(fit.probes) for fit in CLASSES[name]().fit_tasks(states, [])] == []
 
 
+def test_the_default_grid_is_moved_by_powers_of_ten_to_the_size_of_rows():
+    probe = CLASSES["logistic"]()
+    assert probe.grid_for(45_000) == probe.default_grid == (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    assert probe.grid_for(0.5) == (10.0, 100.0, 1e3, 1e4, 1e5)
+    assert probe.grid_for(2e9) == (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+    assert probe.grid_for(0.0) == probe.grid_for(np.inf) == probe.default_grid
+    assert CLASSES["ridge"]().grid_for(1e9) == CLASSES["ridge"].default_grid
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if not CLASSES[name].grid])
 def test_a_probe_without_a_grid_has_no_strengths(name):
     states, codes = _states()

@@ -553,7 +553,7 @@ def _add_probe(subparsers: Any) -> None:
         default=(),
         metavar="X",
         help="values of the probe's C or alpha, chosen from inside the training rows (default: the "
-        "probe's own; 1e-4 to 1 for logistic)",
+        "probe's own; five powers of ten for logistic, the smaller the larger a layer's states)",
     )
     some = parser.add_mutually_exclusive_group()
     some.add_argument(

@@ -34,6 +34,7 @@ from vsp.manifest import Sample
 from vsp.parts import Parts
 from vsp.probes import PROBES, card
 from vsp.probes.base import ProbeBase
+from vsp.probes.treatment import size
 from vsp.programme import Choice, Layer, Programme, choose, gathered
 from vsp.progress import progress
 from vsp.results import Blocks, Results
@@ -41,7 +42,7 @@ from vsp.run import Run
 from vsp.splits import control_labels, design, permutations, portions
 from vsp.store import Store
 
-_PARTS = 2  # raise it when a layer gives something else for the same rows and settings
+_PARTS = 3  # raise it when a layer gives something else for the same rows and settings
 _REASONS = 10  # of failed rows, in the summary
 _IDLE = 1.25  # how much longer workers may take than if none ever waited
 _SPLIT = 8  # jobs of one layer at most
@@ -290,7 +291,16 @@ def _layers(run: Run, layers: Sequence[int] | None) -> list[int]:
 
 def _at(store: Store, layer: int, work: Work) -> Layer:
     states = _states(store, layer, work.rows.row) if layer != _RANDOM else _random(work)
-    return Layer(states, work.probe, _programme_of(layer, work))
+    programme = _programme_of(layer, work)
+    if _grid_by_layer(work):
+        train = programme.design.train[programme.design.final]
+        large = size(work.probe.treatment, states, train)
+        programme = replace(programme, strengths=work.probe.grid_for(large))
+    return Layer(states, work.probe, programme)
+
+
+def _grid_by_layer(work: Work) -> bool:
+    return bool(work.probe.grid_size) and not work.settings.strengths
 
 
 def _programme_of(layer: int, work: Work) -> Programme:
@@ -544,5 +554,5 @@ def _summary(work: Work) -> dict[str, Any]:
         "split": made.words,
         "settings": asdict(work.settings),
         "probe": card(work.settings.probe, work.probe, work.run.plan.hidden_size, names,
-                      programme.strengths),
+                      None if _grid_by_layer(work) else programme.strengths),
     }  # fmt: skip

@@ -104,6 +104,7 @@ class Layer:
                     if inner.fit == number:
                         lost, base = self._lost(programme.y, fit, number, inner.judge)
                         found[f"inner.{i}.{j}"] = 1 - lost / base
+        found["strengths"] = np.array(programme.strengths or (np.nan,))
         return {**found, **self._counted()}
 
     def go_on(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
@@ -247,7 +248,7 @@ def gathered(
     found = {**_together(searched), **_together(rest)}
     pieces = [*searched, *rest]
     made = {
-        "strengths": np.array(programme.strengths or (np.nan,)),
+        "strengths": found["strengths"],
         "inner": choice.inner,
         "chosen": choice.chosen,
         **_judged(programme, probe, found, choice),

@@ -375,11 +375,14 @@ def _facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
 def _probe(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
     words += {"sigmoid": ["one against the rest"], "softmax": ["softmax"]}.get(card["link"], [])
-    if card["parameter"] and len(card["grid"]) > 1:
-        grid = " ".join(f"{value:g}" for value in card["grid"])
-        words.append(f"{card['parameter']} chosen in the training rows of {grid}")
+    grid = card["grid"]
+    if card["parameter"] and grid is None:
+        words.append(f"{card['parameter']} chosen in the training rows, of each layer's own grid")
+    elif card["parameter"] and len(grid) > 1:
+        listed = " ".join(f"{value:g}" for value in grid)
+        words.append(f"{card['parameter']} chosen in the training rows of {listed}")
     elif card["parameter"]:
-        words.append(f"{card['parameter']} = {card['grid'][0]:g}")
+        words.append(f"{card['parameter']} = {grid[0]:g}")
     return ", ".join(words)
 
 
@@ -478,7 +481,7 @@ def _details(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: Lay
         and _difference(summary["best_over_prompt"]),
         "control": best.control is not None
         and f"{_figure(best.control)}, selectivity {_figure(best.selectivity)}",
-        summary["probe"]["parameter"]: best.strength is not None and _strengths(summary, best),
+        summary["probe"]["parameter"]: best.strength is not None and _strengths(best),
     }
     return fact_table({name: fact for name, fact in facts.items() if fact})
 
@@ -505,9 +508,9 @@ def _as_good(scores: Sequence[LayerScore], best: LayerScore) -> str:
     return f"perhaps layer {near[0]} on the same rows, {_difference(others[near[0]])}"
 
 
-def _strengths(summary: Mapping[str, Any], best: LayerScore) -> str:
+def _strengths(best: LayerScore) -> str:
     words = f"{best.strength:g} in the probe that is saved"
-    if len(summary["probe"]["grid"]) < 2:
+    if len(best.by_strength) < 2:
         return words
     times = Counter(best.strengths)
     splits = ", ".join(f"{value:g} in {n}" for value, n in sorted(times.items()))

@@ -38,11 +38,12 @@ def card(
     probe: ProbeBase,
     hidden_size: int,
     classes: Sequence[str] | None,
-    strengths: Sequence[float],
+    strengths: Sequence[float] | None,
 ) -> dict[str, Any]:
     """What the arrays of probes of that name are, for whoever finds them; see `load`.
 
-    The parameter that each layer chooses for itself is among its arrays.
+    The parameter that each layer chooses for itself is among its arrays; without `strengths` each
+    has a grid of its own.
     """
     parameters = probe.get_params()
     parameters.pop(probe.grid, None)
@@ -53,7 +54,7 @@ def card(
         "target": probe.target,
         "link": probe.link,
         "parameter": probe.grid,
-        "grid": [*strengths],
+        "grid": None if strengths is None else [*strengths],
         "classes": None if classes is None else [*classes],
         "hidden_size": hidden_size,
         "parameters": parameters,

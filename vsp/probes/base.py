@@ -75,10 +75,22 @@ class ProbeBase(BaseEstimator):
     target: ClassVar[str] = "label"  # or "number"
     grid: ClassVar[str] = ""  # the parameter that is chosen inside the training rows
     default_grid: ClassVar[tuple[float, ...]] = ()  # ascending
+    grid_size: ClassVar[float] = 0.0  # mean ‖x‖² of rows that `default_grid` is for; 0: of any
     link: ClassVar[str] = ""  # scores → probabilities: "sigmoid", "softmax" or none
     meaning: ClassVar[Mapping[str, str]] = {}  # of `arrays`
 
     treatment: str
+
+    def grid_for(self, size: float) -> tuple[float, ...]:
+        """`default_grid`, moved by whole powers of ten to rows whose mean ‖x‖² is `size`.
+
+        The loss has a strength to match its penalty: of rows ten times as long weights are a tenth,
+        and their squares a hundredth. Layers differ in size by orders of magnitude.
+        """
+        if not (self.grid_size and 0 < size < np.inf):
+            return self.default_grid
+        power = round(np.log10(self.grid_size / size))
+        return tuple(float(f"{strength * 10.0**power:.9g}") for strength in self.default_grid)
 
     def scores(self, states: Array) -> Array:
         """Scores [sample, class] of `states` [sample, hidden]; one column for a number."""

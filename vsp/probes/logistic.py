@@ -40,6 +40,7 @@ class Logistic(LinearReadout, LabelProbe):
 
     grid = "C"
     default_grid = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    grid_size = 1e5
     link = "sigmoid"
     multinomial: ClassVar[bool] = False
 

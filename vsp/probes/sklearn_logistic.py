@@ -23,6 +23,7 @@ class SklearnLogistic(LinearReadout, LabelProbe):
 
     grid, link = "C", "sigmoid"
     default_grid = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    grid_size = 1e5
 
     def __init__(
         self,

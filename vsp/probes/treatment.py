@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vsp.errors import ProbeError
 
 TREATMENTS = ("none", "center", "standardize", "unit-norm")
+_SEEN = 512  # rows, about, that tell how large all of them are
 _BLOCK = 1 << 20  # values that are in memory as float64 at a time: 8 MB
 
 Array = NDArray[np.floating]
@@ -66,6 +67,15 @@ def learn(name: str, states: Array, weights: Array | None = None) -> Treatment:
         return Treatment(name, zero, one)
     mean, deviation = moments(states, weights)
     return Treatment(name, mean, one if name == "center" else np.where(deviation > 0, deviation, 1))
+
+
+def size(name: str, states: Array, train: NDArray[np.bool_]) -> float:
+    """Mean ‖x‖² of training rows [row], treated and centred, as some of them tell it."""
+    rows = np.flatnonzero(train)
+    some = states[rows[:: -(-len(rows) // _SEEN)]]
+    treated = learn(name, some).apply(some)
+    treated -= treated.mean(axis=0)
+    return float(np.vecdot(treated, treated).mean())
 
 
 def moments(states: Array, weights: Array | None = None) -> tuple[Array, Array]:
