@@ -145,6 +145,11 @@ def test_many_classes_with_long_names_stay_in_80_columns(tmp_path, n_classes, n_
     assert "[b]class 20" not in text
 
 
+def test_a_code_longer_than_the_uniform_one_is_said_to_be(tmp_path):
+    _, line = _changed(tmp_path, lambda score: replace(score, code_bits=400.0, compression=0.8))
+    assert "400 bits online, 1.25 times longer than the uniform code" in line
+
+
 def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
     _, line = _report(results)
     best = results.scores()[8]

@@ -471,9 +471,7 @@ def _details(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: Lay
         "classes": best.macro_f1 is not None and f"balanced accuracy {balanced}, macro F1 {f1}",
         "calibration": best.brier is not None
         and f"ECE {_figure(best.ece)}, Brier {_figure(best.brier)}",
-        "code length": best.code_bits is not None
-        and f"{best.code_bits:,.0f} bits online, {_figure(best.compression, 2)} times shorter "
-        "than the uniform code",
+        "code length": best.code_bits is not None and _code(best.code_bits, best.compression),
         "curve": best.curve
         and ", ".join(f"{_figure(score)} of {rows:,.0f} rows" for rows, score in best.curve),
         "over layer 0": best.over_embedding is not None and _difference(best.over_embedding),
@@ -484,6 +482,14 @@ def _details(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: Lay
         summary["probe"]["parameter"]: best.strength is not None and _strengths(best),
     }
     return fact_table({name: fact for name, fact in facts.items() if fact})
+
+
+def _code(bits: float, compression: float | None) -> str:
+    words = f"{bits:,.0f} bits online"
+    if not compression:
+        return words
+    times, than = (compression, "shorter") if compression >= 1 else (1 / compression, "longer")
+    return f"{words}, {_figure(times, 2)} times {than} than the uniform code"
 
 
 def _best(best: LayerScore) -> Text:
