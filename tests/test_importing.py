@@ -522,6 +522,16 @@ def test_the_funnel_is_a_table_of_80_columns(vrd):
     assert any(line.startswith("other relations: on 6,498, wear 5,401") for line in lines)
 
 
+def test_the_page_has_the_labels_there_are_and_splits_in_their_order(tmp_path):
+    rows = [f"{i}.jpg,cup,{'above' if i % 2 else 'below'},hat" for i in range(20)]
+    (tmp_path / "own.csv").write_text("\n".join(["image,subject,relation,object", *rows]))
+    asked = Asked("csv", [str(tmp_path / "own.csv")], tmp_path / "out", test_fraction=0.3)
+    funnel = _import(asked).funnel
+    assert funnel["labels"] == ["left_of", "right_of", "above", "below", "in_front_of", "behind"]
+    heads = [line.split() for line in _printed(funnel)]
+    assert ["above", "below", "all"] in heads and ["rows", "out", "train", "test"] in heads
+
+
 @pytest.mark.parametrize(("n_labels", "times"), [(20, 1), (6, 1000)])
 def test_a_funnel_of_many_classes_or_rows_lists_classes_below_each_other(vrd, n_labels, times):
     labels = [f"relation_{i}" for i in range(n_labels)]

@@ -123,8 +123,10 @@ def read_funnel(folder: Path) -> dict[str, Any]:
 
 
 def page(funnel: Mapping[str, Any]) -> RenderableType:
-    """The tables of `Funnel.as_json`, 80 columns wide."""
+    """The tables of `Funnel.as_json`, 80 columns wide; of labels those that any row has."""
     parts: list[RenderableType] = []
+    there = {label for part in funnel["parts"].values() for label in _asked(part)}
+    funnel = {**funnel, "labels": [label for label in funnel["labels"] if label in there]}
     for name, part in funnel["parts"].items():
         title = f"{name or 'all'}: {part['rows']:,} rows in {part['images']:,} images"
         parts += [Text(title, style="bold"), _steps(part, funnel["labels"]), Text()]
@@ -137,10 +139,8 @@ def page(funnel: Mapping[str, Any]) -> RenderableType:
 def _steps(part: Mapping[str, Any], labels: Sequence[str]) -> Table:
     """What goes in, what is dropped at each step, what is left, and its flags."""
     unasked = [one for one in part["dropped"] if one["why"] in (UNMAPPED, INCOMPLETE)]
-    filters = [one for one in part["dropped"] if one["why"] not in (UNMAPPED, INCOMPLETE)]
-    asked = Counter(part["out"]["labels"])
-    for one in filters:
-        asked.update(one["labels"])
+    filters = _filters(part)
+    asked = _asked(part)
     table, fit = _table(labels, part["rows"])
     row = _rows(table, labels if fit else ())
     row("rows in", part["rows"], {})
@@ -156,9 +156,20 @@ def _steps(part: Mapping[str, Any], labels: Sequence[str]) -> Table:
     return table
 
 
+def _filters(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was dropped of rows that could be asked about."""
+    return [one for one in part["dropped"] if one["why"] not in (UNMAPPED, INCOMPLETE)]
+
+
+def _asked(part: Mapping[str, Any]) -> Counter[str]:
+    """Rows that could be asked about, by label."""
+    return sum((Counter(one["labels"]) for one in (part["out"], *_filters(part))), Counter[str]())
+
+
 def _splits(funnel: Mapping[str, Any]) -> list[RenderableType]:
     """Rows out, where splits are not the parts of the source, or classes had no room above."""
-    splits, labels = funnel["splits"], funnel["labels"]
+    labels, found = funnel["labels"], funnel["splits"]
+    splits = {name: found[name] for name in ("", "train", "val", "test") if name in found}
     n_rows = max((part["rows"] for part in funnel["parts"].values()), default=0)
     fit = _table(labels, n_rows)[1]
     if fit and (list(splits) == [""] or splits.keys() <= funnel["parts"].keys()):
