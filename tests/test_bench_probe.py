@@ -121,8 +121,9 @@ def test_ways_take_turns_and_the_least_time_counts(monkeypatch):
     assert [way.seconds for way in layer.ways] == [3.0, 1.0, 1.0, 8.0]
 
 
-def test_the_programme_is_620_fits_of_four_classes_all_certified():
-    asked = Asked(n_rows=80, hidden=96, n_classes=4, signals=(1.0,))
+@pytest.mark.parametrize(("n_rows", "hidden"), [(80, 96), (120, 64)])  # kernel form, primal form
+def test_the_programme_is_620_fits_of_four_classes_all_certified(n_rows, hidden):
+    asked = Asked(n_rows=n_rows, hidden=hidden, n_classes=4, signals=(1.0,))
     done = run_programme(next(drawn(asked)), seed=0)
     assert done.n_fits == 620
     assert done.worst_gap <= 1e-6
