@@ -563,7 +563,7 @@ def test_a_funnel_of_many_classes_or_rows_lists_classes_below_each_other(vrd, n_
         ({"annotations": ["/proc/self/mem"]}, "/proc/self/mem: cannot be read"),
         ({"annotations": ["side=no.json"]}, r"side=no\.json: no such file"),
         ({"images": [Path("no")]}, "no: no such folder; --images names"),
-        ({"relations": "5way"}, "relations '5way' are not known"),
+        ({"relations": "5way"}, "relations '5way' are not in configs/relations/"),
         ({"drop": ["ugly"]}, "flag 'ugly' is not known; known: missing-image, "),
         ({"keep": ["bad-box"], "drop": ["bad-box"]}, "'bad-box' is both in --drop and in --keep"),
         ({"options": {"nouns": "x"}}, "option 'nouns' is not known to vrd; known: objects, pred"),

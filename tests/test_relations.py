@@ -125,7 +125,9 @@ def test_what_is_no_table_is_refused_with_its_place(tmp_path, text, message):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'5way' are not known; known: 4way, 4way-wide, 6way"):
+    with pytest.raises(
+        ConfigError, match=r"'5way' are not in configs/relations/; known: 4way, 4way-wide, 6way"
+    ):
         read_relations("5way", ROOT)
 
 

@@ -58,8 +58,8 @@ def read_relations(name: str, work: Path) -> Relations:
     if not path.is_file():
         known = ", ".join(sorted(path.stem for path in (work / _FOLDER).glob("*.yaml")))
         raise ConfigError(
-            f"relations {name!r} are not known; known: {known or 'none'}; or give the path of a "
-            ".yaml file"
+            f"relations {name!r} are not in {_FOLDER}/; known: {known or 'none'}; or give the path "
+            "of a .yaml file"
         )
     return parse_relations(name, read_yaml(path), str(path))
 
