@@ -10,6 +10,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,7 @@ def import_(arguments: argparse.Namespace) -> None:
     # Stopped, it leaves nothing behind: the folder appears when it is whole.
     with stoppable() as stop, stop.free():
         imported = import_dataset(asked, Path(), arguments.n_jobs)
-    for note in imported.notes:
-        print(f"note: {note}", file=sys.stderr)
+    _say_notes(imported.notes)
     if arguments.json:
         print(json.dumps(imported.funnel))
         return
@@ -84,8 +84,7 @@ def _vary(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--of {arguments.of} says no --{option}; add it")
     asked = Asked(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
     fresh, notes = vary(asked, arguments.n_jobs)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    _say_notes(notes)
     there = "wrote" if fresh else "already there:"
     print(f"{there} {arguments.out}, {arguments.variant} of {arguments.of}")
 
@@ -103,8 +102,7 @@ def dataset_show(arguments: argparse.Namespace) -> None:
         print(json.dumps({**as_json(shown), **sheet}))
         return
     print_page(page(shown))
-    for problem in problems:
-        print(f"note: {problem}", file=sys.stderr)
+    _say_notes(problems)
     if shown.rows:
         print(f"\nwrote {path}: {len(shown.rows)} rows, the subject red, the reference blue")
 
@@ -116,8 +114,7 @@ def plan(arguments: argparse.Namespace) -> None:
     # Stopped, it leaves nothing behind: half a run may be a large reserved array.
     with stoppable() as stop, stop.free():
         planned = make(_request(arguments), Path())
-    for note in planned.notes:
-        print(f"note: {note}", file=sys.stderr)
+    _say_notes(planned.notes)
     for line in plan_lines(planned):
         print(line)
 
@@ -158,6 +155,11 @@ def _submit_options(arguments: argparse.Namespace) -> Options:
         retry_failed=arguments.retry_failed,
         dry_run=arguments.dry_run,
     )
+
+
+def _say_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _say(line: str) -> None:
@@ -248,7 +250,7 @@ def probe(arguments: argparse.Namespace) -> None:
     run = find_run(arguments.run, Path())
     n_jobs = usable_jobs(arguments.n_jobs)
     if n_jobs < arguments.n_jobs:
-        print(f"note: {n_jobs} of {arguments.n_jobs} jobs, one a core", file=sys.stderr)
+        _say_notes([f"{n_jobs} of {arguments.n_jobs} jobs, one a core"])
     settings = Settings(
         probe=arguments.probe,
         treatment=arguments.treatment or "",

@@ -22,7 +22,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from vsp.datasets import IMPORTERS
-from vsp.datasets.annotations import Importer, Picture, Relation
+from vsp.datasets.annotations import SPLIT_WORDS, Importer, Picture, Relation
 from vsp.datasets.cards import placed
 from vsp.datasets.lookup import Found, ImageFolders
 from vsp.datasets.quality import DROPPED, FLAGS, base_name, judge
@@ -37,11 +37,7 @@ from vsp.prompts import words
 from vsp.sifted import SHARED, Rows, Sides, over, settled, shared, short
 
 _CHUNK = 64  # pictures that are taken at a time
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+_SPLIT_WORDS = {**SPLIT_WORDS, "testing": "test"}
 _LATE, _KEPT = (SHARED, BALANCE), -1  # what drops rows once all of them are known
 _TABLE = ("img_path", "subj", "obj", "relationship")
 

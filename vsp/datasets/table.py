@@ -28,7 +28,7 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from vsp.datasets.annotations import Box, Importer, Picture, Relation, Thing
+from vsp.datasets.annotations import SPLIT_WORDS, Box, Importer, Picture, Relation, Thing
 from vsp.datasets.grouped import Row, pictures
 from vsp.datasets.lines import beginning, json_records, text_lines
 from vsp.datasets.records import read_records
@@ -50,10 +50,7 @@ _CALLED = {
 _COLUMN = {name: column for column, names in _CALLED.items() for name in names}
 _SAID, _ASKED = ("subject", "object", "relation"), ("prompt", "label")
 _NEEDS = "image, and subject, object and relation or prompt and label"
-_SPLITS = {
-    "": "", "train": "train", "training": "train", "val": "val", "valid": "val",
-    "validation": "val", "dev": "val", "test": "test",
-}  # fmt: skip
+_SPLITS = {"": "", **SPLIT_WORDS}
 _TEXTS = tuple(column for column in _CALLED if not column.endswith("_box"))
 _FAR = 1e9  # pixels; no box has such an edge
 _LISTED = 300  # characters of a header at most, in a message
