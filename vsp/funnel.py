@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vsp.datasets.folder import SPLITS
 from vsp.errors import DatasetError
 from vsp.prompts import words
 
@@ -169,7 +170,7 @@ def _asked(part: Mapping[str, Any]) -> Counter[str]:
 def _splits(funnel: Mapping[str, Any]) -> list[RenderableType]:
     """Rows out, where splits are not the parts of the source, or classes had no room above."""
     labels, found = funnel["labels"], funnel["splits"]
-    splits = {name: found[name] for name in ("", "train", "val", "test") if name in found}
+    splits = {name: found[name] for name in SPLITS if name in found}
     n_rows = max((part["rows"] for part in funnel["parts"].values()), default=0)
     fit = _table(labels, n_rows)[1]
     if fit and (list(splits) == [""] or splits.keys() <= funnel["parts"].keys()):

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.datasets.annotations import Picture
+from vsp.datasets.folder import SPLITS
 from vsp.datasets.quality import FLAGS
 from vsp.errors import DatasetError
 from vsp.splits import sides
 
-SPLITS = ("train", "val", "test")
+_NAMED = SPLITS[1:]  # in their order: the later ones keep what they share
 SHARED = "shared-image"
 _FLAGS = tuple(FLAGS)
 
@@ -54,10 +55,10 @@ class Rows:
         self.images, self.groups, self.image_split = array("Q"), array("Q"), array("B")
 
     def see(self, picture: Picture) -> None:
-        if picture.split not in ("", *SPLITS):
+        if picture.split not in SPLITS:
             raise DatasetError(
                 f"image {picture.image!r} is of split {picture.split!r}, which is none of "
-                f"{', '.join(SPLITS)}"
+                f"{', '.join(_NAMED)}"
             )
         self.images.append(_hashed(picture.image))
         self.groups.append(_hashed(picture.group or picture.image))
@@ -140,7 +141,7 @@ def shared(rows: Rows, split: NDArray[np.intp]) -> NDArray[np.bool_]:
     image_split, groups = np.asarray(rows.image_split), np.asarray(rows.groups)
     group = np.asarray(rows.group)
     found = np.zeros(len(rows), dtype=np.bool_)
-    order = [rows.splits[name] for name in SPLITS if name in rows.splits]
+    order = [rows.splits[name] for name in _NAMED if name in rows.splits]
     for place, i in enumerate(order):
         later = groups[np.isin(image_split, order[place + 1 :])]
         found |= (split == i) & np.isin(group, later)
@@ -151,7 +152,7 @@ def _check_leaks(rows: Rows) -> None:
     split = np.asarray(rows.image_split)
     of = {
         name: np.unique(np.asarray(rows.groups)[split == rows.splits[name]])
-        for name in SPLITS
+        for name in _NAMED
         if name in rows.splits
     }
     leaks = [
@@ -182,7 +183,7 @@ def _anew(
             )
         shares = {"train": 1 - fraction, "test": fraction}
     else:
-        shares = {s: float((own == rows.splits[s]).mean()) for s in SPLITS if s in names}
+        shares = {s: float((own == rows.splits[s]).mean()) for s in _NAMED if s in names}
         if len(shares) < 2:
             raise DatasetError(
                 "--resplit has no two splits to take shares from; use --test-fraction"
