@@ -31,6 +31,15 @@ _STEP = 3  # powers of 2 from one curvature for which there is a metric to the n
 _JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
 
 
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """The rows that are not of a training set, in a metric."""
+
+    rows: NDArray[np.intp]
+    inverse: NDArray[np.float32]  # of their block of the metric [held out, held out]
+    across: NDArray[np.float32]  # their rows of the metric [held out, row]
+
+
 @dataclass(slots=True)
 class _Metric:
     """(I + c X'X'ᵀ)⁻¹ [row, row], and what leads from it to that of a training set."""
@@ -38,7 +47,7 @@ class _Metric:
     c: float
     inverse: NDArray[np.float32] | None  # None: about I
     ends: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-    held_out: dict[int, tuple[NDArray[np.intp], NDArray[np.float32]]] = field(default_factory=dict)
+    held_out: dict[int, _HeldOut] = field(default_factory=dict)
 
 
 class Kernel:
@@ -213,29 +222,28 @@ class Kernel:
         With u of the other rows such that (I + cX'X'ᵀ)⁻¹(q − u) is 0 there. Changes z [problem,
         score, row]; returns q − u.
         """
-        assert metric.inverse is not None
-        some = np.flatnonzero(self._partial[sets])
-        if not len(some):
+        partial = self._partial[sets]
+        if not partial.any():
             return q
-        u, scores = np.zeros_like(z[some]), np.arange(z.shape[1])
-        for group in np.unique(sets[some]):
-            rows, inverse = self._held_out(metric, int(group))
-            which = np.flatnonzero(sets[some] == group)
-            u[np.ix_(which, scores, rows)] = z[np.ix_(some[which], scores, rows)] @ inverse
-        z[some] -= self._times(u, metric.inverse)
-        z[some] *= self.train[sets[some]][:, None]
-        q = q.copy()
-        q[some] -= u
+        q, scores = q.copy(), np.arange(z.shape[1])
+        for group in np.unique(sets[partial]):
+            held_out = self._held_out(metric, int(group))
+            which = np.flatnonzero(sets == group)
+            there = np.ix_(which, scores, held_out.rows)
+            u = z[there] @ held_out.inverse
+            q[there] -= u
+            z[which] -= (u.reshape(-1, len(held_out.rows)) @ held_out.across).reshape(
+                len(which), *z.shape[1:]
+            )
+            z[there] = 0
         return q
 
-    def _held_out(
-        self, metric: _Metric, group: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Rows that are not of a training set, and the inverse of their block of the inverse."""
+    def _held_out(self, metric: _Metric, group: int) -> _HeldOut:
         assert metric.inverse is not None
         if group not in metric.held_out:
             rows = np.flatnonzero(~self.train[group])
-            metric.held_out[group] = rows, _inverse(metric.inverse[np.ix_(rows, rows)])
+            across = metric.inverse[rows]
+            metric.held_out[group] = _HeldOut(rows, _inverse(across[:, rows]), across)
         return metric.held_out[group]
 
     def dual(
