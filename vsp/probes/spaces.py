@@ -26,7 +26,8 @@ _EASED = 1e-9  # of the mean of a diagonal, added to it
 _TINY = 1e-38
 _EMPTY = 1e-11  # of the largest spread: that of a direction of rounding errors
 _BLOCK = 256  # rows of a matrix that are mirrored at once, or in memory as float64
-_KEPT = 6  # metrics
+_KEPT = 6  # metrics …
+_AT_HAND = 2  # … and of these, with what leads to training sets
 _STEP = 3  # powers of 2 from one curvature for which there is a metric to the next
 _JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
 
@@ -212,6 +213,8 @@ class Kernel:
             while len(self._metrics) >= _KEPT:
                 del self._metrics[next(iter(self._metrics))]
         self._metrics[level] = metric  # the last one that was used
+        for earlier in list(self._metrics.values())[:-_AT_HAND]:
+            earlier.held_out.clear()  # as large as the metric itself, and soon there again
         return metric
 
     def _without_held_out(
