@@ -107,6 +107,21 @@ def test_the_gap_of_a_task_is_no_smaller_than_its_distance_from_the_optimum():
             assert best * (1 - 1e-9) <= ours <= best + fit.gap[1, k] * ours * (1 + 1e-3)
 
 
+@pytest.mark.parametrize("probe", [Logistic, Multinomial])
+@pytest.mark.parametrize("shape", [(300, 400), (500, 100)])
+def test_rows_that_are_held_out_are_scored_as_by_a_fit_without_them(shape, probe):
+    """Whatever was shared with fits on all rows: folds choose C and are reported by these."""
+    states, label = _drawn(*shape)
+    grid, folds = (1e-3, 1e-2, C, 1.0), [np.arange(len(label)) % 5 != k for k in range(5)]
+    tasks = [Task(label, train, grid) for train in (np.ones(len(label), bool), *folds)]
+    for task, fit in zip(tasks[1:], list(probe().fit_tasks(states, tasks))[1:], strict=True):
+        for strength, scores in zip(grid, fit.scores, strict=True):
+            alone = probe(strength, tol=1e-9).fit(states[task.train], label[task.train])
+            expected = alone.decision_function(states[~task.train]).T
+            within = 0.01 * np.abs(expected).max()
+            np.testing.assert_allclose(scores[:, ~task.train], expected, rtol=0, atol=within)
+
+
 def test_the_same_tasks_give_the_same_bytes():
     states, label = _drawn(100, 150)
     tasks = [Task(label, np.arange(100) % 5 != k, (0.01, 1.0)) for k in range(5)]
