@@ -348,7 +348,8 @@ def test_images_of_two_splits_can_be_left_to_the_later_one(tmp_path):
 
 def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
     files = _two(tmp_path, range(60), range(40, 60))
-    imported = _import(Asked("vrd", files, tmp_path / "out", resplit=True))
+    asked = Asked("vrd", files, tmp_path / "out", resplit=True, keep=["duplicate"])
+    imported = _import(asked)
     records = _records(imported)
     sides = defaultdict(set)
     for record in records:
@@ -358,6 +359,21 @@ def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
     counts = Counter((record["split"], record["label"]) for record in records)
     assert all(abs(counts["val", label] - 20) <= 2 for label in ("left_of", "above"))
     assert sum(part["rows"] for part in imported.funnel["parts"].values()) == 400
+
+
+def test_rows_that_come_into_one_split_are_judged_together(tmp_path):
+    scenes = [_scene(f"{n}.jpg", *SAID) for n in range(4)]
+    scenes[2] = _scene("2.jpg", "cup left of hat")
+    later = [_scene("2.jpg", "cup right of hat"), *(_scene(f"{n}.jpg", *SAID) for n in range(3, 6))]
+    files = [_write(tmp_path, "train.json", scenes), _write(tmp_path, "val.json", later)]
+    imported = _import(Asked("vrd", files, tmp_path / "out", resplit=True))
+    (part,) = imported.funnel["parts"].values()
+    dropped = {one["why"]: one["rows"] for one in part["dropped"]}
+    assert part["images"] == 6 and part["rows"] == 32  # of scenes 2 and 3 both parts
+    assert (dropped["opposite-labels"], dropped["duplicate"]) == (2, 4)
+    assert Counter(r["group"] for r in _records(imported)) == dict.fromkeys(
+        ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg"), 4
+    )
 
 
 def test_a_test_fraction_holds_out_images_with_their_share_of_every_label(tmp_path):

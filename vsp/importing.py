@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -127,6 +128,23 @@ class _Job:
 
     def pictures(self) -> Iterator[Picture]:
         return self.importer.read(self.files, self.asked.options)
+
+    def images(self) -> Iterator[tuple[Picture, ...]]:
+        """What is said of each image: a picture, or those of all splits where these are given up,
+        so that rows which may come into one split are judged together."""
+        expected = self._shared() if self.asked.resplit else {}
+        held: dict[int, list[Picture]] = {}
+        for picture in self.pictures():
+            key = short(picture.image)
+            held.setdefault(key, []).append(picture)
+            if len(held[key]) >= expected.get(key, 1):
+                yield tuple(held.pop(key))
+
+    def _shared(self) -> dict[int, int]:
+        """How many pictures the images have that have several."""
+        seen = array("Q", (short(picture.image) for picture in self.pictures()))
+        keys, counts = np.unique(np.asarray(seen), return_counts=True)
+        return dict(zip(keys[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
 
     @property
     def sides(self) -> Sides:
@@ -253,11 +271,11 @@ def _sift(job: _Job, rows: Rows, funnel: Funnel, n_jobs: int) -> list[str]:
         progress("import", "images", None) as advance,
         Parallel(n_jobs=n_jobs if job.asked.check else 1) as parallel,
     ):
-        pictures = job.pictures()
-        while chunk := list(islice(pictures, _CHUNK)):
-            for picture in looked.at(chunk, parallel):
-                rows.see(picture.picture)
-                _sift_picture(job, picture, rows, funnel)
+        images = job.images()
+        while chunk := list(islice(images, _CHUNK)):
+            seen = looked.at([picture for image in chunk for picture in image], parallel)
+            for image in chunk:
+                _sift_image(job, list(islice(seen, len(image))), rows, funnel)
             advance(len(chunk))
     if again := rows.repeated():
         first = next(p for p in job.pictures() if short(p.image) in again)
@@ -374,11 +392,30 @@ def _incomplete(relation: Relation) -> bool:
     return not (asks and (relation.label or relation.predicate))
 
 
-def _sift_picture(job: _Job, seen: _Seen, rows: Rows, funnel: Funnel) -> None:
+def _sift_image(job: _Job, same: Sequence[_Seen], rows: Rows, funnel: Funnel) -> None:
+    """All that is said of an image is judged together, also where it is in several splits."""
+    first = same[0]
+    together = replace(
+        first.picture,
+        things=tuple(dict.fromkeys(thing for seen in same for thing in seen.picture.things)),
+        relations=tuple(relation for seen in same for relation in seen.picture.relations),
+    )
+    labels = [label for seen in same for label in seen.labels]
+    # Only a picture that is asked about was looked at.
+    size = next((seen.size for seen in same if seen.size), None)
+    known = next((seen.flags for seen in same if seen.flags), ())
+    flags = iter(judge(together, labels, size, known))
+    funnel.image(job.part(first.picture.split), len(together.relations))
+    for seen in same:
+        rows.see(seen.picture)
+        _sift_picture(job, seen, list(islice(flags, len(seen.labels))), rows, funnel)
+
+
+def _sift_picture(
+    job: _Job, seen: _Seen, flags: Sequence[tuple[str, ...]], rows: Rows, funnel: Funnel
+) -> None:
     picture = seen.picture
     part = job.part(picture.split)
-    funnel.image(part, len(picture.relations))
-    flags = judge(picture, seen.labels, seen.size, seen.flags)
     for i, (relation, label) in enumerate(zip(picture.relations, seen.labels, strict=True)):
         if not label:
             if _incomplete(relation):
