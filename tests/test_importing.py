@@ -204,8 +204,8 @@ def test_an_image_is_found_by_its_stem_where_its_suffix_is_another(tmp_path):
     assert {r["group"]: r["image_filename"] for r in _records(imported)} == {
         "a.jpg": "photos/a.gif", "b.jpg": "photos/b.jpg", "c.JPG": "photos/c.jpg",
     }  # fmt: skip
-    assert "1 images are in no folder, the first: d.jpg" in imported.notes
-    assert "2 images were found by their stem, the first: a.jpg is photos/a.gif" in imported.notes
+    assert "1 image in no folder, the first: d.jpg" in imported.notes
+    assert "2 images found by the stem, the first: a.jpg is photos/a.gif" in imported.notes
     dropped = {one["why"]: one["rows"] for one in imported.funnel["parts"][""]["dropped"]}
     assert dropped["missing-image"] == 4
     kept = _import(
@@ -244,7 +244,7 @@ def test_a_check_opens_every_image_and_holds_boxes_against_it(tmp_path, n_jobs):
     dropped = {one["why"]: one["rows"] for one in imported.funnel["parts"][""]["dropped"]}
     assert dropped["unreadable-image"] == dropped["missing-image"] == 4
     assert "opened 3 images that rows ask about" in imported.notes
-    assert any("1 images cannot be read, the first: image " in note for note in imported.notes)
+    assert any("1 image that cannot be read, the first: image " in note for note in imported.notes)
     flags = {(r["group"], r["predicate"]): r["flags"] for r in _records(imported)}
     assert flags["0.png", "below"] == []
     assert flags["1.png", "left of"] == ["other-size"]
@@ -412,7 +412,7 @@ def test_one_image_cannot_be_split(tmp_path):
 
 def test_an_image_that_comes_twice_in_a_split_is_refused(tmp_path):
     scenes = [_scene(f"{n}.jpg", *SAID) for n in (0, 1, 0)]
-    with pytest.raises(DatasetError, match=r"1 images come more than once .* '0\.jpg' among them"):
+    with pytest.raises(DatasetError, match=r"1 image, '0\.jpg' first, in more than one"):
         _import(Asked("vrd", [_write(tmp_path, "s.json", scenes)], tmp_path / "out"))
 
 
@@ -517,7 +517,28 @@ def test_no_row_left_is_refused_with_what_took_them(tmp_path):
     path = _write(tmp_path, "s.json", [_scene("0.jpg", "cup on hat", "cup above cup")])
     with pytest.raises(DatasetError, match="no row is left") as caught:
         _import(Asked("vrd", [path], tmp_path / "out"))
-    assert caught.value.details == ("1 other-relation", "1 self-relation")
+    assert str(caught.value) == (
+        "no row is left; --relations says which are asked about, --keep FLAG keeps rows of a flag"
+    )
+    assert caught.value.details == (
+        "1 other-relation", "1 self-relation", "other relations: on 1",
+    )  # fmt: skip
+
+
+def test_rows_are_counted_in_good_english(tmp_path):
+    path = _write(tmp_path, "s.json", [_scene("0.jpg", *SAID[:1])])
+    assert _printed(_import(Asked("vrd", [path], tmp_path / "out")).funnel)[0] == (
+        "all: 1 row in 1 image"
+    )
+
+
+def test_splits_that_share_groups_of_images_are_said_to_share_these(tmp_path):
+    rows = ["a.jpg,cup,above,hat,train,kitchen", "b.jpg,cup,below,hat,test,kitchen"]
+    table = tmp_path / "own.csv"
+    table.write_text("\n".join(["image,subject,relation,object,split,group", *rows]))
+    with pytest.raises(DatasetError, match=r"share groups, .* splits anew by group") as caught:
+        _import(Asked("csv", [str(table)], tmp_path / "out"))
+    assert caught.value.details == ("1 of the 1 groups of test are in train too",)
 
 
 def _printed(funnel: dict) -> list[str]:

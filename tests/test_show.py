@@ -263,7 +263,7 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     folder = write_dataset([{**CUP, "subject_box": [0, 0, 99, 5]}])
     assert main(["dataset", "show", "own"]) == 0
     out, log = capsys.readouterr()
-    assert out.endswith("wrote own/sheet.png: 1 rows, the subject red, the reference blue\n")
+    assert out.endswith("wrote own/sheet.png: 1 row, the subject red, the reference blue\n")
     assert log == ("note: row '0': subject_box [0, 0, 99, 5] is not inside the picture, 12 × 12\n")
     (folder / "sheet.png").rename(folder / "first.png")
     assert main(["dataset", "show", "own", "--json", "--sheet", "s.png"]) == 0
@@ -274,3 +274,10 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     assert "wrote" not in capsys.readouterr().out and not (folder / "sheet.png").exists()
     assert main(["dataset", "show", "none"]) == 1
     assert "none/metadata.json: no such file" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_many_pictures_is_three_lines_and_a_count(write_dataset, work, capsys):
+    write_dataset([{**CUP, "id": str(n), "image_filename": f"{n}-none.png"} for n in range(9)])
+    assert main(["dataset", "show", "own"]) == 0
+    log = capsys.readouterr().err.splitlines()
+    assert len(log) == 4 and log[-1] == "note: 6 more, which stand on the sheet"

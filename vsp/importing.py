@@ -31,10 +31,10 @@ from vsp.datasets.records import read_records
 from vsp.datasets.relations import Relations, normal, read_relations
 from vsp.errors import ConfigError, DatasetError
 from vsp.files import sha256, write_json, written_aside
-from vsp.funnel import BALANCE, FUNNEL, INCOMPLETE, UNMAPPED, Funnel, read_funnel
+from vsp.funnel import BALANCE, FUNNEL, INCOMPLETE, UNMAPPED, Funnel, others, read_funnel
 from vsp.images import open_rgb
 from vsp.progress import progress
-from vsp.prompts import words
+from vsp.prompts import number_of, words
 from vsp.sifted import SHARED, Rows, Sides, over, settled, shared, short
 
 _CHUNK = 64  # pictures that are taken at a time
@@ -280,16 +280,27 @@ def _sift(job: _Job, rows: Rows, funnel: Funnel, n_jobs: int) -> list[str]:
     if again := rows.repeated():
         first = next(p for p in job.pictures() if short(p.image) in again)
         raise DatasetError(
-            f"{len(again)} images come more than once in a split, {first.image!r} among them; "
-            "give each image one record"
+            f"{number_of(len(again), 'image')}, {first.image!r} first, in more than one record of "
+            "a split; give each image one record"
         )
     if not len(rows):
-        parts = funnel.as_json()["parts"].values()
-        lost = sum((Counter({d["why"]: d["rows"] for d in p["dropped"]}) for p in parts), Counter())
-        lines = [f"{n} {why}" for why, n in lost.items()]
-        raise DatasetError("no row is left; --keep FLAG keeps those of a flag", lines)
+        raise _no_row_left(funnel.as_json())
     rows.check_ids()
     return looked.notes()
+
+
+def _no_row_left(funnel: Mapping[str, Any]) -> DatasetError:
+    """What took the rows, and what to do about that."""
+    parts = funnel["parts"].values()
+    lost = sum((Counter({d["why"]: d["rows"] for d in p["dropped"]}) for p in parts), Counter())
+    lines = [f"{n:,} {why}" for why, n in lost.items()]
+    mend = []
+    if funnel["other_relations"]:
+        lines.append(others(funnel["other_relations"]))
+        mend.append("--relations says which are asked about")
+    if lost.keys() & set(FLAGS):
+        mend.append("--keep FLAG keeps rows of a flag")
+    return DatasetError(f"no row is left; {', '.join(mend) or 'give annotations with rows'}", lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,14 +370,14 @@ class _Looked:
     def notes(self) -> list[str]:
         notes = []
         for found, what in (
-            (self._missing, "images are in no folder"),
-            (self._inexact, "images were found by their stem"),
-            (self._damaged, "images cannot be read"),
+            (self._missing, "in no folder"),
+            (self._inexact, "found by the stem"),
+            (self._damaged, "that cannot be read"),
         ):
             if found:
-                notes.append(f"{len(found):,} {what}, the first: {found[0]}")
+                notes.append(f"{number_of(len(found), 'image')} {what}, the first: {found[0]}")
         if self._job.asked.check:
-            notes.append(f"opened {self._n_opened:,} images that rows ask about")
+            notes.append(f"opened {number_of(self._n_opened, 'image')} that rows ask about")
         return notes
 
 

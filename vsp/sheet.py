@@ -46,7 +46,7 @@ def draw(dataset: Path, rows: Sequence[Row], path: Path) -> list[str]:
     n_lines = -(-len(rows) // columns)
     width, height = _SIDE + _GAP, _SIDE + 3 * _LINE + _GAP
     sheet = Image.new("RGB", (columns * width + _GAP, n_lines * height + _GAP + _LINE), _PAPER)
-    title = f"{dataset.absolute().name} · {len(rows)} rows · subject red, reference blue"
+    title = f"{dataset.absolute().name} · {prompts.number_of(len(rows), 'row')} · subject red, reference blue"
     room = sheet.width - 2 * _GAP
     ImageDraw.Draw(sheet).text((_GAP, 9), _fitted(title, room), _LIGHT, _font(_SIZE))
     problems: list[str] = []

@@ -155,8 +155,9 @@ def _check_leaks(rows: Rows) -> None:
         for name in _NAMED
         if name in rows.splits
     }
+    what = "images" if rows.groups == rows.images else "groups"
     leaks = [
-        f"{len(shared):,} of the {len(of[later]):,} images of {later} are in {earlier} too"
+        f"{len(shared):,} of the {len(of[later]):,} {what} of {later} are in {earlier} too"
         for later, earlier in (("val", "train"), ("test", "train"), ("test", "val"))
         if later in of and earlier in of
         for shared in (np.intersect1d(of[later], of[earlier], assume_unique=True),)
@@ -164,8 +165,8 @@ def _check_leaks(rows: Rows) -> None:
     ]
     if leaks:
         raise DatasetError(
-            "the source's splits share images, so that what is tested was trained on; --resplit "
-            f"splits anew by image, --drop {SHARED} leaves them to the later split",
+            f"the source's splits share {what}, so that what is tested was trained on; --resplit "
+            f"splits anew by {what[:-1]}, --drop {SHARED} leaves them to the later split",
             leaks,
         )
 
