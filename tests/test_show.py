@@ -277,7 +277,7 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
 
 
 def test_what_is_wrong_with_many_pictures_is_three_lines_and_a_count(write_dataset, work, capsys):
-    write_dataset([{**CUP, "id": str(n), "image_filename": f"{n}-none.png"} for n in range(9)])
+    write_dataset([{**CUP, "id": str(n), "subject_box": [0, 0, 99, 5]} for n in range(9)])
     assert main(["dataset", "show", "own"]) == 0
     log = capsys.readouterr().err.splitlines()
     assert len(log) == 4 and log[-1] == "note: 6 more, which stand on the sheet"
