@@ -163,6 +163,19 @@ def test_boxes_are_drawn_where_they_are_in_two_colours(write_dataset):
         assert np.abs(found - np.array([left, top, right, bottom]) * scale).max() < 2
 
 
+@pytest.mark.parametrize(
+    ("boxes", "color"),
+    [
+        ({"subject_boxes": [[1, 1, 3, 3], [6, 6, 9, 10]]}, RED),  # what is counted
+        ({"reference_box": [1, 1, 3, 3], "second_box": [6, 6, 9, 10]}, BLUE),  # between both
+    ],
+)
+def test_several_boxes_of_a_row_are_all_drawn(write_dataset, boxes, color):
+    cell = _first_cell(_sheet(_rows(write_dataset, **boxes))[0])
+    for x, y in ((2, 1), (7, 6)):  # on the upper edge of each
+        assert tuple(cell[round(y * SIDE / 12), round(x * SIDE / 12)]) == color
+
+
 def test_a_mask_is_boxed(write_dataset):
     folder = _rows(write_dataset, subject_mask="m.png", reference_mask="none.png")
     (folder / "masks").mkdir()
