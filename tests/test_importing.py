@@ -644,6 +644,19 @@ def test_the_flat_table_of_the_research_project_is_written_too(asked, tmp_path):
         assert list(csv.reader(file)) == rows
 
 
+def test_the_flat_table_counts_what_does_not_fit_and_follows_its_dataset(tmp_path):
+    own, flat = tmp_path / "own.csv", tmp_path / "flat.csv"
+    rows = ["a.jpg,cup,hat,left of,,", "a.jpg,cup,hat,,Is it full?,yes", "b.jpg,,,,Is it red?,no"]
+    own.write_text("\n".join(["image,subject,object,relation,prompt,label", *rows]))
+    asked = Asked("csv", [str(own)], tmp_path / "out", table=flat)
+    assert f"wrote {flat} without 2 rows that bring a prompt" in _import(asked).notes
+    written = flat.read_bytes()
+    assert written.count(b"\n") == 2
+    flat.write_bytes(b"of another dataset")
+    assert not _import(asked).fresh and flat.read_bytes() == written
+    assert len(_records(_import(Asked("csv", [str(flat)], tmp_path / "back")))) == 1
+
+
 def test_instances_lose_their_number_in_the_prompt(tmp_path):
     scene = _scene("0.jpg", "cup left of hat")
     scene["objects"][0]["names"] = ["cup 2"]

@@ -87,28 +87,37 @@ def import_dataset(asked: Asked, work: Path, n_jobs: int = 1) -> Imported:
         lambda aside: notes.extend(_write_folder(aside, job, n_jobs)),
         "remove it or use another --out",
     )
-    if asked.table is not None and (fresh or not asked.table.exists()):
-        write_table(asked.out, asked.table)
-        notes.append(f"wrote {asked.table}")
+    if asked.table is not None:
+        n_lost = write_table(asked.out, asked.table)
+        lost = f" without {number_of(n_lost, 'row')} that bring a prompt" if n_lost else ""
+        notes.append(f"wrote {asked.table}{lost}")
     return Imported(asked.out, fresh, read_funnel(asked.out), tuple(notes))
 
 
-def write_table(folder: Path, path: Path) -> None:
-    """The records of a dataset folder as a flat CSV: img_path, subj, obj, relationship."""
+def write_table(folder: Path, path: Path) -> int:
+    """The records of a dataset folder as a flat CSV: img_path, subj, obj, relationship.
+
+    A question of one's own does not fit into it; how many of these there are comes back.
+    """
     import csv
     from io import StringIO
 
-    line = StringIO(newline="")
-    writer = csv.writer(line)
+    def line(*cells: object) -> bytes:
+        text = StringIO(newline="")
+        csv.writer(text).writerow(cells)
+        return text.getvalue().encode()
+
+    n_lost = 0
     with written_aside(path) as file:
-        writer.writerow(_TABLE)
+        file.write(line(*_TABLE))
         for record in read_records(folder / "metadata.json"):
+            if "prompt" in record:
+                n_lost += 1
+                continue
             image = folder / "images" / record["image_filename"]
-            ends = (record.get("subject", ""), record.get("reference", ""))
-            writer.writerow((image, *ends, words(record["label"])))
-            file.write(line.getvalue().encode())
-            line.seek(0)
-            line.truncate()
+            ends = (record["subject"], record["reference"])
+            file.write(line(image, *ends, words(record["label"])))
+    return n_lost
 
 
 class _Job:
