@@ -410,6 +410,13 @@ def test_one_image_cannot_be_split(tmp_path):
         _import(Asked("vrd", [path], tmp_path / "out", test_fraction=0.5))
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\ud800.jpg"])
+def test_an_image_without_a_name_is_refused(tmp_path, name):
+    scenes = [_scene("0.jpg", *SAID), _scene(name, *SAID)]
+    with pytest.raises(DatasetError, match="image .* has no name that a file could have"):
+        _import(Asked("vrd", [_write(tmp_path, "s.json", scenes)], tmp_path / "out"))
+
+
 def test_an_image_that_comes_twice_in_a_split_is_refused(tmp_path):
     scenes = [_scene(f"{n}.jpg", *SAID) for n in (0, 1, 0)]
     with pytest.raises(DatasetError, match=r"1 image, '0\.jpg' first, in more than one"):
@@ -523,6 +530,15 @@ def test_no_row_left_is_refused_with_what_took_them(tmp_path):
     assert caught.value.details == (
         "1 other-relation", "1 self-relation", "other relations: on 1",
     )  # fmt: skip
+
+
+def test_folders_without_the_images_are_the_first_thing_to_mend(tmp_path):
+    path = _write(tmp_path, "s.json", [_scene("0.jpg", *SAID[:4])])
+    (tmp_path / "photos").mkdir()
+    _draw(tmp_path / "photos" / "train", "0.jpg")
+    with pytest.raises(DatasetError, match="left; --images names the very folders") as caught:
+        _import(Asked("vrd", [path], tmp_path / "out", images=[tmp_path / "photos"]))
+    assert caught.value.details == ("4 missing-image",)
 
 
 def test_rows_are_counted_in_good_english(tmp_path):

@@ -307,6 +307,8 @@ def _no_row_left(funnel: Mapping[str, Any]) -> DatasetError:
     if funnel["other_relations"]:
         lines.append(others(funnel["other_relations"]))
         mend.append("--relations says which are asked about")
+    if lost["missing-image"]:
+        mend.append("--images names the very folders of the images")
     if lost.keys() & set(FLAGS):
         mend.append("--keep FLAG keeps rows of a flag")
     return DatasetError(f"no row is left; {', '.join(mend) or 'give annotations with rows'}", lines)

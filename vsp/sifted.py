@@ -60,6 +60,10 @@ class Rows:
                 f"image {picture.image!r} is of split {picture.split!r}, which is none of "
                 f"{', '.join(_NAMED)}"
             )
+        if not picture.image.strip() or not _is_text(picture.image):
+            raise DatasetError(
+                f"image {picture.image!a} has no name that a file could have; give it one"
+            )
         self.images.append(_hashed(picture.image))
         self.groups.append(_hashed(picture.group or picture.image))
         self.image_split.append(_index(self.splits, picture.split))
@@ -222,6 +226,11 @@ def over(
             of_label = np.flatnonzero(there & (label == number))
             found.append(rng.permutation(of_label)[: n - counts.min()])
     return np.concatenate(found)
+
+
+def _is_text(name: str) -> bool:
+    """JSON can hold half of a character."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _index(names: dict[str, int], name: str) -> int:
