@@ -413,7 +413,7 @@ def test_one_image_cannot_be_split(tmp_path):
 @pytest.mark.parametrize("name", ["", " ", "a\ud800.jpg"])
 def test_an_image_without_a_name_is_refused(tmp_path, name):
     scenes = [_scene("0.jpg", *SAID), _scene(name, *SAID)]
-    with pytest.raises(DatasetError, match="image .* has no name that a file could have"):
+    with pytest.raises(DatasetError, match=r"image .* has no name that a file could have"):
         _import(Asked("vrd", [_write(tmp_path, "s.json", scenes)], tmp_path / "out"))
 
 

@@ -230,7 +230,7 @@ def over(
 
 def _is_text(name: str) -> bool:
     """JSON can hold half of a character."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _index(names: dict[str, int], name: str) -> int:
