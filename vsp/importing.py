@@ -416,21 +416,26 @@ def _incomplete(relation: Relation) -> bool:
 
 def _sift_image(job: _Job, same: Sequence[_Seen], rows: Rows, funnel: Funnel) -> None:
     """All that is said of an image is judged together, also where it is in several splits."""
-    first = same[0]
-    together = replace(
-        first.picture,
-        things=tuple(dict.fromkeys(thing for seen in same for thing in seen.picture.things)),
-        relations=tuple(relation for seen in same for relation in seen.picture.relations),
-    )
+    together = _together([seen.picture for seen in same])
     labels = [label for seen in same for label in seen.labels]
     # Only a picture that is asked about was looked at.
     size = next((seen.size for seen in same if seen.size), None)
     known = next((seen.flags for seen in same if seen.flags), ())
     flags = iter(judge(together, labels, size, known))
-    funnel.image(job.part(first.picture.split), len(together.relations))
+    funnel.image(job.part(together.split), len(together.relations))
     for seen in same:
         rows.see(seen.picture)
         _sift_picture(job, seen, list(islice(flags, len(seen.labels))), rows, funnel)
+
+
+def _together(pictures: Sequence[Picture]) -> Picture:
+    if len(pictures) == 1:
+        return pictures[0]
+    return replace(
+        pictures[0],
+        things=tuple(dict.fromkeys(thing for one in pictures for thing in one.things)),
+        relations=tuple(relation for one in pictures for relation in one.relations),
+    )
 
 
 def _sift_picture(

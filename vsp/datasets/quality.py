@@ -177,7 +177,8 @@ def _question(relation: Relation) -> Question:
 
 def _same(thing: Thing) -> Thing:
     """Equal for things that are one, however their name is spelled."""
-    return Thing(_whole(thing.name), thing.box)
+    name = _whole(thing.name)
+    return thing if name == thing.name else Thing(name, thing.box)
 
 
 @lru_cache(1 << 16)
