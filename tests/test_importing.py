@@ -673,6 +673,15 @@ def test_the_flat_table_counts_what_does_not_fit_and_follows_its_dataset(tmp_pat
     assert len(_records(_import(Asked("csv", [str(flat)], tmp_path / "back")))) == 1
 
 
+def test_a_question_of_ones_own_is_what_is_asked_also_where_things_are_named(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("image,subject,object,prompt,label\na.jpg,cup,hat,Is it on the hat?,yes\n")
+    imported = _import(Asked("csv", [str(own)], tmp_path / "out"))
+    samples, _, style = read(imported.folder, None)
+    assert (style, samples[0].prompt) == ("dataset", "Is it on the hat?")
+    assert "'cup'" in read(imported.folder, "instruction")[0][0].prompt
+
+
 def test_instances_lose_their_number_in_the_prompt(tmp_path):
     scene = _scene("0.jpg", "cup left of hat")
     scene["objects"][0]["names"] = ["cup 2"]

@@ -244,6 +244,12 @@ def test_the_sources_own_words_for_another_label_are_not_kept(turn, write_datase
     ]
 
 
+def test_for_a_question_of_ones_own_no_other_is_asked(turn, write_dataset):
+    own = {**CUP, "prompt": "Is it left of the hat?", "label": "yes", "question": "own"}
+    with pytest.raises(DatasetError, match="says left or right, and there is nothing that could"):
+        turn(write_dataset([own]), "mirrored")
+
+
 @pytest.mark.parametrize(
     ("prompt", "kept"),
     [

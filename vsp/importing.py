@@ -27,6 +27,7 @@ from vsp.datasets.annotations import SPLIT_WORDS, Importer, Picture, Relation
 from vsp.datasets.cards import placed
 from vsp.datasets.lookup import Found, ImageFolders
 from vsp.datasets.quality import DROPPED, FLAGS, base_name, judge
+from vsp.datasets.questions import OWN
 from vsp.datasets.records import read_records
 from vsp.datasets.relations import Relations, normal, read_relations
 from vsp.errors import ConfigError, DatasetError
@@ -475,7 +476,7 @@ def _record(
             if end.box is not None:
                 record[f"{part}_box"] = end.box
     if relation.prompt:
-        record["prompt"] = relation.prompt
+        record |= {"prompt": relation.prompt, "question": OWN}
     if relation.predicate:
         record["predicate"] = relation.predicate
     record["label"] = label

@@ -164,10 +164,10 @@ def _as_labelled(record: Record) -> tuple[Record, Notes]:
 
 def _without_prompt(record: Record, why: str) -> Record:
     kept = {key: value for key, value in record.items() if key != "prompt"}
-    if questions.of(kept) is None:
+    if record.get("question") == questions.OWN or questions.of(kept) is None:
         raise DatasetError(
-            f"has prompt {record['prompt']!r}, {why}, and names nothing that could be asked about "
-            "instead; leave the record out"
+            f"has prompt {record['prompt']!r}, {why}, and there is nothing that could be "
+            "asked instead; leave the record out"
         )
     return kept
 
