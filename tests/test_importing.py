@@ -428,7 +428,7 @@ def test_ids_that_come_twice_are_refused():
         rows = Rows(file)
         for name in ("a", "b", "a"):
             rows.add({"id": name, "label": "x", "group": "g"}, "", "", ())
-        with pytest.raises(DatasetError, match="1 rows have an id that another row has, 'a' among"):
+        with pytest.raises(DatasetError, match="1 row with an id that another row has, 'a' first"):
             rows.check_ids()
 
 

@@ -19,6 +19,7 @@ from vsp.datasets.annotations import Picture
 from vsp.datasets.folder import SPLITS
 from vsp.datasets.quality import FLAGS
 from vsp.errors import DatasetError
+from vsp.prompts import number_of
 from vsp.splits import sides
 
 _NAMED = SPLITS[1:]  # in their order: the later ones keep what they share
@@ -97,8 +98,8 @@ class Rows:
             self.file.seek(0)
             record = next(islice(self.file, again, None))
             raise DatasetError(
-                f"{len(self) - len(ids)} rows have an id that another row has, "
-                f"{json.loads(record + b'}')['id']!r} among them; give each row its own"
+                f"{number_of(len(self) - len(ids), 'row')} with an id that another row has, "
+                f"{json.loads(record + b'}')['id']!r} first; give each row its own"
             )
 
     def repeated(self) -> set[int]:
