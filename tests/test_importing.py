@@ -361,6 +361,14 @@ def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
     assert sum(part["rows"] for part in imported.funnel["parts"].values()) == 400
 
 
+def test_splits_made_anew_share_no_image_that_could_be_dropped(tmp_path):
+    files = _two(tmp_path, range(12), range(9, 14))
+    asked = Asked("vrd", files, tmp_path / "out", resplit=True, drop=["shared-image"])
+    (part,) = _import(asked).funnel["parts"].values()
+    assert part["images"] == 14 and part["out"]["rows"] == 4 * 14
+    assert {one["rows"] for one in part["dropped"] if one["why"] == "shared-image"} == {0}
+
+
 def test_rows_that_come_into_one_split_are_judged_together(tmp_path):
     scenes = [_scene(f"{n}.jpg", *SAID) for n in range(4)]
     scenes[2] = _scene("2.jpg", "cup left of hat")

@@ -255,7 +255,7 @@ def _write_folder(folder: Path, job: _Job, n_jobs: int) -> list[str]:
         notes = _sift(job, rows, funnel, n_jobs)
         split, more = settled(rows, job.sides)
         why = np.full(len(rows), _KEPT, dtype=np.int8)
-        if SHARED in job.dropped:
+        if SHARED in job.dropped and not job.sides.anew:  # splits made anew share none
             why[shared(rows, split)] = _LATE.index(SHARED)
         if not (why == _KEPT).any():
             raise DatasetError(f"no row is left; --keep {SHARED} and --resplit keep them")
