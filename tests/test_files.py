@@ -58,6 +58,17 @@ def test_a_disk_that_cannot_be_written_to_is_a_line_with_path_reason_and_what_to
     assert str(caught.value).startswith(f"{path}: {line}") and "\n" not in str(caught.value)
 
 
+def test_what_lies_in_the_way_is_a_line_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DiskError, match=r"^file: file exists; it is in the way .* move it or use"):
+        write_text(Path("file/a"), "text")
+    with pytest.raises(DiskError, match=r"^folder: is a directory; it is in the way"):
+        write_text(Path("folder"), "text")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "a"), FileNotFoundError(), OSError("b")])
 def test_any_other_error_passes_as_it_is(tmp_path, error):
     with pytest.raises(OSError) as caught, mendable(tmp_path):

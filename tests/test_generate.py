@@ -126,14 +126,14 @@ def test_an_interrupted_generation_leaves_nothing_behind(work):
         ("task: weight", "task 'weight' is not known; known: between, color, "),
         (CONFIG.format(task="spatial", name="x") + "relations: [left_of, over]", "relations.1 'over'"),
         (CONFIG.format(task="color", name="x") + "max_shapes: 4", "max_shapes 4: "),
-        (CONFIG.format(task="color", name="x") + "min_shapes: 3\nmax_shapes: 2", "min_shapes 3 is over"),
+        (CONFIG.format(task="color", name="x") + "min_shapes: 3\nmax_shapes: 2", "^c.yaml: min_shapes 3 is over"),
         (CONFIG.format(task="spatial", name="x") + "prompt_template_index: 3", "prompt_template_index 3"),
         (CONFIG.format(task="spatial", name="x") + "n_sample: 3", "n_sample 3: extra"),
-        ("task: spatial", "n_samples"),
-        (CONFIG.format(task="size", name="x") + "distractors: [3, 1]", "distractors are .least, most"),
+        ("task: spatial", "^c.yaml: n_samples: field required$"),
+        (CONFIG.format(task="size", name="x") + "distractors: [3, 1]", r"^c.yaml: distractors \[3, 1\]: the least"),
         (CONFIG.format(task="size", name="x") + "distractors: [0, 7]", "distractors.1 7: "),
         (CONFIG.format(task="between", name="x") + "distractors: [0, 6]", "distractors.1 6: "),
-        (CONFIG.format(task="counting", name="x") + "total: [6, 8]", "over max_count 6"),
+        (CONFIG.format(task="counting", name="x") + "total: [6, 8]", r"^c.yaml: total \[6, 8\] is .* max_count, 6$"),
         (CONFIG.format(task="depth", name="x") + "cues: []", "cues "),
         (CONFIG.format(task="size", name="x") + "languages: [en, xx]", "languages.1 'xx'"),
         (CONFIG.format(task="color", name="x") + "clutter: 41", "clutter 41"),
@@ -142,7 +142,7 @@ def test_an_interrupted_generation_leaves_nothing_behind(work):
 def test_a_wrong_configuration_is_refused_with_its_key(work, text, message):
     (work / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        read_config(work / "c.yaml")
+        read_config(Path("c.yaml"))
 
 
 def test_the_shipped_configurations_ask_for_the_research_projects_datasets():

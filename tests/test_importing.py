@@ -204,8 +204,8 @@ def test_an_image_is_found_by_its_stem_where_its_suffix_is_another(tmp_path):
     assert {r["group"]: r["image_filename"] for r in _records(imported)} == {
         "a.jpg": "photos/a.gif", "b.jpg": "photos/b.jpg", "c.JPG": "photos/c.jpg",
     }  # fmt: skip
-    assert "1 images are in no folder, the first: d.jpg" in imported.notes
-    assert "2 images were found by their stem, the first: a.jpg is photos/a.gif" in imported.notes
+    assert "1 image in no folder, the first: d.jpg" in imported.notes
+    assert "2 images found by the stem, the first: a.jpg is photos/a.gif" in imported.notes
     dropped = {one["why"]: one["rows"] for one in imported.funnel["parts"][""]["dropped"]}
     assert dropped["missing-image"] == 4
     kept = _import(
@@ -244,7 +244,7 @@ def test_a_check_opens_every_image_and_holds_boxes_against_it(tmp_path, n_jobs):
     dropped = {one["why"]: one["rows"] for one in imported.funnel["parts"][""]["dropped"]}
     assert dropped["unreadable-image"] == dropped["missing-image"] == 4
     assert "opened 3 images that rows ask about" in imported.notes
-    assert any("1 images cannot be read, the first: image " in note for note in imported.notes)
+    assert any("1 image that cannot be read, the first: image " in note for note in imported.notes)
     flags = {(r["group"], r["predicate"]): r["flags"] for r in _records(imported)}
     assert flags["0.png", "below"] == []
     assert flags["1.png", "left of"] == ["other-size"]
@@ -348,7 +348,8 @@ def test_images_of_two_splits_can_be_left_to_the_later_one(tmp_path):
 
 def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
     files = _two(tmp_path, range(60), range(40, 60))
-    imported = _import(Asked("vrd", files, tmp_path / "out", resplit=True))
+    asked = Asked("vrd", files, tmp_path / "out", resplit=True, keep=["duplicate"])
+    imported = _import(asked)
     records = _records(imported)
     sides = defaultdict(set)
     for record in records:
@@ -358,6 +359,29 @@ def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
     counts = Counter((record["split"], record["label"]) for record in records)
     assert all(abs(counts["val", label] - 20) <= 2 for label in ("left_of", "above"))
     assert sum(part["rows"] for part in imported.funnel["parts"].values()) == 400
+
+
+def test_splits_made_anew_share_no_image_that_could_be_dropped(tmp_path):
+    files = _two(tmp_path, range(12), range(9, 14))
+    asked = Asked("vrd", files, tmp_path / "out", resplit=True, drop=["shared-image"])
+    (part,) = _import(asked).funnel["parts"].values()
+    assert part["images"] == 14 and part["out"]["rows"] == 4 * 14
+    assert {one["rows"] for one in part["dropped"] if one["why"] == "shared-image"} == {0}
+
+
+def test_rows_that_come_into_one_split_are_judged_together(tmp_path):
+    scenes = [_scene(f"{n}.jpg", *SAID) for n in range(4)]
+    scenes[2] = _scene("2.jpg", "cup left of hat")
+    later = [_scene("2.jpg", "cup right of hat"), *(_scene(f"{n}.jpg", *SAID) for n in range(3, 6))]
+    files = [_write(tmp_path, "train.json", scenes), _write(tmp_path, "val.json", later)]
+    imported = _import(Asked("vrd", files, tmp_path / "out", resplit=True))
+    (part,) = imported.funnel["parts"].values()
+    dropped = {one["why"]: one["rows"] for one in part["dropped"]}
+    assert part["images"] == 6 and part["rows"] == 32  # of scenes 2 and 3 both parts
+    assert (dropped["opposite-labels"], dropped["duplicate"]) == (2, 4)
+    assert Counter(r["group"] for r in _records(imported)) == dict.fromkeys(
+        ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg"), 4
+    )
 
 
 def test_a_test_fraction_holds_out_images_with_their_share_of_every_label(tmp_path):
@@ -394,9 +418,16 @@ def test_one_image_cannot_be_split(tmp_path):
         _import(Asked("vrd", [path], tmp_path / "out", test_fraction=0.5))
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\ud800.jpg"])
+def test_an_image_without_a_name_is_refused(tmp_path, name):
+    scenes = [_scene("0.jpg", *SAID), _scene(name, *SAID)]
+    with pytest.raises(DatasetError, match=r"image .* has no name that a file could have"):
+        _import(Asked("vrd", [_write(tmp_path, "s.json", scenes)], tmp_path / "out"))
+
+
 def test_an_image_that_comes_twice_in_a_split_is_refused(tmp_path):
     scenes = [_scene(f"{n}.jpg", *SAID) for n in (0, 1, 0)]
-    with pytest.raises(DatasetError, match=r"1 images come more than once .* '0\.jpg' among them"):
+    with pytest.raises(DatasetError, match=r"1 image, '0\.jpg' first, in more than one"):
         _import(Asked("vrd", [_write(tmp_path, "s.json", scenes)], tmp_path / "out"))
 
 
@@ -405,7 +436,7 @@ def test_ids_that_come_twice_are_refused():
         rows = Rows(file)
         for name in ("a", "b", "a"):
             rows.add({"id": name, "label": "x", "group": "g"}, "", "", ())
-        with pytest.raises(DatasetError, match="1 rows have an id that another row has, 'a' among"):
+        with pytest.raises(DatasetError, match="1 row with an id that another row has, 'a' first"):
             rows.check_ids()
 
 
@@ -501,7 +532,37 @@ def test_no_row_left_is_refused_with_what_took_them(tmp_path):
     path = _write(tmp_path, "s.json", [_scene("0.jpg", "cup on hat", "cup above cup")])
     with pytest.raises(DatasetError, match="no row is left") as caught:
         _import(Asked("vrd", [path], tmp_path / "out"))
-    assert caught.value.details == ("1 other-relation", "1 self-relation")
+    assert str(caught.value) == (
+        "no row is left; --relations says which are asked about, --keep FLAG keeps rows of a flag"
+    )
+    assert caught.value.details == (
+        "1 other-relation", "1 self-relation", "other relations: on 1",
+    )  # fmt: skip
+
+
+def test_folders_without_the_images_are_the_first_thing_to_mend(tmp_path):
+    path = _write(tmp_path, "s.json", [_scene("0.jpg", *SAID[:4])])
+    (tmp_path / "photos").mkdir()
+    _draw(tmp_path / "photos" / "train", "0.jpg")
+    with pytest.raises(DatasetError, match="left; --images names the very folders") as caught:
+        _import(Asked("vrd", [path], tmp_path / "out", images=[tmp_path / "photos"]))
+    assert caught.value.details == ("4 missing-image",)
+
+
+def test_rows_are_counted_in_good_english(tmp_path):
+    path = _write(tmp_path, "s.json", [_scene("0.jpg", *SAID[:1])])
+    assert _printed(_import(Asked("vrd", [path], tmp_path / "out")).funnel)[0] == (
+        "all: 1 row in 1 image"
+    )
+
+
+def test_splits_that_share_groups_of_images_are_said_to_share_these(tmp_path):
+    rows = ["a.jpg,cup,above,hat,train,kitchen", "b.jpg,cup,below,hat,test,kitchen"]
+    table = tmp_path / "own.csv"
+    table.write_text("\n".join(["image,subject,relation,object,split,group", *rows]))
+    with pytest.raises(DatasetError, match=r"share groups, .* splits anew by group") as caught:
+        _import(Asked("csv", [str(table)], tmp_path / "out"))
+    assert caught.value.details == ("1 of the 1 groups of test are in train too",)
 
 
 def _printed(funnel: dict) -> list[str]:
@@ -605,6 +666,28 @@ def test_the_flat_table_of_the_research_project_is_written_too(asked, tmp_path):
     assert not _import(replace(asked, table=tmp_path / "flat.csv")).fresh
     with (tmp_path / "flat.csv").open(newline="") as file:
         assert list(csv.reader(file)) == rows
+
+
+def test_the_flat_table_counts_what_does_not_fit_and_follows_its_dataset(tmp_path):
+    own, flat = tmp_path / "own.csv", tmp_path / "flat.csv"
+    rows = ["a.jpg,cup,hat,left of,,", "a.jpg,cup,hat,,Is it full?,yes", "b.jpg,,,,Is it red?,no"]
+    own.write_text("\n".join(["image,subject,object,relation,prompt,label", *rows]))
+    asked = Asked("csv", [str(own)], tmp_path / "out", table=flat)
+    assert f"wrote {flat} without 2 rows that bring a prompt" in _import(asked).notes
+    written = flat.read_bytes()
+    assert written.count(b"\n") == 2
+    flat.write_bytes(b"of another dataset")
+    assert not _import(asked).fresh and flat.read_bytes() == written
+    assert len(_records(_import(Asked("csv", [str(flat)], tmp_path / "back")))) == 1
+
+
+def test_a_question_of_ones_own_is_what_is_asked_also_where_things_are_named(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("image,subject,object,prompt,label\na.jpg,cup,hat,Is it on the hat?,yes\n")
+    imported = _import(Asked("csv", [str(own)], tmp_path / "out"))
+    samples, _, style = read(imported.folder, None)
+    assert (style, samples[0].prompt) == ("dataset", "Is it on the hat?")
+    assert "'cup'" in read(imported.folder, "instruction")[0][0].prompt
 
 
 def test_instances_lose_their_number_in_the_prompt(tmp_path):

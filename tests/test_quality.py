@@ -261,6 +261,39 @@ def test_rows_that_bring_their_own_question_need_no_things():
     assert judge(picture, ["x"]) == [()]
 
 
+def _asked(*rows: tuple[str, str], ends: tuple[Thing | None, Thing | None] = (None, None)):
+    """Flags of rows with these prompts and labels in one picture."""
+    said = tuple(Relation(ends[0], "", ends[1], prompt=p, label=label) for p, label in rows)
+    return judge(Picture("a", tuple(filter(None, ends)), said), [label for _, label in rows])
+
+
+def test_a_question_with_two_answers_has_none_and_one_that_comes_again_is_a_duplicate():
+    assert _asked(("Is it full?", "yes"), ("Is it  full?", "no")) == [("several-labels",)] * 2
+    assert _asked(("Is it full?", "yes"), ("Is it full?", "yes")) == [(), ("duplicate",)]
+    assert (
+        _asked(("Where?", "left_of"), ("Where?", "right_of"))
+        == [("opposite-labels", "several-labels")] * 2
+    )
+
+
+def test_several_questions_about_two_things_may_have_several_answers():
+    rows = (("Is it left of the hat?", "yes"), ("Is it above the hat?", "no"))
+    assert _asked(*rows, ends=(CUP, HAT)) == [(), ()]
+
+
+def test_a_thing_is_the_same_however_its_name_is_spelled():
+    cup, hat = Thing("Cup"), Thing("hat")
+    assert _judged((cup, "left_of", hat), (Thing("cup"), "above", CAT)) == [(), ()]
+    assert _judged((cup, "left_of", hat), (Thing("cup"), "left_of", hat)) == [(), ("duplicate",)]
+
+
+def test_a_thing_whose_box_is_left_out_once_is_no_other_thing():
+    rows = _judged((CUP, "left_of", HAT), (Thing("cup"), "above", CAT))
+    assert rows == [(), ()]
+    rows = _judged((Thing("cup 1", CUP.box), "left_of", HAT), (Thing("cup 2"), "above", CAT))
+    assert all("ambiguous-name" in flags for flags in rows)
+
+
 def test_what_drops_a_row_leaves_its_question_without_one_answer():
     assert set(DROPPED) < set(FLAGS)
     assert set(FLAGS) - set(DROPPED) == {

@@ -163,6 +163,19 @@ def test_boxes_are_drawn_where_they_are_in_two_colours(write_dataset):
         assert np.abs(found - np.array([left, top, right, bottom]) * scale).max() < 2
 
 
+@pytest.mark.parametrize(
+    ("boxes", "color"),
+    [
+        ({"subject_boxes": [[1, 1, 3, 3], [6, 6, 9, 10]]}, RED),  # what is counted
+        ({"reference_box": [1, 1, 3, 3], "second_box": [6, 6, 9, 10]}, BLUE),  # between both
+    ],
+)
+def test_several_boxes_of_a_row_are_all_drawn(write_dataset, boxes, color):
+    cell = _first_cell(_sheet(_rows(write_dataset, **boxes))[0])
+    for x, y in ((2, 1), (7, 6)):  # on the upper edge of each
+        assert tuple(cell[round(y * SIDE / 12), round(x * SIDE / 12)]) == color
+
+
 def test_a_mask_is_boxed(write_dataset):
     folder = _rows(write_dataset, subject_mask="m.png", reference_mask="none.png")
     (folder / "masks").mkdir()
@@ -263,7 +276,7 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     folder = write_dataset([{**CUP, "subject_box": [0, 0, 99, 5]}])
     assert main(["dataset", "show", "own"]) == 0
     out, log = capsys.readouterr()
-    assert out.endswith("wrote own/sheet.png: 1 rows, the subject red, the reference blue\n")
+    assert out.endswith("wrote own/sheet.png: 1 row, the subject red, the reference blue\n")
     assert log == ("note: row '0': subject_box [0, 0, 99, 5] is not inside the picture, 12 × 12\n")
     (folder / "sheet.png").rename(folder / "first.png")
     assert main(["dataset", "show", "own", "--json", "--sheet", "s.png"]) == 0
@@ -274,3 +287,10 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     assert "wrote" not in capsys.readouterr().out and not (folder / "sheet.png").exists()
     assert main(["dataset", "show", "none"]) == 1
     assert "none/metadata.json: no such file" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_many_pictures_is_three_lines_and_a_count(write_dataset, work, capsys):
+    write_dataset([{**CUP, "id": str(n), "subject_box": [0, 0, 99, 5]} for n in range(9)])
+    assert main(["dataset", "show", "own"]) == 0
+    log = capsys.readouterr().err.splitlines()
+    assert len(log) == 4 and log[-1] == "note: 6 more, which stand on the sheet"

@@ -235,10 +235,19 @@ def test_labels_are_turned_by_an_explicit_table(turn, write_dataset, variant):
 
 @pytest.mark.parametrize("variant", ["mirrored", "swapped"])
 def test_the_sources_own_words_for_another_label_are_not_kept(turn, write_dataset, variant):
-    folder = write_dataset([{**CUP, "relation": "on the left of"}, CUP])
+    said = {"relation": "on the left of", "predicate": "on the left of"}
+    folder = write_dataset([{**CUP, **said}, CUP])
     output, notes = turn(folder, variant)
-    assert [record.get("relation") for record in _records(output)] == [None, None]
-    assert notes == ["1 of 2 rows are without `relation`, the source's words for another label"]
+    assert not any({"relation", "predicate"} & record.keys() for record in _records(output))
+    assert notes == [
+        f"1 of 2 rows are without `{key}`, the source's words for another label" for key in said
+    ]
+
+
+def test_for_a_question_of_ones_own_no_other_is_asked(turn, write_dataset):
+    own = {**CUP, "prompt": "Is it left of the hat?", "label": "yes", "question": "own"}
+    with pytest.raises(DatasetError, match="says left or right, and there is nothing that could"):
+        turn(write_dataset([own]), "mirrored")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vsp.submit import Options
 
 PROFILE = Path("jobs/slurm.yaml")
+_PROBLEMS = 3  # of a sheet, at most in print
 
 
 def generate(arguments: argparse.Namespace) -> None:
@@ -45,6 +46,7 @@ def generate(arguments: argparse.Namespace) -> None:
 def import_(arguments: argparse.Namespace) -> None:
     from vsp.funnel import page
     from vsp.importing import Asked, import_dataset
+    from vsp.prompts import number_of
     from vsp.terminal import show
 
     asked = Asked(
@@ -73,7 +75,7 @@ def import_(arguments: argparse.Namespace) -> None:
     show(page(imported.funnel))
     n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
     there = "wrote" if imported.fresh else "already there:"
-    print(f"{there} {n_rows:,} rows in {imported.folder}")
+    print(f"{there} {number_of(n_rows, 'row')} in {imported.folder}")
 
 
 def _vary(arguments: argparse.Namespace) -> None:
@@ -90,6 +92,7 @@ def _vary(arguments: argparse.Namespace) -> None:
 
 
 def dataset_show(arguments: argparse.Namespace) -> None:
+    from vsp.prompts import number_of
     from vsp.sheet import draw
     from vsp.show import as_json, page, show
     from vsp.terminal import show as print_page
@@ -102,9 +105,11 @@ def dataset_show(arguments: argparse.Namespace) -> None:
         print(json.dumps({**as_json(shown), **sheet}))
         return
     print_page(page(shown))
-    _say_notes(problems)
+    more = problems[_PROBLEMS:]
+    _say_notes(problems[:_PROBLEMS] + [f"{len(more)} more, which stand on the sheet"] * bool(more))
     if shown.rows:
-        print(f"\nwrote {path}: {len(shown.rows)} rows, the subject red, the reference blue")
+        rows = number_of(len(shown.rows), "row")
+        print(f"\nwrote {path}: {rows}, the subject red, the reference blue")
 
 
 def plan(arguments: argparse.Namespace) -> None:

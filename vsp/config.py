@@ -83,8 +83,14 @@ def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
-        reason = first["msg"][:1].lower() + first["msg"][1:]
-        raise ConfigError(f"{source}: {key} {first['input']!r}: {reason}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        reason = said[:1].lower() + said[1:]
+        place = f"{key} {first['input']!r}: "
+        if first["type"] == "missing":
+            place = f"{key}: "
+        elif first["type"] == "value_error" and not first["loc"]:
+            place = ""  # what is wrong with keys together names them and their values itself
+        raise ConfigError(f"{source}: {place}{reason}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

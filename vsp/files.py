@@ -16,6 +16,7 @@ from vsp.errors import DiskError
 
 _FREE_SPACE = "free space and run the same command again"
 _MAKE_WRITABLE = "make it writable or use another folder, and run the same command again"
+_IN_THE_WAY = "it is in the way of what is to be written: move it or use another path"
 _WHAT_TO_DO = {
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
@@ -23,12 +24,16 @@ _WHAT_TO_DO = {
     errno.EROFS: _MAKE_WRITABLE,
     errno.EACCES: _MAKE_WRITABLE,
     errno.EPERM: _MAKE_WRITABLE,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
 }
 
 
 @contextmanager
 def mendable(path: Path) -> Iterator[None]:
-    """While `path` is written: DiskError where the disk is full or will not be written to.
+    """While `path` is written: DiskError where the disk is full or will not be written to, or
+    something of another kind is in the way.
 
     Any other OSError passes.
     """
@@ -124,7 +129,8 @@ def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
 def _culprit(path: Path, error: OSError) -> Path:
     """What could not be written: `path`, unless the error names a file that is not beside it."""
     named = Path(error.filename) if isinstance(error.filename, str) else path
-    return path if named.parent in (path, path.parent) else named
+    beside = (path.absolute(), path.absolute().parent)
+    return path if named.parent.absolute() in beside else named
 
 
 def _umask() -> int:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vsp.datasets.folder import SPLITS
 from vsp.errors import DatasetError
-from vsp.prompts import words
+from vsp.prompts import number_of, words
 
 FUNNEL = "funnel.json"  # in the dataset's folder
 UNMAPPED, INCOMPLETE, BALANCE = "other-relation", "incomplete", "balance"
@@ -129,12 +129,16 @@ def page(funnel: Mapping[str, Any]) -> RenderableType:
     there = {label for part in funnel["parts"].values() for label in _asked(part)}
     funnel = {**funnel, "labels": [label for label in funnel["labels"] if label in there]}
     for name, part in funnel["parts"].items():
-        title = f"{name or 'all'}: {part['rows']:,} rows in {part['images']:,} images"
+        title = f"{name or 'all'}: {_rows_in(part)}"
         parts += [Text(title, style="bold"), _steps(part, funnel["labels"]), Text()]
     parts += _splits(funnel)
     if funnel["other_relations"]:
-        parts.append(Text(_others(funnel["other_relations"])))
+        parts.append(Text(others(funnel["other_relations"])))
     return Group(*parts)
+
+
+def _rows_in(part: Mapping[str, Any]) -> str:
+    return f"{number_of(part['rows'], 'row')} in {number_of(part['images'], 'image')}"
 
 
 def _steps(part: Mapping[str, Any], labels: Sequence[str]) -> Table:
@@ -215,7 +219,8 @@ def _spoken(step: str) -> str:
     return step.replace("-", " ")
 
 
-def _others(counts: Mapping[str, int]) -> str:
+def others(counts: Mapping[str, int]) -> str:
+    """The commonest relations that are in no table."""
     first = [f"{said or '(none)'} {n:,}" for said, n in list(counts.items())[:_SHOWN]]
     more = len(counts) - len(first)
     rest = f", and {more:,} more in funnel.json" if more > 0 else ""

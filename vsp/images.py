@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vsp.errors import DatasetError
 
@@ -50,8 +50,15 @@ def _readable(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (*_DAMAGE, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DatasetError(f"image {str(path)!r} cannot be read: {reason}") from None
+        raise DatasetError(f"image {str(path)!r} cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Without the path, which is said already, and without the names of Pillow's objects."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is in no format that is known, or empty"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split()) or type(error).__name__
 
 
 def open_region(region: Sequence[float] | str, size: tuple[int, int]) -> NDArray[np.bool_]:

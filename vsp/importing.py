@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -26,14 +27,15 @@ from vsp.datasets.annotations import SPLIT_WORDS, Importer, Picture, Relation
 from vsp.datasets.cards import placed
 from vsp.datasets.lookup import Found, ImageFolders
 from vsp.datasets.quality import DROPPED, FLAGS, base_name, judge
+from vsp.datasets.questions import OWN
 from vsp.datasets.records import read_records
 from vsp.datasets.relations import Relations, normal, read_relations
 from vsp.errors import ConfigError, DatasetError
 from vsp.files import sha256, write_json, written_aside
-from vsp.funnel import BALANCE, FUNNEL, INCOMPLETE, UNMAPPED, Funnel, read_funnel
+from vsp.funnel import BALANCE, FUNNEL, INCOMPLETE, UNMAPPED, Funnel, others, read_funnel
 from vsp.images import open_rgb
 from vsp.progress import progress
-from vsp.prompts import words
+from vsp.prompts import number_of, words
 from vsp.sifted import SHARED, Rows, Sides, over, settled, shared, short
 
 _CHUNK = 64  # pictures that are taken at a time
@@ -86,28 +88,37 @@ def import_dataset(asked: Asked, work: Path, n_jobs: int = 1) -> Imported:
         lambda aside: notes.extend(_write_folder(aside, job, n_jobs)),
         "remove it or use another --out",
     )
-    if asked.table is not None and (fresh or not asked.table.exists()):
-        write_table(asked.out, asked.table)
-        notes.append(f"wrote {asked.table}")
+    if asked.table is not None:
+        n_lost = write_table(asked.out, asked.table)
+        lost = f" without {number_of(n_lost, 'row')} that bring a prompt" if n_lost else ""
+        notes.append(f"wrote {asked.table}{lost}")
     return Imported(asked.out, fresh, read_funnel(asked.out), tuple(notes))
 
 
-def write_table(folder: Path, path: Path) -> None:
-    """The records of a dataset folder as a flat CSV: img_path, subj, obj, relationship."""
+def write_table(folder: Path, path: Path) -> int:
+    """The records of a dataset folder as a flat CSV: img_path, subj, obj, relationship.
+
+    A question of one's own does not fit into it; how many of these there are comes back.
+    """
     import csv
     from io import StringIO
 
-    line = StringIO(newline="")
-    writer = csv.writer(line)
+    def line(*cells: object) -> bytes:
+        text = StringIO(newline="")
+        csv.writer(text).writerow(cells)
+        return text.getvalue().encode()
+
+    n_lost = 0
     with written_aside(path) as file:
-        writer.writerow(_TABLE)
+        file.write(line(*_TABLE))
         for record in read_records(folder / "metadata.json"):
+            if "prompt" in record:
+                n_lost += 1
+                continue
             image = folder / "images" / record["image_filename"]
-            ends = (record.get("subject", ""), record.get("reference", ""))
-            writer.writerow((image, *ends, words(record["label"])))
-            file.write(line.getvalue().encode())
-            line.seek(0)
-            line.truncate()
+            ends = (record["subject"], record["reference"])
+            file.write(line(image, *ends, words(record["label"])))
+    return n_lost
 
 
 class _Job:
@@ -127,6 +138,23 @@ class _Job:
 
     def pictures(self) -> Iterator[Picture]:
         return self.importer.read(self.files, self.asked.options)
+
+    def images(self) -> Iterator[tuple[Picture, ...]]:
+        """What is said of each image: a picture, or those of all splits where these are given up,
+        so that rows which may come into one split are judged together."""
+        expected = self._shared() if self.asked.resplit else {}
+        held: dict[int, list[Picture]] = {}
+        for picture in self.pictures():
+            key = short(picture.image)
+            held.setdefault(key, []).append(picture)
+            if len(held[key]) >= expected.get(key, 1):
+                yield tuple(held.pop(key))
+
+    def _shared(self) -> dict[int, int]:
+        """How many pictures the images have that have several."""
+        seen = array("Q", (short(picture.image) for picture in self.pictures()))
+        keys, counts = np.unique(np.asarray(seen), return_counts=True)
+        return dict(zip(keys[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
 
     @property
     def sides(self) -> Sides:
@@ -227,7 +255,7 @@ def _write_folder(folder: Path, job: _Job, n_jobs: int) -> list[str]:
         notes = _sift(job, rows, funnel, n_jobs)
         split, more = settled(rows, job.sides)
         why = np.full(len(rows), _KEPT, dtype=np.int8)
-        if SHARED in job.dropped:
+        if SHARED in job.dropped and not job.sides.anew:  # splits made anew share none
             why[shared(rows, split)] = _LATE.index(SHARED)
         if not (why == _KEPT).any():
             raise DatasetError(f"no row is left; --keep {SHARED} and --resplit keep them")
@@ -253,25 +281,38 @@ def _sift(job: _Job, rows: Rows, funnel: Funnel, n_jobs: int) -> list[str]:
         progress("import", "images", None) as advance,
         Parallel(n_jobs=n_jobs if job.asked.check else 1) as parallel,
     ):
-        pictures = job.pictures()
-        while chunk := list(islice(pictures, _CHUNK)):
-            for picture in looked.at(chunk, parallel):
-                rows.see(picture.picture)
-                _sift_picture(job, picture, rows, funnel)
+        images = job.images()
+        while chunk := list(islice(images, _CHUNK)):
+            seen = looked.at([picture for image in chunk for picture in image], parallel)
+            for image in chunk:
+                _sift_image(job, list(islice(seen, len(image))), rows, funnel)
             advance(len(chunk))
     if again := rows.repeated():
         first = next(p for p in job.pictures() if short(p.image) in again)
         raise DatasetError(
-            f"{len(again)} images come more than once in a split, {first.image!r} among them; "
-            "give each image one record"
+            f"{number_of(len(again), 'image')}, {first.image!r} first, in more than one record of "
+            "a split; give each image one record"
         )
     if not len(rows):
-        parts = funnel.as_json()["parts"].values()
-        lost = sum((Counter({d["why"]: d["rows"] for d in p["dropped"]}) for p in parts), Counter())
-        lines = [f"{n} {why}" for why, n in lost.items()]
-        raise DatasetError("no row is left; --keep FLAG keeps those of a flag", lines)
+        raise _no_row_left(funnel.as_json())
     rows.check_ids()
     return looked.notes()
+
+
+def _no_row_left(funnel: Mapping[str, Any]) -> DatasetError:
+    """What took the rows, and what to do about that."""
+    parts = funnel["parts"].values()
+    lost = sum((Counter({d["why"]: d["rows"] for d in p["dropped"]}) for p in parts), Counter())
+    lines = [f"{n:,} {why}" for why, n in lost.items()]
+    mend = []
+    if funnel["other_relations"]:
+        lines.append(others(funnel["other_relations"]))
+        mend.append("--relations says which are asked about")
+    if lost["missing-image"]:
+        mend.append("--images names the very folders of the images")
+    if lost.keys() & set(FLAGS):
+        mend.append("--keep FLAG keeps rows of a flag")
+    return DatasetError(f"no row is left; {', '.join(mend) or 'give annotations with rows'}", lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,14 +382,14 @@ class _Looked:
     def notes(self) -> list[str]:
         notes = []
         for found, what in (
-            (self._missing, "images are in no folder"),
-            (self._inexact, "images were found by their stem"),
-            (self._damaged, "images cannot be read"),
+            (self._missing, "in no folder"),
+            (self._inexact, "found by the stem"),
+            (self._damaged, "that cannot be read"),
         ):
             if found:
-                notes.append(f"{len(found):,} {what}, the first: {found[0]}")
+                notes.append(f"{number_of(len(found), 'image')} {what}, the first: {found[0]}")
         if self._job.asked.check:
-            notes.append(f"opened {self._n_opened:,} images that rows ask about")
+            notes.append(f"opened {number_of(self._n_opened, 'image')} that rows ask about")
         return notes
 
 
@@ -374,11 +415,35 @@ def _incomplete(relation: Relation) -> bool:
     return not (asks and (relation.label or relation.predicate))
 
 
-def _sift_picture(job: _Job, seen: _Seen, rows: Rows, funnel: Funnel) -> None:
+def _sift_image(job: _Job, same: Sequence[_Seen], rows: Rows, funnel: Funnel) -> None:
+    """All that is said of an image is judged together, also where it is in several splits."""
+    together = _together([seen.picture for seen in same])
+    labels = [label for seen in same for label in seen.labels]
+    # Only a picture that is asked about was looked at.
+    size = next((seen.size for seen in same if seen.size), None)
+    known = next((seen.flags for seen in same if seen.flags), ())
+    flags = iter(judge(together, labels, size, known))
+    funnel.image(job.part(together.split), len(together.relations))
+    for seen in same:
+        rows.see(seen.picture)
+        _sift_picture(job, seen, list(islice(flags, len(seen.labels))), rows, funnel)
+
+
+def _together(pictures: Sequence[Picture]) -> Picture:
+    if len(pictures) == 1:
+        return pictures[0]
+    return replace(
+        pictures[0],
+        things=tuple(dict.fromkeys(thing for one in pictures for thing in one.things)),
+        relations=tuple(relation for one in pictures for relation in one.relations),
+    )
+
+
+def _sift_picture(
+    job: _Job, seen: _Seen, flags: Sequence[tuple[str, ...]], rows: Rows, funnel: Funnel
+) -> None:
     picture = seen.picture
     part = job.part(picture.split)
-    funnel.image(part, len(picture.relations))
-    flags = judge(picture, seen.labels, seen.size, seen.flags)
     for i, (relation, label) in enumerate(zip(picture.relations, seen.labels, strict=True)):
         if not label:
             if _incomplete(relation):
@@ -411,7 +476,7 @@ def _record(
             if end.box is not None:
                 record[f"{part}_box"] = end.box
     if relation.prompt:
-        record["prompt"] = relation.prompt
+        record |= {"prompt": relation.prompt, "question": OWN}
     if relation.predicate:
         record["predicate"] = relation.predicate
     record["label"] = label

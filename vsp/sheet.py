@@ -25,6 +25,8 @@ _COLUMNS = 6
 _TEXT, _LIGHT, _PAPER, _FRAME, _RIM = "#222222", "#767676", "white", "#f0f0f0", "#cccccc"
 # Told apart without red and green.
 _COLORS = {"subject": "#d1495b", "reference": "#00628b"}
+# In the order in which boxes are drawn: the subject's over those it is compared with.
+_BOXED = {"second": _COLORS["reference"], **dict(reversed(_COLORS.items()))}
 
 Box = tuple[float, float, float, float]
 
@@ -46,7 +48,7 @@ def draw(dataset: Path, rows: Sequence[Row], path: Path) -> list[str]:
     n_lines = -(-len(rows) // columns)
     width, height = _SIDE + _GAP, _SIDE + 3 * _LINE + _GAP
     sheet = Image.new("RGB", (columns * width + _GAP, n_lines * height + _GAP + _LINE), _PAPER)
-    title = f"{dataset.absolute().name} · {len(rows)} rows · subject red, reference blue"
+    title = f"{dataset.absolute().name} · {prompts.number_of(len(rows), 'row')} · subject red, reference blue"
     room = sheet.width - 2 * _GAP
     ImageDraw.Draw(sheet).text((_GAP, 9), _fitted(title, room), _LIGHT, _font(_SIZE))
     problems: list[str] = []
@@ -101,15 +103,15 @@ def _draw_picture(
     width, height = (max(1, round(edge * scale)) for edge in picture.size)
     small = picture.resize((width, height), Image.Resampling.LANCZOS)
     canvas = ImageDraw.Draw(small)
-    for part in ("reference", "subject"):
+    for part, color in _BOXED.items():
         try:
-            box = _box(dataset, record, part)
+            boxes = _boxes(dataset, record, part)
         except DatasetError as error:
             wrong.append(str(error))
             continue
-        if box is not None:
+        for box in boxes:
             wrong += _outside(part, box, picture.size)
-            _draw_box(canvas, [edge * scale for edge in box], _COLORS[part])
+            _draw_box(canvas, [edge * scale for edge in box], color)
     cell.paste(small, ((_SIDE - width) // 2, (_SIDE - height) // 2))
 
 
@@ -121,18 +123,19 @@ def _draw_box(canvas: ImageDraw.ImageDraw, edges: Sequence[float], color: str) -
     canvas.rectangle((left, top, right, bottom), outline=color, width=3)
 
 
-def _box(dataset: Path, record: dict[str, Any], part: str) -> Box | None:
-    """Of the region that the record names, if any; around what a mask covers."""
+def _boxes(dataset: Path, record: dict[str, Any], part: str) -> list[Box]:
+    """Of the regions that the record names, if any; around what a mask covers."""
     if f"{part}_mask" in record:
         mask, _ = open_rgb(dataset / "masks" / folder.text_of(record, f"{part}_mask"))
         around = mask.getbbox()
         if around is None:
             raise DatasetError(f"{part}_mask is black everywhere")
-        return around
-    if f"{part}_box" not in record:
-        return None
-    left, top, right, bottom = folder.box_of(record, f"{part}_box")
-    return left, top, right, bottom
+        return [around]
+    if f"{part}_boxes" in record:
+        found = folder.boxes_of(record, f"{part}_boxes")
+    else:
+        found = [folder.box_of(record, f"{part}_box")] if f"{part}_box" in record else []
+    return [(left, top, right, bottom) for left, top, right, bottom in found]
 
 
 def _outside(part: str, box: Box, size: tuple[int, int]) -> list[str]:
@@ -169,9 +172,10 @@ def _words(row: Row) -> list[tuple[str, str]]:
         return [(_fitted(asked, _SIDE - _width(label)), _LIGHT), (label, _TEXT)]
     label = f"{label} – "
     room = _SIDE - _width(label)
-    reference = _fitted(fields["reference"], room)
+    named = ", ".join(fields[part] for part in ("reference", "second") if part in fields)
+    reference = _fitted(named, room)
     subject = _fitted(fields["subject"], max(room / 2, room - _width(reference)))
-    reference = _fitted(fields["reference"], room - _width(subject))
+    reference = _fitted(named, room - _width(subject))
     # In the colour of its box: the name of a thing without one may itself be a colour.
     colors = {
         part: color if {f"{part}_box", f"{part}_mask"} & row.record.keys() else _TEXT

@@ -16,11 +16,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vsp import prompts
 from vsp.datasets import folder, questions
 from vsp.datasets.cards import read_card, variants_of
 from vsp.errors import DatasetError
 from vsp.funnel import FUNNEL
-from vsp.prompts import DATASET
 from vsp.sheet import Row
 from vsp.terminal import fact_table
 
@@ -162,7 +162,7 @@ def _facts(shown: Shown) -> dict[str, str]:
     facts = {
         "dataset": str(shown.dataset),
         "made": _made(shown),
-        "rows": f"{shown.n_rows:,} in {len(shown.groups):,} groups",
+        "rows": f"{shown.n_rows:,} in {prompts.number_of(len(shown.groups), 'group')}",
         "images": (
             f"{len(rows):,}; rows an image: mean {shown.n_rows / len(rows):.2f}, median "
             f"{median(rows):g}, at most {max(rows):,}; {n_sharing / shown.n_rows:.1%} of rows share "
@@ -234,7 +234,7 @@ def _prompts(shown: Shown) -> dict[str, str]:
     """Of each style the first row's prompt, and how many rows can be asked so, if not all."""
     found = {}
     for style, prompt in shown.prompts.items():
-        n = shown.n_prompts if style == DATASET else shown.n_named
+        n = shown.n_prompts if style == prompts.DATASET else shown.n_named
         some = "" if n == shown.n_rows else f"({n:,} of {shown.n_rows:,} rows) "
         cut = prompt if len(prompt) <= _EXAMPLE else f"{prompt[:_EXAMPLE]}…"
         found[style] = some + cut.replace("\n", "⏎ ")

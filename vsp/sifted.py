@@ -19,6 +19,7 @@ from vsp.datasets.annotations import Picture
 from vsp.datasets.folder import SPLITS
 from vsp.datasets.quality import FLAGS
 from vsp.errors import DatasetError
+from vsp.prompts import number_of
 from vsp.splits import sides
 
 _NAMED = SPLITS[1:]  # in their order: the later ones keep what they share
@@ -60,6 +61,10 @@ class Rows:
                 f"image {picture.image!r} is of split {picture.split!r}, which is none of "
                 f"{', '.join(_NAMED)}"
             )
+        if not picture.image.strip() or not _is_text(picture.image):
+            raise DatasetError(
+                f"image {picture.image!a} has no name that a file could have; give it one"
+            )
         self.images.append(_hashed(picture.image))
         self.groups.append(_hashed(picture.group or picture.image))
         self.image_split.append(_index(self.splits, picture.split))
@@ -93,8 +98,8 @@ class Rows:
             self.file.seek(0)
             record = next(islice(self.file, again, None))
             raise DatasetError(
-                f"{len(self) - len(ids)} rows have an id that another row has, "
-                f"{json.loads(record + b'}')['id']!r} among them; give each row its own"
+                f"{number_of(len(self) - len(ids), 'row')} with an id that another row has, "
+                f"{json.loads(record + b'}')['id']!r} first; give each row its own"
             )
 
     def repeated(self) -> set[int]:
@@ -155,8 +160,9 @@ def _check_leaks(rows: Rows) -> None:
         for name in _NAMED
         if name in rows.splits
     }
+    what = "images" if rows.groups == rows.images else "groups"
     leaks = [
-        f"{len(shared):,} of the {len(of[later]):,} images of {later} are in {earlier} too"
+        f"{len(shared):,} of the {len(of[later]):,} {what} of {later} are in {earlier} too"
         for later, earlier in (("val", "train"), ("test", "train"), ("test", "val"))
         if later in of and earlier in of
         for shared in (np.intersect1d(of[later], of[earlier], assume_unique=True),)
@@ -164,8 +170,8 @@ def _check_leaks(rows: Rows) -> None:
     ]
     if leaks:
         raise DatasetError(
-            "the source's splits share images, so that what is tested was trained on; --resplit "
-            f"splits anew by image, --drop {SHARED} leaves them to the later split",
+            f"the source's splits share {what}, so that what is tested was trained on; --resplit "
+            f"splits anew by {what[:-1]}, --drop {SHARED} leaves them to the later split",
             leaks,
         )
 
@@ -221,6 +227,11 @@ def over(
             of_label = np.flatnonzero(there & (label == number))
             found.append(rng.permutation(of_label)[: n - counts.min()])
     return np.concatenate(found)
+
+
+def _is_text(name: str) -> bool:
+    """JSON can hold half of a character."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _index(names: dict[str, int], name: str) -> int:

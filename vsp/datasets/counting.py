@@ -23,7 +23,8 @@ class CountingConfig(WorldConfig):
     def _enough(self) -> CountingConfig:
         if not self.max_count < self.total[0] <= self.total[1]:
             raise ValueError(
-                f"total is [least, most], and the least is over max_count {self.max_count}"
+                f"total {list(self.total)} is [least, most]; its least must be over max_count, "
+                f"{self.max_count}"
             )
         return self
 

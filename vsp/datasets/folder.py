@@ -40,8 +40,8 @@ Regions = tuple[tuple[float, ...] | str, ...]
 def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample], list[str], str]:
     """The samples in the order of the records, the labels, and the prompt style in use.
 
-    Without a style the instruction is asked where the records name what it needs, else their own
-    prompt. With a region `marker` it takes the place of the names. Raises DatasetError, naming the
+    Without a style the instruction is asked where the records name what it needs and none says
+    that its question is its own, else their own prompt. With a region `marker` it takes the place of the names. Raises DatasetError, naming the
     record, for whatever cannot be used.
     """
     labels, names_things = _survey(folder)
@@ -51,12 +51,13 @@ def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample
 
 
 def _survey(folder: Path) -> tuple[list[str], bool]:
-    """All labels, and whether every record names what the prompt forms of its task need."""
+    """All labels, and whether every record is for the prompt forms and names what they need."""
     labels, names_things = set(), True
     for index, record in enumerate(records(folder)):
         try:
             labels.add(label_of(record))
-            names_things = names_things and questions.of(record) is not None
+            own = record.get("question") == questions.OWN
+            names_things = names_things and not own and questions.of(record) is not None
         except DatasetError as error:
             raise in_record(folder, index, error) from None
     return ordered(labels), names_things

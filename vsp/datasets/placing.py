@@ -36,7 +36,9 @@ class CrowdedConfig(WorldConfig):
     @model_validator(mode="after")
     def _ordered(self) -> CrowdedConfig:
         if self.distractors[0] > self.distractors[1]:
-            raise ValueError("distractors are [least, most]")
+            raise ValueError(
+                f"distractors {list(self.distractors)}: the least is over the most; turn them round"
+            )
         return self
 
 

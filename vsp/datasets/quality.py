@@ -23,8 +23,8 @@ FLAGS = {
     "self-relation": "subject and reference are the same box",
     "equal-names": "subject and reference have the same name",
     "ambiguous-name": "the image has several boxes of the subject's or reference's name",
-    "opposite-labels": "the two names have opposite labels in this image",
-    "several-labels": "the two names have more than one label in this image",
+    "opposite-labels": "the two names, or the prompt, have opposite labels in this image",
+    "several-labels": "the two names, or the prompt, have more than one label in this image",
     "both-ways": "the two things have the same label in both orders",
     "duplicate": "an earlier row says the same of the same two things",
     "shared-image": "the image is in a later split, val or test, too",
@@ -50,7 +50,7 @@ _SUFFIX = re.compile(r"\s+\d+$")
 # Axis of the centres (0: x, 1: y) and whether the subject comes first on it, y down.
 _ON_AXIS = {"left_of": (0, True), "right_of": (0, False), "above": (1, True), "below": (1, False)}
 
-Names = tuple[str, str]
+Question = tuple[str, ...]  # a prompt, or two names
 
 
 def base_name(name: str) -> str:
@@ -86,51 +86,53 @@ class _Facts:
     ) -> None:
         self._size = size or picture.size
         self._other_size = None not in (size, picture.size) and size != picture.size
-        self._boxes: Mapping[str, set[Box | str]] = defaultdict(set)  # of all things of a name
-        self._of_names: Mapping[Names, set[str]] = defaultdict(set)
+        self._of_name = _things_of_name(picture.things)
+        self._answers: Mapping[Question, set[str]] = defaultdict(set)
         self._of_things: Mapping[tuple[Thing, Thing], set[str]] = defaultdict(set)
-        self._said: set[tuple[Thing, Thing, str]] = set()
-        for thing in picture.things:
-            self._boxes[_key(thing.name)].add(thing.box or thing.name)
+        self._said: set[tuple[str, Thing | None, Thing | None, str]] = set()
         for relation, label in zip(picture.relations, labels, strict=True):
+            if label:
+                self._answers[_question(relation)].add(label)
             if label and relation.subject and relation.reference:
-                ends = (relation.subject, relation.reference)
-                self._of_names[_names(*ends)].add(label)
-                self._of_things[ends].add(label)
+                self._of_things[_same(relation.subject), _same(relation.reference)].add(label)
 
     def flags(self, relation: Relation, label: str) -> Iterable[str]:
         if self._other_size:
             yield "other-size"
+        yield from self._of_question(relation, label)
         if relation.subject and relation.reference:
             yield from self._of_ends(relation.subject, relation.reference, label)
 
+    def _of_question(self, relation: Relation, label: str) -> Iterable[str]:
+        answers = self._answers[_question(relation)]
+        if len(answers) > 1:
+            yield "several-labels"
+        if any(INVERSE.get(one, one) in answers - {one} for one in answers):
+            yield "opposite-labels"
+        ends = (relation.subject and _same(relation.subject),
+                relation.reference and _same(relation.reference))  # fmt: skip
+        said = (relation.prompt, *ends, label)
+        if said in self._said:
+            yield "duplicate"
+        self._said.add(said)
+
     def _of_ends(self, subject: Thing, reference: Thing, label: str) -> Iterable[str]:
         yield from self._of_pair(subject, reference, label)
-        names = _names(subject, reference)
+        names = (_key(subject.name), _key(reference.name))
         if names[0] == names[1]:
             yield "equal-names"
-        if any(len(self._boxes[name]) > 1 for name in names):
+        if any(len(self._of_name[name]) > 1 for name in names):
             yield "ambiguous-name"
-        of_names = self._of_names[names]
-        if len(of_names) > 1:
-            yield "several-labels"
-        if any(INVERSE.get(one, one) in of_names - {one} for one in of_names):
-            yield "opposite-labels"
         if any(base_name(thing.name) != thing.name for thing in (subject, reference)):
             yield "instance-suffix"
         if any(thing.box and self._is_bad(thing.box) for thing in (subject, reference)):
             yield "bad-box"
 
     def _of_pair(self, subject: Thing, reference: Thing, label: str) -> Iterable[str]:
-        said = (subject, reference, label)
-        if said in self._said:
-            yield "duplicate"
-        self._said.add(said)
-        if subject.box and subject == reference:
+        pair = (_same(subject), _same(reference))
+        if subject.box and pair[0] == pair[1]:
             yield "self-relation"
-        elif INVERSE.get(label, label) != label and label in self._of_things.get(
-            (reference, subject), ()
-        ):
+        elif INVERSE.get(label, label) != label and label in self._of_things.get(pair[::-1], ()):
             yield "both-ways"
         if subject.box and reference.box and label in _ON_AXIS:
             yield from _of_boxes(subject.box, reference.box, label)
@@ -154,11 +156,37 @@ def _of_boxes(subject: Box, reference: Box, label: str) -> Iterable[str]:
         yield "other-axis-larger"
 
 
-def _names(subject: Thing, reference: Thing) -> Names:
-    return _key(subject.name), _key(reference.name)
+def _things_of_name(things: Iterable[Thing]) -> Mapping[str, set[Thing]]:
+    """What bears each name. One without a box may be one of that very name that has a box."""
+    found: Mapping[str, set[Thing]] = defaultdict(set)
+    boxed = {_whole(thing.name) for thing in things if thing.box}
+    for thing in things:
+        if thing.box:
+            found[_key(thing.name)].add(Thing("", thing.box))
+        elif _whole(thing.name) not in boxed:
+            found[_key(thing.name)].add(_same(thing))
+    return found
+
+
+def _question(relation: Relation) -> Question:
+    """What is asked of the picture: rows with the same have to have one label."""
+    if relation.prompt:
+        return (_whole(relation.prompt),)
+    return tuple(_key(end.name) for end in (relation.subject, relation.reference) if end)
+
+
+def _same(thing: Thing) -> Thing:
+    """Equal for things that are one, however their name is spelled."""
+    name = _whole(thing.name)
+    return thing if name == thing.name else Thing(name, thing.box)
+
+
+@lru_cache(1 << 16)
+def _whole(name: str) -> str:
+    return " ".join(name.lower().split())
 
 
 @lru_cache(1 << 16)
 def _key(name: str) -> str:
     """The same for names that a reader would not tell apart."""
-    return " ".join(base_name(name).lower().split())
+    return _whole(base_name(name))

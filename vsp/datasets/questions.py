@@ -15,6 +15,7 @@ from vsp import prompts
 from vsp.datasets import names
 
 PARTS = ("subject", "reference")
+OWN = "own"  # the `question` of a record whose prompt asks something else than any form
 Keys = dict[str, tuple[str, str]]  # of each part of a question, where its kind and colour stand
 Fields = tuple[tuple[str, str], ...]  # of a prompt form, with what stands for them
 

@@ -156,19 +156,18 @@ def _roles_exchanged(record: Record, width: int | None) -> tuple[Record, Notes]:
 
 
 def _as_labelled(record: Record) -> tuple[Record, Notes]:
-    """Beside a label `relation` is what the source wrote, and true of its picture alone."""
-    if "label" in record and "relation" in record:
-        kept = {key: value for key, value in record.items() if key != "relation"}
-        return kept, ("without `relation`, the source's words for another label",)
-    return dict(record), ()
+    """Beside a label other words are what the source wrote, and true of its picture alone."""
+    lost = [key for key in ("relation", "predicate") if "label" in record and key in record]
+    kept = {key: value for key, value in record.items() if key not in lost}
+    return kept, tuple(f"without `{key}`, the source's words for another label" for key in lost)
 
 
 def _without_prompt(record: Record, why: str) -> Record:
     kept = {key: value for key, value in record.items() if key != "prompt"}
-    if questions.of(kept) is None:
+    if record.get("question") == questions.OWN or questions.of(kept) is None:
         raise DatasetError(
-            f"has prompt {record['prompt']!r}, {why}, and names nothing that could be asked about "
-            "instead; leave the record out"
+            f"has prompt {record['prompt']!r}, {why}, and there is nothing that could be "
+            "asked instead; leave the record out"
         )
     return kept
 
