@@ -94,6 +94,7 @@ def test_an_error_a_user_can_cause_is_one_line(vsp, spatial, arguments, message)
         ["probe", "--permutations", "-1"],
         ["probe", "--layers", "3-"],
         ["probe", "--layers", "0,x"],
+        ["probe", "--layers", "3-1"],
         ["probe", "--folds", "1"],
         ["probe", "--part", "2/2"],
         ["probe", "--part", "1"],

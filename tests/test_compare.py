@@ -212,6 +212,19 @@ def test_a_peak_is_judged_on_rows_that_did_not_choose_it(runs):
     assert pair.peak_unseen and pair.peak.p == pair.peak.p_corrected
 
 
+@pytest.mark.parametrize("other", [np.nextafter(0.5, 1), np.nan])
+def test_of_layers_that_are_preferred_alike_the_peak_is_the_first_as_in_the_results(runs, other):
+    arrays, inner = made.predictions(np.array([0.4, 0.6]), repeats=1), np.full((2, 5, 1), 0.5)
+    inner[1] = other
+    named = [
+        (name, made.made(results.folder, arrays, inner_scores=inner))
+        for name, results in runs(a=arrays, b=arrays)
+    ]
+    (pair,) = compare(named, QUICK)
+    assert pair.peak.first_score == pytest.approx(pair.layers[0].first_score)
+    assert pair.layers[0].first_score != pair.layers[1].first_score
+
+
 def test_numbers_are_compared_by_r2(runs):
     first, other = made.numbers(5), made.numbers(5, seed=0)
     other["predicted"] = ((first["predicted"] + other["label"]) / 2).astype(np.float32)

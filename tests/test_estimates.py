@@ -268,16 +268,23 @@ def test_calibration_is_what_its_definition_gives(n_classes, n_rows, seed):
         inside = (sure > k / 15) & (sure <= (k + 1) / 15)
         if inside.any():
             error += inside.mean() * abs(right[inside].mean() - sure[inside].mean(dtype=float))
-    assert calibration_error(probability, true) == pytest.approx(error, abs=1e-6)
+    said = probability.argmax(axis=1)
+    assert calibration_error(probability, said, true) == pytest.approx(error, abs=1e-6)
     squares = (probability - np.eye(n_classes)[true]) ** 2
     assert brier_score(probability, true) == pytest.approx(squares.sum(axis=1).mean(), abs=1e-6)
 
 
 def test_a_probe_that_is_sure_and_right_is_calibrated_and_one_that_is_sure_and_wrong_is_not():
     probability, true = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0])
-    assert calibration_error(probability, true) == brier_score(probability, true) == 0
-    assert calibration_error(probability, (true + 1) % 3) == 1
+    assert calibration_error(probability, true, true) == brier_score(probability, true) == 0
+    assert calibration_error(probability, true, (true + 1) % 3) == 1
     assert brier_score(probability, (true + 1) % 3) == 2
+
+
+def test_of_classes_that_are_as_likely_the_predicted_one_is_calibrated():
+    probability, said = np.full((4, 2), 0.5), np.array([1, 1, 1, 1])
+    assert calibration_error(probability, said, np.array([1, 1, 1, 1])) == 0.5
+    assert calibration_error(probability, said, np.array([0, 0, 1, 1])) == 0
 
 
 def test_intervals_of_r2_hold_the_truth_about_as_often_as_they_say():

@@ -122,6 +122,14 @@ def test_of_layers_that_inner_rows_prefer_alike_the_lowest_is_the_peak():
     assert facts["best_layer"] == 0 and facts["peak"]["layers"] == {"0": 10}
 
 
+def test_of_layers_that_differ_in_the_last_bit_of_a_mean_the_lowest_is_the_peak():
+    y, group, made = _rows()
+    fits = [_fit(y, made, 0.7, seed) for seed in range(3)]
+    fits[1]["inner"] = np.nextafter(fits[1]["inner"], 1)
+    _, facts = _evaluate(fits, y, group, made)
+    assert facts["best_layer"] == 0 and facts["peak"]["layers"] == {"0": 10}
+
+
 def test_a_layer_whose_inner_statistic_is_not_defined_is_never_chosen():
     y, group, made = _rows()
     fits = [_fit(y, made, share, seed) for seed, share in enumerate((0.9, 0.4))]

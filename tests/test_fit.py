@@ -262,7 +262,7 @@ def _check_probes_saw_their_own_training_rows(run, results, without):
 
 def test_states_that_are_not_finite_are_refused_and_what_was_fitted_before_is_kept(extracted):
     np.load(extracted.store.path, mmap_mode="r+")[3, 5, 0] = np.nan
-    with pytest.raises(ProbeError, match="layer 3 holds values that are not finite"):
+    with pytest.raises(ProbeError, match=r"layer 3 .* not finite.*`vsp verify --repair`"):
         probe_run(extracted, NONE, n_jobs=1)
     assert [path.name for path in _kept(extracted)] == ["000.npz", "001.npz", "002.npz"]
     assert not extracted.results.exists()
@@ -327,6 +327,8 @@ def test_strengths_at_an_end_of_the_grid_are_counted(own_run):
     assert score.at_edge == 10
     (score,) = probe_run(run, replace(NONE, strengths=(0.01,)), 1, layers=[2]).scores()
     assert score.at_edge == 0 and score.strength == 0.01  # a grid of one has no end
+    (score,) = probe_run(run, replace(NONE, strengths=(0.01, 0.01)), 1, layers=[2]).scores()
+    assert score.at_edge == 0 and len(score.by_strength) == 1  # the same twice is one
 
 
 @pytest.mark.parametrize("n_jobs", [1, 5])  # of five workers each has a part of a layer

@@ -98,7 +98,7 @@ def test_fits_that_are_not_exact_are_counted(tmp_path):
     _, line = _report(made.made(tmp_path / "a", n_uncertified=3, max_gap=0.02))
     assert "3 of 8060 fits did not reach a gap of 1e-06; the largest is 0.02" in line
     _, line = _report(made.made(tmp_path / "b", n_uncertified=3, max_gap=None))
-    assert "3 of 8060 fits did not reach a gap of 1e-06 peak" in line
+    assert "3 of 8060 fits stopped before they had converged peak" in line
 
 
 def test_baselines_that_are_there_are_shown(tmp_path):

@@ -134,6 +134,9 @@ def test_the_command_that_goes_on_is_there_for_whatever_is_unfinished(run):
     assert commands(run, _status(run), slurm=False) == [
         f"vsp extract --run {run.name}    takes up shards 0-3"
     ]
+    assert commands(run, _status(run), slurm=False, given="../a b/run") == [
+        "vsp extract --run '../a b/run'    takes up shards 0-3"
+    ]
     extract(run, run.shards)
     assert commands(run, _status(run), slurm=True) == []
     with Journal(run.journals, run.plan.id, 1) as journal:

@@ -811,6 +811,10 @@ def _layers(text: str) -> list[int]:
         first, dash, last = item.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise argparse.ArgumentTypeError(f"{text!r}: write layers as 0,8-16")
+        if dash and int(last) < int(first):
+            raise argparse.ArgumentTypeError(
+                f"{item!r} ends before it begins: write {last}-{first}"
+            )
         layers += range(int(first), int(last if dash else first) + 1)
     return layers
 

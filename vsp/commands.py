@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -188,7 +189,7 @@ def status(arguments: argparse.Namespace) -> None:
     def pages() -> RenderableType:
         found = look()
         slurm = profile.scheduler != "local" and shutil.which("sbatch") is not None
-        return page(found, arguments.all, commands(run, found, slurm))
+        return page(found, arguments.all, commands(run, found, slurm, arguments.run))
 
     if arguments.json:
         print(json.dumps(as_json(look())))
@@ -238,14 +239,21 @@ def verify(arguments: argparse.Namespace) -> None:
     if not arguments.repair:
         raise StoreError(
             f"run {run.name}: {found.n_bad} rows were damaged on disk since they were written; "
-            "`vsp verify --repair` puts them back to missing",
+            f"`vsp verify{_named(arguments)} --repair` puts them back to missing",
             where,
         )
     repair(run, found.bad)
     print(*where, sep="\n")
+    named = _named(arguments)
     print(
-        f"these {found.n_bad} rows are missing now; `vsp resume` or `vsp extract` takes them again"
+        f"these {found.n_bad} rows are missing now; `vsp resume{named}` or `vsp extract{named}` "
+        "takes them again"
     )
+
+
+def _named(arguments: argparse.Namespace) -> str:
+    """How a command is told the run that this one was told; nothing for the newest."""
+    return f" --run {shlex.quote(arguments.run)}" if arguments.run else ""
 
 
 def probe(arguments: argparse.Namespace) -> None:
@@ -279,7 +287,7 @@ def probe(arguments: argparse.Namespace) -> None:
     rows = results.summary()["rows"]
     if rows["used"] < rows["planned"]:
         print(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
-    print(f"wrote {results.folder}; `vsp report` shows it")
+    print(f"wrote {results.folder}; `vsp report{_named(arguments)}` shows it")
 
 
 def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:

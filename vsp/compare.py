@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from vsp.datasets import VARIANTS
 from vsp.errors import ConfigError, RunError
-from vsp.estimates import Folds, estimate, fold_factor
+from vsp.estimates import Folds, estimate, fold_factor, preferred
 from vsp.results import Results
 from vsp.run import Run
 
@@ -122,10 +122,11 @@ class _Judged:
         """Of each split the layer that its choosing rows prefer; else the best layer."""
         if self.inner is None:
             return self.column(int(np.flatnonzero(self.layers == self.best_layer)[0]))
-        place = self.inner.argmax(axis=0)[self.outer]
+        chosen = preferred(self.inner)
+        place = chosen[self.outer]
         repeat, row = np.indices(place.shape)
         loss = self._loss(self.predicted[place, repeat, row])
-        return _Column(self.best_layer, loss, self.inner.max(axis=0))
+        return _Column(self.best_layer, loss, self.inner[chosen, np.arange(len(chosen))])
 
     def _loss(self, predicted: NDArray[Any]) -> NDArray[Any]:
         """[repeat, row]: wrong, or the squared error."""

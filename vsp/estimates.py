@@ -205,6 +205,16 @@ def _ratio_interval(
     return 1 - (1 - value) * np.exp(half), 1 - (1 - value) * np.exp(-half)
 
 
+def preferred(inner: Floats, axis: int = 0) -> NDArray[np.intp]:
+    """The first of the largest statistics along an axis; what is not defined is never it.
+
+    Means of the same parts may differ in their last bit by the order they were added in.
+    """
+    known = np.where(np.isfinite(inner), np.round(inner, 12), -np.inf)
+    first: NDArray[np.intp] = known.argmax(axis=axis)
+    return first
+
+
 def permutation_p(observed: Floats, null: Floats) -> tuple[Floats, Floats]:
     """p of each layer, and p corrected over layers: `observed` [layer], `null` [layer, permutation].
 
@@ -246,13 +256,16 @@ def class_scores(counts: NDArray[np.intp]) -> ClassScores:
     return ClassScores(recall, precision, float(recall[true > 0].mean()), float(f1.mean()))
 
 
-def calibration_error(probability: NDArray[np.floating], true: NDArray[np.intp]) -> float:
-    """Expected calibration error of the likeliest class; `probability` [row, class].
+def calibration_error(
+    probability: NDArray[np.floating], predicted: NDArray[np.intp], true: NDArray[np.intp]
+) -> float:
+    """Expected calibration error of the predicted class; `probability` [row, class].
 
     Mean distance of how sure the probe is and how often it is right, in 15 equal bins of how sure
     it is, weighted by rows (Guo et al., "On Calibration of Modern Neural Networks", 2017).
     """
-    sure, right = probability.max(axis=1), probability.argmax(axis=1) == true
+    # Of classes that are as likely to the last digit, scores know which one was predicted.
+    sure, right = probability[np.arange(len(true)), predicted], predicted == true
     place = np.clip(np.ceil(sure * _BINS).astype(np.intp) - 1, 0, _BINS - 1)
     gap = np.bincount(place, right - sure.astype(np.float64), _BINS)
     return float(np.abs(gap).sum() / len(true))

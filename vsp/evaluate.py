@@ -25,6 +25,7 @@ from vsp.estimates import (
     confusion,
     estimate,
     permutation_p,
+    preferred,
 )
 from vsp.results import LayerScore
 from vsp.splits import Design, Outer, movable
@@ -59,7 +60,7 @@ def evaluate(
     judge = _judge(y, group, design, target == "label")
     light = [{name: fit[name] for name in _LIGHT if name in fit} for fit in fits]
     inner = np.stack([_inner(fit) for fit in light])  # [layer, outer]
-    peak = inner.argmax(axis=0)
+    peak = preferred(inner)
     table, parts = _Table(judge, len(fits) + 4), []
     peak_loss = np.zeros(judge.base.shape)
     for k, fit in enumerate(fits):
@@ -71,7 +72,7 @@ def evaluate(
     table.add("peak", peak_loss, inner.max(axis=0))
     _add_baselines(table, prompts, random)
     found = table.estimates(confidence, resamples, seed)
-    best = int(np.argmax(inner.mean(axis=1)))
+    best = int(preferred(inner.mean(axis=1)))
     scores = _scores(layers, parts, light, table, found, best)
     run = {
         "statistic": "accuracy" if judge.by_label else "R²",
@@ -255,7 +256,8 @@ def _class_figures(fit: Fit, judge: _Judge, names: Sequence[str]) -> dict[str, A
         squared = judge.loss(fit["predicted"])[judge.judged]
         return {**dict.fromkeys(missing), "rmse": float(np.sqrt(squared.mean()))}
     true = np.broadcast_to(judge.y, judge.judged.shape)[judge.judged]
-    counts = confusion(true, fit["predicted"][judge.judged].astype(np.intp), len(names))
+    predicted = fit["predicted"][judge.judged].astype(np.intp)
+    counts = confusion(true, predicted, len(names))
     scores = class_scores(counts)
     figures: dict[str, Any] = {**dict.fromkeys(missing), "rmse": None}
     figures |= {
@@ -267,7 +269,7 @@ def _class_figures(fit: Fit, judge: _Judge, names: Sequence[str]) -> dict[str, A
     }
     if "probability" in fit:
         probability = fit["probability"][judge.judged]
-        figures["ece"] = calibration_error(probability, true)
+        figures["ece"] = calibration_error(probability, predicted, true)
         figures["brier"] = brier_score(probability, true)
     return figures
 

@@ -259,7 +259,7 @@ def _programme(
     grown: Sequence[NDArray[np.bool_]] = ()
     if settings.curve:
         grown = portions(y, rows.group, made.train[made.outer[0].fit], settings.seed)
-    strengths = tuple(sorted(settings.strengths or probe.default_grid)) if probe.grid else ()
+    strengths = tuple(sorted({*(settings.strengths or probe.default_grid)})) if probe.grid else ()
     none = np.empty((0, len(y)), y.dtype)
     programme = Programme(y, made, strengths, permuted, none if control is None else control,
                           tuple(grown))  # fmt: skip
@@ -330,7 +330,10 @@ def _states(store: Store, layer: int, row: NDArray[np.intp]) -> NDArray[np.float
         states = states[row]
     for start in range(0, len(states), _CHECKED):
         if not np.isfinite(states[start : start + _CHECKED]).all():
-            raise ProbeError(f"layer {layer} holds values that are not finite; extract it again")
+            raise ProbeError(
+                f"layer {layer} holds values that are not finite, "
+                "so the store is damaged; `vsp verify --repair` says where"
+            )
     return states
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.estimates import preferred
 from vsp.probes.base import ProbeBase, Task, TaskFit, probabilities
 from vsp.splits import Design
 
@@ -223,18 +224,7 @@ def choose(programme: Programme, searched: Sequence[dict[str, NDArray[Any]]]) ->
         np.mean([found[f"inner.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
         for i, outer in enumerate(programme.design.outer)
     ])  # fmt: skip
-    return Choice(inner, _best(inner), int(_best(inner.mean(axis=0))))
-
-
-def _best(scores: Array) -> NDArray[np.intp]:
-    """The first of the largest along the last axis; what is not defined is never it.
-
-    Means of the same parts may differ in their last bit by the order they were added in.
-    """
-    best: NDArray[np.intp] = np.where(np.isfinite(scores), scores.round(12), -np.inf).argmax(
-        axis=-1
-    )
-    return best
+    return Choice(inner, preferred(inner, axis=1), int(preferred(inner.mean(axis=0))))
 
 
 def gathered(

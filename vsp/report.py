@@ -388,8 +388,10 @@ def _probe(card: Mapping[str, Any]) -> str:
 
 def _fits(summary: Mapping[str, Any]) -> str:
     n_fits, n_bad, gap = summary["n_fits"], summary["n_uncertified"], summary["max_gap"]
+    if n_bad and gap is None:  # of a probe that has no certificate
+        return f"{n_bad} of {n_fits} fits stopped before they had converged"
     if n_bad:
-        worst = "" if gap is None else f"; the largest is {gap:.1g}"
+        worst = f"; the largest is {gap:.1g}"
         return f"{n_bad} of {n_fits} fits did not reach a gap of {summary['tolerance']:g}{worst}"
     return f"{n_fits} fits" if gap is None else f"all {n_fits} fits exact to a gap of {gap:.1g}"
 

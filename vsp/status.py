@@ -179,9 +179,9 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _WORDS else text[:_WORDS].rstrip() + " …"
 
 
-def commands(run: Run, found: Status, slurm: bool) -> list[str]:
-    """What takes up again whatever is unfinished."""
-    name = quote(run.name)
+def commands(run: Run, found: Status, slurm: bool, given: str | None = None) -> list[str]:
+    """What takes up again whatever is unfinished; `given` is the name or path it was found by."""
+    name = quote(given or run.name)
     lines = []
     stopped = found.open("stopped", "not started")
     if stopped:

@@ -24,7 +24,8 @@ from vsp.probes.treatment import Array, Treatment, learn
 class MLP(LabelProbe):
     """`width` rectified units; `alpha` is the L2 penalty. Adam, the same for the same seed.
 
-    There is no optimum to certify: a fit that stops at `max_iter` is counted in n_not_converged_.
+    There is no optimum to certify: a fit that stops at `max_iter` is counted in n_not_converged_,
+    and its gap_ is infinite.
     """
 
     grid, link = "alpha", "softmax"
@@ -80,6 +81,7 @@ class MLP(LabelProbe):
             found.fit(self.treatment_.apply(states).astype(np.float32), codes)
         self.n_iter_ = found.n_iter_
         self.n_not_converged_ = int(found.n_iter_ >= self.max_iter)
+        self.gap_ = np.inf if self.n_not_converged_ else np.nan  # there is no certificate
         self._keep([w.T for w in found.coefs_], found.intercepts_)
         return self
 
