@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from isal import isal_zlib
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
@@ -122,7 +122,7 @@ def _differing(path: Path, layout: Layout, piece: _Piece) -> list[tuple[int, int
                 continue
             _read(handle, layout.offset(layer - _AHEAD, piece.start), block)
             checksums = [
-                zlib.crc32(block[place : place + size], checksum)
+                isal_zlib.crc32(block[place : place + size], checksum)
                 for place, checksum in zip(places, checksums, strict=True)
             ]
     finally:
