@@ -446,6 +446,17 @@ def test_a_bar_is_light_where_there_may_be_no_difference(runs):
         assert ("·" not in side) == (abs(one.difference) > 0.93 * abs(largest.difference))
 
 
+def test_runs_that_were_read_by_different_probes_are_said_to_be(runs):
+    first, other = made.predictions(made.accuracies(13)), _flat(13, seed=1)
+    card = made.summary(made.scores(first))["probe"] | {"probe": "lda", "treatment": "none"}
+    pairs = compare(runs({"third": {"probe": card}}, first=first, other=other, third=other), QUICK)
+    same, different = (_table([pair])[0] for pair in pairs)
+    assert "logistic, treatment center" in same
+    assert "in other" not in same.replace("only in other", "") and "different probes" not in same
+    assert "logistic, treatment center; in other lda, treatment none" in different
+    assert "the runs were read by different probes" in different
+
+
 def test_results_are_named_by_run_or_path(plan_fake, work):
     run = plan_fake()
     expected = made.made(work / "results" / run.name, _flat(2)).folder

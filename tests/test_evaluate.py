@@ -198,6 +198,19 @@ def test_p_is_corrected_by_the_largest_of_all_layers():
     assert facts["n_permutations"] == 4 and facts["n_movable"] == 60
 
 
+@pytest.mark.parametrize("own_split", [True, False])
+def test_judged_rows_with_a_prompt_of_their_fit_are_counted(own_split):
+    y, group, made = _rows(own_split=own_split)
+    fit, judged = _fit(y, made), np.flatnonzero(made.judged_by[0] >= 0)
+    assert _evaluate([fit], y, group, made)[1]["n_prompt_known"] is None
+    prompts = np.full(len(y), "the same")
+    prompts[judged[3:6]] = [f"once {i}" for i in range(3)]
+    _, facts = _evaluate([fit], y, group, made, prompts=prompts)
+    assert facts["n_prompt_known"] == len(judged) - 3
+    _, facts = _evaluate([fit], y, group, made, prompts=np.arange(len(y)).astype(str))
+    assert facts["n_prompt_known"] == 0
+
+
 def test_rows_that_no_permutation_can_move_are_counted_apart():
     """Of groups of unequal size with several labels, only those of one size can exchange them."""
     size = np.array([2] * 20 + list(range(3, 13)))

@@ -229,6 +229,20 @@ def test_a_permutation_test_that_moves_few_rows_is_said(tmp_path, changes, words
     assert (words or "") in line and ("! labels of" in text) == (words is not None)
 
 
+@pytest.mark.parametrize(("known", "said"), [(0, True), (119, True), (120, False), (None, False)])
+def test_control_tasks_about_prompts_that_probes_never_saw_are_said_to_say_little(
+    tmp_path, known, said
+):
+    text, line = _report(made.made(tmp_path / "a", n_prompt_known=known))
+    assert ("!" in text) == said
+    if said:
+        assert f"! {known} of 240 judged rows have a prompt that their probe was fitted on" in line
+    text, _ = _changed(
+        tmp_path, lambda score: replace(score, selectivity=None), n_prompt_known=known
+    )
+    assert "!" not in text
+
+
 def test_choices_at_an_end_of_the_grid_are_counted(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, at_edge=score.layer % 2))
     assert "! C is at an end of the grid in 6 of 130 choices; a wider grid may score higher" in line

@@ -63,6 +63,8 @@ class Pair:
 
     first: str
     other: str
+    first_probe: str  # what read the states, and their treatment
+    other_probe: str
     statistic: str
     confidence: float
     n_rows: int  # judged in both
@@ -86,6 +88,7 @@ class _Judged:
     """What a run said of the rows that it judged."""
 
     name: str
+    probe: str  # and its treatment
     statistic: str
     by_label: bool  # a label is predicted, else a number
     n_layers: int  # of the model
@@ -174,6 +177,7 @@ def _judged(name: str, results: Results) -> _Judged:
     by_label = summary["probe"]["target"] == "label"
     run = _Judged(
         name=name,
+        probe=f"{summary['probe']['probe']}, treatment {summary['probe']['treatment']}",
         statistic=summary["statistic"],
         by_label=by_label,
         n_layers=summary["plan"]["n_layers"],
@@ -211,6 +215,8 @@ def _compare(first: _Judged, other: _Judged, settings: Settings) -> Pair:
     return Pair(
         first=first.name,
         other=other.name,
+        first_probe=first.probe,
+        other_probe=other.probe,
         statistic=first.statistic,
         confidence=settings.confidence,
         n_rows=len(group),

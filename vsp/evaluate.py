@@ -81,6 +81,7 @@ def evaluate(
         "tolerance": tolerance,
         "n_groups": judge.n_groups,
         **_permuted(light, judge, group),
+        "n_prompt_known": None if prompts is None else _n_known(judge, prompts),
         **_across_layers(layers, scores, table, found, peak, best),
         **_fits_counted(scores),
     }
@@ -216,6 +217,16 @@ def _prompt_only(judge: _Judge, prompts: NDArray[np.str_]) -> NDArray[Any]:
         known = of_kind(kind[mask], judge.y[mask], int(kind.max()) + 1)
         predicted[outer.repeat, outer.judge] = known[kind[outer.judge]]
     return predicted
+
+
+def _n_known(judge: _Judge, prompts: NDArray[np.str_]) -> int:
+    """Judged rows of the first repeat with a prompt that was among the rows of their fit."""
+    kind = np.unique(prompts, return_inverse=True)[1]
+    return sum(
+        int(np.isin(kind[outer.judge], kind[judge.design.train[outer.fit]]).sum())
+        for outer in judge.design.outer
+        if outer.repeat == 0
+    )
 
 
 def _commonest(kind: NDArray[np.intp], y: NDArray[np.intp], n_kinds: int) -> NDArray[Any]:

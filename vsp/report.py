@@ -74,8 +74,15 @@ def _compared(pair: Pair) -> Table:
             f"first, {pair.n_only_other} only in other"
         ),
         "layers": "at equal relative depth, as one model has more" if pair.by_depth else "the same",
+        "probe": pair.first_probe
+        if _one_probe(pair)
+        else f"{pair.first_probe}; in other {pair.other_probe}",
     }
     return fact_table(facts)
+
+
+def _one_probe(pair: Pair) -> bool:
+    return pair.first_probe == pair.other_probe
 
 
 def _difference_table(pair: Pair) -> Table:
@@ -119,6 +126,8 @@ def _compare_notes(pair: Pair) -> list[str]:
         "resample whole groups, of each layer alone; ▒ perhaps none",
         f"p corr.: {flips} of the runs within groups, against the largest of all layers, in standard errors",
     ]
+    if not _one_probe(pair):
+        notes.append("the runs were read by different probes: that is part of every difference")
     if pair.n_relabelled:
         notes.append(
             f"{pair.n_relabelled} rows have another label in other, as its dataset is a variant: "
@@ -574,6 +583,12 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
         lines.append(
             f"labels of {summary['n_movable']} of {rows['used']} rows can be permuted, as groups "
             "stay whole; p is larger than it would be with more groups alike"
+        )
+    known = summary.get("n_prompt_known")
+    if scores[0].selectivity is not None and known is not None and known < rows["test"] / 2:
+        lines.append(
+            f"{known} of {rows['test']} judged rows have a prompt that their probe was fitted "
+            "on; what it never saw no probe can have memorised, so selectivity says little here"
         )
     if rows["used"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['used']} rows failed or missing were left out")
