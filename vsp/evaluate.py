@@ -51,9 +51,10 @@ def evaluate(
 ) -> tuple[list[LayerScore], dict[str, Any]]:
     """A score for each of `layers`, and the facts of the run as a whole.
 
-    `random` is what random features gave, a baseline. `y`, `group` and `prompts` are [row], `names` those of the classes; `target` is "label" or
-    "number"; fits with a relative gap above `tolerance` are counted. Each of `fits` is asked for
-    twice, one after the other, so that they need not be in memory together.
+    `random` is what random features gave, a baseline. `y`, `group` and `prompts` are [row], `names`
+    those of the classes; `target` is "label" or "number"; fits with a relative gap above `tolerance`
+    are counted. Each of `fits` is asked for twice, one after the other, so that they need not be in
+    memory together.
     """
     if not len(fits):
         raise ProbeError("no layer was fitted; choose one or more")

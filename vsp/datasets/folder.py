@@ -41,8 +41,8 @@ def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample
     """The samples in the order of the records, the labels, and the prompt style in use.
 
     Without a style the instruction is asked where the records name what it needs and none says
-    that its question is its own, else their own prompt. With a region `marker` it takes the place of the names. Raises DatasetError, naming the
-    record, for whatever cannot be used.
+    that its question is its own, else their own prompt. With a region `marker` it takes the place
+    of the names. Raises DatasetError, naming the record, for whatever cannot be used.
     """
     labels, names_things = _survey(folder)
     if style is None:
