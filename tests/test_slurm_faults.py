@@ -64,17 +64,7 @@ class Place:
         return "\n".join([queue, *(f"{log.name}: {log.read_text()}" for log in logs)])
 
     def go_on(self, job):
-        """A requeued task waits for two minutes; not here."""
-
-        def ended():
-            queue = self.cluster.run("squeue", "-h", "-r", "-j", str(job), "-o", "%i %r")
-            for line in queue.splitlines():
-                task, reason = line.split(maxsplit=1)
-                if reason == "BeginTime":
-                    self.cluster.run("scontrol", "update", f"jobid={task}", "StartTime=now")
-            return not queue
-
-        self.until(ended, "end")
+        self.until(lambda: not self.cluster.hurry(job), "end")
         assert self.cluster.wait(job) == {"COMPLETED"}, self.logs()
 
     def shards(self):

@@ -337,8 +337,12 @@ def test_a_task_that_is_sent_again_by_slurm_keeps_its_number(zoo, cluster):
     _until(lambda: log.exists() and log.read_text() == "task 11\n", "the first life")
     cluster.run("scontrol", "requeue", job)
     _until(lambda: _zoo_states()["array"].state == "PENDING", "the task to be queued again")
-    cluster.run("scontrol", "update", f"jobid={job}", "starttime=now")
-    _until(lambda: log.read_text().count("task 11\n") == 2, "the second life")
+
+    def lived_twice():
+        cluster.hurry(job)
+        return log.read_text().count("task 11\n") == 2
+
+    _until(lived_twice, "the second life")
     found = _zoo_states()["array"]
     assert (found.job, found.shard, found.restarts) == (job, 11, 1)
 
