@@ -236,15 +236,15 @@ def verify(arguments: argparse.Namespace) -> None:
     if not found.bad:
         return
     where = [f"shard {shard}: rows {ranges(rows)}" for shard, rows in found.bad.items()]
+    named = _named(arguments)
     if not arguments.repair:
         raise StoreError(
             f"run {run.name}: {found.n_bad} rows were damaged on disk since they were written; "
-            f"`vsp verify{_named(arguments)} --repair` puts them back to missing",
+            f"`vsp verify{named} --repair` puts them back to missing",
             where,
         )
     repair(run, found.bad)
     print(*where, sep="\n")
-    named = _named(arguments)
     print(
         f"these {found.n_bad} rows are missing now; `vsp resume{named}` or `vsp extract{named}` "
         "takes them again"

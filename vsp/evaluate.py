@@ -71,7 +71,8 @@ def evaluate(
         table.add(k, loss, inner[k])
         parts.append(_of_one_layer(fit, judge, names, tolerance))
     table.add("peak", peak_loss, inner.max(axis=0))
-    _add_baselines(table, prompts, random)
+    kind = None if prompts is None else np.unique(prompts, return_inverse=True)[1]
+    _add_baselines(table, kind, random)
     found = table.estimates(confidence, resamples, seed)
     best = int(preferred(inner.mean(axis=1)))
     scores = _scores(layers, parts, light, table, found, best)
@@ -82,7 +83,7 @@ def evaluate(
         "tolerance": tolerance,
         "n_groups": judge.n_groups,
         **_permuted(light, judge, group),
-        "n_prompt_known": None if prompts is None else _n_known(judge, prompts),
+        "n_prompt_known": None if kind is None else _n_known(judge, kind),
         **_across_layers(layers, scores, table, found, peak, best),
         **_fits_counted(scores),
     }
@@ -178,10 +179,11 @@ def _inner(fit: Fit) -> Floats:
     return np.where(np.isfinite(inner), inner, -np.inf)  # undefined: never the best
 
 
-def _add_baselines(table: _Table, prompts: NDArray[np.str_] | None, random: Fit | None) -> None:
+def _add_baselines(table: _Table, kind: NDArray[np.intp] | None, random: Fit | None) -> None:
+    """`kind` [row]: which prompt a row has, a number from 0 on."""
     table.add("majority", table.judge.loss(_majority(table.judge)))
-    if prompts is not None and len(np.unique(prompts)) > 1:
-        table.add("prompt-only", table.judge.loss(_prompt_only(table.judge, prompts)))
+    if kind is not None and kind.any():
+        table.add("prompt-only", table.judge.loss(_prompt_only(table.judge, kind)))
     if random is not None:
         table.add("random features", table.judge.loss(random["predicted"]), _inner(random))
 
@@ -205,12 +207,11 @@ def _majority(judge: _Judge) -> NDArray[Any]:
     return predicted
 
 
-def _prompt_only(judge: _Judge, prompts: NDArray[np.str_]) -> NDArray[Any]:
+def _prompt_only(judge: _Judge, kind: NDArray[np.intp]) -> NDArray[Any]:
     """The commonest label, or mean number, of a fit's rows with the same prompt [repeat, row].
 
     Of all the fit's rows where none has the prompt.
     """
-    kind = np.unique(prompts, return_inverse=True)[1]
     of_kind = _commonest if judge.by_label else _mean
     predicted = np.zeros(judge.judged.shape, dtype=judge.y.dtype)
     for outer in judge.design.outer:
@@ -220,9 +221,8 @@ def _prompt_only(judge: _Judge, prompts: NDArray[np.str_]) -> NDArray[Any]:
     return predicted
 
 
-def _n_known(judge: _Judge, prompts: NDArray[np.str_]) -> int:
+def _n_known(judge: _Judge, kind: NDArray[np.intp]) -> int:
     """Judged rows of the first repeat with a prompt that was among the rows of their fit."""
-    kind = np.unique(prompts, return_inverse=True)[1]
     return sum(
         int(np.isin(kind[outer.judge], kind[judge.design.train[outer.fit]]).sum())
         for outer in judge.design.outer

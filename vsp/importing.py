@@ -142,7 +142,10 @@ class _Job:
     def images(self) -> Iterator[tuple[Picture, ...]]:
         """What is said of each image: a picture, or those of all splits where these are given up,
         so that rows which may come into one split are judged together."""
-        expected = self._shared() if self.asked.resplit else {}
+        if not self.asked.resplit:
+            yield from ((picture,) for picture in self.pictures())
+            return
+        expected = self._shared()
         held: dict[int, list[Picture]] = {}
         for picture in self.pictures():
             key = short(picture.image)
