@@ -187,7 +187,8 @@ def test_cancelled_tasks_are_said_to_be_and_resume_takes_them_up(place):
     place.check()
 
 
-def test_a_run_that_is_sent_twice_is_harmless_and_said(place):
+def test_a_run_that_is_sent_twice_is_harmless_and_said(cluster, work, plan_fake):
+    place = Place(cluster, work, plan_fake, pause=0.6)  # at work until the second has begun
     script = place.run.folder / "jobs/extract.sh"
     twice = [place.cluster.sbatch("--array=2", script, cwd=place.folder) for _ in range(2)]
     assert [place.cluster.wait(job) for job in twice] == [{"COMPLETED"}] * 2, place.logs()
