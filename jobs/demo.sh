@@ -9,7 +9,7 @@ export PATH="$PWD/.venv/bin:$PATH"
 started=$SECONDS
 
 checkpoint=data/small-llava
-[ -f "$checkpoint/config.json" ] || python -m vsp.small_llava "$checkpoint"
+[ -f "$checkpoint/config.json" ] || python -m vsp.demo_checkpoint "$checkpoint"
 
 for task in spatial color; do
     echo

@@ -14,18 +14,17 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.plan import Request, make
-from vsp.run import Run
+from vsp.extraction.plan import Request, make
+from vsp.storage.run import Run
 
 # No test may reach a network: whatever is loaded is on this disk.
 os.environ["HF_HUB_OFFLINE"] = "1"
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small LLaVA checkpoint, written once."""
-    from vsp.small_llava import write_checkpoint
+    from vsp.demo_checkpoint import write_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "small-llava"
     write_checkpoint(folder)
@@ -35,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def spatial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A spatial dataset of 96 samples."""
-    from vsp.generate import generate, read_config
+    from vsp.datasets.synthetic.generate import generate, read_config
 
     base = tmp_path_factory.mktemp("spatial")
     config = base / "spatial.yaml"

@@ -8,25 +8,26 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from helpers.paths import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from vsp import catalog, models
+from vsp import models
+from vsp.cluster.contract import States
+from vsp.cluster.jobs import extract_job, scheduler_of, task_states
+from vsp.cluster.local import Local
+from vsp.cluster.status import as_json, page, status
 from vsp.config import ModelConfig, Profile, parse, read_yaml
-from vsp.datasets.folder import read
+from vsp.datasets.metadata import read
+from vsp.datasets.synthetic.generate import generate, read_config
 from vsp.errors import VspError
-from vsp.extract import extract
-from vsp.generate import generate, read_config
-from vsp.jobs import extract_job, scheduler_of, task_states
+from vsp.extraction.extract import extract
+from vsp.extraction.plan import Request, make
+from vsp.models import catalog
+from vsp.models.checkpoints import check_weights
 from vsp.models.fingerprint import fingerprint
-from vsp.models.hub import check_weights
-from vsp.plan import Request, make
-from vsp.run import Run, find_run
-from vsp.schedulers import States
-from vsp.schedulers.local import Local
-from vsp.status import as_json, page, status
+from vsp.storage.run import Run, find_run
 
 # The same examples every time: what fails once fails again.
 settings.register_profile(

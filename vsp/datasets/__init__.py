@@ -1,33 +1,33 @@
 """Where samples come from: synthetic worlds, real datasets, and folders with `metadata.json` and
 `images/`, which the others end in."""
 
-from vsp.registry import Registry
+from vsp.utils.registry import Registry
 
-# A world is `World`: see vsp.datasets.shapes.
+# A world is `World`: see vsp.datasets.synthetic.shapes.
 WORLDS = Registry(
     "task",
     {
-        "spatial": "vsp.datasets.spatial:SpatialWorld",
-        "color": "vsp.datasets.color:ColorWorld",
-        "depth": "vsp.datasets.depth:DepthWorld",
-        "distance": "vsp.datasets.distance:DistanceWorld",
-        "inside": "vsp.datasets.inside:InsideWorld",
-        "between": "vsp.datasets.between:BetweenWorld",
-        "counting": "vsp.datasets.counting:CountingWorld",
-        "size": "vsp.datasets.size:SizeWorld",
+        "spatial": "vsp.datasets.synthetic.spatial:SpatialWorld",
+        "color": "vsp.datasets.synthetic.color:ColorWorld",
+        "depth": "vsp.datasets.synthetic.depth:DepthWorld",
+        "distance": "vsp.datasets.synthetic.distance:DistanceWorld",
+        "inside": "vsp.datasets.synthetic.inside:InsideWorld",
+        "between": "vsp.datasets.synthetic.between:BetweenWorld",
+        "counting": "vsp.datasets.synthetic.counting:CountingWorld",
+        "size": "vsp.datasets.synthetic.size:SizeWorld",
     },
 )
 
-# An importer reads what real datasets say: see vsp.datasets.annotations.
+# An importer reads what real datasets say: see vsp.datasets.importers.annotations.
 IMPORTERS = Registry(
     "source",
     {
-        "csv": "vsp.datasets.table:IMPORTER",
-        "gqa": "vsp.datasets.graphs:GQA",
-        "vg": "vsp.datasets.graphs:VISUAL_GENOME",
-        "vrd": "vsp.datasets.vrd:IMPORTER",
-        "vsr": "vsp.datasets.vsr:IMPORTER",
-        "whatsup": "vsp.datasets.whatsup:IMPORTER",
+        "csv": "vsp.datasets.importers.table:IMPORTER",
+        "gqa": "vsp.datasets.importers.scene_graphs:GQA",
+        "vg": "vsp.datasets.importers.scene_graphs:VISUAL_GENOME",
+        "vrd": "vsp.datasets.importers.vrd:IMPORTER",
+        "vsr": "vsp.datasets.importers.vsr:IMPORTER",
+        "whatsup": "vsp.datasets.importers.whatsup:IMPORTER",
     },
 )
 

@@ -1,6 +1,6 @@
 """What a record is about: the prompt forms of its question, and the names that stand in them.
 
-`question` says which of `vsp.prompts.QUESTIONS` it is. Without it a record that has a subject and a
+`question` says which of `vsp.datasets.prompts.QUESTIONS` it is. Without it a record that has a subject and a
 reference is asked where the one is, and one that has `shape_type` and `color_label` for the colour.
 Forms and names are of the record's `language` where its things are named by shape and colour, and
 English elsewhere.
@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vsp import prompts
-from vsp.datasets import names
+from vsp.datasets import prompts, translations
 
 PARTS = ("subject", "reference")
 OWN = "own"  # the `question` of a record whose prompt asks something else than any form
@@ -54,18 +53,18 @@ def _by_shape(record: dict[str, Any], question: str) -> tuple[Mapping[str, str],
         for part, (kind, color) in _KEYS[question].items()
     }
     language = str(record.get("language", "en"))
-    if not all(names.speaks(language, look) for look in looks.values()):
+    if not all(translations.speaks(language, look) for look in looks.values()):
         language = "en"
     forms = prompts.forms(question, language)
     if question == "count":
         return forms, tuple(
-            (part, names.counted(kind, language)) for part, (kind, _) in looks.items()
+            (part, translations.counted(kind, language)) for part, (kind, _) in looks.items()
         )
     if language == "en":
         return forms, tuple(
-            (part, names.phrases(look, language)[0]) for part, look in looks.items()
+            (part, translations.phrases(look, language)[0]) for part, look in looks.items()
         )
-    named = ((part, *names.phrases(look, language)) for part, look in looks.items())
+    named = ((part, *translations.phrases(look, language)) for part, look in looks.items())
     return forms, tuple(
         field for part, plain, behind in named for field in ((part, plain), (f"to_{part}", behind))
     )

@@ -15,12 +15,11 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from vsp import prompts
-from vsp.datasets import folder, questions
+from vsp.datasets import metadata, prompts, questions
 from vsp.datasets.relations import INVERSE, MIRRORED
 from vsp.errors import ConfigError, DatasetError
-from vsp.files import written_aside
-from vsp.images import open_rgb, upright_size
+from vsp.utils.files import written_aside
+from vsp.utils.images import open_rgb, upright_size
 
 # What a record names its pictures by, and the folder in which they are.
 PICTURES = {
@@ -103,21 +102,21 @@ def _names_alone(record: Record, width: int | None) -> tuple[Record, Notes]:
     found = questions.of(record)
     if found is None:
         raise DatasetError("names neither subject and reference nor a shape, so it has no names")
-    gone = {*folder.LABEL_KEYS, "shape_type"}
+    gone = {*metadata.LABEL_KEYS, "shape_type"}
     kept = {
         key: value
         for key, value in record.items()
         if key not in gone and _exchanged_key(key) == key and not _REGION.search(key)
     }
     prompt = " ".join(f"{name}." for field, name in found[1] if not field.startswith("to_"))
-    return {**kept, "label": folder.label_of(record), "prompt": prompt}, ()
+    return {**kept, "label": metadata.label_of(record), "prompt": prompt}, ()
 
 
 def _in_a_mirror(record: Record, width: int | None) -> tuple[Record, Notes]:
     record, notes = _as_labelled(record)
     for key in [key for key in record if key.endswith(("_box", "_boxes"))]:
         several = key.endswith("_boxes")
-        boxes = folder.boxes_of(record, key) if several else [folder.box_of(record, key)]
+        boxes = metadata.boxes_of(record, key) if several else [metadata.box_of(record, key)]
         if width is None:
             del record[key]
             notes = ("without boxes, as their picture cannot be read",)

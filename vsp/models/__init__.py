@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsp.config import ModelConfig, parse
-from vsp.registry import Registry
+from vsp.utils.registry import Registry
 
 FAMILIES = Registry(
     "model",

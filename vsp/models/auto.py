@@ -23,8 +23,8 @@ from vsp.models import Group, ModelShape, Picture, Row, States
 if TYPE_CHECKING:
     import torch
 
-    from vsp.models.memory import Outline
-    from vsp.models.sharing import Bundle
+    from vsp.models.outline import Outline
+    from vsp.models.prefix_sharing import Bundle
 
 IMAGE = "<image>"  # where a template puts the image, whatever the model calls it
 _MOST_SKEWED = 200  # one side over the other
@@ -44,7 +44,7 @@ class AutoProcessor:
     options: ClassVar[type[Frozen]] = NoOptions  # passed on to the image processor
 
     def __init__(self, config: ModelConfig) -> None:
-        from vsp.models.hub import reading
+        from vsp.models.checkpoints import reading
         from vsp.models.loading import read_config
 
         checkpoint = read_config(config, *self.model_types)
@@ -188,7 +188,7 @@ class AutoVLM:
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        from vsp.models.hub import check_weights
+        from vsp.models.checkpoints import check_weights
 
         if config.weights == "checkpoint":
             check_weights(config)
@@ -230,7 +230,7 @@ class AutoVLM:
     def _inputs(self, groups: Sequence[Group], laid: Bundle) -> dict[str, torch.Tensor]:
         """What the whole model takes: trunks, what their tokens are, and pictures."""
         from vsp.models.loading import to_device
-        from vsp.models.sharing import moved
+        from vsp.models.prefix_sharing import moved
 
         device, dtype = self._base.device, self._base.dtype
         shape = laid.trunks.shape

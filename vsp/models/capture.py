@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vsp.models import Group, States, group
-from vsp.models.sharing import Bundle, CannotShareError, bundle, grafting, moved
+from vsp.models.prefix_sharing import Bundle, CannotShareError, bundle, grafting, moved
 
 _log = logging.getLogger("vsp")
 

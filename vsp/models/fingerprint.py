@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vsp.config import ModelConfig
-from vsp.models.hub import on_disk
+from vsp.models.checkpoints import on_disk
 
 # Folders of a checkpoint that are read, the families' parts among them.
 _FOLDERS = (

@@ -16,9 +16,9 @@ from transformers.utils import logging as transformers_logging
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
 from vsp.models import ModelShape
-from vsp.models.hub import CANNOT_BUILD, on_disk, other_family, unreadable
-from vsp.models.memory import Outline
-from vsp.models.sharing import moved
+from vsp.models.checkpoints import on_disk, other_family, unreadable
+from vsp.models.outline import Outline, decoder_path, modules_outside_decoder, skeleton
+from vsp.models.prefix_sharing import moved
 
 
 def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> ModelShape:
@@ -63,7 +63,7 @@ def outline(config: ModelConfig, *model_types: str) -> Outline:
     checkpoint = read_config(config, *model_types)
     model = skeleton(checkpoint)
     shape = decoder_shape(checkpoint.get_text_config(), config.dtype, checkpoint.dtype)
-    return Outline(model, _decoder_path(model), shape.dtype)
+    return Outline(model, decoder_path(model), shape.dtype)
 
 
 def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) -> dict[str, Any]:
@@ -110,62 +110,14 @@ def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, A
     from transformers import AutoModelForImageTextToText
 
     bones = skeleton(checkpoint)
-    path = _decoder_path(bones)
-    arguments = load_arguments(config, dtype, unquantized=beside(bones, path))
+    path = decoder_path(bones)
+    arguments = load_arguments(config, dtype, unquantized=modules_outside_decoder(bones, path))
     if config.weights == "random":
         model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
     else:
         model = AutoModelForImageTextToText.from_pretrained(str(config.checkpoint), **arguments)
     model = model.eval()
     return model, model.get_submodule(path)
-
-
-def skeleton(checkpoint: Any) -> Any:
-    """The model that a configuration describes, without memory for its weights."""
-    from transformers import AutoModelForImageTextToText
-
-    try:
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(checkpoint)
-    except CANNOT_BUILD as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"transformers loads no {checkpoint.model_type} for image and text ({reason[:120]}); "
-            "name another --checkpoint"
-        ) from None
-
-
-def _decoder_path(model: Any) -> str:
-    """Name of the module that holds the language model's layers and its final norm."""
-    found: list[str] = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "layers", None), nn.ModuleList)
-        and isinstance(getattr(module, "norm", None), nn.Module)
-        and len(module.layers) == model.config.get_text_config().num_hidden_layers
-        and module.get_input_embeddings() is not None
-    ]
-    if len(found) != 1:
-        seen = [name for name, _ in model.named_modules() if 0 < len(name.split(".")) <= 3 and name]
-        raise ModelError(
-            f"a {type(model).__name__} has {len(found)} modules with decoder layers and a final "
-            "norm where 1 is looked for; this model is not supported",
-            details=[f"module {name}" for name in seen if not name.split(".")[-1].isdigit()],
-        )
-    return found[0]
-
-
-def beside(model: Any, path: str) -> list[str]:
-    """Names of the modules next to those on the way to `path`: vision tower, projector, lm_head."""
-    names, parts = [], path.split(".")
-    for depth, part in enumerate(parts):
-        parent = ".".join(parts[:depth])
-        names += [
-            f"{parent}.{child}" if parent else child
-            for child, _ in model.get_submodule(parent).named_children()
-            if child != part
-        ]
-    return names
 
 
 def random_model(auto: Any, checkpoint: Any, arguments: Mapping[str, Any], path: str) -> Any:

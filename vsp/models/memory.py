@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsp.config import ModelConfig
 from vsp.models import FAMILIES
+from vsp.models.outline import Outline, modules_outside_decoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,18 +23,6 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _BLOCK = 64  # weights that share a scale in 4 bits
 _NESTED = 256  # scales that share a scale of their own
 _TABLES = 4 * (16 + 256 + 1)  # the two code books of a matrix in 4 bits, and an offset
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """A model as a family loads it, its weights on torch's meta device: shapes without memory.
-
-    A family says it in an optional class method, `outline(config)`.
-    """
-
-    model: nn.Module
-    decoder: str  # name of the module with the language model's layers; only in it is quantised
-    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +54,14 @@ def outline(config: ModelConfig) -> Outline | None:
 
 def estimate(outline: Outline, quantization: str, load: Load) -> Memory:
     sizes = weights(outline, quantization)
-    beside = {name: sizes[name] for name in _beside(outline)}
+    beside = {name: sizes[name] for name in modules_outside_decoder(outline.model, outline.decoder)}
     return Memory(sum(sizes.values()), beside, activations(outline, quantization, load))
 
 
 def weights(outline: Outline, quantization: str) -> Counter[str]:
     """Bytes of parameters and buffers, by module: those beside the decoder, and the decoder."""
     linear, sizes = _quantized(outline), Counter[str]()
-    parts = [*_beside(outline), outline.decoder]
+    parts = [*modules_outside_decoder(outline.model, outline.decoder), outline.decoder]
     for name, tensor in outline.model.named_parameters():  # names what is tied once
         size = tensor.numel() * _BYTES[outline.dtype]
         if name in linear:
@@ -118,7 +107,7 @@ def _tower_bytes(outline: Outline, load: Load) -> int:
     model, size = outline.model, _BYTES[outline.dtype]
     patchers = [
         (name, module)
-        for part in _beside(outline)
+        for part in modules_outside_decoder(outline.model, outline.decoder)
         for name, module in model.get_submodule(part).named_modules(prefix=part)
         if isinstance(module, nn.Conv2d | nn.Conv3d)
     ]
@@ -127,7 +116,9 @@ def _tower_bytes(outline: Outline, load: Load) -> int:
     name, patcher = patchers[0]
     width = patcher.out_channels
     n_patches = -(-load.n_values // (patcher.in_channels * prod(patcher.kernel_size)))
-    tower = model.get_submodule(_part(name, _beside(outline)))
+    tower = model.get_submodule(
+        _part(name, modules_outside_decoder(outline.model, outline.decoder))
+    )
     lists = [module for module in tower.modules() if isinstance(module, nn.ModuleList)]
     layers = max(lists, key=len, default=nn.ModuleList())
     seen = n_patches * size * (4 * width + (_widest(layers[-1]) if len(layers) else 0))
@@ -165,12 +156,6 @@ def _quantized_bytes(weight: Any, quantization: str, full: int) -> int:
         blocks = -(-n // _BLOCK)
         return int(-(-n // 2) + blocks + 4 * -(-blocks // _NESTED) + _TABLES)
     return full
-
-
-def _beside(outline: Outline) -> list[str]:
-    from vsp.models.loading import beside
-
-    return beside(outline.model, outline.decoder)
 
 
 def _part(name: str, parts: Sequence[str]) -> str:

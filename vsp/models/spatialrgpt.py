@@ -24,9 +24,9 @@ from vsp.models.auto import any_of, reserved_tokens
 if TYPE_CHECKING:
     import torch
 
-    from vsp.models.memory import Outline
-    from vsp.models.sharing import Bundle
-    from vsp.models.vila_parts import RegionExtractor
+    from vsp.models.outline import Outline
+    from vsp.models.prefix_sharing import Bundle
+    from vsp.models.vila_modules import RegionExtractor
 
     RegionVectors = list[tuple[Row, dict[str, torch.Tensor]]]
 
@@ -60,7 +60,7 @@ class SpatialRGPTProcessor:
     model_types: ClassVar[tuple[str, ...]] = ("llava_llama",)
 
     def __init__(self, config: ModelConfig) -> None:
-        from vsp.models.hub import reading
+        from vsp.models.checkpoints import reading
 
         options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
         self._conversation = CONVERSATIONS[options.conversation]
@@ -170,7 +170,7 @@ class SpatialRGPT:
 
         from vsp.models.capture import Capture
         from vsp.models.loading import load_arguments
-        from vsp.models.vila_parts import Projector, RegionExtractor, load_part
+        from vsp.models.vila_modules import Projector, RegionExtractor, load_part
 
         _refuse_random(config)
         root = _folder(config, weights=True)
@@ -214,8 +214,8 @@ class SpatialRGPT:
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        from vsp.models.hub import check_weights
-        from vsp.models.vila_parts import Projector
+        from vsp.models.checkpoints import check_weights
+        from vsp.models.vila_modules import Projector
 
         root = _folder(config, weights=False)
         kind = _projector_kind(root)
@@ -234,8 +234,8 @@ class SpatialRGPT:
         from torch import nn
         from transformers import AutoConfig, LlamaForCausalLM, SiglipVisionModel
 
-        from vsp.models.memory import Outline
-        from vsp.models.vila_parts import Projector, RegionExtractor
+        from vsp.models.outline import Outline
+        from vsp.models.vila_modules import Projector, RegionExtractor
 
         root = _folder(config, weights=False)
         llm, tower = (
@@ -319,7 +319,7 @@ class SpatialRGPT:
 
     def _embed(self, laid: Bundle, images: torch.Tensor) -> torch.Tensor:
         """Embeddings [sequence, token, hidden] of the trunks with the images' in their place."""
-        from vsp.models.sharing import moved
+        from vsp.models.prefix_sharing import moved
 
         text = moved(laid.trunks.clip(min=0), images.device)
         places = [moved(axis, images.device) for axis in np.nonzero(laid.trunks == IMAGE_TOKEN)]
@@ -383,7 +383,7 @@ def _folder(config: ModelConfig, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    from vsp.models.hub import unreadable
+    from vsp.models.checkpoints import unreadable
 
     checkpoint = str(config.checkpoint)
     if Path(checkpoint).is_dir():
@@ -428,7 +428,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_top(root: Path) -> dict[str, Any]:
     """The top-level configuration with its defaults, once everything unsupported is refused."""
-    from vsp.models.hub import elsewhere
+    from vsp.models.checkpoints import elsewhere
 
     if (root / "adapter_config.json").exists():
         raise ModelError(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vsp.errors import ProbeError
-from vsp.registry import Registry
-from vsp.results import Results
+from vsp.storage.results import Results
+from vsp.utils.registry import Registry
 
 if TYPE_CHECKING:
     from vsp.probes.base import ProbeBase

@@ -21,10 +21,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from vsp.errors import ProbeError
 from vsp.probes.base import LabelProbe, LinearReadout, Task, TaskFit, readable
-from vsp.probes.descent import Loss, Problems, Solved, certified, solve
-from vsp.probes.losses import OneVsRest, Softmax
-from vsp.probes.primal import Primal
-from vsp.probes.spaces import Kernel
+from vsp.probes.solver.kernel import Kernel
+from vsp.probes.solver.lbfgs import Loss, Problems, Solved, certified, solve
+from vsp.probes.solver.losses import OneVsRest, Softmax
+from vsp.probes.solver.primal import Primal
 from vsp.probes.treatment import Array, Treatment, learn
 
 _TOGETHER = 128  # scores of a row that are searched for at once …

@@ -1,0 +1,142 @@
+"""How fast the store is written and verified, next to the same disk used plainly.
+
+`python tests/speed.py FOLDER` writes batches of a 7B model's states, by turns as one plain file and
+as a store with checksums and journal, each batch on disk before it counts; then it reads them again,
+by turns plainly and as `vsp verify` does. Both times the disk is asked, not this host's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from vsp.extraction.extract import _behind, _Out
+from vsp.extraction.verify import _differing, _pieces
+from vsp.storage.array import Layout, Store
+from vsp.storage.journal import Journal, Ledger, read_ledger
+
+LAYERS, HIDDEN, BATCH = 33, 4096, 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--batches", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=9)
+    asked = parser.parse_args()
+    with TemporaryDirectory(dir=asked.folder) as folder:
+        place = Place(Path(folder), asked.batches)
+        print(f"{place.n_bytes / 1e6:,.0f} MB in batches of {place.states.nbytes / 1e6:.1f} MB")
+        journals: list[float] = []
+        compare("written", place.write_raw, lambda: place.write_store(journals), asked.rounds)
+        print(f"of a batch's time the journal took {median(journals):.2f} ms")
+        place.verify()  # starts the workers
+        compare("read", place.read_raw, place.verify, asked.rounds)
+
+
+def compare(what, raw, ours, rounds: int) -> None:
+    """Print MB/s of both, and the median ratio of ours to the plain ones before and after it."""
+    plain, vsp = [raw()], []
+    for _ in range(rounds):
+        vsp.append(ours())
+        plain.append(raw())
+    ratios = [2 * one / sum(both) for one, both in zip(vsp, pairwise(plain), strict=True)]
+    print(
+        f"{what}: plainly {median(plain):,.0f} MB/s ({min(plain):,.0f} to {max(plain):,.0f}), "
+        f"vsp {median(vsp):,.0f} MB/s; ratio {median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+class Place:
+    """A plain file and a store with the same rows."""
+
+    def __init__(self, folder: Path, n_batches: int) -> None:
+        self.folder, self.n_batches = folder, n_batches
+        rng = np.random.default_rng(0)
+        self.states = rng.normal(size=(LAYERS, BATCH, HIDDEN)).astype(np.float16)
+        self.n_bytes = n_batches * self.states.nbytes
+        n_rows = n_batches * BATCH
+        self.store = Store(
+            folder / "states.npy", Layout.choose(LAYERS, n_rows, HIDDEN, "float16", 1)
+        )
+        self.raw = folder / "raw"
+        self.workers = Parallel(n_jobs=-1)
+
+    def write_raw(self) -> float:
+        self.raw.unlink(missing_ok=True)
+        block = memoryview(self.states).cast("B")
+        with self.raw.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, self.n_bytes)
+            os.fsync(file.fileno())
+            started = time.perf_counter()
+            for i in range(self.n_batches):
+                os.pwrite(file.fileno(), block, i * len(block))
+                os.fdatasync(file.fileno())
+            return self.n_bytes / 1e6 / (time.perf_counter() - started)
+
+    def write_store(self, journals: list[float]) -> float:
+        """The way that extraction takes, but for the model."""
+        self.store.path.unlink(missing_ok=True)
+        for path in self.folder.glob("journal/*"):
+            path.unlink()
+        self.store.create()
+        rows = set(range(self.n_batches * BATCH))
+        with self.store.writing() as writer, Timed(self.folder / "journal", "speed", 0) as journal:
+            out = _Out(self.store, writer, journal, rows, lambda _: None)
+            started = time.perf_counter()
+            with _behind() as screen, _behind() as write, _behind() as submit:
+                for i in range(self.n_batches):
+                    part = range(i * BATCH, (i + 1) * BATCH)
+                    out.waiting.append(
+                        write(out.write, part, screen(out.screen, lambda: self.states))
+                    )
+                    submit(out.settle)
+            seconds = time.perf_counter() - started
+        journals.append(1e3 * journal.seconds / self.n_batches)
+        return self.n_bytes / 1e6 / seconds
+
+    def read_raw(self) -> float:
+        block = memoryview(bytearray(4 << 20))
+        with self.raw.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            started = time.perf_counter()
+            while file.readinto(block):
+                pass
+            return self.n_bytes / 1e6 / (time.perf_counter() - started)
+
+    def verify(self) -> float:
+        """With a worker a core, which have been started."""
+        ledger: Ledger = read_ledger(self.folder / "journal", "speed", 0, 0, self.n_batches * BATCH)
+        with self.store.path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        started = time.perf_counter()
+        found = self.workers(
+            delayed(_differing)(self.store.path, self.store.layout, piece)
+            for piece in _pieces(0, ledger, self.store.layout)
+        )
+        assert not any(found)
+        return self.n_bytes / 1e6 / (time.perf_counter() - started)
+
+
+class Timed(Journal):
+    """A journal that adds up how long it takes."""
+
+    seconds = 0.0
+
+    def done(self, rows, checksums) -> None:
+        started = time.perf_counter()
+        super().done(rows, checksums)
+        self.seconds += time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

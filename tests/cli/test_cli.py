@@ -1,0 +1,166 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import shutil
+
+import pytest
+from helpers.paths import ROOT
+
+from vsp.cli.main import main
+
+COMMANDS = [
+    *("generate", "models", "plan", "bench", "submit", "resume", "extract"),
+    *("status", "logs", "verify", "probe", "report", "compare"),
+]
+
+
+def _line(answer):
+    """The one line of an error that a user can mend."""
+    assert answer.returncode == 1 and answer.stdout == ""
+    line = answer.stderr.strip().splitlines()[-1]
+    assert line.startswith("vsp: ") and "Traceback" not in answer.stderr
+    return line
+
+
+def test_the_main_job_with_real_weights(vsp, work, checkpoint):
+    """The commands of the README on the small checkpoint, in the shipped defaults' places."""
+    shutil.copytree(ROOT / "configs", work / "configs")
+    config = work / "configs/spatial_dataset.yaml"
+    config.write_text(config.read_text().replace("n_samples: 3000", "n_samples: 120"))
+    answers = [
+        vsp("generate", "--config", "configs/spatial_dataset.yaml"),
+        vsp("plan", "--model", "llava15", "--checkpoint", checkpoint, "--shards", "2"),
+        vsp("extract"),
+        vsp("status"),
+        vsp("probe", "--n-jobs", "64"),
+        vsp("report", "--plot", "accuracy.png"),
+    ]
+    assert [a.returncode for a in answers] == [0] * 6, [a.stderr for a in answers]
+    _, plan, extract, status, probe, report = (answer.stdout for answer in answers)
+    assert "sbatch jobs/extract_array.sh" in plan and "quantization 4bit" in plan
+    assert extract == "run llava15-spatial: 120 rows done, 0 failed, 0 missing\n"
+    assert ["all", "120", "120", "0", "0"] in map(str.split, status.splitlines())
+    assert "batching: 8 rows alone differ by up to" in status
+    assert max(map(len, status.splitlines())) <= 80
+    assert "results/llava15-spatial" in probe and "best layer" in report
+    assert "\x1b" not in report and max(map(len, report.splitlines())) <= 80
+    assert (work / "accuracy.png").exists() and (work / "data/splits/spatial/val.json").exists()
+    assert (work / "scratch/llava15-spatial/manifest.jsonl").exists()
+    values = json.loads(vsp("report", "--json").stdout)
+    assert len(values["layers"]) == 7 and values["layers"][0]["score"] == values["chance"]
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as caught:
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        assert caught.value.code == 0 and f"example:\n  vsp {command}" in text
+        assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "--config", "no.yaml"], "no.yaml: no such file"),
+        (["plan", "--model", "gpt"], "model 'gpt' is not known; known: auto, fake, llava15, qwen2, spatialrgpt"),
+        (["plan", "--model", "fake"], "data/raw/spatial/metadata.json: no such file; make"),
+        (["plan", "--model", "fake", "--profile", "no.yaml"], "no.yaml: no such file"),
+        (["plan", "--model", "llava15", "--checkpoint", "no", "--dataset", "SPATIAL"], "checkpoint 'no'"),
+        (["plan", "--model", "fake", "--dataset", "SPATIAL", "--option", "a=1"], "a 1: extra inputs"),
+        (["plan", "--model", "fake", "--dataset", "SPATIAL", "--run", "a b"], "run 'a b': use letters"),
+        (["extract"], "holds no run; `vsp plan` makes one"),
+        (["status", "--run", "x"], "scratch/x: is no run"),
+        (["probe"], "holds no run"),
+        (["report"], "holds no run"),
+    ],
+)  # fmt: skip
+def test_an_error_a_user_can_cause_is_one_line(vsp, spatial, arguments, message):
+    assert message in _line(vsp(*[a if a != "SPATIAL" else spatial for a in arguments]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "--model", "fake", "--shards", "0"],
+        ["plan", "--model", "fake", "--shards", "2", "--shard-size", "5"],
+        ["plan", "--model", "fake", "--quantization", "2bit"],
+        ["plan", "--model", "fake", "--option", "a"],
+        ["probe", "--grid", "0.1", "-1"],
+        ["probe", "--grid"],
+        ["probe", "--treatment", "scale"],
+        ["probe", "--tolerance", "0"],
+        ["probe", "--repeats", "0"],
+        ["probe", "--permutations", "-1"],
+        ["probe", "--layers", "3-"],
+        ["probe", "--layers", "0,x"],
+        ["probe", "--layers", "3-1"],
+        ["probe", "--folds", "1"],
+        ["probe", "--part", "2/2"],
+        ["probe", "--part", "1"],
+        ["probe", "--part", "-1/2"],
+        ["probe", "--part", "0/0"],
+        ["extract", "--shard", "x"],
+        [],
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_runs(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and "usage: vsp" in capsys.readouterr().err
+
+
+def test_commands_act_on_the_newest_run_unless_one_is_named(vsp, spatial):
+    for name in ("first", "second"):
+        assert vsp("plan", "--model", "fake", "--dataset", spatial, "--run", name).returncode == 0
+    assert vsp("extract").stdout.startswith("run second: 96 rows done")
+    assert "96 rows are missing" in _line(vsp("probe", "--run", "first"))
+    assert "holds no results; run `vsp probe` first" in _line(vsp("report"))
+    assert json.loads(vsp("status", "--json", "--run", "first").stdout)["run"] == "first"
+
+
+def test_a_shard_that_is_not_there_is_named(vsp, spatial):
+    vsp("plan", "--model", "fake", "--dataset", spatial)
+    assert "has no shard 1; it has 1" in _line(vsp("extract", "--shard", "1"))
+
+
+def test_one_shard_is_extracted_and_counted_alone(vsp, spatial, work):
+    vsp("plan", "--model", "fake", "--dataset", spatial, "--shards", 2, "--option",
+        "hidden_size=1024")  # fmt: skip
+    starts = json.loads((work / "scratch/fake-spatial/plan.json").read_text())["shard_starts"]
+    answer = vsp("extract", "--shard", 1, "--shard", 1)
+    assert 0 < starts[1] < 96
+    assert answer.stdout == f"run fake-spatial: {96 - starts[1]} rows done, 0 failed, 0 missing\n"
+
+
+def test_unreadable_images_are_listed_each_on_its_line(vsp, write_dataset):
+    records = [
+        {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "?"}
+        for i in range(30)
+    ]
+    folder = write_dataset(records)
+    for i in range(20):
+        (folder / f"images/{i}.png").write_bytes(b"")
+    answer = vsp("plan", "--model", "fake", "--dataset", folder)
+    assert "20 images or prompts, for 20 of 30 rows, cannot be used" in _line(answer)
+    assert all(f"images/{i}.png'" in answer.stderr for i in range(20))
+    dropped = vsp("plan", "--model", "fake", "--dataset", folder, "--drop-unreadable")
+    assert dropped.returncode == 0 and "dropped 20 of 30 rows in all" in dropped.stderr
+
+
+def test_an_old_encoding_is_no_error(vsp, spatial, monkeypatch):
+    vsp("plan", "--model", "fake", "--dataset", spatial)
+    vsp("extract"), vsp("probe")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    answer = vsp("report")
+    assert answer.returncode == 0 and "best layer" in answer.stdout and "???" in answer.stdout
+
+
+def test_a_closed_pipe_is_no_error(vsp, spatial, work):
+    import subprocess
+    import sys
+
+    vsp("plan", "--model", "fake", "--dataset", spatial)
+    command = f"{sys.executable} -m vsp status | head -c 1"
+    answer = subprocess.run(command, shell=True, cwd=work, capture_output=True, text=True)
+    assert "Traceback" not in answer.stderr and "BrokenPipe" not in answer.stderr

@@ -1,0 +1,111 @@
+"""The main job on a real Slurm: four nodes on this machine, the commands of the README."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import rig
+
+from vsp.cluster.slurm import max_array_size
+from vsp.storage.run import Run
+
+REASON = rig.why_not()
+pytestmark = pytest.mark.skipif(
+    bool(REASON) and os.environ.get("CI") != "true", reason=f"no Slurm: {REASON}"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    assert not REASON, f"CI needs a Slurm: {REASON}"
+    with rig.Cluster(tmp_path_factory.mktemp("slurm"), nodes=4, max_array_size=5) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def place(tmp_path):
+    folder = tmp_path / rig.FOLDER
+    folder.mkdir()
+    return folder
+
+
+def _vsp(cluster, place, *arguments):
+    # One thread, as the tasks have: on a CPU the last bits depend on their number.
+    cluster.environment["OMP_NUM_THREADS"] = "1"
+    return cluster.run(sys.executable, "-m", "vsp", *map(str, arguments), cwd=place)
+
+
+def _logs(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in sorted(folder.glob("*.log")))
+
+
+def test_an_array_job_writes_the_bytes_of_a_local_run_and_the_probe_waits_for_it(
+    cluster, place, spatial, checkpoint
+):
+    plan = ("plan", "--model", "llava15", "--checkpoint", checkpoint, "--dataset", spatial,
+            "--quantization", "none", "--shards", 4, "--run")  # fmt: skip
+    _vsp(cluster, place, *plan, "here")
+    assert "96 rows done" in _vsp(cluster, place, "extract", "--run", "here")
+    _vsp(cluster, place, *plan, "slurm")
+
+    extract = cluster.sbatch("jobs/extract_array.sh", cwd=place)
+    command = f"{sys.executable} -m vsp probe --run slurm --n-jobs 64"
+    log = place.parent / "probe.log"
+    probe = cluster.sbatch(
+        f"--dependency=afterok:{extract}", f"--output={log}", f"--wrap={command}", cwd=place
+    )
+    assert cluster.wait(extract) == {"COMPLETED"}, _logs(place / "scratch/slurm/logs")
+    assert cluster.wait(probe) == {"COMPLETED"}, log.read_text()
+
+    here, there = (place / f"scratch/{run}/states.npy" for run in ("here", "slurm"))
+    assert there.read_bytes() == here.read_bytes()
+    assert ["all", "96", "96", "0", "0"] in map(
+        str.split, _vsp(cluster, place, "status").splitlines()
+    )
+    assert "best layer" in _vsp(cluster, place, "report")
+    logs = sorted(path.name for path in (place / "scratch/slurm/logs").iterdir())
+    assert logs == [f"extract-{extract}_{task}.log" for task in range(4)]
+    lives = [ledger.lives for ledger in Run.open(place / "scratch/slurm").ledgers()]
+    assert [[life.job for life in one] for one in lives] == [[f"{extract}_{i}"] for i in range(4)]
+
+
+def test_an_array_beyond_maxarraysize_is_split_and_every_shard_runs(cluster, place, spatial):
+    answer = _vsp(
+        cluster, place, "plan", "--model", "fake", "--dataset", spatial, "--shards", 12,
+        "--option", "hidden_size=1024",
+    )  # fmt: skip
+    commands = [line[9:] for line in answer.splitlines() if "sbatch" in line]
+    assert len(commands) == 3 and commands[2].endswith(" jobs/extract_array.sh 10")
+    jobs = []
+    for command in commands:
+        submitted = subprocess.run(
+            command, shell=True, cwd=place, env=cluster.environment, capture_output=True, text=True
+        )
+        assert submitted.returncode == 0, submitted.stderr
+        jobs.append(int(submitted.stdout.split()[-1]))
+    assert [cluster.wait(job) for job in jobs] == [{"COMPLETED"}] * 3
+    assert "96 rows done, 0 failed, 0 missing" in _vsp(cluster, place, "extract")
+    assert len(list((place / "scratch/fake-spatial/journal").iterdir())) == 12
+
+
+def test_one_task_more_than_the_limit_is_what_slurm_refuses(cluster, place, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    limit = max_array_size()
+    assert limit == 5
+    for last, code in ((limit - 1, 0), (limit, 1)):
+        answer = subprocess.run(
+            ["sbatch", f"--array=0-{last}", "--wrap=true", "--output=/dev/null"],
+            cwd=place, env=cluster.environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert answer.returncode == code, answer.stderr
+
+
+def test_a_task_that_fails_fails_in_slurm_and_says_why(cluster, place, spatial):
+    _vsp(cluster, place, "plan", "--model", "fake", "--dataset", spatial)
+    manifest = place / "scratch/fake-spatial/manifest.jsonl"
+    manifest.write_text(manifest.read_text() + "\n")
+    job = cluster.sbatch("jobs/extract_array.sh", cwd=place)
+    assert cluster.wait(job) == {"FAILED"}
+    assert "manifest.jsonl: was changed or lost since the plan" in _logs(manifest.parent / "logs")

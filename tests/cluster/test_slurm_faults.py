@@ -1,0 +1,201 @@
+"""What a cluster does to tasks, on a real Slurm; the store ends as that of an undisturbed run."""
+
+import json
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from helpers import rig
+
+from vsp.extraction.extract import extract
+from vsp.storage.array import HEADER_BYTES
+from vsp.storage.run import Run
+
+REASON = rig.why_not()
+pytestmark = pytest.mark.skipif(
+    bool(REASON) and os.environ.get("CI") != "true", reason=f"no Slurm: {REASON}"
+)
+OPTIONS = {"hidden_size": 1024}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    assert not REASON, f"CI needs a Slurm: {REASON}"
+    with rig.Cluster(tmp_path_factory.mktemp("slurm"), nodes=4) as cluster:
+        cluster.environment["OMP_NUM_THREADS"] = "1"
+        yield cluster
+
+
+class Place:
+    """A run of four shards on the cluster, and one of the same plan that nothing disturbs."""
+
+    def __init__(self, cluster, folder, plan, pause=0.15):
+        self.cluster, self.folder = cluster, folder
+        self.run = plan(n_shards=4, batch_size=1, options={**OPTIONS, "pause": pause})
+        whole = plan(n_shards=4, batch_size=1, options=OPTIONS)
+        extract(whole, whole.shards)
+        self.whole = whole.store.path.read_bytes()[HEADER_BYTES:]  # which names the options
+
+    def vsp(self, *arguments):
+        return self.cluster.run(sys.executable, "-m", "vsp", *map(str, arguments), cwd=self.folder)
+
+    def start(self, *options):
+        """Send the array; its number, once every task has written something."""
+        said = self.vsp("submit", "--run", self.run.name, "--stages", "extract", *options)
+        self.until(lambda: all(ledger.n_done > 2 for ledger in self.run.ledgers()), "tasks", said)
+        (job,) = {life.job.partition("_")[0] for one in self.run.ledgers() for life in one.lives}
+        return int(job)
+
+    def until(self, condition, what, context=""):
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, f"no {what}: {context}\n{self.logs()}"
+            time.sleep(0.1)
+
+    def wait_for_last_words(self):
+        self.until(lambda: all(ledger.lives[-1].ended for ledger in self.run.ledgers()), "end")
+
+    def logs(self):
+        logs = sorted((self.run.folder / "logs").glob("*.log"))
+        queue = self.cluster.run("squeue", "-r")
+        return "\n".join([queue, *(f"{log.name}: {log.read_text()}" for log in logs)])
+
+    def go_on(self, job):
+        self.until(lambda: not self.cluster.hurry(job), "end")
+        assert self.cluster.wait(job) == {"COMPLETED"}, self.logs()
+
+    def shards(self):
+        """Shard → what `vsp status` says of it."""
+        return json.loads(self.vsp("status", "--json", "--run", self.run.name))["shards"]
+
+    def resume(self):
+        """Send what is unfinished and wait; the shards that were sent."""
+        before = [len(ledger.lives) for ledger in self.run.ledgers()]
+        said = self.vsp("resume", "--run", self.run.name, "--stages", "extract")
+        self.until(lambda: not any(ledger.n_missing for ledger in self.run.ledgers()), "end", said)
+        lives = [len(ledger.lives) for ledger in self.run.ledgers()]
+        return [shard for shard in range(4) if lives[shard] > before[shard]]
+
+    def check(self):
+        """The ledger sums up, nothing was done twice, and the bytes are those undisturbed."""
+        run = Run.open(self.run.folder)
+        for ledger in run.ledgers():
+            assert (ledger.n_done, ledger.n_failed, ledger.n_missing) == (
+                ledger.stop - ledger.start, 0, 0,
+            )  # fmt: skip
+            assert sum(life.n_done for life in ledger.lives) == ledger.n_done
+        assert run.store.path.read_bytes()[HEADER_BYTES:] == self.whole
+        assert "are not what was" in self.vsp("verify", "--run", run.name)
+
+
+@pytest.fixture
+def place(cluster, work, plan_fake):
+    return Place(cluster, work, plan_fake)
+
+
+def test_tasks_that_a_higher_partition_preempts_are_requeued_and_go_on(place):
+    job = place.start()
+    urgent = place.cluster.sbatch(
+        "--partition=high", "--nodes=4", "--exclusive", "--output=/dev/null", "--wrap=sleep 2",
+        cwd=place.folder,
+    )  # fmt: skip
+    ended = [f"stopped by {signal.Signals.SIGTERM.name}"]
+    place.until(
+        lambda: all(
+            [life.ended for life in ledger.lives] == ended for ledger in place.run.ledgers()
+        ),
+        "preemption",
+    )
+    assert place.cluster.wait(urgent) == {"COMPLETED"}
+    assert {shard["state"] for shard in place.shards()} == {"queued"}
+    assert all(ledger.n_missing > 0 for ledger in place.run.ledgers())
+    place.go_on(job)
+    assert [life.restarts for ledger in place.run.ledgers() for life in ledger.lives] == [0, 1] * 4
+    place.check()
+
+
+def test_a_task_that_is_requeued_by_hand_goes_on(place):
+    job = place.start()
+    place.cluster.run("scontrol", "requeue", f"{job}_3")
+    place.go_on(job)
+    assert [len(ledger.lives) for ledger in place.run.ledgers()] == [1, 1, 1, 2]
+    place.check()
+
+
+def test_the_tasks_of_a_node_that_dies_are_done_by_another(place):
+    job = place.start()
+    node = place.cluster.run("squeue", "-h", "-r", "-j", f"{job}_2", "-o", "%N").strip()
+    lost = {int(task) for task in
+            place.cluster.run("squeue", "-h", "-w", node, "-r", "-o", "%K").split()}  # fmt: skip
+    place.cluster.kill_node(node)
+    try:
+        place.until(lambda: place.run.ledgers()[2].lives[0].running is False, "death")
+        place.go_on(job)
+        again = {i for i, ledger in enumerate(place.run.ledgers()) if len(ledger.lives) > 1}
+        assert 2 in lost == again
+        assert place.run.ledgers()[2].lives[0].ended is None  # it had no time for a last word
+        place.check()
+    finally:
+        place.cluster.revive_node(node)
+
+
+def test_at_the_time_limit_and_at_the_warning_before_it_a_task_ends_in_order(
+    cluster, work, plan_fake
+):
+    """Slurm looks at limits twice a minute: the tasks have to be slow, and both come at once.
+
+    They are two runs, for a task whose time is over gets its warning too where it asked for one,
+    and which signal it sees first is chance.
+    """
+    limited, warned = (Place(cluster, work, plan_fake, pause=2) for _ in range(2))
+    work.joinpath("warned.yaml").write_text("time: '60'\nsignal_seconds: 600\n")
+    jobs = [limited.start()]
+    cluster.run("scontrol", "update", f"jobid={jobs[0]}", "endtime=now")
+    jobs.append(warned.start("--profile", "warned.yaml"))
+    cluster.run("scontrol", "update", f"jobid={jobs[1]}", "endtime=now+500")
+    ends = (
+        "stopped by SIGTERM; TIMEOUT (TimeLimit)",
+        "stopped by SIGUSR1; FAILED (NonZeroExitCode) exit code 138:0",
+    )
+    for place, job, end in zip((limited, warned), jobs, ends, strict=True):
+        place.wait_for_last_words()
+        cluster.wait(job)
+        whys = [shard["why"] for shard in place.shards()]
+        assert all(why.startswith(end) for why in whys), (whys, place.logs())
+        assert f"vsp resume --run {place.run.name}    takes up shards 0-3" in place.vsp(
+            "status", "--run", place.run.name
+        )
+        said = place.vsp("logs", "--run", place.run.name)
+        assert said.count("the same command goes on where it was") == 4, said
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(Place.resume, (limited, warned))) == [[0, 1, 2, 3]] * 2
+    limited.check()
+    warned.check()
+
+
+def test_cancelled_tasks_are_said_to_be_and_resume_takes_them_up(place):
+    job = place.start()
+    place.cluster.run("scancel", f"{job}_0", f"{job}_3")
+    place.cluster.wait(job)
+    whys = [shard["why"] for shard in place.shards()]
+    assert [bool(why) for why in whys] == [True, False, False, True], whys
+    assert all(why.startswith("stopped by SIGTERM; CANCELLED") for why in whys if why)
+    assert place.resume() == [0, 3]
+    place.check()
+
+
+def test_a_run_that_is_sent_twice_is_harmless_and_said(cluster, work, plan_fake):
+    place = Place(cluster, work, plan_fake, pause=0.6)  # at work until the second has begun
+    script = place.run.folder / "jobs/extract.sh"
+    twice = [place.cluster.sbatch("--array=2", script, cwd=place.folder) for _ in range(2)]
+    assert [place.cluster.wait(job) for job in twice] == [{"COMPLETED"}] * 2, place.logs()
+    said = place.logs()
+    assert "at work already" in said and "one of them is enough" in said
+    run = Run.open(place.run.folder)
+    ledger = run.ledgers()[2]
+    assert ledger.n_missing == 0 and not ledger.earlier and len(ledger.lives) == 2
+    place.resume()
+    assert run.store.path.read_bytes()[HEADER_BYTES:] == place.whole

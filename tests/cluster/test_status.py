@@ -1,0 +1,261 @@
+"""What `vsp status` and `vsp logs` say of each shard."""
+
+import json
+import os
+import re
+import time
+
+import pytest
+
+from vsp.cluster.contract import States, TaskState
+from vsp.cluster.logs import tails
+from vsp.cluster.status import _ago, commands, page, status
+from vsp.extraction.extract import extract
+from vsp.storage.journal import Journal, Ledger
+from vsp.utils.signals import Stopped
+from vsp.utils.terminal import show
+
+
+@pytest.fixture
+def run(plan_fake):
+    return plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
+
+
+def _task(shard, state, active=False, **more):
+    return TaskState(more.pop("job", f"7_{shard}"), "extract", shard, state, active, **more)
+
+
+def _status(run, *tasks, problem=""):
+    return status(run, run.ledgers(), States(tuple(tasks), problem))
+
+
+def _page(run, found, capsys, everything=False, slurm=True):
+    show(page(found, everything, commands(run, found, slurm)))
+    return capsys.readouterr().out
+
+
+def _life(run, shard, n_rows, error=None, job=None, monkeypatch=None):
+    """A life of a shard's task that settled its first rows and ended with `error`."""
+    if job:
+        array, _, task = job.partition("_")
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+    start = run.shards[shard].start
+    journal = Journal(run.journals, run.plan.id, shard, planned=24)
+    journal.done(range(start, start + n_rows), range(n_rows))
+    journal.__exit__(type(error) if error else None, error, None)
+
+
+def test_planned_is_done_and_failed_and_missing_in_every_shard_and_in_all(run):
+    extract(run, [run.shards[0], run.shards[2]])
+    with Journal(run.journals, run.plan.id, 1) as journal:
+        journal.failed(run.shards[1].start, "its image is gone")
+    found = _status(run)
+    for shard in found.shards:
+        assert shard.n_done + shard.n_failed + shard.n_missing == shard.stop - shard.start
+    counts = [found.count(name) for name in ("n_done", "n_failed", "n_missing")]
+    assert sum(counts) == found.n_planned == 96 and counts[1] == 1
+    assert found.failed == {run.shards[1].start: "its image is gone"}
+    assert [shard.state for shard in found.shards] == [
+        "finished", "not started", "finished", "not started",
+    ]  # fmt: skip
+
+
+def test_a_running_shard_has_a_rate_and_a_time_left(run):
+    extract(run, [run.shards[0]])  # which has a rate, but is over
+    start = run.shards[1].start
+    with Journal(run.journals, run.plan.id, 1, planned=24) as journal:
+        time.sleep(0.2)
+        journal.done(range(start, start + 8), range(8))
+        found = _status(run)
+    shard = found.shards[1]
+    assert shard.state == "running" and 10 < shard.rows_per_second < 40
+    missing = run.shards[1].stop - start - 8
+    assert shard.seconds_left == pytest.approx(missing / shard.rows_per_second)
+    assert found.rows_per_second == shard.rows_per_second  # of those at work, together
+    assert abs(shard.last_write - time.time()) < 5 and shard.node == os.uname().nodename
+
+
+def test_why_a_task_stopped_is_its_own_word_or_that_of_the_batch_system(run, monkeypatch):
+    for shard, (error, job) in enumerate(
+        [(ValueError("no such\nlayer"), "7_0"), (Stopped(15), "7_1"), (None, "7_2")]
+    ):
+        _life(run, shard, 4, error, job, monkeypatch)
+    whys = [shard.why for shard in _status(run).shards]
+    assert whys[:2] == ["ValueError: no such layer", "stopped by SIGTERM"]
+    assert [shard.state for shard in _status(run).shards] == ["stopped"] * 3 + ["not started"]
+    found = _status(
+        run,
+        _task(0, "FAILED", exit_code="1:0"),
+        _task(1, "PREEMPTED"),
+        _task(2, "TIMEOUT"),
+        _task(3, "NODE_FAIL", node="n3"),
+    )
+    assert [shard.why for shard in found.shards] == [
+        "ValueError: no such layer; FAILED exit code 1:0",
+        "stopped by SIGTERM; PREEMPTED",
+        "TIMEOUT",
+        "NODE_FAIL before it wrote anything",
+    ]
+
+
+def test_a_task_that_was_killed_without_a_word_is_said_to_be(run, monkeypatch):
+    process = os.fork()
+    if process == 0:
+        Journal(run.journals, run.plan.id, 0, planned=24)
+        os.kill(os.getpid(), 9)
+    os.waitpid(process, 0)
+    (shard, *_) = _status(run).shards
+    assert (shard.state, shard.why) == ("stopped", "killed, before it could say why")
+    (shard, *_) = _status(run, _task(0, "OUT_OF_MEMORY", job="8_0")).shards
+    assert shard.why == "OUT_OF_MEMORY (job 8_0) before it wrote anything"
+
+
+def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run, monkeypatch):
+    _life(run, 0, 4, Stopped(15), "7_0", monkeypatch)
+    found = _status(
+        run,
+        _task(0, "PENDING", active=True, reason="BeginTime", restarts=1),
+        _task(1, "RUNNING", active=True, node="n2"),
+        _task(2, "PENDING", active=True, reason="JobArrayTaskLimit"),
+        _task(3, "COMPLETING", active=True),
+    )
+    assert [(shard.state, shard.why) for shard in found.shards] == [
+        ("queued", "PENDING (BeginTime) restarted 1×"),
+        ("running", ""),
+        ("queued", "PENDING (JobArrayTaskLimit)"),
+        ("ending", "COMPLETING"),
+    ]
+    assert found.shards[1].node == "n2"
+    assert commands(run, found, slurm=True) == []  # whatever is missing is on its way
+
+
+def test_the_command_that_goes_on_is_there_for_whatever_is_unfinished(run):
+    assert commands(run, _status(run), slurm=False) == [
+        f"vsp extract --run {run.name}    takes up shards 0-3"
+    ]
+    assert commands(run, _status(run), slurm=False, given="../a b/run") == [
+        "vsp extract --run '../a b/run'    takes up shards 0-3"
+    ]
+    extract(run, run.shards)
+    assert commands(run, _status(run), slurm=True) == []
+    with Journal(run.journals, run.plan.id, 1) as journal:
+        journal.lost([run.shards[1].start, run.shards[1].start + 1])
+        journal.failed(run.shards[1].start, "why")
+    assert commands(run, _status(run), slurm=True) == [
+        f"vsp resume --run {run.name}    takes up shard 1",
+        f"vsp resume --run {run.name} --retry-failed    takes the failed rows again",
+    ]
+    assert _status(run).shards[1].why == "rows were lost since"
+
+
+def test_the_page_fits_eighty_columns_and_names_every_shard(run, capsys, monkeypatch):
+    _life(run, 0, 4, ValueError("x" * 200), "7_0", monkeypatch)
+    found = _status(run, _task(1, "RUNNING", active=True, node="a-node-of-a-long-name-17"))
+    text = _page(run, found, capsys)
+    assert max(map(len, text.splitlines())) <= 80
+    for shard in range(4):
+        assert re.search(rf"^ +{shard} +\d+ +\d+ +\d+ +\d+ ", text, re.MULTILINE), text
+    assert "shard 0 stopped: ValueError: xxx" in text.replace("\n", " ")
+    assert ["all", "96", "4", "0", "92"] in map(str.split, text.splitlines())
+
+
+def test_of_many_shards_those_that_want_attention_are_shown(run, capsys):
+    found = _status(run)
+    many = [
+        found.shards[0].__class__(i, i, i + 1, int(i % 40 > 0), 0, int(i % 40 == 0),
+                                  "stopped" if i % 40 == 0 else "finished", "TIMEOUT" if i % 40 == 0 else "")
+        for i in range(1000)
+    ]  # fmt: skip
+    found = type(found)(run.name, 1000, tuple(many), {}, None, (), time.time())
+    text = _page(run, found, capsys)
+    assert "not shown: 975 finished shards and 1 others; --all shows them" in text
+    numbers = ",".join(str(i) for i in range(0, 1000, 40))
+    assert f"shards{numbers}stopped:TIMEOUT" in "".join(text.split())
+    assert len(_page(run, found, capsys, everything=True).splitlines()) > 1000
+
+
+def test_where_not_all_fit_the_stopped_ones_come_before_those_that_wait(run, capsys):
+    found, kind = _status(run), type(_status(run).shards[0])
+    many = [kind(i, i, i + 1, 0, 0, 1, "stopped" if i >= 900 else "queued") for i in range(910)]
+    text = _page(run, type(found)(run.name, 910, tuple(many), {}, None, (), 0.0), capsys)
+    shown = [int(line.split()[0]) for line in text.splitlines() if line[:5].strip().isdecimal()]
+    assert shown == [*range(14), *range(900, 910)]
+
+
+def test_notes_tell_of_damage_other_versions_and_a_batch_system_that_is_silent(run, capsys):
+    with Journal(run.journals, run.plan.id, 0, 24, {"torch": "9.9"}) as journal:
+        journal.done([0, 1], [1, 2])
+    with Journal(run.journals, run.plan.id, 0, 24, {"torch": "9.9"}) as journal:
+        journal.done([0, 1], [1, 3])
+    path = sorted(run.journals.iterdir())[0]
+    path.write_bytes(path.read_bytes().replace(b"[[0, 2]]", b"[[0, 1]]", 1))
+    found = _status(run, problem="squeue: no answer")
+    assert found.notes[0].startswith(f"{path}: line 2 is damaged; rows that it settled are missing")
+    assert "other versions than the plan's: torch 9.9 in 2 tasks" in found.notes
+    assert "squeue: no answer" in found.notes
+    assert "note: squeue: no answer" in _page(run, found, capsys)
+
+
+def test_rows_that_were_computed_twice_are_counted(run):
+    for checksum in (2, 3):
+        with Journal(run.journals, run.plan.id, 0, 24) as journal:
+            journal.done([0, 1], [1, checksum])
+    assert "1 rows were computed again with other last bits" in _status(run).notes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "0s"), (0, "0s"), (99, "99s"), (101, "2m"), (5999, "100m"), (7200, "2h"), (1e6, "12d")],
+)
+def test_a_time_that_has_passed_is_short(seconds, text):
+    assert _ago(seconds) == text
+
+
+def test_the_command_answers_as_json_and_again_and_again(run, vsp, work):
+    import subprocess
+    import sys
+
+    extract(run, run.shards[:2])
+    values = json.loads(vsp("status", "--json").stdout)
+    assert values["planned"] == values["done"] + values["failed"] + values["missing"] == 96
+    assert [shard["state"] for shard in values["shards"]] == ["finished"] * 2 + ["not started"] * 2
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vsp", "status", "--watch", "1"], cwd=work,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(4)
+    process.kill()
+    assert process.communicate()[0].count(f"run {run.name}: ") >= 2
+
+
+def test_logs_show_the_end_of_what_failed(run, work, monkeypatch):
+    logs = run.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    _life(run, 0, 4, ValueError("no"), "7_0", monkeypatch)
+    _life(run, 1, run.shards[1].stop - run.shards[1].start, None, "7_1", monkeypatch)
+    (logs / "extract-7_0.log").write_text("a\nb\rc\nlast words\n")
+    (logs / "extract-7_1.log").write_text("all is well\n")
+    (logs / "probe-9.log").write_text("x\n" * 1_000_000 + "vsp: no probe\n")
+    states = States((TaskState("9", "probe", None, "FAILED", False, exit_code="1:0"),))
+    found = status(run, run.ledgers(), states)
+    first, probe = tails(found, states, logs, None, 2)
+    assert first.what == "shard 0 stopped: ValueError: no" and first.lines == ("c", "last words")
+    assert probe.what == "probe FAILED" and probe.lines == ("x", "vsp: no probe")
+    (one,) = tails(found, states, logs, 1, 20)
+    assert one.what == "shard 1, finished" and one.lines == ("all is well",)
+
+
+def test_logs_without_a_batch_system_say_where_words_went(run, vsp):
+    extract(run, run.shards)
+    answer = vsp("logs")
+    assert answer.returncode == 0 and "no task of the batch system failed" in answer.stdout
+    answer = vsp("logs", "2")
+    assert answer.returncode == 1 and "goes to the terminal alone" in answer.stderr
+    assert "has no shard 9; it has 4" in vsp("logs", "9").stderr
+
+
+def test_a_blank_ledger_is_not_started(run):
+    found = status(run, [Ledger.blank(s.start, s.stop) for s in run.shards], States())
+    assert {shard.state for shard in found.shards} == {"not started"}
+    assert found.rows_per_second is None

@@ -1,0 +1,489 @@
+"""The chain of stages: on a real Slurm with accounting, and without a batch system."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from helpers import rig
+
+from vsp.cluster.contract import After, Job, Query
+from vsp.cluster.jobs import scheduler_of, task_states
+from vsp.cluster.slurm import Slurm
+from vsp.config import Resources
+from vsp.storage.run import Run
+
+NO_SLURM = rig.why_not()
+NO_ACCOUNTING = rig.why_not(accounting=True)
+IN_CI = os.environ.get("CI") == "true"
+on_slurm = pytest.mark.skipif(bool(NO_SLURM) and not IN_CI, reason=f"no Slurm: {NO_SLURM}")
+
+# Tasks of one job each, sent first: some of these take Slurm half a minute.
+ZOO = {
+    "COMPLETED": ("true",),
+    "FAILED": ("bash", "-c", "exit 3"),
+    "TIMEOUT": ("sleep", "600"),
+    "RUNNING": ("sleep", "600"),
+    "PENDING": ("true",),
+    "CANCELLED": ("sleep", "600"),
+}
+
+
+def _zoo_job(folder, stage, command, **changes):
+    return Job(stage, f"zoo-{stage}", "zoo", command, folder, **changes)
+
+
+def _send(job, folder, after=After(), tasks=None):  # noqa: B008 - frozen
+    script = folder / f"{job.stage}.sh"
+    script.write_text(Slurm().script(job))
+    return [Slurm().send(call, after).job for call in Slurm().calls(job, script, tasks)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    assert not NO_SLURM, f"CI needs a Slurm: {NO_SLURM}"
+    assert not (IN_CI and NO_ACCOUNTING), f"CI needs its accounting: {NO_ACCOUNTING}"
+    folder = tmp_path_factory.mktemp("slurm")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        rig.Cluster(folder, max_array_size=5, accounting=not NO_ACCOUNTING) as cluster,
+    ):
+        patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def zoo(cluster, tmp_path_factory):
+    """State → job number of a task that is or will be in it; and a folder with their logs."""
+    folder = tmp_path_factory.mktemp("zoo")
+    jobs = {}
+    for state, command in ZOO.items():
+        job = _zoo_job(folder, state, command, resources=Resources(time="60"))
+        after = After(ok=(jobs["RUNNING"],)) if state == "PENDING" else After()
+        (jobs[state],) = _send(job, folder, after)
+    warned = ("bash", "-c", "trap 'echo told; exit 138' USR1; while :; do sleep 0.2; done")
+    limit = Resources(time="5")
+    job = _zoo_job(folder, "warned", warned, resources=limit, warning=290, n_tasks=1)
+    (jobs["warned"],) = _send(job, folder)
+    array = ("bash", "-c", 'echo "task $1"; sleep 600', "x")
+    job = _zoo_job(folder, "array", array, n_tasks=12)
+    jobs["array"] = _send(job, folder, tasks=[11])[0]
+    _until(lambda: _zoo_states().keys() >= {"CANCELLED", "array"}, "the zoo")
+    _until(lambda: _zoo_states()["TIMEOUT"].state == "RUNNING", "a job to time out")
+    cluster.run("scancel", jobs["CANCELLED"])
+    # Limits have a granularity of minutes, their ends have none.
+    cluster.run("scontrol", "update", f"jobid={jobs['TIMEOUT']}", "endtime=now+1")
+    yield jobs, folder
+    cluster.run("scancel", "--user=root")
+
+
+@pytest.fixture
+def place(tmp_path):
+    folder = tmp_path / rig.FOLDER
+    (folder / "jobs").mkdir(parents=True)
+    # Sixteen slots would do for the tests; the machine has two cores.
+    (folder / "jobs/slurm.yaml").write_text("time: '10'\ncpu: {cpus_per_task: 1}\n")
+    return folder
+
+
+def _zoo_states(**changes):
+    stages = {f"zoo-{stage}": stage for stage in (*ZOO, "warned", "array")}
+    query = Query("zoo", stages, 12, datetime.now(timezone.utc) - timedelta(hours=6), **changes)
+    states = Slurm().states(query)
+    assert states.problem == ""
+    return {task.stage: task for task in states.tasks}
+
+
+def _shard(stage, **changes):
+    found = _zoo_states(**changes)
+    return found[stage].shard if stage in found else "not there"
+
+
+def _until(ready, what, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.3)
+
+
+def _vsp(place, *arguments, code=0):
+    answer = subprocess.run(
+        [sys.executable, "-m", "vsp", *map(str, arguments)],
+        cwd=place, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert answer.returncode == code, answer.stderr + answer.stdout
+    return answer.stdout if code == 0 else answer.stderr
+
+
+def _plan(place, spatial, shards=12, *options):
+    _vsp(place, "plan", "--model", "fake", "--dataset", spatial, "--shards", shards,
+         "--option", "hidden_size=1024", "--run", "r", *options)  # fmt: skip
+    return Run.open(place / "scratch/r")
+
+
+def _break_task(place, task):
+    """A profile with which that array task, and no other, ends with exit code 7."""
+    site = place / "site/sitecustomize.py"
+    site.parent.mkdir()
+    site.write_text(
+        f"import os\nif os.environ.get('SLURM_ARRAY_TASK_ID') == '{task}':\n"
+        "    os.write(2, b'broken')\n    os._exit(7)\n"
+    )
+    environment = json.dumps({"PYTHONPATH": str(site.parent)})
+    (place / "jobs/slurm.yaml").write_text(f"environment: {environment}\n")
+
+
+def _table(answer):
+    """Stage → job numbers, of what `vsp submit` prints."""
+    found = {}
+    for line in answer.splitlines():
+        row = re.match(r"(extract|verify|probe-parts|probe|report) +(\d+) ", f"{line} ")
+        if row:
+            found.setdefault(row[1], []).append(row[2])
+    return found
+
+
+def _ended(cluster, run):
+    """Wait for the end of all jobs of a run; stage → states of its tasks."""
+    _until(
+        lambda: not any(task.active for task in task_states(run, Slurm(), ended=False).tasks),
+        f"the end of {run.name}",
+        150,
+    )
+    found = {}
+    for task in task_states(run, Slurm(), run.ledgers()).tasks:
+        found.setdefault(task.stage, set()).add(task.state)
+    return found
+
+
+def _logs(run):
+    return "\n".join(f"{p.name}: {p.read_text()}" for p in sorted((run.folder / "logs").iterdir()))
+
+
+def _queue(cluster, *options):
+    return cluster.run("squeue", "--noheader", "--array", *options).splitlines()
+
+
+@on_slurm
+def test_one_command_runs_every_stage_to_the_report_also_beyond_maxarraysize(
+    zoo, cluster, place, spatial
+):
+    run = _plan(place, spatial)
+    answer = _vsp(place, "submit", "--probe-tasks", 2)
+    jobs = _table(answer)
+    assert {stage: len(found) for stage, found in jobs.items()} == {
+        "extract": 3, "verify": 1, "probe-parts": 1, "probe": 1, "report": 1,
+    }  # fmt: skip
+    rows = [line.split(None, 3) for line in answer.splitlines()]
+    assert rows[0] == ["stage", "job", "tasks", "waits for"]
+    assert [row[2] for row in rows[1:4]] == ["0-4", "5-9", "10-11"]
+    assert rows[4][3] == ", ".join(jobs["extract"]) and rows[7][3] == jobs["probe"][0]
+    assert answer.splitlines()[-1] == f"logs in {run.folder.absolute() / 'logs'}"
+    done = {"COMPLETED"}
+    assert _ended(cluster, run) == dict.fromkeys(jobs, done), _logs(run)
+    assert "best layer" in _vsp(place, "report")
+    assert "best layer" in (run.folder / f"logs/report-{jobs['report'][0]}.log").read_text()
+    assert [ledger.n_missing for ledger in run.ledgers()] == [0] * 12
+    tasks = task_states(run, Slurm()).latest("extract")
+    assert {n: task.job for n, task in tasks.items()} == {
+        **{i: f"{jobs['extract'][i // 5]}_{i % 5}" for i in range(12)}
+    }
+    assert _vsp(place, "resume").startswith("run r: no row is missing; `vsp submit --stages")
+
+
+@on_slurm
+def test_behind_a_task_that_failed_no_stage_starts_and_none_stays_in_the_queue(
+    cluster, place, spatial
+):
+    run = _plan(place, spatial, 3)
+    _break_task(place, 1)
+    _vsp(place, "submit")
+    assert _ended(cluster, run) == {
+        "extract": {"COMPLETED", "FAILED"}, "verify": {"CANCELLED"}, "probe": {"CANCELLED"},
+        "report": {"CANCELLED"},
+    }  # fmt: skip
+    assert not [line for line in _queue(cluster) if "-r " in line]
+    failed = task_states(run, Slurm(), run.ledgers()).latest("extract")[1]
+    assert (failed.state, failed.exit_code, failed.reason) == ("FAILED", "7:0", "NonZeroExitCode")
+    assert f"extract-{failed.job}.log: broken" in _logs(run)
+
+
+@on_slurm
+def test_after_any_the_rest_goes_on_without_what_is_missing_and_resume_sends_just_that(
+    cluster, place, spatial
+):
+    run = _plan(place, spatial, 3)
+    _break_task(place, 2)
+    _vsp(place, "submit", "--after", "any")
+    found = _ended(cluster, run)
+    assert found["extract"] == {"COMPLETED", "FAILED"}, _logs(run)
+    assert found["probe"] == found["report"] == {"COMPLETED"}, _logs(run)
+    n_missing = run.ledgers()[2].n_missing
+    assert n_missing == run.shards[2].stop - run.shards[2].start
+    assert f"left out 0 failed and {n_missing} missing rows" in _logs(run)
+
+    (place / "jobs/slurm.yaml").write_text("throttle: 1\n")
+    dry = _vsp(place, "resume", "--dry-run")
+    assert "extract=$(sbatch --parsable --array=2%1 scratch/r/jobs/extract.sh)" in dry
+    again = _table(_vsp(place, "resume", "--stages", "extract,probe"))
+    assert again.keys() == {"extract", "probe"}
+    assert _ended(cluster, run)["probe"] == {"COMPLETED"}
+    latest = task_states(run, Slurm(), run.ledgers()).latest("extract")
+    assert latest[2].job == f"{again['extract'][0]}_2" and latest[2].state == "COMPLETED"
+    assert [ledger.n_missing for ledger in run.ledgers()] == [0, 0, 0]
+
+
+@on_slurm
+def test_resume_sends_what_is_unfinished_and_waits_for_what_others_sent(cluster, place, spatial):
+    run = _plan(place, spatial)
+    finished = [i for i in range(12) if i not in (0, 3, 7, 8, 9)]
+    _vsp(place, "extract", *(word for i in finished for word in ("--shard", i)))
+    by_hand = cluster.sbatch("--hold", "--array=3", "jobs/extract_array.sh", cwd=place)
+    answer = _vsp(place, "resume", "--stages", "extract,verify")
+    assert f"not sent again: shard 3 (job {by_hand}) is queued or running" in answer
+    rows = [line.split(None, 3) for line in answer.splitlines()]
+    assert [row[2] for row in rows if row[0] == "extract"] == ["0", "7-9"]
+    jobs = _table(answer)
+    (dependency,) = _queue(cluster, f"--jobs={jobs['verify'][0]}", "--Format=Dependency:|")
+    for job in (f"{by_hand}_3", *(f"{job}_" for job in jobs["extract"])):
+        assert f"afterok:{job}" in dependency
+    message = _vsp(place, "submit", code=1)
+    assert f"job {by_hand}" in message and "`vsp resume` sends what else is missing" in message
+    assert len(message.splitlines()) == 1
+    cluster.run("scontrol", "release", f"{by_hand}_3")
+    assert _ended(cluster, run) == {"extract": {"COMPLETED"}, "verify": {"COMPLETED"}}, _logs(run)
+
+
+@on_slurm
+def test_a_later_chain_waits_for_the_stages_of_an_earlier_one(cluster, place, spatial):
+    _plan(place, spatial, 1)
+    _vsp(place, "extract")
+    held = cluster.sbatch("--hold", "--wrap=true", "--job-name=probe-r",
+                          f"--comment=vsp:{Run.open(place / 'scratch/r').plan.id}:probe:0",
+                          "--output=/dev/null", cwd=place)  # fmt: skip
+    answer = _vsp(place, "submit", "--stages", "verify,probe", "--dry-run")
+    assert f"verify=$(sbatch --parsable --dependency=afterany:{held} " in answer
+    answer = _vsp(place, "submit", "--stages", "report", "--dry-run")
+    assert f"report=$(sbatch --parsable --dependency=afterok:{held} " in answer
+    cluster.run("scancel", str(held))
+
+
+@on_slurm
+def test_a_refusal_is_in_slurms_words_and_says_what_was_sent_already(cluster, place, spatial):
+    run = _plan(place, spatial, 2)
+    profile = place / "jobs/slurm.yaml"
+    profile.write_text("partition: nope\n")
+    assert _vsp(place, "submit", code=1) == (
+        "vsp: extract: sbatch: invalid partition specified: nope; Batch job submission failed: "
+        "Invalid partition name specified; nothing was sent\n"
+    )
+    profile.write_text("cpu: {partition: nope}\n")
+    message = _vsp(place, "submit", code=1)
+    assert len(message.splitlines()) == 1 and "invalid partition specified: nope" in message
+    sent = re.search(r"sent already: extract (\d+); `vsp submit --stages (\S+)` sends", message)
+    assert sent[2] == "verify,probe,report"
+    assert {task.job.partition("_")[0] for task in task_states(run, Slurm()).tasks} == {sent[1]}
+    cluster.run("scancel", sent[1])
+
+
+@on_slurm
+def test_a_dry_run_prints_what_would_be_sent_and_sends_and_writes_nothing(cluster, place, spatial):
+    run = _plan(place, spatial)
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    answer = _vsp(place, "submit", "--dry-run", "--stages", "extract,probe")
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+    assert task_states(run, Slurm()).tasks == ()
+    commands = [line for line in answer.splitlines() if "$(sbatch" in line]
+    comment = f"--comment=vsp:{run.plan.id}:extract"
+    assert commands == [
+        "extract=$(sbatch --parsable scratch/r/jobs/extract.sh)",
+        f"extract1=$(sbatch --parsable --array=0-4 {comment}:5 scratch/r/jobs/extract.sh 5)",
+        f"extract2=$(sbatch --parsable --array=0-1 {comment}:10 scratch/r/jobs/extract.sh 10)",
+        "probe=$(sbatch --parsable --dependency=afterok:$extract:$extract1:$extract2 "
+        "--kill-on-invalid-dep=yes scratch/r/jobs/probe.sh)",
+    ]
+    assert "# scratch/r/jobs/extract.sh\n#!/bin/bash\n" in answer
+    # What was printed is what works, typed in a shell.
+    _vsp(place, "submit", "--stages", "extract,probe")  # now the scripts are there
+    cluster.run("scancel", "--name=vsp-r,probe-r")
+    typed = "\n".join([*commands, "echo $probe; scancel $extract $extract1 $extract2 $probe"])
+    done = subprocess.run(["bash", "-ec", typed], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip().isdecimal(), done.stderr
+
+
+@on_slurm
+def test_each_state_of_a_task_is_seen_as_what_it_is(zoo, cluster):
+    jobs, _ = zoo
+    _until(lambda: _zoo_states()["TIMEOUT"].state == "TIMEOUT", "a job to time out")
+    found = _zoo_states()
+    assert {stage: found[stage].state for stage in ZOO} == {stage: stage for stage in ZOO}
+    assert {stage: found[stage].job for stage in ZOO} == {stage: jobs[stage] for stage in ZOO}
+    assert {stage for stage in ZOO if found[stage].active} == {"RUNNING", "PENDING"}
+    assert found["FAILED"].exit_code == "3:0" and found["COMPLETED"].exit_code == "0:0"
+    assert found["PENDING"].reason == "Dependency" and found["PENDING"].exit_code is None
+    assert found["RUNNING"].node.startswith("n") and found["RUNNING"].restarts == 0
+    assert set(_zoo_states(ended=False)) == {"RUNNING", "PENDING", "array"}
+
+
+@on_slurm
+def test_a_task_that_is_sent_again_by_slurm_keeps_its_number(zoo, cluster):
+    jobs, folder = zoo
+    job = f"{jobs['array']}_1"
+    log = folder / f"array-{job}.log"
+    _until(lambda: log.exists() and log.read_text() == "task 11\n", "the first life")
+    cluster.run("scontrol", "requeue", job)
+    _until(lambda: _zoo_states()["array"].state == "PENDING", "the task to be queued again")
+
+    def lived_twice():
+        cluster.hurry(job)
+        return log.read_text().count("task 11\n") == 2
+
+    _until(lived_twice, "the second life")
+    found = _zoo_states()["array"]
+    assert (found.job, found.shard, found.restarts) == (job, 11, 1)
+
+
+@on_slurm
+def test_a_task_is_told_before_its_time_is_over(zoo, cluster):
+    jobs, folder = zoo
+    _until(lambda: not _zoo_states()["warned"].active, "the signal")
+    assert (folder / f"warned-{jobs['warned']}_0.log").read_text().endswith("told\n")
+    assert (_zoo_states()["warned"].state, _zoo_states()["warned"].exit_code) == ("FAILED", "138:0")
+
+
+@on_slurm
+@pytest.mark.skipif(bool(NO_ACCOUNTING), reason=f"no accounting: {NO_ACCOUNTING}")
+def test_accounting_tells_what_the_controller_forgot(zoo, cluster, monkeypatch, tmp_path):
+    jobs, _ = zoo
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    (empty / "squeue").write_text("#!/bin/bash\n")  # remembers nothing
+    (empty / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{empty}:{os.environ['PATH']}")
+    _until(lambda: _zoo_states().get("TIMEOUT", None) is not None, "accounting")
+    _until(lambda: _zoo_states()["TIMEOUT"].state == "TIMEOUT", "accounting")
+    found = _zoo_states()
+    ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+    assert {s: found[s].state for s in ended} == {s: s for s in ended}
+    assert found["FAILED"].exit_code == "3:0" and found["FAILED"].job == jobs["FAILED"]
+    # Without a comment a task's shard needs a task of the same array whose shard is known.
+    cluster.run("scancel", jobs["array"])
+    for known, shard in (({}, None), ({jobs["array"]: 10}, 11)):
+        _until(lambda k=known, s=shard: _shard("array", jobs=k) == s, f"shard {shard}")
+
+
+@on_slurm
+def test_the_states_of_a_thousand_tasks_take_less_than_a_second(cluster, tmp_path):
+    job = Job("extract", "vsp-many", "many", ("true",), tmp_path, n_tasks=1000,
+              resources=Resources(cpus_per_task=2))  # fmt: skip
+    script = tmp_path / "s.sh"
+    script.write_text(Slurm().script(job))
+    slurm = Slurm()
+    for call in slurm.calls(job, script):
+        subprocess.run([*call.command[:1], "--hold", *call.command[1:]], check=True,
+                       capture_output=True)  # fmt: skip
+    start = time.perf_counter()
+    states = slurm.states(Query("many", {"vsp-many": "extract"}, 1000, datetime.now(timezone.utc)))
+    seconds = time.perf_counter() - start
+    cluster.run("scancel", "--name=vsp-many")
+    assert sorted(task.shard for task in states.tasks) == list(range(1000))
+    assert seconds < 1
+
+
+LOCAL = "scheduler: local\n"
+
+
+def test_without_a_batch_system_the_stages_run_here_in_turn(place, spatial):
+    run = _plan(place, spatial, 2)
+    (place / "jobs/slurm.yaml").write_text(LOCAL)
+    assert "bash scratch/r/jobs/extract.sh\n" in _vsp(place, "submit", "--dry-run")
+    answer = _vsp(place, "submit", "--probe-tasks", 2)
+    said = [line for line in answer.splitlines() if line.endswith(": done")]
+    assert said == ["extract: done", "verify: done", "probe-parts: done", "probe: done",
+                    "report: done"]  # fmt: skip
+    assert "best layer" in answer and run.results.exists()
+
+
+def test_without_a_batch_system_the_first_stage_that_fails_ends_the_chain(place, spatial):
+    run = _plan(place, spatial, 2)
+    (place / "jobs/slurm.yaml").write_text(LOCAL + "environment: {HF_HOME: x}\n")
+    manifest = run.folder / "manifest.jsonl"
+    manifest.write_text(manifest.read_text() + "\n")
+    message = _vsp(place, "submit", code=1)
+    assert message.splitlines()[-1].startswith("vsp: extract: exit code 1; its reason is above")
+    assert "manifest.jsonl: was changed" in message and "verify" not in message
+
+
+def test_without_a_batch_system_after_any_goes_on_and_fails_at_the_end(place, spatial):
+    run = _plan(place, spatial, 2)
+    (place / "jobs/slurm.yaml").write_text(LOCAL)
+    next((run.folder / "jobs").iterdir()).unlink()
+    _vsp(place, "extract", "--shard", 0)
+    profile = place / "jobs/slurm.yaml"
+    profile.write_text(LOCAL + "environment: {PYTHONPATH: here}\n")
+    broken = place / "here/vsp"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("")
+    (broken / "__main__.py").write_text("import sys; sys.exit(4 + ('report' in sys.argv))\n")
+    message = _vsp(place, "submit", "--after", "any", "--stages", "extract,report", code=1)
+    assert message == "vsp: extract: exit code 4, report: exit code 5; reasons are above\n"
+
+
+def test_without_a_batch_system_resume_runs_what_is_missing(place, spatial):
+    run = _plan(place, spatial, 3)
+    (place / "jobs/slurm.yaml").write_text(LOCAL)
+    _vsp(place, "extract", "--shard", 1)
+    assert "bash scratch/r/jobs/extract.sh 0 2\n" in _vsp(place, "resume", "--dry-run")
+    assert "verify: done" in _vsp(place, "resume", "--stages", "extract,verify")
+    assert [len(ledger.lives) for ledger in run.ledgers()] == [1, 1, 1]
+    assert "no row is missing" in _vsp(place, "resume")
+
+
+def test_where_no_batch_system_is_submit_says_so_in_a_line(place, spatial, monkeypatch):
+    _plan(place, spatial, 1)
+    monkeypatch.setenv("PATH", str(place))
+    message = _vsp(place, "submit", code=1)
+    assert message == (
+        "vsp: extract: sbatch: not found on this machine; submit where Slurm is, or say "
+        "`scheduler: local` in the profile; nothing was sent\n"
+    )
+    assert (
+        "note: squeue: not found on this machine; a shard that is queued already may be sent twice"
+        in _vsp(place, "resume", "--dry-run")
+    )
+
+
+@pytest.mark.parametrize("stages", ["verify,nope", "", "extract,,probe"])
+def test_a_stage_that_is_none_is_refused(place, stages):
+    assert "is none of extract, verify, probe, report" in _vsp(
+        place, "submit", "--stages", stages, code=2
+    )
+
+
+def test_every_row_that_failed_is_sent_again_only_on_request(place, write_dataset):
+    records = [
+        {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "?"}
+        for i in range(8)
+    ]
+    dataset = write_dataset(records)
+    _vsp(place, "plan", "--model", "fake", "--dataset", dataset, "--run", "r")
+    image = dataset / "images/3.png"
+    picture = image.read_bytes()
+    image.write_bytes(b"")
+    _vsp(place, "extract")
+    image.write_bytes(picture)
+    (place / "jobs/slurm.yaml").write_text(LOCAL)
+    assert "no row is missing" in _vsp(place, "resume")
+    assert "extract: done" in _vsp(place, "resume", "--retry-failed", "--stages", "extract")
+    assert [ledger.n_failed for ledger in Run.open(place / "scratch/r").ledgers()] == [0]
+
+
+def test_the_profile_names_the_batch_system(place):
+    from vsp.config import Profile
+
+    assert type(scheduler_of(Profile(scheduler="local"))).__name__ == "Local"
+    assert isinstance(scheduler_of(Profile()), Slurm)

@@ -1,0 +1,156 @@
+import json
+
+import pytest
+
+from vsp.datasets.metadata import read
+from vsp.errors import DatasetError
+
+OWN = {"image_filename": "a.png", "label": "near", "prompt": "How far?"}
+
+
+def test_a_generated_dataset_becomes_samples_in_the_order_of_its_records(spatial):
+    samples, labels, style = read(spatial, None)
+    records = json.loads((spatial / "metadata.json").read_text())
+    assert [s.id for s in samples] == [r["image_id"] for r in records]
+    assert [s.label for s in samples] == [r["relation"] for r in records]
+    assert labels == ["left_of", "right_of", "above", "below"] and style == "instruction"
+    first, record = samples[0], records[0]
+    subject = f"'{record['subject_color']} {record['subject_shape']}'"
+    assert first.prompt.startswith(f"Determine the spatial relationship of {subject} relative to ")
+    assert "[left of, right of, above, below]" in first.prompt
+    assert first.image == str(spatial / "images" / record["image_filename"])
+    assert first.split == record["split"]
+
+
+def test_each_style_asks_in_its_own_words(spatial):
+    prompts = {
+        style: read(spatial, style)[0][0].prompt for style in ("statement", "cloze", "question")
+    }
+    assert read(spatial, "dataset")[0][0].prompt == prompts["statement"]
+    assert len(set(prompts.values())) == 3
+
+
+def test_ones_own_records_bring_prompt_group_and_split(write_dataset):
+    folder = write_dataset(
+        [
+            {**OWN, "id": "r1", "group": "scene 1", "split": "train"},
+            {**OWN, "id": "r2", "label": "far"},
+            {
+                **OWN,
+                "id": "r3",
+                "image_filename": "b.png",
+                "subject": "a cup",
+                "reference": "a hat",
+            },
+        ]
+    )
+    samples, labels, style = read(folder, None)
+    assert style == "dataset" and labels == ["far", "near"]
+    assert [s.group for s in samples] == ["scene 1", "a.png", "b.png"]
+    assert [s.split for s in samples] == ["train", "", ""]
+    with pytest.raises(DatasetError, match="record 0 names no subject and reference"):
+        read(folder, "instruction")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_filename": None}, "record 1 has image_filename None"),
+        ({"label": ""}, "record 1 has label ''"),
+        ({"label": 3}, "record 1 has label 3"),
+        ({"prompt": " "}, "record 1 has prompt ' '"),
+        ({"split": "dev"}, "record 1 split 'dev' is none of"),
+        ({"id": "0"}, "record 1 has the id '0' of record 0"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named(write_dataset, changes, message):
+    folder = write_dataset([{**OWN, "id": "0"}])
+    bad = {**OWN, "id": "1", **changes}
+    (folder / "metadata.json").write_text(json.dumps([{**OWN, "id": "0"}, bad]))
+    with pytest.raises(DatasetError, match=message):
+        read(folder, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is not JSON"), ("[]", "no list of records"), ("{}", "no list of records"),
+     ("[1]", "record 0 is a int")],
+)  # fmt: skip
+def test_metadata_that_is_no_list_of_records_is_refused(tmp_path, text, message):
+    (tmp_path / "metadata.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path, None)
+
+
+def test_a_folder_without_metadata_says_how_to_make_one(tmp_path):
+    with pytest.raises(DatasetError, match="vsp generate --config"):
+        read(tmp_path / "none", None)
+
+
+BOXES = {
+    "id": "1", "image_filename": "a.png", "label": "above", "subject": "cup", "reference": "mat",
+    "subject_box": [1, 2, 5, 6], "reference_box": [0, 5.5, 12, 12],
+}  # fmt: skip
+
+
+def test_regions_take_the_place_of_names_as_often_as_the_prompt_names_them(write_dataset):
+    folder = write_dataset([BOXES, {**BOXES, "id": "2", "label": "below"}])
+    subject, reference = (1, 2, 5, 6), (0, 5.5, 12, 12)
+    (sample, _), _, style = read(folder, None, "<mask>")
+    assert style == "instruction" and sample.regions == (subject, reference)
+    assert sample.prompt.startswith("Determine the spatial relationship of '<mask>' relative to '")
+    assert "cup" not in sample.prompt and sample.depth == ""
+    (sample, _), *_ = read(folder, "question", "<mask>")
+    assert sample.prompt == "Where is the <mask> relative to the <mask>? The <mask> is"
+    assert sample.regions == (subject, reference, subject)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_question_about_three_things_has_three_regions(write_dataset, language):
+    shapes = {
+        f"{part}_{what}": value
+        for part in ("subject", "reference", "second")
+        for what, value in (("shape", "star"), ("color", "red"), ("box", [1, 2, 5, 6]))
+    }
+    record = {**BOXES, **shapes, "question": "between", "language": language, "label": "yes"}
+    folder = write_dataset([record, {**record, "id": "2", "second_box": [0, 1, 2, 3]}])
+    (_, sample), *_ = read(folder, "question", "<mask>")
+    assert sample.regions == ((1, 2, 5, 6), (1, 2, 5, 6), (0, 1, 2, 3))
+    assert sample.prompt.count("<mask>") == 3 and "red" not in sample.prompt
+    del record["second_box"]
+    (folder / "metadata.json").write_text(json.dumps([record]))
+    with pytest.raises(DatasetError, match="has second_box None"):
+        read(folder, "question", "<mask>")
+
+
+def test_masks_and_depth_pictures_are_files_of_the_dataset(write_dataset):
+    record = {**BOXES, "subject_mask": "m.png", "depth_filename": "d.png"}
+    del record["subject_box"]
+    folder = write_dataset([record, {**record, "id": "2", "label": "below"}])
+    (sample, _), *_ = read(folder, "statement", "<mask> <depth>")
+    assert sample.prompt == "The spatial relationship of <mask> <depth> to <mask> <depth> is"
+    assert sample.regions == (str(folder / "masks/m.png"), (0, 5.5, 12, 12))
+    assert sample.depth == str(folder / "depth/d.png")
+
+
+@pytest.mark.parametrize(
+    ("changes", "style", "message"),
+    [
+        ({"subject_box": None}, "statement", r"has subject_box None; give it \[left, top"),
+        ({"reference_box": [1, 2, 3]}, "statement", r"has reference_box \[1, 2, 3\]; give"),
+        ({"reference_box": [1, 2, "3", 4]}, "statement", "has reference_box"),
+        ({"subject_mask": 7}, "statement", "has subject_mask 7; give it a text"),
+        ({"prompt": "?"}, "dataset", "cannot be asked about regions with --prompt dataset"),
+    ],
+)
+def test_a_record_that_lacks_a_region_is_named(write_dataset, changes, style, message):
+    folder = write_dataset([BOXES, {**BOXES, "id": "2", **changes}])
+    if style == "dataset":
+        message = "record 0 has prompt None|" + message
+    with pytest.raises(DatasetError, match=message):
+        read(folder, style, "<mask>")
+
+
+def test_a_record_without_depth_is_named_where_depth_is_asked_for(write_dataset):
+    with pytest.raises(DatasetError, match="record 0 has depth_filename None"):
+        read(write_dataset([BOXES]), "statement", "<mask> <depth>")

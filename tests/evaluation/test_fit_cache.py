@@ -1,0 +1,140 @@
+"""What a layer gave, on disk: the same arrays again, or refused, and never another's."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from vsp.errors import RunError
+from vsp.evaluation.fit_cache import Parts
+
+FIT = {
+    "predicted": np.array([[0, 1, -1], [1, 0, 0]], np.int16),
+    "probability": np.full((2, 3, 2), 1 / 3, np.float32),
+    "null_observed": np.array(0.1 + 0.2),
+    "gap": np.array([1e-9, np.nan, np.inf], np.float32),
+    "portion_rows": np.empty(0, np.intp),
+    "probe.treatment": np.array("über"),
+    "probe.coef": np.arange(6.0).reshape(2, 3)[:, ::2],  # not contiguous
+}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    parts = Parts(tmp_path_factory.mktemp("probe") / "0123456789abcdef")
+    parts.write(7, FIT)
+    return parts
+
+
+def _refused_or_right(parts, body):
+    """What is said of another content of the file of layer 7."""
+    other = Parts(parts.folder.parent / "other" / parts.key)
+    other.folder.mkdir(parents=True, exist_ok=True)
+    other.path(7).write_bytes(body)
+    try:
+        assert _same(other.read(7), FIT)
+        return "right"
+    except RunError as error:
+        assert str(error).endswith("007.npz: is damaged; remove it and run the command again")
+        return "refused"
+
+
+def _same(read, written):
+    return list(read) == list(written) and all(
+        (read[k].dtype, read[k].shape, read[k].tobytes())
+        == (written[k].dtype, written[k].shape, written[k].tobytes())
+        for k in written
+    )
+
+
+def test_what_was_kept_is_read_to_the_last_bit(parts):
+    assert _same(parts.read(7), FIT)
+    assert [path.name for path in parts.folder.iterdir()] == ["007.npz"]
+
+
+_ANY = arrays_of.arrays(
+    st.one_of(
+        arrays_of.floating_dtypes(endianness="<"), arrays_of.integer_dtypes(endianness="<"),
+        arrays_of.boolean_dtypes(), arrays_of.unicode_string_dtypes(endianness="<", min_len=1),
+    ),
+    arrays_of.array_shapes(min_dims=0, min_side=0, max_side=4),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]+(\.[a-z]+)?", fullmatch=True), _ANY, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_any_arrays_are_the_same_again(parts, written):
+    other = Parts(parts.folder.parent / "any")
+    other.write(0, written)
+    assert _same(other.read(0), written)
+
+
+def test_the_same_arrays_give_the_same_bytes(parts, tmp_path):
+    again = Parts(tmp_path / parts.key)
+    again.write(7, FIT)
+    assert again.path(7).read_bytes() == parts.path(7).read_bytes()
+
+
+def test_a_layer_that_was_not_fitted_is_none(parts):
+    assert parts.read(6) is None and Parts(parts.folder / "no").read(7) is None
+
+
+def test_the_file_is_an_npz_without_pickles_that_numpy_reads(parts):
+    with np.load(parts.path(7), allow_pickle=False) as arrays:
+        assert set(arrays) == {*FIT, "whose"}
+    with zipfile.ZipFile(parts.path(7)) as file:
+        assert file.testzip() is None
+
+
+def test_objects_are_never_written(tmp_path):
+    parts = Parts(tmp_path / "key")
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        parts.write(0, {"a": np.array([{}])})
+    assert parts.read(0) is None and list(parts.folder.iterdir()) == []
+
+
+def test_a_file_cut_at_any_place_is_refused(parts):
+    body = parts.path(7).read_bytes()
+    places = {*range(0, len(body), 7), *range(len(body) - 100, len(body))}
+    assert {_refused_or_right(parts, body[:n]) for n in places} == {"refused"}
+    assert _refused_or_right(parts, body) == "right"
+
+
+@given(data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_a_flipped_bit_anywhere_is_refused(parts, data):
+    body = bytearray(parts.path(7).read_bytes())
+    place = data.draw(st.integers(0, 8 * len(body) - 1))
+    body[place // 8] ^= 1 << place % 8
+    assert _refused_or_right(parts, bytes(body)) == "refused"
+
+
+@given(body=st.binary(max_size=300))
+def test_any_other_content_is_refused(parts, body):
+    assert _refused_or_right(parts, body) == "refused"
+
+
+def test_an_npz_that_is_whole_but_not_of_parts_is_refused(parts):
+    file = io.BytesIO()
+    np.savez(file, **FIT)
+    assert _refused_or_right(parts, file.getvalue()) == "refused"
+
+
+def test_the_fit_of_another_layer_or_of_another_key_is_refused(parts, tmp_path):
+    other_layer, other_key = Parts(tmp_path / parts.key), Parts(tmp_path / ("f" * 16))
+    other_layer.write(8, FIT)
+    assert _refused_or_right(parts, other_layer.path(8).read_bytes()) == "refused"
+    other_key.write(7, FIT)
+    assert _refused_or_right(parts, other_key.path(7).read_bytes()) == "refused"
+
+
+def test_a_removed_layer_is_there_no_more(tmp_path):
+    parts = Parts(tmp_path / "key")
+    parts.write(7, FIT)
+    parts.remove(7)
+    parts.remove(7)
+    assert parts.read(7) is None

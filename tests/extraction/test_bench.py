@@ -1,0 +1,84 @@
+"""`vsp bench`: every way goes over the same rows to the same states."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import tiny
+
+from vsp import models
+from vsp.extraction.bench import Asked, bench, rows_per_image
+
+
+@pytest.fixture(scope="module")
+def benches(checkpoint, tmp_path_factory):
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    asked = Asked(model, n_rows=12, batch_sizes=(2, 4), workers=0)
+    folder = tmp_path_factory.mktemp("bench")
+    found = bench(asked, folder)
+    assert not list(folder.iterdir())  # nothing is left behind
+    return found
+
+
+def test_every_way_is_measured_on_rows_of_both_kinds(benches):
+    own, shared = benches
+    assert (own.n_rows, own.n_images) == (12, 12)
+    assert shared.n_rows == 12 and shared.n_images == len(rows_per_image(12)) < 6
+    ways = ["transformers, one by one", "transformers, batched", "vsp", "vsp"]
+    assert [way.name for way in own.ways] == ways
+    assert [way.name for way in shared.ways] == [*ways, *["vsp --no-sharing"] * 2]
+    assert [way.batch for way in own.ways] == [1, 16, 2, 4]
+    for way in (*own.ways, *shared.ways):
+        assert way.rows_per_second > 0 and way.peak_bytes >= 0
+        assert (way.of_bare is None) == way.name.startswith("transformers")
+
+
+def test_ratios_are_those_of_the_rates(benches):
+    for found in benches:
+        one = found.ways[0].rows_per_second
+        for way in found.ways:
+            assert way.times_plain == pytest.approx(way.rows_per_second / one)
+        assert found.best.rows_per_second == max(
+            way.rows_per_second for way in found.ways if way.name.startswith("vsp")
+        )
+
+
+def test_all_ways_give_the_states_of_transformers(benches):
+    for found in benches:
+        assert 0 < found.difference < 1e-5
+
+
+def test_rows_an_image_are_distributed_as_in_vrd():
+    counts = rows_per_image(10_000)
+    assert sum(counts) == 10_000
+    assert 5 < np.mean(counts) < 6 and max(counts) == 23 and min(counts) == 1
+
+
+def test_a_planned_run_is_measured_on_its_own_rows(vsp, work, spatial, checkpoint):
+    plan = ("plan", "--model", "llava15", "--checkpoint", checkpoint, "--quantization", "none",
+            "--dataset", spatial)  # fmt: skip
+    assert vsp(*plan).returncode == 0
+    answer = vsp("bench", "--rows", 8, "--batch-size", 4, "--workers", 0)
+    assert answer.returncode == 0, answer.stderr
+    assert "8 rows of the dataset, 8 images" in answer.stdout
+    assert "the plan's 96 rows take about" in answer.stdout
+    assert all(len(line) <= 80 for line in answer.stdout.splitlines())
+
+
+def test_a_model_without_its_weights_can_be_measured_quantized(vsp, tmp_path):
+    """With the configuration, the tokenizer and the image processor alone."""
+    folder = tiny.write_qwen(tmp_path / "qwen", "2")
+    (folder / "model.safetensors").unlink()
+    arguments = ("bench", "--model", "qwen2", "--checkpoint", folder, "--rows", 4)
+    refused = vsp(*arguments)
+    assert refused.returncode == 1 and "weight files are missing" in refused.stderr
+    answer = vsp(*arguments, "--weights", "random", "--batch-size", 2, "--json", "--workers", 0)
+    assert answer.returncode == 0, answer.stderr
+    own, shared = json.loads(answer.stdout)
+    assert own["best"]["name"] == "vsp" and shared["best"]["rows_per_second"] > 0
+
+
+def test_a_model_that_transformers_does_not_serve_is_measured_without_it(vsp, spatial):
+    answer = vsp("bench", "--model", "fake", "--dataset", spatial, "--rows", 8, "--batch-size", 4)
+    assert answer.returncode == 0, answer.stderr
+    assert "vsp" in answer.stdout and "transformers, batched" not in answer.stdout

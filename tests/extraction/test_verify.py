@@ -1,0 +1,147 @@
+"""A store read again against its checksums."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from vsp.errors import StoreError
+from vsp.extraction.extract import extract
+from vsp.extraction.verify import _differing, _pieces, repair, verify
+from vsp.storage.array import HEADER_BYTES
+from vsp.storage.journal import Journal
+
+
+@pytest.fixture
+def run(plan_fake):
+    run = plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
+    extract(run, run.shards)
+    return run
+
+
+def _flip(run, place, bit=3):
+    with run.store.path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
+def test_a_whole_store_is_found_whole(run):
+    found = verify(run, n_jobs=1)
+    assert (found.n_checked, found.n_bad, found.n_failed, found.n_missing) == (96, 0, 0, 0)
+    assert found.n_bytes == 96 * run.store.layout.row_bytes * run.plan.n_layers
+
+
+def test_any_flipped_bit_names_its_row_and_no_other(run):
+    layout, rng = run.store.layout, np.random.default_rng(0)
+    for _ in range(40):
+        layer, row = rng.integers(run.plan.n_layers), int(rng.integers(96))
+        place = layout.offset(layer, row) + int(rng.integers(layout.row_bytes))
+        bit = int(rng.integers(8))
+        _flip(run, place, bit)
+        shard = next(s.index for s in run.shards if s.start <= row < s.stop)
+        assert verify(run, n_jobs=1).bad == {shard: [row]}
+        _flip(run, place, bit)
+    assert not verify(run, n_jobs=1).bad
+
+
+def test_rows_without_states_are_counted_and_not_looked_at(plan_fake):
+    run = plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
+    extract(run, [run.shards[1]])
+    with Journal(run.journals, run.plan.id, 0) as journal:
+        journal.failed(0, "why")
+    size = run.shards[1].stop - run.shards[1].start
+    found = verify(run, n_jobs=1)
+    assert (found.n_checked, found.n_failed, found.n_missing) == (size, 1, 95 - size)
+    _flip(run, run.store.layout.offset(0, 0))
+    assert not verify(run, n_jobs=1).bad
+
+
+def test_repair_puts_exactly_the_bad_rows_back_and_extraction_restores_the_bytes(run):
+    whole = run.store.path.read_bytes()
+    rows = [0, 5, 6, 40, 95]
+    for row in rows:
+        _flip(run, run.store.layout.offset(2, row) + 17)
+    found = verify(run, n_jobs=1)
+    assert sorted(row for bad in found.bad.values() for row in bad) == rows
+    repair(run, found.bad)
+    assert [row for ledger in run.ledgers() for row in ledger.missing] == rows
+    assert not verify(run, n_jobs=1).bad
+    extract(run, run.shards)
+    assert run.store.path.read_bytes() == whole
+    assert verify(run, n_jobs=1).n_checked == 96
+
+
+def test_states_of_an_earlier_life_with_other_last_bits_are_as_good(run):
+    """Two lives at once may differ in last bits, say after a batch was halved in one of them."""
+    ledger = run.ledgers()[0]
+    with Journal(run.journals, run.plan.id, 0) as journal:
+        journal.done([0, 1], [ledger.done[0] ^ 1, ledger.done[1]])
+    assert run.ledgers()[0].earlier == {0: {ledger.done[0]}}
+    assert not verify(run, n_jobs=1).bad
+    _flip(run, run.store.layout.offset(0, 0))
+    assert verify(run, n_jobs=1).bad == {0: [0]}
+
+
+def test_a_piece_is_a_few_megabytes_and_pieces_hold_every_done_row_once(run, monkeypatch):
+    monkeypatch.setattr("vsp.extraction.verify._READ", 5 * run.store.layout.row_bytes)
+    rows = []
+    for i, ledger in enumerate(run.ledgers()):
+        for piece in _pieces(i, ledger, run.store.layout):
+            assert 0 < piece.stop - piece.start <= 5
+            rows += piece.rows.tolist()
+    assert rows == list(range(96))
+    assert not verify(run, n_jobs=1).bad
+
+
+def test_workers_find_what_one_process_finds(run, monkeypatch):
+    _flip(run, run.store.layout.offset(1, 33))
+    alone = verify(run, n_jobs=1).bad
+    monkeypatch.setattr("vsp.extraction.verify._LEAST_WORK", 1)
+    assert verify(run, n_jobs=2).bad == alone != {}
+
+
+def test_what_is_read_comes_from_the_disk(run, monkeypatch):
+    calls = []
+    advise = os.posix_fadvise
+    monkeypatch.setattr(
+        "os.posix_fadvise", lambda *args: (calls.append(args[1:]), advise(*args))[1]
+    )
+    layout = run.store.layout
+    (piece,) = _pieces(0, run.ledgers()[0], layout)
+    assert _differing(run.store.path, layout, piece) == []
+    size = (piece.stop - piece.start) * layout.row_bytes
+    for layer in range(layout.n_layers):
+        place = layout.offset(layer, piece.start)
+        drop, fetch = (place, size, os.POSIX_FADV_DONTNEED), (place, size, os.POSIX_FADV_WILLNEED)
+        assert calls.index(drop) < calls.index(fetch)
+
+
+def test_another_store_or_a_short_one_is_refused(run, plan_fake):
+    whole = run.store.path.read_bytes()
+    run.store.path.write_bytes(whole[:-1])
+    with pytest.raises(StoreError, match=f"it has {len(whole) - 1:,} bytes; plan the run again"):
+        verify(run, n_jobs=1)
+    other = plan_fake(n_shards=4, batch_size=8, options={"hidden_size": 1024})
+    shutil.copy(other.store.path, run.store.path)
+    with pytest.raises(StoreError, match=r"is not the array of this plan .*: it is <f4 .* of plan"):
+        verify(run, n_jobs=1)
+
+
+def test_the_command_names_rows_and_says_what_to_do(run, vsp):
+    answer = vsp("verify")
+    assert answer.returncode == 0 and "96 rows read again, 0 are not what was" in answer.stdout
+    for row in (3, 4, 5, 90):
+        _flip(run, HEADER_BYTES + row * run.store.layout.row_bytes)
+    answer = vsp("verify")
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    assert "shard 0: rows 3-5\n" in answer.stderr and "shard 3: rows 90\n" in answer.stderr
+    assert "4 rows were damaged on disk" in answer.stderr and "--repair" in answer.stderr
+    answer = vsp("verify", "--run", run.name)  # what it says to do is about the same run
+    assert f"`vsp verify --run {run.name} --repair`" in answer.stderr
+    answer = vsp("verify", "--repair")
+    assert answer.returncode == 0 and "shard 0: rows 3-5\n" in answer.stdout
+    assert "4 rows are missing now" in answer.stdout
+    assert [ledger.missing for ledger in run.ledgers()] == [[3, 4, 5], [], [], [90]]

@@ -1,0 +1,271 @@
+"""Results made up for a test: figures that go together, without a model, a store or a fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.storage.results import LayerScore, Results
+from vsp.storage.run import Plan
+
+NAMES = ["above", "below", "left", "right"]
+
+
+def plan(name: str = "small", n_layers: int = 13, n_samples: int = 240, **changes: Any) -> Plan:
+    values = {
+        "format": 3,
+        "id": "0" * 32,
+        "name": name,
+        "created": "2026-01-01T00:00:00+00:00",
+        "vsp": "0.1.0",
+        "packages": {},
+        "dataset": "data/raw/spatial",
+        "labels": NAMES,
+        "prompt": "instruction",
+        "model": {"family": "llava15", "checkpoint": "llava-hf/llava-1.5-7b-hf"},
+        "checkpoint_files": {},
+        "compute_dtype": "float16",
+        "image_backend": "pil",
+        "manifest_offsets": [0, 1],
+        "manifest_sha256": ["0"],
+        "n_samples": n_samples,
+        "n_layers": n_layers,
+        "hidden_size": 4096,
+        "dtype": "float16",
+        "boundary": 4096,
+        "shard_starts": [0],
+        "batch_size": 16,
+        "batch_tokens": 16,
+        "share": True,
+    }
+    return Plan.model_validate({**values, **changes})
+
+
+def accuracies(n_layers: int) -> NDArray[np.float64]:
+    """Chance in the first layer, a peak at two thirds, a little less at the end."""
+    depth = np.linspace(0, 1, n_layers)
+    return 0.25 + 0.62 * np.exp(-(((depth - 0.65) / 0.3) ** 2)) * (depth > 0)
+
+
+def predictions(
+    accuracy: NDArray[np.float64], n_groups: int = 120, repeats: int = 2, seed: int = 0
+) -> dict[str, NDArray[Any]]:
+    """Two rows a group, of one label; a group is hard in all layers or easy in all."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(n_groups) % len(NAMES), 2)
+    n_rows, n_layers = len(label), len(accuracy)
+    hard = np.repeat(rng.random(n_groups), 2)
+    luck = 0.7 * hard + 0.3 * rng.random((n_layers, repeats, n_rows))
+    bounds = np.stack([np.quantile(luck[k], accuracy[k]) for k in range(n_layers)])
+    wrong = luck > bounds[:, None, None]
+    other = (label + rng.integers(1, len(NAMES), wrong.shape)) % len(NAMES)
+    predicted = np.where(wrong, other, label).astype(np.int16)
+    probability = np.full((*wrong.shape, len(NAMES)), 0.1, np.float32)
+    np.put_along_axis(probability, predicted[..., None].astype(np.intp), 0.7, axis=-1)
+    return {
+        "id": np.array([f"sample_{i:05d}" for i in range(n_rows)]),
+        "group": np.array([f"image_{i // 2:05d}" for i in range(n_rows)]),
+        "rows": np.arange(n_rows),
+        "label": np.array(NAMES)[label],
+        "layers": np.arange(n_layers),
+        "classes": np.array(NAMES),
+        "predicted": predicted,
+        "probability": probability,
+        "outer": outer(n_groups, repeats),
+    }
+
+
+def outer(n_groups: int, repeats: int) -> NDArray[np.int16]:
+    """Five folds of groups, dealt anew in each repeat [repeat, row]."""
+    rng, fold = np.random.default_rng(0), np.arange(n_groups) % 5
+    folds = [rng.permutation(fold) + 5 * repeat for repeat in range(repeats)]
+    return np.repeat(folds, 2, axis=1).astype(np.int16)
+
+
+def loss(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """[layer, repeat, row]: wrong, or the squared error."""
+    if "base" in arrays:
+        return np.asarray((arrays["predicted"] - arrays["label"]) ** 2, np.float64)
+    true = np.searchsorted(arrays["classes"], arrays["label"])
+    return np.asarray(arrays["predicted"] != true, np.float64)
+
+
+def inner(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Scores [layer, outer, strength] of choosing rows: about those of the judged ones."""
+    lost, base = loss(arrays), arrays.get("base", np.ones(arrays["outer"].shape))
+    n_outer = int(arrays["outer"].max()) + 1
+    scores = np.zeros((len(lost), n_outer))
+    for split in range(n_outer):
+        other = (arrays["outer"] != split) & (arrays["outer"] >= 0)
+        other = other if other.any() else arrays["outer"] >= 0
+        scores[:, split] = 1 - (lost * other).sum(axis=(1, 2)) / (base * other).sum()
+    return scores[:, :, None] - np.array([0.02, 0.01, 0.0, 0.03])
+
+
+def numbers(n_layers: int = 13, n_groups: int = 120, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """As `predictions`, where a number is read."""
+    rng = np.random.default_rng(seed)
+    rows = predictions(accuracies(n_layers), n_groups, 1, seed)
+    label = rng.normal(20, 5, len(rows["id"]))
+    noise = np.linspace(6, 1, n_layers)[:, None] * rng.normal(size=(n_layers, len(label)))
+    shared = {key: rows[key] for key in ("id", "group", "rows", "layers", "outer")}
+    return {
+        **shared,
+        "label": label,
+        "predicted": (label + noise)[:, None].astype(np.float32),
+        "base": (label[None] - 20) ** 2,
+    }
+
+
+def scores(rows: dict[str, NDArray[Any]]) -> list[LayerScore]:
+    """A score for each layer of such predictions; what cannot be read off them is made up."""
+    base = rows.get("base", np.ones(rows["outer"].shape))
+    values = 1 - loss(rows).sum(axis=(1, 2)) / base.sum()
+    best = int(np.argmax(values))
+    made = [_score(rows, layer, values, best) for layer in range(len(values))]
+    return made if "classes" in rows else [_of_a_number(score, rows) for score in made]
+
+
+def _score(
+    rows: dict[str, NDArray[Any]], layer: int, values: NDArray[np.float64], best: int
+) -> LayerScore:
+    value, n_rows = float(values[layer]), len(rows["id"])
+    half = 1.96 * float(np.sqrt(max(value * (1 - value), 0.01) / n_rows))
+    true = np.searchsorted(np.array(NAMES), rows["label"].astype(str)) % len(NAMES)
+    predicted = rows["predicted"][layer, 0].astype(np.intp) % len(NAMES)
+    confusion = np.zeros((len(NAMES), len(NAMES)), int)
+    np.add.at(confusion, (true, predicted), 1)
+    right = np.diag(confusion)
+    recall = dict(zip(NAMES, right / np.maximum(confusion.sum(axis=1), 1), strict=True))
+    precision = dict(zip(NAMES, right / np.maximum(confusion.sum(axis=0), 1), strict=True))
+    return LayerScore(
+        layer=layer,
+        score=value,
+        low=value - half,
+        high=value + half,
+        chance=0.25,
+        balanced_accuracy=value,
+        macro_f1=value - 0.01,
+        recall={name: float(share) for name, share in recall.items()},
+        precision={name: float(share) for name, share in precision.items()},
+        confusion=confusion.tolist(),
+        ece=0.04,
+        brier=0.2,
+        rmse=None,
+        strength=0.01,
+        strengths=[0.01] * 10,
+        at_edge=0,
+        control=0.3,
+        selectivity=value - 0.3,
+        by_strength={
+            f"{c:g}": {"score": value - 0.01, "control": 0.3, "selectivity": value - 0.31}
+            for c in (0.001, 0.01, 0.1, 1.0)
+        },
+        p=0.0099 if value > 0.35 else 0.31,
+        p_corrected=0.0099 if value > 0.35 else 0.82,
+        code_bits=500.0 - 300 * value,
+        compression=480 / (500.0 - 300 * value),
+        curve=[[20.0, 0.25 + (value - 0.25) / 3], [40.0, 0.25 + (value - 0.25) / 2], [96.0, value]],
+        over_embedding={
+            "difference": value - values[0],
+            "low": value - values[0] - half,
+            "high": value - values[0] + half,
+        },
+        below_best={
+            "difference": value - values[best],
+            "low": value - values[best] - half,
+            "high": min(value - values[best] + half, 0.0),
+        },
+        n_fits=620,
+        n_uncertified=0,
+        max_gap=7e-9,
+        n_train=192,
+        n_test=48,
+    )
+
+
+def _of_a_number(score: LayerScore, rows: dict[str, NDArray[Any]]) -> LayerScore:
+    return replace(
+        score,
+        chance=0.0,
+        **dict.fromkeys(("balanced_accuracy", "macro_f1", "recall", "precision", "confusion")),
+        **dict.fromkeys(("ece", "brier", "code_bits", "compression", "max_gap")),
+        rmse=float(np.sqrt(loss(rows)[score.layer].mean())),
+    )
+
+
+def summary(layer_scores: list[LayerScore], name: str = "small", **changes: Any) -> dict[str, Any]:
+    best = max(layer_scores, key=lambda score: score.score)
+    label = best.confusion is not None
+    card = {
+        "probe": "logistic" if label else "ridge",
+        "treatment": "center",
+        "parameter": "C" if label else "alpha",
+        "grid": [0.001, 0.01, 0.1, 1.0],
+        "target": "label" if label else "number",
+        "link": "sigmoid" if label else "",
+        **({"classes": NAMES} if label else {}),
+        "arrays": {"coef": "[class, hidden]", "intercept": "[class]"},
+    }
+    values = {
+        "run": name,
+        "plan": plan(name, len(layer_scores)).model_dump(mode="json"),
+        "rows": {
+            "planned": 240, "done": 240, "failed": 0, "missing": 0,
+            "used": 240, "train": 240, "test": 240,
+        },
+        "failed_reasons": {},
+        "batching": None,
+        "split": "5 folds by group, 2 times",
+        "settings": {"probe": card["probe"], "seed": 0},
+        "probe": card,
+        "statistic": "accuracy" if label else "R²",
+        "confidence": 0.95,
+        "resamples": 2000,
+        "n_permutations": 100,
+        "n_movable": 240,
+        "n_groups": 120,
+        "best_over_prompt": {"difference": 0.557, "low": 0.49, "high": 0.62},
+        "chance": best.chance,
+        "best_layer": best.layer,
+        "n_fits": 620 * len(layer_scores),
+        "n_uncertified": 0,
+        "max_gap": 7e-9 if label else None,
+        "tolerance": 1e-6,
+        "peak": {
+            "estimate": best.score - 0.008, "low": best.score - 0.05, "high": best.score + 0.03,
+            "layers": {best.layer: 9, best.layer - 1: 1}, "naive": best.score,
+        },
+        "baselines": {
+            "majority": {"score": best.chance, "low": None, "high": None},
+            "prompt-only": {"score": 0.31, "low": 0.27, "high": 0.35},
+            "embedding output": {"score": layer_scores[0].score, "low": 0.2, "high": 0.3},
+            "random features": {"score": 0.33, "low": 0.3, "high": 0.36},
+        },
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+def made(
+    folder: Path,
+    arrays: dict[str, NDArray[Any]] | None = None,
+    layer_scores: list[LayerScore] | None = None,
+    inner_scores: NDArray[np.float64] | None = None,
+    **changes: Any,
+) -> Results:
+    """Results of 13 layers, on disk; `changes` are to the summary."""
+    arrays = predictions(accuracies(13)) if arrays is None else arrays
+    layer_scores = scores(arrays) if layer_scores is None else layer_scores
+    results = Results(folder)
+    n_layers = len(layer_scores)
+    probe = {"coef": np.arange(8.0).reshape(2, 4), "intercept": np.zeros(2)}
+    scored = inner(arrays) if inner_scores is None else inner_scores
+    estimates = {"null": np.full((n_layers, 100), 0.25), "inner": scored}
+    name = changes.pop("name", folder.name)
+    values = summary(layer_scores, name, **changes)
+    results.write(values, layer_scores, arrays, estimates, [probe] * n_layers)
+    return results

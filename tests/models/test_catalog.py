@@ -1,0 +1,395 @@
+"""Models by name, and what `vsp plan` says of a checkpoint before anything is queued."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+from huggingface_hub.errors import GatedRepoError
+
+from vsp import models
+from vsp.config import read_yaml
+from vsp.errors import ConfigError, ModelError
+from vsp.models import catalog
+from vsp.models.checkpoints import check_weights, unreadable
+
+SHIPPED = catalog.names(ROOT)
+COMMIT, LATER = "a" * 40, "b" * 40
+RGPT = Path(__file__).parent / "spatialrgpt/ckpt"
+
+
+def _write(work, name, text):
+    (work / catalog.FOLDER).mkdir(parents=True, exist_ok=True)
+    (work / catalog.FOLDER / f"{name}.yaml").write_text(text)
+
+
+# Names.
+
+
+def test_the_shipped_models_are_of_every_family_that_reads_checkpoints():
+    families = {catalog.find(name, ROOT).family for name in SHIPPED}
+    assert families == set(models.FAMILIES.names()) - {"fake"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_model_says_all_that_decides_its_states(name):
+    written = read_yaml(ROOT / catalog.FOLDER / f"{name}.yaml")
+    wanted = ("family", "checkpoint", "revision", "template", "quantization", "dtype")
+    assert set(wanted) <= written.keys() <= {*wanted, "options"}
+    found = catalog.find(name, ROOT)
+    assert {key: getattr(found, key) for key in wanted} == {key: written[key] for key in wanted}
+    assert "{instruction}" in found.template
+
+
+def test_a_model_is_a_family_a_name_or_a_path(work):
+    _write(work, "mine", "family: fake\noptions: {n_layers: 3}\n")
+    shutil.copy(work / catalog.FOLDER / "mine.yaml", work / "other.yaml")
+    mine = models.resolve("fake", options={"n_layers": 3})
+    assert catalog.find("mine", work) == catalog.find("other.yaml", work) == mine
+    assert catalog.find("fake", work) == models.resolve("fake")
+
+
+def test_what_is_given_goes_over_the_file_and_options_are_merged(work):
+    text = "family: spatialrgpt\ncheckpoint: a/b\nrevision: v1\noptions: {regions: mask}\n"
+    _write(work, "mine", text)
+    found = catalog.find("mine", work, quantization="8bit", options={"conversation": "vicuna_v1"})
+    assert found.options == {"conversation": "vicuna_v1", "regions": "mask"}
+    assert (found.checkpoint, found.revision, found.quantization) == ("a/b", "v1", "8bit")
+
+
+def test_the_revision_of_a_file_is_not_taken_for_another_checkpoints(work):
+    _write(work, "mine", "family: llava15\ncheckpoint: a/b\nrevision: v1\n")
+    assert catalog.find("mine", work, checkpoint="c/d").revision is None
+    assert catalog.find("mine", work, checkpoint="c/d", revision="v2").revision == "v2"
+
+
+def test_a_checkpoint_in_a_folder_is_found_from_anywhere(work):
+    (work / "here").mkdir()
+    _write(work, "mine", "family: llava15\ncheckpoint: here\n")
+    assert catalog.find("mine", work).checkpoint == str(work / "here")
+    assert catalog.find("llava15", work, checkpoint="here").checkpoint == str(work / "here")
+    assert catalog.find("llava15", work, checkpoint="not/here").checkpoint == "not/here"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("mine", "family: fake\nquantisation: none", r"models/mine\.yaml: quantisation 'none'"),
+        ("mine", "family: fake\nquantization: 3bit", r"models/mine\.yaml: quantization '3bit'"),
+        ("mine", "checkpoint: a/b", r"models/mine\.yaml: family"),
+        ("mine", "family: llava", r"mine\.yaml: family 'llava' is not known; known: auto, fake"),
+        ("fake", "family: fake", r"fake\.yaml: a model family has that name too; rename the file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(work, name, text, message):
+    _write(work, name, text)
+    with pytest.raises(ConfigError, match=message):
+        catalog.find(name, work)
+
+
+def test_an_unknown_name_lists_families_and_files(work):
+    with pytest.raises(ConfigError, match=r"'gpt' is not known; known: auto, .*spatialrgpt$"):
+        catalog.find("gpt", work)
+    _write(work, "mine", "family: fake")
+    with pytest.raises(ConfigError, match=r"spatialrgpt; in configs/models/: mine$"):
+        catalog.find("gpt", work)
+    with pytest.raises(ConfigError, match=r"gpt\.yaml: no such file"):
+        catalog.find("gpt.yaml", work)
+
+
+def test_a_model_without_a_checkpoint_asks_for_one(work):
+    with pytest.raises(ModelError, match="names no checkpoint; give one with --checkpoint"):
+        models.shape(catalog.find("auto", work))
+
+
+# The hub's cache, made by hand.
+
+
+def _cached(cache: Path, name: str, commit: str, source: Path) -> Path:
+    """Lay a checkpoint into a cache as the hub's client does; its snapshot."""
+    top = cache / f"models--{name.replace('/', '--')}"
+    for file in (path for path in source.rglob("*") if path.is_file()):
+        part = file.relative_to(source)
+        blob = top / "blobs" / f"{commit[:1]}-{'-'.join(part.parts)}"
+        link = top / "snapshots" / commit / part
+        link.parent.mkdir(parents=True, exist_ok=True)
+        blob.parent.mkdir(exist_ok=True)
+        shutil.copy(file, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    (top / "refs").mkdir(exist_ok=True)
+    (top / "refs/main").write_text(commit)
+    return top / "snapshots" / commit
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _plan_of(work):
+    (path,) = (work / "scratch").glob("*/plan.json")
+    return json.loads(path.read_text())
+
+
+def test_the_plan_pins_the_commit_and_tasks_load_that_one(vsp, work, cache, checkpoint, spatial):
+    _cached(cache, "some/llava", COMMIT, checkpoint)
+    asked = ("plan", "--model", "llava15", "--checkpoint", "some/llava", "--dataset", spatial)
+    answer = vsp(*asked, "--quantization", "none", "--limit", "8")
+    assert answer.returncode == 0, answer.stderr
+    assert _plan_of(work)["model"]["revision"] == COMMIT
+    # The branch moves on to something else; the run does not.
+    later = _cached(cache, "some/llava", LATER, RGPT)
+    assert (later.parent.parent / "refs/main").read_text() == LATER
+    answer = vsp("extract", "--workers", "0")
+    assert "8 rows done, 0 failed, 0 missing" in answer.stdout, answer.stderr
+
+
+def test_a_checkpoint_in_parts_is_pinned_too(vsp, work, cache, spatial):
+    _cached(cache, "some/rgpt", COMMIT, RGPT)
+    asked = ("plan", "--model", "spatialrgpt", "--checkpoint", "some/rgpt", "--dataset", spatial)
+    answer = vsp(*asked, "--limit", "8", "--revision", "main")
+    assert answer.returncode == 0, answer.stderr
+    assert _plan_of(work)["model"]["revision"] == COMMIT
+
+
+def test_a_checkpoint_in_a_folder_has_no_commit(work, checkpoint, spatial):
+    from vsp.extraction.plan import Request, make
+
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    assert make(Request(spatial, model, limit=8), work).run.plan.model.revision is None
+
+
+# `vsp models`.
+
+
+@contextmanager
+def _hub(*codes: str) -> Iterator[tuple[str, list[str]]]:
+    """A hub on this machine that refuses everything, with the one of `codes` that the path holds:
+    its address, and what it was asked."""
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            code = next((code for code in codes if code in self.path), "")
+            self.send_response(403 if code == "GatedRepo" else 404)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def _ran(code: str, folder: Path = ROOT) -> list[str]:
+    """What a process prints that reads its environment anew."""
+    command = [sys.executable, "-c", "from vsp.cli.main import main\n" + code]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.splitlines()
+
+
+def test_models_are_listed_with_what_is_known_and_the_hub_is_never_asked(
+    work, cache, checkpoint, monkeypatch
+):
+    shutil.copytree(ROOT / catalog.FOLDER, work / catalog.FOLDER)
+    _write(work, "broken", f"family: qwen2\ncheckpoint: {checkpoint}\n")
+    _cached(cache, "llava-hf/llava-1.5-7b-hf", COMMIT, checkpoint)
+    _cached(cache, "a8cheng/SpatialRGPT-VILA1.5-8B", COMMIT, RGPT)
+    with _hub() as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        *lines, values = _ran("main(['models'])\nmain(['models', '--json'])", work)
+        assert not asked
+    text, values = "\n".join(lines), json.loads(values)
+    assert max(map(len, lines)) <= 80 and "\x1b" not in text
+    cells = {line.split()[0]: line.split()[1:] for line in lines if line and line[0] != " "}
+    assert cells["llava-1.5-7b"] == ["llava15", "7", "128", "4bit"]
+    assert cells["spatialrgpt-8b"] == ["spatialrgpt", "5", "64", "4bit"]
+    assert cells["gemma-3-4b"] == ["auto", "–", "–", "4bit"]
+    assert " llava-hf/llava-onevision-qwen2-7b-ov-hf" in lines
+    assert "hf download CHECKPOINT" in text
+    said = " ".join(text.split())
+    assert "broken cannot be used: " in said and "is a llava, not" in said
+    assert [value["name"] for value in values] == sorted([*SHIPPED, "broken"])
+    by_name = {value["name"]: value for value in values}
+    assert (by_name["llava-1.5-7b"]["n_layers"], by_name["gemma-3-4b"]["n_layers"]) == (7, None)
+    assert "is a llava" in by_name["broken"]["problem"]
+
+
+def test_without_files_the_families_are_listed(vsp):
+    answer = vsp("models")
+    assert answer.returncode == 0 and "configs/models/ holds no file here" in answer.stdout
+    assert "auto, fake, llava15, qwen2, spatialrgpt" in answer.stdout
+
+
+# What is wrong with a checkpoint.
+
+
+def _told(code: str) -> list[str]:
+    """The messages of ModelErrors."""
+    program = (
+        "from vsp import models\nfrom vsp.errors import ModelError\n"
+        "def tell(call, *arguments, **changes):\n"
+        "    try: call(models.resolve(*arguments, **changes)); print('fine')\n"
+        "    except ModelError as error: print(error)\n"
+    )
+    return _ran(program + code)
+
+
+BOTH = (
+    "tell(models.shape, 'llava15', checkpoint='some/model', revision='v2')\n"
+    "tell(models.shape, 'spatialrgpt', checkpoint='some/model', revision='v2')\n"
+)
+
+
+def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(cache):
+    for message in _told(BOTH):
+        assert "'some/model' cannot be read; fetch it where there is a network" in message
+        assert "`hf download some/model --revision v2 --local-dir DIR`" in message
+        assert "HF_HOME" in message and "HF_HUB_OFFLINE=1" in message
+        assert "`environment` in jobs/slurm.yaml" in message and len(message.splitlines()) == 1
+
+
+def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
+    refused = {
+        "GatedRepo": "is gated: ask for access on https://huggingface.co/some/GatedRepo, then "
+        "`hf auth login` and fetch it: `hf download some/GatedRepo",
+        "RepoNotFound": "is not on the hub, or hidden from you; mend the name",
+        "RevisionNotFound": "has no revision 'v2'; name another with --revision",
+    }
+    with _hub(*refused) as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        told = _told("".join(BOTH.replace("some/model", f"some/{code}") for code in refused))
+        assert asked
+    for line, code in zip(told, [code for code in refused for _ in range(2)], strict=True):
+        assert line.startswith(f"checkpoint 'some/{code}' {refused[code]}")
+
+
+def test_a_gated_checkpoint_is_known_however_deep_the_reason_lies():
+    gated = GatedRepoError.__new__(GatedRepoError)  # its constructor wants a response
+    error = OSError("You are trying to access a gated repo.")
+    error.__cause__ = gated
+    config = models.resolve("auto", checkpoint="google/gemma-3-4b-it")
+    for one in (gated, error):
+        assert "gemma-3-4b-it' is gated: ask for access" in str(unreadable(config, one))
+    assert "gated" not in str(unreadable(config, OSError("timeout")))
+    assert "(timeout)" in str(unreadable(config, OSError("timeout")))
+
+
+def test_a_folder_that_is_not_there_says_what_to_put_in_it(tmp_path):
+    config = models.resolve("llava15", checkpoint=str(tmp_path / "none"))
+    with pytest.raises(ModelError, match=f"--local-dir {tmp_path}/none`, or name another with"):
+        models.shape(config)
+
+
+def test_a_folder_without_a_configuration_is_fetched_again(tmp_path):
+    config = models.resolve("llava15", checkpoint=str(tmp_path))
+    with pytest.raises(ModelError, match=r"cannot be read \(.*; fetch it again: `hf download NAME"):
+        models.shape(config)
+
+
+def test_a_half_downloaded_snapshot_is_refused_and_a_whole_one_with_leftovers_is_not(
+    cache, checkpoint
+):
+    whole = _cached(cache, "some/whole", COMMIT, checkpoint)
+    half = _cached(cache, "some/half", COMMIT, checkpoint)
+    parts = _cached(cache, "some/parts", COMMIT, RGPT)
+    for snapshot in (whole, half):
+        (snapshot.parent.parent / "blobs/c0ffee.12345678.incomplete").write_bytes(b"begun")
+    (half / "model.safetensors").unlink()
+    (parts / "llm/model.safetensors").unlink()
+    fine, weights, llm = _told(
+        "tell(models.check, 'llava15', checkpoint='some/whole')\n"
+        "tell(models.check, 'llava15', checkpoint='some/half')\n"
+        "tell(models.check, 'spatialrgpt', checkpoint='some/parts')\n"
+    )
+    assert fine == "fine"
+    assert weights.endswith(
+        "1 of 1 weight files are missing or cut short, model.safetensors among them; a download "
+        "broke off; fetch it: `hf download some/half`"
+    )
+    assert "/llm: 1 of 1 weight files" in llm and llm.endswith("`hf download some/parts`")
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _point(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def _garble(path):
+    path.write_bytes(path.read_bytes()[:8] + b"x" * 100_000)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, _cut, _point, _garble])
+def test_a_weight_file_that_is_not_whole_is_named(checkpoint, tmp_path, damage):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    config = models.resolve("llava15", checkpoint=str(folder))
+    check_weights(config)
+    damage(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"missing or cut short, model\.safetensors among them; f"):
+        check_weights(config)
+    left = folder / ".cache/huggingface/download/x.incomplete"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"")
+    with pytest.raises(ModelError, match=f"a download broke off; .* --local-dir {folder}`"):
+        check_weights(config)
+
+
+def test_weights_in_pieces_without_their_index_are_not_whole(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "copy")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(ModelError, match=r"1 of 2 .*, model\.safetensors\.index\.json among them"):
+        check_weights(models.resolve("llava15", checkpoint=str(folder)))
+
+
+def _typed(folder, model_type, checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "model_type", "message"),
+    [
+        ("qwen2", "llava", "is a llava, not a qwen2_vl or qwen2_5_vl; use --model llava15, or name"),
+        ("llava15", "qwen2_5_vl", "is a qwen2_5_vl, not a llava; use --model qwen2, or name"),
+        ("llava15", "gemma3", "is a gemma3, not a llava; use --model auto, or name"),
+        ("llava15", "llama", "is a llama, not a llava; name another with --checkpoint"),
+        ("llava15", "llava_llama", "is a llava_llama, not a llava; use --model spatialrgpt"),
+        ("auto", "llava_llama", "not a model that transformers loads .*; use --model spatialrgpt"),
+        ("auto", "no_such_type", "is a no_such_type, not a model that .*; name another with"),
+        ("spatialrgpt", "llava", "model_type is 'llava', not 'llava_llama'; use --model llava15"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_another_family_says_which_reads_it(
+    checkpoint, tmp_path, family, model_type, message
+):
+    if model_type == "qwen2_5_vl":  # a LLaVA's configuration would not do as one
+        (tmp_path / "c").mkdir()
+        (tmp_path / "c/config.json").write_text('{"model_type": "qwen2_5_vl"}')
+        folder = str(tmp_path / "c")
+    else:
+        folder = _typed(tmp_path / "c", model_type, checkpoint)
+    with pytest.raises(ModelError, match=message):
+        models.shape(models.resolve(family, checkpoint=folder))

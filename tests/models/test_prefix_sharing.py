@@ -1,0 +1,249 @@
+"""Rows about one image as branches of one sequence: each has the states it has alone."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import tiny, tiny_vlms
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vsp import models
+from vsp.models import Group, Picture, Row
+from vsp.models.prefix_sharing import bundle
+
+SPATIALRGPT = Path(__file__).parent / "spatialrgpt/ckpt"
+KINDS = {
+    "llava15": ("llava15", None),
+    "qwen2": ("qwen2", partial(tiny.write_qwen, generation="2")),
+    "qwen2.5": ("qwen2", partial(tiny.write_qwen, generation="2.5")),
+    "spatialrgpt": ("spatialrgpt", None),
+    **{name: ("auto", write) for name, write in tiny_vlms.WRITERS.items()},
+    "narrow": ("auto", partial(tiny_vlms.write_narrow, window=16)),
+}
+CANNOT = {"paligemma": "looks from the image ahead", "narrow": "window of 16 is shorter",
+          "qwen3_5": "layers of type linear_attention need whole rows"}  # fmt: skip
+# About each of four images; Gemma 3 sees 32 tokens, of which the last prompt has more.
+PROMPTS = [
+    ["Where is the red circle?", "Up?", "Where is the red circle?", "{or}\nleft of the blue one?"],
+    ["The only one"],
+    ["Is it", "Is it above", "Is it above the circle, or rather below it, at the lower edge?"],
+    ["x", "x"],
+]
+
+
+def _images():
+    rng = np.random.default_rng(0)
+    sizes = [(448, 448), (60, 200), (300, 130), (64, 64)]
+    return [Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)) for w, h in sizes]
+
+
+def _config(name, checkpoint, base, **changes):
+    family, write = KINDS[name]
+    folder = {"llava15": checkpoint, "spatialrgpt": SPATIALRGPT}.get(name, base / name)
+    if write is not None and not folder.exists():
+        write(folder)
+    template = "<image>{instruction}" if name == "paligemma" else None
+    full = {"quantization": "none", "dtype": "float32", "template": template}
+    return models.resolve(family, checkpoint=str(folder), **{**full, **changes})
+
+
+@pytest.fixture(scope="module")
+def load(checkpoint, tmp_path_factory):
+    """Load a kind of model once: `load("gemma3", dtype="float16")`."""
+    loaded, base = {}, tmp_path_factory.mktemp("sharing")
+
+    def load(name, **changes):
+        key = (name, str(changes))
+        if key not in loaded:
+            loaded[key] = models.load(_config(name, checkpoint, base, **changes))
+        return loaded[key]
+
+    return load
+
+
+def _groups(loaded, prompts, share=True):
+    groups = []
+    for image, asked in zip(_images(), prompts, strict=False):
+        picture = loaded.processor.picture(image)
+        rows = [loaded.processor.row(picture, prompt) for prompt in asked]
+        parts = [rows] if share else [[row] for row in rows]
+        groups += [models.group(picture, part) for part in parts]
+    return groups
+
+
+def _shared(loaded, prompts=PROMPTS):
+    return loaded.model.forward(_groups(loaded, prompts))()
+
+
+def _alone(loaded, prompts=PROMPTS):
+    pairs = [(image, p) for image, asked in zip(_images(), prompts, strict=False) for p in asked]
+    return np.concatenate([loaded.last_token_states([i], [p]) for i, p in pairs], axis=1)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_row_that_shares_its_image_has_the_states_it_has_alone(load, name):
+    loaded = load(name)
+    expected = _alone(loaded)
+    assert np.abs(expected).max() > 1  # so that 1e-4 means something
+    assert np.abs(_shared(loaded) - expected).max() < 1e-4
+    # Every two rows that differ in image or prompt also differ in state, so order shows.
+    states = expected[-1]
+    apart = np.abs(states[:, None] - states[None]).max(axis=2)
+    same = {(0, 2), (2, 0), (8, 9), (9, 8)} | {(i, i) for i in range(10)}
+    assert all((apart[i, j] > 1e-3) == ((i, j) not in same) for i in range(10) for j in range(10))
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in CANNOT])
+def test_where_work_can_be_shared_it_is_and_nothing_is_said(load, name, caplog):
+    loaded = load(name)
+    shared, alone = (_n_computed(loaded, share) for share in (True, False))
+    assert shared < 0.75 * alone
+    # The padding included, no more than the groups themselves say.
+    assert shared == models.n_tokens(_groups(loaded, PROMPTS))
+    assert not caplog.records
+
+
+def _n_computed(loaded, share):
+    """Tokens that enter the first decoder layer."""
+    language = getattr(loaded.model, "_language", None) or loaded.model._llm
+    seen = []
+
+    def count(_module, args, kwargs):
+        states = args[0] if args else kwargs["hidden_states"]
+        seen.append(states.shape[0] * states.shape[1])
+
+    hook = language.layers[0].register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        loaded.model.forward(_groups(loaded, PROMPTS, share))
+    finally:
+        hook.remove()
+    return sum(seen)
+
+
+def test_a_prompt_that_begins_with_the_image_is_padded_with_text(load):
+    """Qwen3-VL counts the tokens of images in what its decoder gets, padding included."""
+    loaded = load("qwen3_vl", template="<image>{instruction}")
+    assert np.abs(_shared(loaded) - _alone(loaded)).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_a_model_that_cannot_share_says_why_and_once(checkpoint, tmp_path, name, caplog):
+    caplog.set_level(logging.WARNING, "vsp")
+    loaded = models.load(_config(name, checkpoint, tmp_path))  # one that has said nothing yet
+    for _ in range(3):
+        _shared(loaded)
+    (record,) = caplog.records
+    assert record.name == "vsp" and CANNOT[name] in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["gemma3", "narrow"])
+def test_a_prompt_longer_than_the_attention_window_is_right(load, name):
+    prompts = [["far " * n for n in (9, 20, 1)], ["far " * 30 + end for end in ("a", "b", "b c")]]
+    loaded = load(name)
+    assert np.abs(_shared(loaded, prompts) - _alone(loaded, prompts)).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["llava15", "qwen2", "spatialrgpt", "gemma3", "internvl"])
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 0.03), ("float16", 0.005)])
+def test_in_half_precision_only_the_last_bits_depend_on_sharing(load, name, dtype, bound):
+    loaded = load(name, dtype=dtype)
+    shared, alone = _shared(loaded), _alone(loaded)
+    assert np.isfinite(shared).all()
+    differences = np.abs(shared.astype(np.float32) - alone).max(axis=(1, 2))
+    assert (differences / np.abs(alone).max(axis=(1, 2)) < bound).all()
+
+
+def test_regions_are_put_where_their_branch_is(load):
+    loaded = load("spatialrgpt", options={"regions": "mask"})
+    image, masks = _images()[2], np.zeros((3, 130, 300), bool)
+    masks[0, :60, :80], masks[1, 70:, 100:], masks[2, 20:90, 220:] = True, True, True
+    picture = loaded.processor.picture(image)
+    rows = [
+        loaded.processor.row(picture, "Is <mask> left of <mask>?", regions=masks[:2]),
+        loaded.processor.row(picture, "Is <mask> left of <mask>?", regions=masks[1:]),
+        loaded.processor.row(picture, "Is it? And where is <mask> in the end?", regions=masks[:1]),
+        loaded.processor.row(picture, "Is there a circle?"),
+    ]
+    alone = [loaded.model.forward([models.group(picture, [row])])() for row in rows]
+    alone = np.concatenate(alone, axis=1)
+    for n_rows in (4, 2):  # the first two have the same tokens throughout
+        group = models.group(picture, rows[:n_rows])
+        shared = loaded.model.forward([group])()
+        assert np.abs(shared - alone[:, :n_rows]).max() < 1e-4
+    assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
+
+
+# Few letters and few lengths, so that prompts often begin alike or are equal.
+TEXTS = st.lists(st.text("ab ", min_size=1, max_size=12), min_size=1, max_size=5)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(TEXTS, min_size=1, max_size=3))
+def test_any_prompts_about_any_images_have_the_states_they_have_alone(load, prompts):
+    loaded = load("llava15")
+    assert np.abs(_shared(loaded, prompts) - _alone(loaded, prompts)).max() < 1e-4
+
+
+PICTURE = Picture({}, (7, 7, 7), {}, ("", ""))
+
+
+def _group(*tails):
+    return models.group(PICTURE, [Row((7, 7, 7, *tail), 3 + len(tail)) for tail in tails])
+
+
+def test_a_bundle_is_laid_out_as_described():
+    laid = bundle([_group((1, 2), (1, 3, 4), (1, 5)), _group((8,))], pad=0)
+    assert laid.trunks.tolist() == [[7, 7, 7, 1, 3, 4], [7, 7, 7, 8, 0, 0]]
+    assert laid.trunk_lengths.tolist() == [6, 4]
+    assert laid.tokens.tolist() == [[7, 7, 7, 1, 3, 4, 2, 5], [7, 7, 7, 8, 0, 0, 0, 0]]
+    assert laid.sources[0].tolist() == [0, 1, 2, 3, 4, 5, 4, 4]
+    kinds = laid.branches.tolist()
+    assert kinds[0][:6] == [0, 0, 0, 0, 1, 1] and len({*kinds[0][6:], 0, 1, -1}) == 5
+    assert kinds[1] == [1, 1, 1, 1, -1, -1, -1, -1]
+    assert laid.places.tolist() == [[0, 6], [0, 5], [0, 7], [1, 3]]
+    assert laid.has_branches
+    assert not bundle([_group((8,)), _group((9, 9))], pad=0).has_branches
+
+
+def test_one_token_of_each_row_stays_its_own():
+    assert _group((1,), (1,)).n_shared == 3 and _group((1, 2), (1, 2, 3)).n_shared == 4
+    laid = bundle([_group((1,), (1,), (1,))], pad=0)
+    assert laid.tokens.tolist() == [[7, 7, 7, 1, 1, 1]]
+    assert laid.places.tolist() == [[0, 3], [0, 4], [0, 5]]
+
+
+TAILS = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=6), min_size=1, max_size=5)
+
+
+@given(st.lists(TAILS, min_size=1, max_size=4))
+def test_every_row_can_be_read_off_the_bundle(groups):
+    """Prefix and own branch, in the order of their sources, are the row's tokens."""
+    given = [_group(*tails) for tails in groups]
+    laid = bundle(given, pad=-5)
+    rows = [(i, group, row) for i, group in enumerate(given) for row in group.rows]
+    for number, (sequence, group, row) in enumerate(rows):
+        last = tuple(laid.places[number])
+        assert last[0] == sequence == laid.place(number, 0)[0]
+        own = laid.branches[sequence, last[1]]
+        seen = np.isin(laid.branches[sequence], [0, own])
+        assert laid.tokens[sequence, seen].tolist() == list(row.tokens)
+        assert laid.sources[sequence, seen].tolist() == list(range(len(row.tokens)))
+        places = [laid.place(number, token) for token in range(len(row.tokens))]
+        assert [laid.tokens[place] for place in places] == list(row.tokens) and places[-1] == last
+        assert laid.branches[sequence].tolist().count(own) == len(row.tokens) - group.n_shared
+    n_real = (laid.branches >= 0).sum(axis=1)
+    assert n_real.tolist() == [group.n_tokens for group in given]
+    assert (laid.tokens[laid.branches < 0] == -5).all()
+
+
+@given(TAILS)
+def test_a_group_cut_in_half_holds_the_same_rows(tails):
+    group = _group(*tails)
+    if len(group.rows) > 1:
+        halves = group.halves()
+        assert halves[0].rows + halves[1].rows == group.rows
+        assert all(isinstance(half, Group) and half.n_tokens <= group.n_tokens for half in halves)

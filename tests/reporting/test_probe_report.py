@@ -1,0 +1,331 @@
+import io
+import json
+import shutil
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from helpers import made
+from PIL import Image
+from rich.console import Console
+
+from vsp.errors import ConfigError, RunError
+from vsp.reporting.curve_plot import plot
+from vsp.reporting.probe_report import as_json, report_table
+from vsp.storage.results import Results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return made.made(tmp_path_factory.mktemp("report") / "small")
+
+
+def _printed(renderable, width=80, **options):
+    console = Console(file=io.StringIO(), width=width, highlight=False, **options)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def _report(results):
+    """The report as lines of 80 columns, and as one line without breaks."""
+    text = _printed(report_table(results))
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    return text, " ".join(text.split())
+
+
+def _changed(folder, change, **summary):
+    """The report of results of which each score is changed by a function."""
+    rows = made.predictions(made.accuracies(13))
+    scores = [change(score) for score in made.scores(rows)]
+    return _report(made.made(folder / "changed", rows, scores, **summary))
+
+
+def _layer_lines(text):
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer"))
+    return lines[start + 1 : start + 14]
+
+
+def test_a_row_for_each_layer_with_its_figures_in_80_columns(results):
+    text, _ = _report(results)
+    for score, line in zip(results.scores(), _layer_lines(text), strict=True):
+        interval = [f"[{score.low:.3f},", f"{score.high:.3f}]"]
+        figures = [f"{score.selectivity:.3f}", f"{score.p_corrected:.3f}"]
+        assert line.split()[:6] == [str(score.layer), f"{score.score:.3f}", *interval, *figures]
+        assert line.endswith("best") == (score.layer == 8)
+    assert "\x1b" not in text
+
+
+def test_a_bar_shows_score_interval_and_chance(tmp_path):
+    def change(score):
+        return replace(score, score=0.5, low=0.25 + score.layer / 52, high=0.75, chance=0.1)
+
+    text, _ = _changed(tmp_path, change, chance=0.1)
+    bars = [line.split("]")[1].split()[2] for line in _layer_lines(text)]
+    assert all(len(bar) == 22 and bar[2] == "│" and bar.count("│") == 1 for bar in bars)
+    assert bars[0] == "██│███" + "▒" * 10 + "·" * 6 and bars[12] == "██│████████▒▒▒▒▒······"
+
+
+def test_the_head_says_what_was_done(results):
+    _, line = _report(results)
+    for words in (
+        "model llava15 (llava-hf/llava-1.5-7b-hf), quantization none",
+        "240 done, 0 failed, 0 missing of 240",
+        "5 folds by group, 2 times; 192 rows to fit, 48 to judge",
+        "logistic, treatment center, one against the rest, C chosen in the training rows of "
+        "0.001 0.01 0.1 1",
+        "all 8060 fits exact to a gap of 7e-09",
+    ):
+        assert words in line
+
+
+def test_the_peak_is_said_with_the_estimate_of_rows_that_did_not_choose_it(results):
+    peak, (_, line) = results.summary()["peak"], _report(results)
+    figures = f"{peak['estimate']:.3f} [{peak['low']:.3f}, {peak['high']:.3f}]"
+    assert (
+        f"peak layer 8 chosen in 9 of 10 splits (7 in 1); {figures} on rows that did not choose "
+        f"it; the largest of the plain estimates is {peak['naive']:.3f}"
+    ) in line
+
+
+def test_one_split_that_chose_is_one_split(tmp_path):
+    peak = {"estimate": 0.5, "low": None, "high": None, "layers": {8: 1}, "naive": 0.6}
+    _, line = _report(made.made(tmp_path / "a", peak=peak))
+    assert "layer 8 chosen in 1 of 1 split; 0.500 – on rows that" in line
+
+
+def test_fits_that_are_not_exact_are_counted(tmp_path):
+    _, line = _report(made.made(tmp_path / "a", n_uncertified=3, max_gap=0.02))
+    assert "3 of 8060 fits did not reach a gap of 1e-06; the largest is 0.02" in line
+    _, line = _report(made.made(tmp_path / "b", n_uncertified=3, max_gap=None))
+    assert "3 of 8060 fits stopped before they had converged peak" in line
+
+
+def test_baselines_that_are_there_are_shown(tmp_path):
+    baselines = {"majority": {"score": 0.25, "low": None, "high": None}, "prompt-only": None}
+    text, _ = _report(made.made(tmp_path / "a", baselines=baselines))
+    lines = text.splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("baseline")))
+    assert lines[start + 1].split() == ["majority", "0.250", "–"] and not lines[start + 2].strip()
+    text, _ = _report(made.made(tmp_path / "b"))
+    assert "prompt-only          0.310  [0.270, 0.350]" in text
+
+
+def test_classes_have_recall_precision_and_confusion(results):
+    text, _ = _report(results)
+    best = results.scores()[8]
+    for i, name in enumerate(made.NAMES):
+        shares = [f"{best.recall[name]:.3f}", f"{best.precision[name]:.3f}"]
+        counts = [str(n) if n else "·" for n in best.confusion[i]]
+        row = [str(i + 1), name, *shares, *counts]
+        assert row in [line.split() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_rows", "shown"),
+    [(10, 123, True), (11, 123, True), (12, 123, False), (7, 45678, True), (8, 45678, False),
+     (300, 1, False)],
+)  # fmt: skip
+def test_many_classes_with_long_names_stay_in_80_columns(tmp_path, n_classes, n_rows, shown):
+    names = [f"[b]class {i} " + "long " * 9 for i in range(n_classes)]
+
+    def change(score):
+        return replace(
+            score,
+            recall=dict(zip(names, np.linspace(0, 1, n_classes).tolist(), strict=True)),
+            precision=dict.fromkeys(names, 0.5),
+            confusion=np.full((n_classes, n_classes), n_rows).tolist(),
+        )
+
+    text, line = _changed(tmp_path, change)
+    assert "[b]class 6" in text and ("→7" in text) == shown
+    assert (f" {n_rows} {n_rows} " in text) == shown
+    assert (f"confusion of {n_classes} classes: `vsp report --json` has it" in line) != shown
+    assert ("the 20 of 300 classes with the lowest recall are shown" in line) == (n_classes == 300)
+    assert "[b]class 20" not in text
+
+
+def test_a_code_longer_than_the_uniform_one_is_said_to_be(tmp_path):
+    _, line = _changed(tmp_path, lambda score: replace(score, code_bits=400.0, compression=0.8))
+    assert "400 bits online, 1.25 times longer than the uniform code" in line
+
+
+def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
+    _, line = _report(results)
+    best = results.scores()[8]
+    for words in (
+        f"balanced accuracy {best.balanced_accuracy:.3f}, macro F1 {best.macro_f1:.3f}",
+        "ECE 0.040, Brier 0.200",
+        f"{best.code_bits:.0f} bits online, {best.compression:.2f} times shorter than the uniform",
+        f"0.456 of 20 rows, 0.558 of 40 rows, {best.score:.3f} of 96 rows",
+        "C 0.01 in the probe that is saved; in the splits: 0.01 in 10",
+        f"over layer 0 {best.over_embedding['difference']:+.3f} [",
+        "over prompts +0.557 [0.490, 0.620]",
+        "perhaps layer 7 on the same rows, -0.027 [",
+        "2000 resamples of 120 groups",
+    ):
+        assert words in line
+
+
+def test_layers_that_could_be_as_good_as_the_best_are_named(tmp_path):
+    def change(score):
+        high = 0.0 if score.layer in (3, 4, 9) else -0.01
+        return replace(score, below_best={"difference": -0.02, "low": -0.04, "high": high})
+
+    _, line = _changed(tmp_path / "a", change)
+    assert "perhaps layers 3-4,9 on the same rows" in line
+    none = {"difference": -0.02, "low": -0.04, "high": -0.01}
+    _, line = _changed(tmp_path / "b", lambda score: replace(score, below_best=none))
+    assert "no other layer: all score less" in line
+    _, line = _changed(tmp_path / "c", lambda score: replace(score, below_best=None))
+    assert "as good" not in line
+
+
+def test_what_was_switched_off_is_left_out(tmp_path):
+    off = dict.fromkeys(
+        ("control", "selectivity", "p", "p_corrected", "code_bits", "compression", "low", "high",
+         "over_embedding", "below_best", "ece", "brier", "strength", "max_gap")
+    )  # fmt: skip
+    text, _ = _changed(
+        tmp_path,
+        lambda score: replace(score, **off, curve=[], strengths=[], by_strength={}),
+        n_permutations=0,
+        n_movable=None,
+        best_over_prompt=None,
+        peak=None,
+        max_gap=None,
+        baselines={},
+    )
+    for word in ("select", "p corr", "code", "over ", "calibration", "curve", "peak", "gap"):
+        assert word not in text
+    assert _layer_lines(text)[0].split()[:3] == ["0", "0.250", "–"]
+    plot(Results(tmp_path / "changed"), tmp_path / "a.png")
+
+
+def test_a_number_has_its_r2_and_its_error(tmp_path):
+    results = made.made(tmp_path / "a", made.numbers())
+    text, line = _report(results)
+    for score, shown in zip(results.scores(), _layer_lines(text), strict=True):
+        assert shown.split()[:2] == [str(score.layer), f"{score.score:.3f}"]
+        assert f"{score.rmse:#.3g}" in shown
+    assert "layer      R²" in text and "RMSE" in text and "recall" not in text
+    assert "always saying the mean of the training rows" in line
+    assert "ridge, treatment center, alpha chosen in the training rows" in line
+    plot(results, tmp_path / "a.svg")
+    assert ">R²<" in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_movable": 12}, "labels of 12 of 240 rows can be permuted"),
+        ({"n_movable": 119}, "labels of 119 of 240 rows"),
+        ({"n_movable": 120}, None),
+        ({"n_movable": 12, "n_permutations": 0}, None),
+    ],
+)
+def test_a_permutation_test_that_moves_few_rows_is_said(tmp_path, changes, words):
+    text, line = _report(made.made(tmp_path / "a", **changes))
+    assert (words or "") in line and ("! labels of" in text) == (words is not None)
+
+
+@pytest.mark.parametrize(("known", "said"), [(0, True), (119, True), (120, False), (None, False)])
+def test_control_tasks_about_prompts_that_probes_never_saw_are_said_to_say_little(
+    tmp_path, known, said
+):
+    text, line = _report(made.made(tmp_path / "a", n_prompt_known=known))
+    assert ("!" in text) == said
+    if said:
+        assert f"! {known} of 240 judged rows have a prompt that their probe was fitted on" in line
+    text, _ = _changed(
+        tmp_path, lambda score: replace(score, selectivity=None), n_prompt_known=known
+    )
+    assert "!" not in text
+
+
+def test_choices_at_an_end_of_the_grid_are_counted(tmp_path):
+    _, line = _changed(tmp_path, lambda score: replace(score, at_edge=score.layer % 2))
+    assert "! C is at an end of the grid in 6 of 130 choices; a wider grid may score higher" in line
+
+
+@pytest.mark.parametrize(
+    ("whys", "line"),
+    [
+        ({"gone": 3}, "failed rows: 3 × gone"),
+        ({"[/b]": 3, "rare": 1}, "failed rows: 3 × [/b]; 1 × rare"),
+        (
+            {"gone": 3, "rare": 1, "strange": 1},
+            "failed rows: 3 × gone; 1 × rare; 1 for other reasons; `vsp status --json` has all",
+        ),
+    ],
+)
+def test_the_report_tells_why_rows_failed(tmp_path, whys, line):
+    n_failed = sum(whys.values())
+    rows = {"planned": 240, "done": 230, "failed": n_failed, "missing": 10 - n_failed}
+    rows |= {"used": 230, "train": 230, "test": 230}
+    results = made.made(tmp_path / "a", rows=rows, failed_reasons=whys)
+    _, text = _report(results)
+    assert f"! {line}" in text and "! 10 rows failed or missing were left out" in text
+    assert as_json(results)["failed_reasons"] == whys
+
+
+def test_without_anything_to_warn_of_there_is_no_warning(results):
+    text, _ = _report(results)
+    assert "!" not in text and "failed rows" not in text
+
+
+def test_colors_are_for_terminals(results):
+    assert "\x1b[1;32m" in _printed(
+        report_table(results), force_terminal=True, color_system="standard"
+    )
+
+
+def test_json_holds_every_figure(results):
+    values = json.loads(json.dumps(as_json(results), allow_nan=False))
+    assert values["layers"] == [asdict(score) for score in results.scores()]
+    summary = results.summary()
+    assert {key: values[key] for key in summary} == summary and summary["peak"]["layers"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_plot_is_drawn_and_drawn_the_same_again(results, tmp_path, suffix):
+    path = tmp_path / f"new folder/accuracy{suffix}"
+    plot(results, path)
+    first = path.read_bytes()
+    plot(results, path)
+    assert path.read_bytes() == first
+    if suffix == ".png":
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        assert pixels.shape[0] > 500 and (pixels != 255).any(axis=2).mean() > 0.01
+        return
+    text = first.decode()
+    for words in (
+        *("accuracy", "95% interval", "control task", "chance, 0.250", "prompt only, 0.310"),
+        *("corrected p &lt; 0.05", "corrected p ≥ 0.05", "layer (0 = embedding output)"),
+        "peak: 0.859 on rows that did not choose it",
+    ):
+        assert words in text
+
+
+def test_a_plot_of_layers_that_all_pass_has_no_mark_for_those_that_do_not(tmp_path):
+    rows = made.predictions(made.accuracies(13))
+    scores = [replace(score, p_corrected=0.01) for score in made.scores(rows)]
+    plot(made.made(tmp_path / "a", rows, scores), tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    assert "corrected p &lt; 0.05" in text and "corrected p ≥ 0.05" not in text
+
+
+def test_another_kind_of_plot_is_refused(results, tmp_path):
+    with pytest.raises(ConfigError, match=r"ends in '\.pdf'; use \.png or \.svg"):
+        plot(results, tmp_path / "a.pdf")
+
+
+def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(results.folder, folder)
+    path = folder / "scores.jsonl"
+    path.write_text(path.read_text().replace('"score": 0', '"score": 1', 1))
+    for show in (report_table, as_json, lambda changed: plot(changed, tmp_path / "a.png")):
+        with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe` again"):
+            show(Results(folder))
+    assert not (tmp_path / "a.png").exists()

@@ -1,0 +1,50 @@
+import io
+import os
+import pty
+import subprocess
+import sys
+
+from vsp.utils import progress as module
+from vsp.utils.progress import progress
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_EVERY", -1)
+    with progress("read", "rows", 4) as advance:
+        advance(1)
+        advance(3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" in ")[0] for line in lines] == [
+        "read: 1/4 rows", "read: 4/4 rows", "read: 4/4 rows",
+    ]  # fmt: skip
+    assert "rows/s" in lines[0] and "left" in lines[0] and "left" not in lines[2]
+
+
+def test_work_without_a_known_end_has_a_rate_and_no_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_EVERY", -1)
+    with progress("read", "rows", None) as advance:
+        advance(3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" in ")[0] for line in lines] == ["read: 3 rows", "read: 3 rows"]
+    assert "rows/s" in lines[0] and "left" not in lines[0]
+
+
+def test_a_terminal_gets_a_bar_with_rate():
+    code = (
+        "from vsp.utils.progress import progress\n"
+        "with progress('read', 'rows', 30) as advance:\n"
+        "    for _ in range(30):\n"
+        "        advance(1)\n"
+    )
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=slave)
+    os.close(slave)
+    shown = io.BytesIO()
+    try:
+        while block := os.read(master, 4096):
+            shown.write(block)
+    except OSError:  # the other end was closed
+        pass
+    assert process.wait() == 0
+    text = shown.getvalue().decode()
+    assert "30/30" in text and "rows/s" in text and "read" in text

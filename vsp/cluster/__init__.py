@@ -1,0 +1,1 @@
+"""Batch systems: jobs, what was sent, and what became of it."""

@@ -1,0 +1,50 @@
+"""No batch system: a script that runs the tasks one after another on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+
+from vsp.cluster.contract import After, Call, Job, Query, Sent, States
+
+# As in a batch system one task's failure keeps no other from running; a signal ends all.
+_LOOP = """\
+status=0
+for task in {tasks}; do
+  {command} || { status=$?; [ "$status" -le 128 ] || break; }
+done
+exit "$status"
+"""
+
+
+class Local:
+    def script(self, job: Job) -> str:
+        lines = ["#!/bin/bash"]
+        lines += [f"export {key}={shlex.quote(value)}" for key, value in job.environment.items()]
+        command = shlex.join(job.command)
+        if job.n_tasks is None:
+            return "\n".join([*lines, f"exec {command}"]) + "\n"
+        numbers = f"${{@:-$(seq 0 {job.n_tasks - 1})}}"  # all, unless some are named
+        task = f'"{job.number.format("$task")}"'
+        loop = _LOOP.replace("{tasks}", numbers).replace("{command}", f"{command} {task}")
+        return "\n".join([*lines, loop])
+
+    def calls(self, job: Job, script: Path, tasks: Collection[int] | None = None) -> list[Call]:
+        if job.n_tasks is None:
+            return [Call(job.stage, None, ("bash", str(script)))]
+        numbers = sorted(range(job.n_tasks) if tasks is None else tasks)
+        arguments = () if tasks is None else tuple(map(str, numbers))
+        return [Call(job.stage, tuple(numbers), ("bash", str(script), *arguments))]
+
+    def line(self, call: Call, after: After, name: str = "") -> str:
+        return shlex.join(call.command)
+
+    def send(self, call: Call, after: After) -> Sent:
+        """Run it here, to its end."""
+        status = subprocess.run(call.command, check=False).returncode
+        return Sent("", f"exit code {status}" if status else "")
+
+    def states(self, query: Query) -> States:
+        return States()  # whatever ran here has ended

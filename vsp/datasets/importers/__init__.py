@@ -1,0 +1,1 @@
+"""Importers: annotations of real datasets become rows."""

@@ -1,0 +1,1 @@
+"""Synthetic worlds: pictures of shapes, with labels that are true by construction."""

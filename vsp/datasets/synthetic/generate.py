@@ -1,0 +1,137 @@
+"""`vsp generate`: render a synthetic dataset folder; the same bytes for any number of workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from vsp.config import parse, read_yaml
+from vsp.datasets import WORLDS, prompts, questions
+from vsp.datasets.provenance import placed
+from vsp.datasets.synthetic.clutter import behind
+from vsp.datasets.synthetic.shapes import World, WorldConfig, draw, write_picture
+from vsp.errors import ConfigError
+from vsp.utils.files import write_json, write_text
+from vsp.utils.progress import progress
+
+_CHUNK = 64  # samples a worker renders at a time
+# Streams of random numbers that no sample's own stream [seed, index] can meet.
+_LABELS, _SPLIT = 2**32, 2**32 + 1
+_CLUTTER = 2  # behind a sample's own: [seed, index, 2]
+
+
+def read_config(path: Path) -> WorldConfig:
+    """The dataset that a YAML file asks for. Raises ConfigError in one line."""
+    values = read_yaml(path)
+    if "task" not in values:
+        raise ConfigError(f"{path}: has no `task`; known: {', '.join(WORLDS.names())}")
+    config: WorldConfig = parse(WORLDS.load(str(values["task"])).Config, values, str(path))
+    return config
+
+
+def generate(config: WorldConfig, n_jobs: int) -> bool:
+    """Write the dataset folder and its splits; False if this very dataset is there already.
+
+    Raises DatasetError if something else lies in its place.
+    """
+    folder = Path(config.output).absolute()  # worker processes may stand in another folder
+    fresh = placed(
+        folder,
+        config.card(),
+        lambda aside: _write_folder(aside, config, n_jobs),
+        "remove it or change `output` in the configuration",
+    )
+    _write_splits(folder, Path(config.splits) / config.task)
+    return fresh
+
+
+def balanced(labels: Sequence[str], n: int, seed: int, within: int = 1) -> list[str]:
+    """`n` labels, each as often as the others to within one, in random order.
+
+    With another number of labels as `within`: balanced among the rows of each of those.
+    """
+    order = np.random.default_rng([seed, _LABELS]).permutation(n)
+    return [labels[i // within % len(labels)] for i in order]
+
+
+def stratified(labels: Sequence[str], val_fraction: float, seed: int) -> list[str]:
+    """For each row "train" or "val", whose share of each label is `val_fraction` to within a row."""
+    rng = np.random.default_rng([seed, _SPLIT])
+    order = sorted(rng.permutation(len(labels)), key=lambda row: labels[row])  # a stable sort
+    # Along the sorted rows, "val" falls wherever the running share passes a whole number.
+    share = np.floor(np.arange(len(labels) + 1) * val_fraction + 1e-9)
+    splits = [""] * len(labels)
+    for place, row in enumerate(order):
+        splits[row] = "val" if share[place + 1] > share[place] else "train"
+    return splits
+
+
+def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
+    (folder / "images").mkdir()
+    world: World = WORLDS.load(config.task)(config)
+    labels = balanced(world.labels, config.n_samples, config.seed)
+    splits = stratified(labels, config.val_fraction, config.seed)
+    languages = balanced(config.languages or [""], len(labels), config.seed, len(world.labels))
+    records: list[dict[str, Any]] = []
+    with progress("generate", "images", config.n_samples) as advance:
+        for chunk in _rendered(
+            folder / "images", config, list(zip(labels, languages, strict=True)), n_jobs
+        ):
+            records += chunk
+            advance(len(chunk))
+    for record, split in zip(records, splits, strict=True):
+        record["split"] = split
+    # One record a line: a person can read it, a diff shows what changed.
+    lines = ",\n".join(json.dumps(record) for record in records)
+    write_text(folder / "metadata.json", f"[\n{lines}\n]\n")
+
+
+def _rendered(
+    images: Path, config: WorldConfig, asked: Sequence[tuple[str, str]], n_jobs: int
+) -> Iterator[list[dict[str, Any]]]:
+    jobs = (
+        delayed(_render)(images, config, start, asked[start : start + _CHUNK])
+        for start in range(0, len(asked), _CHUNK)
+    )
+    chunks: Iterator[list[dict[str, Any]]] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    return chunks
+
+
+def _render(
+    images: Path, config: WorldConfig, start: int, asked: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Pictures and records of the samples from `start` on, whose labels and languages are `asked`.
+
+    A world knows of neither clutter nor language, so that they cannot tell the label.
+    """
+    world: World = WORLDS.load(config.task)(config)
+    records = []
+    for index, (label, language) in enumerate(asked, start=start):
+        scene = world.scene(label, np.random.default_rng([config.seed, index]))
+        marks = behind(config, np.random.default_rng([config.seed, index, _CLUTTER]))
+        name = f"{config.task}_{index:06d}"
+        write_picture(draw(scene, config.image_size, marks), images / f"{name}.png")
+        named = {"image_id": name, "image_filename": f"{name}.png"}
+        spoken = {"language": language} if language else {}
+        records.append(_asked({**named, **scene.record, **spoken}, config.prompt_template_index))
+    return records
+
+
+def _asked(record: dict[str, Any], template: int) -> dict[str, Any]:
+    """The record with its own prompt, in its language."""
+    found = questions.of(record)
+    assert found is not None, f"{record} names nothing to ask about"
+    forms, fields = found
+    return {**record, "prompt": prompts.render(prompts.statement(forms, template), dict(fields))}
+
+
+def _write_splits(folder: Path, target: Path) -> None:
+    records = json.loads((folder / "metadata.json").read_text())
+    for split in ("train", "val"):
+        ids = [record["image_id"] for record in records if record["split"] == split]
+        write_json(target / f"{split}.json", ids)

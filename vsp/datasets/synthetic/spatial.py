@@ -1,0 +1,68 @@
+"""Two shapes in one of four relations: where is the subject relative to the reference?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from vsp.datasets.synthetic.placement import CrowdedConfig, Distractors, crowd, parts
+from vsp.datasets.synthetic.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, Shape
+
+Relation = Literal["left_of", "right_of", "above", "below"]
+
+# The diagnostic axis of each relation (0: x, 1: y), and whether the subject comes first on it.
+_GEOMETRY = {
+    "left_of": (0, True),
+    "right_of": (0, False),
+    "above": (1, True),
+    "below": (1, False),
+}
+SEPARATION = 80  # pixels at least between the centres on the diagnostic axis
+DRIFT = 30  # pixels at most from a common line on the other axis
+
+
+class SpatialConfig(CrowdedConfig):
+    """The spatial task: `relations` are its labels."""
+
+    relations: Annotated[tuple[Relation, ...], Field(min_length=2)] = (
+        "left_of",
+        "right_of",
+        "above",
+        "below",
+    )
+    distractors: Distractors = (0, 0)
+
+
+class SpatialWorld:
+    """Labels are never ambiguous: the centres are far apart on one axis, close on the other."""
+
+    Config = SpatialConfig
+
+    def __init__(self, config: SpatialConfig) -> None:
+        self.config = config
+        self.labels = config.relations
+
+    def scene(self, label: str, rng: np.random.Generator) -> Scene:
+        sizes = rng.integers(SIZES[0], SIZES[1], size=2, endpoint=True)
+        kinds = rng.choice(SHAPES, size=2)
+        colors = rng.choice(list(COLORS), size=2, replace=False)
+        axis, subject_first = _GEOMETRY[label]
+        near, far = self._along(axis, int(sizes.sum()), rng)
+        line = int(rng.integers(MARGIN + DRIFT, self.config.image_size[1 - axis] - MARGIN - DRIFT))
+        shapes = []
+        for i, position in enumerate((near, far) if subject_first else (far, near)):
+            across = line + int(rng.integers(-DRIFT, DRIFT, endpoint=True))
+            x, y = (position, across) if axis == 0 else (across, position)
+            shapes.append(Shape(str(kinds[i]), str(colors[i]), x, y, int(sizes[i])))
+        drawn = shapes if rng.integers(2) == 0 else shapes[::-1]
+        record = parts(subject=shapes[0], reference=shapes[1]) | {"relation": label}
+        return Scene((*drawn, *crowd(self.config, shapes, rng)), record)
+
+    def _along(self, axis: int, touching: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Two positions on the diagnostic axis, uniform among all pairs far enough apart."""
+        apart = max(SEPARATION, touching + 2)  # and never touching
+        room = self.config.image_size[axis] - 2 * MARGIN - apart
+        low, high = np.sort(rng.integers(0, room, size=2, endpoint=True))
+        return MARGIN + int(low), MARGIN + int(high) + apart

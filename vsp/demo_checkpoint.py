@@ -1,0 +1,164 @@
+"""Write a small LLaVA checkpoint: real classes, real files, random weights, no network.
+
+    python -m vsp.demo_checkpoint data/small-llava
+
+It loads exactly as llava-hf/llava-1.5-7b-hf does, so demo and tests run the real loading code.
+Its weights know nothing: what a probe finds in it is what an untrained network passes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils.logging import disable_progress_bar
+
+from vsp.datasets import prompts
+from vsp.datasets.synthetic.shapes import COLORS, SHAPES
+
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+PATCH_SIZE = 14
+CONTEXT = 2048  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Widths are multiples of 64, the block of 4-bit quantisation."""
+
+    image: int = 112  # pixels a side
+    n_layers: int = 6
+    hidden: int = 128
+
+
+SMALL = Size()
+
+
+def write_checkpoint(folder: Path, size: Size = SMALL, seed: int = 0) -> None:
+    """Write configuration, weights, tokenizer and processor in `save_pretrained` layout."""
+    tokenizer = _tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(_config(tokenizer, size))
+        _enlarge(model)
+    model.save_pretrained(folder)
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(
+            size={"shortest_edge": size.image},
+            crop_size={"height": size.image, "width": size.image},
+        ),
+        tokenizer=tokenizer,
+        patch_size=PATCH_SIZE,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    processor.save_pretrained(folder)
+    processor.image_processor.save_pretrained(folder)  # older checkpoints keep it in its own file
+
+
+def _config(tokenizer: Any, size: Size) -> LlavaConfig:
+    return LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=size.hidden // 2,
+            intermediate_size=size.hidden,
+            num_hidden_layers=size.n_layers // 2,
+            num_attention_heads=4,
+            image_size=size.image,
+            patch_size=PATCH_SIZE,
+            projection_dim=size.hidden // 2,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=size.hidden,
+            intermediate_size=2 * size.hidden,
+            num_hidden_layers=size.n_layers,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=CONTEXT,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(size.image // PATCH_SIZE) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+
+
+def _enlarge(model: torch.nn.Module) -> None:
+    """Bring the states to the order of 1, so that comparing them to 1e-4 means something."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that knows the words of the synthetic tasks."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", SPECIAL.index("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+        model_max_length=CONTEXT,
+    )
+
+
+def _corpus() -> Iterator[str]:
+    relations = ["left_of", "right_of", "above", "below"]
+    for color in COLORS:
+        for shape in SHAPES:
+            thing = f"{color} {shape}"
+            for form in prompts.SPATIAL.values():
+                fields = {"subject": thing, "reference": thing}
+                yield f"USER: \n{prompts.render(form, fields, relations)}\nASSISTANT:"
+            for form in prompts.COLOR.values():
+                yield f"USER: \n{prompts.render(form, {'shape': shape}, list(COLORS))}\nASSISTANT:"
+
+
+def main() -> None:
+    """Write the checkpoint that the command line asks for."""
+    disable_progress_bar()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="where to write the checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
+    for name, default in asdict(SMALL).items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=int, default=default, help=f"default: {default}")
+    given = parser.parse_args()
+    size = Size(given.image, given.n_layers, given.hidden)
+    write_checkpoint(given.folder, size, given.seed)
+    print(f"wrote {given.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a layer's probe is worth: splits, fits, scores and statistics."""

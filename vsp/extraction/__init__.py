@@ -1,0 +1,1 @@
+"""From a dataset to the array of states: plan, preprocess, extract, verify."""

@@ -1,0 +1,83 @@
+"""The names that `vsp plan --model` takes: families, and files in `configs/models/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vsp import models
+from vsp.config import ModelConfig, parse, read_yaml
+from vsp.errors import ConfigError, ModelError
+from vsp.models import FAMILIES
+from vsp.models.checkpoints import on_disk
+
+FOLDER = Path("configs/models")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model that a file describes, and what is known of it without a network."""
+
+    name: str
+    model: ModelConfig
+    shape: models.ModelShape | None  # None: its checkpoint is not on this disk, or cannot be used
+    problem: str = ""  # why it cannot be used
+
+
+def find(name: str, work: Path, **changes: Any) -> ModelConfig:
+    """The model of that name below `work`, or of that path, with every change that is not None.
+
+    Options are merged. Raises ConfigError, listing what is known, if there is no such model.
+    """
+    base = _named(name, work)
+    if changes.get("checkpoint") is not None:
+        base = base.model_copy(update={"revision": None})  # another checkpoint has its own
+    model = models.changed(base, name, changes)
+    if model.checkpoint is not None and Path(model.checkpoint).exists():
+        # Tasks may run in another folder.
+        model = model.model_copy(update={"checkpoint": str(Path(model.checkpoint).absolute())})
+    return model
+
+
+def names(work: Path) -> list[str]:
+    """Of the files in `configs/models/`."""
+    return sorted(path.stem for path in (work / FOLDER).glob("*.yaml"))
+
+
+def entries(work: Path) -> list[Entry]:
+    """Every model that a file describes. Reads what is on this disk, never the network."""
+    return [_entry(name, find(name, work)) for name in names(work)]
+
+
+def _entry(name: str, model: ModelConfig) -> Entry:
+    folder = on_disk(model)
+    if folder is None:
+        return Entry(name, model, None)
+    try:
+        here = model.model_copy(update={"checkpoint": str(folder)})
+        return Entry(name, model, models.shape(here))
+    except ModelError as error:
+        return Entry(name, model, None, str(error))
+
+
+def _named(name: str, work: Path) -> ModelConfig:
+    path = Path(name) if name.endswith(".yaml") else work / FOLDER / f"{name}.yaml"
+    if name.endswith(".yaml") or name in names(work):
+        if name in FAMILIES.names():
+            raise ConfigError(f"{path}: a model family has that name too; rename the file")
+        return _read(path)
+    if name in FAMILIES.names():
+        return models.resolve(name)
+    files = f"; in {FOLDER}/: {', '.join(names(work))}" if names(work) else ""
+    raise ConfigError(f"model {name!r} is not known; known: {', '.join(FAMILIES.names())}{files}")
+
+
+def _read(path: Path) -> ModelConfig:
+    """A file over its family's defaults."""
+    given = parse(ModelConfig, read_yaml(path), str(path))
+    if given.family not in FAMILIES.names():
+        known = ", ".join(FAMILIES.names())
+        raise ConfigError(f"{path}: family {given.family!r} is not known; known: {known}")
+    changes = given.model_dump(exclude_unset=True)
+    return models.resolve(changes.pop("family"), **changes)

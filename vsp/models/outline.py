@@ -1,0 +1,75 @@
+"""The outline of a model: its modules and shapes, without memory for its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vsp.errors import ModelError
+from vsp.models.checkpoints import CANNOT_BUILD
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A model as a family loads it, its weights on torch's meta device: shapes without memory.
+
+    A family says it in an optional class method, `outline(config)`.
+    """
+
+    model: nn.Module
+    decoder: str  # name of the module with the language model's layers; only in it is quantised
+    dtype: str
+
+
+def skeleton(checkpoint: Any) -> Any:
+    """The model that a configuration describes, without memory for its weights."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(checkpoint)
+    except CANNOT_BUILD as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"transformers loads no {checkpoint.model_type} for image and text ({reason[:120]}); "
+            "name another --checkpoint"
+        ) from None
+
+
+def decoder_path(model: Any) -> str:
+    """Name of the module that holds the language model's layers and its final norm."""
+    from torch import nn
+
+    found: list[str] = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "layers", None), nn.ModuleList)
+        and isinstance(getattr(module, "norm", None), nn.Module)
+        and len(module.layers) == model.config.get_text_config().num_hidden_layers
+        and module.get_input_embeddings() is not None
+    ]
+    if len(found) != 1:
+        seen = [name for name, _ in model.named_modules() if 0 < len(name.split(".")) <= 3 and name]
+        raise ModelError(
+            f"a {type(model).__name__} has {len(found)} modules with decoder layers and a final "
+            "norm where 1 is looked for; this model is not supported",
+            details=[f"module {name}" for name in seen if not name.split(".")[-1].isdigit()],
+        )
+    return found[0]
+
+
+def modules_outside_decoder(model: Any, path: str) -> list[str]:
+    """Names of the modules outside the decoder at `path`: vision tower, projector, lm_head."""
+    names, parts = [], path.split(".")
+    for depth, part in enumerate(parts):
+        parent = ".".join(parts[:depth])
+        names += [
+            f"{parent}.{child}" if parent else child
+            for child, _ in model.get_submodule(parent).named_children()
+            if child != part
+        ]
+    return names

@@ -1,0 +1,1 @@
+"""The solver of penalised logistic regression."""

@@ -1,0 +1,134 @@
+"""The curve over layers as a picture that also prints without colour; computes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vsp.errors import ConfigError
+from vsp.reporting.probe_report import run_title
+from vsp.storage.results import LayerScore, Results
+from vsp.utils.files import written_aside
+
+_SIGNIFICANT = 0.05  # of the corrected p
+_SCORE, _BAND, _CONTROL, _LINES = "#0b3d73", "#b9d0e8", "#b45f06", "#666666"
+
+
+def plot(results: Results, path: Path) -> None:
+    """Draw the score over layers with its interval, the control task, chance and the peak.
+
+    PNG or SVG by the file's ending; the same results give the same bytes.
+    """
+    if path.suffix not in (".png", ".svg"):
+        raise ConfigError(f"plot {str(path)!r}: ends in {path.suffix!r}; use .png or .svg")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    # Text stays text in an SVG.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vsp"})
+    from matplotlib.figure import Figure
+
+    summary, scores = results.read()
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    _draw_scores(axes, summary, scores)
+    _draw_control(axes, scores)
+    _draw_chance(axes, summary)
+    if summary["peak"] is not None:
+        _draw_peak(axes, summary)
+    _dress(axes, summary, scores)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    with written_aside(path) as file:
+        metadata = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
+
+
+def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:
+    """The curve; a layer over chance has a filled mark, any other an open one."""
+    layers = [score.layer for score in scores]
+    low, high = _curve(scores, lambda s: s.low), _curve(scores, lambda s: s.high)
+    band = f"{summary['confidence']:.0%} interval"
+    axes.fill_between(layers, low, high, color=_BAND, linewidth=0, label=band)
+    values = _curve(scores, lambda s: s.score)
+    axes.plot(layers, values, "-", color=_SCORE, linewidth=1.8, label=summary["statistic"])
+    tested = any(score.p_corrected is not None for score in scores)
+    for passed, fill, words in (
+        (True, _SCORE, f"corrected p < {_SIGNIFICANT:g}"),
+        (False, "white", f"corrected p ≥ {_SIGNIFICANT:g}"),
+    ):
+        shown = [s for s in scores if tested and _passes(s) is passed]
+        if shown:
+            axes.plot(
+                [s.layer for s in shown],
+                [s.score for s in shown],
+                "o",
+                color=_SCORE,
+                markerfacecolor=fill,
+                markersize=5,
+                label=words,
+            )
+
+
+def _passes(score: LayerScore) -> bool:
+    return score.p_corrected is not None and score.p_corrected < _SIGNIFICANT
+
+
+def _draw_control(axes: Any, scores: Sequence[LayerScore]) -> None:
+    if any(score.control is not None for score in scores):
+        layers, values = [s.layer for s in scores], _curve(scores, lambda s: s.control)
+        style = {"color": _CONTROL, "linewidth": 1.2, "markersize": 2.5}
+        axes.plot(layers, values, "s--", label="control task", **style)
+
+
+def _draw_chance(axes: Any, summary: Mapping[str, Any]) -> None:
+    chance = summary["chance"]
+    axes.axhline(chance, color=_LINES, linestyle=":", label=f"chance, {chance:.3f}")
+    prompts = summary["baselines"].get("prompt-only")
+    if prompts is not None:
+        label = f"prompt only, {prompts['score']:.3f}"
+        axes.axhline(prompts["score"], color=_LINES, linestyle="-.", linewidth=1, label=label)
+
+
+def _draw_peak(axes: Any, summary: Mapping[str, Any]) -> None:
+    """The peak at the layer that was chosen most often, where rows that did not choose put it."""
+    peak = summary["peak"]
+    layer = int(max(peak["layers"], key=lambda one: (peak["layers"][one], -int(one))))
+    estimate = peak["estimate"]
+    low, high = (estimate if peak[key] is None else peak[key] for key in ("low", "high"))
+    axes.errorbar(
+        [layer],
+        [estimate],
+        yerr=[[max(estimate - low, 0)], [max(high - estimate, 0)]],
+        fmt="D",
+        color="black",
+        markerfacecolor="none",
+        markersize=10,
+        capsize=5,
+        zorder=5,
+        label=f"peak: {estimate:.3f} on rows that did not choose it",
+    )
+
+
+def _dress(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    lowest = min([score.score for score in scores] + [summary["chance"], 0.0])
+    axes.set(
+        xlabel="layer (0 = embedding output)",
+        ylabel=summary["statistic"],
+        ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.02),
+    )
+    axes.set_title(run_title(summary), fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _curve(
+    scores: Sequence[LayerScore], figure: Callable[[LayerScore], float | None]
+) -> list[float]:
+    """A figure of each layer; a gap where it is not defined."""
+    values = map(figure, scores)
+    return [math.nan if value is None else value for value in values]

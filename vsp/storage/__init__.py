@@ -1,0 +1,1 @@
+"""A run on disk: its plan, its rows, its array, its journals and its results."""

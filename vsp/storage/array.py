@@ -1,0 +1,379 @@
+"""The array `[layer, sample, hidden]` on disk: one standard `.npy` file, written by many tasks.
+
+No two tasks ever touch the same memory page: over NFS and its like a dirty page is written back
+whole, so two nodes writing neighbouring rows of one page lose data silently. `Layout` therefore
+pads the sample axis and lets shards begin only where a page can begin.
+
+Rows are written with `pwrite`, not through a map: the pages are the same, but a full disk is an
+error with a message instead of a SIGBUS. Readers map the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import re
+import shutil
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, gcd
+from pathlib import Path
+
+import numpy as np
+from isal import isal_zlib  # zlib's CRC-32, several times as fast
+from numpy.typing import NDArray
+
+from vsp.config import StoreDtype
+from vsp.errors import StoreError
+from vsp.utils.files import mendable
+
+# numpy refuses to read a header of more than 10,000 bytes, so the data cannot begin at 64 KiB.
+HEADER_BYTES = 8192
+# Largest first: hosts with 64 KiB pages exist, and a boundary of 64 KiB suits smaller pages too.
+BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS)
+_INFINITE, _SIGN = 0x7C00, 0x8000  # bits of float16: what is not finite is not below
+_ZEROS = 8 << 20  # bytes written at once
+_UNEVEN = 1.25  # a longest shard of this many shares is still even enough
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each row of each layer lies in the file, and where shards may begin."""
+
+    n_layers: int
+    n_samples: int
+    hidden_size: int
+    dtype: StoreDtype
+    boundary: int  # bytes; pages of this size or a divisor of it belong to one shard only
+
+    @property
+    def row_bytes(self) -> int:
+        return self.hidden_size * np.dtype(self.dtype).itemsize
+
+    @property
+    def period(self) -> int:
+        """Rows from one possible beginning of a shard to the next."""
+        return self.boundary // gcd(self.boundary, self.row_bytes)
+
+    @property
+    def n_rows(self) -> int:
+        """Length of the sample axis: the samples, then padding that no shard owns.
+
+        A layer's last page must end before the page in which the next layer begins, which lies
+        HEADER_BYTES % boundary into its page.
+        """
+        overhang = ceil((HEADER_BYTES % self.boundary) / self.row_bytes)
+        return ceil((self.n_samples + overhang) / self.period) * self.period
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`[layer, sample, hidden]`, padding included."""
+        return self.n_layers, self.n_rows, self.hidden_size
+
+    @property
+    def n_bytes(self) -> int:
+        return HEADER_BYTES + self.n_layers * self.n_rows * self.row_bytes
+
+    def offset(self, layer: int, row: int) -> int:
+        """Byte at which a row of a layer begins in the file."""
+        return HEADER_BYTES + (layer * self.n_rows + row) * self.row_bytes
+
+    def first_cut(self) -> int | None:
+        """The first row that begins on a boundary; None if no row ever does."""
+        step = gcd(self.boundary, self.row_bytes)
+        if HEADER_BYTES % step:
+            return None
+        inverse = pow(self.row_bytes // step, -1, self.period)
+        return -(HEADER_BYTES // step) * inverse % self.period
+
+    def shard_starts(self, n_shards: int) -> list[int]:
+        """First rows of at most `n_shards` nearly equal shards, each on a boundary."""
+        first = self.first_cut()
+        if first is None:
+            return [0]
+        starts = {0}
+        for k in range(1, n_shards):
+            target = ceil(k * self.n_samples / n_shards)
+            cut = first + round((target - first) / self.period) * self.period
+            if 0 < cut < self.n_samples:
+                starts.add(cut)
+        return sorted(starts)
+
+    @classmethod
+    def choose(
+        cls, n_layers: int, n_samples: int, hidden_size: int, dtype: StoreDtype, n_shards: int
+    ) -> Layout:
+        """The layout with the largest boundary that allows `n_shards` nearly equal shards.
+
+        Where none does, the one with the most shards, and of these with the shortest longest one.
+        Raises StoreError if this host's page is too large for any.
+        """
+        layouts = [
+            cls(n_layers, n_samples, hidden_size, dtype, boundary)
+            for boundary in BOUNDARIES
+            if boundary % mmap.PAGESIZE == 0
+        ]
+        usable = [layout for layout in layouts if layout.first_cut() is not None]
+        if not usable:
+            if n_shards == 1:
+                return layouts[-1]
+            raise StoreError(
+                f"hidden size {hidden_size} in {dtype} cannot be cut at pages of "
+                f"{mmap.PAGESIZE} bytes; use --shards 1"
+            )
+        for layout in usable:
+            sizes = layout._shard_sizes(n_shards)
+            if len(sizes) == n_shards and max(sizes) <= _UNEVEN * n_samples / n_shards:
+                return layout
+
+        def loss(layout: Layout) -> tuple[int, int]:
+            sizes = layout._shard_sizes(n_shards)
+            return -len(sizes), max(sizes)
+
+        return min(usable, key=loss)
+
+    def _shard_sizes(self, n_shards: int) -> list[int]:
+        bounds = [*self.shard_starts(n_shards), self.n_samples]
+        return [stop - start for start, stop in pairwise(bounds)]
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """States `[layer, batch, hidden]` as a store keeps them, which made this of them."""
+
+    states: NDArray[np.floating]
+    reasons: dict[int, str]  # column → why it must not be written
+    checksums: list[int]  # of each column, as `row_checksum`
+
+    def take(self, columns: Sequence[int]) -> Screened:
+        """These columns alone, in this order."""
+        if list(columns) == list(range(self.states.shape[1])):
+            return self
+        reasons = {i: self.reasons[c] for i, c in enumerate(columns) if c in self.reasons}
+        return Screened(
+            self.states[:, list(columns)], reasons, [self.checksums[c] for c in columns]
+        )
+
+
+class Store:
+    """The file that a layout describes."""
+
+    def __init__(self, path: Path, layout: Layout, plan: str = "") -> None:
+        self.path = path
+        self.layout = layout
+        self._header = _npy_header(layout, plan)
+
+    def create(self) -> None:
+        """Write the header and reserve every byte now, so that no task meets a full disk.
+
+        Raises StoreError, with the figures, if the disk or a quota is too small.
+        """
+        need = self.layout.n_bytes
+        free = shutil.disk_usage(self.path.parent).free
+        if need > free:
+            raise self._too_small(f"{free:,} are free")
+        with mendable(self.path), self.path.open("xb") as file:
+            file.write(self._header)
+            file.flush()
+            try:
+                _reserve(file.fileno(), need)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+                raise self._too_small(os.strerror(error.errno)) from None
+            os.fsync(file.fileno())
+
+    def _too_small(self, reason: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: needs {self.layout.n_bytes:,} bytes but {reason}; "
+            "free space, plan fewer rows or use --store-dtype float16"
+        )
+
+    def check(self) -> None:
+        """Raise StoreError unless the file on disk is the one that the layout describes."""
+        try:
+            size = self.path.stat().st_size
+            with self.path.open("rb") as file:
+                header = file.read(HEADER_BYTES)
+        except FileNotFoundError:
+            raise StoreError(f"{self.path}: no such file; plan the run again") from None
+        if size == self.layout.n_bytes and header == self._header:
+            return
+        expected, found = _described(self._header), _described(header)
+        what = f"it is {found}" if found != expected else f"it has {size:,} bytes"
+        raise StoreError(
+            f"{self.path}: is not the array of this plan ({expected}, {self.layout.n_bytes:,} "
+            f"bytes): {what}; plan the run again"
+        )
+
+    def layer(self, index: int) -> NDArray[np.floating]:
+        """The states of one layer `[sample, hidden]`, padding left out.
+
+        Mapped read-only; read into memory on a file system that refuses maps.
+        """
+        layout = self.layout
+        shape = layout.n_samples, layout.hidden_size
+        where = layout.offset(index, 0)
+        try:
+            return np.memmap(self.path, layout.dtype, "r", where, shape)
+        except OSError as error:
+            if error.errno not in _NO_MAPS:
+                raise
+        read = np.fromfile(self.path, layout.dtype, shape[0] * shape[1], offset=where)
+        return read.reshape(shape)
+
+    def screen(self, states: NDArray[np.floating]) -> Screened:
+        """`states` [layer, batch, hidden] in the store's dtype, with what must not enter it named.
+
+        A column is bad if one of its values is not finite in the store's dtype: float16 ends at
+        65,504, and residual streams have outliers.
+        """
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(states, dtype=self.layout.dtype)
+        reasons: dict[int, str] = {}
+        if not _finite(cast):
+            for column in np.flatnonzero(~np.isfinite(cast).all(axis=(0, 2))):
+                layer, unit = np.argwhere(~np.isfinite(cast[:, column]))[0]
+                value = float(states[layer, column, unit])
+                reasons[int(column)] = (
+                    f"value {value:g} of layer {layer} is not finite in {self.layout.dtype}"
+                )
+        return Screened(cast, reasons, [row_checksum(row) for row in cast.swapaxes(0, 1)])
+
+    def check_writable(self) -> None:
+        """`check`, and raise StoreError on a host with larger pages than the plan allowed for."""
+        if self.layout.boundary % mmap.PAGESIZE:
+            raise StoreError(
+                f"{self.path}: was planned for pages of {self.layout.boundary} bytes or less but "
+                f"this host has {mmap.PAGESIZE}; plan the run on a host like this one"
+            )
+        self.check()
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """Open the file for writing rows. Raises StoreError as `check_writable` does."""
+        self.check_writable()
+        with mendable(self.path):
+            handle = os.open(self.path, os.O_RDWR)
+        try:
+            yield Writer(handle, self.layout, self.path)
+        finally:
+            os.close(handle)
+
+
+class Writer:
+    """Writes whole rows into an open store."""
+
+    def __init__(self, handle: int, layout: Layout, path: Path) -> None:
+        self._handle = handle
+        self._layout = layout
+        self._path = path
+
+    def write(self, rows: Sequence[int], screened: Screened) -> None:
+        """Write states [layer, batch, hidden] at the sample `rows`, ascending; not yet flushed.
+
+        Raises StoreError if the shape does not fit the store, a row lies outside it, or a value is
+        not finite; DiskError if the disk takes no more.
+        """
+        layout, states = self._layout, screened.states
+        if states.shape != (layout.n_layers, len(rows), layout.hidden_size):
+            raise StoreError(
+                f"states of shape {list(states.shape)} do not fit {len(rows)} rows of a store "
+                f"[layer {layout.n_layers}, sample, hidden {layout.hidden_size}]"
+            )
+        if states.dtype != layout.dtype or screened.reasons:
+            raise StoreError(
+                f"states are {states.dtype}, not finite {layout.dtype}; leave them out"
+            )
+        if list(rows) != sorted(set(rows)) or rows[0] < 0 or rows[-1] >= layout.n_samples:
+            raise StoreError(f"rows {list(rows)} are not ascending rows of {layout.n_samples}")
+        with mendable(self._path):
+            for first, last in _runs(rows):
+                for layer in range(layout.n_layers):
+                    block = np.ascontiguousarray(states[layer, first:last]).data.cast("B")
+                    _write_all(self._handle, block, layout.offset(layer, rows[first]))
+
+    def flush(self) -> None:
+        """Return when all that was written is on the disk. Raises DiskError if it cannot be."""
+        with mendable(self._path):
+            os.fdatasync(self._handle)
+
+
+def row_checksum(row: NDArray[np.floating]) -> int:
+    """CRC-32 of one row's states `[layer, hidden]`, layer after layer."""
+    checksum = 0
+    for layer in row:
+        checksum = isal_zlib.crc32(np.ascontiguousarray(layer).data.cast("B"), checksum)
+    return checksum
+
+
+def _finite(states: NDArray[np.floating]) -> bool:
+    """Whether all values are finite; in float16 by their bits, which numpy compares much faster."""
+    if states.dtype != np.float16:
+        return bool(np.isfinite(states).all())
+    largest, smallest = states.view(np.int16).max(initial=0), states.view(np.uint16).max(initial=0)
+    return bool(largest < _INFINITE and smallest < _INFINITE | _SIGN)
+
+
+def _npy_header(layout: Layout, plan: str) -> bytes:
+    fields = {
+        "descr": np.dtype(layout.dtype).newbyteorder("<").str,
+        "fortran_order": False,
+        "shape": layout.shape,
+    }
+    # Magic, version 1.0, length; then the fields, padded with spaces up to a newline. Whose array
+    # it is stands in a comment, which numpy's reader passes over.
+    start = b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10)
+    text = repr(fields) + (f"  # plan {plan}" if plan else "")
+    return (start + text.encode()).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def _described(header: bytes) -> str:
+    """What a header says, for people."""
+    if not header.startswith(b"\x93NUMPY"):
+        return "no .npy file"
+    text = header[10:].decode("latin-1").strip()
+    shape = re.search(r"'shape': (\(.*?\))", text)
+    dtype = re.search(r"'descr': '(.*?)'", text)
+    plan = re.search(r"# plan (\S+)", text)
+    return (
+        f"{dtype[1] if dtype else '?'} {shape[1] if shape else '?'} "
+        f"of plan {plan[1][:8] if plan else '?'}"
+    )
+
+
+def _reserve(handle: int, n_bytes: int) -> None:
+    """Give the file all its blocks.
+
+    Where the file system has no call for that, the C library touches every block; where it does
+    not do so either, zeros are written over everything behind the header.
+    """
+    try:
+        os.posix_fallocate(handle, 0, n_bytes)
+    except OSError as error:
+        if error.errno not in _NO_FALLOCATE:
+            raise
+        zeros = memoryview(bytes(_ZEROS))
+        for offset in range(HEADER_BYTES, n_bytes, _ZEROS):
+            _write_all(handle, zeros[: n_bytes - offset], offset)
+
+
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Slices [first, last) of `rows` that hold consecutive numbers."""
+    first = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or rows[i] != rows[i - 1] + 1:
+            yield first, i
+            first = i
+
+
+def _write_all(handle: int, block: memoryview, offset: int) -> None:
+    while block:
+        written = os.pwrite(handle, block, offset)
+        block, offset = block[written:], offset + written

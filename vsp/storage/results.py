@@ -1,0 +1,279 @@
+"""What a run found: scores as rows, predictions, estimates and probes as arrays; nothing pickled.
+
+`results/RUN/` holds
+
+    summary.json       what was done with which rows, and the figures of the run as a whole
+    scores.jsonl       a LayerScore for each layer
+    predictions.npz    rows (in the store), id, group, label [row]; layers [layer]; classes [class];
+                       outer [repeat, row], the split that judged it, or -1; predicted [layer,
+                       repeat, row], a place in `classes`, or the number; probability [layer,
+                       repeat, row, class]; base [repeat, row] where a number is predicted: the
+                       squared distance from the training rows' mean
+    estimates.npz      what the figures were made of, by layer: inner [layer, outer, strength],
+                       null [layer, permutation], control, portions, gaps …
+    probes/LLL.npz     the arrays of layer LLL's probe
+    probes/card.json   what these arrays are, and how they make a probe
+
+The summary holds the SHA-256 of the other files and of itself. What does not agree with it, be it
+edited, damaged or half replaced, is not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.errors import ProbeError, RunError
+from vsp.utils.files import mendable, sha256, written_together
+
+FORMAT = 3  # of the folder
+_SUMMARY, _SCORES = "summary.json", "scores.jsonl"
+_PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
+_AGAIN = "run `vsp probe` again"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScore:
+    """How well one layer's probe reads the target of rows it was not fitted on.
+
+    None: not defined for this target or this probe, or switched off.
+    """
+
+    layer: int
+    score: float  # accuracy, or R² where the target is a number
+    low: float | None  # bounds of the interval
+    high: float | None
+    chance: float  # score of what knows the training labels alone: the commonest, or their mean
+    balanced_accuracy: float | None
+    macro_f1: float | None
+    recall: dict[str, float] | None  # by class
+    precision: dict[str, float] | None
+    confusion: list[list[int]] | None  # [true class, predicted class], of every repeat
+    ece: float | None  # calibration of the probability of the predicted class
+    brier: float | None
+    rmse: float | None
+    strength: float | None  # C or alpha of the saved probe
+    strengths: list[float]  # chosen in each outer split
+    at_edge: int  # outer splits whose strength is an end of the grid
+    control: float | None  # score on labels drawn for each type
+    selectivity: float | None
+    by_strength: dict[str, dict[str, float | None]]  # strength → score, control, selectivity
+    p: float | None
+    p_corrected: float | None  # over layers
+    code_bits: float | None  # online code length
+    compression: float | None  # uniform over online code length
+    curve: list[list[float]]  # [rows fitted on, score]
+    over_embedding: dict[str, float | None] | None  # difference, low, high: to layer 0
+    below_best: dict[str, float | None] | None  # difference, low, high: to the best layer
+    n_fits: int
+    n_uncertified: int  # fits whose gap is not within the tolerance
+    max_gap: float | None  # relative duality gap
+    n_train: int
+    n_test: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """An array that comes in pieces along its first axis, so that it is never in memory whole."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    pieces: Iterable[NDArray[Any]]  # shape[0] of them, each of shape[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The folder of a run's results."""
+
+    folder: Path
+
+    def write(
+        self,
+        summary: Mapping[str, Any],
+        scores: Sequence[LayerScore],
+        predictions: Mapping[str, NDArray[Any] | Blocks],
+        estimates: Mapping[str, NDArray[Any] | Blocks],
+        probes: Iterable[Mapping[str, NDArray[Any]]],
+    ) -> None:
+        """Replace all files, the summary last, once all of them are on the disk beside the old.
+
+        `probes` come in the order of `scores`, one for each; `summary["probe"]` is their card. A
+        figure that is not finite is written as null. Raises DiskError where a file cannot be
+        written; the old results are then whole.
+        """
+        layers = [score.layer for score in scores]
+        names = [_SCORES, _PREDICTIONS, _ESTIMATES, *map(_probe_file, layers), _CARD, _SUMMARY]
+        with written_together([self.folder / name for name in names]) as opened:
+            files = dict(zip(names, opened, strict=True))
+            for score in scores:
+                files[_SCORES].write(json.dumps(_plain(asdict(score))).encode() + b"\n")
+            _write_npz(files[_PREDICTIONS], predictions)
+            _write_npz(files[_ESTIMATES], estimates)
+            for layer, arrays in zip(layers, probes, strict=True):
+                _write_npz(files[_probe_file(layer)], arrays)
+            card = {"layers": layers, **summary["probe"]}
+            files[_CARD].write(_text(_plain(card)))
+            digests = {name: sha256(files[name]) for name in names[:-1]}
+            files[_SUMMARY].write(_text(_sealed(_plain(summary), digests)))
+        self._remove_other_probes(names)
+
+    def summary(self) -> dict[str, Any]:
+        """Raises RunError if the run was not probed yet, or the file is not as it was written."""
+        return self._summary()[0]
+
+    def scores(self) -> list[LayerScore]:
+        """Raises RunError as `summary` does."""
+        return self.read()[1]
+
+    def read(self) -> tuple[dict[str, Any], list[LayerScore]]:
+        """Summary and scores of one and the same write. Raises RunError as `summary` does."""
+        summary, digests = self._summary()
+        with self._vouched_for(_SCORES, digests) as file:
+            return summary, [LayerScore(**json.loads(line)) for line in file]
+
+    def arrays(self, name: str, only: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """`predictions` or `estimates`: all arrays, or those of `only` that are there.
+
+        Raises RunError as `summary` does.
+        """
+        return self._arrays(f"{name}.npz", self._summary()[1], only)
+
+    def probe(self, layer: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The card of the probes and the arrays of this layer's.
+
+        Raises RunError as `summary` does, ProbeError if there is no such layer.
+        """
+        _, digests = self._summary()
+        with self._vouched_for(_CARD, digests) as file:
+            card = json.loads(file.read())
+        if _probe_file(layer) not in digests:
+            raise ProbeError(
+                f"{self.folder}: holds no probe of layer {layer}; it has layers "
+                f"{', '.join(map(str, card['layers']))}"
+            )
+        return card, self._arrays(_probe_file(layer), digests)
+
+    def _arrays(
+        self, name: str, digests: Mapping[str, str], only: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        with (
+            self._vouched_for(name, digests) as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
+            return {key: arrays[key] for key in arrays if only is None or key in only}
+
+    def _summary(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The summary, and the SHA-256 of the other files."""
+        path = self.folder / _SUMMARY
+        try:
+            values = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{self.folder}: holds no results; run `vsp probe` first") from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        except (ValueError, RecursionError):
+            raise RunError(f"{path}: is damaged; {_AGAIN}") from None
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise RunError(f"{path}: is not of this version of vsp; {_AGAIN}")
+        digests = values.pop("sha256", None)
+        seal = digests.pop(_SUMMARY, None) if isinstance(digests, dict) else None
+        if seal != _seal(values, digests):
+            raise RunError(f"{path}: was changed since it was written; {_AGAIN}")
+        return values, digests
+
+    @contextmanager
+    def _vouched_for(self, name: str, digests: Mapping[str, str]) -> Iterator[IO[bytes]]:
+        """A file of which the summary holds the digest, open to be read."""
+        path = self.folder / name
+        try:
+            with path.open("rb") as file:
+                if sha256(file) != digests[name]:
+                    raise RunError(
+                        f"{path}: is not the file that {_SUMMARY} goes with; the results are a "
+                        f"mixture of two writes, or were changed: {_AGAIN}"
+                    )
+                yield file
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{path}: no such file; {_AGAIN}") from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    def _remove_other_probes(self, names: Sequence[str]) -> None:
+        """What an earlier write left: layers that are no part of these results, older formats."""
+        kept = {self.folder / name for name in names}
+        with mendable(self.folder):
+            for path in {*self.folder.glob("probes/*.npz"), self.folder / "probes.npz"} - kept:
+                path.unlink(missing_ok=True)
+
+
+def _probe_file(layer: int) -> str:
+    return f"probes/{layer:03d}.npz"
+
+
+def _write_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any] | Blocks]) -> None:
+    """As numpy.savez writes it; the same arrays give the same bytes."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                if isinstance(array, Blocks):
+                    _write_blocks(entry, name, array)
+                else:
+                    np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+
+
+def _write_blocks(file: IO[bytes], name: str, array: Blocks) -> None:
+    dtype, n_pieces = np.dtype(array.dtype), 0
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": array.shape,
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    for piece in array.pieces:
+        if piece.shape != array.shape[1:]:
+            raise ValueError(f"{name}: piece {n_pieces} is {piece.shape} of {array.shape}")
+        file.write(np.ascontiguousarray(piece, dtype=dtype).reshape(-1).view(np.uint8).data)
+        n_pieces += 1
+    if n_pieces != array.shape[0]:
+        raise ValueError(f"{name}: {n_pieces} pieces of {array.shape}")
+
+
+def _plain(value: Any) -> Any:
+    """As JSON will give it back; no figure that is not finite, which JSON does not have."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _text(values: Any) -> bytes:
+    return json.dumps(values, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+    """What is written: the summary with all digests, its own among them."""
+    sha256 = {**digests, _SUMMARY: _seal(values, digests)}
+    return {"format": FORMAT, **values, "sha256": sha256}
+
+
+def _seal(values: Any, digests: Any) -> str:
+    return hashlib.sha256(json.dumps([values, digests], sort_keys=True).encode()).hexdigest()
+
+
+def _unreadable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be read ({error.strerror}); mend that, or {_AGAIN}")
