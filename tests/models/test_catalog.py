@@ -96,10 +96,12 @@ def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(work, name, text
 
 
 def test_an_unknown_name_lists_families_and_files(work):
-    with pytest.raises(ConfigError, match=r"'gpt' is not known; known: auto, .*spatialrgpt$"):
+    shipped = ", ".join(sorted(SHIPPED))
+    known = r"'gpt' is not known; known: auto, .*spatialrgpt; in configs/models/: "
+    with pytest.raises(ConfigError, match=f"{known}{shipped}$"):
         catalog.find("gpt", work)
     _write(work, "mine", "family: fake")
-    with pytest.raises(ConfigError, match=r"spatialrgpt; in configs/models/: mine$"):
+    with pytest.raises(ConfigError, match=f"{known}.*, llava-onevision-7b, mine, paligemma2-3b"):
         catalog.find("gpt", work)
     with pytest.raises(ConfigError, match=r"gpt\.yaml: no such file"):
         catalog.find("gpt.yaml", work)
@@ -232,9 +234,10 @@ def test_models_are_listed_with_what_is_known_and_the_hub_is_never_asked(
     assert "is a llava" in by_name["broken"]["problem"]
 
 
-def test_without_files_the_families_are_listed(vsp):
+def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
     answer = vsp("models")
-    assert answer.returncode == 0 and "configs/models/ holds no file here" in answer.stdout
+    assert answer.returncode == 0
+    assert {line.split()[0] for line in answer.stdout.splitlines() if line.strip()} >= set(SHIPPED)
     assert "auto, fake, llava15, qwen2, spatialrgpt" in answer.stdout
 
 

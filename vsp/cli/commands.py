@@ -36,9 +36,9 @@ def generate(arguments: argparse.Namespace) -> None:
     for option in ("variant", "out", "seed"):
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} is of a variant; name the dataset with --of")
-    from vsp.datasets.synthetic.generate import generate, read_config
+    from vsp.datasets.synthetic.generate import config_path, generate, read_config
 
-    config = read_config(arguments.config)
+    config = read_config(config_path(arguments.config, Path()))
     fresh = generate(config, arguments.n_jobs)
     there = "wrote" if fresh else "already there:"
     print(f"{there} {config.n_samples} {config.task} samples in {config.output}")
@@ -420,13 +420,13 @@ def _model(arguments: argparse.Namespace) -> ModelConfig:
 
 
 def _profile(path: Path | None) -> Profile:
-    """The scheduler profile of that file, or of the usual one where it exists."""
+    """The scheduler profile of that file, or else of `jobs/slurm.yaml`."""
     from vsp.config import Profile, parse, read_yaml
+    from vsp.utils.config_files import find_config
 
-    if path is None and not PROFILE.exists():
-        return Profile()
-    path = path or PROFILE
-    return parse(Profile, read_yaml(path), str(path))
+    if path is None:
+        path = find_config(str(PROFILE), "", Path())
+    return parse(Profile, read_yaml(path), str(path)) if path else Profile()
 
 
 def _request(arguments: argparse.Namespace) -> Request:

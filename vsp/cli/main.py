@@ -122,7 +122,11 @@ def _add_generate(subparsers: Any) -> None:
         "vsp generate --of data/raw/spatial --variant mirrored --out data/raw/spatial-mirrored",
     )
     made_from = parser.add_mutually_exclusive_group(required=True)
-    made_from.add_argument("--config", type=Path, metavar="FILE", help="YAML file in configs/")
+    made_from.add_argument(
+        "--config",
+        metavar="NAME",
+        help="a file of configs/, as spatial for spatial_dataset.yaml, or the path of a .yaml file",
+    )
     made_from.add_argument(
         "--of", type=Path, metavar="DIR", help="dataset of which a variant is made, row by row"
     )
@@ -153,7 +157,7 @@ def _add_import(subparsers: Any) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help=f"where the annotations come from: {', '.join(IMPORTERS.names())}",
+        help=f"where the annotations come from: {', '.join(IMPORTERS.own_names())}",
     )
     parser.add_argument(
         "--annotations",

@@ -16,6 +16,7 @@ from vsp.utils.registry import Registry
 
 SCHEDULERS = Registry(
     "scheduler",
+    "vsp.schedulers",
     {
         "slurm": "vsp.cluster.slurm:Slurm",
         "local": "vsp.cluster.local:Local",

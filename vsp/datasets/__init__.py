@@ -6,6 +6,7 @@ from vsp.utils.registry import Registry
 # A world is `World`: see vsp.datasets.synthetic.shapes.
 WORLDS = Registry(
     "task",
+    "vsp.worlds",
     {
         "spatial": "vsp.datasets.synthetic.spatial:SpatialWorld",
         "color": "vsp.datasets.synthetic.color:ColorWorld",
@@ -21,6 +22,7 @@ WORLDS = Registry(
 # An importer reads what real datasets say: see vsp.datasets.importers.annotations.
 IMPORTERS = Registry(
     "source",
+    "vsp.importers",
     {
         "csv": "vsp.datasets.importers.table:IMPORTER",
         "gqa": "vsp.datasets.importers.scene_graphs:GQA",
@@ -34,6 +36,7 @@ IMPORTERS = Registry(
 # Controls: the rows of a dataset, with something else to see or to ask.
 VARIANTS = Registry(
     "variant",
+    "vsp.variants",
     {
         "blank": "vsp.datasets.variants:BLANK",
         "mirrored": "vsp.datasets.variants:MIRROR",

@@ -10,6 +10,7 @@ from typing import Any
 
 from vsp.config import read_yaml
 from vsp.errors import ConfigError
+from vsp.utils.config_files import config_names, find_config
 
 # If A is this of B, then B is that of A.
 _PAIRS = (
@@ -26,7 +27,7 @@ INVERSE = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 # In a mirror (left and right change places) every other label stays as it is.
 MIRRORED = {"left_of": "right_of", "right_of": "left_of"}
 
-_FOLDER = Path("configs/relations")
+_FOLDER = "configs/relations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,12 @@ def read_relations(name: str, work: Path) -> Relations:
 
     Raises ConfigError for what is no table, and where two labels share words.
     """
-    if name.endswith((".yaml", ".yml")):
-        return parse_relations(name, read_yaml(Path(name)), name)
-    path = work / _FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in (work / _FOLDER).glob("*.yaml")))
+    path = find_config(name, _FOLDER, work)
+    if path is None:
+        known = ", ".join(config_names(_FOLDER, work))
         raise ConfigError(
-            f"relations {name!r} are not in {_FOLDER}/; known: {known or 'none'}; or give the path "
-            "of a .yaml file"
+            f"relations {name!r} are not in {_FOLDER}/; known: {known}; or give the path of a "
+            ".yaml file"
         )
     return parse_relations(name, read_yaml(path), str(path))
 

@@ -20,6 +20,7 @@ from vsp.utils.registry import Registry
 
 FAMILIES = Registry(
     "model",
+    "vsp.models",
     {
         "llava15": "vsp.models.llava:Llava15",
         "qwen2": "vsp.models.qwen:Qwen2VL",

@@ -11,8 +11,9 @@ from vsp.config import ModelConfig, parse, read_yaml
 from vsp.errors import ConfigError, ModelError
 from vsp.models import FAMILIES
 from vsp.models.checkpoints import on_disk
+from vsp.utils.config_files import config_names, find_config
 
-FOLDER = Path("configs/models")
+FOLDER = "configs/models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def find(name: str, work: Path, **changes: Any) -> ModelConfig:
 
 
 def names(work: Path) -> list[str]:
-    """Of the files in `configs/models/`."""
-    return sorted(path.stem for path in (work / FOLDER).glob("*.yaml"))
+    """Of the files in `configs/models/`, those shipped with vsp among them."""
+    return config_names(FOLDER, work)
 
 
 def entries(work: Path) -> list[Entry]:
@@ -62,8 +63,8 @@ def _entry(name: str, model: ModelConfig) -> Entry:
 
 
 def _named(name: str, work: Path) -> ModelConfig:
-    path = Path(name) if name.endswith(".yaml") else work / FOLDER / f"{name}.yaml"
-    if name.endswith(".yaml") or name in names(work):
+    path = find_config(name, FOLDER, work)
+    if path is not None:
         if name in FAMILIES.names():
             raise ConfigError(f"{path}: a model family has that name too; rename the file")
         return _read(path)

@@ -19,6 +19,7 @@ FORMAT = 1  # of the card
 
 PROBES = Registry(
     "probe",
+    "vsp.probes",
     {
         "centroid": "vsp.probes.centroid:Centroid",
         "lda": "vsp.probes.lda:LDA",

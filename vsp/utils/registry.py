@@ -1,28 +1,54 @@
-"""Name → object, from a table of "module:attribute" strings that are imported only when used."""
+"""Tables of the families that grow: name → "module:attribute", imported only when used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from vsp.errors import ConfigError
 
 
 class Registry:
-    """A family that grows by one file and one line of its table."""
+    """A family: one file and one line of its table for each member.
 
-    def __init__(self, kind: str, table: Mapping[str, str]) -> None:
+    Other packages add members by entry points of the group `group`. A name of the table cannot be
+    replaced by one of them.
+    """
+
+    def __init__(self, kind: str, group: str, table: Mapping[str, str]) -> None:
         self.kind = kind
+        self.group = group
         self._table = dict(table)
 
-    def names(self) -> list[str]:
+    def own_names(self) -> list[str]:
+        """Names of the table alone, for help texts: installed packages are not searched."""
         return sorted(self._table)
 
+    def names(self) -> list[str]:
+        """All names, those of installed packages among them."""
+        return sorted({*self._table, *(point.name for point in self._points())})
+
     def load(self, name: str) -> Any:
-        """The object of that name. Raises ConfigError, listing the known names, if there is none."""
-        if name not in self._table:
+        """The object of that name.
+
+        Raises ConfigError if there is none, listing the known names, or if two installed packages
+        have one.
+        """
+        if name in self._table:
+            module, attribute = self._table[name].split(":")
+            return getattr(import_module(module), attribute)
+        points = [point for point in self._points() if point.name == name]
+        if not points:
             known = ", ".join(self.names())
             raise ConfigError(f"{self.kind} {name!r} is not known; known: {known}")
-        module, attribute = self._table[name].split(":")
-        return getattr(import_module(module), attribute)
+        if len(points) > 1:
+            packages = " and ".join(sorted(point.dist.name for point in points if point.dist))
+            raise ConfigError(
+                f"{self.kind} {name!r} is in the packages {packages}; uninstall one of them"
+            )
+        return points[0].load()
+
+    def _points(self) -> list[EntryPoint]:
+        return list(entry_points(group=self.group))

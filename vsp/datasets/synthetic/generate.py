@@ -16,17 +16,33 @@ from vsp.datasets.provenance import placed
 from vsp.datasets.synthetic.clutter import behind
 from vsp.datasets.synthetic.shapes import World, WorldConfig, draw, write_picture
 from vsp.errors import ConfigError
+from vsp.utils.config_files import config_names, find_config
 from vsp.utils.files import write_json, write_text
 from vsp.utils.progress import progress
 
+_ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
 _CHUNK = 64  # samples a worker renders at a time
 # Streams of random numbers that no sample's own stream [seed, index] can meet.
 _LABELS, _SPLIT = 2**32, 2**32 + 1
 _CLUTTER = 2  # behind a sample's own: [seed, index, 2]
 
 
+def config_path(name: str, work: Path) -> Path:
+    """The YAML file that describes a dataset: the path `name`, or that name in `configs/`.
+
+    Raises ConfigError, listing the known names, if there is none.
+    """
+    path = find_config(name, "configs", work, _ENDING)
+    if path is None:
+        known = ", ".join(config_names("configs", work, _ENDING))
+        raise ConfigError(
+            f"config {name!r} is not in configs/; known: {known}; or give the path of a .yaml file"
+        )
+    return path
+
+
 def read_config(path: Path) -> WorldConfig:
-    """The dataset that a YAML file asks for. Raises ConfigError in one line."""
+    """The dataset that a YAML file describes. Raises ConfigError in one line."""
     values = read_yaml(path)
     if "task" not in values:
         raise ConfigError(f"{path}: has no `task`; known: {', '.join(WORLDS.names())}")

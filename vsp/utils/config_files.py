@@ -1,0 +1,36 @@
+"""Configuration files: those of the working folder come first, then those shipped with vsp.
+
+`vsp/shipped/` mirrors a working folder: `configs/` and `jobs/slurm.yaml` of the project are package
+data there, so that an installed vsp needs no checkout.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+SHIPPED = Path(__file__).parents[1] / "shipped"
+_log = logging.getLogger(__name__)
+
+
+def find_config(name: str, folder: str, work: Path, ending: str = ".yaml") -> Path | None:
+    """The file that `name` stands for; None if there is none of that name.
+
+    A name with the suffix .yaml or .yml is a path. Any other is that of the file `name` + `ending`
+    in `folder`. Both are looked up below `work`, then among the files shipped with vsp; the log
+    says which file is used.
+    """
+    is_path = name.endswith((".yaml", ".yml"))
+    relative = name if is_path else f"{folder}/{name}{ending}"
+    for base in (work, SHIPPED):
+        path = base / relative
+        if path.is_file():
+            _log.info("%s", f"{relative}, shipped with vsp" if base == SHIPPED else path)
+            return path
+    return work / name if is_path else None
+
+
+def config_names(folder: str, work: Path, ending: str = ".yaml") -> list[str]:
+    """Names that `find_config` finds in `folder`, sorted."""
+    files = [path for base in (work, SHIPPED) for path in (base / folder).glob(f"*{ending}")]
+    return sorted({path.name.removesuffix(ending) for path in files})
