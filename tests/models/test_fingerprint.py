@@ -130,7 +130,7 @@ def test_large_weights_are_sampled_and_other_files_read_whole(large):
 def test_the_parts_of_a_checkpoint_in_folders_count(tmp_path):
     from helpers.paths import ROOT
 
-    folder = shutil.copytree(ROOT / "tests/spatialrgpt/ckpt", tmp_path / "ckpt")
+    folder = shutil.copytree(ROOT / "tests/models/spatialrgpt/ckpt", tmp_path / "ckpt")
     model = models.resolve("spatialrgpt", checkpoint=str(folder), quantization="none")
     found = fingerprint(model)
     parts = {name.partition("/")[0] for name in found if "/" in name}
