@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vsp.cluster import slurm as slurm_module
-from vsp.cluster.contract import SCHEDULERS, After, Job, Query, States, TaskState, ranges
+from vsp.cluster.contract import SCHEDULERS, After, Job, Query, States, TaskState
 from vsp.cluster.jobs import STAGES, chain, extract_job, log_name, task_states
 from vsp.config import Profile, Resources
 from vsp.errors import SchedulerError
@@ -364,14 +364,6 @@ def test_a_task_that_is_active_speaks_for_its_shard_else_the_last_sent():
     states = States(tuple(tasks))
     assert {n: task.job for n, task in states.latest("extract").items()} == {0: "1_0", 1: "2_1"}
     assert [task.job for task in states.active("extract")] == ["1_0"]
-
-
-@pytest.mark.parametrize(
-    ("numbers", "text"),
-    [([], ""), ([5], "5"), ([9, 3, 8, 7], "3,7-9"), ([0, 1, 2, 4], "0-2,4"), ([1, 3, 5], "1,3,5")],
-)
-def test_numbers_are_written_in_the_short_form(numbers, text):
-    assert ranges(numbers) == text
 
 
 def test_the_stages_of_a_run_as_jobs(plan_fake):

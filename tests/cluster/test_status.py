@@ -9,7 +9,7 @@ import pytest
 
 from vsp.cluster.contract import States, TaskState
 from vsp.cluster.logs import tails
-from vsp.cluster.status import _ago, commands, page, status
+from vsp.cluster.status import commands, page, status
 from vsp.extraction.extract import extract
 from vsp.storage.journal import Journal, Ledger
 from vsp.utils.signals import Stopped
@@ -202,14 +202,6 @@ def test_rows_that_were_computed_twice_are_counted(run):
         with Journal(run.journals, run.plan.id, 0, 24) as journal:
             journal.done([0, 1], [1, checksum])
     assert "1 rows were computed again with other last bits" in _status(run).notes
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-3, "0s"), (0, "0s"), (99, "99s"), (101, "2m"), (5999, "100m"), (7200, "2h"), (1e6, "12d")],
-)
-def test_a_time_that_has_passed_is_short(seconds, text):
-    assert _ago(seconds) == text
 
 
 def test_the_command_answers_as_json_and_again_and_again(run, vsp, work):

@@ -9,13 +9,13 @@ import pytest
 from helpers.disks import fill, free, read_only, small_disk
 
 from vsp.errors import DiskError
-from vsp.utils.files import mendable, write_json, write_text, written_aside, written_together
+from vsp.utils.files import disk_errors, write_aside, write_json, write_text, write_together
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), written_aside(path) as file:
+    with pytest.raises(RuntimeError), write_aside(path) as file:
         file.write(b"half of the n")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -53,7 +53,7 @@ def test_a_disk_that_cannot_be_written_to_is_a_line_with_path_reason_and_what_to
     tmp_path, number, line
 ):
     path = tmp_path / "a"
-    with pytest.raises(DiskError) as caught, mendable(path):
+    with pytest.raises(DiskError) as caught, disk_errors(path):
         raise OSError(number, "in another language")
     assert str(caught.value).startswith(f"{path}: {line}") and "\n" not in str(caught.value)
 
@@ -71,7 +71,7 @@ def test_what_lies_in_the_way_is_a_line_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "a"), FileNotFoundError(), OSError("b")])
 def test_any_other_error_passes_as_it_is(tmp_path, error):
-    with pytest.raises(OSError) as caught, mendable(tmp_path):
+    with pytest.raises(OSError) as caught, disk_errors(tmp_path):
         raise error
     assert caught.value is error
 
@@ -83,7 +83,7 @@ def test_what_is_named_is_the_file_itself_unless_another_is_the_cause(tmp_path):
         (str(tmp_path / "folder/.a.x1"), path),
         ("/elsewhere/image.png", "/elsewhere/image.png"),
     ):
-        with pytest.raises(DiskError) as caught, mendable(path):
+        with pytest.raises(DiskError) as caught, disk_errors(path):
             raise PermissionError(errno.EACCES, "no", named)
         assert str(caught.value).startswith(f"{expected}: permission denied")
 
@@ -107,7 +107,7 @@ def test_a_full_disk_keeps_the_old_file_and_the_same_write_passes_once_there_is_
 def test_a_full_disk_that_shows_only_at_the_last_flush_is_a_line_too(tmp_path):
     with small_disk(tmp_path / "disk", "64k") as disk:
         fill(disk)
-        with pytest.raises(DiskError), written_aside(disk / "a") as file:
+        with pytest.raises(DiskError), write_aside(disk / "a") as file:
             file.write(b"few")  # stays in the buffer
 
 
@@ -136,13 +136,13 @@ def test_of_files_written_together_none_is_renamed_before_all_are_on_the_disk(tm
         for path in paths:
             path.write_bytes(b"old")
         fill(disk, free_pages=2)
-        with pytest.raises(DiskError, match=f"^{disk}: no space"), written_together(paths) as files:
+        with pytest.raises(DiskError, match=f"^{disk}: no space"), write_together(paths) as files:
             for file in files:
                 file.write(b"new")  # all stay in buffers; the third page is not there
         assert [path.read_bytes() for path in paths] == [b"old"] * 3
         assert {path.name for path in disk.iterdir()} == {"a", "b", "c", "filler"}
         free(disk)
-        with written_together(paths) as files:
+        with write_together(paths) as files:
             for file in files:
                 file.write(b"new")
                 assert [path.read_bytes() for path in paths] == [b"old"] * 3
@@ -151,7 +151,7 @@ def test_of_files_written_together_none_is_renamed_before_all_are_on_the_disk(tm
 
 def test_of_files_written_together_none_is_replaced_when_the_block_fails(tmp_path):
     paths = [tmp_path / name for name in "ab"]
-    with pytest.raises(RuntimeError), written_together(paths) as (first, _):
+    with pytest.raises(RuntimeError), write_together(paths) as (first, _):
         first.write(b"whole")
         raise RuntimeError
     assert not list(tmp_path.iterdir())

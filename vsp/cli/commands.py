@@ -47,8 +47,8 @@ def generate(arguments: argparse.Namespace) -> None:
 def import_(arguments: argparse.Namespace) -> None:
     from vsp.datasets.importers.funnel import page
     from vsp.datasets.importers.pipeline import Asked, import_dataset
-    from vsp.datasets.prompts import number_of
     from vsp.utils.terminal import show
+    from vsp.utils.text import format_count
 
     asked = Asked(
         source=arguments.source,
@@ -76,7 +76,7 @@ def import_(arguments: argparse.Namespace) -> None:
     show(page(imported.funnel))
     n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
     there = "wrote" if imported.fresh else "already there:"
-    print(f"{there} {number_of(n_rows, 'row')} in {imported.folder}")
+    print(f"{there} {format_count(n_rows, 'row')} in {imported.folder}")
 
 
 def _vary(arguments: argparse.Namespace) -> None:
@@ -94,9 +94,9 @@ def _vary(arguments: argparse.Namespace) -> None:
 
 def dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.datasets.contact_sheet import draw
-    from vsp.datasets.prompts import number_of
     from vsp.datasets.summary import as_json, page, show
     from vsp.utils.terminal import show as print_page
+    from vsp.utils.text import format_count
 
     path = arguments.sheet or arguments.dataset / "sheet.png"
     shown = show(arguments.dataset, arguments.n, arguments.seed)
@@ -109,7 +109,7 @@ def dataset_show(arguments: argparse.Namespace) -> None:
     more = problems[_PROBLEMS:]
     _say_notes(problems[:_PROBLEMS] + [f"{len(more)} more, which stand on the sheet"] * bool(more))
     if shown.rows:
-        rows = number_of(len(shown.rows), "row")
+        rows = format_count(len(shown.rows), "row")
         print(f"\nwrote {path}: {rows}, the subject red, the reference blue")
 
 
@@ -220,10 +220,10 @@ def logs(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    from vsp.cluster.contract import ranges
     from vsp.errors import StoreError
     from vsp.extraction.verify import repair, verify
     from vsp.storage.run import find_run
+    from vsp.utils.text import format_ranges
 
     run = find_run(arguments.run, Path())
     found = verify(run, arguments.n_jobs)
@@ -235,7 +235,7 @@ def verify(arguments: argparse.Namespace) -> None:
     )
     if not found.bad:
         return
-    where = [f"shard {shard}: rows {ranges(rows)}" for shard, rows in found.bad.items()]
+    where = [f"shard {shard}: rows {format_ranges(rows)}" for shard, rows in found.bad.items()]
     named = _named(arguments)
     if not arguments.repair:
         raise StoreError(

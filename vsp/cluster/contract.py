@@ -130,14 +130,3 @@ class Scheduler(Protocol):
     def states(self, query: Query) -> States:
         """What is known of a run's tasks, in bounded time; never raises for want of an answer."""
         ...
-
-
-def ranges(numbers: Collection[int]) -> str:
-    """Whole numbers in the short form: 3,7-9."""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and spans[-1][1] == number - 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)

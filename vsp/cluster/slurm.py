@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from vsp.cluster.contract import After, Call, Job, Query, Sent, States, TaskState, ranges
+from vsp.cluster.contract import After, Call, Job, Query, Sent, States, TaskState
 from vsp.errors import SchedulerError
+from vsp.utils.text import format_ranges
 
 DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's own, where scontrol does not answer
 _SEND_TIMEOUT = 120  # seconds; a busy controller takes its time, and a lost answer is worse
@@ -340,7 +341,7 @@ def _dependency(after: After) -> list[str]:
 
 
 def _array(indices: Collection[int], throttle: int | None) -> str:
-    return ranges(indices) + (f"%{throttle}" if throttle else "")
+    return format_ranges(indices) + (f"%{throttle}" if throttle else "")
 
 
 def _log_pattern(job: Job) -> str:

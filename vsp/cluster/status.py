@@ -17,10 +17,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vsp.cluster.contract import States, TaskState, ranges
+from vsp.cluster.contract import States, TaskState
 from vsp.storage.journal import FINISHED, Ledger, Life, Worst, worst
 from vsp.storage.run import Run, Shard
-from vsp.utils.progress import clock
+from vsp.utils.text import format_age, format_clock, format_ranges
 
 _SHOWN = 24  # shards in a table that does not show all
 _REASONS = 10  # failed rows that are listed
@@ -185,7 +185,7 @@ def commands(run: Run, found: Status, slurm: bool, given: str | None = None) -> 
     lines = []
     stopped = found.open("stopped", "not started")
     if stopped:
-        shards = f"shards {ranges(stopped)}" if len(stopped) > 1 else f"shard {stopped[0]}"
+        shards = f"shards {format_ranges(stopped)}" if len(stopped) > 1 else f"shard {stopped[0]}"
         how = f"vsp resume --run {name}" if slurm else f"vsp extract --run {name}"
         lines.append(f"{how}    takes up {shards}")
     if found.count("n_failed"):
@@ -241,7 +241,7 @@ def _headline(found: Status) -> str:
     text = f"run {found.run}: {found.count('n_done') / found.n_planned:.0%} done"
     rate, missing = found.rows_per_second, found.count("n_missing")
     if rate and missing:
-        text += f", {rate:,.1f} rows/s together, about {clock(missing / rate)} left"
+        text += f", {rate:,.1f} rows/s together, about {format_clock(missing / rate)} left"
     return text
 
 
@@ -257,8 +257,8 @@ def _table(found: Status, shown: Sequence[ShardStatus]) -> Table:
             str(shard.stop - shard.start),
             *(str(n) for n in (shard.n_done, shard.n_failed, shard.n_missing)),
             f"{shard.rows_per_second:,.1f}" if shard.rows_per_second else "",
-            clock(shard.seconds_left) if shard.seconds_left is not None else "",
-            _ago(found.now - shard.last_write) if shard.last_write else "",
+            format_clock(shard.seconds_left) if shard.seconds_left is not None else "",
+            format_age(found.now - shard.last_write) if shard.last_write else "",
             shard.node,
             shard.state,
             style="bold red" if shard.state == "stopped" else "",
@@ -276,7 +276,7 @@ def _remarks(found: Status) -> list[str]:
         if shard.why:
             whys.setdefault(f"{shard.state}: {shard.why}", []).append(shard.shard)
     remarks = [
-        f"shard{'s' if len(shards) > 1 else ''} {ranges(shards)} {why}"
+        f"shard{'s' if len(shards) > 1 else ''} {format_ranges(shards)} {why}"
         for why, shards in whys.items()
     ]
     remarks = _some(remarks, "such shards")
@@ -300,12 +300,3 @@ def far(batching: Worst) -> str:
         f"{batching.n_rows} rows alone differ by up to {max(batching.absolute):.1e}, "
         f"{batching.relative[layer]:.1e} of layer {layer}'s largest"
     )
-
-
-def _ago(seconds: float) -> str:
-    """A time that has passed, in at most three digits and a unit."""
-    seconds = max(seconds, 0)
-    for unit, size in (("s", 1), ("m", 60), ("h", 3600)):
-        if seconds < 100 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds / 86400:.0f}d"

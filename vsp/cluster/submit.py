@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vsp.cluster.contract import After, Call, Scheduler, States, TaskState, ranges
+from vsp.cluster.contract import After, Call, Scheduler, States, TaskState
 from vsp.cluster.jobs import (
     EXTRACT,
     ORDER,
@@ -22,6 +22,7 @@ from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
 from vsp.storage.run import Run
 from vsp.utils.files import write_text
+from vsp.utils.text import format_ranges
 
 Say = Callable[[str], None]
 
@@ -180,7 +181,7 @@ class _Sender:
         if not self._numbers:
             self._say(_ROW.format("stage", "job", "tasks", "waits for").rstrip())
         self._numbers.append(f"{call.stage} {job}")
-        tasks = "1" if call.tasks is None else ranges(call.tasks)
+        tasks = "1" if call.tasks is None else format_ranges(call.tasks)
         waits = [_list(after.ok), f"the end of {_list(after.ended)}" if after.ended else ""]
         self._say(_ROW.format(call.stage, job, tasks, " and ".join(filter(None, waits))).rstrip())
 
@@ -205,7 +206,7 @@ def _named(tasks: list[TaskState]) -> str:
     jobs = sorted({task.job.partition("_")[0] for task in tasks}, key=int)
     noun = "shard" if len(numbers) == 1 else "shards"
     verb = "is" if len(numbers) == 1 else "are"
-    return f"{noun} {ranges(numbers)} (job {', '.join(jobs)}) {verb}"
+    return f"{noun} {format_ranges(numbers)} (job {', '.join(jobs)}) {verb}"
 
 
 def _list(jobs: Collection[str]) -> str:

@@ -19,7 +19,7 @@ from vsp.datasets import VARIANTS, metadata
 from vsp.datasets.provenance import placed, read_card
 from vsp.datasets.variants import PICTURES, Draw, Drawn, Record, Variant
 from vsp.errors import DatasetError
-from vsp.utils.files import sha256, written_aside
+from vsp.utils.files import sha256, write_aside
 from vsp.utils.progress import progress
 
 _CHUNK = 64  # pictures a worker draws at a time
@@ -220,7 +220,7 @@ def _write_records(
     """One record a line; a count for each thing that rows have lost."""
     lost: Counter[str] = Counter()
     with (
-        written_aside(aside / "metadata.json") as file,
+        write_aside(aside / "metadata.json") as file,
         progress("generate", "rows", n_rows) as advance,
     ):
         for index, (record, notes) in enumerate(_all_varied(source, variant, made)):

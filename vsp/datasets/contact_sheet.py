@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vsp.datasets import metadata, prompts, questions
 from vsp.errors import ConfigError, DatasetError
-from vsp.utils.files import written_aside
+from vsp.utils.files import write_aside
 from vsp.utils.images import open_rgb
+from vsp.utils.text import format_count
 
 _SIDE = 280  # of a picture's place, pixels
 _LINE = 19  # of text
@@ -47,7 +48,7 @@ def draw(dataset: Path, rows: Sequence[Row], path: Path) -> list[str]:
     n_lines = -(-len(rows) // columns)
     width, height = _SIDE + _GAP, _SIDE + 3 * _LINE + _GAP
     sheet = Image.new("RGB", (columns * width + _GAP, n_lines * height + _GAP + _LINE), _PAPER)
-    title = f"{dataset.absolute().name} · {prompts.number_of(len(rows), 'row')} · subject red, reference blue"
+    title = f"{dataset.absolute().name} · {format_count(len(rows), 'row')} · subject red, reference blue"
     room = sheet.width - 2 * _GAP
     ImageDraw.Draw(sheet).text((_GAP, 9), _fitted(title, room), _LIGHT, _font(_SIZE))
     problems: list[str] = []
@@ -57,7 +58,7 @@ def draw(dataset: Path, rows: Sequence[Row], path: Path) -> list[str]:
             cell, (_GAP + place % columns * width, _GAP + _LINE + place // columns * height)
         )
         problems += [f"row {row.id!r}: {one}" for one in wrong]
-    with written_aside(path) as file:
+    with write_aside(path) as file:
         sheet.save(file, format="PNG", optimize=True)
     return problems
 

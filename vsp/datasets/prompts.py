@@ -195,11 +195,6 @@ def statement(forms: Mapping[str, str], index: int) -> str:
     return forms[list(forms)[index]]
 
 
-def number_of(n: int, what: str) -> str:
-    """ "1 row", "2,000 rows"."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
 def words(label: str) -> str:
     """A label as it stands in a prompt: `left_of` → `left of`."""
     return label.replace("_", " ")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp.errors import DatasetError
-from vsp.utils.files import mendable, write_json
+from vsp.utils.files import disk_errors, write_json
 
 NAME = "dataset.json"
 
@@ -25,7 +25,7 @@ def placed(
         if read_card(folder) != card:
             raise DatasetError(f"{folder}: holds another dataset; {otherwise}")
         return False
-    with mendable(folder):
+    with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
             made = Path(aside) / "dataset"

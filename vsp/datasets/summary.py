@@ -22,6 +22,7 @@ from vsp.datasets.importers.funnel import FUNNEL
 from vsp.datasets.provenance import read_card, variants_of
 from vsp.errors import DatasetError
 from vsp.utils.terminal import fact_table
+from vsp.utils.text import format_count
 
 _LABELS = 20  # at most in the table
 _NAMED = 3  # missing images at most that are named
@@ -161,7 +162,7 @@ def _facts(shown: Shown) -> dict[str, str]:
     facts = {
         "dataset": str(shown.dataset),
         "made": _made(shown),
-        "rows": f"{shown.n_rows:,} in {prompts.number_of(len(shown.groups), 'group')}",
+        "rows": f"{shown.n_rows:,} in {format_count(len(shown.groups), 'group')}",
         "images": (
             f"{len(rows):,}; rows an image: mean {shown.n_rows / len(rows):.2f}, median "
             f"{median(rows):g}, at most {max(rows):,}; {n_sharing / shown.n_rows:.1%} of rows share "

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from vsp.datasets import metadata, prompts, questions
 from vsp.datasets.relations import INVERSE, MIRRORED
 from vsp.errors import ConfigError, DatasetError
-from vsp.utils.files import written_aside
+from vsp.utils.files import write_aside
 from vsp.utils.images import open_rgb, upright_size
 
 # What a record names its pictures by, and the folder in which they are.
@@ -70,7 +70,7 @@ def _grey(source: Path, target: Path, name: str) -> Drawn:
     width, height = upright_size(source / name)
     path = target / f"grey_{width}x{height}.png"
     if not path.exists():
-        with written_aside(path) as file:
+        with write_aside(path) as file:
             Image.new("RGB", (width, height), _GREY).save(file, format="PNG")
     return Drawn(path.name, width)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import RunError
-from vsp.utils.files import mendable, written_aside
+from vsp.utils.files import disk_errors, write_aside
 
 _DIGITS = 64  # of a SHA-256
 _WHOSE = "whose"  # key and layer, among the arrays
@@ -39,13 +39,13 @@ class Parts:
     def write(self, layer: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Raises DiskError where the file cannot be written."""
         whose = np.array(json.dumps({"key": self.key, "layer": layer}))
-        with written_aside(self.path(layer)) as file:
+        with write_aside(self.path(layer)) as file:
             file.write(_npz({**arrays, _WHOSE: whose}))
 
     def read(self, layer: int) -> dict[str, NDArray[Any]] | None:
         """None if the layer was not fitted yet. Raises RunError if its file is damaged."""
         try:
-            with mendable(self.path(layer)):
+            with disk_errors(self.path(layer)):
                 body = self.path(layer).read_bytes()
         except FileNotFoundError:
             return None
@@ -58,7 +58,7 @@ class Parts:
 
     def remove(self, layer: int) -> None:
         """Raises DiskError where the folder may not be written to."""
-        with mendable(self.path(layer)):
+        with disk_errors(self.path(layer)):
             self.path(layer).unlink(missing_ok=True)
 
 

@@ -38,7 +38,7 @@ from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Plan, Run, n_tokens, sealed
-from vsp.utils.files import mendable, sync_folder, write_json, write_text
+from vsp.utils.files import disk_errors, sync_folder, write_json, write_text
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
 
@@ -123,7 +123,7 @@ def make(request: Request, work: Path) -> Planned:
         "shard_starts": starts,
         "batch_tokens": request.batch_size * max(sample.n_tokens for sample in samples),
     }
-    with mendable(work / "scratch"):
+    with disk_errors(work / "scratch"):
         run, commands = _write_run(values, samples, layout, request.profile, work)
     free = shutil.disk_usage(run.folder).free
     load = _largest(run, samples, counter.n_values)

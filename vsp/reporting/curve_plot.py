@@ -10,7 +10,7 @@ from typing import Any
 from vsp.errors import ConfigError
 from vsp.reporting.probe_report import run_title
 from vsp.storage.results import LayerScore, Results
-from vsp.utils.files import written_aside
+from vsp.utils.files import write_aside
 
 _SIGNIFICANT = 0.05  # of the corrected p
 _SCORE, _BAND, _CONTROL, _LINES = "#0b3d73", "#b9d0e8", "#b45f06", "#666666"
@@ -40,7 +40,7 @@ def plot(results: Results, path: Path) -> None:
         _draw_peak(axes, summary)
     _dress(axes, summary, scores)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    with written_aside(path) as file:
+    with write_aside(path) as file:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
 

@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vsp.cluster.contract import ranges
 from vsp.cluster.status import far
 from vsp.config import ModelConfig, parse
 from vsp.evaluation.bench_probe import CAREFUL, OURS, OURS_SCALED, RESEARCH, LayerBench, ProbeBench
@@ -24,6 +23,7 @@ from vsp.storage.journal import Worst
 from vsp.storage.results import LayerScore, Results
 from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table
+from vsp.utils.text import format_ranges
 
 if TYPE_CHECKING:
     from vsp.evaluation.compare import Difference, Pair
@@ -521,7 +521,7 @@ def _as_good(scores: Sequence[LayerScore], best: LayerScore) -> str:
     if not near:
         return "no other layer: all score less on the same rows, by more than the interval"
     if len(near) > 1:
-        return f"perhaps layers {ranges(near)} on the same rows"
+        return f"perhaps layers {format_ranges(near)} on the same rows"
     return f"perhaps layer {near[0]} on the same rows, {_difference(others[near[0]])}"
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from vsp.config import StoreDtype
 from vsp.errors import StoreError
-from vsp.utils.files import mendable
+from vsp.utils.files import disk_errors
 
 # numpy refuses to read a header of more than 10,000 bytes, so the data cannot begin at 64 KiB.
 HEADER_BYTES = 8192
@@ -178,7 +178,7 @@ class Store:
         free = shutil.disk_usage(self.path.parent).free
         if need > free:
             raise self._too_small(f"{free:,} are free")
-        with mendable(self.path), self.path.open("xb") as file:
+        with disk_errors(self.path), self.path.open("xb") as file:
             file.write(self._header)
             file.flush()
             try:
@@ -259,7 +259,7 @@ class Store:
     def writing(self) -> Iterator[Writer]:
         """Open the file for writing rows. Raises StoreError as `check_writable` does."""
         self.check_writable()
-        with mendable(self.path):
+        with disk_errors(self.path):
             handle = os.open(self.path, os.O_RDWR)
         try:
             yield Writer(handle, self.layout, self.path)
@@ -293,7 +293,7 @@ class Writer:
             )
         if list(rows) != sorted(set(rows)) or rows[0] < 0 or rows[-1] >= layout.n_samples:
             raise StoreError(f"rows {list(rows)} are not ascending rows of {layout.n_samples}")
-        with mendable(self._path):
+        with disk_errors(self._path):
             for first, last in _runs(rows):
                 for layer in range(layout.n_layers):
                     block = np.ascontiguousarray(states[layer, first:last]).data.cast("B")
@@ -301,7 +301,7 @@ class Writer:
 
     def flush(self) -> None:
         """Return when all that was written is on the disk. Raises DiskError if it cannot be."""
-        with mendable(self._path):
+        with disk_errors(self._path):
             os.fdatasync(self._handle)
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import DiskError, StoreError
-from vsp.utils.files import mendable, sync_folder
+from vsp.utils.files import disk_errors, sync_folder
 from vsp.utils.signals import Stopped
 
 Comparison = tuple[list[float], list[float]]
@@ -162,7 +162,7 @@ class Journal:
         planned: int = 0,
         packages: Mapping[str, str] | None = None,
     ) -> None:
-        with mendable(folder):
+        with disk_errors(folder):
             folder.mkdir(exist_ok=True)
             self.path, self._handle = _open_next(folder, shard)
         _lock(self._handle)
@@ -202,7 +202,7 @@ class Journal:
     def _append(self, **entry: Any) -> None:
         text = json.dumps({**entry, "t": round(time.time(), 3)}, ensure_ascii=False).encode()
         line = b"%08x %s\n" % (zlib.crc32(text), text)
-        with mendable(self.path):
+        with disk_errors(self.path):
             while line:  # a disk takes what fits; the rest says why no more does
                 line = line[os.write(self._handle, line) :]
             os.fdatasync(self._handle)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from vsp.errors import RunError
-from vsp.utils.files import written_aside
+from vsp.utils.files import write_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Manifest:
     def write(cls, path: Path, samples: Iterable[Sample], starts: Sequence[int]) -> Manifest:
         """Write the rows; `starts` as above."""
         rows, offsets, digests = iter(samples), [0], []
-        with written_aside(path) as file:
+        with write_aside(path) as file:
             for start, stop in pairwise(starts):
                 digest = hashlib.sha256()
                 for sample in islice(rows, stop - start):

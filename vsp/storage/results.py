@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import ProbeError, RunError
-from vsp.utils.files import mendable, sha256, written_together
+from vsp.utils.files import disk_errors, sha256, write_together
 
 FORMAT = 3  # of the folder
 _SUMMARY, _SCORES = "summary.json", "scores.jsonl"
@@ -113,7 +113,7 @@ class Results:
         """
         layers = [score.layer for score in scores]
         names = [_SCORES, _PREDICTIONS, _ESTIMATES, *map(_probe_file, layers), _CARD, _SUMMARY]
-        with written_together([self.folder / name for name in names]) as opened:
+        with write_together([self.folder / name for name in names]) as opened:
             files = dict(zip(names, opened, strict=True))
             for score in scores:
                 files[_SCORES].write(json.dumps(_plain(asdict(score))).encode() + b"\n")
@@ -211,7 +211,7 @@ class Results:
     def _remove_other_probes(self, names: Sequence[str]) -> None:
         """What an earlier write left: layers that are no part of these results, older formats."""
         kept = {self.folder / name for name in names}
-        with mendable(self.folder):
+        with disk_errors(self.folder):
             for path in {*self.folder.glob("probes/*.npz"), self.folder / "probes.npz"} - kept:
                 path.unlink(missing_ok=True)
 

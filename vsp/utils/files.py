@@ -31,7 +31,7 @@ _WHAT_TO_DO = {
 
 
 @contextmanager
-def mendable(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """While `path` is written: DiskError where the disk is full or will not be written to, or
     something of another kind is in the way.
 
@@ -49,20 +49,20 @@ def mendable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_aside(path: Path, *, executable: bool = False) -> Iterator[IO[bytes]]:
+def write_aside(path: Path, *, executable: bool = False) -> Iterator[IO[bytes]]:
     """Open a new file beside `path`; when the block ends well, flush it to disk and rename it.
 
-    Raises DiskError as `mendable` does; `path` is then what it was.
+    Raises DiskError as `disk_errors` does; `path` is then what it was.
     """
-    with written_together([path], executable=executable) as (file,):
+    with write_together([path], executable=executable) as (file,):
         yield file
 
 
 @contextmanager
-def written_together(
+def write_together(
     paths: Sequence[Path], *, executable: bool = False
 ) -> Iterator[tuple[IO[bytes], ...]]:
-    """As `written_aside`, several files: none is renamed before all of them are on the disk.
+    """As `write_aside`, several files: none is renamed before all of them are on the disk.
 
     They can be read back, and are renamed in the order of `paths`; a crash between two renames
     leaves a mixture.
@@ -70,7 +70,7 @@ def written_together(
     asides: list[Path] = []
     try:
         # The outermost: closing a file writes again what could not be written.
-        with mendable(paths[0] if len(paths) == 1 else paths[0].parent):
+        with disk_errors(paths[0] if len(paths) == 1 else paths[0].parent):
             with ExitStack() as opened:
                 files = [opened.enter_context(_aside(path, asides)) for path in paths]
                 yield tuple(files)
@@ -100,7 +100,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, executable: bool = False) -> None:
-    with written_aside(path, executable=executable) as file:
+    with write_aside(path, executable=executable) as file:
         file.write(text.encode())
 
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from vsp.utils.text import format_clock
+
 _EVERY = 30.0  # seconds between the lines of a log
 
 
@@ -66,8 +68,8 @@ def _lines(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], 
         left = of = ""
         if total is not None:
             of = f"/{total}"
-            left = f", {clock((total - done) / rate)} left" if 0 < done < total else ""
-        text = f"{what}: {done}{of} {unit} in {clock(seconds)}, {rate:,.1f} {unit}/s{left}"
+            left = f", {format_clock((total - done) / rate)} left" if 0 < done < total else ""
+        text = f"{what}: {done}{of} {unit} in {format_clock(seconds)}, {rate:,.1f} {unit}/s{left}"
         print(text, file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:
@@ -79,10 +81,3 @@ def _lines(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], 
 
     yield advance
     say()
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, or hours, minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vsp.datasets.metadata import SPLITS
-from vsp.datasets.prompts import number_of, words
+from vsp.datasets.prompts import words
 from vsp.errors import DatasetError
+from vsp.utils.text import format_count
 
 FUNNEL = "funnel.json"  # in the dataset's folder
 UNMAPPED, INCOMPLETE, BALANCE = "other-relation", "incomplete", "balance"
@@ -138,7 +139,7 @@ def page(funnel: Mapping[str, Any]) -> RenderableType:
 
 
 def _rows_in(part: Mapping[str, Any]) -> str:
-    return f"{number_of(part['rows'], 'row')} in {number_of(part['images'], 'image')}"
+    return f"{format_count(part['rows'], 'row')} in {format_count(part['images'], 'image')}"
 
 
 def _steps(part: Mapping[str, Any], labels: Sequence[str]) -> Table:

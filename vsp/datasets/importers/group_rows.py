@@ -20,7 +20,7 @@ from typing import Any
 
 from vsp.datasets.importers.annotations import Picture, Relation, Thing
 from vsp.errors import DatasetError, DiskError
-from vsp.utils.files import mendable
+from vsp.utils.files import disk_errors
 
 _AT_ONCE = 1 << 12  # rows that are written together
 _REMEMBERED = 1 << 14  # images whose number needs no look-up
@@ -65,7 +65,7 @@ def grouped(
 
     Both must be what JSON can hold; tuples come back as lists. Raises DiskError.
     """
-    with mendable(Path(gettempdir())):
+    with disk_errors(Path(gettempdir())):
         folder = TemporaryDirectory(prefix="vsp-rows-")
     with folder:
         try:

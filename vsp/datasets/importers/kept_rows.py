@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from vsp.datasets.importers.annotations import Picture
 from vsp.datasets.importers.quality_flags import FLAGS
 from vsp.datasets.metadata import SPLITS
-from vsp.datasets.prompts import number_of
 from vsp.datasets.splitting import deal_sides
 from vsp.errors import DatasetError
+from vsp.utils.text import format_count
 
 _NAMED = SPLITS[1:]  # in their order: the later ones keep what they share
 SHARED = "shared-image"
@@ -98,7 +98,7 @@ class Rows:
             self.file.seek(0)
             record = next(islice(self.file, again, None))
             raise DatasetError(
-                f"{number_of(len(self) - len(ids), 'row')} with an id that another row has, "
+                f"{format_count(len(self) - len(ids), 'row')} with an id that another row has, "
                 f"{json.loads(record + b'}')['id']!r} first; give each row its own"
             )
 

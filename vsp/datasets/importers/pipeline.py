@@ -37,14 +37,15 @@ from vsp.datasets.importers.image_index import Found, ImageFolders
 from vsp.datasets.importers.kept_rows import SHARED, Rows, Sides, over, settled, shared, short
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS, base_name, judge
 from vsp.datasets.json_stream import read_records
-from vsp.datasets.prompts import number_of, words
+from vsp.datasets.prompts import words
 from vsp.datasets.provenance import placed
 from vsp.datasets.questions import OWN
 from vsp.datasets.relations import Relations, normal, read_relations
 from vsp.errors import ConfigError, DatasetError
-from vsp.utils.files import sha256, write_json, written_aside
+from vsp.utils.files import sha256, write_aside, write_json
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
+from vsp.utils.text import format_count
 
 _CHUNK = 64  # pictures that are taken at a time
 _SPLIT_WORDS = {**SPLIT_WORDS, "testing": "test"}
@@ -98,7 +99,7 @@ def import_dataset(asked: Asked, work: Path, n_jobs: int = 1) -> Imported:
     )
     if asked.table is not None:
         n_lost = write_table(asked.out, asked.table)
-        lost = f" without {number_of(n_lost, 'row')} that bring a prompt" if n_lost else ""
+        lost = f" without {format_count(n_lost, 'row')} that bring a prompt" if n_lost else ""
         notes.append(f"wrote {asked.table}{lost}")
     return Imported(asked.out, fresh, read_funnel(asked.out), tuple(notes))
 
@@ -117,7 +118,7 @@ def write_table(folder: Path, path: Path) -> int:
         return text.getvalue().encode()
 
     n_lost = 0
-    with written_aside(path) as file:
+    with write_aside(path) as file:
         file.write(line(*_TABLE))
         for record in read_records(folder / "metadata.json"):
             if "prompt" in record:
@@ -272,7 +273,7 @@ def _write_folder(folder: Path, job: _Job, n_jobs: int) -> list[str]:
             raise DatasetError(f"no row is left; --keep {SHARED} and --resplit keep them")
         if job.asked.balance:
             why[over(rows, split, why == _KEPT, job.asked.seed)] = _LATE.index(BALANCE)
-        with written_aside(folder / "metadata.json") as file:
+        with write_aside(folder / "metadata.json") as file:
             _write_records(file, rows, split, why, funnel)
     write_json(folder / FUNNEL, funnel.as_json())
     return notes + more
@@ -301,7 +302,7 @@ def _sift(job: _Job, rows: Rows, funnel: Funnel, n_jobs: int) -> list[str]:
     if again := rows.repeated():
         first = next(p for p in job.pictures() if short(p.image) in again)
         raise DatasetError(
-            f"{number_of(len(again), 'image')}, {first.image!r} first, in more than one record of "
+            f"{format_count(len(again), 'image')}, {first.image!r} first, in more than one record of "
             "a split; give each image one record"
         )
     if not len(rows):
@@ -398,9 +399,9 @@ class _Looked:
             (self._damaged, "that cannot be read"),
         ):
             if found:
-                notes.append(f"{number_of(len(found), 'image')} {what}, the first: {found[0]}")
+                notes.append(f"{format_count(len(found), 'image')} {what}, the first: {found[0]}")
         if self._job.asked.check:
-            notes.append(f"opened {number_of(self._n_opened, 'image')} that rows ask about")
+            notes.append(f"opened {format_count(self._n_opened, 'image')} that rows ask about")
         return notes
 
 

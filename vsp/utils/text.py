@@ -1,0 +1,37 @@
+"""Numbers as people read them in notes, tables and log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+
+def format_count(n: int, noun: str) -> str:
+    """ "1 row", "2,000 rows"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def format_ranges(numbers: Collection[int]) -> str:
+    """Integers in short form: "3,7-9"."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def format_clock(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds: "1:05", "2:03:04"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_age(seconds: float) -> str:
+    """Elapsed time as at most three digits and a unit: "95s", "12m", "3h", "5d"."""
+    seconds = max(seconds, 0)
+    for unit, size in (("s", 1), ("m", 60), ("h", 3600)):
+        if seconds < 100 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds / 86400:.0f}d"
