@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.storage.run import Run
 
 # No test may reach a network: whatever is loaded is on this disk.
@@ -58,7 +58,7 @@ def plan_fake(work: Path, spatial: Path) -> Callable[..., Run]:
 
     def plan(dataset: Path = spatial, options: dict | None = None, **changes: object) -> Run:
         model = models.resolve("fake", options=options)
-        return make(Request(dataset, model, **changes), work).run
+        return plan_run(PlanRequest(dataset, model, **changes), work).run
 
     return plan
 

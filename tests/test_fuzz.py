@@ -23,7 +23,7 @@ from vsp.datasets.metadata import read
 from vsp.datasets.synthetic.generate import generate, read_config
 from vsp.errors import VspError
 from vsp.extraction.extract import extract
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models import catalog
 from vsp.models.checkpoints import check_weights
 from vsp.models.fingerprint import fingerprint
@@ -128,7 +128,7 @@ class _Place:
 def run(tmp_path_factory, spatial):
     base = tmp_path_factory.mktemp("fuzz")
     model = models.resolve("fake", options={"n_layers": 2, "hidden_size": 1024})
-    run = make(Request(spatial, model, n_shards=2), base).run
+    run = plan_run(PlanRequest(spatial, model, n_shards=2), base).run
     extract(run, run.shards)
     return run
 

@@ -15,7 +15,7 @@ from PIL import Image
 from vsp import models
 from vsp.errors import DatasetError, DiskError, RunError
 from vsp.extraction.extract import extract, pending
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.fake import Fake
 from vsp.storage.array import row_checksum
 from vsp.storage.journal import Journal
@@ -91,7 +91,9 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
     dataset = write_dataset(records)
     options = {"quantization": "none", "dtype": "float16"}
     model = models.resolve("llava15", checkpoint=str(checkpoint), **options)
-    whole, torn = (make(Request(dataset, model, batch_size=BATCH), work).run for _ in range(2))
+    whole, torn = (
+        plan_run(PlanRequest(dataset, model, batch_size=BATCH), work).run for _ in range(2)
+    )
     extract(whole, whole.shards)
     extract(torn, torn.shards)
     # Forget the first half of every batch, in the journal and in the array.
@@ -228,7 +230,7 @@ def test_rows_about_one_image_that_do_not_fit_together_are_halved_in_their_order
 ):
     records = [{**record, "image_filename": "one.png"} for record in _records()]
     model = models.resolve("fake", options={"memory": 3 * 12 * 12})
-    run = make(Request(write_dataset(records), model), work).run
+    run = plan_run(PlanRequest(write_dataset(records), model), work).run
     extract(run, run.shards)
     assert _counts(run) == (16, 0, 0) and run.ledgers()[0].limit is not None
     assert (_states(run) == _expected(run)).all()
@@ -266,7 +268,7 @@ def test_a_sample_of_rows_is_compared_with_the_model_run_on_each_alone(
     options = {"quantization": "none", "dtype": "bfloat16"}
     model = models.resolve("llava15", checkpoint=str(checkpoint), **options)
     records = [{**r, "image_filename": f"{i % 5}.png"} for i, r in enumerate(_records())]
-    run = make(Request(write_dataset(records), model, n_shards=1), work).run
+    run = plan_run(PlanRequest(write_dataset(records), model, n_shards=1), work).run
     extract(run, run.shards)
     (ledger,) = run.ledgers()
     assert sorted(ledger.compared) == [0, 4, 8, 12]
@@ -284,8 +286,8 @@ def test_a_sample_of_rows_is_compared_with_the_model_run_on_each_alone(
 
 def test_worker_processes_change_no_byte(work, write_dataset, checkpoint):
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    request = Request(write_dataset(_records()), model, batch_size=2)
-    here, there = (make(request, work).run for _ in range(2))
+    request = PlanRequest(write_dataset(_records()), model, batch_size=2)
+    here, there = (plan_run(request, work).run for _ in range(2))
     extract(here, here.shards, workers=0)
     extract(there, there.shards, workers=2)
     assert here.store.path.read_bytes() == there.store.path.read_bytes()
@@ -296,7 +298,7 @@ def test_a_row_that_does_not_fit_alone_fails_alone(work, write_dataset):
     folder = write_dataset(_records())
     Image.new("RGB", (40, 40)).save(folder / "images/5.png")
     model = models.resolve("fake", options={"memory": 12 * 12 * 2})
-    run = make(Request(folder, model, batch_size=BATCH), work).run
+    run = plan_run(PlanRequest(folder, model, batch_size=BATCH), work).run
     extract(run, run.shards)
     (ledger,) = run.ledgers()
     assert list(ledger.failed) == [5] and "out of memory alone in its batch" in ledger.failed[5]
@@ -312,13 +314,13 @@ def test_a_prompt_beyond_the_context_is_named_by_the_plan(work, write_dataset, c
     records = _records()
     records[5]["prompt"] = "far " * 3000
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    request = Request(write_dataset(records), model, batch_size=BATCH)
+    request = PlanRequest(write_dataset(records), model, batch_size=BATCH)
     with pytest.raises(DatasetError, match="1 images or prompts, for 1 of 16 rows") as caught:
-        make(request, work)
+        plan_run(request, work)
     (detail,) = caught.value.details
     assert detail.startswith("row '5': prompt and image make")
     assert detail.endswith("tokens, over the context of 2048")
-    planned = make(replace(request, drop_unreadable=True), work)
+    planned = plan_run(replace(request, drop_unreadable=True), work)
     assert [sample.id for sample in planned.run.manifest.rows()] == [
         record["id"] for record in records if record["id"] != "5"
     ]
@@ -364,7 +366,7 @@ def test_a_checkpoint_that_changed_its_shape_is_refused(work, spatial, checkpoin
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
     model = models.resolve("llava15", checkpoint=str(copy), quantization="none")
-    run = make(Request(spatial, model), work).run
+    run = plan_run(PlanRequest(spatial, model), work).run
     config = json.loads((copy / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = 5
     (copy / "config.json").write_text(json.dumps(config))
@@ -387,4 +389,4 @@ def _records():
 def _own_run(work, write_dataset, model=None, folder="own", **changes):
     dataset = write_dataset(_records(), folder)
     model = model or models.resolve("fake")
-    return make(Request(dataset, model, batch_size=BATCH, **changes), work).run
+    return plan_run(PlanRequest(dataset, model, batch_size=BATCH, **changes), work).run

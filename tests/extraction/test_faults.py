@@ -26,7 +26,7 @@ from vsp import models
 from vsp.cli.main import main
 from vsp.errors import VspError
 from vsp.extraction.extract import extract
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.verify import repair, verify
 from vsp.storage.array import Layout, Store, _reserve, row_checksum
 from vsp.storage.run import Run, sealed
@@ -53,7 +53,7 @@ def _plan(base, n_rows=8, options=None, **changes):
         )
         (dataset / "metadata.json").write_text(f"[{records}]")
     model = models.resolve("fake", options=options)
-    return make(Request(dataset, model, **changes), base).run
+    return plan_run(PlanRequest(dataset, model, **changes), base).run
 
 
 def _small(base, **options):
@@ -448,7 +448,7 @@ def _plan_elsewhere(base, disk):
     if not (base / "rows-8").exists():
         _plan(base)
     model = models.resolve("fake", options={"n_layers": 2, "hidden_size": 1024})
-    return make(Request(base / "rows-8", model, batch_size=2), disk).run
+    return plan_run(PlanRequest(base / "rows-8", model, batch_size=2), disk).run
 
 
 def test_a_file_longer_than_allowed_is_one_line_and_leaves_nothing(tmp_path):
@@ -469,8 +469,8 @@ def test_a_disk_that_fills_up_under_a_task_costs_nothing_but_time(tmp_path):
     whole = _plan(tmp_path, **asked)
     extract(whole, whole.shards)
     with small_disk(tmp_path / "disk", "2m") as disk:
-        run = make(
-            Request(tmp_path / "rows-160", whole.plan.model, batch_size=1, share=False), disk
+        run = plan_run(
+            PlanRequest(tmp_path / "rows-160", whole.plan.model, batch_size=1, share=False), disk
         )
         run = run.run
         task = _start(run, stderr=subprocess.PIPE)
@@ -645,14 +645,16 @@ def _rewrite(path, old, new):
 def _copy_store(run):
     """Of a plan that differs in its batches alone; and with it the journals."""
     dataset = Path(run.plan.dataset)
-    other = make(Request(dataset, run.plan.model, batch_size=1), run.folder.parent.parent).run
+    other = plan_run(
+        PlanRequest(dataset, run.plan.model, batch_size=1), run.folder.parent.parent
+    ).run
     extract(other, other.shards)
     shutil.copy(other.store.path, run.store.path)
 
 
 def _copy_journal(run):
     dataset = Path(run.plan.dataset)
-    other = make(Request(dataset, run.plan.model), run.folder.parent.parent).run
+    other = plan_run(PlanRequest(dataset, run.plan.model), run.folder.parent.parent).run
     extract(other, other.shards)
     shutil.copy(next(other.journals.iterdir()), run.journals)
 
@@ -739,7 +741,7 @@ def test_another_checkpoint_in_its_place_is_one_line_before_weights_are_loaded(
         (copy / file).write_text('{"weight_map": {"a": "model.safetensors"}}')
     _plan(work)
     model = models.resolve("llava15", checkpoint=str(copy), quantization="none")
-    run = make(Request(work / "rows-8", model), work).run
+    run = plan_run(PlanRequest(work / "rows-8", model), work).run
     body = content or (copy / file).read_bytes()
     if content is None:  # a bit, where the file stays what it was
         place = len(body) - 8 if file == "model.safetensors" else body.index(b" ")

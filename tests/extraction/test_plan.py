@@ -13,7 +13,7 @@ from PIL import Image
 from vsp import models
 from vsp.config import ModelConfig, Profile
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreError
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.storage.run import Plan, Run, find_run
 
 RECORDS = [
@@ -62,7 +62,7 @@ def _shared_records(per_image):
 
 def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, write_dataset):
     folder = write_dataset(_shared_records([3, 1, 70, 2]))
-    planned = make(Request(folder, models.resolve("fake"), batch_size=2), work)
+    planned = plan_run(PlanRequest(folder, models.resolve("fake"), batch_size=2), work)
     assert "rows about one image were brought together" in planned.notes[-1]
     samples = dict(enumerate(planned.run.manifest.rows()))
     images = [Path(sample.image).stem for sample in samples.values()]
@@ -78,7 +78,7 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
         assert len(group) == 1 or tokens <= 3 * max(sample.n_tokens for sample in asked)
     assert (0, 1, 2) in groups and (3,) in groups and (74, 75) in groups
     assert len(groups) < 40
-    apart = make(Request(folder, models.resolve("fake"), batch_size=2, share=False), work)
+    apart = plan_run(PlanRequest(folder, models.resolve("fake"), batch_size=2, share=False), work)
     assert not apart.notes
     ids = [sample.id for sample in apart.run.manifest.rows()]
     assert ids == [record["id"] for record in _shared_records([3, 1, 70, 2])]
@@ -128,7 +128,7 @@ def test_states_are_kept_in_float32_only_if_computed_in_it_or_asked(
     work, spatial, dtype, store_dtype, kept
 ):
     model = models.resolve("fake", dtype=dtype)
-    run = make(Request(spatial, model, store_dtype=store_dtype), work).run
+    run = plan_run(PlanRequest(spatial, model, store_dtype=store_dtype), work).run
     assert np.load(run.store.path, mmap_mode="r").dtype == kept
 
 
@@ -184,7 +184,7 @@ def test_of_very_many_unreadable_images_the_first_are_named_and_all_are_counted(
 def test_dropped_rows_are_counted_and_the_others_keep_their_order(work, write_dataset):
     folder = write_dataset(RECORDS)
     (folder / "images/3.png").write_bytes(b"not a picture")
-    planned = make(Request(folder, models.resolve("fake"), drop_unreadable=True), work)
+    planned = plan_run(PlanRequest(folder, models.resolve("fake"), drop_unreadable=True), work)
     ids = [sample.id for sample in planned.run.manifest.rows()]
     assert ids == [f"r{i}" for i in range(20) if i not in (6, 7)]
     assert planned.notes[-1] == "dropped 2 of 20 rows in all" and "3.png" in planned.notes[0]
@@ -214,7 +214,7 @@ def test_a_checkpoint_that_is_not_whole_is_an_error_of_the_plan(work, spatial, c
     (half / "model.safetensors").unlink()
     model = models.resolve("llava15", checkpoint=str(half), quantization="none")
     with pytest.raises(ModelError, match="1 of 1 weight files are missing"):
-        make(Request(spatial, model), work)
+        plan_run(PlanRequest(spatial, model), work)
     assert not (work / "scratch").exists()
 
 
@@ -226,7 +226,7 @@ def test_each_image_is_opened_once_however_many_rows_it_has(plan_fake, write_dat
 
 def test_fewer_shards_than_asked_for_are_said(work, spatial):
     model = models.resolve("fake", options={"hidden_size": 3})  # rows of 12 bytes
-    planned = make(Request(spatial, model, n_shards=9), work)
+    planned = plan_run(PlanRequest(spatial, model, n_shards=9), work)
     assert len(planned.run.shards) == 1
     assert "1 shards, not 9: shards begin every 16384 rows" in planned.notes[0]
 
@@ -234,7 +234,7 @@ def test_fewer_shards_than_asked_for_are_said(work, spatial):
 def test_a_disk_that_is_too_small_is_an_error_of_the_plan_and_leaves_nothing(work, spatial):
     model = models.resolve("fake", options={"n_layers": 10**6, "hidden_size": 10**5})
     with pytest.raises(StoreError, match=r"needs [\d,]+ bytes but [\d,]+ are free"):
-        make(Request(spatial, model), work)
+        plan_run(PlanRequest(spatial, model), work)
     assert list((work / "scratch").iterdir()) == [] and not (work / "jobs").exists()
 
 
@@ -359,7 +359,7 @@ def test_a_plan_takes_memory_for_what_its_rows_differ_in(work, write_dataset):
             name=f"of-{n}",
         )  # fmt: skip
         tracemalloc.start()
-        make(Request(folder, models.resolve("fake", options={"hidden_size": 64})), work)
+        plan_run(PlanRequest(folder, models.resolve("fake", options={"hidden_size": 64})), work)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[1] - peaks[0]) / 20_000 < 285  # bytes of a row: 35 more hold a second list
@@ -376,7 +376,7 @@ def test_rows_of_like_prompts_are_counted_as_each_alone(work, write_dataset, che
     for i, size in enumerate(sizes):
         Image.new("RGB", size).save(folder / f"images/{i}.png")
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    run = make(Request(folder, model), work).run
+    run = plan_run(PlanRequest(folder, model), work).run
     processor = models.read_processor(model)
     for image, rows in groupby(run.all_samples(), key=lambda row: row.image):
         rows = list(rows)
@@ -396,13 +396,13 @@ def test_the_batch_script_lies_in_jobs_and_in_the_run(plan_fake, work):
 
 def test_links_in_the_datasets_path_stay_links(work, spatial):
     (work / "link").symlink_to(spatial)
-    run = make(Request(work / "link", models.resolve("fake")), work).run
+    run = plan_run(PlanRequest(work / "link", models.resolve("fake")), work).run
     assert next(run.manifest.rows()).image.startswith(str(work / "link"))
 
 
 def test_the_log_folder_of_the_profile_is_made(work, spatial):
-    request = Request(spatial, models.resolve("fake"), profile=Profile(logs="my logs"))
-    make(request, work)
+    request = PlanRequest(spatial, models.resolve("fake"), profile=Profile(logs="my logs"))
+    plan_run(request, work)
     assert (work / "my logs").is_dir()
 
 
@@ -417,16 +417,16 @@ def test_one_picture_for_all_rows_is_one_group(plan_fake, write_dataset):
 
 
 def test_a_trial_takes_the_first_rows_only(work, write_dataset):
-    request = Request(write_dataset(RECORDS), models.resolve("fake"), limit=7)
-    rows = list(make(request, work).run.manifest.rows())
+    request = PlanRequest(write_dataset(RECORDS), models.resolve("fake"), limit=7)
+    rows = list(plan_run(request, work).run.manifest.rows())
     assert [row.id for row in rows] == [f"r{i}" for i in range(7)]
 
 
 def test_the_plan_says_how_many_images_will_be_cropped(work, write_dataset, checkpoint):
     folder = write_dataset(RECORDS)
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    assert not any("square" in note for note in make(Request(folder, model), work).notes)
+    assert not any("square" in note for note in plan_run(PlanRequest(folder, model), work).notes)
     for name in ("3.png", "5.png"):
         Image.new("RGB", (40, 30)).save(folder / "images" / name)
-    notes = make(Request(folder, model), work).notes
+    notes = plan_run(PlanRequest(folder, model), work).notes
     assert any(note.startswith("2 images are not square; llava15's own") for note in notes)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vsp import models
 from vsp.extraction.extract import planned_batches
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare, prepared
 from vsp.utils.images import open_rgb
 
@@ -27,7 +27,7 @@ def run(work, write_dataset, checkpoint):
         for i in range(1, 17)
     ]
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    return make(Request(write_dataset(records), model, batch_size=2, n_shards=1), work).run
+    return plan_run(PlanRequest(write_dataset(records), model, batch_size=2, n_shards=1), work).run
 
 
 def _batches(run):

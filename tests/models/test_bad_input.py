@@ -13,7 +13,7 @@ from PIL import Image, features
 from vsp import models
 from vsp.errors import DatasetError, InputError, VspError
 from vsp.extraction.extract import extract
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.utils.images import open_rgb
 
 SPATIALRGPT = Path(__file__).parent / "spatialrgpt/ckpt"
@@ -195,7 +195,7 @@ def test_a_broken_file_is_named_by_the_plan(work, write_dataset, configs, kind):
     folder = write_dataset(_records(["Up?", "Down?", "Left?"]))
     _damaged(kind, folder / "images/1.png")
     with pytest.raises(DatasetError, match="1 images or prompts, for 1 of 3 rows") as caught:
-        make(Request(folder, configs["fake"]), work)
+        plan_run(PlanRequest(folder, configs["fake"]), work)
     (detail,) = caught.value.details
     assert detail.startswith(f"image '{folder}/images/1.png' cannot be read: ")
     assert "\n" not in detail
@@ -257,7 +257,7 @@ def test_a_prompt_in_any_script_reaches_the_model_as_it_is(
 ):
     prompts = ["Up?", *TEXTS.values()]
     folder = write_dataset(_records(prompts, same=True))
-    run = make(Request(folder, configs[name]), work).run
+    run = plan_run(PlanRequest(folder, configs[name]), work).run
     extract(run, run.shards)
     rows = list(run.manifest.rows())
     assert [row.prompt for row in rows] == prompts and not run.ledgers()[0].failed
@@ -285,7 +285,7 @@ def test_an_empty_prompt_has_states_of_its_own(load, name):
 def test_a_record_without_a_prompt_is_named(work, write_dataset, configs, prompt):
     folder = write_dataset(_records(["Up?", prompt]))
     with pytest.raises(DatasetError, match=r"record 1 has prompt .*; give it a text"):
-        make(Request(folder, configs["fake"]), work)
+        plan_run(PlanRequest(folder, configs["fake"]), work)
 
 
 def test_a_prompt_of_nothing_right_behind_the_image_is_refused(configs):
@@ -307,7 +307,7 @@ def test_half_a_character_is_refused_by_the_plan(work, write_dataset, configs, n
     folder = write_dataset(records)
     assert "\\ud800" in (folder / "metadata.json").read_text()
     with pytest.raises(VspError, match=r"r1|record 1") as caught:
-        make(Request(folder, configs[name]), work)
+        plan_run(PlanRequest(folder, configs[name]), work)
     "\n".join([str(caught.value), *caught.value.details]).encode()
 
 
@@ -332,7 +332,7 @@ def test_a_prompt_with_a_token_of_the_models_own_is_named_by_the_plan(
 ):
     folder = write_dataset(_records(["Up?", f"Is it {token} or not?", "Down?"]))
     with pytest.raises(DatasetError, match="1") as caught:
-        make(Request(folder, configs[name]), work)
+        plan_run(PlanRequest(folder, configs[name]), work)
     (line,) = caught.value.details or [str(caught.value)]
     assert "r1" in line and token in line
 
@@ -341,7 +341,7 @@ def test_a_prompt_with_a_token_of_the_models_own_is_named_by_the_plan(
 def test_a_prompt_longer_than_the_context_is_named_by_the_plan(work, write_dataset, configs, name):
     folder = write_dataset(_records(["Up?", "far " * 5000, "Down?"]))
     with pytest.raises(DatasetError, match="1 images or prompts, for 1 of 3 rows") as caught:
-        make(Request(folder, configs[name]), work)
+        plan_run(PlanRequest(folder, configs[name]), work)
     (detail,) = caught.value.details
     assert detail.startswith("row 'r1': prompt and image make") and "over the context of" in detail
 
@@ -351,4 +351,4 @@ def test_ten_thousand_digits_in_the_metadata_are_one_line(work, write_dataset, c
     text = json.dumps(_records(["Up?", "Down?"])).replace('"r1"', "9" * 10000)
     (folder / "metadata.json").write_text(text)
     with pytest.raises(DatasetError, match="is not JSON"):
-        make(Request(folder, configs["fake"]), work)
+        plan_run(PlanRequest(folder, configs["fake"]), work)

@@ -164,10 +164,10 @@ def test_a_checkpoint_in_parts_is_pinned_too(vsp, work, cache, spatial):
 
 
 def test_a_checkpoint_in_a_folder_has_no_commit(work, checkpoint, spatial):
-    from vsp.extraction.plan import Request, make
+    from vsp.extraction.plan import PlanRequest, plan_run
 
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    assert make(Request(spatial, model, limit=8), work).run.plan.model.revision is None
+    assert plan_run(PlanRequest(spatial, model, limit=8), work).run.plan.model.revision is None
 
 
 # `vsp models`.

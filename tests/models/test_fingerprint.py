@@ -8,7 +8,7 @@ import pytest
 from vsp import models
 from vsp.errors import RunError
 from vsp.extraction.extract import extract
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.fingerprint import fingerprint
 from vsp.storage.run import Run
 
@@ -25,7 +25,7 @@ def _model(folder, **changes):
 
 
 def _planned(work, spatial, model):
-    return Run.open(make(Request(spatial, model), work).run.folder)
+    return Run.open(plan_run(PlanRequest(spatial, model), work).run.folder)
 
 
 def _flip(path, at):

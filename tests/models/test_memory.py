@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from vsp import models
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.loading import load_model
 from vsp.models.memory import Load, activations, estimate, outline, weights
 from vsp.models.outline import Outline, skeleton
@@ -174,7 +174,9 @@ def test_what_a_batch_was_said_to_take_is_of_the_order_of_what_it_takes(tmp_path
 
 def test_the_plan_says_what_the_largest_batch_takes(work, checkpoint, spatial):
     model = models.resolve("llava15", checkpoint=str(checkpoint))
-    few, many = (make(Request(spatial, model, batch_size=size), work).memory for size in (1, 32))
+    few, many = (
+        plan_run(PlanRequest(spatial, model, batch_size=size), work).memory for size in (1, 32)
+    )
     assert few.weights == many.weights and few.unquantized == many.unquantized
     assert 10 * few.batch < many.batch
     assert sum(few.unquantized.values()) < few.weights
@@ -182,7 +184,7 @@ def test_the_plan_says_what_the_largest_batch_takes(work, checkpoint, spatial):
 
 def test_the_plan_counts_pictures_where_they_take_the_most(work, spatial):
     config = models.resolve("spatialrgpt", checkpoint=str(RGPT), dtype="float32")
-    memory = make(Request(spatial, config, batch_size=16, limit=16), work).memory
+    memory = plan_run(PlanRequest(spatial, config, batch_size=16, limit=16), work).memory
     # SpatialRGPT refines each of the 27² patches into 16 places of 48 numbers.
     assert memory.batch > 16 * 27**2 * 16 * 48 * 4
 
@@ -190,7 +192,7 @@ def test_the_plan_counts_pictures_where_they_take_the_most(work, spatial):
 def test_the_plan_prints_memory_and_what_keeps_its_precision(work, checkpoint, spatial):
     def lines(family, **changes):
         model = models.resolve(family, **changes)
-        return plan_lines(make(Request(spatial, model, limit=8), work))
+        return plan_lines(plan_run(PlanRequest(spatial, model, limit=8), work))
 
     four = lines("llava15", checkpoint=str(checkpoint))
     (found,) = (line for line in four if line.startswith("memory "))

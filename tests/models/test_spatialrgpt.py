@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM
 from vsp import models
 from vsp.errors import ConfigError, DatasetError, InputError, ModelError
 from vsp.extraction.extract import extract
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.spatialrgpt import CONVERSATIONS, SpatialRGPT
 from vsp.models.vila_modules import Downsample, Projector
 
@@ -324,7 +324,7 @@ def test_rows_about_one_image_may_mean_different_regions():
 
 
 def test_it_runs_through_the_pipeline(work, spatial):
-    run = make(Request(spatial, _config(), n_shards=1, batch_size=7), work).run
+    run = plan_run(PlanRequest(spatial, _config(), n_shards=1, batch_size=7), work).run
     assert (run.plan.n_layers, run.plan.hidden_size, run.plan.dtype) == (5, 64, "float32")
     extract(run, run.shards)
     sample = next(run.manifest.rows(50, 51))
@@ -363,7 +363,7 @@ def _region_dataset(write_dataset):
 def test_a_dataset_brings_its_regions_to_the_model(work, write_dataset, regions):
     folder = _region_dataset(write_dataset)
     config = _config(options={"regions": regions})
-    run = make(Request(folder, config, prompt="question"), work).run
+    run = plan_run(PlanRequest(folder, config, prompt="question"), work).run
     extract(run, run.shards)
     assert [len(ledger.done) for ledger in run.ledgers()] == [4]
     marker = {"mask": "<mask>", "depth": "<mask> <depth>"}[regions]
@@ -394,7 +394,7 @@ def test_a_region_outside_its_image_is_named_by_the_plan(work, write_dataset):
     records[2]["subject_box"] = [0, 0, 13, 5]
     path.write_text(json.dumps(records))
     with pytest.raises(DatasetError, match="1 images or prompts, for 1 of 4 rows") as caught:
-        make(Request(folder, _config(options={"regions": "mask"})), work)
+        plan_run(PlanRequest(folder, _config(options={"regions": "mask"})), work)
     assert caught.value.details[0].startswith("row '2': box [0, 0, 13, 5] does not lie in")
 
 
@@ -403,5 +403,5 @@ def test_a_name_cannot_pass_for_a_region(work, write_dataset):
     path = folder / "metadata.json"
     path.write_text(path.read_text().replace('"left_of"', '"left <mask>"'))
     with pytest.raises(DatasetError, match="cannot be used") as caught:
-        make(Request(folder, _config(options={"regions": "mask"})), work)
+        plan_run(PlanRequest(folder, _config(options={"regions": "mask"})), work)
     assert "has 3 <mask> for 2 regions" in caught.value.details[0]

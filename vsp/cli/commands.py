@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vsp.cluster.submit import Options
     from vsp.config import ModelConfig, Profile
-    from vsp.extraction.plan import Request
+    from vsp.extraction.plan import PlanRequest
 
 PROFILE = Path("jobs/slurm.yaml")
 _PROBLEMS = 3  # of a sheet, at most in print
@@ -114,12 +114,12 @@ def dataset_show(arguments: argparse.Namespace) -> None:
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    from vsp.extraction.plan import make
+    from vsp.extraction.plan import plan_run
     from vsp.reporting.probe_report import plan_lines
 
     # Stopped, it leaves nothing behind: half a run may be a large reserved array.
     with stoppable() as stop, stop.free():
-        planned = make(_request(arguments), Path())
+        planned = plan_run(_request(arguments), Path())
     _say_notes(planned.notes)
     for line in plan_lines(planned):
         print(line)
@@ -429,10 +429,10 @@ def _profile(path: Path | None) -> Profile:
     return parse(Profile, read_yaml(path), str(path)) if path else Profile()
 
 
-def _request(arguments: argparse.Namespace) -> Request:
-    from vsp.extraction.plan import Request
+def _request(arguments: argparse.Namespace) -> PlanRequest:
+    from vsp.extraction.plan import PlanRequest
 
-    return Request(
+    return PlanRequest(
         dataset=arguments.dataset,
         model=_model(arguments),
         prompt=arguments.prompt,

@@ -25,7 +25,7 @@ from PIL import Image
 from vsp import models
 from vsp.config import ModelConfig
 from vsp.extraction.extract import default_workers, extract_shard, planned_batches
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare, prepared
 from vsp.models import Loaded
 from vsp.storage.run import Run
@@ -157,7 +157,7 @@ class _Rows:
         return self.n_images < len(self.samples)
 
     def _plan(self, batch_size: int, share: bool) -> Run:
-        request = Request(
+        request = PlanRequest(
             self._dataset,
             self._asked.model,
             self._asked.prompt,
@@ -167,7 +167,7 @@ class _Rows:
             limit=self._asked.n_rows,
             name=f"{self._dataset.name}-{batch_size}-{'shared' if share else 'alone'}",
         )
-        return make(request, self._work).run
+        return plan_run(request, self._work).run
 
 
 # Goes over all rows once; the seconds that it takes.

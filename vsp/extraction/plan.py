@@ -62,7 +62,7 @@ def _uncollected() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PlanRequest:
     """What `vsp plan` is asked for."""
 
     dataset: Path
@@ -91,7 +91,7 @@ class Planned:
     memory: Memory | None  # of the device, where the model's family can say
 
 
-def make(request: Request, work: Path) -> Planned:
+def plan_run(request: PlanRequest, work: Path) -> Planned:
     """Plan a run under `work`. Raises a VspError, and leaves nothing behind, if it must fail."""
     name = _free_name(request, work)
     marker = models.region_marker(request.model)
@@ -151,7 +151,7 @@ def _cropped(images: Iterable[_Image], family: str) -> list[str]:
 
 
 def _cut(
-    request: Request, shape: models.ModelShape, n_samples: int, notes: list[str]
+    request: PlanRequest, shape: models.ModelShape, n_samples: int, notes: list[str]
 ) -> tuple[Layout, list[int]]:
     """The store's layout and the shards' first rows; fewer shards than asked for are noted."""
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
@@ -166,7 +166,7 @@ def _cut(
     return layout, starts
 
 
-def _identity(request: Request) -> dict[str, Any]:
+def _identity(request: PlanRequest) -> dict[str, Any]:
     """What a plan holds whatever the rows are."""
     return {
         "format": FORMAT,
@@ -251,7 +251,7 @@ def _write_run(
     return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]
 
 
-def _free_name(request: Request, work: Path) -> str:
+def _free_name(request: PlanRequest, work: Path) -> str:
     if request.name is not None:
         if not re.fullmatch(NAME_PATTERN, request.name):
             raise ConfigError(f"run {request.name!r}: use letters, digits, '.', '_' and '-' only")

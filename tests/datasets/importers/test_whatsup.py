@@ -13,7 +13,7 @@ from vsp.datasets.importers.pipeline import Asked, import_dataset
 from vsp.errors import ConfigError, DatasetError
 from vsp.evaluation.probe_run import Settings, probe_run
 from vsp.extraction.extract import extract
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 
 IMPORTER = IMPORTERS.load("whatsup")
 
@@ -196,7 +196,7 @@ def test_the_twelve_photographs_go_through_to_results(work, checkpoint):
     imported = import_dataset(asked, work)
     assert imported.funnel["splits"] == {"": {"sideways": 6, "other": 6}}
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    run = make(Request(work / "sides", model), work).run
+    run = plan_run(PlanRequest(work / "sides", model), work).run
     extract(run, run.shards)
     settings = Settings(folds=3, repeats=1, permutations=5, controls=0, strengths=(0.01,))
     results = probe_run(run, settings, n_jobs=1)

@@ -14,7 +14,7 @@ from vsp.datasets.metadata import read
 from vsp.datasets.synthetic.clutter import WORDS, behind
 from vsp.datasets.synthetic.generate import generate, read_config
 from vsp.datasets.synthetic.shapes import BACKGROUND, COLORS, PALE, SHAPES, Scene, box, draw
-from vsp.extraction.plan import Request, make
+from vsp.extraction.plan import PlanRequest, plan_run
 
 N = 96
 LANGUAGES = ("en", "de", "fr", "es")
@@ -93,7 +93,7 @@ def test_every_style_can_be_asked_in_every_language(made, task, style):
 
 @EVERY_WORLD
 def test_a_run_is_planned_from_it_as_it_is(made, task, work):
-    planned = make(Request(made(task), models.resolve("fake"), limit=8), work)
+    planned = plan_run(PlanRequest(made(task), models.resolve("fake"), limit=8), work)
     # Without a style the instruction is asked, as the records name what it needs.
     assert "\n" in planned.first_prompt and "[" in planned.first_prompt
 
