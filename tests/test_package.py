@@ -1,0 +1,127 @@
+"""The wheel, built and installed into an environment of its own, works in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+from PIL import Image
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+_SOURCE = ("vsp", "configs", "jobs", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+
+
+def _run(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
+    """Without the caller's PYTHONPATH, which could name the checkout."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    answer = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, env=environment, **more
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer
+
+
+def _pip(python: Path, *arguments: object) -> None:
+    _run(python, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of the checkout, as a build writes into its source."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in _SOURCE:
+        path = ROOT / name
+        copy = shutil.copytree if path.is_dir() else shutil.copy2
+        copy(path, source / name, **({"symlinks": True} if path.is_dir() else {}))
+    python = Path(sys.executable)
+    _pip(python, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
+    return next(folder.glob("vsp-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with this wheel.
+
+    The other packages are those of the environment of the tests: a path file appends it.
+    """
+    folder = tmp_path_factory.mktemp("installed")
+    _run(sys.executable, "-m", "venv", folder)
+    python = folder / "bin" / "python"
+    _pip(python, "install", "--no-deps", "--no-index", wheel)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    (site / "packages_of_the_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+@pytest.fixture
+def vsp(installed: Path, work: Path) -> Command:
+    """The installed `vsp` command, in an empty folder."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return _run(installed.with_name("vsp"), *arguments, cwd=work, timeout=240)
+
+    return run
+
+
+def test_the_installed_package_is_the_wheels(installed, work):
+    where = _run(installed, "-c", "import vsp; print(vsp.__file__)", cwd=work).stdout
+    assert Path(where).is_relative_to(installed.parents[1])
+
+
+def test_a_wheel_holds_every_configuration_and_no_job_script(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = [path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml")]
+    assert names >= {f"vsp/shipped/{path}" for path in files}
+    assert "vsp/shipped/jobs/slurm.yaml" in names
+    assert not [name for name in names if name.endswith(".sh") or name.startswith("tests")]
+
+
+def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, work, checkpoint):
+    generated = vsp("generate", "--config", "spatial")
+    assert "configs/spatial_dataset.yaml, shipped with vsp" in generated.stderr
+    assert "llava-1.5-7b" in vsp("models").stdout
+    planned = vsp(
+        "plan", "--model", "llava-1.5-7b", "--checkpoint", checkpoint, "--quantization", "none",
+        "--limit", 40, "--run", "small",
+    )  # fmt: skip
+    for name in ("configs/models/llava-1.5-7b.yaml", "jobs/slurm.yaml"):
+        assert f"{name}, shipped with vsp" in planned.stderr
+    assert (work / "jobs/extract_array.sh").is_file()
+    assert "sbatch" in vsp("submit", "--dry-run").stdout
+    vsp("extract")
+    vsp("verify")
+    vsp("probe", "--n-jobs", 1, "--permutations", 2, "--no-curve")
+    assert "layer" in vsp("report").stdout
+
+
+def test_a_file_of_ones_own_goes_first_and_vsp_says_so(vsp, work):
+    own = work / "configs" / "spatial_dataset.yaml"
+    own.parent.mkdir()
+    own.write_text("task: spatial\nn_samples: 8\n")
+    answer = vsp("generate", "--config", "spatial")
+    assert "wrote 8 spatial samples" in answer.stdout
+    assert "configs/spatial_dataset.yaml" in answer.stderr
+    assert "shipped" not in answer.stderr
+
+
+def test_a_table_is_imported_with_the_shipped_relations(vsp, work):
+    (work / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(work / "images" / "a.png")
+    (work / "own.csv").write_text("image,subject,object,relation\na.png,cup,plate,left of\n")
+    answer = vsp(
+        "import", "csv", "--annotations", "own.csv", "--images", "images", "--out", "data/own"
+    )
+    assert "configs/relations/6way.yaml, shipped with vsp" in answer.stderr
+    records = json.loads((work / "data/own/metadata.json").read_text())
+    assert [record["label"] for record in records] == ["left_of"]
