@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to probe curves on this machine: a small untrained LLaVA reads two synthetic worlds.
+# The whole pipeline on this machine: a small untrained LLaVA on two synthetic worlds.
 #   bash jobs/demo.sh
-# Makes .venv on the first run. Run again, it plans new runs beside the old ones.
+# The first call makes .venv. Each further call plans new runs; the old ones stay.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/install.sh
@@ -22,7 +22,7 @@ for task in spatial color; do
 done
 
 echo
-echo "The model is untrained. Expect the probe at chance where the answer takes understanding (the"
-echo "relation of two shapes) and above it where it lies open in the pixels (a colour), but never in"
-echo "layer 0: the embedding of the last prompt token, which no picture has reached."
+echo "The model is untrained. Expect the probe at chance for the relation of two shapes, which has to"
+echo "be understood, and above chance for a colour, which is visible in the pixels. Layer 0 is always"
+echo "at chance: it is the embedding of the last prompt token and has not seen the picture."
 echo "demo: $((SECONDS - started)) s after the install"

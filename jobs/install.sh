@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv and install vsp into it with the tested versions; does nothing where that is done.
+# Make .venv and install vsp into it with the tested versions. Does nothing if that is already done.
 #   bash jobs/install.sh [test]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -7,7 +7,7 @@ extra="${1:-}"
 python="${PYTHON:-python3}"
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-    echo "install.sh: $("$python" --version) is too old; set PYTHON to a Python from 3.10 on" >&2
+    echo "install.sh: $("$python" --version) is too old; set PYTHON to Python 3.10 or newer" >&2
     exit 1
 }
 stamp=".venv/installed${extra:+-$extra}"
@@ -16,8 +16,8 @@ if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-echo "installing into .venv; this takes some minutes where nothing is cached" >&2
-# torch first: its version decides what everything else may bring along.
+echo "installing into .venv; this takes a few minutes if nothing is cached" >&2
+# torch first, because other packages would choose another version of it.
 .venv/bin/python -m pip install --quiet --constraint jobs/constraints.txt torch
 .venv/bin/python -m pip install --quiet --constraint jobs/constraints.txt --editable ".${extra:+[$extra]}"
 echo "$wanted" >"$stamp"

@@ -1,4 +1,4 @@
-"""What many tests share: a small dataset, a small checkpoint, a folder to work in."""
+"""Fixtures that many tests share: a small dataset, a small checkpoint, a working folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vsp import models
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.storage.run import Run
 
-# No test may reach a network: whatever is loaded is on this disk.
+# No test may use a network: everything that is loaded is on this disk.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -47,7 +47,7 @@ def spatial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, and the test runs in it."""
+    """An empty folder; the test runs in it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -65,7 +65,7 @@ def plan_fake(work: Path, spatial: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def vsp(work: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own, as a user does."""
+    """Run a vsp command in a separate process, as a user does."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vsp", *map(str, arguments)]
@@ -76,7 +76,7 @@ def vsp(work: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def write_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """Write a dataset folder of one's own records, with a picture for each name they use."""
+    """Write a dataset folder from records, with a random picture for each image name."""
 
     def write(records: list[dict], name: str = "own") -> Path:
         folder = tmp_path / name

@@ -1,4 +1,4 @@
-"""Whatever stands in a file that is read, there is one clear line or the right answer."""
+"""Damaged files: reading one gives the right answer or a one-line error, never a traceback."""
 
 import io
 import json
@@ -29,7 +29,7 @@ from vsp.models.checkpoints import check_weights
 from vsp.models.fingerprint import fingerprint
 from vsp.storage.run import Run, find_run
 
-# The same examples every time: what fails once fails again.
+# Always the same examples, so that a failure can be repeated.
 settings.register_profile(
     "fuzz",
     derandomize=True,
@@ -57,7 +57,7 @@ DIGITS = b"9" * 10_000
 
 
 def _or_one_line(call):
-    """The answer of a call, or None where it refuses in one line."""
+    """The answer of a call, or None if it raises a one-line VspError."""
     try:
         return call()
     except VspError as error:
@@ -68,7 +68,7 @@ def _or_one_line(call):
 
 @st.composite
 def damaged(draw, whole):
-    """A file with some bytes changed, cut out, or put in, or cut off."""
+    """The bytes of a file with some bytes changed, removed, inserted, or cut off."""
     body = bytearray(whole)
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, max(0, len(body) - 1)))
@@ -88,7 +88,7 @@ def damaged(draw, whole):
 
 @st.composite
 def edited(draw, values):
-    """A JSON or YAML value with one of its parts another, gone, or new."""
+    """A JSON or YAML value with one part changed, removed or added."""
     if isinstance(values, dict) and values and draw(st.booleans()):
         key = draw(st.sampled_from(sorted(values)))
         kind = draw(st.sampled_from(["inside", "inside", "other", "gone", "renamed"]))
@@ -111,7 +111,7 @@ def edited(draw, values):
 
 
 class _Place:
-    """A file that may be damaged, if it is mended again."""
+    """A context manager that damages a file and restores it afterwards."""
 
     def __init__(self, path):
         self.path, self.whole = path, path.read_bytes()
@@ -361,7 +361,7 @@ def test_a_strange_yaml_file_is_one_line(kind, shipped, body):
 )
 def test_any_other_yaml_file_is_one_line(kind, shipped, body):
     found = shipped.with_body(body, lambda: _read_as(kind, shipped.path))
-    assert found is None or found == Profile()  # {} is a profile that says nothing
+    assert found is None or found == Profile()  # {} is a valid profile with defaults only
 
 
 @fuzz
@@ -381,7 +381,7 @@ def test_a_damaged_yaml_file_is_one_line_or_says_what_it_says(kind, shipped, dat
 @given(data=st.data())
 def test_an_edited_yaml_file_is_one_line_or_says_what_it_says(kind, shipped, data):
     values = data.draw(edited(yaml.safe_load(shipped.whole)))
-    body = json.dumps(values).encode()  # JSON is YAML, nearly
+    body = json.dumps(values).encode()  # nearly all JSON is YAML
     found = shipped.with_body(body, lambda: _read_as(kind, shipped.path))
     if found is not None and kind == "profile":
         run = Run(Path("/run"), RUN_PLAN[0]) if RUN_PLAN else None
@@ -415,7 +415,7 @@ def metadata(tmp_path_factory):
 
 
 def _read_right(metadata, body, style=None, marker=""):
-    """What is read are the records, all of them in their order; None where they are refused."""
+    """The records that are read, in order; None if they are refused."""
     found = metadata.with_body(body, lambda: read(metadata.path.parent, style, marker))
     if found is None:
         return None

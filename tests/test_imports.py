@@ -1,4 +1,4 @@
-"""Modules import only from levels below their own, and the command line imports next to nothing."""
+"""Modules import only from lower levels, and light commands import few modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 
-# From the bottom up; rooms of one level do not import each other.
+# From the lowest level up. Folders of one level do not import each other.
 LEVELS = [
     {"__init__", "errors"},
     {"config", "utils"},
@@ -40,7 +40,7 @@ MODULES = {_module(path): path for path in FILES}
 
 
 def _imported(path: Path) -> set[str]:
-    """The modules of vsp that a file imports, wherever in it the import stands."""
+    """The modules of vsp that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -72,7 +72,7 @@ def test_a_room_imports_only_from_levels_below_it():
 
 
 def test_no_module_imports_itself_by_a_detour():
-    TopologicalSorter(IMPORTS).prepare()  # raises CycleError, which names the circle
+    TopologicalSorter(IMPORTS).prepare()  # raises CycleError with the names of the circle
 
 
 def test_a_private_name_is_not_imported_from_another_file():
@@ -122,14 +122,16 @@ print(len(opened), *sorted(libraries & {"torch", "transformers", "rich", "scipy"
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        # About 400 are numpy, pydantic, pillow and the standard library.
+        # About 400 of these files belong to numpy, pydantic, pillow and the standard library.
         (["extract", "--workers", "0"], 500, []),
         (["status"], 500, ["rich"]),
         (["resume", "--dry-run"], 500, ["simple_slurm"]),
     ],
 )
 def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, most, libraries):
-    """A thousand tasks start at once, from a shared file system; the fake model opens nothing."""
+    """A thousand tasks start at once from a shared file system, so each must open few files.
+
+    The fake model itself opens no file."""
     run = plan_fake(n_shards=2)
     answer = subprocess.run(
         [sys.executable, "-c", _OPENED, *command, "--run", run.name],

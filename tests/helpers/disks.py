@@ -1,4 +1,4 @@
-"""A disk of its own for a test: small, so that it fills up, or read-only."""
+"""A separate disk for a test: small, so that it fills up, or read-only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = 4096
 
 @contextmanager
 def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
-    """A tmpfs of that size at `folder`. Skips the test where mounting is not permitted."""
+    """A tmpfs of that size at `folder`. Skips the test if mounting is not permitted."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     answer = subprocess.run(command, capture_output=True, text=True)
@@ -30,7 +30,7 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
 
 
 def fill(disk: Path, free_pages: int = 0) -> None:
-    """Leave so many pages of the disk free."""
+    """Fill the disk until `free_pages` pages are left."""
     filler = disk / "filler"
     with filler.open("ab", buffering=0) as file:
         try:

@@ -1,4 +1,4 @@
-"""Where the checkout and its parts lie."""
+"""Paths of the checkout."""
 
 from pathlib import Path
 
