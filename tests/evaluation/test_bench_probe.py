@@ -26,7 +26,7 @@ from vsp.evaluation.bench_probe import (
     objective,
     run_programme,
 )
-from vsp.reporting.probe_report import bench_probe_table
+from vsp.reporting.bench_tables import bench_probe_table
 
 _SMALL = Asked(n_rows=80, hidden=48, n_classes=3, signals=(0.3, 1.0), programme=True)
 

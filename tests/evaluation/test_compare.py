@@ -14,7 +14,7 @@ from rich.console import Console
 from vsp.cli.main import main
 from vsp.errors import ConfigError, RunError
 from vsp.evaluation.compare import Settings, compare, results_of
-from vsp.reporting.probe_report import compare_table
+from vsp.reporting.comparison import comparison_table
 
 QUICK = Settings(resamples=200, flips=199)
 ROWS = ("id", "group", "label", "predicted", "outer", "base", "probability", "rows")
@@ -401,7 +401,7 @@ def test_damaged_results_are_one_line(runs, name):
 
 def _table(pairs):
     console = Console(file=io.StringIO(), width=80, highlight=False)
-    console.print(compare_table(pairs))
+    console.print(comparison_table(pairs))
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     return " ".join(text.split()), text.splitlines()

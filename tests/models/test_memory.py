@@ -23,7 +23,7 @@ from vsp.models.loading import load_model
 from vsp.models.memory import Load, activations, estimate, outline, weights
 from vsp.models.outline import Outline, skeleton
 from vsp.models.spatialrgpt import SpatialRGPT
-from vsp.reporting.probe_report import plan_lines
+from vsp.reporting.plan_summary import plan_lines
 
 RGPT = Path(__file__).parent / "spatialrgpt/ckpt"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vsp.errors import ConfigError, RunError
 from vsp.reporting.curve_plot import plot
-from vsp.reporting.probe_report import as_json, report_table
+from vsp.reporting.probe_report import report_json, report_table
 from vsp.storage.results import Results
 
 
@@ -266,7 +266,7 @@ def test_the_report_tells_why_rows_failed(tmp_path, whys, line):
     results = made.made(tmp_path / "a", rows=rows, failed_reasons=whys)
     _, text = _report(results)
     assert f"! {line}" in text and "! 10 rows failed or missing were left out" in text
-    assert as_json(results)["failed_reasons"] == whys
+    assert report_json(results)["failed_reasons"] == whys
 
 
 def test_without_anything_to_warn_of_there_is_no_warning(results):
@@ -281,7 +281,7 @@ def test_colors_are_for_terminals(results):
 
 
 def test_json_holds_every_figure(results):
-    values = json.loads(json.dumps(as_json(results), allow_nan=False))
+    values = json.loads(json.dumps(report_json(results), allow_nan=False))
     assert values["layers"] == [asdict(score) for score in results.scores()]
     summary = results.summary()
     assert {key: values[key] for key in summary} == summary and summary["peak"]["layers"]
@@ -325,7 +325,7 @@ def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, t
     shutil.copytree(results.folder, folder)
     path = folder / "scores.jsonl"
     path.write_text(path.read_text().replace('"score": 0', '"score": 1', 1))
-    for show in (report_table, as_json, lambda changed: plot(changed, tmp_path / "a.png")):
+    for show in (report_table, report_json, lambda changed: plot(changed, tmp_path / "a.png")):
         with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe` again"):
             show(Results(folder))
     assert not (tmp_path / "a.png").exists()

@@ -115,7 +115,7 @@ def dataset_show(arguments: argparse.Namespace) -> None:
 
 def plan(arguments: argparse.Namespace) -> None:
     from vsp.extraction.plan import plan_run
-    from vsp.reporting.probe_report import plan_lines
+    from vsp.reporting.plan_summary import plan_lines
 
     # Stopped, it leaves nothing behind: half a run may be a large reserved array.
     with stoppable() as stop, stop.free():
@@ -301,7 +301,7 @@ def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path
 
 
 def report(arguments: argparse.Namespace) -> None:
-    from vsp.reporting.probe_report import as_json, report_table
+    from vsp.reporting.probe_report import report_json, report_table
     from vsp.storage.results import Results
     from vsp.storage.run import find_run
     from vsp.utils.terminal import show
@@ -313,7 +313,7 @@ def report(arguments: argparse.Namespace) -> None:
         plot(results, arguments.plot)
         print(f"wrote {arguments.plot}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(as_json(results)))
+        print(json.dumps(report_json(results)))
     else:
         show(report_table(results))
 
@@ -322,7 +322,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.evaluation.compare import Settings, compare, results_of
-    from vsp.reporting.probe_report import compare_table
+    from vsp.reporting.comparison import comparison_table
     from vsp.utils.terminal import show
 
     runs = [(name, results_of(name, Path())) for name in arguments.runs]
@@ -330,14 +330,14 @@ def compare(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps([asdict(pair) for pair in pairs]))
     else:
-        show(compare_table(pairs))
+        show(comparison_table(pairs))
 
 
 def bench(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.extraction.bench import Asked, bench
-    from vsp.reporting.probe_report import bench_table
+    from vsp.reporting.bench_tables import bench_table
     from vsp.storage.run import find_run
     from vsp.utils.terminal import show
 
@@ -364,7 +364,7 @@ def bench(arguments: argparse.Namespace) -> None:
 def bench_probe(arguments: argparse.Namespace) -> None:
     from vsp.errors import ProbeError
     from vsp.evaluation.bench_probe import Asked, bench, drawn, some_layers, stored
-    from vsp.reporting.probe_report import bench_probe_table
+    from vsp.reporting.bench_tables import bench_probe_table
     from vsp.storage.run import find_run
     from vsp.utils.terminal import show
 
@@ -394,7 +394,7 @@ def bench_probe(arguments: argparse.Namespace) -> None:
 
 def models(arguments: argparse.Namespace) -> None:
     from vsp.models import FAMILIES, catalog
-    from vsp.reporting.probe_report import models_json, models_table
+    from vsp.reporting.model_list import models_json, models_table
     from vsp.utils.terminal import show
 
     entries = catalog.entries(Path())

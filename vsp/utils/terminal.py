@@ -48,3 +48,8 @@ def fact_table(facts: Mapping[str, str]) -> Table:
     for name, fact in facts.items():
         table.add_row(name, Text(fact))
     return table
+
+
+def folded_text(text: str, style: str = "") -> Text:
+    """Text of which long words are broken over lines, never cut."""
+    return Text(text, overflow="fold", style=style)

@@ -1,0 +1,128 @@
+"""The tables of `vsp bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vsp.reporting.formatting import format_bytes
+
+if TYPE_CHECKING:
+    from vsp.evaluation.bench_probe import LayerBench, ProbeBench
+    from vsp.extraction.bench import Bench
+
+
+_BENCH_NOTE = """\
+batch     as many tokens at once as that many of the longest rows have
+× one     over rows/s of transformers, one by one
+of bare   over the same forward passes alone: nothing read, kept or written
+peak      memory beyond the weights"""
+
+
+def bench_table(benches: Sequence[Bench], n_planned: int | None) -> RenderableType:
+    """Rows per second of each way, 80 columns wide, and what the planned rows will take."""
+    parts: list[RenderableType] = []
+    for bench in benches:
+        images = f"{bench.n_rows} {bench.title}, {bench.n_images} images"
+        parts += [Text(images, style="bold"), _ways_table(bench)]
+        if bench.difference is not None:
+            off = f"states of all ways agree to {bench.difference:.1g} of their layer's largest"
+            parts.append(Text(off))
+        if bench.best is not None and bench.best.rows_per_second is not None:
+            parts.append(Text(_forecast(bench, bench.best.rows_per_second, n_planned)))
+        parts.append(Text())
+    parts.append(Text(_BENCH_NOTE))
+    return Group(*parts)
+
+
+def _ways_table(bench: Bench) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("way")
+    for column in ("batch", "rows/s", "× one", "of bare", "peak", "bare's peak"):
+        table.add_column(column, justify="right")
+    for way in bench.ways:
+        table.add_row(
+            way.name,
+            str(way.batch),
+            "no memory" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
+            "" if way.times_plain is None else f"{way.times_plain:.2f}",
+            "" if way.of_bare is None else f"{way.of_bare:.2f}",
+            "" if way.peak_bytes is None else format_bytes(way.peak_bytes),
+            "" if way.bare_peak_bytes is None else format_bytes(way.bare_peak_bytes),
+            style="bold" if way is bench.best else "",
+        )
+    return table
+
+
+def _forecast(bench: Bench, rate: float, n_planned: int | None) -> str:
+    n_rows = 1_000_000 if n_planned is None else n_planned
+    hours = n_rows / rate / 3600
+    time = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
+    gpu = f", {hours:,.2f} GPU-hours" if bench.on_gpu else ""
+    whose = "a million rows" if n_planned is None else f"the plan's {n_planned:,} rows"
+    return f"{whose} take about {time} in one task at {rate:,.1f} rows/s{gpu}"
+
+
+_BENCH_PROBE_NOTE = """\
+CPU s      of one core, from stored states to the fitted probe
+above      objective over the least known, relative, of the worst class
+certified  bound on that which a duality gap gives; stopped: out of iterations
+agree      rows kept back where it predicts as the exact probe does"""
+
+
+def bench_probe_table(bench: ProbeBench) -> RenderableType:
+    """CPU seconds and exactness of each way to a probe, 80 columns wide."""
+    from vsp.evaluation.bench_probe import CAREFUL, OURS, OURS_SCALED, RESEARCH
+
+    parts: list[RenderableType] = []
+    for layer in bench.layers:
+        size = f"{layer.n_rows:,} rows × {layer.hidden:,}, {layer.n_classes} classes"
+        parts += [
+            Text(f"{layer.title}: {size}, C = {bench.C:g}", style="bold"),
+            _probe_ways_table(layer),
+        ]
+        if layer.programme is not None:
+            timed = layer.programme
+            parts.append(
+                Text(
+                    f"all {timed.n_fits} fits of its statistics: {timed.seconds:,.1f} s, "
+                    f"{timed.of_research:.3g} of one fit of the research code; "
+                    f"gaps ≤ {timed.worst_gap:.1g}"
+                )
+            )
+        parts.append(Text())
+    pairs = [("one fit, research code over vsp", bench.slower(RESEARCH, OURS))]
+    pairs.append(("one fit, careful over vsp, standardised", bench.slower(CAREFUL, OURS_SCALED)))
+    if (programme := bench.programme()) is not None:
+        pairs.append(("research code's one fit over vsp's programme", programme))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("CPU time")
+    for column in ("median layer", "all layers"):
+        table.add_column(column, justify="right")
+    for name, ratio in pairs:
+        table.add_row(name, f"{ratio['median']:,.1f}×", f"{ratio['summed']:,.1f}×")
+    return Group(*parts, table, Text(), Text(_BENCH_PROBE_NOTE))
+
+
+def _probe_ways_table(layer: LayerBench) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("way")
+    for column in ("CPU s", "× vsp", "above", "certified", "agree"):
+        table.add_column(column, justify="right")
+    for way in layer.ways:
+        gap = "" if way.gap is None else f"{way.gap:.1e}"
+        if not way.converged:
+            gap = gap or "stopped"
+        table.add_row(
+            way.name,
+            f"{way.seconds:,.2f}",
+            f"{way.slower:,.1f}",
+            f"{way.above:.1e}",
+            gap,
+            f"{100 * way.agree:.1f} %",
+        )
+    return table

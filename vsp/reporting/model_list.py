@@ -1,0 +1,58 @@
+"""The models of `vsp models`, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vsp.reporting.formatting import shorten_path
+
+if TYPE_CHECKING:
+    from vsp.models.catalog import Entry
+
+
+def models_table(entries: Sequence[Entry], families: Sequence[str]) -> RenderableType:
+    """The described models, 80 columns wide, a checkpoint below its model's name."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", overflow="fold")
+    table.add_column("family", no_wrap=True)
+    for column in ("layers", "hidden"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("quantized", no_wrap=True)
+    for entry in entries:
+        shape = entry.shape
+        known = (str(shape.n_layers), str(shape.hidden_size)) if shape else ("–", "–")
+        name = Text(f"{entry.name}\n", style="bold")
+        name.append(
+            f" {shorten_path(entry.model.checkpoint or 'no checkpoint')}", style="not bold dim"
+        )
+        table.add_row(name, entry.model.family, *known, entry.model.quantization)
+    notes = [f"{entry.name} cannot be used: {entry.problem}" for entry in entries if entry.problem]
+    if not entries:
+        notes.append("configs/models/ holds no file here")
+    elif not all(entry.shape for entry in entries):
+        notes.append(
+            "–: not on this disk. `hf download CHECKPOINT` fetches it into the cache (HF_HOME), "
+            "with --local-dir DIR into a folder for --checkpoint DIR."
+        )
+    if any(entry.shape for entry in entries):
+        notes.append("layers: the embedding output and each decoder layer")
+    notes.append(f"families, for --model with --checkpoint: {', '.join(families)}")
+    return Group(table, Text(), *(Text(note, overflow="fold") for note in notes))
+
+
+def models_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": entry.name,
+            **entry.model.model_dump(mode="json"),
+            "n_layers": entry.shape and entry.shape.n_layers,
+            "hidden_size": entry.shape and entry.shape.hidden_size,
+            "problem": entry.problem or None,
+        }
+        for entry in entries
+    ]
