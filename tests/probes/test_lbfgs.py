@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from vsp.evaluation.bench_probe import Realistic
-from vsp.probes.solver.kernel import Kernel
-from vsp.probes.solver.lbfgs import Loss, Problems, Solved, certified, solve
-from vsp.probes.solver.losses import OneVsRest, Softmax, bends
-from vsp.probes.solver.primal import Primal
+from vsp.probes.solver.kernel import KernelSpace
+from vsp.probes.solver.lbfgs import certify, solve
+from vsp.probes.solver.losses import OneVsRest, Softmax, curvatures
+from vsp.probes.solver.primal import PrimalSpace
+from vsp.probes.solver.problems import Loss, Problems, Solutions
 from vsp.probes.treatment import learn
 
 LOSSES: dict[str, Loss] = {"one-vs-rest": OneVsRest(), "softmax": Softmax()}
-SPACES = {"kernel": Kernel, "primal": Primal}
+SPACES = {"kernel": KernelSpace, "primal": PrimalSpace}
 
 
 def _states(n: int, d: int, spread: float = 30.0, seed: int = 0) -> NDArray[np.float32]:
@@ -38,19 +39,23 @@ def _problems(
     return Problems(target, (train[sets][:, None] * strength).astype(np.float32), sets)
 
 
-def _space(kind: str, states: NDArray, train: NDArray[np.bool_] | None = None) -> Kernel | Primal:
+def _space(
+    kind: str, states: NDArray, train: NDArray[np.bool_] | None = None
+) -> KernelSpace | PrimalSpace:
     train = np.ones((1, len(states)), bool) if train is None else train
     return SPACES[kind].of(states, learn("center", states), train)
 
 
-def _scores(space: Kernel | Primal, solved: Solved) -> NDArray:
+def _scores(space: KernelSpace | PrimalSpace, solved: Solutions) -> NDArray:
     """From the weights and the rows as the space has them, in float64."""
     w, b = space.weights(solved.coordinates.astype(np.float64))
     scores: NDArray = w @ space.rows.kept.astype(float).T + b[..., None]
     return scores
 
 
-def _value(space: Kernel | Primal, loss: str, problems: Problems, solved: Solved) -> NDArray:
+def _value(
+    space: KernelSpace | PrimalSpace, loss: str, problems: Problems, solved: Solutions
+) -> NDArray:
     """By the definition."""
     w, _ = space.weights(solved.coordinates.astype(np.float64))
     scores, weight = _scores(space, solved), problems.weight.astype(float)
@@ -81,7 +86,7 @@ def test_the_gap_bounds_the_distance_to_the_optimum(
     assert (solved.gap <= tolerance).all()
     value = _value(space, loss, problems, solved)
     assert (value - least <= (solved.gap + 1e-6) * value).all()  # it was seen in float32
-    seen = certified(space, LOSSES[loss], problems, solved, tolerance, 2000)
+    seen = certify(space, LOSSES[loss], problems, solved, tolerance, 2000)
     value = _value(space, loss, problems, seen)
     assert (seen.gap <= tolerance).all()
     assert (value - least <= (seen.gap * (1 + 1e-6) + 1e-9) * value).all()
@@ -160,10 +165,10 @@ def test_float32_certifies_what_is_seen_from_the_states_themselves(strength):
     )
     solved = solve(space, OneVsRest(), problems, 1e-6, 1000)
     assert solved.coordinates.dtype == np.float32 and (solved.gap <= 1e-6).all()
-    seen = certified(space, OneVsRest(), problems, solved, 1e-6, 0)
+    seen = certify(space, OneVsRest(), problems, solved, 1e-6, 0)
     assert (seen.gap <= 1.5e-6).all()
     assert (np.abs(seen.gap - solved.gap) < 5e-7).all()
-    sure = certified(space, OneVsRest(), problems, solved, 1e-9, 1000)
+    sure = certify(space, OneVsRest(), problems, solved, 1e-9, 1000)
     assert (sure.gap <= 1e-9).all()
 
 
@@ -173,7 +178,7 @@ def test_small_problems_among_hundreds_end_where_they_end_alone():
     rng = np.random.default_rng(2)
     space = _space("kernel", states)
     each = [_problems(rng.permutation(np.arange(40) % 3), "one-vs-rest", 0.1) for _ in range(50)]
-    together = solve(space, OneVsRest(), Problems.joined(each), 1e-9, 1000)
+    together = solve(space, OneVsRest(), Problems.concatenate(each), 1e-9, 1000)
     assert (together.gap <= 1e-9).all()
     for i in (0, 17, 49):
         alone = solve(space, OneVsRest(), each[i], 1e-9, 1000)
@@ -243,12 +248,12 @@ def test_the_divergence_is_no_less_than_what_the_loss_loses():
         dual = p * target * weight
         t = np.clip(dual * target / 0.7, 1e-300, 1)
         conjugate = weight * (t * np.log(t) + (1 - t) * np.log(np.maximum(1 - t, 1e-300)))
-        loss = OneVsRest().losses(scores, target, weight)
+        loss = OneVsRest().value(scores, target, weight)
         lost = loss + (conjugate + dual * scores).sum((1, 2))
-        bound = OneVsRest().divergence(dual, residuals, target, weight)
+        bound = OneVsRest().fenchel_bound(dual, residuals, target, weight)
         assert (bound >= lost * (1 - 1e-9)).all() and (bound <= 2.1 * lost + 1e-12).all()
     dual[3, 0, 4] = -0.01 * target[3, 0, 4]
-    outside = OneVsRest().divergence(dual, residuals, target, weight)
+    outside = OneVsRest().fenchel_bound(dual, residuals, target, weight)
     assert np.isinf(outside[3]) and np.isfinite(outside[[0, 1, 2, 4]]).all()
 
 
@@ -263,15 +268,15 @@ def test_the_divergence_of_the_softmax_is_no_less_than_what_it_loses():
         moved /= moved.sum(1, keepdims=True)
         lost = (weight * (moved * np.log(moved / share))).sum((1, 2))
         dual = weight * (target - moved)
-        bound = Softmax().divergence(dual, residuals, target, weight)
+        bound = Softmax().fenchel_bound(dual, residuals, target, weight)
         assert (bound >= lost * (1 - 1e-9)).all() and (bound <= 2.1 * lost + 1e-12).all()
     dual[1, 0, 3] = weight[1, 0, 3] * (target[1, 0, 3] + 0.01)
-    assert np.isinf(Softmax().divergence(dual, residuals, target, weight)[1])
+    assert np.isinf(Softmax().fenchel_bound(dual, residuals, target, weight)[1])
 
 
 @pytest.mark.parametrize("n_bent", [5, 80])
 def test_a_dual_point_sums_to_nothing_stays_inside_and_is_as_far_as_is_said(n_bent):
-    """Also where so few rows are bent that its part along the directions cannot be made right."""
+    """Also where so few rows are second that its part along the directions cannot be made right."""
     rng = np.random.default_rng(0)
     states = _states(100, 120, 30)
     space = _space("kernel", states)
@@ -280,18 +285,22 @@ def test_a_dual_point_sums_to_nothing_stays_inside_and_is_as_far_as_is_said(n_be
     flat = np.where(np.arange(100) < n_bent, 0, 200)
     scores = (rng.normal(size=(2, 1, 100)) + target * flat).astype(np.float32)
     residuals = OneVsRest().residuals(scores, target, weight)
-    bent = bends(residuals, weight)
-    at = space.pulled(residuals + 1e-3 * bent * rng.normal(size=bent.shape).astype(np.float32))
+    second = curvatures(residuals, weight)
+    at = space.combine_rows(
+        residuals + 1e-3 * second * rng.normal(size=second.shape).astype(np.float32)
+    )
     if n_bent == 5:
         at[..., 100:-1] *= 1.5
-    gradient = at - space.pulled(residuals)
-    dual = space.dual(at, gradient, residuals, bent)
+    gradient = at - space.combine_rows(residuals)
+    dual = space.dual_point(at, gradient, residuals, second)
     assert (np.abs(dual.sum(-1)) <= 1e-12 * np.abs(dual).sum(-1)).all()
     assert (dual[..., 80:] == 0).all()
     assert n_bent < 80 or ((dual * target >= 0) & (dual * target <= 1)).all()
     off = space.weights(at.astype(float))[0] - dual @ space.rows.kept.astype(float)
-    assert space.far(at, dual) == pytest.approx((off * off).sum((1, 2)), rel=1e-3)
-    assert space.away(at.astype(float), dual) == pytest.approx((off * off).sum((1, 2)), rel=1e-6)
+    assert space.squared_distance(at, dual) == pytest.approx((off * off).sum((1, 2)), rel=1e-3)
+    assert space.squared_distance_exactly(at.astype(float), dual) == pytest.approx(
+        (off * off).sum((1, 2)), rel=1e-6
+    )
     along = np.linalg.norm(off @ space.directions, axis=-1)
     assert (along < 1e-3 * np.linalg.norm(off, axis=-1)).all() == (n_bent > 32)
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from vsp.evaluation.bench_probe import Realistic
-from vsp.probes.solver.kernel import Kernel
-from vsp.probes.solver.lbfgs import Problems, Solved, solve
+from vsp.probes.solver.kernel import KernelSpace
+from vsp.probes.solver.lbfgs import solve
 from vsp.probes.solver.losses import OneVsRest, Softmax
-from vsp.probes.solver.primal import Primal
-from vsp.probes.solver.row_blocks import Rows, from_half
+from vsp.probes.solver.primal import PrimalSpace
+from vsp.probes.solver.problems import Problems, Solutions
+from vsp.probes.solver.row_blocks import RowBlocks, from_half
 from vsp.probes.treatment import TREATMENTS, Treatment, learn
 
 
@@ -42,7 +43,9 @@ def _every(n: int) -> NDArray[np.bool_]:
     return np.ones((1, n), dtype=bool)
 
 
-def _solve(space: Primal | Kernel, problems: Problems, tolerance: float = 1e-9) -> Solved:
+def _solve(
+    space: PrimalSpace | KernelSpace, problems: Problems, tolerance: float = 1e-9
+) -> Solutions:
     solved = solve(space, OneVsRest(), problems, tolerance, 1000)
     assert (solved.gap <= tolerance).all()
     return solved
@@ -55,9 +58,9 @@ def _objective(w: NDArray, b: NDArray, treated: NDArray, problems: Problems) -> 
     return 0.5 * (w * w).sum((1, 2)) + losses
 
 
-def _found(space: Primal | Kernel, solved: Solved) -> tuple[NDArray, NDArray]:
+def _found(space: PrimalSpace | KernelSpace, solved: Solutions) -> tuple[NDArray, NDArray]:
     w, b = space.weights(solved.coordinates.astype(np.float64))
-    return w, b - w @ space.shift
+    return w, b - w @ space.centre
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
@@ -66,7 +69,7 @@ def test_agrees_with_the_kernel_where_rows_are_about_as_many_as_dimensions(treat
     learned = learn(treatment, states)
     problems = _one_vs_rest(labels, 0.5)
     objectives, scores = [], []
-    for kind in (Primal, Kernel):
+    for kind in (PrimalSpace, KernelSpace):
         space = kind.of(states, learned, _every(len(states)))
         w, b = _found(space, _solve(space, problems))
         treated = learned.apply(states)
@@ -82,7 +85,7 @@ def test_finds_the_optimum_that_scikit_learn_finds_when_it_is_made_to(kind, C):
     states, labels = _random(400, 30, 3) if kind == "random" else Realistic(48, 3, 0.7).draw(500)
     treated = states.astype(np.float64)
     problems = _one_vs_rest(labels, C)
-    space = Primal.of(states, learn("none", states), _every(len(states)))
+    space = PrimalSpace.of(states, learn("none", states), _every(len(states)))
     w, b = _found(space, _solve(space, problems))
     ours = _objective(w, b, treated, problems)
     for k, value in enumerate(ours):
@@ -99,12 +102,12 @@ def test_the_multinomial_loss_has_scikit_learns_optimum_too():
     states, labels = _random(300, 20, 4)
     target = (labels == np.arange(4)[:, None]).astype(np.float32)[None]
     problems = Problems(target, np.full((1, 1, 300), 0.3, np.float32), np.zeros(1, np.intp))
-    space = Primal.of(states, learn("center", states), _every(300))
+    space = PrimalSpace.of(states, learn("center", states), _every(300))
     solved = solve(space, Softmax(), problems, 1e-9, 1000)
     assert solved.gap[0] <= 1e-9
     exact = states.astype(np.float64)
     reference = LogisticRegression(C=0.3, tol=1e-10, max_iter=1000).fit(exact, labels)
-    scores = space.fitted(solved.coordinates)[0]
+    scores = space.scores(solved.coordinates, solved.coordinates)[0]
     scores -= scores.mean(axis=0)
     theirs = reference.decision_function(exact).T
     np.testing.assert_allclose(scores, theirs - theirs.mean(axis=0), atol=2e-3)
@@ -115,23 +118,23 @@ def test_the_multinomial_loss_has_scikit_learns_optimum_too():
 def test_products_with_the_rows_are_what_their_words_say(dtype, memory):
     rng = np.random.default_rng(0)
     states = Realistic(1024, 2, 0.5).draw(2500)[0]
-    space = Primal.of(states, learn("standardize", states), _every(2500), memory=memory)
-    x = Rows(states, learn("standardize", states)).kept.astype(np.float64)
+    space = PrimalSpace.of(states, learn("standardize", states), _every(2500), memory=memory)
+    x = RowBlocks(states, learn("standardize", states)).kept.astype(np.float64)
     at = rng.standard_normal((2, 3, 1025)).astype(dtype)
     residuals = rng.standard_normal((2, 3, 2500)).astype(dtype)
     scores = at[..., :-1] @ x.T + at[..., -1:]
     gathered = residuals @ x
     close = {"rtol": 0, "atol": 1e-3 if dtype == np.float32 else 1e-10}
-    np.testing.assert_allclose(space.values(at, at), scores, **close)
-    pulled = space.pulled(residuals)
+    np.testing.assert_allclose(space.scores(at, at), scores, **close)
+    pulled = space.combine_rows(residuals)
     assert pulled.dtype == dtype
     np.testing.assert_allclose(pulled[..., :-1], gathered, **close)
     np.testing.assert_allclose(pulled[..., -1], residuals.sum(-1, dtype=float), **close)
     if dtype == np.float64:
-        found, norm, _ = space.exact(at)
+        found, norm, _ = space.evaluate_exactly(at)
         np.testing.assert_allclose(found, scores, **close)
         np.testing.assert_allclose(norm, (at[..., :-1] ** 2).sum((1, 2)))
-        off = space.away(at, residuals)
+        off = space.squared_distance_exactly(at, residuals)
         np.testing.assert_allclose(off, ((at[..., :-1] - gathered) ** 2).sum((1, 2)))
 
 
@@ -144,8 +147,8 @@ def test_what_is_streamed_from_a_map_is_to_the_bit_what_is_kept_in_memory(
     np.save(tmp_path / "states.npy", states)
     index = np.delete(np.arange(2500), [3, 4, 1700])
     learned = learn(treatment, states[index])
-    kept = Rows(states, learned, index)
-    streamed = Rows(np.load(tmp_path / "states.npy", mmap_mode="r"), learned, index, memory=0)
+    kept = RowBlocks(states, learned, index)
+    streamed = RowBlocks(np.load(tmp_path / "states.npy", mmap_mode="r"), learned, index, memory=0)
     assert kept.kept is not None
     assert streamed.kept is None
     rows, blocks = zip(*((rows, block.copy()) for rows, block in streamed.blocks()), strict=True)
@@ -160,7 +163,7 @@ def test_what_is_streamed_from_a_map_is_to_the_bit_what_is_kept_in_memory(
 def test_rows_are_what_the_treatment_says_less_their_centre(dtype, treatment):
     states = Realistic(40, 2, 0.5).draw(300)[0].astype(dtype)
     learned = learn(treatment, states)
-    rows = Rows(states, learned)
+    rows = RowBlocks(states, learned)
     expected = learned.apply(states)
     np.testing.assert_allclose(rows.kept + rows.centre, expected, rtol=1e-5, atol=1e-5)
     assert np.abs(rows.kept.mean(axis=0)).max() <= 1e-3 * np.abs(rows.kept).max()
@@ -168,13 +171,13 @@ def test_rows_are_what_the_treatment_says_less_their_centre(dtype, treatment):
 
 def test_a_far_mean_in_float64_costs_no_digits():
     states = np.random.default_rng(0).standard_normal((50, 4))
-    rows = Rows(1e9 + states, learn("center", 1e9 + states))
+    rows = RowBlocks(1e9 + states, learn("center", 1e9 + states))
     np.testing.assert_allclose(rows.kept, states - states.mean(axis=0), atol=1e-6)
 
 
 def test_states_that_are_as_they_should_be_are_not_copied():
     states = np.ones((5, 3), np.float32)
-    assert Rows(states).kept is states
+    assert RowBlocks(states).kept is states
 
 
 def test_the_optimum_streamed_is_the_optimum_in_memory(tmp_path: Path):
@@ -184,7 +187,7 @@ def test_the_optimum_streamed_is_the_optimum_in_memory(tmp_path: Path):
     problems = _one_vs_rest(labels, 0.1)
     objectives = []
     for place, memory in ((states, 1 << 30), (np.load(tmp_path / "states.npy", "r"), 0)):
-        space = Primal.of(place, learned, _every(3000), memory=memory)
+        space = PrimalSpace.of(place, learned, _every(3000), memory=memory)
         w, b = _found(space, _solve(space, problems, 1e-7))
         objectives.append(_objective(w, b, learned.apply(states), problems))
     np.testing.assert_allclose(*objectives, rtol=1e-9)
@@ -210,10 +213,10 @@ def test_a_training_set_counts_as_if_the_other_rows_were_not_there():
         np.repeat([0, 1], 3),
     )
     learned = learn("none", states)
-    together = Primal.of(states, learned, train)
+    together = PrimalSpace.of(states, learned, train)
     w, b = _found(together, _solve(together, problems))
     for i, mask in enumerate(train):
-        alone = Primal.of(states[mask], learned, _every(mask.sum()))
+        alone = PrimalSpace.of(states[mask], learned, _every(mask.sum()))
         w_alone, b_alone = _found(alone, _solve(alone, _one_vs_rest(labels[mask], 1.0)))
         np.testing.assert_allclose(w[3 * i : 3 * i + 3], w_alone, atol=1e-4)
         np.testing.assert_allclose(b[3 * i : 3 * i + 3], b_alone, atol=1e-4)
@@ -223,8 +226,8 @@ def test_a_row_of_weight_two_is_a_row_twice():
     states, labels = _random(200, 15, 2)
     weights = np.where(np.arange(200) < 50, 2.0, 1.0)
     twice = np.sort(np.concatenate([np.arange(200), np.arange(50)]))
-    weighted = Primal.of(states, learn("none", states), _every(200))
-    doubled = Primal.of(states[twice], learn("none", states), _every(250))
+    weighted = PrimalSpace.of(states, learn("none", states), _every(200))
+    doubled = PrimalSpace.of(states[twice], learn("none", states), _every(250))
     one = _found(weighted, _solve(weighted, _one_vs_rest(labels, 0.2, weights)))
     two = _found(doubled, _solve(doubled, _one_vs_rest(labels[twice], 0.2)))
     np.testing.assert_allclose(one[0], two[0], atol=1e-4)
@@ -234,16 +237,19 @@ def test_a_row_of_weight_two_is_a_row_twice():
 def test_other_rows_get_the_scores_that_the_probe_gives_them():
     states, labels = _random(260, 20, 3)
     learned = learn("unit-norm", states[:200])
-    space = Primal.of(states, learned, _every(200), index=np.arange(200))
+    space = PrimalSpace.of(states, learned, _every(200), index=np.arange(200))
     solved = _solve(space, _one_vs_rest(labels[:200], 5.0))
     w, b = _found(space, solved)
     expected = w @ learned.apply(states).T + b[..., None]
     np.testing.assert_allclose(
-        space.fitted(solved.coordinates), expected[..., :200], rtol=1e-4, atol=1e-5
+        space.scores(solved.coordinates, solved.coordinates),
+        expected[..., :200],
+        rtol=1e-4,
+        atol=1e-5,
     )
     centred = space.weights(solved.coordinates)
     np.testing.assert_allclose(
-        space.seen(states, *centred, index=np.arange(200, 260)),
+        space.score_others(states, *centred, index=np.arange(200, 260)),
         expected[..., 200:],
         rtol=1e-4,
         atol=1e-5,
@@ -254,7 +260,7 @@ def test_dimensions_that_say_the_same_on_wild_scales_are_no_obstacle():
     states, labels = _random(300, 10, 2)
     scales = np.float32(10.0) ** np.arange(-3, 5)
     states = np.hstack([states * scale for scale in scales])
-    space = Primal.of(states, learn("none", states), _every(300))
+    space = PrimalSpace.of(states, learn("none", states), _every(300))
     _solve(space, _one_vs_rest(labels, 1.0), 1e-6)
 
 
@@ -276,7 +282,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
     mapped = _mapped()
     tracemalloc.start()
     try:
-        space = Primal.of(streamed, learned, _every(n_rows), memory=0)
+        space = PrimalSpace.of(streamed, learned, _every(n_rows), memory=0)
         solved = solve(space, OneVsRest(), problems, 1e-5, 200)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -291,7 +297,7 @@ def test_a_map_with_changes_that_are_not_on_the_disk_keeps_them(tmp_path: Path):
     states = np.load(tmp_path / "states.npy", mmap_mode="c")
     states[3] = 7
     for _ in range(2):
-        ((_, block),) = Rows(states, memory=0).blocks()
+        ((_, block),) = RowBlocks(states, memory=0).blocks()
     assert (block[3] == 7).all()
 
 

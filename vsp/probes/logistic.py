@@ -21,10 +21,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 from vsp.errors import ProbeError
 from vsp.probes.base import LabelProbe, LinearReadout, Task, TaskFit, readable
-from vsp.probes.solver.kernel import Kernel
-from vsp.probes.solver.lbfgs import Loss, Problems, Solved, certified, solve
+from vsp.probes.solver.kernel import KernelSpace
+from vsp.probes.solver.lbfgs import certify, solve
 from vsp.probes.solver.losses import OneVsRest, Softmax
-from vsp.probes.solver.primal import Primal
+from vsp.probes.solver.primal import PrimalSpace
+from vsp.probes.solver.problems import Loss, Problems, Solutions
 from vsp.probes.treatment import Array, Treatment, learn
 
 _TOGETHER = 128  # scores of a row that are searched for at once …
@@ -99,7 +100,7 @@ class Logistic(LinearReadout, LabelProbe):
     def _fit_chunk(self, ground: _Ground, chunk: Sequence[_Labels]) -> Iterator[TaskFit]:
         """All problems of some tasks, strength by strength, each from where the last one ended."""
         paths = [one.task.strengths or (float(self.C),) for one in chunk]
-        found: list[list[Solved]] = [[] for _ in chunk]
+        found: list[list[Solutions]] = [[] for _ in chunk]
         for strength in sorted({one for path in paths for one in path}):
             which = [i for i, path in enumerate(paths) if strength in path]
             problems = [ground.problems(chunk[i], strength, self.multinomial) for i in which]
@@ -108,7 +109,7 @@ class Logistic(LinearReadout, LabelProbe):
             solved = solve(
                 ground.space,
                 self._loss(),
-                Problems.joined(problems),
+                Problems.concatenate(problems),
                 self.tol,
                 self.max_iter,
                 start,
@@ -127,7 +128,7 @@ class Logistic(LinearReadout, LabelProbe):
         ground: _Ground,
         chunk: Sequence[_Labels],
         paths: Sequence[Sequence[float]],
-        found: Sequence[list[Solved]],
+        found: Sequence[list[Solutions]],
     ) -> None:
         """Fits that are kept have their gaps from the states themselves, not their products."""
         kept = [
@@ -136,9 +137,14 @@ class Logistic(LinearReadout, LabelProbe):
         if not kept:
             return
         problems = [ground.problems(chunk[i], paths[i][j], self.multinomial) for i, j in kept]
-        ends = Solved.joined([found[i][j] for i, j in kept])
-        sure = certified(
-            ground.space, self._loss(), Problems.joined(problems), ends, self.tol, self.max_iter
+        ends = Solutions.concatenate([found[i][j] for i, j in kept])
+        sure = certify(
+            ground.space,
+            self._loss(),
+            Problems.concatenate(problems),
+            ends,
+            self.tol,
+            self.max_iter,
         )
         for (i, j), one in zip(kept, _parts(sure, problems), strict=True):
             found[i][j] = one
@@ -209,7 +215,7 @@ class _Ground:
     treatment: Treatment
     rows: NDArray[np.intp]  # that are in some training set
     others: NDArray[np.intp]  # that are in none
-    space: Kernel | Primal
+    space: KernelSpace | PrimalSpace
     sets: dict[bytes, int]
 
     @classmethod
@@ -220,7 +226,7 @@ class _Ground:
         treatment = learn(name, states, np.where(used, 1.0, 0.0))
         masks = train[:, rows]
         sets = {mask.tobytes(): i for i, mask in enumerate(masks)}
-        kind = Kernel if len(rows) <= states.shape[1] else Primal
+        kind = KernelSpace if len(rows) <= states.shape[1] else PrimalSpace
         # Without a treatment the states are centred too: the intercept takes it back.
         space = kind.of(states, treatment, masks, rows if len(others) else None)
         return cls(states, treatment, rows, others, space, sets)
@@ -234,7 +240,7 @@ class _Ground:
         weight = np.broadcast_to(train * np.float32(strength), (len(target), 1, len(train)))
         return Problems(target, weight, np.full(len(target), self.sets[train.tobytes()]))
 
-    def fit(self, labels: _Labels, path: Sequence[float], solved: Sequence[Solved]) -> TaskFit:
+    def fit(self, labels: _Labels, path: Sequence[float], solved: Sequence[Solutions]) -> TaskFit:
         """What came of a task, from what solves it at each strength."""
         scores = self._scores(solved)
         every = np.full(
@@ -245,7 +251,7 @@ class _Ground:
         gap = np.stack([one.gap for one in solved]).astype(np.float32)
         return TaskFit(every, gap, np.stack([one.n_steps for one in solved]), probes)
 
-    def _scores(self, solved: Sequence[Solved]) -> Array:
+    def _scores(self, solved: Sequence[Solutions]) -> Array:
         """[strength, score, row], all rows."""
         of_rows = np.stack([one.scores.reshape(-1, len(self.rows)) for one in solved])
         if not len(self.others):
@@ -256,15 +262,17 @@ class _Ground:
         weights, intercepts = self.space.weights(
             ends.reshape(*of_rows.shape[:2], -1).astype(np.float32)
         )
-        scores[..., self.others] = self.space.seen(self.states, weights, intercepts, self.others)
+        scores[..., self.others] = self.space.score_others(
+            self.states, weights, intercepts, self.others
+        )
         return scores
 
     def _probes(
-        self, labels: _Labels, path: Sequence[float], solved: Sequence[Solved]
+        self, labels: _Labels, path: Sequence[float], solved: Sequence[Solutions]
     ) -> Iterator[dict[str, NDArray[Any]]]:
         ends = np.stack([one.coordinates for one in solved]).astype(np.float64)
         weights, intercepts = self.space.weights(ends.reshape(len(path), -1, ends.shape[-1]))
-        intercepts = (intercepts - weights @ self.space.shift)[..., None]
+        intercepts = (intercepts - weights @ self.space.centre)[..., None]
         if weights.shape[1] == 1:
             weights, intercepts = _both(weights), _both(intercepts)
         for strength, coef, intercept in zip(path, weights, intercepts[..., 0], strict=True):
@@ -284,7 +292,7 @@ def _both(of_second: Array) -> Array:
     return np.concatenate([-of_second, of_second], axis=1)
 
 
-def _parts(solved: Solved, problems: Sequence[Problems]) -> Iterator[Solved]:
+def _parts(solved: Solutions, problems: Sequence[Problems]) -> Iterator[Solutions]:
     """What solves each of the problems that were joined."""
     stop = 0
     for one in problems:

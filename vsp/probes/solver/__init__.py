@@ -1,1 +1,1 @@
-"""The solver of penalised logistic regression."""
+"""The solver for L2-regularised logistic regression; `docs/solver.md` derives its formulas."""

@@ -1,34 +1,34 @@
-"""All of the hidden dimensions as the place of the weights: for more rows than dimensions."""
+"""The primal form of linear problems, for more rows than dimensions: w and b themselves."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from vsp.probes.solver.row_blocks import MEMORY, Rows
+from vsp.probes.solver.linalg import JITTER
+from vsp.probes.solver.row_blocks import MEMORY, RowBlocks
 from vsp.probes.treatment import Array, Treatment
 
-_METRICS = 3.0  # factor from one curvature for which there is a metric to the next
-_METRIC_BYTES = 400 << 20  # of metrics that are kept; at least two are
-_SAMPLED = 8  # rows a dimension from which the metric is made: fewer cost more steps than they save
-_TAKEN = 2048  # of them at a time
-_JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)  # of the diagonal, where rounding demands it
-_LEAST = 1e-12
+_LEVEL_FACTOR = 3.0  # metrics are made for curvatures that are powers of this
+_FACTOR_BYTES = 400 << 20  # of Cholesky factors that are kept; at least two are
+_ROWS_PER_DIMENSION = 8  # in the Gram matrix: with fewer the metric costs more steps than it saves
+_GRAM_ROWS = 2048  # read at once
+_LEAST_TOTAL = 1e-12
 
 
-class Primal:
-    """w [hidden] and b themselves, for more rows than dimensions.
+class PrimalSpace:
+    """All of the hidden dimensions.
 
-    Coordinates are (w, b) and are their own image. The metric of the steps is I + c XᵀX, hidden ×
-    hidden; where there are many rows, a sample of them stands for all: a metric need not be exact.
-    The rows are read in blocks, once for the scores of a direction and once for a gradient.
+    Coordinates are (w [hidden], b); their Gram matrix is I, so they are their own image. The
+    metric I + cXᵀX is hidden × hidden; of many rows a sample is enough, since a preconditioner
+    need not be exact. The rows are read in blocks, once for scores and once for a gradient.
     """
 
-    soon = 1 / 3  # a look reads all rows, and the gap lags
-    shift: NDArray[np.float64]  # [hidden] taken from treated states, to centre them
+    check_gap_within = 1 / 3  # a check reads all rows, and the gap is larger than the distance
 
     @classmethod
     def of(
@@ -39,59 +39,59 @@ class Primal:
         index: NDArray[np.intp] | None = None,
         memory: int = MEMORY,
     ) -> Self:
-        """Of `states` [sample, hidden] as they are, or of those in `index`, ascending.
+        """For raw `states` [sample, hidden], or those in `index` (ascending).
 
-        `train` [set, row]: the rows of each problem. Rows that take more than `memory` bytes in
-        float32 are read anew in each pass.
+        `train` [set, row]: training sets. Rows that take more than `memory` bytes in float32 are
+        read again in each pass.
         """
-        return cls(Rows(states, treatment, index, memory), train)
+        return cls(RowBlocks(states, treatment, index, memory), train)
 
-    def __init__(self, rows: Rows, train: NDArray[np.bool_]) -> None:
-        """`train` [set, row]: the rows each problem may use."""
-        self.rows = rows
-        self.shift = rows.centre
+    def __init__(self, rows: RowBlocks, train: NDArray[np.bool_]) -> None:
+        """`train` [set, row]: training sets."""
+        self.rows, self.train = rows, train
+        self.centre: NDArray[np.float64] = rows.centre  # [hidden] subtracted from treated states
         self.n_rows, self.hidden = rows.shape
-        self.width = self.hidden + 1
-        self.train = train
-        self.counts = train.sum(axis=1)
-        self._gram: NDArray[np.float32] | None = None
-        self._factors: dict[float, NDArray[np.float32]] = {}
+        self.n_coordinates = self.hidden + 1
+        self.counts = train.sum(axis=1)  # [set]
+        self._factors: dict[float, NDArray[np.float32]] = {}  # oldest first
 
     @property
-    def typical(self) -> float:
-        if self._gram is None:
-            self._gram = self._mean_gram()
-        return float(self._gram.trace())
+    def mean_squared_norm(self) -> float:
+        return float(self._mean_gram.trace())
 
     def image(self, coordinates: Array) -> Array:
+        """A copy of the coordinates: their Gram matrix is I."""
         return coordinates.copy()
 
-    def values(self, coordinates: Array, image: Array) -> Array:
+    def scores(self, coordinates: Array, image: Array) -> Array:
+        """Scores w·xᵢ + b [problem, score, row]."""
         return _scores(self.rows, coordinates)
 
-    def pulled(self, residuals: Array) -> Array:
-        flat = residuals.reshape(-1, self.n_rows)
-        pulled = np.zeros((len(flat), self.width))
-        for rows, block in self.rows.blocks(residuals.dtype.type):
-            pulled[:, :-1] += flat[:, rows] @ block
-        pulled[:, -1] = flat.sum(axis=1, dtype=np.float64)
-        shape = (*residuals.shape[:-1], self.width)
-        return pulled.reshape(shape).astype(residuals.dtype, copy=False)
+    def combine_rows(self, factors: Array) -> Array:
+        """Coordinates of Σᵢ rᵢxᵢ for factors r [problem, score, row]; the last one is Σᵢ rᵢ."""
+        flat = factors.reshape(-1, self.n_rows)
+        combined = np.zeros((len(flat), self.n_coordinates))
+        for rows, block in self.rows.blocks(factors.dtype.type):
+            combined[:, :-1] += flat[:, rows] @ block
+        combined[:, -1] = flat.sum(axis=1, dtype=np.float64)
+        shape = (*factors.shape[:-1], self.n_coordinates)
+        return combined.reshape(shape).astype(factors.dtype, copy=False)
 
-    def foreseen(self, constant: Array, here: Array) -> Array:
-        """As here: where rows outnumber dimensions, few are fitted so well that it drops."""
-        return here
+    def expected_curvature(self, at_constant: Array, at_start: Array) -> Array:
+        """The curvature at the start: with many rows, few are fitted so well that it drops."""
+        return at_start
 
-    def step(
+    def precondition(
         self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
     ) -> tuple[Array, Array]:
+        """Apply about (I + cXᵀX)⁻¹ for each problem's c and training set; result and its image."""
         direction = np.empty_like(gradient)
-        total = np.maximum(curvature * self.counts[sets], _LEAST)  # over the rows of a problem
-        level = np.round(np.log(total) / np.log(_METRICS))
+        total = np.maximum(curvature * self.counts[sets], _LEAST_TOTAL)  # over the training rows
+        level = np.round(np.log(total) / np.log(_LEVEL_FACTOR))
         for one in np.unique(level):
             which = np.flatnonzero(level == one)
             w = gradient[which][..., :-1]
-            factor = self._factor(float(_METRICS**one))
+            factor = self._factor(float(_LEVEL_FACTOR**one))
             solved, _ = lapack.spotrs(factor, w.reshape(-1, self.hidden).T, lower=1)
             direction[which, :, :-1] = solved.T.reshape(w.shape)
         direction[..., -1] = gradient[..., -1] / total[:, None]
@@ -100,18 +100,16 @@ class Primal:
     def _factor(self, total: float) -> NDArray[np.float32]:
         """The Cholesky factor of I + total · (mean of xxᵀ), in the lower triangle."""
         if total not in self._factors:
-            if len(self._factors) >= max(2, _METRIC_BYTES // (4 * self.hidden**2)):
+            if len(self._factors) >= max(2, _FACTOR_BYTES // (4 * self.hidden**2)):
                 del self._factors[next(iter(self._factors))]
             self._factors[total] = self._cholesky(total)
         return self._factors[total]
 
     def _cholesky(self, total: float) -> NDArray[np.float32]:
-        if self._gram is None:
-            self._gram = self._mean_gram()
         factor: NDArray[np.float32]
-        for jitter in _JITTER:
-            matrix = self._gram * np.float32(total)
-            diagonal = matrix.T.reshape(-1)[:: self.hidden + 1]  # a view: in Fortran order
+        for jitter in JITTER:
+            matrix = self._mean_gram * np.float32(total)
+            diagonal = matrix.T.reshape(-1)[:: self.hidden + 1]  # a view: Fortran order
             diagonal += 1 + np.float32(jitter) * diagonal
             factor, failed = lapack.spotrf(matrix, lower=1, clean=0, overwrite_a=1)
             if not failed:
@@ -119,65 +117,64 @@ class Primal:
         assert not failed, failed
         return factor
 
+    @cached_property
     def _mean_gram(self) -> NDArray[np.float32]:
-        """Of training rows, or of a sample of them: the lower triangle, in Fortran order."""
-        some = np.flatnonzero(self.train.any(axis=0))
-        if len(some) > _SAMPLED * self.hidden:
-            rng = np.random.default_rng(0)
-            some = np.sort(rng.choice(some, _SAMPLED * self.hidden, replace=False))
+        """Mean of xxᵀ over the training rows or a sample: lower triangle, Fortran order."""
+        used = np.flatnonzero(self.train.any(axis=0))
+        n_most = _ROWS_PER_DIMENSION * self.hidden
+        if len(used) > n_most:
+            used = np.sort(np.random.default_rng(0).choice(used, n_most, replace=False))
         gram = np.zeros((self.hidden, self.hidden), np.float32, order="F")
-        for start in range(0, len(some), _TAKEN):
-            block = self.rows.take(some[start : start + _TAKEN])
-            gram = blas.ssyrk(1 / len(some), block.T, beta=1, c=gram, lower=1, overwrite_c=1)
+        for start in range(0, len(used), _GRAM_ROWS):
+            block = self.rows.take(used[start : start + _GRAM_ROWS])
+            gram = blas.ssyrk(1 / len(used), block.T, beta=1, c=gram, lower=1, overwrite_c=1)
         return gram
 
     def weights(self, coordinates: Array) -> tuple[Array, Array]:
-        """w [.., hidden] and b of coordinates."""
+        """w [.., hidden] and b."""
         return coordinates[..., :-1], coordinates[..., -1]
 
-    def fitted(self, coordinates: Array) -> Array:
-        """Scores [problem, score, row] of the rows of the space, as float32."""
-        return _scores(self.rows, coordinates.astype(np.float32))
-
-    def seen(
+    def score_others(
         self,
         states: Array,
         weights: Array,
         intercepts: Array,
         index: NDArray[np.intp] | None = None,
     ) -> Array:
-        """Scores [problem, score, row] of other rows, of states [row, hidden] as they are.
+        """Scores [problem, score, row] of raw `states` [row, hidden] that are not in the space.
 
-        `index`: of which of them, ascending (None: all).
+        `index`: which of them, ascending (None: all).
         """
         coordinates = np.concatenate([weights, intercepts[..., None]], axis=-1)
-        return _scores(self.rows.alike(states, index), coordinates.astype(np.float32))
+        return _scores(self.rows.treat_alike(states, index), coordinates.astype(np.float32))
 
-    def dual(self, coordinates: Array, gradient: Array, residuals: Array, bent: Array) -> None:
-        """None: there are no coordinates of rows."""
+    def dual_point(
+        self, coordinates: Array, gradient: Array, residuals: Array, curvatures: Array
+    ) -> None:
+        """None: the rows have no coordinates."""
 
-    def far(self, coordinates: Array, dual: Array) -> Array:
-        """‖w − Σ αᵢ xᵢ‖² [problem]."""
-        return self.away(coordinates, dual)
+    def squared_distance(self, coordinates: Array, dual: Array) -> Array:
+        """‖w − Σ αᵢxᵢ‖² [problem]."""
+        return self.squared_distance_exactly(coordinates, dual)
 
-    def exact(self, coordinates: Array) -> tuple[Array, Array, Array]:
-        """In float64 and from the rows themselves: scores, ‖w‖², and the image."""
+    def evaluate_exactly(self, coordinates: Array) -> tuple[Array, Array, Array]:
+        """Scores, ‖w‖² [problem] and image, in float64 and from the states themselves."""
         w, _ = self.weights(coordinates)
         return _scores(self.rows, coordinates), np.vecdot(w, w).sum(-1), coordinates.copy()
 
-    def away(self, coordinates: Array, dual: Array) -> Array:
-        """In float64 and from the rows themselves: ‖w − Σ αᵢ xᵢ‖² [problem]."""
-        off = coordinates[..., :-1] - self.pulled(dual)[..., :-1]
-        return np.asarray(np.vecdot(off, off).sum(-1))
+    def squared_distance_exactly(self, coordinates: Array, dual: Array) -> Array:
+        """‖w − Σ αᵢxᵢ‖² [problem], in float64 and from the states themselves."""
+        difference = coordinates[..., :-1] - self.combine_rows(dual)[..., :-1]
+        return np.asarray(np.vecdot(difference, difference).sum(-1))
 
 
-def _scores(rows: Rows, coordinates: Array) -> Array:
-    """[problem, score, row], in the dtype of the coordinates."""
+def _scores(rows: RowBlocks, coordinates: Array) -> Array:
+    """Scores [problem, score, row], in the dtype of the coordinates."""
     n_rows, hidden = rows.shape
     w = coordinates[..., :-1].reshape(-1, hidden)
     scores = np.empty((len(w), n_rows), coordinates.dtype)
     scores[:] = coordinates[..., -1].reshape(-1, 1)
     if w.any():
-        for some, block in rows.blocks(coordinates.dtype.type):
-            scores[:, some] += (block @ w.T).T
+        for which, block in rows.blocks(coordinates.dtype.type):
+            scores[:, which] += (block @ w.T).T
     return scores.reshape(*coordinates.shape[:-1], n_rows)

@@ -1,8 +1,8 @@
-"""Rows of hidden states as a solver wants them: treated, centred, float32, a block at a time.
+"""Rows of hidden states for the solver: treated, centred, in float32, one block at a time.
 
-A layer that fits is kept in memory so. A larger one is read anew in each pass, through buffers of
-a few megabytes; what a pass has read of a memory map is handed back, so that the process stays
-small whatever the size of the file.
+A layer that fits into memory is kept there. A larger one is read again in each pass, through
+buffers of a few megabytes. Pages of a memory map are released after they are read, so the process
+stays small whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from vsp.probes.treatment import Array, Treatment
 
 MEMORY = 1 << 30  # bytes that a layer may take in float32 to be kept
-_BLOCK = 1 << 20  # values that are read at once
-_KEPT_BLOCK = 1 << 22  # values of a block where nothing has to be read
-_PART = 1 << 17  # values that are converted at once: half a megabyte, in the cache of any core
-_FOR_CENTRE = 4096  # rows whose mean is near enough to the mean
+_READ_VALUES = 1 << 20  # values per block that is read
+_KEPT_VALUES = 1 << 22  # values per block of rows in memory
+_CONVERTED_VALUES = 1 << 17  # values converted at once: half a megabyte fits any core's cache
+_CENTRE_ROWS = 4096  # rows that the centre is estimated from
 
 
-class Rows:
-    """Rows of `states` [sample, hidden], float16, float32 or float64 and all finite.
+class RowBlocks:
+    """Rows of `states` [sample, hidden]: float16, float32 or float64, all finite.
 
-    They are treated, and `centre` is taken from them. Probes with a free intercept do not notice
-    a shift, but a mean far from 0 makes them hard to fit. The numbers are the same to the bit
-    whether the rows are kept or not.
+    The rows are treated, and `centre` [hidden] is subtracted. A probe with a free intercept is
+    the same after a shift, but a mean far from 0 makes it hard to fit. The values are the same
+    bit for bit whether the rows are kept or not.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Rows:
         memory: int = MEMORY,
         centre: NDArray[np.float64] | None = None,
     ) -> None:
-        """`index`: which samples, ascending (None: all). No treatment: as they are, no centre.
+        """`index`: which samples, ascending (None: all). Without a treatment nothing is changed.
 
-        `memory`: bytes that they may take in float32; if they take more, each pass reads them.
-        `centre` [hidden]: about the mean of the treated rows (None: it is seen to).
+        `memory`: rows that take more bytes in float32 are read again in each pass.
+        `centre` [hidden]: about the mean of the treated rows (None: computed).
         """
         self._states, self._index, self._treatment = states, index, treatment
         n_rows = len(states) if index is None else len(index)
@@ -52,87 +52,86 @@ class Rows:
         if treatment is None:
             self.centre = np.zeros(self.shape[1])
         else:
-            self._scale(treatment, np.zeros(self.shape[1]))
-            self.centre = self._about_mean() if centre is None else centre
-            self._scale(treatment, self.centre)
-        self.kept: NDArray[np.float32] | None = None
+            self._set_affine(treatment, np.zeros(self.shape[1]))
+            self.centre = self._estimate_mean() if centre is None else centre
+            self._set_affine(treatment, self.centre)
+        self.kept: NDArray[np.float32] | None = None  # [row, hidden]
         if 4 * n_rows * self.shape[1] <= memory:
-            self.kept = self._whole()
+            self.kept = self._read_all()
 
     def blocks(self, dtype: type[np.floating] = np.float32) -> Iterator[tuple[slice, Array]]:
-        """Which rows, and these rows, in order; a block may be overwritten by the next."""
-        n_rows = _rows_of(_BLOCK if self.kept is None else _KEPT_BLOCK, self.shape[1])
-        room = np.empty((n_rows if self.kept is None else 0, self.shape[1]), np.float32)
+        """Slices of rows, in order, and those rows; the next block may overwrite a block."""
+        n_rows = _n_rows(_READ_VALUES if self.kept is None else _KEPT_VALUES, self.shape[1])
+        buffer = np.empty((n_rows if self.kept is None else 0, self.shape[1]), np.float32)
         for start in range(0, self.shape[0], n_rows):
             rows = slice(start, min(start + n_rows, self.shape[0]))
-            block = self._read(rows, room) if self.kept is None else self.kept[rows]
+            block = self._read(rows, buffer) if self.kept is None else self.kept[rows]
             yield rows, block.astype(dtype, copy=False)
 
     def take(self, which: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Some of the rows, ascending."""
+        """Some of the rows (ascending)."""
         if self.kept is not None:
             return self.kept[which]
         index = which if self._index is None else self._index[which]
-        return self.alike(self._states, index)._whole()
+        return self.treat_alike(self._states, index)._read_all()
 
-    def alike(self, states: Array, index: NDArray[np.intp] | None = None) -> Rows:
-        """Rows of other states, treated and shifted as these; not kept."""
-        return Rows(states, self._treatment, index, memory=-1, centre=self.centre)
+    def treat_alike(self, states: Array, index: NDArray[np.intp] | None = None) -> RowBlocks:
+        """Rows of other states, with the same treatment and centre; not kept."""
+        return RowBlocks(states, self._treatment, index, memory=-1, centre=self.centre)
 
-    def _scale(self, treatment: Treatment, centre: NDArray[np.float64]) -> None:
-        """(x − mean) / scale − centre, with as little as can be done to each number."""
+    def _set_affine(self, treatment: Treatment, centre: NDArray[np.float64]) -> None:
+        """(x − mean) / scale − centre as one subtraction and at most one product."""
         self._offset = treatment.mean + centre * treatment.scale
         self._factor = 1 / treatment.scale if (treatment.scale != 1).any() else None
 
-    def _about_mean(self) -> NDArray[np.float64]:
+    def _estimate_mean(self) -> NDArray[np.float64]:
         n_rows = self.shape[0]
-        some = np.unique(np.linspace(0, max(0, n_rows - 1), min(n_rows, _FOR_CENTRE)).astype(int))
-        index = some if self._index is None else self._index[some]
-        total, step = np.zeros(self.shape[1]), _rows_of(_PART, self.shape[1])
+        n_sampled = min(n_rows, _CENTRE_ROWS)
+        sampled = np.unique(np.linspace(0, max(0, n_rows - 1), n_sampled).astype(int))
+        index = sampled if self._index is None else self._index[sampled]
+        total, step = np.zeros(self.shape[1]), _n_rows(_CONVERTED_VALUES, self.shape[1])
         for start in range(0, len(index), step):
-            total += self._treated(self._gathered(index[start : start + step])).sum(0, np.float64)
+            raw = self._gather(index[start : start + step])
+            treated = np.empty(raw.shape, np.float32)
+            self._treat(raw, treated)
+            total += treated.sum(0, np.float64)
         return total / max(1, len(index))
 
-    def _whole(self) -> NDArray[np.float32]:
+    def _read_all(self) -> NDArray[np.float32]:
         states = self._states
-        plain = self._treatment is None and self._index is None
-        if plain and states.dtype == np.float32 and states.flags.c_contiguous:
+        unchanged = self._treatment is None and self._index is None
+        if unchanged and states.dtype == np.float32 and states.flags.c_contiguous:
             return states
-        whole = np.empty(self.shape, np.float32)
-        step = _rows_of(_BLOCK, self.shape[1])
+        treated = np.empty(self.shape, np.float32)
+        step = _n_rows(_READ_VALUES, self.shape[1])
         for start in range(0, self.shape[0], step):
             rows = slice(start, min(start + step, self.shape[0]))
-            self._read(rows, whole[rows])
-        return whole
+            self._read(rows, treated[rows])
+        return treated
 
-    def _read(self, rows: slice, room: NDArray[np.float32]) -> NDArray[np.float32]:
-        """These rows in `room` [row, hidden], which may have more."""
-        step = _rows_of(_PART, self.shape[1])
+    def _read(self, rows: slice, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Read and treat rows into the start of `buffer` [row, hidden]."""
+        step = _n_rows(_CONVERTED_VALUES, self.shape[1])
         for start in range(rows.start, rows.stop, step):
             stop = min(start + step, rows.stop)
-            self._treat(self._raw(start, stop), room[start - rows.start : stop - rows.start])
-        _hand_back(self._states)
-        return room[: rows.stop - rows.start]
+            self._treat(self._raw(start, stop), buffer[start - rows.start : stop - rows.start])
+        _release_pages(self._states)
+        return buffer[: rows.stop - rows.start]
 
     def _raw(self, start: int, stop: int) -> Array:
+        """Untreated rows; a view where they are contiguous."""
         if self._index is None:
             return self._states[start:stop]
         index = self._index[start:stop]
         first, last = int(index[0]), int(index[-1])
         if last - first == len(index) - 1:
             return self._states[first : last + 1]
-        return self._gathered(index)
+        return self._gather(index)
 
-    def _gathered(self, index: NDArray[np.intp]) -> Array:
-        # Around each row that is touched the system may map a megabyte.
+    def _gather(self, index: NDArray[np.intp]) -> Array:
         raw: Array = self._states[index]
-        _hand_back(self._states)
+        _release_pages(self._states)  # the system may map a megabyte around each row
         return raw
-
-    def _treated(self, raw: Array) -> NDArray[np.float32]:
-        out = np.empty(raw.shape, np.float32)
-        self._treat(raw, out)
-        return out
 
     def _treat(self, raw: Array, out: NDArray[np.float32]) -> None:
         work: Array = out
@@ -140,7 +139,7 @@ class Rows:
             from_half(raw, out)
         elif raw.dtype == np.float32:
             np.copyto(out, raw)
-        else:  # all of its digits may be needed until the mean is gone
+        else:  # subtract the mean in float64: it may be far larger than the spread
             work = raw.astype(np.float64)
         if self._treatment is not None and self._treatment.name == "unit-norm":
             norm = np.sqrt(np.einsum("ij,ij->i", work, work))[:, None]
@@ -153,25 +152,25 @@ class Rows:
             np.copyto(out, work, casting="same_kind")
 
 
-def _rows_of(n_values: int, hidden: int) -> int:
+def _n_rows(n_values: int, hidden: int) -> int:
     return max(1, n_values // max(1, hidden))
 
 
 def from_half(halves: NDArray[np.float16], out: NDArray[np.float32]) -> None:
-    """Write finite float16 numbers as float32, to the bit; 3 times as fast as numpy's own.
+    """Convert finite float16 numbers to float32 exactly, 3 times as fast as numpy.
 
-    Sign, exponent and fraction are moved to where float32 has them; the exponent, which counts
-    from −15 and not from −127, is mended by a product, which sees to subnormal numbers too.
+    Sign, exponent and fraction are shifted to their places in float32. A product then corrects the
+    exponent, whose bias is 15 and not 127; it also normalises subnormal numbers.
     """
     bits = out.view(np.int32)
     np.copyto(bits, halves.view(np.int16))
     np.left_shift(bits, 13, out=bits)
-    np.bitwise_and(bits, np.int32(-0x70000001), out=bits)  # without copies of the sign
+    np.bitwise_and(bits, np.int32(-0x70000001), out=bits)  # clear the copies of the sign
     np.multiply(out, np.float32(2.0**112), out=out)
 
 
-def _hand_back(states: Array) -> None:
-    """Let go of the pages of a read-only memory map; they stay in the system's cache of files."""
+def _release_pages(states: Array) -> None:
+    """Unmap what was read of a read-only memory map; it stays in the system's file cache."""
     owner: Any = states
     while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
         owner = owner.base

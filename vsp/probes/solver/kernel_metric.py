@@ -1,0 +1,165 @@
+"""The preconditioner of the kernel form: (I + cX'X'ᵀ)⁻¹ for several c and any training set.
+
+The inverse is computed for all rows. A training set that lacks some of them takes a correction of
+the size of the rows held out, so folds and portions need no inverse of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.probes.solver.linalg import inverse
+from vsp.probes.treatment import Array
+
+_IDENTITY_BELOW = 2.0  # c times spread below which the metric of the rows is about I
+_LEVEL = 3  # metrics are made for c = 2 to the power of multiples of this
+_KEPT = 6  # metrics kept …
+_KEPT_HELD_OUT = 2  # … and of these, with their corrections, which are as large as a metric
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """Parts of a metric for the rows that a training set lacks."""
+
+    rows: NDArray[np.intp]
+    block_inverse: NDArray[np.float32]  # inverse of M[held out, held out]
+    across: NDArray[np.float32]  # M[held out, row]
+
+
+@dataclass(slots=True)
+class _Metric:
+    """M = (I + cX'X'ᵀ)⁻¹ [row, row] and what each training set needs besides."""
+
+    c: float
+    inverse: NDArray[np.float32] | None  # None: about I
+    wide: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # by training set
+    held_out: dict[int, _HeldOut] = field(default_factory=dict)  # by training set
+
+
+class KernelMetrics:
+    """Applies the metric of each problem. Which metrics exist already has no influence."""
+
+    def __init__(
+        self,
+        gram: NDArray[np.float32],
+        wide: NDArray[np.float32],
+        train: NDArray[np.bool_],
+        spread: float,
+    ) -> None:
+        """`gram` [row, row] X'X'ᵀ, `wide` [row, wide + 1] (X V, 1), `train` [set, row].
+
+        `spread`: the largest eigenvalue of `gram`, or about it.
+        """
+        self.gram, self.wide, self.train, self.spread = gram, wide, train, spread
+        self.n_rows = len(gram)
+        self._partial: NDArray[np.bool_] = np.logical_not(train.all(axis=1))  # [set]
+        self._metrics: dict[int, _Metric] = {}  # by level; the last used comes last
+
+    def apply(
+        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
+    ) -> tuple[Array, Array]:
+        """(I + cXXᵀ)⁻¹ of `gradient` [problem, score, coordinate], about, and its image.
+
+        `curvature` [problem] is the c that is wanted; a metric near it is used.
+        """
+        n = self.n_rows
+        direction, image = np.empty_like(gradient), np.empty_like(gradient)
+        for metric, which in self._assign(curvature):
+            some: NDArray[np.intp] | slice = slice(None) if len(which) == len(sets) else which
+            rows = np.ascontiguousarray(gradient[some][..., :n])
+            direction[some, :, :n], image[some, :, :n] = self._apply_to_rows(
+                metric, rows, sets[some]
+            )
+            wide = np.stack([self._wide_inverse(metric, one) for one in sets[some]])
+            direction[some, :, n:] = np.matmul(gradient[some][..., n:], wide)
+        image[..., n:] = direction[..., n:]
+        return direction, image
+
+    def _apply_to_rows(
+        self, metric: _Metric, q: Array, sets: NDArray[np.intp]
+    ) -> tuple[Array, Array]:
+        """Mq and its image X'X'ᵀMq = (q − Mq) / c, which needs no second product."""
+        if metric.inverse is None:
+            return q, _times(q, self.gram)
+        z = _times(q, metric.inverse)
+        q = self._remove_held_out(metric, q, z, sets)
+        return z, (q - z) * np.float32(1 / metric.c)
+
+    def _wide_inverse(self, metric: _Metric, one: int) -> NDArray[np.float32]:
+        """(I + cUᵀU)⁻¹ of wide directions and intercept in training set `one`.
+
+        The intercept has no penalty, so it has a 0 in place of the 1 of I.
+        """
+        if one not in metric.wide:
+            wide = self.wide[self.train[one]].astype(np.float64)
+            matrix = metric.c * (wide.T @ wide)
+            matrix.flat[: -1 : len(matrix) + 1] += 1
+            metric.wide[one] = np.linalg.inv(matrix).astype(np.float32)
+        return metric.wide[one]
+
+    def _assign(self, curvature: Array) -> Iterator[tuple[_Metric, NDArray[np.intp]]]:
+        """The metrics that are needed, and the problems [index] of each: as few as will do."""
+        left = np.arange(len(curvature))
+        wanted = np.log2(curvature)
+        while len(left):
+            median = float(np.sort(wanted[left])[len(left) // 2])
+            level = _LEVEL * round(median / _LEVEL)
+            near = np.abs(wanted[left] - level) <= _LEVEL
+            yield self._metric(level), left[near]
+            left = left[~near]
+
+    def _metric(self, level: int) -> _Metric:
+        """The metric of c = 2 to the power of `level`, made if it is not kept."""
+        metric = self._metrics.pop(level, None)
+        if metric is None:
+            c = 2.0**level
+            about_identity = c * self.spread <= _IDENTITY_BELOW
+            metric = _Metric(c, None if about_identity else inverse(self.gram, c, plus=1))
+            while len(self._metrics) >= _KEPT:
+                del self._metrics[next(iter(self._metrics))]
+        self._metrics[level] = metric
+        for earlier in list(self._metrics.values())[:-_KEPT_HELD_OUT]:
+            earlier.held_out.clear()
+        return metric
+
+    def _remove_held_out(
+        self, metric: _Metric, q: Array, z: Array, sets: NDArray[np.intp]
+    ) -> Array:
+        """Correct z = Mq [problem, score, row] to the metric of each problem's training set.
+
+        With u on the rows held out such that M(q − u) is 0 there. Overwrites z with M(q − u);
+        returns q − u.
+        """
+        partial = self._partial[sets]
+        if not partial.any():
+            return q
+        q, scores = q.copy(), np.arange(z.shape[1])
+        for one in np.unique(sets[partial]):
+            held_out = self._held_out(metric, int(one))
+            which = np.flatnonzero(sets == one)
+            there = np.ix_(which, scores, held_out.rows)
+            u = z[there] @ held_out.block_inverse
+            q[there] -= u
+            z[which] -= (u.reshape(-1, len(held_out.rows)) @ held_out.across).reshape(
+                len(which), *z.shape[1:]
+            )
+            z[there] = 0
+        return q
+
+    def _held_out(self, metric: _Metric, one: int) -> _HeldOut:
+        assert metric.inverse is not None
+        if one not in metric.held_out:
+            rows = np.flatnonzero(~self.train[one])
+            across = metric.inverse[rows]
+            metric.held_out[one] = _HeldOut(rows, inverse(across[:, rows]), across)
+        return metric.held_out[one]
+
+
+def _times(a: Array, matrix: Array) -> Array:
+    """a [problem, score, row] times a matrix [row, row], as one product."""
+    product: Array = (a.reshape(-1, len(matrix)) @ matrix).reshape(a.shape)
+    return product
