@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vsp.cli.main import main
 from vsp.errors import ConfigError, RunError
-from vsp.evaluation.compare import Settings, compare, results_of
+from vsp.evaluation.compare import Settings, compare
 from vsp.reporting.comparison import comparison_table
 
 QUICK = Settings(resamples=200, flips=199)
@@ -455,14 +455,6 @@ def test_runs_that_were_read_by_different_probes_are_said_to_be(runs):
     assert "in other" not in same.replace("only in other", "") and "different probes" not in same
     assert "logistic, treatment center; in other lda, treatment none" in different
     assert "the runs were read by different probes" in different
-
-
-def test_results_are_named_by_run_or_path(plan_fake, work):
-    run = plan_fake()
-    expected = made.made(work / "results" / run.name, _flat(2)).folder
-    for name in (run.name, f"results/{run.name}", f"scratch/{run.name}", str(expected)):
-        assert results_of(name, work).folder.resolve() == expected.resolve()
-        assert results_of(name, work).read()
 
 
 def _answer(capsys, *arguments):

@@ -1,6 +1,7 @@
 """Results are replaced as a whole, and what is not as it was written is not read."""
 
 import json
+import os
 import tracemalloc
 from dataclasses import asdict, replace
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsp.errors import DiskError, ProbeError, RunError
-from vsp.storage.results import Blocks, Results
+from vsp.storage.results import Blocks, Results, find_results
 
 FILES = (
     *("scores.jsonl", "predictions.npz", "estimates.npz"),
@@ -386,3 +387,49 @@ def test_a_disk_that_may_not_be_written_to_is_one_line_and_keeps_the_results(tmp
         with pytest.raises(DiskError, match="read-only file system; make it writable or use"):
             _write(disk / "results", chance=0.75)
         assert _read(results) == read
+
+
+def test_results_are_named_by_run_or_path(plan_fake, work):
+    run = plan_fake()
+    expected = made.made(work / "results" / run.name).folder
+    for name in (run.name, f"results/{run.name}", f"scratch/{run.name}", str(expected)):
+        assert find_results(name, work).folder.resolve() == expected.resolve()
+        assert find_results(name, work).read()
+
+
+def test_by_default_the_newest_run_has_the_results(plan_fake, work):
+    for name in ("first", "second", "third"):
+        plan_fake(name=name)
+    for name in ("third", "elsewhere"):
+        made.made(work / "results" / name)
+    assert find_results(None, work).folder == work / "results/third"
+    plan_fake(name="not_probed")
+    with pytest.raises(RunError, match="results/not_probed: holds no results; run `vsp probe`"):
+        find_results(None, work).read()
+
+
+def test_without_a_run_the_newest_results_are_the_default(work):
+    for name, seconds in (("old", 1), ("new", 3), ("middle", 2)):
+        os.utime(made.made(work / "results" / name).folder / "summary.json", (seconds, seconds))
+    (work / "results/empty").mkdir()
+    assert find_results(None, work).folder == work / "results/new"
+
+
+def test_neither_a_run_nor_results_is_one_line(work):
+    with pytest.raises(RunError, match="results: holds no results; name a folder of results"):
+        find_results(None, work)
+    for name in ("none", "a/none", "results/none"):
+        with pytest.raises(RunError, match="none: holds no results; run `vsp probe` first"):
+            find_results(name, work).read()
+    with pytest.raises(RunError, match="cannot be read"):
+        find_results("./" + 300 * "b", work).read()
+
+
+def test_results_are_not_found_by_way_of_a_plan_that_was_edited(plan_fake, work):
+    run = plan_fake()
+    made.made(run.results)
+    path = run.folder / "plan.json"
+    path.write_text(path.read_text().replace('"instruction"', '"question"'))
+    with pytest.raises(RunError, match="was edited"):
+        find_results(str(run.folder), work)
+    assert find_results(run.name, work).read()

@@ -302,11 +302,10 @@ def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path
 
 def report(arguments: argparse.Namespace) -> None:
     from vsp.reporting.probe_report import report_json, report_table
-    from vsp.storage.results import Results
-    from vsp.storage.run import find_run
+    from vsp.storage.results import find_results
     from vsp.utils.terminal import show
 
-    results = Results(find_run(arguments.run, Path()).results)
+    results = find_results(arguments.run, Path())
     if arguments.plot:
         from vsp.reporting.curve_plot import plot
 
@@ -321,11 +320,12 @@ def report(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from vsp.evaluation.compare import Settings, compare, results_of
+    from vsp.evaluation.compare import Settings, compare
     from vsp.reporting.comparison import comparison_table
+    from vsp.storage.results import find_results
     from vsp.utils.terminal import show
 
-    runs = [(name, results_of(name, Path())) for name in arguments.runs]
+    runs = [(name, find_results(name, Path())) for name in arguments.runs]
     pairs = compare(runs, Settings(seed=arguments.seed))
     if arguments.json:
         print(json.dumps([asdict(pair) for pair in pairs]))

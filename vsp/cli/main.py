@@ -634,7 +634,11 @@ def _add_report(subparsers: Any) -> None:
         "show accuracy by layer",
         "vsp report --plot accuracy.png",
     )
-    _add_run(parser)
+    parser.add_argument(
+        "--run",
+        metavar="NAME",
+        help="run in results/, or the path of a run or of its results (default: the newest)",
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it as .png or .svg")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from vsp.datasets import VARIANTS
 from vsp.errors import ConfigError, RunError
 from vsp.evaluation.statistics import Folds, estimate, fold_factor, preferred
 from vsp.storage.results import Results
-from vsp.storage.run import Run
 
 _DRAWN = 4_000_000  # flips of groups drawn at once
 _EQUAL = 1e-9  # sums in another order differ in the last digits
@@ -157,15 +155,6 @@ def compare(runs: Sequence[tuple[str, Results]], settings: Settings) -> list[Pai
         raise ConfigError(f"{len(runs)} run to compare; name two or more")
     first, *others = (_judged(name, results) for name, results in runs)
     return [_compare(first, other, settings) for other in others]
-
-
-def results_of(name: str, work: Path) -> Results:
-    """Of a run in `results/`, or of a path: a folder of results, or of a run."""
-    if "/" not in name:
-        return Results(work / "results" / name)
-    path = Path(name)
-    is_run = (path / "plan.json").exists()
-    return Results(Run.open(path).results if is_run else path)
 
 
 def _judged(name: str, results: Results) -> _Judged:

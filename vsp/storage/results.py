@@ -25,7 +25,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import ProbeError, RunError
+from vsp.storage.run import Run, find_run
 from vsp.utils.files import disk_errors, sha256, write_together
 
 FORMAT = 3  # of the folder
@@ -214,6 +215,37 @@ class Results:
         with disk_errors(self.folder):
             for path in {*self.folder.glob("probes/*.npz"), self.folder / "probes.npz"} - kept:
                 path.unlink(missing_ok=True)
+
+
+def find_results(name: str | None, work: Path) -> Results:
+    """Results by name or path, by default the newest.
+
+    A name is a folder in `results/`; a path (it has a slash) is a folder of results or of a run.
+    The default is the results of the newest run in `scratch/`; without any run, as on a computer
+    to which results were copied, it is the newest folder in `results/`.
+
+    Raises RunError if no name is given and there is neither a run nor results.
+    """
+    if name is None:
+        return _newest_results(work)
+    if "/" not in name:
+        return Results(work / "results" / name)
+    with suppress(OSError):  # such a path is refused when the results are read
+        if (Path(name) / "plan.json").exists():
+            return Results(Run.open(Path(name)).results)
+    return Results(Path(name))
+
+
+def _newest_results(work: Path) -> Results:
+    if any((work / "scratch").glob("*/plan.json")):
+        return Results(find_run(None, work).results)
+    summaries = list((work / "results").glob(f"*/{_SUMMARY}"))
+    if not summaries:
+        raise RunError(
+            f"{work / 'results'}: holds no results; name a folder of results with --run, or make "
+            "them with `vsp plan`, `vsp extract` and `vsp probe`"
+        )
+    return Results(max(summaries, key=lambda path: path.stat().st_mtime_ns).parent)
 
 
 def _probe_file(layer: int) -> str:
