@@ -253,7 +253,7 @@ def test_pieces_cover_all_there_is_to_fit_and_the_longest_come_first(own):
 def test_results_are_the_same_to_the_last_bit_however_the_pieces_are_divided(name):
     """More training sets and permutations than a piece takes."""
     numbers = PROBES.load(name).target == "number"
-    strengths = C[1:3] if PROBES.load(name).grid else ()
+    strengths = C[1:3] if PROBES.load(name).strength_name else ()
     states, programme = _world(
         numbers, folds=5, n_groups=40, n_permutations=33, strengths=strengths
     )
@@ -302,7 +302,7 @@ def test_a_control_task_that_has_one_label_where_it_is_fitted_is_left_out():
 @pytest.mark.parametrize("name", ["logistic", "lda", "ridge"])
 def test_labels_of_judged_rows_change_neither_the_choice_nor_what_is_said_of_them(name, own):
     numbers = PROBES.load(name).target == "number"
-    strengths = (1.0, 100.0) if numbers else C if PROBES.load(name).grid else ()
+    strengths = (1.0, 100.0) if numbers else C if PROBES.load(name).strength_name else ()
     states, programme = _world(numbers, own, strengths=strengths, curve=False, n_controls=0)
     whole, rng = _whole(states, _probe(name), programme), np.random.default_rng(1)
     for i, outer in enumerate(programme.design.outer):

@@ -475,11 +475,13 @@ def test_a_saved_probe_predicts_what_it_predicted_and_what_a_direct_fit_does(ext
             arrays["probability"][0, 0, judged], abs=1e-4
         )
     cls = PROBES.load(name)
-    assert (score.strength is None) == (not cls.grid)
+    assert (score.strength is None) == (not cls.strength_name)
     direct = cls().set_params(**saved.get_params())
-    if cls.grid:
+    if cls.strength_name:
         assert (
-            getattr(saved, cls.grid) == score.strength in results.arrays("estimates")["strengths"]
+            getattr(saved, cls.strength_name)
+            == score.strength
+            in results.arrays("estimates")["strengths"]
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -89,7 +89,11 @@ def test_it_says_what_it_is(name):
     cls = CLASSES[name]
     assert cls.target in ("label", "number") and cls.link in ("", "sigmoid", "softmax")
     assert list(cls.default_grid) == sorted(set(cls.default_grid))
-    assert (cls.grid in cls().get_params()) == bool(cls.grid) == bool(cls.default_grid)
+    assert (
+        (cls.strength_name in cls().get_params())
+        == bool(cls.strength_name)
+        == bool(cls.default_grid)
+    )
     assert cls().treatment in TREATMENTS
 
 
@@ -114,7 +118,10 @@ def test_every_treatment_is_learned_from_the_rows_given_and_recorded(name, treat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_can_be_cloned(name):
-    changed = {"treatment": "center", **({CLASSES[name].grid: 0.5} if CLASSES[name].grid else {})}
+    changed = {
+        "treatment": "center",
+        **({CLASSES[name].strength_name: 0.5} if CLASSES[name].strength_name else {}),
+    }
     copy = clone(CLASSES[name](**changed))
     assert copy.get_params() == {**CLASSES[name]().get_params(), **changed}
 
@@ -177,7 +184,7 @@ def test_its_arrays_are_all_there_is_to_it(name, n_classes):
     assert again.treatment == "unit-norm"
     assert (again.predict(states) == probe.predict(states)).all()
     assert (again.scores(states) == probe.scores(states)).all()
-    assert set(probe.arrays()) <= set(probe.meaning)
+    assert set(probe.arrays()) <= set(probe.array_meanings)
     with pytest.raises(ValueError, match="features"):
         again.predict(states[:, 1:])
 
@@ -197,7 +204,7 @@ def test_a_linear_probe_is_its_readout(name):
 
 def _near(name):
     """How near scores are, of the largest: those of a fit within a gap are not the optimum's."""
-    return 5e-3 if CLASSES[name].grid and "tol" in CLASSES[name]().get_params() else 1e-5
+    return 5e-3 if CLASSES[name].strength_name and "tol" in CLASSES[name]().get_params() else 1e-5
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -217,7 +224,7 @@ def test_tasks_come_out_as_fits_of_their_own(name, n_classes):
     fits = list(CLASSES[name]().fit_tasks(states, tasks))
     assert len(fits) == len(tasks)
     for task, fit in zip(tasks, fits, strict=True):
-        parameters = [{CLASSES[name].grid: one} for one in task.strengths] or [{}]
+        parameters = [{CLASSES[name].strength_name: one} for one in task.strengths] or [{}]
         assert fit.scores.dtype == np.float32
         assert fit.scores.shape == (len(parameters), 1 if name in OF_NUMBERS else n_classes, 120)
         for one, scores in zip(parameters, fit.scores, strict=True):
@@ -243,7 +250,7 @@ def test_the_default_grid_is_moved_by_powers_of_ten_to_the_size_of_rows():
     assert CLASSES["ridge"]().grid_for(1e9) == CLASSES["ridge"].default_grid
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not CLASSES[name].grid])
+@pytest.mark.parametrize("name", [name for name in NAMES if not CLASSES[name].strength_name])
 def test_a_probe_without_a_grid_has_no_strengths(name):
     states, codes = _states()
     y = _task(name, codes, codes).y
@@ -441,8 +448,8 @@ def test_sklearn_counts_fits_that_stop_early_and_does_not_warn():
     stopped = CLASSES["sklearn"](max_iter=1, C=1e4, tol=1e-9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert stopped.fit(states, codes).n_not_converged_ == 3
-        assert CLASSES["sklearn"]().fit(states, codes).n_not_converged_ == 0
+        assert (stopped.fit(states, codes).gap_ == [np.inf] * 3).all()
+        assert np.isnan(CLASSES["sklearn"]().fit(states, codes).gap_).all()
         (fit,) = stopped.fit_tasks(states, [Task(codes, np.full(120, True))])
     assert (fit.gap == np.inf).all() and (fit.iterations == 1).all() and fit.gap.shape == (1, 3)
 
@@ -585,7 +592,7 @@ def test_the_forward_pass_of_mlp_is_scikit_learns(n_classes):
     np.testing.assert_allclose(
         probe.predict_proba(states), reference.predict_proba(states), rtol=1e-4, atol=1e-6
     )
-    assert probe.n_not_converged_ == 1 and probe.gap_ == np.inf
+    assert probe.gap_ == np.inf
 
 
 def test_mlp_is_the_same_for_the_same_seed():
@@ -614,7 +621,7 @@ def _score(layer):
 
 def _written(folder, name, fits, classes, **changes):
     probe = fits[0]
-    card = probes.card(name, probe, probe.n_features_in_, classes, []) | changes
+    card = probes.describe_probe(name, probe, probe.n_features_in_, classes, []) | changes
     Results(folder).write(
         {"probe": card}, [_score(3 * i) for i in range(len(fits))], {}, {},
         [fit.arrays() for fit in fits],
@@ -628,7 +635,7 @@ def test_a_saved_probe_predicts_names_as_the_fitted_one(name, tmp_path):
     fitted_on = codes if name in OF_LABELS else y
     parameters = [{"treatment": "center"} for _ in range(2)]
     for one, strength in zip(parameters, CLASSES[name].default_grid, strict=False):
-        one[CLASSES[name].grid] = strength
+        one[CLASSES[name].strength_name] = strength
     other = {"max_iter": 300} if "max_iter" in CLASSES[name]().get_params() else {}
     parts = [states, -2 * states]
     fits = [

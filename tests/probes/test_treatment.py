@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from vsp.errors import ProbeError
-from vsp.probes.treatment import TREATMENTS, blocks, learn, moments
+from vsp.probes.treatment import TREATMENTS, learn, moments, row_slices
 
 
 def _states(n=300, d=50, dtype=np.float32, seed=0):
@@ -42,7 +42,7 @@ def test_states_are_not_written_to(name):
 def test_moments_of_many_blocks_are_those_of_one():
     """Far more rows than a block, in an order in which the blocks differ."""
     states = np.sort(_states(n=30_000, d=100, dtype=np.float16), axis=0)
-    assert len(list(blocks(states))) > 2
+    assert len(list(row_slices(states))) > 2
     exact = states.astype(np.float64)
     mean, deviation = moments(states)
     np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-12)

@@ -32,9 +32,9 @@ from vsp.evaluation.design import control_labels, design, permutations, portions
 from vsp.evaluation.fit_cache import Parts
 from vsp.evaluation.layer_fits import Choice, Layer, Programme, choose, gathered
 from vsp.evaluation.scores import base_of, evaluate
-from vsp.probes import PROBES, card
+from vsp.probes import PROBES, describe_probe
 from vsp.probes.base import ProbeBase
-from vsp.probes.treatment import size
+from vsp.probes.treatment import mean_squared_norm
 from vsp.storage.array import Store
 from vsp.storage.journal import Ledger, Worst, worst
 from vsp.storage.manifest import Sample
@@ -138,7 +138,7 @@ def probe_run(
         confidence=settings.confidence,
         resamples=settings.resamples,
         seed=settings.seed,
-        tolerance=work.probe.get_params().get("tol", 0.0),
+        tolerance=work.probe.tolerance,
         random=_kept(work.parts, _RANDOM) if random else None,
     )
     results = Results(run.results)
@@ -218,19 +218,9 @@ def _prepare(run: Run, settings: Settings, partial: bool) -> Work:
 def _probe(settings: Settings) -> ProbeBase:
     """The estimator, as the settings want it."""
     probe: ProbeBase = PROBES.load(settings.probe)()
-    known = probe.get_params()
-    wanted: dict[str, Any] = {"random_state": settings.seed}
-    for name, value in (
-        ("tol", settings.tolerance),
-        ("max_iter", settings.max_iter),
-        ("treatment", settings.treatment),
-    ):
-        if value:
-            wanted[name] = value
-    if settings.strengths and not probe.grid:
+    if settings.strengths and not probe.strength_name:
         raise ProbeError(f"probe {settings.probe} has no strength to choose; leave out --grid")
-    probe.set_params(**{name: value for name, value in wanted.items() if name in known})
-    return probe
+    return probe.configure(settings.treatment, settings.tolerance, settings.max_iter, settings.seed)
 
 
 def _rows(samples: Sequence[Sample], done: NDArray[np.intp]) -> Rows:
@@ -259,7 +249,9 @@ def _programme(
     grown: Sequence[NDArray[np.bool_]] = ()
     if settings.curve:
         grown = portions(y, rows.group, made.train[made.outer[0].fit], settings.seed)
-    strengths = tuple(sorted({*(settings.strengths or probe.default_grid)})) if probe.grid else ()
+    strengths = (
+        tuple(sorted({*(settings.strengths or probe.default_grid)})) if probe.strength_name else ()
+    )
     none = np.empty((0, len(y)), y.dtype)
     programme = Programme(y, made, strengths, permuted, none if control is None else control,
                           tuple(grown))  # fmt: skip
@@ -294,13 +286,13 @@ def _at(store: Store, layer: int, work: Work) -> Layer:
     programme = _programme_of(layer, work)
     if _grid_by_layer(work):
         train = programme.design.train[programme.design.final]
-        large = size(work.probe.treatment, states, train)
-        programme = replace(programme, strengths=work.probe.grid_for(large))
+        squared_norm = mean_squared_norm(work.probe.treatment, states, train)
+        programme = replace(programme, strengths=work.probe.grid_for(squared_norm))
     return Layer(states, work.probe, programme)
 
 
 def _grid_by_layer(work: Work) -> bool:
-    return bool(work.probe.grid_size) and not work.settings.strengths
+    return bool(work.probe.grid_squared_norm) and not work.settings.strengths
 
 
 def _programme_of(layer: int, work: Work) -> Programme:
@@ -556,6 +548,6 @@ def _summary(work: Work) -> dict[str, Any]:
         "batching": None if work.batching is None else asdict(work.batching),
         "split": made.words,
         "settings": asdict(work.settings),
-        "probe": card(work.settings.probe, work.probe, work.run.plan.hidden_size, names,
+        "probe": describe_probe(work.settings.probe, work.probe, work.run.plan.hidden_size, names,
                       None if _grid_by_layer(work) else programme.strengths),
     }  # fmt: skip

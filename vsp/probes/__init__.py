@@ -1,4 +1,8 @@
-"""Probes: estimators that read a label or a number from hidden states; a file and a line each."""
+"""Probes: estimators that read a label or a number from hidden states.
+
+A new probe is one file in this folder and one line in the table `PROBES`; another package adds
+one by an entry point of the group ``vsp.probes``. `vsp.probes.base` says what a probe must have.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from vsp.utils.registry import Registry
 if TYPE_CHECKING:
     from vsp.probes.base import ProbeBase
 
-FORMAT = 1  # of the card
+FORMAT = 1  # of `describe_probe`
 
 PROBES = Registry(
     "probe",
@@ -34,49 +38,50 @@ PROBES = Registry(
 )
 
 
-def card(
+def describe_probe(
     name: str,
     probe: ProbeBase,
     hidden_size: int,
     classes: Sequence[str] | None,
     strengths: Sequence[float] | None,
 ) -> dict[str, Any]:
-    """What the arrays of probes of that name are, for whoever finds them; see `load`.
+    """Description of the saved arrays of a run's probes, as JSON; `load` reads it.
 
-    The parameter that each layer chooses for itself is among its arrays; without `strengths` each
-    has a grid of its own.
+    `classes`: None for a number. `strengths`: the grid; None if each layer has its own. The
+    parameter that each layer chooses is saved among its arrays.
     """
     parameters = probe.get_params()
-    parameters.pop(probe.grid, None)
+    parameters.pop(probe.strength_name, None)
     return {
         "format": FORMAT,
         "probe": name,
         "treatment": parameters["treatment"],
         "target": probe.target,
         "link": probe.link,
-        "parameter": probe.grid,
+        "parameter": probe.strength_name,
         "grid": None if strengths is None else [*strengths],
         "classes": None if classes is None else [*classes],
         "hidden_size": hidden_size,
         "parameters": parameters,
-        "arrays": dict(probe.meaning),
+        "arrays": dict(probe.array_meanings),
     }
 
 
 def load(results: str | Path, layer: int) -> Any:
     """The saved probe of a layer: `load("results/RUN", 12).predict(states [sample, hidden])`.
 
-    Raises RunError if there are no results or they are not as they were written, ProbeError if
-    they hold no such layer or are of another format.
+    Raises RunError if there are no results or they have been changed, ProbeError if they do not
+    hold the layer or have another format.
     """
-    found, arrays = Results(Path(results)).probe(layer)
-    if found["format"] != FORMAT:
+    description, arrays = Results(Path(results)).probe(layer)
+    if description["format"] != FORMAT:
         raise ProbeError(
-            f"{results}: probes are of format {found['format']}, this vsp reads {FORMAT}; "
+            f"{results}: probes have format {description['format']}, this vsp reads {FORMAT}; "
             "use the vsp that wrote them, or run `vsp probe` again"
         )
-    probe = PROBES.load(found["probe"]).from_arrays(arrays)
-    probe.set_params(**found["parameters"])
-    if found["classes"] is not None and probe.classes_.dtype.kind in "iu":  # fitted on indices
-        probe.classes_ = np.array(found["classes"])[probe.classes_]
+    probe = PROBES.load(description["probe"]).from_arrays(arrays)
+    probe.set_params(**description["parameters"])
+    classes = description["classes"]
+    if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
+        probe.classes_ = np.array(classes)[probe.classes_]
     return probe

@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.probes.base import ClosedForm, LabelProbe, Line, class_means
+from vsp.probes.base import LabelProbe
+from vsp.probes.closed_form import ClosedForm, class_means
+from vsp.probes.linear_probe import Readout
 from vsp.probes.treatment import Array
 
 
 class Centroid(ClosedForm, LabelProbe):
-    """Scores are −½ (distance)², less what all classes have in common; not probabilities."""
+    """Scores are −½ (distance)², up to a constant of the row; they are not probabilities."""
 
     def __init__(self, treatment: str = "none") -> None:
         self.treatment = treatment
 
-    def _solve(
+    def solve(
         self, treated: Array, ys: Sequence[NDArray[Any]], strengths: Sequence[float]
-    ) -> Iterator[list[Line]]:
-        middle = treated.mean(axis=0)
+    ) -> Iterator[list[Readout]]:
+        centre = treated.mean(axis=0)
         for codes in ys:
-            coef = class_means(treated, codes)[0] - middle
-            yield [Line(coef, -coef @ middle - np.einsum("ch,ch->c", coef, coef) / 2)]
+            coef = class_means(treated, codes)[0] - centre
+            yield [Readout(coef, -coef @ centre - np.einsum("ch,ch->c", coef, coef) / 2)]

@@ -1,4 +1,4 @@
-"""Linear regression: a number, by least squares; of several solutions the one of least norm."""
+"""Linear regression of a number: least squares; of several solutions the one of least norm."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lstsq
 
-from vsp.probes.base import ClosedForm, Line, NumberProbe
+from vsp.probes.base import NumberProbe
+from vsp.probes.closed_form import ClosedForm
+from vsp.probes.linear_probe import Readout
 from vsp.probes.treatment import Array
 
 
 class Linear(ClosedForm, NumberProbe):
-    """With no more rows than dimensions it goes through every row: a probe without a penalty."""
+    """A probe without a penalty; with no more rows than dimensions it fits every row exactly."""
 
     def __init__(self, treatment: str = "standardize") -> None:
         self.treatment = treatment
 
-    def _solve(
+    def solve(
         self, treated: Array, ys: Sequence[NDArray[Any]], strengths: Sequence[float]
-    ) -> Iterator[list[Line]]:
-        middle, numbers = treated.mean(axis=0), np.stack(ys, axis=1)  # [row, number]
-        treated -= middle
+    ) -> Iterator[list[Readout]]:
+        centre, numbers = treated.mean(axis=0), np.stack(ys, axis=1)  # [row, number]
+        treated -= centre
         means = numbers.mean(axis=0)
-        # Centring costs a rank, to rounding: what is below is noise, as scikit-learn has it.
-        noise = max(treated.shape) * np.finfo(np.float64).eps
-        coefs = lstsq(treated, numbers - means, cond=noise)[0]
+        # Centring reduces the rank by one up to rounding; singular values below this are 0.
+        rounding = max(treated.shape) * np.finfo(np.float64).eps
+        coefs = lstsq(treated, numbers - means, cond=rounding)[0]
         for mean, coef in zip(means, coefs.T, strict=True):
-            yield [Line(coef[None], mean[None] - coef @ middle)]
+            yield [Readout(coef[None], mean[None] - coef @ centre)]

@@ -1,8 +1,8 @@
-"""Difference of means: the direction from one class's mean to the other's, and the middle.
+"""Difference of means: the direction from one class mean to the other, split at their midpoint.
 
-Marks & Tegmark 2023, The Geometry of Truth (arXiv:2310.06824), their mass-mean probe without the
-covariance; with it, it is linear discriminant analysis (`lda`). It has no parameter to choose, and
-its scores, in units of squared states, are not probabilities.
+The mass-mean probe of Marks & Tegmark 2023, The Geometry of Truth (arXiv:2310.06824), without the
+covariance; with the covariance it is linear discriminant analysis (`lda`). It has no parameter to
+choose. Its scores have the unit of squared states and are not probabilities.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.probes.base import ClosedForm, LabelProbe, Line, class_means
+from vsp.probes.base import LabelProbe
+from vsp.probes.closed_form import ClosedForm, class_means
+from vsp.probes.linear_probe import Readout
 from vsp.probes.treatment import Array
 
 
 class MassMean(ClosedForm, LabelProbe):
-    """Several classes: each against the rows of all the others."""
+    """With several classes: each class against the rows of all others."""
 
     def __init__(self, treatment: str = "none") -> None:
         self.treatment = treatment
 
-    def _solve(
+    def solve(
         self, treated: Array, ys: Sequence[NDArray[Any]], strengths: Sequence[float]
-    ) -> Iterator[list[Line]]:
+    ) -> Iterator[list[Readout]]:
         for codes in ys:
             means, counts = class_means(treated, codes)
             sums = means * counts[:, None]
             rest = (sums.sum(axis=0) - sums) / (len(codes) - counts)[:, None]
-            if len(means) == 2:  # exactly, not as a difference of sums
+            if len(means) == 2:  # exactly, without the rounding of a difference of sums
                 rest = means[::-1]
             coef = means - rest
-            yield [Line(coef, -np.einsum("ch,ch->c", coef, (means + rest) / 2))]
+            yield [Readout(coef, -np.einsum("ch,ch->c", coef, (means + rest) / 2))]

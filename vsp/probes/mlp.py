@@ -1,15 +1,15 @@
-"""A small perceptron with one hidden layer: what a probe that is not linear could read besides.
+"""A perceptron with one hidden layer, to compare linear probes with one that is not linear.
 
-It is there to be compared, above all by selectivity (Hewitt & Liang 2019): a probe with room for it
-learns the control task as well. scikit-learn's MLPClassifier finds the weights; they are kept and
-used here as plain arrays.
+Compare it above all by selectivity (Hewitt & Liang 2019): a probe with enough capacity learns the
+control task as well. scikit-learn's MLPClassifier fits the weights; they are saved and used here
+as plain arrays.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from vsp.probes.base import Arrays, LabelProbe, readable, treatment_of
+from vsp.probes.base import Arrays, LabelProbe, common_arrays, restore_common
 from vsp.probes.treatment import Array, Treatment, learn
 
 
 class MLP(LabelProbe):
-    """`width` rectified units; `alpha` is the L2 penalty. Adam, the same for the same seed.
+    """`width` rectified units; `alpha` is the L2 penalty. Adam; one seed gives one result.
 
-    There is no optimum to certify: a fit that stops at `max_iter` is counted in n_not_converged_,
-    and its gap_ is infinite.
+    It has no optimum to certify: gap_ is inf after a fit that stopped at `max_iter`, else nan.
     """
 
-    grid, link = "alpha", "softmax"
+    strength_name = "alpha"
+    link = "softmax"
     default_grid = (1e-2, 1.0)
-    meaning: ClassVar[Mapping[str, str]] = {
+    array_meanings: ClassVar[Mapping[str, str]] = {
         "classes": "[class] in the order of scores",
         "treatment": "what is done to states first: none, center, standardize or unit-norm",
         "mean": "[hidden] taken from each row by center and standardize",
@@ -64,12 +64,15 @@ class MLP(LabelProbe):
         self.random_state = random_state
         self.treatment = treatment
 
-    def fit(self, states: Array, y: NDArray[Any]) -> MLP:
-        """Fit on `states` [sample, hidden]. Raises ProbeError as every probe does."""
-        states = self._checked(states, reset=True)
-        codes = self._coded(y, len(states))
+    def fit(self, states: Array, y: NDArray[Any]) -> Self:
+        """Fit on `states` [sample, hidden] and labels `y` [sample].
+
+        Raises ProbeError if there is one class only or a value is not finite.
+        """
+        states = self.check_states(states, reset=True)
+        codes = self.check_labels(y, len(states))
         self.treatment_ = learn(self.treatment, states)
-        found = MLPClassifier(
+        network = MLPClassifier(
             (self.width,),
             alpha=self.alpha,
             max_iter=self.max_iter,
@@ -78,17 +81,16 @@ class MLP(LabelProbe):
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found.fit(self.treatment_.apply(states).astype(np.float32), codes)
-        self.n_iter_ = found.n_iter_
-        self.n_not_converged_ = int(found.n_iter_ >= self.max_iter)
-        self.gap_ = np.inf if self.n_not_converged_ else np.nan  # there is no certificate
-        self._keep([w.T for w in found.coefs_], found.intercepts_)
+            network.fit(self.treatment_.apply(states).astype(np.float32), codes)
+        self.n_iter_ = network.n_iter_
+        self.gap_ = np.inf if network.n_iter_ >= self.max_iter else np.nan
+        self._set_weights([w.T for w in network.coefs_], network.intercepts_)
         return self
 
     def scores(self, states: Array) -> Array:
-        """Scores [sample, class]: logarithms of probabilities, but for a constant of the row."""
+        """Scores [sample, class]: logarithms of probabilities, up to a constant of the row."""
         check_is_fitted(self)
-        states = self._checked(states, reset=False)
+        states = self.check_states(states, reset=False)
         scores = np.empty((len(states), len(self.coef_)))
         for rows, block in self.treatment_.blocks(states):
             units = np.maximum(block @ self.unit_coef_.T + self.unit_intercept_, 0)
@@ -96,11 +98,7 @@ class MLP(LabelProbe):
         return scores
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {
-            "classes": readable(self.classes_),
-            "treatment": np.array(self.treatment_.name),
-            "mean": self.treatment_.mean,
-            "scale": self.treatment_.scale,
+        return common_arrays(self.classes_, self.treatment_) | {
             "unit_coef": self.unit_coef_,
             "unit_intercept": self.unit_intercept_,
             "coef": self.coef_,
@@ -109,17 +107,15 @@ class MLP(LabelProbe):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> MLP:
-        probe = cls(len(arrays["unit_coef"]), float(arrays["strength"]))
-        probe.treatment = str(arrays["treatment"])
-        probe.treatment_, probe.classes_ = treatment_of(arrays), arrays["classes"]
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        probe = cls(width=len(arrays["unit_coef"]))
+        restore_common(probe, arrays)
         probe.unit_coef_, probe.unit_intercept_ = arrays["unit_coef"], arrays["unit_intercept"]
         probe.coef_, probe.intercept_ = arrays["coef"], arrays["intercept"]
-        probe.n_features_in_ = arrays["unit_coef"].shape[1]
         return probe
 
-    def _keep(self, coefs: list[Array], intercepts: list[Array]) -> None:
-        """Two classes have one output, of the second against the first: it is shared between them."""
+    def _set_weights(self, coefs: list[Array], intercepts: list[Array]) -> None:
+        """For two classes scikit-learn has one output, of the second; give each class half."""
         (self.unit_coef_, coef), (self.unit_intercept_, intercept) = coefs, intercepts
         if len(coef) == 1:
             coef, intercept = (

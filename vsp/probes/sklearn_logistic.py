@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +11,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from vsp.probes.base import LabelProbe, LinearReadout
+from vsp.probes.base import LabelProbe
+from vsp.probes.linear_probe import LinearProbe
+from vsp.probes.logistic import Logistic
 from vsp.probes.treatment import Array, learn
 
 
-class SklearnLogistic(LinearReadout, LabelProbe):
+class SklearnLogistic(LinearProbe, LabelProbe):
     """OneVsRestClassifier(LogisticRegression(C, max_iter, tol)) on treated states.
 
-    A fit that stops before `tol` is counted in n_not_converged_, and its gap_ is infinite.
+    gap_ [problem] is inf for a fit that stopped before `tol`, else nan.
     """
 
-    grid, link = "C", "sigmoid"
-    default_grid = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    grid_size = 1e5
+    strength_name = Logistic.strength_name
+    link = Logistic.link
+    default_grid = Logistic.default_grid
+    grid_squared_norm = Logistic.grid_squared_norm
 
     def __init__(
         self,
@@ -37,29 +40,31 @@ class SklearnLogistic(LinearReadout, LabelProbe):
         self.tol = tol
         self.treatment = treatment
 
-    def fit(self, states: Array, y: NDArray[Any]) -> SklearnLogistic:
-        """Fit on `states` [sample, hidden]. Raises ProbeError as every probe does."""
-        states = self._checked(states, reset=True)
-        codes = self._coded(y, len(states))
+    def fit(self, states: Array, y: NDArray[Any]) -> Self:
+        """Fit on `states` [sample, hidden] and labels `y` [sample].
+
+        Raises ProbeError if there is one class only or a value is not finite.
+        """
+        states = self.check_states(states, reset=True)
+        codes = self.check_labels(y, len(states))
         self.treatment_ = learn(self.treatment, states)
-        binary = _Counted(C=self.C, max_iter=self.max_iter, tol=self.tol)
+        binary = _BinaryLogistic(C=self.C, max_iter=self.max_iter, tol=self.tol)
         fits = OneVsRestClassifier(binary).fit(self.treatment_.apply(states), codes).estimators_
         coef = np.concatenate([fit.coef_ for fit in fits])
         intercept = np.concatenate([fit.intercept_ for fit in fits])
-        if len(fits) == 1:  # of two classes scikit-learn fits the second alone
+        if len(fits) == 1:  # for two classes scikit-learn fits only the second
             coef, intercept = np.vstack([-coef, coef]), np.concatenate([-intercept, intercept])
         self.coef_, self.intercept_ = coef, intercept
         converged = np.array([fit.converged_ for fit in fits])
-        self.gap_ = np.where(converged, np.nan, np.inf)  # there is no certificate
+        self.gap_ = np.where(converged, np.nan, np.inf)  # scikit-learn has no certificate
         self.n_iter_ = np.concatenate([fit.n_iter_ for fit in fits])
-        self.n_not_converged_ = int((~converged).sum())
         return self
 
 
-class _Counted(LogisticRegression):
-    """Keeps as `converged_` what scikit-learn only warns about."""
+class _BinaryLogistic(LogisticRegression):
+    """Records convergence as `converged_` in place of scikit-learn's warning."""
 
-    def fit(self, X: Array, y: NDArray[Any]) -> _Counted:
+    def fit(self, X: Array, y: NDArray[Any]) -> Self:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             super().fit(X, y)
