@@ -82,3 +82,9 @@ def test_a_model_that_transformers_does_not_serve_is_measured_without_it(vsp, sp
     answer = vsp("bench", "--model", "fake", "--dataset", spatial, "--rows", 8, "--batch-size", 4)
     assert answer.returncode == 0, answer.stderr
     assert "vsp" in answer.stdout and "transformers, batched" not in answer.stdout
+
+
+def test_without_a_model_bench_needs_a_run(vsp, work):
+    done = vsp("bench", "--rows", 4)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "run" in done.stderr

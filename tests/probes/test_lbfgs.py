@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from benchmarks.solver_speed import RealisticStates
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from vsp.evaluation.bench_probe import Realistic
 from vsp.probes.solver.kernel import KernelSpace
 from vsp.probes.solver.lbfgs import certify, solve
 from vsp.probes.solver.losses import OneVsRest, Softmax, curvatures
@@ -157,7 +157,7 @@ def test_both_spaces_have_the_same_optimum_on_any_training_rows(loss):
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 0.1])
 def test_float32_certifies_what_is_seen_from_the_states_themselves(strength):
     """On states with outlier dimensions, as models have them; also on folds."""
-    states, codes = Realistic(512, 4, 0.5, seed=3).draw(400)
+    states, codes = RealisticStates(512, 4, 0.5, seed=3).draw(400)
     train = np.array([np.ones(400), np.arange(400) % 5 != 2], bool)
     space, problems = (
         _space("kernel", states, train),
@@ -199,7 +199,7 @@ def test_what_was_solved_before_has_no_influence():
 
 
 def test_a_start_from_a_smaller_strength_takes_fewer_steps():
-    states, codes = Realistic(512, 4, 0.5, seed=3).draw(400)
+    states, codes = RealisticStates(512, 4, 0.5, seed=3).draw(400)
     space = _space("kernel", states)
     first = solve(space, OneVsRest(), _problems(codes, "one-vs-rest", 1e-3), 1e-7, 500)
     problems = _problems(codes, "one-vs-rest", 2e-3)

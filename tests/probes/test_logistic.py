@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from benchmarks.solver_speed import RealisticStates
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from vsp.evaluation.bench_probe import Realistic
 from vsp.probes.base import Task
 from vsp.probes.logistic import Logistic, Multinomial
 
@@ -21,7 +21,7 @@ def _drawn(n, d, k=3, seed=0, dtype=np.float64):
 
 def _data(kind):
     if kind == "realistic":
-        states, label = Realistic(256, 3, 0.3, 0).draw(160)
+        states, label = RealisticStates(256, 3, 0.3, 0).draw(160)
         return states, label
     return _drawn(*{"fewer rows": (80, 200), "more rows": (300, 20)}[kind])
 

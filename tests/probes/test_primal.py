@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.solver_speed import RealisticStates
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from vsp.evaluation.bench_probe import Realistic
 from vsp.probes.solver.kernel import KernelSpace
 from vsp.probes.solver.lbfgs import solve
 from vsp.probes.solver.losses import OneVsRest, Softmax
@@ -65,7 +65,7 @@ def _found(space: PrimalSpace | KernelSpace, solved: Solutions) -> tuple[NDArray
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
 def test_agrees_with_the_kernel_where_rows_are_about_as_many_as_dimensions(treatment):
-    states, labels = Realistic(120, 3, 0.7).draw(130)
+    states, labels = RealisticStates(120, 3, 0.7).draw(130)
     learned = learn(treatment, states)
     problems = _one_vs_rest(labels, 0.5)
     objectives, scores = [], []
@@ -82,7 +82,9 @@ def test_agrees_with_the_kernel_where_rows_are_about_as_many_as_dimensions(treat
 @pytest.mark.parametrize("C", [1e-3, 1.0, 30.0])
 @pytest.mark.parametrize("kind", ["random", "realistic"])
 def test_finds_the_optimum_that_scikit_learn_finds_when_it_is_made_to(kind, C):
-    states, labels = _random(400, 30, 3) if kind == "random" else Realistic(48, 3, 0.7).draw(500)
+    states, labels = (
+        _random(400, 30, 3) if kind == "random" else RealisticStates(48, 3, 0.7).draw(500)
+    )
     treated = states.astype(np.float64)
     problems = _one_vs_rest(labels, C)
     space = PrimalSpace.of(states, learn("none", states), _every(len(states)))
@@ -117,7 +119,7 @@ def test_the_multinomial_loss_has_scikit_learns_optimum_too():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_with_the_rows_are_what_their_words_say(dtype, memory):
     rng = np.random.default_rng(0)
-    states = Realistic(1024, 2, 0.5).draw(2500)[0]
+    states = RealisticStates(1024, 2, 0.5).draw(2500)[0]
     space = PrimalSpace.of(states, learn("standardize", states), _every(2500), memory=memory)
     x = RowBlocks(states, learn("standardize", states)).kept.astype(np.float64)
     at = rng.standard_normal((2, 3, 1025)).astype(dtype)
@@ -143,7 +145,7 @@ def test_products_with_the_rows_are_what_their_words_say(dtype, memory):
 def test_what_is_streamed_from_a_map_is_to_the_bit_what_is_kept_in_memory(
     tmp_path: Path, dtype, treatment
 ):
-    states = Realistic(1024, 2, 0.5).draw(2500)[0].astype(dtype)  # more than two blocks
+    states = RealisticStates(1024, 2, 0.5).draw(2500)[0].astype(dtype)  # more than two blocks
     np.save(tmp_path / "states.npy", states)
     index = np.delete(np.arange(2500), [3, 4, 1700])
     learned = learn(treatment, states[index])
@@ -161,7 +163,7 @@ def test_what_is_streamed_from_a_map_is_to_the_bit_what_is_kept_in_memory(
 @pytest.mark.parametrize("treatment", TREATMENTS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_rows_are_what_the_treatment_says_less_their_centre(dtype, treatment):
-    states = Realistic(40, 2, 0.5).draw(300)[0].astype(dtype)
+    states = RealisticStates(40, 2, 0.5).draw(300)[0].astype(dtype)
     learned = learn(treatment, states)
     rows = RowBlocks(states, learned)
     expected = learned.apply(states)
@@ -181,7 +183,7 @@ def test_states_that_are_as_they_should_be_are_not_copied():
 
 
 def test_the_optimum_streamed_is_the_optimum_in_memory(tmp_path: Path):
-    states, labels = Realistic(512, 3, 0.7).draw(3000)
+    states, labels = RealisticStates(512, 3, 0.7).draw(3000)
     np.save(tmp_path / "states.npy", states)
     learned = learn("standardize", states)
     problems = _one_vs_rest(labels, 0.1)
@@ -269,7 +271,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
     path = tmp_path / "states.npy"
     states = np.lib.format.open_memmap(path, "w+", np.float16, (n_rows, hidden))
     labels = np.empty(n_rows, np.intp)
-    some, of_some = Realistic(hidden, 2, 0.5).draw(10_000)
+    some, of_some = RealisticStates(hidden, 2, 0.5).draw(10_000)
     for start in range(0, n_rows, len(some)):
         rows = slice(start, start + len(some))
         states[rows], labels[rows] = some, of_some

@@ -361,37 +361,6 @@ def bench(arguments: argparse.Namespace) -> None:
         show(bench_table(benches, n_planned))
 
 
-def bench_probe(arguments: argparse.Namespace) -> None:
-    from vsp.errors import ProbeError
-    from vsp.evaluation.bench_probe import Asked, bench, drawn, some_layers, stored
-    from vsp.reporting.bench_tables import bench_probe_table
-    from vsp.storage.run import find_run
-    from vsp.utils.terminal import show
-
-    asked = Asked(
-        n_rows=arguments.rows,
-        hidden=arguments.hidden,
-        n_classes=arguments.classes,
-        signals=tuple(arguments.signal),
-        C=arguments.C,
-        repeats=arguments.repeats,
-        programme=arguments.programme,
-        seed=arguments.seed,
-    )
-    if arguments.run is None:
-        if arguments.layers is not None:
-            raise ProbeError(f"layer {arguments.layers[0]} of no run; name one with --run")
-        found = bench(asked, drawn(asked), len(asked.signals))
-    else:
-        run = find_run(arguments.run, Path())
-        layers = some_layers(run, arguments.layers)
-        found = bench(asked, stored(run, layers, asked.seed), len(layers))
-    if arguments.json:
-        print(json.dumps(found.as_json()))
-    else:
-        show(bench_probe_table(found))
-
-
 def models(arguments: argparse.Namespace) -> None:
     from vsp.models import FAMILIES, catalog
     from vsp.reporting.model_list import models_json, models_table

@@ -694,72 +694,6 @@ def _add_bench(subparsers: Any) -> None:
     )
     _add_workers(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.set_defaults(command=commands.bench)
-    _add_bench_probe(parser.add_subparsers(title="instead of a model", metavar="[probe]"))
-
-
-def _add_bench_probe(subparsers: Any) -> None:
-    parser = _command(
-        subparsers,
-        commands.bench_probe,
-        "measure CPU time and exactness of a probe next to scikit-learn's",
-        "vsp bench probe\nvsp bench probe --signal 0 0.3 1 --repeats 3 --programme\n"
-        "vsp bench probe --run llava15-spatial --layers 0 16 32",
-        name="probe",
-    )
-    parser.add_argument(
-        "--run", metavar="NAME", help="run in scratch/, or its path (default: drawn states)"
-    )
-    parser.add_argument(
-        "--layers",
-        type=_index,
-        nargs="+",
-        metavar="N",
-        help="of the run (default: the first, the middle and the last)",
-    )
-    for name, default, of in (("rows", 2400, "rows"), ("hidden", 4096, "dimensions")):
-        parser.add_argument(
-            f"--{name}",
-            type=_positive,
-            default=default,
-            metavar="N",
-            help=f"{of} of drawn states (default: {default})",
-        )
-    parser.add_argument(
-        "--classes", type=_folds, default=4, metavar="N", help="of drawn states (default: 4)"
-    )
-    parser.add_argument(
-        "--signal",
-        type=_not_negative,
-        nargs="+",
-        default=[0.3, 1.0],
-        metavar="X",
-        help="how far the classes of drawn states are apart, a layer for each (default: 0.3 1)",
-    )
-    parser.add_argument(
-        "--C",
-        type=_positive_number,
-        default=1.0,
-        metavar="X",
-        help="inverse strength of the L2 penalty (default: 1)",
-    )
-    parser.add_argument(
-        "--repeats",
-        type=_positive,
-        default=1,
-        metavar="N",
-        help="how often each fit is timed; the least time counts (default: 1)",
-    )
-    parser.add_argument(
-        "--programme",
-        action="store_true",
-        help="also time all fits that a layer's statistics need: 5 values of C, 5 folds, 5 control "
-        "tasks, 100 permutations",
-    )
-    parser.add_argument(
-        "--seed", type=_index, default=0, metavar="N", help="of what is drawn (default: 0)"
-    )
-    parser.add_argument("--json", action="store_true", help="for machines")
 
 
 def _add_n_jobs(parser: argparse.ArgumentParser, what: str) -> None:
@@ -859,16 +793,6 @@ def _fraction(text: str) -> float:
     value = _positive_number(text)
     if not value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
     return value
 
 

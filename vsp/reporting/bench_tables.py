@@ -12,7 +12,6 @@ from rich.text import Text
 from vsp.reporting.formatting import format_bytes
 
 if TYPE_CHECKING:
-    from vsp.evaluation.bench_probe import LayerBench, ProbeBench
     from vsp.extraction.bench import Bench
 
 
@@ -65,64 +64,3 @@ def _forecast(bench: Bench, rate: float, n_planned: int | None) -> str:
     gpu = f", {hours:,.2f} GPU-hours" if bench.on_gpu else ""
     whose = "a million rows" if n_planned is None else f"the plan's {n_planned:,} rows"
     return f"{whose} take about {time} in one task at {rate:,.1f} rows/s{gpu}"
-
-
-_BENCH_PROBE_NOTE = """\
-CPU s      of one core, from stored states to the fitted probe
-above      objective over the least known, relative, of the worst class
-certified  bound on that which a duality gap gives; stopped: out of iterations
-agree      rows kept back where it predicts as the exact probe does"""
-
-
-def bench_probe_table(bench: ProbeBench) -> RenderableType:
-    """CPU seconds and exactness of each way to a probe, 80 columns wide."""
-    from vsp.evaluation.bench_probe import CAREFUL, OURS, OURS_SCALED, RESEARCH
-
-    parts: list[RenderableType] = []
-    for layer in bench.layers:
-        size = f"{layer.n_rows:,} rows × {layer.hidden:,}, {layer.n_classes} classes"
-        parts += [
-            Text(f"{layer.title}: {size}, C = {bench.C:g}", style="bold"),
-            _probe_ways_table(layer),
-        ]
-        if layer.programme is not None:
-            timed = layer.programme
-            parts.append(
-                Text(
-                    f"all {timed.n_fits} fits of its statistics: {timed.seconds:,.1f} s, "
-                    f"{timed.of_research:.3g} of one fit of the research code; "
-                    f"gaps ≤ {timed.worst_gap:.1g}"
-                )
-            )
-        parts.append(Text())
-    pairs = [("one fit, research code over vsp", bench.slower(RESEARCH, OURS))]
-    pairs.append(("one fit, careful over vsp, standardised", bench.slower(CAREFUL, OURS_SCALED)))
-    if (programme := bench.programme()) is not None:
-        pairs.append(("research code's one fit over vsp's programme", programme))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("CPU time")
-    for column in ("median layer", "all layers"):
-        table.add_column(column, justify="right")
-    for name, ratio in pairs:
-        table.add_row(name, f"{ratio['median']:,.1f}×", f"{ratio['summed']:,.1f}×")
-    return Group(*parts, table, Text(), Text(_BENCH_PROBE_NOTE))
-
-
-def _probe_ways_table(layer: LayerBench) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("way")
-    for column in ("CPU s", "× vsp", "above", "certified", "agree"):
-        table.add_column(column, justify="right")
-    for way in layer.ways:
-        gap = "" if way.gap is None else f"{way.gap:.1e}"
-        if not way.converged:
-            gap = gap or "stopped"
-        table.add_row(
-            way.name,
-            f"{way.seconds:,.2f}",
-            f"{way.slower:,.1f}",
-            f"{way.above:.1e}",
-            gap,
-            f"{100 * way.agree:.1f} %",
-        )
-    return table
