@@ -169,7 +169,7 @@ def test_at_the_time_limit_and_at_the_warning_before_it_a_task_ends_in_order(
             "status", "--run", place.run.name
         )
         said = place.vsp("logs", "--run", place.run.name)
-        assert said.count("the same command goes on where it was") == 4, said
+        assert said.count("rows written so far are kept; the same command continues") == 4, said
     with ThreadPoolExecutor() as pool:
         assert list(pool.map(Place.resume, (limited, warned))) == [[0, 1, 2, 3]] * 2
     limited.check()

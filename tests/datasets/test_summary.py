@@ -276,7 +276,7 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     folder = write_dataset([{**CUP, "subject_box": [0, 0, 99, 5]}])
     assert main(["dataset", "show", "own"]) == 0
     out, log = capsys.readouterr()
-    assert out.endswith("wrote own/sheet.png: 1 row, the subject red, the reference blue\n")
+    assert out.endswith("wrote own/sheet.png: 1 row, the subject in red, the reference in blue\n")
     assert log == ("note: row '0': subject_box [0, 0, 99, 5] is not inside the picture, 12 × 12\n")
     (folder / "sheet.png").rename(folder / "first.png")
     assert main(["dataset", "show", "own", "--json", "--sheet", "s.png"]) == 0
@@ -293,4 +293,4 @@ def test_what_is_wrong_with_many_pictures_is_three_lines_and_a_count(write_datas
     write_dataset([{**CUP, "id": str(n), "subject_box": [0, 0, 99, 5]} for n in range(9)])
     assert main(["dataset", "show", "own"]) == 0
     log = capsys.readouterr().err.splitlines()
-    assert len(log) == 4 and log[-1] == "note: 6 more, which stand on the sheet"
+    assert len(log) == 4 and log[-1] == "note: 6 more problems; the sheet shows all"

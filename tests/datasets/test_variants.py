@@ -470,12 +470,12 @@ def test_the_command_says_what_it_wrote_and_what_was_lost(write_dataset, work, c
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--of", "own"], "--of own says no --variant; add it"),
-        (["--of", "own", "--variant", "blank"], "--of own says no --out; add it"),
+        (["--of", "own"], "--of needs --variant NAME"),
+        (["--of", "own", "--variant", "blank"], "--of needs --out DIR"),
         (["--of", "own", "--variant", "red", "--out", "x"], "'red' is not known; known: blank, mir"),
         (["--of", "no", "--variant", "blank", "--out", "x"], "no/metadata.json: no such file"),
-        (["--config", "x.yaml", "--variant", "blank"], "--variant is of a variant; name the dataset"),
-        (["--config", "x.yaml", "--seed", "0"], "--seed is of a variant; name the dataset with"),
+        (["--config", "x.yaml", "--variant", "blank"], "--variant needs --of DIR, the dataset"),
+        (["--config", "x.yaml", "--seed", "0"], "--seed needs --of DIR, the dataset to make"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(write_dataset, work, capsys, options, message):

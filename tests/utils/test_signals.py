@@ -86,7 +86,9 @@ def test_a_task_that_is_asked_to_end_keeps_what_it_did_and_goes_on_later(plan_fa
     _, said = process.communicate(timeout=20)
     name = signal.Signals(number).name
     assert process.returncode == 128 + number and "Traceback" not in said
-    assert f"vsp: stopped by {name}; the same command goes on where it was" in said
+    assert (
+        f"vsp: stopped by {name}; rows written so far are kept; the same command continues" in said
+    )
     (ledger,) = asked.ledgers()
     assert 20 <= ledger.n_done < 96 and ledger.lives[0].ended == f"stopped by {name}"
     # Every row that was computed is in the journal: no batch was thrown away.

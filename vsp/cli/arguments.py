@@ -1,0 +1,230 @@
+"""Argument types and options that several commands share, and the values made from them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsp.config import ModelConfig, Profile
+
+PROFILE = Path("jobs/slurm.yaml")
+
+
+def add_command(
+    subparsers: Any,
+    name: str,
+    handler: Callable[[argparse.Namespace], None],
+    summary: str,
+    *,
+    example: str,
+    guide: str,
+    interrupted: str,
+) -> argparse.ArgumentParser:
+    """Add a command to the parser.
+
+    `example` holds one command line per line. `guide` is the page in docs/ about the command.
+    `interrupted` says what Ctrl-C leaves behind and how to go on.
+    """
+    examples = "\n".join(f"  {line}" for line in example.splitlines())
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[:1].upper() + summary[1:] + ".",
+        epilog=f"example:\n{examples}\n\nguide: {guide}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(handler=handler, interrupted=interrupted)
+    return parser
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", metavar="NAME", help="run in scratch/, or its path (default: the newest run)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_seed(parser: argparse._ActionsContainer, what: str) -> None:
+    parser.add_argument(
+        "--seed",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help=f"random seed for {what} (default: 0)",
+    )
+
+
+def add_n_jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--n-jobs",
+        type=at_least(1),
+        default=os.cpu_count(),
+        metavar="N",
+        help=f"{what} (default: all cores)",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=at_least(0),
+        metavar="N",
+        help="processes that decode images ahead of the model; results do not depend on it "
+        "(default with a GPU: one less than the cores, at most 8; without: 0)",
+    )
+
+
+def add_retry_failed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="also try rows again that failed before"
+    )
+
+
+def add_profile(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help=f"scheduler profile (default: {PROFILE})",
+    )
+
+
+def add_model(group: argparse._ActionsContainer, required: bool) -> None:
+    group.add_argument(
+        "--model",
+        required=required,
+        metavar="NAME",
+        help="a model family such as llava15, a file in configs/models/ (`vsp models` lists "
+        "them), or the path of a .yaml file",
+    )
+    group.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="folder in save_pretrained layout, or name on the Hugging Face hub (default: as the "
+        "model's file says)",
+    )
+    group.add_argument("--revision", help="revision of a checkpoint on the hub")
+    group.add_argument(
+        "--quantization",
+        choices=("none", "4bit", "8bit"),
+        help="of the language model's weights (default: as the model's file says, usually 4bit)",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        help="data type of the computation; auto: as the checkpoint was saved (default: as the "
+        "model's file says)",
+    )
+    group.add_argument(
+        "--weights",
+        choices=("checkpoint", "random"),
+        help="random: an untrained model of the checkpoint's shape (default: checkpoint)",
+    )
+    group.add_argument(
+        "--option",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the model family; may be repeated",
+    )
+
+
+def model_config(arguments: argparse.Namespace) -> ModelConfig:
+    """The model that the options of `add_model` describe."""
+    from vsp.models import catalog
+
+    return catalog.find(
+        arguments.model,
+        Path(),
+        checkpoint=arguments.checkpoint,
+        revision=arguments.revision,
+        quantization=arguments.quantization,
+        dtype=arguments.dtype,
+        weights=arguments.weights,
+        options=dict(arguments.option) or None,
+    )
+
+
+def read_profile(path: Path | None) -> Profile:
+    """The scheduler profile in that file, or else in `jobs/slurm.yaml`."""
+    from vsp.config import Profile, parse, read_yaml
+    from vsp.utils.config_files import find_config
+
+    if path is None:
+        path = find_config(str(PROFILE), "", Path())
+    return parse(Profile, read_yaml(path), str(path)) if path else Profile()
+
+
+def run_option(arguments: argparse.Namespace) -> str:
+    """` --run NAME` as the user gave it, for commands in messages; empty for the newest run."""
+    return f" --run {shlex.quote(arguments.run)}" if arguments.run else ""
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The argument type of integers from `minimum`."""
+
+    def integer(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} must be an integer ≥ {minimum}")
+        return int(text)
+
+    return integer
+
+
+def positive_number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number > 0")
+    return value
+
+
+def fraction(text: str) -> float:
+    value = positive_number(text)
+    if not value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number between 0 and 1")
+    return value
+
+
+def layer_list(text: str) -> list[int]:
+    """Layer numbers in the short form: 0,8-16."""
+    layers: list[int] = []
+    for item in text.split(","):
+        first, dash, last = item.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{text!r}: write layers as 0,8-16")
+        if dash and int(last) < int(first):
+            raise argparse.ArgumentTypeError(
+                f"{item!r} ends before it begins: write {last}-{first}"
+            )
+        layers += range(int(first), int(last if dash else first) + 1)
+    return layers
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """A part K of N, counted from 0: 0/4."""
+    k, separator, n = text.partition("/")
+    if not separator or not k.isdecimal() or not n.isdecimal() or not int(k) < int(n):
+        raise argparse.ArgumentTypeError(f"{text!r} must be K/N, a part from 0/N to N-1/N")
+    return int(k), int(n)
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} must be KEY=VALUE")
+    return key, yaml.safe_load(value)

@@ -1,0 +1,270 @@
+"""Commands about probes: `vsp probe`, `vsp report` and `vsp compare`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from vsp.cli.arguments import (
+    add_command,
+    add_json,
+    add_n_jobs,
+    add_run,
+    add_seed,
+    at_least,
+    layer_list,
+    part_of,
+    positive_number,
+    run_option,
+)
+from vsp.cli.output import print_json, print_notes
+
+
+def add_commands(subparsers: Any) -> None:
+    _add_probe(subparsers)
+    _add_report(subparsers)
+    _add_compare(subparsers)
+
+
+def _add_probe(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "probe",
+        _probe,
+        "fit a probe on every layer, and score it on rows that were not used to fit it",
+        example="vsp probe --n-jobs 64\n"
+        "vsp probe --probe mass-mean --layers 0,8-16\n"
+        "vsp probe --probe ridge --grid 1 100 10000   # for labels that are numbers\n"
+        "sbatch --array=0-3 --wrap 'vsp probe --n-jobs 16 --part $SLURM_ARRAY_TASK_ID/4'",
+        guide="docs/statistics.md",
+        interrupted="fitted layers are kept; the same command fits the others",
+    )
+    add_run(parser)
+    add_n_jobs(parser, "worker processes; results do not depend on it")
+    _add_probe_options(parser)
+    layers = parser.add_mutually_exclusive_group()
+    layers.add_argument(
+        "--layers",
+        type=layer_list,
+        metavar="LIST",
+        help="only these layers, as 0,8-16 (default: all)",
+    )
+    layers.add_argument(
+        "--part",
+        type=part_of,
+        metavar="K/N",
+        help="split the layers in N parts and only fit part K, counted from 0; `vsp probe` "
+        "without --part then fits the remaining layers and writes the results",
+    )
+    _add_statistics_options(parser)
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave out failed and missing rows and report their number, instead of stopping "
+        "with an error",
+    )
+
+
+def _add_probe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--probe",
+        default="logistic",
+        metavar="NAME",
+        help="centroid, lda, linear, logistic (default), mass-mean, mlp, multinomial, ridge, or "
+        "sklearn (scikit-learn's logistic regression)",
+    )
+    parser.add_argument(
+        "--treatment",
+        choices=("none", "center", "standardize", "unit-norm"),
+        help="preprocessing of the states, learned from the training rows (default: depends on "
+        "the probe; center for logistic)",
+    )
+    parser.add_argument(
+        "--grid",
+        type=positive_number,
+        nargs="+",
+        default=(),
+        metavar="X",
+        help="values of the probe's C or alpha; one is chosen by cross-validation on the training "
+        "rows (default: depends on the probe; for logistic five powers of ten, smaller for layers "
+        "with larger states)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=positive_number,
+        default=0.0,
+        metavar="X",
+        help="relative duality gap at which a fit stops (default: depends on the probe; 1e-6 for "
+        "logistic)",
+    )
+    parser.add_argument(
+        "--max-iter",
+        type=at_least(1),
+        default=0,
+        metavar="N",
+        help="most iterations of a fit; fits that need more are counted as not converged "
+        "(default: depends on the probe; 1000 for logistic)",
+    )
+
+
+def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
+    for name, default, what in (
+        ("--permutations", 100, "refits with permuted labels, for p values; 0: none"),
+        ("--controls", 5, "control tasks, for selectivity; 0: none"),
+    ):
+        parser.add_argument(
+            name,
+            type=at_least(0),
+            default=default,
+            metavar="N",
+            help=f"{what} (default: {default})",
+        )
+    add_seed(parser, "folds, permutations and resamples")
+    parser.add_argument(
+        "--folds",
+        type=at_least(2),
+        default=5,
+        metavar="N",
+        help="number of folds, by group (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=at_least(1),
+        default=2,
+        metavar="N",
+        help="repetitions of cross-validation, if the dataset has no test split (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=at_least(1),
+        default=2000,
+        metavar="N",
+        help="bootstrap resamples of groups, for confidence intervals (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-curve", action="store_true", help="skip the learning curve and online code length"
+    )
+    parser.add_argument(
+        "--no-random", action="store_true", help="skip the baseline on random features"
+    )
+
+
+def _probe(arguments: argparse.Namespace) -> None:
+    from vsp.evaluation.probe_run import Settings, probe_part, probe_run, usable_jobs
+    from vsp.storage.run import find_run
+
+    run = find_run(arguments.run, Path())
+    n_jobs = usable_jobs(arguments.n_jobs)
+    if n_jobs < arguments.n_jobs:
+        print_notes([f"{n_jobs} of {arguments.n_jobs} jobs, one a core"])
+    settings = Settings(
+        probe=arguments.probe,
+        treatment=arguments.treatment or "",
+        strengths=tuple(arguments.grid),
+        tolerance=arguments.tolerance,
+        max_iter=arguments.max_iter,
+        folds=arguments.folds,
+        repeats=arguments.repeats,
+        permutations=arguments.permutations,
+        controls=arguments.controls,
+        curve=not arguments.no_curve,
+        random=not arguments.no_random,
+        seed=arguments.seed,
+        resamples=arguments.resamples,
+    )
+    if arguments.part is not None:
+        layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
+        print(_part_line(arguments.part, layers, run.plan.n_layers, folder))
+        return
+    results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
+    rows = results.summary()["rows"]
+    if rows["used"] < rows["planned"]:
+        print(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
+    print(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
+
+
+def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:
+    which = f"part {part[0]}/{part[1]}"
+    if not layers:
+        return f"{which} is empty, there are {n_layers} layers; no results written"
+    return (
+        f"{which}: layers {layers[0]} to {layers[-1]} of {n_layers} are in {folder}; no results "
+        "written, `vsp probe` merges the parts"
+    )
+
+
+def _add_report(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "report",
+        _report,
+        "show the accuracy of each layer",
+        example="vsp report --plot accuracy.png",
+        guide="docs/statistics.md",
+        interrupted="results are unchanged",
+    )
+    parser.add_argument(
+        "--run",
+        metavar="NAME",
+        help="run in results/, or the path of a run or of its results (default: the newest)",
+    )
+    add_json(parser)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the curve as .png or .svg")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from vsp.reporting.probe_report import report_json, report_table
+    from vsp.storage.results import find_results
+    from vsp.utils.terminal import show
+
+    results = find_results(arguments.run, Path())
+    if arguments.plot:
+        from vsp.reporting.curve_plot import plot
+
+        plot(results, arguments.plot)
+        print(f"wrote {arguments.plot}", file=sys.stderr)
+    if arguments.json:
+        print_json(report_json(results))
+    else:
+        show(report_table(results))
+
+
+def _add_compare(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "compare",
+        _compare,
+        "test whether runs differ on the same rows, layer by layer",
+        example="vsp compare llava15-spatial llava15-blank-images\n"
+        "vsp compare llava15-spatial qwen2-spatial /shared/results/vila-spatial --json",
+        guide="docs/statistics.md",
+        interrupted="results are unchanged; the same command starts over",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="run in results/, or the path of a run or of its results; the first is compared "
+        "with each of the others",
+    )
+    add_seed(parser, "the sign-flip test and the bootstrap")
+    add_json(parser)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vsp.evaluation.compare import Settings, compare
+    from vsp.reporting.comparison import comparison_table
+    from vsp.storage.results import find_results
+    from vsp.utils.terminal import show
+
+    runs = [(name, find_results(name, Path())) for name in arguments.runs]
+    pairs = compare(runs, Settings(seed=arguments.seed))
+    if arguments.json:
+        print_json([asdict(pair) for pair in pairs])
+    else:
+        show(comparison_table(pairs))

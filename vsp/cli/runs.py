@@ -1,0 +1,410 @@
+"""Commands about a run: plan, extract, submit, resume, status, logs and verify."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsp.cli.arguments import (
+    add_command,
+    add_model,
+    add_n_jobs,
+    add_profile,
+    add_retry_failed,
+    add_run,
+    add_workers,
+    at_least,
+    model_config,
+    read_profile,
+    run_option,
+)
+from vsp.cli.output import print_json, print_line, print_notes
+from vsp.datasets.prompts import STYLES
+from vsp.utils.signals import stoppable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from vsp.cluster.submit import Options
+
+_STAGES = ("extract", "verify", "probe", "report")  # as vsp.cluster.jobs has them
+
+
+def add_commands(subparsers: Any) -> None:
+    _add_plan(subparsers)
+    _add_extract(subparsers)
+    _add_submit(subparsers)
+    _add_resume(subparsers)
+    _add_status(subparsers)
+    _add_logs(subparsers)
+    _add_verify(subparsers)
+
+
+def _add_plan(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "plan",
+        _plan,
+        "check a dataset and a model, reserve disk space, and write the batch script",
+        example="vsp plan --model llava15 --checkpoint /shared/llava-1.5-7b-hf --shards 8\n"
+        "vsp plan --model llava15 --checkpoint data/small-llava --quantization none",
+        guide="docs/cluster.md",
+        interrupted="no run was made and nothing is left behind; the same command starts over",
+    )
+    _add_result_options(parser.add_argument_group("what is computed"))
+    _add_job_options(parser.add_argument_group("where and how it runs"))
+
+
+def _add_result_options(group: argparse._ArgumentGroup) -> None:
+    add_model(group, required=True)
+    group.add_argument(
+        "--dataset",
+        type=Path,
+        default=Path("data/raw/spatial"),
+        metavar="DIR",
+        help="folder with metadata.json and images/ (default: %(default)s)",
+    )
+    group.add_argument(
+        "--prompt",
+        choices=STYLES,
+        help="prompt style (default: instruction, or dataset where the dataset has prompts "
+        "but no questions)",
+    )
+    group.add_argument(
+        "--store-dtype",
+        choices=("float16", "float32"),
+        help="data type of the stored states (default: float32 if the model computes in "
+        "float32, else float16)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=at_least(1),
+        default=16,
+        metavar="N",
+        help="a batch holds as many tokens as N of the longest rows; if memory runs out, the "
+        "batch is halved (default: %(default)s)",
+    )
+    group.add_argument(
+        "--no-sharing",
+        action="store_true",
+        help="encode image and prompt anew for each row, even if rows share an image",
+    )
+    group.add_argument(
+        "--limit", type=at_least(1), metavar="N", help="use only the first N rows, for a trial"
+    )
+    group.add_argument(
+        "--drop-unreadable",
+        action="store_true",
+        help="drop rows whose image or prompt cannot be used, instead of stopping with an error",
+    )
+
+
+def _add_job_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: from model and dataset)"
+    )
+    shards = group.add_mutually_exclusive_group()
+    shards.add_argument("--shards", type=at_least(1), metavar="N", help="number of array tasks")
+    shards.add_argument(
+        "--shard-size",
+        type=at_least(1),
+        default=1024,
+        metavar="N",
+        help="approximate number of rows per array task (default: %(default)s)",
+    )
+    add_profile(group)
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from vsp.extraction.plan import PlanRequest, plan_run
+    from vsp.reporting.plan_summary import plan_lines
+
+    with stoppable() as stop, stop.free():  # a signal unwinds, so that the reserved array goes
+        request = PlanRequest(
+            dataset=arguments.dataset,
+            model=model_config(arguments),
+            prompt=arguments.prompt,
+            store_dtype=arguments.store_dtype,
+            n_shards=arguments.shards,
+            shard_size=arguments.shard_size,
+            batch_size=arguments.batch_size,
+            share=not arguments.no_sharing,
+            limit=arguments.limit,
+            name=arguments.run,
+            drop_unreadable=arguments.drop_unreadable,
+            profile=read_profile(arguments.profile),
+        )
+        planned = plan_run(request, Path())
+    print_notes(planned.notes)
+    for line in plan_lines(planned):
+        print(line)
+
+
+def _add_extract(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "extract",
+        _extract,
+        "compute and store the hidden states of all missing rows; can be repeated safely",
+        example="vsp extract\nvsp extract --run llava15-spatial --shard 3",
+        guide="docs/storage.md",
+        interrupted="rows written so far are kept; the same command continues",
+    )
+    add_run(parser)
+    parser.add_argument(
+        "--shard",
+        type=at_least(0),
+        action="append",
+        metavar="N",
+        help="only this shard; may be repeated (default: all shards, one after the other)",
+    )
+    add_retry_failed(parser)
+    add_workers(parser)
+
+
+def _extract(arguments: argparse.Namespace) -> None:
+    from vsp.extraction.extract import extract, outcome
+    from vsp.storage.run import find_run
+
+    run = find_run(arguments.run, Path())
+    shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
+    extract(run, shards, arguments.retry_failed, arguments.workers)
+    print(outcome(run, shards))
+
+
+def _add_submit(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "submit",
+        _submit,
+        "submit extraction and the stages after it to the batch system",
+        example="vsp submit\nvsp submit --dry-run\n"
+        "vsp submit --after any --stages extract,probe,report",
+        guide="docs/cluster.md",
+        interrupted="no job was submitted; the same command starts over",
+    )
+    _add_submission(parser)
+
+
+def _submit(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.submit import submit
+    from vsp.storage.run import find_run
+
+    run = find_run(arguments.run, Path())
+    submit(run, read_profile(arguments.profile), _submit_options(arguments), print_line)
+
+
+def _add_resume(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "resume",
+        _resume,
+        "submit the unfinished shards, and the stages after them",
+        example="vsp resume\nvsp resume --retry-failed --profile jobs/long.yaml",
+        guide="docs/cluster.md",
+        interrupted="no job was submitted; the same command starts over",
+    )
+    _add_submission(parser)
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.submit import resume
+    from vsp.storage.run import find_run
+
+    run = find_run(arguments.run, Path())
+    resume(run, read_profile(arguments.profile), _submit_options(arguments), print_line)
+
+
+def _add_submission(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_profile(parser)
+    parser.add_argument(
+        "--stages",
+        type=_stages,
+        default=_STAGES,
+        metavar="LIST",
+        help=f"stages to submit, from {','.join(_STAGES)} (default: all)",
+    )
+    parser.add_argument(
+        "--after",
+        choices=("ok", "any"),
+        default="ok",
+        help="any: a stage also starts if the one before it failed, and the probe leaves out "
+        "missing and failed rows (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--probe-tasks",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="fit the layers in an array of N tasks (default: in one task)",
+    )
+    add_retry_failed(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print scripts and commands, and submit nothing"
+    )
+
+
+def _submit_options(arguments: argparse.Namespace) -> Options:
+    from vsp.cluster.submit import Options
+
+    return Options(
+        stages=arguments.stages,
+        after=arguments.after,
+        probe_tasks=arguments.probe_tasks,
+        retry_failed=arguments.retry_failed,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in _STAGES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(_STAGES)}")
+    return tuple(stage for stage in _STAGES if stage in names)
+
+
+def _add_status(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "status",
+        _status,
+        "show the progress of each shard, why shards stopped, and how to continue",
+        example="vsp status\nvsp status --watch 5",
+        guide="docs/cluster.md",
+        interrupted="nothing was changed",
+    )
+    add_run(parser)
+    add_profile(parser)
+    parser.add_argument("--all", action="store_true", help="show every shard of a large run")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--watch",
+        type=at_least(1),
+        nargs="?",
+        const=5,
+        metavar="SECONDS",
+        help="refresh every SECONDS (5 if not given) until Ctrl-C",
+    )
+    form.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.jobs import scheduler_of, task_states
+    from vsp.cluster.status import Status, as_json, commands, page, status
+    from vsp.storage.run import find_run
+    from vsp.utils.terminal import show, watch
+
+    run = find_run(arguments.run, Path())
+    profile = read_profile(arguments.profile)
+    scheduler = scheduler_of(profile)
+
+    def look() -> Status:
+        ledgers = run.ledgers()
+        return status(run, ledgers, task_states(run, scheduler, ledgers))
+
+    def pages() -> RenderableType:
+        found = look()
+        slurm = profile.scheduler != "local" and shutil.which("sbatch") is not None
+        return page(found, arguments.all, commands(run, found, slurm, arguments.run))
+
+    if arguments.json:
+        print_json(as_json(look()))
+    elif arguments.watch is not None:
+        watch(pages, arguments.watch)
+    else:
+        show(pages())
+
+
+def _add_logs(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "logs",
+        _logs,
+        "show the last lines of the log of every failed task, or of one shard",
+        example="vsp logs\nvsp logs 3 --lines 100",
+        guide="docs/troubleshooting.md",
+        interrupted="nothing was changed",
+    )
+    parser.add_argument(
+        "shard", type=at_least(0), nargs="?", metavar="SHARD", help="number of a shard"
+    )
+    parser.add_argument(
+        "--lines", type=at_least(1), default=20, metavar="N", help="lines of each log (default: 20)"
+    )
+    add_run(parser)
+    add_profile(parser)
+
+
+def _logs(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.jobs import log_folder, scheduler_of, task_states
+    from vsp.cluster.logs import tails
+    from vsp.cluster.status import status
+    from vsp.storage.run import find_run
+
+    run = find_run(arguments.run, Path())
+    profile = read_profile(arguments.profile)
+    if arguments.shard is not None:
+        run.shard(arguments.shard)
+    ledgers = run.ledgers()
+    states = task_states(run, scheduler_of(profile), ledgers)
+    found, folder = status(run, ledgers, states), log_folder(run, profile)
+    logs = tails(found, states, folder, arguments.shard, arguments.lines)
+    for log in logs:
+        print(f"== {log.what}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
+    if not logs:
+        print(f"run {run.name}: no task of the batch system failed; its logs are in {folder}")
+
+
+def _add_verify(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "verify",
+        _verify,
+        "read all stored states from disk and compare every row with its checksum",
+        example="vsp verify --n-jobs 8\nvsp verify --repair",
+        guide="docs/storage.md",
+        interrupted="nothing was changed; the same command starts over",
+    )
+    add_run(parser)
+    add_n_jobs(parser, "worker processes")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="mark damaged rows as missing, so that the next extraction computes them again",
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from vsp.errors import StoreError
+    from vsp.extraction.verify import repair, verify
+    from vsp.storage.run import find_run
+    from vsp.utils.text import format_ranges
+
+    run = find_run(arguments.run, Path())
+    found = verify(run, arguments.n_jobs)
+    print(
+        f"run {run.name}: {found.n_checked} rows read again, {found.n_bad} are not what was "
+        f"written; {found.n_failed} failed and {found.n_missing} missing rows have no states\n"
+        f"{found.n_bytes / 1e6:,.0f} MB in {found.seconds:.1f} s, "
+        f"{found.n_bytes / 1e6 / max(found.seconds, 1e-9):,.0f} MB/s"
+    )
+    if not found.bad:
+        return
+    where = [f"shard {shard}: rows {format_ranges(rows)}" for shard, rows in found.bad.items()]
+    named = run_option(arguments)
+    if not arguments.repair:
+        raise StoreError(
+            f"run {run.name}: {found.n_bad} rows were damaged on disk since they were written; "
+            f"`vsp verify{named} --repair` puts them back to missing",
+            where,
+        )
+    repair(run, found.bad)
+    print(*where, sep="\n")
+    print(
+        f"these {found.n_bad} rows are missing now; `vsp resume{named}` or `vsp extract{named}` "
+        "takes them again"
+    )
