@@ -129,8 +129,8 @@ class ProbeBase(BaseEstimator):
     def prepare(self, states: Array, train: NDArray[np.bool_]) -> Any:
         """Work on `states` [row, hidden] that tasks share, for `fit_prepared`.
 
-        `train` [set, row]: the training rows of all tasks. They decide what is shared, so a task
-        gives the same result in whichever call of `fit_prepared` it is.
+        `train` [set, row]: the training rows of all tasks. They alone decide what is shared, and
+        not which tasks a call of `fit_prepared` gets.
         """
         return states
 

@@ -38,7 +38,8 @@ def widest_directions(states: NDArray[np.float32], n: int) -> tuple[NDArray[np.f
     """Orthonormal directions [hidden, n] of nearly the largest spread, and the next spread.
 
     Subspace iteration (Halko, Martinsson & Tropp 2011). Any orthonormal directions are correct;
-    the nearer they are to the principal ones, the smaller is the spread of the rest.
+    the nearer they are to the principal ones, the better is the metric, which neglects how the
+    two parts of the states depend on each other.
     """
     rng = np.random.default_rng(0)
     n_iterated = min(_OVERSAMPLING * n, *states.shape)
