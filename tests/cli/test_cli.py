@@ -42,7 +42,7 @@ def test_the_main_job_with_real_weights(vsp, work, checkpoint):
     assert ["all", "120", "120", "0", "0"] in map(str.split, status.splitlines())
     assert "batching: 8 rows alone differ by up to" in status
     assert max(map(len, status.splitlines())) <= 80
-    assert "results/llava15-spatial" in probe and "best layer" in report
+    assert "results/llava15-spatial" in probe and "Layer selected on training data:" in report
     assert "\x1b" not in report and max(map(len, report.splitlines())) <= 80
     assert (work / "accuracy.png").exists() and (work / "data/splits/spatial/val.json").exists()
     assert (work / "scratch/llava15-spatial/manifest.jsonl").exists()
@@ -154,7 +154,11 @@ def test_an_old_encoding_is_no_error(vsp, spatial, monkeypatch):
     vsp("extract"), vsp("probe")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     answer = vsp("report")
-    assert answer.returncode == 0 and "best layer" in answer.stdout and "???" in answer.stdout
+    assert (
+        answer.returncode == 0
+        and "Layer selected on training data:" in answer.stdout
+        and "???" in answer.stdout
+    )
 
 
 def test_a_closed_pipe_is_no_error(vsp, spatial, work):

@@ -14,7 +14,7 @@ from rich.console import Console
 from vsp.cli.main import main
 from vsp.errors import ConfigError, RunError
 from vsp.evaluation.compare import Settings, compare
-from vsp.reporting.comparison import comparison_table
+from vsp.reporting.comparison import comparison_page
 
 QUICK = Settings(resamples=200, flips=199)
 ROWS = ("id", "group", "label", "predicted", "outer", "base", "probability", "rows")
@@ -244,7 +244,7 @@ def test_runs_that_were_split_in_other_ways_are_less_sure(runs):
     for one, again in zip(same.layers, unlike.layers, strict=True):
         assert again.high - again.low >= one.high - one.low and again.p >= one.p
     text, _ = _table([unlike])
-    assert "rows were split in other ways" in text
+    assert "The runs split the rows differently" in text
 
 
 def test_a_run_of_fewer_repeats_is_compared_on_those(runs):
@@ -327,7 +327,9 @@ def test_labels_that_a_variant_turns_are_the_same_rows(runs, variant):
     n_turned = int((first["label"] != other["label"]).sum())
     assert turned.n_relabelled == n_turned >= 120 and same.n_relabelled == twice.n_relabelled == 0
     assert replace(turned, other="", n_relabelled=0) == replace(same, other="", n_relabelled=0)
-    assert f"{n_turned} rows have another label in other, as its dataset" in _table([turned])[0]
+    assert (
+        f"{n_turned} rows have another label in other, because its dataset" in _table([turned])[0]
+    )
     assert "another label" not in _table([same])[0]
 
 
@@ -399,15 +401,16 @@ def test_damaged_results_are_one_line(runs, name):
             compare(named, QUICK)
 
 
-def _table(pairs):
-    console = Console(file=io.StringIO(), width=80, highlight=False)
-    console.print(comparison_table(pairs))
+def _table(pairs, width=80):
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(comparison_page(pairs))
     text = console.file.getvalue()
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
     return " ".join(text.split()), text.splitlines()
 
 
-def test_the_table_has_every_layer_and_the_peaks_in_80_columns(runs):
+@pytest.mark.parametrize("width", [60, 70, 80, 200])
+def test_the_table_has_every_layer_and_the_peaks_at_any_width(runs, width):
     first, other, deep = runs(
         {"deep": _plan(33)},
         first=made.predictions(made.accuracies(13)),
@@ -416,9 +419,9 @@ def test_the_table_has_every_layer_and_the_peaks_in_80_columns(runs):
     )
     named = [first, other, ("[b]deep " + "and long " * 9, deep[1])]
     pairs = compare(named, QUICK)
-    text, lines = _table(pairs)
-    assert "other [b]deep" in text and "layers at equal relative depth" in text
-    assert "240 judged in both, in 120 groups; 0 only in first, 0 only in other" in text
+    text, lines = _table(pairs, width)
+    assert "other [b]deep" in text and "layers matched by relative depth" in text
+    assert "240 test rows in both, in 120 groups; 0 only in first, 0 only in other" in text
     for pair in pairs:
         for one in pair.layers:
             both = f"{one.first_layer}:{one.other_layer}" if pair.by_depth else f"{one.first_layer}"
@@ -427,7 +430,7 @@ def test_the_table_has_every_layer_and_the_peaks_in_80_columns(runs):
             row = [both, *scores, *interval.split(), f"{one.p_corrected:.4f}"]
             assert row in [line.split()[:7] for line in lines]
         layers = f"{pair.peak.first_layer}:{pair.peak.other_layer}"
-        peaks = [line.split() for line in lines if line.rstrip().endswith("peaks")]
+        peaks = [line.split() for line in lines if line.rstrip().endswith("peak")]
         assert [layers, f"{pair.peak.difference:+.3f}"] in [[p[0], p[3]] for p in peaks]
 
 
@@ -452,9 +455,9 @@ def test_runs_that_were_read_by_different_probes_are_said_to_be(runs):
     pairs = compare(runs({"third": {"probe": card}}, first=first, other=other, third=other), QUICK)
     same, different = (_table([pair])[0] for pair in pairs)
     assert "logistic, treatment center" in same
-    assert "in other" not in same.replace("only in other", "") and "different probes" not in same
-    assert "logistic, treatment center; in other lda, treatment none" in different
-    assert "the runs were read by different probes" in different
+    assert "; lda" not in same and "different probes" not in same
+    assert "logistic, treatment center in first; lda, treatment none in other" in different
+    assert "The runs used different probes" in different
 
 
 def _answer(capsys, *arguments):
@@ -467,7 +470,7 @@ def test_the_command_prints_a_table_or_json(work, capsys):
     first = made.made(work / "results/first", made.predictions(made.accuracies(13)))
     other = made.made(work / "elsewhere/other", _flat(13, seed=1))
     code, text, _ = _answer(capsys, "first", "elsewhere/other")
-    assert code == 0 and "peaks" in text and max(map(len, text.splitlines())) <= 80
+    assert code == 0 and "peak: " in text and max(map(len, text.splitlines())) <= 80
     assert "other   elsewhere/other" in text and "\x1b" not in text
     code, text, _ = _answer(capsys, "first", "elsewhere/other", "--json", "--seed", 1)
     named = [("first", first), ("elsewhere/other", other)]

@@ -197,10 +197,12 @@ def test_the_plan_prints_memory_and_what_keeps_its_precision(work, checkpoint, s
     four = lines("llava15", checkpoint=str(checkpoint))
     (found,) = (line for line in four if line.startswith("memory "))
     first, second = found.splitlines()
-    assert "B weights + about " in first and first.endswith("B a batch")
-    assert second.endswith("kept out of 4bit: lm_head, vision_tower, multi_modal_projector")
+    assert "B weights + about " in first and first.endswith("B per batch")
+    assert second.endswith(
+        "of the weights are not quantized: lm_head, vision_tower, multi_modal_projector"
+    )
     full = lines("llava15", checkpoint=str(checkpoint), quantization="none")
-    assert [line.endswith("B a batch") for line in full if line.startswith("memory")] == [True]
+    assert [line.endswith("B per batch") for line in full if line.startswith("memory")] == [True]
     assert not [line for line in lines("fake") if line.startswith("memory")]
 
 

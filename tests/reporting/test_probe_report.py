@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vsp.errors import ConfigError, RunError
 from vsp.reporting.curve_plot import plot
-from vsp.reporting.probe_report import report_json, report_table
+from vsp.reporting.probe_report import report_json, report_page
 from vsp.storage.results import Results
 
 
@@ -27,14 +27,14 @@ def _printed(renderable, width=80, **options):
 
 
 def _report(results):
-    """The report as lines of 80 columns, and as one line without breaks."""
-    text = _printed(report_table(results))
+    """The report as text of 80 columns, and as one line without breaks."""
+    text = _printed(report_page(results))
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
     return text, " ".join(text.split())
 
 
 def _changed(folder, change, **summary):
-    """The report of results of which each score is changed by a function."""
+    """The report of results with every score changed by a function."""
     rows = made.predictions(made.accuracies(13))
     scores = [change(score) for score in made.scores(rows)]
     return _report(made.made(folder / "changed", rows, scores, **summary))
@@ -52,8 +52,20 @@ def test_a_row_for_each_layer_with_its_figures_in_80_columns(results):
         interval = [f"[{score.low:.3f},", f"{score.high:.3f}]"]
         figures = [f"{score.selectivity:.3f}", f"{score.p_corrected:.3f}"]
         assert line.split()[:6] == [str(score.layer), f"{score.score:.3f}", *interval, *figures]
-        assert line.endswith("best") == (score.layer == 8)
+        assert line.endswith(" ←") == (score.layer == 8)
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [60, 70, 79, 80, 120, 200])
+def test_no_number_is_cut_at_any_width(results, tmp_path, width):
+    numbers = made.made(tmp_path / "numbers", made.numbers())
+    for one in (results, numbers):
+        text = _printed(report_page(one), width)
+        assert max(map(len, text.splitlines())) <= width and "…" not in text
+        for score, line in zip(one.scores(), _layer_lines(text), strict=True):
+            figures = [str(score.layer), f"{score.score:.3f}", f"{score.p_corrected:.3f}"]
+            assert set(figures) < set(line.split()) and f"{score.high:.3f}]" in line
+            assert line.rstrip().endswith("←") == (score.layer == one.summary()["best_layer"])
 
 
 def test_a_bar_shows_score_interval_and_chance(tmp_path):
@@ -70,11 +82,11 @@ def test_the_head_says_what_was_done(results):
     _, line = _report(results)
     for words in (
         "model llava15 (llava-hf/llava-1.5-7b-hf), quantization none",
-        "240 done, 0 failed, 0 missing of 240",
-        "5 folds by group, 2 times; 192 rows to fit, 48 to judge",
-        "logistic, treatment center, one against the rest, C chosen in the training rows of "
+        "240 planned: 240 done, 0 failed, 0 missing",
+        "5 folds by group, 2 times; 192 training rows, 48 test rows",
+        "logistic, treatment center, one-vs-rest, C selected on training rows from "
         "0.001 0.01 0.1 1",
-        "all 8060 fits exact to a gap of 7e-09",
+        "8060 fits, relative duality gap at most 7e-09",
     ):
         assert words in line
 
@@ -83,22 +95,26 @@ def test_the_peak_is_said_with_the_estimate_of_rows_that_did_not_choose_it(resul
     peak, (_, line) = results.summary()["peak"], _report(results)
     figures = f"{peak['estimate']:.3f} [{peak['low']:.3f}, {peak['high']:.3f}]"
     assert (
-        f"peak layer 8 chosen in 9 of 10 splits (7 in 1); {figures} on rows that did not choose "
-        f"it; the largest of the plain estimates is {peak['naive']:.3f}"
+        f"peak Layer selected on training rows: 8 in 9 of 10 splits (7 in 1), test accuracy "
+        f"{figures}. Highest of any layer: {peak['naive']:.3f} (optimistic)."
     ) in line
 
 
 def test_one_split_that_chose_is_one_split(tmp_path):
     peak = {"estimate": 0.5, "low": None, "high": None, "layers": {8: 1}, "naive": 0.6}
     _, line = _report(made.made(tmp_path / "a", peak=peak))
-    assert "layer 8 chosen in 1 of 1 split; 0.500 – on rows that" in line
+    assert (
+        "peak Layer selected on training rows: 8, test accuracy 0.500 –. Highest of any layer: 0.600"
+    ) in line
 
 
 def test_fits_that_are_not_exact_are_counted(tmp_path):
     _, line = _report(made.made(tmp_path / "a", n_uncertified=3, max_gap=0.02))
-    assert "3 of 8060 fits did not reach a gap of 1e-06; the largest is 0.02" in line
+    assert (
+        "3 of 8060 fits did not reach a relative duality gap of 1e-06; the largest is 0.02" in line
+    )
     _, line = _report(made.made(tmp_path / "b", n_uncertified=3, max_gap=None))
-    assert "3 of 8060 fits stopped before they had converged peak" in line
+    assert "3 of 8060 fits stopped before convergence peak" in line
 
 
 def test_baselines_that_are_there_are_shown(tmp_path):
@@ -140,14 +156,28 @@ def test_many_classes_with_long_names_stay_in_80_columns(tmp_path, n_classes, n_
     text, line = _changed(tmp_path, change)
     assert "[b]class 6" in text and ("→7" in text) == shown
     assert (f" {n_rows} {n_rows} " in text) == shown
-    assert (f"confusion of {n_classes} classes: `vsp report --json` has it" in line) != shown
-    assert ("the 20 of 300 classes with the lowest recall are shown" in line) == (n_classes == 300)
+    assert (f"Confusion matrix of {n_classes} classes: `vsp report --json`." in line) != shown
+    assert ("Shown: the 20 of 300 classes of lowest recall." in line) == (n_classes == 300)
     assert "[b]class 20" not in text
+
+
+def test_a_wide_terminal_has_room_for_a_wide_confusion_matrix(tmp_path):
+    names = [f"class {i}" for i in range(20)]
+
+    def change(score):
+        shares = dict.fromkeys(names, 0.5)
+        return replace(score, recall=shares, precision=shares, confusion=[[123] * 20] * 20)
+
+    rows = made.predictions(made.accuracies(13))
+    results = made.made(tmp_path / "a", rows, [change(score) for score in made.scores(rows)])
+    for width, shown in ((80, False), (112, False), (113, True), (200, True)):
+        text = _printed(report_page(results), width)
+        assert ("→20" in text) == shown and max(map(len, text.splitlines())) <= width
 
 
 def test_a_code_longer_than_the_uniform_one_is_said_to_be(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, code_bits=400.0, compression=0.8))
-    assert "400 bits online, 1.25 times longer than the uniform code" in line
+    assert "400 bits (online code), 1.25 times longer than the uniform code" in line
 
 
 def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
@@ -156,13 +186,13 @@ def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
     for words in (
         f"balanced accuracy {best.balanced_accuracy:.3f}, macro F1 {best.macro_f1:.3f}",
         "ECE 0.040, Brier 0.200",
-        f"{best.code_bits:.0f} bits online, {best.compression:.2f} times shorter than the uniform",
-        f"0.456 of 20 rows, 0.558 of 40 rows, {best.score:.3f} of 96 rows",
-        "C 0.01 in the probe that is saved; in the splits: 0.01 in 10",
-        f"over layer 0 {best.over_embedding['difference']:+.3f} [",
-        "over prompts +0.557 [0.490, 0.620]",
-        "perhaps layer 7 on the same rows, -0.027 [",
-        "2000 resamples of 120 groups",
+        f"{best.code_bits:.0f} bits (online code), {best.compression:.2f} times shorter than the uniform",
+        f"learning curve 0.456 with 20 training rows, 0.558 with 40, {best.score:.3f} with 96",
+        "C 0.01 in the saved probe; selected in splits: 0.01 in 10",
+        f"minus layer 0 {best.over_embedding['difference']:+.3f} [",
+        "minus prompt-only +0.557 [0.490, 0.620]",
+        "Not clearly different from layer 7: -0.027 [",
+        "2000 bootstrap resamples of 120 groups",
     ):
         assert words in line
 
@@ -173,12 +203,12 @@ def test_layers_that_could_be_as_good_as_the_best_are_named(tmp_path):
         return replace(score, below_best={"difference": -0.02, "low": -0.04, "high": high})
 
     _, line = _changed(tmp_path / "a", change)
-    assert "perhaps layers 3-4,9 on the same rows" in line
+    assert "Not clearly different from layers 3–4, 9." in line
     none = {"difference": -0.02, "low": -0.04, "high": -0.01}
     _, line = _changed(tmp_path / "b", lambda score: replace(score, below_best=none))
-    assert "no other layer: all score less" in line
+    assert "All other layers score clearly lower on the same rows." in line
     _, line = _changed(tmp_path / "c", lambda score: replace(score, below_best=None))
-    assert "as good" not in line
+    assert "other layers" not in line and "other layer" not in line
 
 
 def test_what_was_switched_off_is_left_out(tmp_path):
@@ -196,7 +226,7 @@ def test_what_was_switched_off_is_left_out(tmp_path):
         max_gap=None,
         baselines={},
     )
-    for word in ("select", "p corr", "code", "over ", "calibration", "curve", "peak", "gap"):
+    for word in ("select.", "p corr", "code", "minus", "calibration", "curve", "peak", "gap"):
         assert word not in text
     assert _layer_lines(text)[0].split()[:3] == ["0", "0.250", "–"]
     plot(Results(tmp_path / "changed"), tmp_path / "a.png")
@@ -209,8 +239,8 @@ def test_a_number_has_its_r2_and_its_error(tmp_path):
         assert shown.split()[:2] == [str(score.layer), f"{score.score:.3f}"]
         assert f"{score.rmse:#.3g}" in shown
     assert "layer      R²" in text and "RMSE" in text and "recall" not in text
-    assert "always saying the mean of the training rows" in line
-    assert "ridge, treatment center, alpha chosen in the training rows" in line
+    assert "always predicting the mean of the training rows" in line
+    assert "ridge, treatment center, alpha selected on training rows" in line
     plot(results, tmp_path / "a.svg")
     assert ">R²<" in (tmp_path / "a.svg").read_text()
 
@@ -236,7 +266,10 @@ def test_control_tasks_about_prompts_that_probes_never_saw_are_said_to_say_littl
     text, line = _report(made.made(tmp_path / "a", n_prompt_known=known))
     assert ("!" in text) == said
     if said:
-        assert f"! {known} of 240 judged rows have a prompt that their probe was fitted on" in line
+        assert (
+            f"! {known} of 240 test rows have a prompt that also occurs in their training rows"
+            in line
+        )
     text, _ = _changed(
         tmp_path, lambda score: replace(score, selectivity=None), n_prompt_known=known
     )
@@ -255,7 +288,7 @@ def test_choices_at_an_end_of_the_grid_are_counted(tmp_path):
         ({"[/b]": 3, "rare": 1}, "failed rows: 3 × [/b]; 1 × rare"),
         (
             {"gone": 3, "rare": 1, "strange": 1},
-            "failed rows: 3 × gone; 1 × rare; 1 for other reasons; `vsp status --json` has all",
+            "failed rows: 3 × gone; 1 × rare; 1 for other reasons (`vsp report --json` lists all)",
         ),
     ],
 )
@@ -265,7 +298,7 @@ def test_the_report_tells_why_rows_failed(tmp_path, whys, line):
     rows |= {"used": 230, "train": 230, "test": 230}
     results = made.made(tmp_path / "a", rows=rows, failed_reasons=whys)
     _, text = _report(results)
-    assert f"! {line}" in text and "! 10 rows failed or missing were left out" in text
+    assert f"! {line}" in text and "! 10 failed or missing rows were left out" in text
     assert report_json(results)["failed_reasons"] == whys
 
 
@@ -276,7 +309,7 @@ def test_without_anything_to_warn_of_there_is_no_warning(results):
 
 def test_colors_are_for_terminals(results):
     assert "\x1b[1;32m" in _printed(
-        report_table(results), force_terminal=True, color_system="standard"
+        report_page(results), force_terminal=True, color_system="standard"
     )
 
 
@@ -300,9 +333,9 @@ def test_a_plot_is_drawn_and_drawn_the_same_again(results, tmp_path, suffix):
         return
     text = first.decode()
     for words in (
-        *("accuracy", "95% interval", "control task", "chance, 0.250", "prompt only, 0.310"),
+        *("accuracy", "95% interval", "control tasks", "chance: 0.250", "prompt only: 0.310"),
         *("corrected p &lt; 0.05", "corrected p ≥ 0.05", "layer (0 = embedding output)"),
-        "peak: 0.859 on rows that did not choose it",
+        "layer selected on training rows: 0.859",
     ):
         assert words in text
 
@@ -316,7 +349,7 @@ def test_a_plot_of_layers_that_all_pass_has_no_mark_for_those_that_do_not(tmp_pa
 
 
 def test_another_kind_of_plot_is_refused(results, tmp_path):
-    with pytest.raises(ConfigError, match=r"ends in '\.pdf'; use \.png or \.svg"):
+    with pytest.raises(ConfigError, match=r"unknown suffix '\.pdf'; use \.png or \.svg"):
         plot(results, tmp_path / "a.pdf")
 
 
@@ -325,7 +358,7 @@ def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, t
     shutil.copytree(results.folder, folder)
     path = folder / "scores.jsonl"
     path.write_text(path.read_text().replace('"score": 0', '"score": 1', 1))
-    for show in (report_table, report_json, lambda changed: plot(changed, tmp_path / "a.png")):
+    for show in (report_page, report_json, lambda changed: plot(changed, tmp_path / "a.png")):
         with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe` again"):
             show(Results(folder))
     assert not (tmp_path / "a.png").exists()

@@ -63,7 +63,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.extraction.bench import Asked, bench
-    from vsp.reporting.bench_tables import bench_table
+    from vsp.reporting.bench_tables import bench_page
     from vsp.storage.run import find_run
     from vsp.utils.terminal import show
 
@@ -84,4 +84,4 @@ def _bench(arguments: argparse.Namespace) -> None:
         best = [b.best and asdict(b.best) for b in benches]
         print_json([{**asdict(b), "best": w} for b, w in zip(benches, best, strict=True)])
     else:
-        show(bench_table(benches, n_planned))
+        show(bench_page(benches, n_planned))

@@ -25,11 +25,11 @@ def add_commands(subparsers: Any) -> None:
 
 def _models(arguments: argparse.Namespace) -> None:
     from vsp.models import FAMILIES, catalog
-    from vsp.reporting.model_list import models_json, models_table
+    from vsp.reporting.model_list import models_json, models_page
     from vsp.utils.terminal import show
 
     entries = catalog.entries(Path())
     if arguments.json:
         print_json(models_json(entries))
     else:
-        show(models_table(entries, FAMILIES.names()))
+        show(models_page(entries, FAMILIES.names()))

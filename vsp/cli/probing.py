@@ -216,7 +216,7 @@ def _add_report(subparsers: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from vsp.reporting.probe_report import report_json, report_table
+    from vsp.reporting.probe_report import report_json, report_page
     from vsp.storage.results import find_results
     from vsp.utils.terminal import show
 
@@ -229,7 +229,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(report_json(results))
     else:
-        show(report_table(results))
+        show(report_page(results))
 
 
 def _add_compare(subparsers: Any) -> None:
@@ -258,7 +258,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.evaluation.compare import Settings, compare
-    from vsp.reporting.comparison import comparison_table
+    from vsp.reporting.comparison import comparison_page
     from vsp.storage.results import find_results
     from vsp.utils.terminal import show
 
@@ -267,4 +267,4 @@ def _compare(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json([asdict(pair) for pair in pairs])
     else:
-        show(comparison_table(pairs))
+        show(comparison_page(pairs))

@@ -10,44 +10,48 @@ from rich.table import Table
 from rich.text import Text
 
 from vsp.reporting.formatting import format_bytes
+from vsp.utils.terminal import folded_text
 
 if TYPE_CHECKING:
     from vsp.extraction.bench import Bench
 
 
-_BENCH_NOTE = """\
-batch     as many tokens at once as that many of the longest rows have
-× one     over rows/s of transformers, one by one
-of bare   over the same forward passes alone: nothing read, kept or written
-peak      memory beyond the weights"""
+_NOTES = (
+    "batch: this many of the longest rows set the number of tokens that run at once.",
+    "speed-up: rows/s over those of transformers, one by one.",
+    "of forward: share of the speed of the forward passes alone, without reading or writing.",
+    "peak: memory besides the weights; forward peak: of the forward passes alone.",
+)
 
 
-def bench_table(benches: Sequence[Bench], n_planned: int | None) -> RenderableType:
-    """Rows per second of each way, 80 columns wide, and what the planned rows will take."""
+def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableType:
+    """The page of `vsp bench`, for 80 columns: rows per second, and the time for the planned rows."""
     parts: list[RenderableType] = []
     for bench in benches:
         images = f"{bench.n_rows} {bench.title}, {bench.n_images} images"
         parts += [Text(images, style="bold"), _ways_table(bench)]
         if bench.difference is not None:
-            off = f"states of all ways agree to {bench.difference:.1g} of their layer's largest"
-            parts.append(Text(off))
+            agreement = (
+                f"largest difference of states: {bench.difference:.1g} of the layer's largest"
+            )
+            parts.append(folded_text(agreement))
         if bench.best is not None and bench.best.rows_per_second is not None:
-            parts.append(Text(_forecast(bench, bench.best.rows_per_second, n_planned)))
+            parts.append(folded_text(_forecast(bench, bench.best.rows_per_second, n_planned)))
         parts.append(Text())
-    parts.append(Text(_BENCH_NOTE))
+    parts += [folded_text(note) for note in _NOTES]
     return Group(*parts)
 
 
 def _ways_table(bench: Bench) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("way")
-    for column in ("batch", "rows/s", "× one", "of bare", "peak", "bare's peak"):
+    for column in ("batch", "rows/s", "speed-up", "of forward", "peak", "forward peak"):
         table.add_column(column, justify="right")
     for way in bench.ways:
         table.add_row(
             way.name,
             str(way.batch),
-            "no memory" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
+            "out of memory" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
             "" if way.times_plain is None else f"{way.times_plain:.2f}",
             "" if way.of_bare is None else f"{way.of_bare:.2f}",
             "" if way.peak_bytes is None else format_bytes(way.peak_bytes),

@@ -1,11 +1,13 @@
-"""The table of `vsp compare`: another run against the first, layer by layer."""
+"""The page of `vsp compare`: other runs against the first, layer by layer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -14,11 +16,12 @@ from vsp.utils.terminal import fact_table, folded_text
 if TYPE_CHECKING:
     from vsp.evaluation.compare import Difference, Pair
 
-_HALF = 7  # of them for the largest difference
+_HALF_BAR = 7  # columns of the terminal for the largest difference, at most
+_PEAK = "peak"  # in place of a bar
 
 
-def comparison_table(pairs: Sequence[Pair]) -> RenderableType:
-    """Another run against the first, layer by layer, 80 columns wide."""
+def comparison_page(pairs: Sequence[Pair]) -> RenderableType:
+    """The page of `vsp compare`, for 80 columns."""
     parts: list[RenderableType] = []
     for pair in pairs:
         parts += [_comparison_facts(pair), Text(), _difference_table(pair), Text()]
@@ -27,41 +30,46 @@ def comparison_table(pairs: Sequence[Pair]) -> RenderableType:
 
 
 def _comparison_facts(pair: Pair) -> Table:
+    same_probe = pair.first_probe == pair.other_probe
     facts = {
         "first": pair.first,
         "other": pair.other,
         "rows": (
-            f"{pair.n_rows} judged in both, in {pair.n_groups} groups; {pair.n_only_first} only in "
-            f"first, {pair.n_only_other} only in other"
+            f"{pair.n_rows} test rows in both, in {pair.n_groups} groups; {pair.n_only_first} only "
+            f"in first, {pair.n_only_other} only in other"
         ),
-        "layers": "at equal relative depth, as one model has more" if pair.by_depth else "the same",
-        "probe": pair.first_probe
-        if _same_probe(pair)
-        else f"{pair.first_probe}; in other {pair.other_probe}",
+        "layers": (
+            "matched by relative depth, because one model has more layers"
+            if pair.by_depth
+            else "the same in both"
+        ),
+        "probe": (
+            pair.first_probe
+            if same_probe
+            else f"{pair.first_probe} in first; {pair.other_probe} in other"
+        ),
     }
     return fact_table(facts)
 
 
-def _same_probe(pair: Pair) -> bool:
-    return pair.first_probe == pair.other_probe
-
-
 def _difference_table(pair: Pair) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    names = ["layer", "first", "other", "difference", f"{pair.confidence:.0%}", "p corr."]
-    for name in names:
+    for name in ("layer", "first", "other", "diff.", f"{pair.confidence:.0%}", "p corr."):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("")
     largest = max(abs(one.difference) for one in pair.layers)
     for one in pair.layers:
         layer = f"{one.first_layer}:{one.other_layer}" if pair.by_depth else f"{one.first_layer}"
-        table.add_row(
-            layer, *_difference_cells(one, one.p_corrected), _difference_bar(one, largest)
-        )
-    layer = f"{pair.peak.first_layer}:{pair.peak.other_layer}"
-    figures = _difference_cells(pair.peak, pair.peak.p)
+        cells = _difference_cells(one, one.p_corrected)
+        table.add_row(layer, *cells, _DifferenceBar(one, largest))
+    peak = pair.peak
     table.add_section()
-    table.add_row(layer, *figures, Text("peaks"), style="bold green")
+    table.add_row(
+        f"{peak.first_layer}:{peak.other_layer}",
+        *_difference_cells(peak, peak.p),
+        Text(_PEAK, no_wrap=True),
+        style="bold green",
+    )
     return table
 
 
@@ -71,41 +79,60 @@ def _difference_cells(one: Difference, p: float) -> list[Text]:
     return [Text(figure) for figure in (*figures, interval, f"{p:.4f}")]
 
 
-def _difference_bar(one: Difference, largest: float) -> Text:
-    """A bar from the middle, the largest difference to the edge; light where it could be none."""
-    cells = ["·"] * (2 * _HALF + 1)
-    reach = round(_HALF * one.difference / largest) if largest else 0
-    block = "▒" if one.low <= 0 <= one.high else "█"
-    for cell in range(min(reach, 0), max(reach, 0) + 1):
-        cells[_HALF + cell] = block
-    cells[_HALF] = "│"
-    return Text("".join(cells))
+@dataclass(frozen=True, slots=True)
+class _DifferenceBar:
+    """A bar from the middle to the left or right; light if the interval contains 0.
+
+    It is as wide as the columns of figures leave room for; the largest difference fills one half.
+    """
+
+    difference: Difference
+    largest: float
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(len(_PEAK), min(2 * _HALF_BAR + 1, options.max_width))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        one, half = self.difference, min(_HALF_BAR, (options.max_width - 1) // 2)
+        cells = ["·"] * (2 * half + 1)
+        reach = round(half * one.difference / self.largest) if self.largest else 0
+        block = "▒" if one.low <= 0 <= one.high else "█"
+        for cell in range(min(reach, 0), max(reach, 0) + 1):
+            cells[half + cell] = block
+        cells[half] = "│"
+        yield Text("".join(cells))
 
 
 def _comparison_notes(pair: Pair) -> list[str]:
-    flips = "every exchange" if pair.n_flips == 2**pair.n_groups else f"{pair.n_flips} exchanges"
+    every = pair.n_flips == 2**pair.n_groups
+    flips = f"all {pair.n_flips} flips" if every else f"{pair.n_flips} flips"
     notes = [
-        f"{pair.statistic} on the rows of both, other less first; {pair.confidence:.0%} intervals "
-        "resample whole groups, of each layer alone; ▒ perhaps none",
-        f"p corr.: {flips} of the runs within groups, against the largest of all layers, in standard errors",
+        f"diff.: {pair.statistic} of other minus {pair.statistic} of first, on the same rows.",
+        f"{pair.confidence:.0%}: interval of each layer by itself, from resampled groups. "
+        "▒ the interval contains 0.",
+        f"p corr.: sign-flip test over groups ({flips}), studentised maximum over layers.",
     ]
-    if not _same_probe(pair):
-        notes.append("the runs were read by different probes: that is part of every difference")
+    if pair.by_depth:
+        notes.append("2:4: layer 2 of first and layer 4 of other.")
+    if pair.peak_unseen:
+        notes.append(
+            "peak: each row is scored at the layer selected on other rows; its p is not corrected."
+        )
+    else:
+        notes.append(
+            "peak: the best layer of each run, selected on the rows it is scored on (optimistic); "
+            "its p is not corrected."
+        )
+    if pair.first_probe != pair.other_probe:
+        notes.append("The runs used different probes; the differences include that of the probes.")
     if pair.n_relabelled:
         notes.append(
-            f"{pair.n_relabelled} rows have another label in other, as its dataset is a variant: "
-            "compared is who is right"
+            f"{pair.n_relabelled} rows have another label in other, because its dataset is a "
+            "variant; each run is scored on its own labels."
         )
     if not pair.same_splits:
         notes.append(
-            "rows were split in other ways: intervals and p allow for the most that matters"
-        )
-    if pair.by_depth:
-        notes.append("2:4 is layer 2 of first and layer 4 of other")
-    if pair.peak_unseen:
-        notes.append("peaks: each row judged at the layer that other rows chose; p of this alone")
-    else:
-        notes.append(
-            "peaks: each run's best layer, chosen on rows that it is judged on here; p of this alone"
+            "The runs split the rows differently; intervals and p allow for the largest effect of "
+            "that."
         )
     return notes

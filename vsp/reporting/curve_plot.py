@@ -1,4 +1,4 @@
-"""The curve over layers as a picture that also prints without colour; computes nothing."""
+"""The plot of `vsp report --plot`: score by layer, readable without colour."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _SCORE, _BAND, _CONTROL, _LINES = "#0b3d73", "#b9d0e8", "#b45f06", "#666666"
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draw the score over layers with its interval, the control task, chance and the peak.
+    """Draw the score by layer with its interval, the control tasks, chance and the peak.
 
-    PNG or SVG by the file's ending; the same results give the same bytes.
+    The file is PNG or SVG by its suffix; the same results give the same bytes. Raises ConfigError
+    for any other suffix.
     """
     if path.suffix not in (".png", ".svg"):
-        raise ConfigError(f"plot {str(path)!r}: ends in {path.suffix!r}; use .png or .svg")
+        raise ConfigError(f"plot {str(path)!r}: unknown suffix {path.suffix!r}; use .png or .svg")
     import matplotlib
 
     matplotlib.use("Agg")
-    # Text stays text in an SVG.
+    # SVG text stays text, and its ids do not change from call to call.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vsp"})
     from matplotlib.figure import Figure
 
@@ -38,7 +39,7 @@ def plot(results: Results, path: Path) -> None:
     _draw_chance(axes, summary)
     if summary["peak"] is not None:
         _draw_peak(axes, summary)
-    _dress(axes, summary, scores)
+    _label_axes(axes, summary, scores)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     with write_aside(path) as file:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
@@ -46,7 +47,7 @@ def plot(results: Results, path: Path) -> None:
 
 
 def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:
-    """The curve; a layer over chance has a filled mark, any other an open one."""
+    """The curve; filled marks for layers significantly above chance, open marks for the others."""
     layers = [score.layer for score in scores]
     low, high = _curve(scores, lambda s: s.low), _curve(scores, lambda s: s.high)
     band = f"{summary['confidence']:.0%} interval"
@@ -79,20 +80,20 @@ def _draw_control(axes: Any, scores: Sequence[LayerScore]) -> None:
     if any(score.control is not None for score in scores):
         layers, values = [s.layer for s in scores], _curve(scores, lambda s: s.control)
         style = {"color": _CONTROL, "linewidth": 1.2, "markersize": 2.5}
-        axes.plot(layers, values, "s--", label="control task", **style)
+        axes.plot(layers, values, "s--", label="control tasks", **style)
 
 
 def _draw_chance(axes: Any, summary: Mapping[str, Any]) -> None:
     chance = summary["chance"]
-    axes.axhline(chance, color=_LINES, linestyle=":", label=f"chance, {chance:.3f}")
+    axes.axhline(chance, color=_LINES, linestyle=":", label=f"chance: {chance:.3f}")
     prompts = summary["baselines"].get("prompt-only")
     if prompts is not None:
-        label = f"prompt only, {prompts['score']:.3f}"
+        label = f"prompt only: {prompts['score']:.3f}"
         axes.axhline(prompts["score"], color=_LINES, linestyle="-.", linewidth=1, label=label)
 
 
 def _draw_peak(axes: Any, summary: Mapping[str, Any]) -> None:
-    """The peak at the layer that was chosen most often, where rows that did not choose put it."""
+    """The score of the selected layer on test rows, at the layer that most splits selected."""
     peak = summary["peak"]
     layer = int(max(peak["layers"], key=lambda one: (peak["layers"][one], -int(one))))
     estimate = peak["estimate"]
@@ -107,11 +108,11 @@ def _draw_peak(axes: Any, summary: Mapping[str, Any]) -> None:
         markersize=10,
         capsize=5,
         zorder=5,
-        label=f"peak: {estimate:.3f} on rows that did not choose it",
+        label=f"layer selected on training rows: {estimate:.3f}",
     )
 
 
-def _dress(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:
+def _label_axes(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     lowest = min([score.score for score in scores] + [summary["chance"], 0.0])
@@ -129,6 +130,6 @@ def _dress(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) 
 def _curve(
     scores: Sequence[LayerScore], figure: Callable[[LayerScore], float | None]
 ) -> list[float]:
-    """A figure of each layer; a gap where it is not defined."""
+    """One figure of each layer; NaN, drawn as a gap, if it is not defined."""
     values = map(figure, scores)
     return [math.nan if value is None else value for value in values]

@@ -1,4 +1,4 @@
-"""Figures, paths and models as the tables and pages of vsp print them."""
+"""Figures, paths and models as text, for all pages and tables."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig
+    from vsp.storage.journal import Worst
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:
+    """A number with fixed digits; a dash for an undefined one."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def format_interval(values: Mapping[str, Any]) -> str:
+    """The bounds under `low` and `high`: "[0.131, 0.369]"."""
     low, high = values["low"], values["high"]
     return "–" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
 
 
 def format_difference(values: Mapping[str, Any]) -> str:
+    """The difference with its sign and its interval."""
     return f"{values['difference']:+.3f} {format_interval(values)}"
 
 
 def format_bytes(n_bytes: float) -> str:
+    """Three digits and a unit: "926 kB"."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
@@ -32,11 +37,21 @@ def format_bytes(n_bytes: float) -> str:
 
 
 def shorten_path(path: str) -> str:
-    """A path as seen from the working directory, where it lies below it."""
+    """The path relative to the working directory if it lies below it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def format_model(model: ModelConfig) -> str:
+    """Family, checkpoint and quantization of a model."""
     checkpoint = shorten_path(model.checkpoint) if model.checkpoint else "no checkpoint"
     return f"{model.family} ({checkpoint}), quantization {model.quantization}"
+
+
+def format_batch_effect(worst: Worst) -> str:
+    """How far the states of a row in a batch are from its states alone."""
+    layer = max(range(len(worst.relative)), key=worst.relative.__getitem__)
+    return (
+        f"{worst.n_rows} rows run alone differ by at most {max(worst.absolute):.1e}, "
+        f"{worst.relative[layer]:.1e} of the largest value in layer {layer}"
+    )

@@ -1,4 +1,4 @@
-"""The models of `vsp models`, as a table and as JSON."""
+"""The models that `vsp models` lists, as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from vsp.reporting.formatting import shorten_path
+from vsp.utils.terminal import folded_text
 
 if TYPE_CHECKING:
     from vsp.models.catalog import Entry
 
 
-def models_table(entries: Sequence[Entry], families: Sequence[str]) -> RenderableType:
-    """The described models, 80 columns wide, a checkpoint below its model's name."""
+def models_page(entries: Sequence[Entry], families: Sequence[str]) -> RenderableType:
+    """The page of `vsp models`, for 80 columns; each checkpoint stands below its model's name."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("family", no_wrap=True)
@@ -33,19 +34,20 @@ def models_table(entries: Sequence[Entry], families: Sequence[str]) -> Renderabl
         table.add_row(name, entry.model.family, *known, entry.model.quantization)
     notes = [f"{entry.name} cannot be used: {entry.problem}" for entry in entries if entry.problem]
     if not entries:
-        notes.append("configs/models/ holds no file here")
+        notes.append("no files in configs/models/")
     elif not all(entry.shape for entry in entries):
         notes.append(
-            "–: not on this disk. `hf download CHECKPOINT` fetches it into the cache (HF_HOME), "
-            "with --local-dir DIR into a folder for --checkpoint DIR."
+            "–: checkpoint not on this disk. `hf download CHECKPOINT` downloads it into the cache "
+            "(HF_HOME); `--local-dir DIR` downloads it into a folder for `--checkpoint DIR`."
         )
     if any(entry.shape for entry in entries):
-        notes.append("layers: the embedding output and each decoder layer")
-    notes.append(f"families, for --model with --checkpoint: {', '.join(families)}")
-    return Group(table, Text(), *(Text(note, overflow="fold") for note in notes))
+        notes.append("layers: embedding output and decoder layers")
+    notes.append(f"families (for --model): {', '.join(families)}")
+    return Group(table, Text(), *map(folded_text, notes))
 
 
 def models_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The models as `vsp models --json` prints them."""
     return [
         {
             "name": entry.name,

@@ -1,20 +1,21 @@
-"""`vsp report`: what a probed run found, as a page for the terminal and as JSON."""
+"""`vsp report`: the results of a probed run, as a page for the terminal and as JSON."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from vsp.cluster.status import far
 from vsp.config import parse
 from vsp.reporting.formatting import (
+    format_batch_effect,
     format_difference,
     format_figure,
     format_interval,
@@ -27,32 +28,30 @@ from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text
 from vsp.utils.text import format_ranges
 
-_BAR = 22  # characters for a score of 1
-_CONFUSION = 47  # columns of the terminal for a confusion matrix
+_BAR = 22  # columns of the terminal for a score of 1, at most
+_SELECTED = " ←"  # behind the bar of the selected layer
+_BESIDE_CONFUSION = 33  # columns of the terminal for class names, recall and precision
 _CLASSES = 20  # rows of the table of classes
 
 
 def report_json(results: Results) -> dict[str, Any]:
-    """The summary and every layer's scores, for machines."""
+    """The summary and the scores of every layer, as `vsp report --json` prints them."""
     summary, scores = results.read()
     return {**summary, "layers": [asdict(score) for score in scores]}
 
 
-def report_table(results: Results) -> RenderableType:
-    """What a probed run found, 80 columns wide."""
+def report_page(results: Results) -> RenderableType:
+    """The page of `vsp report`, for 80 columns."""
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
-    parts: list[RenderableType] = [
-        _run_facts(summary, best),
-        Text(),
-        _layer_table(summary, scores),
-        Text(),
-    ]
+    parts: list[RenderableType] = [_run_facts(summary, best), Text()]
+    parts += [_layer_table(summary, scores), Text()]
     parts += [folded_text(note) for note in _layer_notes(summary, scores)]
-    parts += [Text(), _baseline_table(summary), Text(), _best_layer_heading(best)]
+    parts += [Text(), _baseline_table(summary), Text()]
+    parts += [Text(f"Layer selected on training data: {best.layer}", style="bold")]
     parts += [_best_layer_facts(summary, scores, best)]
     if best.recall is not None:
-        parts += [Text(), *_class_tables(best)]
+        parts += [Text(), _ClassTable(best)]
     warnings = _warnings(summary, scores)
     if warnings:
         parts += [Text(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
@@ -60,59 +59,60 @@ def report_table(results: Results) -> RenderableType:
 
 
 def run_title(summary: Mapping[str, Any]) -> str:
-    """Dataset and model, in a line."""
+    """Dataset and model in one line."""
     plan = _plan(summary)
     return f"{Path(plan.dataset).name} · {format_model(plan.model)}"
 
 
 def _run_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
-    plan, rows = _plan(summary), summary["rows"]
+    plan, rows, batching = _plan(summary), summary["rows"], summary["batching"]
     facts = {
         "run": summary["run"],
         "model": format_model(plan.model),
         "dataset": f"{shorten_path(plan.dataset)}, prompt {plan.prompt}",
         "rows": (
-            f"{rows['done']} done, {rows['failed']} failed, {rows['missing']} missing "
-            f"of {rows['planned']}"
+            f"{rows['planned']} planned: {rows['done']} done, {rows['failed']} failed, "
+            f"{rows['missing']} missing"
         ),
         "states": (
             f"{plan.n_layers} layers × {plan.hidden_size}, computed in {plan.compute_dtype}, "
-            f"kept in {plan.dtype}"
+            f"stored in {plan.dtype}"
         ),
-        "batching": far(Worst(**summary["batching"])) if summary["batching"] else "not compared",
-        "split": f"{summary['split']}; {best.n_train} rows to fit, {best.n_test} to judge",
+        "batch effect": format_batch_effect(Worst(**batching)) if batching else "not measured",
+        "split": f"{summary['split']}; {best.n_train} training rows, {best.n_test} test rows",
         "probe": _probe_fact(summary["probe"]),
         "fits": _fits_fact(summary),
     }
     if summary["peak"] is not None:
-        naive = f"the largest of the plain estimates is {format_figure(summary['peak']['naive'])}"
-        facts["peak"] = f"{_peak_fact(summary)}; {naive}"
+        facts["peak"] = _peak_fact(summary)
     return fact_table(facts)
 
 
 def _peak_fact(summary: Mapping[str, Any]) -> str:
-    """The layer that splits chose, and the score on rows that had no part in it."""
+    """The layer selected in most splits, its score on test rows, and the optimistic maximum."""
     peak = summary["peak"]
     times = sorted(peak["layers"].items(), key=lambda one: (-one[1], int(one[0])))
     n_splits = sum(peak["layers"].values())
     (layer, n), others = times[0], times[1:3]
-    also = ", ".join(f"{one} in {k}" for one, k in others) + (", others less" if times[3:] else "")
+    where = f" in {n} of {n_splits} splits" if n_splits > 1 else ""
+    also = [f"{other} in {k}" for other, k in others] + ["others less often"] * bool(times[3:])
+    where += f" ({', '.join(also)})" if also else ""
     return (
-        f"layer {layer} chosen in {n} of {n_splits} split{'s' * (n_splits > 1)}"
-        f"{f' ({also})' if also else ''}; {format_figure(peak['estimate'])} {format_interval(peak)} on rows "
-        "that did not choose it"
+        f"Layer selected on training rows: {layer}{where}, "
+        f"test {summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}. "
+        f"Highest of any layer: {format_figure(peak['naive'])} (optimistic)."
     )
 
 
 def _probe_fact(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
-    words += {"sigmoid": ["one against the rest"], "softmax": ["softmax"]}.get(card["link"], [])
+    words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
     grid = card["grid"]
     if card["parameter"] and grid is None:
-        words.append(f"{card['parameter']} chosen in the training rows, of each layer's own grid")
+        words.append(f"{card['parameter']} selected on training rows from a grid for each layer")
     elif card["parameter"] and len(grid) > 1:
         listed = " ".join(f"{value:g}" for value in grid)
-        words.append(f"{card['parameter']} chosen in the training rows of {listed}")
+        words.append(f"{card['parameter']} selected on training rows from {listed}")
     elif card["parameter"]:
         words.append(f"{card['parameter']} = {grid[0]:g}")
     return ", ".join(words)
@@ -120,16 +120,18 @@ def _probe_fact(card: Mapping[str, Any]) -> str:
 
 def _fits_fact(summary: Mapping[str, Any]) -> str:
     n_fits, n_bad, gap = summary["n_fits"], summary["n_uncertified"], summary["max_gap"]
-    if n_bad and gap is None:  # of a probe that has no certificate
-        return f"{n_bad} of {n_fits} fits stopped before they had converged"
+    if n_bad and gap is None:  # the probe computes no duality gap
+        return f"{n_bad} of {n_fits} fits stopped before convergence"
     if n_bad:
-        worst = f"; the largest is {gap:.1g}"
-        return f"{n_bad} of {n_fits} fits did not reach a gap of {summary['tolerance']:g}{worst}"
-    return f"{n_fits} fits" if gap is None else f"all {n_fits} fits exact to a gap of {gap:.1g}"
+        return (
+            f"{n_bad} of {n_fits} fits did not reach a relative duality gap of "
+            f"{summary['tolerance']:g}; the largest is {gap:.1g}"
+        )
+    return f"{n_fits} fits" + ("" if gap is None else f", relative duality gap at most {gap:.1g}")
 
 
 def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Table:
-    """A row for each layer; a column that no layer has a figure for is left out."""
+    """One row per layer; columns without any figure are left out."""
     columns: dict[str, Callable[[LayerScore], str]] = {
         "layer": lambda score: str(score.layer),
         summary["statistic"]: lambda score: format_figure(score.score),
@@ -144,44 +146,61 @@ def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Ta
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    width = _BAR if len(columns) < 6 else _BAR - 8
+    table.add_column("")
     for score in scores:
-        best = score.layer == summary["best_layer"]
-        bar = _score_bar(score, width) + Text(" best" if best else "")
+        selected = score.layer == summary["best_layer"]
         cells = [Text(figure(score)) for figure in columns.values()]
-        table.add_row(*cells, bar, style="bold green" if best else "")
+        table.add_row(*cells, _ScoreBar(score, selected), style="bold green" if selected else "")
     return table
 
 
-def _score_bar(score: LayerScore, width: int) -> Text:
-    """A bar of the score from 0 to 1, its interval light, with a mark where chance is."""
-    sure, perhaps = (
-        round(width * (score.score if one is None else one)) for one in (score.low, score.high)
-    )
-    cells = ["█" if i < sure else "▒" if i < perhaps else "·" for i in range(width)]
-    if score.chance >= 0:
-        cells[min(round(width * score.chance), width - 1)] = "│"
-    return Text("".join(cells))
+@dataclass(frozen=True, slots=True)
+class _ScoreBar:
+    """A bar of a score from 0 to 1: interval in light blocks, chance as a line.
+
+    It is as wide as the columns of figures leave room for.
+    """
+
+    score: LayerScore
+    selected: bool
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(len(_SELECTED), min(_BAR + len(_SELECTED), options.max_width))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = min(_BAR, options.max_width - len(_SELECTED))
+        yield Text(self._bar(width) + (_SELECTED if self.selected else ""))
+
+    def _bar(self, width: int) -> str:
+        score = self.score
+        low, high = (
+            round(width * (score.score if one is None else one)) for one in (score.low, score.high)
+        )
+        cells = ["█" if i < low else "▒" if i < high else "·" for i in range(width)]
+        if score.chance >= 0 and width > 0:
+            cells[min(round(width * score.chance), width - 1)] = "│"
+        return "".join(cells)
 
 
 def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
     by_label = summary["probe"]["target"] == "label"
-    what = "the commonest training label" if by_label else "the mean of the training rows"
+    what = "the most frequent training label" if by_label else "the mean of the training rows"
     notes = [
-        f"▒ {summary['confidence']:.0%} interval, {summary['resamples']} resamples of "
-        f"{summary['n_groups']} groups; │ chance, {summary['chance']:.3f}: always saying {what}"
+        f"▒ {summary['confidence']:.0%} interval: {summary['resamples']} bootstrap resamples of "
+        f"{summary['n_groups']} groups.",
+        f"│ chance, {summary['chance']:.3f}: the score of always predicting {what}.",
     ]
     if any(score.selectivity is not None for score in scores):
         notes.append(
-            "select.: selectivity, score less that of control tasks (a random label for each prompt)"
+            "select.: selectivity, the score minus the score on control tasks, which give each "
+            "prompt a random label."
         )
     if summary["n_permutations"]:
         notes.append(
-            f"p corr.: {summary['n_permutations']} refits with permuted labels, against the "
-            "largest score of all layers"
+            f"p corr.: p value from {summary['n_permutations']} refits with permuted labels, "
+            "corrected for the number of layers (maximum statistic)."
         )
-    return notes
+    return [*notes, "← layer selected on training data."]
 
 
 def _baseline_table(summary: Mapping[str, Any]) -> Table:
@@ -195,39 +214,40 @@ def _baseline_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _best_layer_heading(best: LayerScore) -> Text:
-    heading = Text(f"best layer {best.layer}", style="bold")
-    return heading.append(", which the training rows prefer", style="not bold")
-
-
 def _best_layer_facts(
     summary: Mapping[str, Any], scores: Sequence[LayerScore], best: LayerScore
 ) -> Table:
-    """Figures of one layer, by name; those that are not defined are left out."""
+    """Figures of the selected layer by name; undefined figures are left out."""
     balanced, f1 = format_figure(best.balanced_accuracy), format_figure(best.macro_f1)
     facts = {
         "score": f"{summary['statistic']} {format_figure(best.score)} {format_interval(asdict(best))}",
-        "as good": _similar_layers_fact(scores, best),
+        "other layers": _similar_layers_fact(scores, best),
         "error": best.rmse is not None and f"RMSE {best.rmse:.4g}",
         "classes": best.macro_f1 is not None and f"balanced accuracy {balanced}, macro F1 {f1}",
         "calibration": best.brier is not None
         and f"ECE {format_figure(best.ece)}, Brier {format_figure(best.brier)}",
         "code length": best.code_bits is not None
         and _code_length_fact(best.code_bits, best.compression),
-        "curve": best.curve
-        and ", ".join(f"{format_figure(score)} of {rows:,.0f} rows" for rows, score in best.curve),
-        "over layer 0": best.over_embedding is not None and format_difference(best.over_embedding),
-        "over prompts": summary["best_over_prompt"] is not None
+        "learning curve": _curve_fact(best.curve),
+        "minus layer 0": best.over_embedding is not None and format_difference(best.over_embedding),
+        "minus prompt-only": summary["best_over_prompt"] is not None
         and format_difference(summary["best_over_prompt"]),
-        "control": best.control is not None
+        "control tasks": best.control is not None
         and f"{format_figure(best.control)}, selectivity {format_figure(best.selectivity)}",
         summary["probe"]["parameter"]: best.strength is not None and _strength_fact(best),
     }
     return fact_table({name: fact for name, fact in facts.items() if fact})
 
 
+def _curve_fact(curve: Sequence[Sequence[float]]) -> str:
+    """Scores by number of training rows."""
+    figures = [f"{format_figure(score)} with {rows:,.0f}" for rows, score in curve]
+    figures[:1] = [f"{first} training rows" for first in figures[:1]]
+    return ", ".join(figures)
+
+
 def _code_length_fact(bits: float, compression: float | None) -> str:
-    words = f"{bits:,.0f} bits online"
+    words = f"{bits:,.0f} bits (online code)"
     if not compression:
         return words
     times, than = (compression, "shorter") if compression >= 1 else (1 / compression, "longer")
@@ -235,7 +255,7 @@ def _code_length_fact(bits: float, compression: float | None) -> str:
 
 
 def _similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:
-    """Layers whose paired difference to the best could be none."""
+    """Layers whose paired difference to the selected layer has an interval that reaches 0."""
     others = {s.layer: s.below_best for s in scores if s is not best and s.below_best}
     near = [
         layer
@@ -245,53 +265,68 @@ def _similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:
     if not others:
         return ""
     if not near:
-        return "no other layer: all score less on the same rows, by more than the interval"
+        return "All other layers score clearly lower on the same rows."
     if len(near) > 1:
-        return f"perhaps layers {format_ranges(near)} on the same rows"
-    return f"perhaps layer {near[0]} on the same rows, {format_difference(others[near[0]])}"
+        layers = format_ranges(near).replace("-", "–").replace(",", ", ")
+        return f"Not clearly different from layers {layers}."
+    return f"Not clearly different from layer {near[0]}: {format_difference(others[near[0]])}."
 
 
 def _strength_fact(best: LayerScore) -> str:
-    words = f"{best.strength:g} in the probe that is saved"
+    words = f"{best.strength:g} in the saved probe"
     if len(best.by_strength) < 2:
         return words
     times = Counter(best.strengths)
     splits = ", ".join(f"{value:g} in {n}" for value, n in sorted(times.items()))
     scores = ", ".join(f"{c}: {format_figure(one['score'])}" for c, one in best.by_strength.items())
-    return f"{words}; in the splits: {splits}" + (f"\nscore at each: {scores}" if scores else "")
+    return f"{words}; selected in splits: {splits}" + (
+        f"\nscore by value: {scores}" if scores else ""
+    )
 
 
-def _class_tables(best: LayerScore) -> list[RenderableType]:
-    """Recall, precision and confusion of each class; of very many, those read worst."""
-    recall, precision = best.recall or {}, best.precision or {}
-    names = list(recall)
-    confusion = best.confusion if best.confusion and _confusion_fits(best.confusion) else None
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("class", overflow="fold", max_width=24)
-    columns = ["recall", "precision"]
-    columns += [f"→{i + 1}" for i in range(len(names))] if confusion else []
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    shown = sorted(names, key=lambda name: recall[name])[:_CLASSES]
-    for i, name in enumerate(names):
-        if name in shown:
-            counts = [str(n) if n else "·" for n in confusion[i]] if confusion else []
-            number = f"{i + 1} " if confusion else ""
-            figures = [format_figure(recall[name]), format_figure(precision.get(name)), *counts]
-            table.add_row(Text(f"{number}{name}"), *figures)
-    notes = []
-    if confusion:
-        notes.append("→1: rows of the class that are predicted as class 1")
-    else:
-        notes.append(f"confusion of {len(names)} classes: `vsp report --json` has it")
-    if len(shown) < len(names):
-        notes.append(f"the {len(shown)} of {len(names)} classes with the lowest recall are shown")
-    return [table, *map(folded_text, notes)]
+@dataclass(frozen=True, slots=True)
+class _ClassTable:
+    """Recall and precision of each class, and the confusion matrix if the terminal has room.
+
+    Of many classes, those with the lowest recall.
+    """
+
+    best: LayerScore
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - _BESIDE_CONFUSION
+        recall, confusion = self.best.recall or {}, self.best.confusion
+        if confusion and _confusion_width(confusion) > room:
+            confusion = None
+        shown = sorted(recall, key=recall.__getitem__)[:_CLASSES]
+        yield self._table(shown, confusion)
+        if confusion:
+            yield folded_text("→1: rows of this class that are predicted as class 1.")
+        else:
+            yield folded_text(f"Confusion matrix of {len(recall)} classes: `vsp report --json`.")
+        if len(shown) < len(recall):
+            yield folded_text(f"Shown: the {len(shown)} of {len(recall)} classes of lowest recall.")
+
+    def _table(self, shown: Collection[str], confusion: Sequence[Sequence[int]] | None) -> Table:
+        recall, precision = self.best.recall or {}, self.best.precision or {}
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+        table.add_column("class", overflow="fold", max_width=24)
+        columns = ["recall", "precision"]
+        columns += [f"→{i + 1}" for i in range(len(recall))] if confusion else []
+        for column in columns:
+            table.add_column(column, justify="right", no_wrap=True)
+        for i, name in enumerate(recall):
+            if name in shown:
+                counts = [str(n) if n else "·" for n in confusion[i]] if confusion else []
+                number = f"{i + 1} " if confusion else ""
+                figures = [format_figure(recall[name]), format_figure(precision.get(name)), *counts]
+                table.add_row(Text(f"{number}{name}"), *figures)
+        return table
 
 
-def _confusion_fits(confusion: Sequence[Sequence[int]]) -> bool:
+def _confusion_width(confusion: Sequence[Sequence[int]]) -> int:
     digits = max(len(str(n)) for counts in confusion for n in counts)
-    return len(confusion) * (1 + max(digits, len(f"→{len(confusion)}"))) <= _CONFUSION
+    return len(confusion) * (1 + max(digits, len(f"→{len(confusion)}")))
 
 
 def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
@@ -307,28 +342,28 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
         )
     if summary["n_permutations"] and summary["n_movable"] < rows["used"] / 2:
         lines.append(
-            f"labels of {summary['n_movable']} of {rows['used']} rows can be permuted, as groups "
-            "stay whole; p is larger than it would be with more groups alike"
+            f"labels of {summary['n_movable']} of {rows['used']} rows can be permuted, because only "
+            "groups of the same size exchange labels; more such groups would give smaller p values"
         )
     known = summary.get("n_prompt_known")
     if scores[0].selectivity is not None and known is not None and known < rows["test"] / 2:
         lines.append(
-            f"{known} of {rows['test']} judged rows have a prompt that their probe was fitted "
-            "on; what it never saw no probe can have memorised, so selectivity says little here"
+            f"{known} of {rows['test']} test rows have a prompt that also occurs in their training "
+            "rows; a probe cannot memorise other prompts, so selectivity says little here"
         )
     if rows["used"] < rows["planned"]:
-        lines.append(f"{rows['planned'] - rows['used']} rows failed or missing were left out")
+        lines.append(f"{rows['planned'] - rows['used']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
 
 
 def _failure_lines(n_failed: int, reasons: Mapping[str, int]) -> list[str]:
-    """Why rows failed, in a line; the two commonest reasons."""
+    """One line with the two most frequent reasons, if rows failed."""
     if not n_failed:
         return []
     shown = dict(list(reasons.items())[:2])
     words = [f"{n} × {why}" for why, n in shown.items()]
     rest = n_failed - sum(shown.values())
-    words += [f"{rest} for other reasons; `vsp status --json` has all"] if rest else []
+    words += [f"{rest} for other reasons (`vsp report --json` lists all)"] if rest else []
     return ["failed rows: " + "; ".join(words)]
 
 
