@@ -11,13 +11,14 @@ from benchmarks.solver_speed import RealisticStates
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from vsp.probes.names import TREATMENTS
 from vsp.probes.solver.kernel import KernelSpace
 from vsp.probes.solver.lbfgs import solve
 from vsp.probes.solver.losses import OneVsRest, Softmax
 from vsp.probes.solver.primal import PrimalSpace
 from vsp.probes.solver.problems import Problems, Solutions
 from vsp.probes.solver.row_blocks import RowBlocks, from_half
-from vsp.probes.treatment import TREATMENTS, Treatment, learn
+from vsp.probes.treatment import Treatment, learn
 
 
 def _random(n: int, hidden: int, n_classes: int, seed: int = 0) -> tuple[NDArray, NDArray]:

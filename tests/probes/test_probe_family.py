@@ -29,7 +29,7 @@ from vsp import probes
 from vsp.errors import ProbeError, RunError
 from vsp.probes import PROBES
 from vsp.probes.base import Task, probabilities
-from vsp.probes.treatment import TREATMENTS
+from vsp.probes.names import TREATMENTS
 from vsp.storage.results import LayerScore, Results
 
 NAMES = PROBES.names()
@@ -79,7 +79,10 @@ def test_scikit_learns_own_checks(estimator, check):
 
 
 def test_importing_the_family_imports_no_scikit_learn():
-    code = "import sys, vsp.probes; print([m for m in ('sklearn', 'scipy') if m in sys.modules])"
+    code = (
+        "import sys, vsp.probes; "
+        "print([m for m in ('numpy', 'sklearn', 'scipy') if m in sys.modules])"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.stdout == "[]\n", answer
 

@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from vsp.errors import ProbeError
-from vsp.probes.treatment import TREATMENTS, learn, moments, row_slices
+from vsp.probes.names import TREATMENTS
+from vsp.probes.treatment import learn, moments, row_slices
 
 
 def _states(n=300, d=50, dtype=np.float32, seed=0):

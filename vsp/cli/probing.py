@@ -20,6 +20,8 @@ from vsp.cli.arguments import (
     run_option,
 )
 from vsp.cli.output import print_json, print_notes
+from vsp.probes import PROBES
+from vsp.probes.names import DEFAULT_PROBE, TREATMENTS
 
 
 def add_commands(subparsers: Any) -> None:
@@ -70,16 +72,16 @@ def _add_probe(subparsers: Any) -> None:
 def _add_probe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probe",
-        default="logistic",
+        default=DEFAULT_PROBE,
         metavar="NAME",
-        help="centroid, lda, linear, logistic (default), mass-mean, mlp, multinomial, ridge, or "
-        "sklearn (scikit-learn's logistic regression)",
+        help=f"{', '.join(PROBES.own_names())} (default: {DEFAULT_PROBE}); sklearn is scikit-learn's "
+        "logistic regression",
     )
     parser.add_argument(
         "--treatment",
-        choices=("none", "center", "standardize", "unit-norm"),
-        help="preprocessing of the states, learned from the training rows (default: depends on "
-        "the probe; center for logistic)",
+        choices=TREATMENTS,
+        help="preprocessing of the states, learned from the training rows (default: the probe's "
+        "own)",
     )
     parser.add_argument(
         "--grid",
@@ -88,16 +90,14 @@ def _add_probe_options(parser: argparse.ArgumentParser) -> None:
         default=(),
         metavar="X",
         help="values of the probe's C or alpha; one is chosen by cross-validation on the training "
-        "rows (default: depends on the probe; for logistic five powers of ten, smaller for layers "
-        "with larger states)",
+        "rows (default: the probe's own, which may depend on the size of a layer's states)",
     )
     parser.add_argument(
         "--tolerance",
         type=positive_number,
         default=0.0,
         metavar="X",
-        help="relative duality gap at which a fit stops (default: depends on the probe; 1e-6 for "
-        "logistic)",
+        help="relative duality gap at which a fit stops (default: the probe's own)",
     )
     parser.add_argument(
         "--max-iter",
@@ -105,7 +105,7 @@ def _add_probe_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="most iterations of a fit; fits that need more are counted as not converged "
-        "(default: depends on the probe; 1000 for logistic)",
+        "(default: the probe's own)",
     )
 
 

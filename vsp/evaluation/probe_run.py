@@ -34,6 +34,7 @@ from vsp.evaluation.layer_fits import Choice, Layer, Programme, choose, gathered
 from vsp.evaluation.scores import base_of, evaluate
 from vsp.probes import PROBES, describe_probe
 from vsp.probes.base import ProbeBase
+from vsp.probes.names import DEFAULT_PROBE
 from vsp.probes.treatment import mean_squared_norm
 from vsp.storage.array import Store
 from vsp.storage.journal import Ledger, Worst, worst
@@ -61,7 +62,7 @@ _Pieces = dict[int, Arrays]  # of a layer, by their place in its programme
 class Settings:
     """How probes are fitted and judged."""
 
-    probe: str = "logistic"
+    probe: str = DEFAULT_PROBE
     treatment: str = ""  # none: the probe's own
     strengths: tuple[float, ...] = ()  # of the probe's grid; none: the probe's own
     tolerance: float = 0.0  # relative duality gap, where the probe has one; 0: the probe's own

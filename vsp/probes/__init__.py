@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vsp.errors import ProbeError
-from vsp.storage.results import Results
 from vsp.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -73,6 +70,10 @@ def load(results: str | Path, layer: int) -> Any:
     Raises RunError if there are no results or they have been changed, ProbeError if they do not
     hold the layer or have another format.
     """
+    import numpy as np
+
+    from vsp.storage.results import Results
+
     description, arrays = Results(Path(results)).probe(layer)
     if description["format"] != FORMAT:
         raise ProbeError(

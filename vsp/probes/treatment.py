@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
+from vsp.probes.names import TREATMENTS
 
-TREATMENTS = ("none", "center", "standardize", "unit-norm")
 _NORM_ROWS = 512  # rows, about, from which the mean squared norm is estimated
 _BLOCK_VALUES = 1 << 20  # values in memory as float64 at a time: 8 MB
 
