@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,3 +126,49 @@ def test_a_table_is_imported_with_the_shipped_relations(vsp, work):
     assert "configs/relations/6way.yaml, shipped with vsp" in answer.stderr
     records = json.loads((work / "data/own/metadata.json").read_text())
     assert [record["label"] for record in records] == ["left_of"]
+
+
+# A package of somebody else, with a member of each of four families.
+
+
+@pytest.fixture(scope="module")
+def extension(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The package of docs/extending.md, built from its code blocks and installed beside vsp."""
+    folder = tmp_path_factory.mktemp("extension")
+    blocks = re.findall(
+        r"```\w+\n# (\S+)\n(.*?)```\n", (ROOT / "docs/extending.md").read_text(), re.S
+    )
+    for name, text in blocks:
+        if name == "pyproject.toml" or name.startswith("my_extension/"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+    (folder / "my_extension" / "__init__.py").touch()
+    _pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "-w", folder, folder)
+    _pip(installed, "install", "--no-deps", "--no-index", next(folder.glob("*.whl")))
+
+
+@pytest.mark.usefixtures("extension")
+def test_members_of_another_package_do_their_work_in_every_stage(vsp, work, checkpoint):
+    (work / "images").mkdir()
+    lines = []
+    for i in range(60):
+        first, second = ("red", "blue") if i % 2 else ("blue", "red")
+        picture = Image.new("RGB", (64, 64), second)
+        picture.paste(first, (0, 0, 32, 64))
+        picture.save(work / "images" / f"{i}.png")
+        lines.append(f"{i}.png\tcup\t{'left of' if i % 2 else 'right of'}\tplate\n")
+    (work / "own.txt").write_text("".join(lines))
+    vsp("import", "tabs", "--annotations", "own.txt", "--images", "images", "--out", "data/own")
+    (work / "jobs").mkdir()
+    (work / "jobs/slurm.yaml").write_text("scheduler: nice\n")
+    planned = vsp(
+        "plan", "--model", "my-llava", "--checkpoint", checkpoint, "--dataset", "data/own",
+        "--prompt", "statement",
+    )  # fmt: skip
+    assert "my-llava" in planned.stdout
+    assert "nice -n 19" in (work / "jobs/extract_array.sh").read_text()
+    vsp("submit", "--stages", "extract")
+    vsp("probe", "--probe", "median", "--n-jobs", 1, "--permutations", 2, "--no-curve")
+    assert "median" in vsp("report").stdout
+    (row, *_) = (work / "scratch/my-llava-own/manifest.jsonl").read_text().splitlines()
+    assert json.loads(row)["prompt"].startswith("The spatial relationship of cup to plate")
