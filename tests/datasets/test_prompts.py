@@ -87,12 +87,12 @@ THREE = {**TWO, "second_shape": "square", "second_color": "pink", "question": "b
     ],
 )  # fmt: skip
 def test_a_record_is_asked_its_question_in_its_language(record, language, style, prompt):
-    forms, fields = questions.of({**record, "language": language})
+    forms, fields = questions.question_of({**record, "language": language})
     assert prompts.render(forms[style], dict(fields), ["left_of", "behind"]) == prompt
 
 
 def test_a_record_that_lacks_what_its_question_needs_has_no_forms():
-    assert questions.of({**TWO, "question": "between"}) is None
-    assert questions.of({"subject": "a", "question": "distance"}) is None
-    assert questions.of({"shape_type": "star"}) is None
-    assert questions.of({"shape": "star", "label": "x"}) is None
+    assert questions.question_of({**TWO, "question": "between"}) is None
+    assert questions.question_of({"subject": "a", "question": "distance"}) is None
+    assert questions.question_of({"shape_type": "star"}) is None
+    assert questions.question_of({"shape": "star", "label": "x"}) is None

@@ -271,22 +271,26 @@ def _add_dataset(subparsers: Any) -> None:
 
 
 def _dataset_show(arguments: argparse.Namespace) -> None:
-    from vsp.datasets.contact_sheet import draw
-    from vsp.datasets.summary import as_json, page, show
-    from vsp.utils.terminal import show as print_page
+    from vsp.datasets.contact_sheet import draw_sheet
+    from vsp.datasets.summary import summarize
     from vsp.utils.text import format_count
 
     path = arguments.sheet or arguments.dataset / "sheet.png"
-    shown = show(arguments.dataset, arguments.n, arguments.seed)
-    problems = draw(arguments.dataset, shown.rows, path) if shown.rows else []
+    summary = summarize(arguments.dataset, arguments.n, arguments.seed)
+    rows = summary.sheet_rows
+    problems = draw_sheet(arguments.dataset, rows, path) if rows else []
     if arguments.json:
-        sheet = {"sheet": str(path) if shown.rows else None, "problems": problems}
-        print_json({**as_json(shown), **sheet})
+        sheet = {"sheet": str(path) if rows else None, "problems": problems}
+        print_json({**summary.as_json(), **sheet})
         return
-    print_page(page(shown))
+    from vsp.reporting.dataset_page import dataset_page
+    from vsp.utils.terminal import show
+
+    show(dataset_page(summary))
     print_notes(problems[:_PROBLEMS])
     if len(problems) > _PROBLEMS:
         print_notes([f"{len(problems) - _PROBLEMS} more problems; the sheet shows all"])
-    if shown.rows:
-        rows = format_count(len(shown.rows), "row")
-        print(f"\nwrote {path}: {rows}, the subject in red, the reference in blue")
+    if rows:
+        print(
+            f"\nwrote {path}: {format_count(len(rows), 'row')}, the subject in red, the reference in blue"
+        )

@@ -32,7 +32,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SheetRow:
     """A row to be drawn."""
 
     id: str
@@ -40,7 +40,7 @@ class Row:
     record: dict[str, Any]
 
 
-def draw(dataset: Path, rows: Sequence[Row], path: Path) -> list[str]:
+def draw_sheet(dataset: Path, rows: Sequence[SheetRow], path: Path) -> list[str]:
     """Write the sheet; what is wrong with its pictures and boxes comes back."""
     if path.suffix.lower() != ".png":
         raise ConfigError(f"sheet {str(path)!r}: ends in {path.suffix!r}; use .png")
@@ -63,7 +63,7 @@ def draw(dataset: Path, rows: Sequence[Row], path: Path) -> list[str]:
     return problems
 
 
-def _cell(dataset: Path, row: Row) -> tuple[Image.Image, list[str]]:
+def _cell(dataset: Path, row: SheetRow) -> tuple[Image.Image, list[str]]:
     """A picture in its place, with two lines below it."""
     cell = Image.new("RGB", (_SIDE, _SIDE + 3 * _LINE), _PAPER)
     canvas = ImageDraw.Draw(cell)
@@ -151,7 +151,7 @@ def _figures(box: Box) -> str:
     return f"[{', '.join(f'{edge:g}' for edge in box)}]"
 
 
-def _draw_caption(canvas: ImageDraw.ImageDraw, row: Row, wrong: Sequence[str]) -> None:
+def _draw_caption(canvas: ImageDraw.ImageDraw, row: SheetRow, wrong: Sequence[str]) -> None:
     """Subject – label – reference, then id and split, then what is wrong."""
     x, y = 0.0, _SIDE + 3
     for text, color in _words(row):
@@ -163,9 +163,9 @@ def _draw_caption(canvas: ImageDraw.ImageDraw, row: Row, wrong: Sequence[str]) -
     canvas.text((0, y + 2 * _LINE - 2), text, _COLORS["subject"], _font(_SMALL))
 
 
-def _words(row: Row) -> list[tuple[str, str]]:
+def _words(row: SheetRow) -> list[tuple[str, str]]:
     """Pieces of a line with their colours; names are cut where there is no room for them."""
-    fields = dict((questions.of(row.record) or ((), ()))[1])
+    fields = dict((questions.question_of(row.record) or ((), ()))[1])
     label = f" – {_fitted(prompts.words(row.label), _SIDE / 2)}"
     if not fields.keys() >= _COLORS.keys():
         asked = str(fields.get("shape", row.record.get("prompt", "")))

@@ -56,7 +56,7 @@ def _survey(folder: Path) -> tuple[list[str], bool]:
         try:
             labels.add(label_of(record))
             own = record.get("question") == questions.OWN
-            names_things = names_things and not own and questions.of(record) is not None
+            names_things = names_things and not own and questions.question_of(record) is not None
         except DatasetError as error:
             raise in_record(folder, index, error) from None
     return ordered(labels), names_things
@@ -106,7 +106,7 @@ def ordered(labels: Iterable[str]) -> list[str]:
     return sorted(labels, key=_place)
 
 
-def examples(folder: Path, record: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
+def example_prompts(folder: Path, record: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
     """The record's prompt in each style in which it can be asked."""
     found = {}
     for style in prompts.STYLES:
@@ -150,7 +150,7 @@ class _Asker:
             return self._about_regions(record)
         if self._style == prompts.DATASET:
             return self._same(text_of(record, "prompt")), (), ""
-        found = questions.of(record)
+        found = questions.question_of(record)
         if found is None:
             raise DatasetError(
                 f"names no subject and reference; --prompt {self._style} needs them, "
@@ -161,7 +161,7 @@ class _Asker:
 
     def _about_regions(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
         """Asked about regions instead of names, as often as the prompt names them."""
-        forms, fields = questions.of(record) or ({}, ())
+        forms, fields = questions.question_of(record) or ({}, ())
         if self._style not in forms or not dict(fields).keys() >= set(questions.PARTS):
             raise DatasetError(f"cannot be asked about regions with --prompt {self._style}")
         form = forms[self._style]

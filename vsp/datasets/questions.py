@@ -33,7 +33,7 @@ _NEEDED = {
 _NEEDED["color"].add("color_label")
 
 
-def of(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
+def question_of(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
     """The prompt forms of the record's question and the fields they need, where it has them."""
     asked = record.get("question")
     known = isinstance(asked, str) and asked in _KEYS

@@ -99,7 +99,7 @@ def _without_regions(record: Record, width: int | None) -> tuple[Record, Notes]:
 
 def _names_alone(record: Record, width: int | None) -> tuple[Record, Notes]:
     """The prompt is the names; nothing stays from which another could be made."""
-    found = questions.of(record)
+    found = questions.question_of(record)
     if found is None:
         raise DatasetError("names neither subject and reference nor a shape, so it has no names")
     gone = {*metadata.LABEL_KEYS, "shape_type"}
@@ -127,7 +127,7 @@ def _in_a_mirror(record: Record, width: int | None) -> tuple[Record, Notes]:
     if _names_a_side(_CHOICES.sub(_unless_both, str(record.get("prompt", "")))):
         record = _without_prompt(record, "which says left or right")
         notes += ("without their own prompt, which says left or right",)
-    if any(_names_a_side(name) for _, name in (questions.of(record) or ((), ()))[1]):
+    if any(_names_a_side(name) for _, name in (questions.question_of(record) or ((), ()))[1]):
         notes += ("with left or right in a name, which stays as it is",)
     return record, notes
 
@@ -137,7 +137,7 @@ def _mirrored_label(label: str) -> str | None:
 
 
 def _roles_exchanged(record: Record, width: int | None) -> tuple[Record, Notes]:
-    fields = dict((questions.of(record) or ((), ()))[1])
+    fields = dict((questions.question_of(record) or ((), ()))[1])
     if not fields.keys() >= _PARTS.keys():
         raise DatasetError("names no subject and reference to change places")
     record, notes = _as_labelled(record)
@@ -163,7 +163,7 @@ def _as_labelled(record: Record) -> tuple[Record, Notes]:
 
 def _without_prompt(record: Record, why: str) -> Record:
     kept = {key: value for key, value in record.items() if key != "prompt"}
-    if record.get("question") == questions.OWN or questions.of(kept) is None:
+    if record.get("question") == questions.OWN or questions.question_of(kept) is None:
         raise DatasetError(
             f"has prompt {record['prompt']!r}, {why}, and there is nothing that could be "
             "asked instead; leave the record out"

@@ -82,7 +82,7 @@ def test_every_style_can_be_asked_in_every_language(made, task, style):
     samples, labels, _ = read(made(task), style)
     for sample, record in zip(samples, _records(made(task)), strict=True):
         assert "{" not in sample.prompt
-        forms, fields = questions.of({**record, "language": "en"})
+        forms, fields = questions.question_of({**record, "language": "en"})
         english = prompts.render(forms.get(style, forms["statement"]), dict(fields), labels)
         assert (sample.prompt == english) == (record["language"] == "en")
         if style == "instruction":

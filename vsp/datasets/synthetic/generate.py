@@ -140,7 +140,7 @@ def _render(
 
 def _asked(record: dict[str, Any], template: int) -> dict[str, Any]:
     """The record with its own prompt, in its language."""
-    found = questions.of(record)
+    found = questions.question_of(record)
     assert found is not None, f"{record} names nothing to ask about"
     forms, fields = found
     return {**record, "prompt": prompts.render(prompts.statement(forms, template), dict(fields))}

@@ -1,0 +1,143 @@
+"""A contact sheet shows pictures, boxes and captions, and reports what is wrong with them."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsp.datasets.contact_sheet import draw_sheet
+from vsp.datasets.summary import summarize
+from vsp.errors import ConfigError
+
+SIDE, LEFT, TOP = 280, 14, 33  # of the first picture on a sheet
+RED, BLUE = (0xD1, 0x49, 0x5B), (0x00, 0x62, 0x8B)
+CUP = {"image_filename": "a.png", "subject": "cup", "reference": "hat", "label": "left_of"}
+
+
+def _sheet(folder, **options):
+    """Its pixels, and what was said."""
+    summary = summarize(folder, options.pop("n", 24), options.pop("seed", 0))
+    problems = draw_sheet(folder, summary.sheet_rows, folder / "sheet.png")
+    return np.asarray(Image.open(io.BytesIO((folder / "sheet.png").read_bytes()))), problems
+
+
+def _first_cell(sheet):
+    return sheet[TOP : TOP + SIDE, LEFT : LEFT + SIDE]
+
+
+def _rows(write_dataset, **fields):
+    return write_dataset([{**CUP, **fields}])
+
+
+def test_the_same_dataset_gives_the_same_sheet(spatial, tmp_path):
+    sheets = []
+    for name in ("a.png", "b.PNG"):
+        assert draw_sheet(spatial, summarize(spatial, 7, 3).sheet_rows, tmp_path / name) == []
+        sheets.append((tmp_path / name).read_bytes())
+    assert sheets[0] == sheets[1]
+    assert Image.open(io.BytesIO(sheets[0])).size == (6 * 294 + 14, 2 * 351 + 14 + 19)
+
+
+def test_boxes_are_drawn_where_they_are_in_two_colours(write_dataset):
+    boxes = {"subject_box": [2, 3, 5, 9], "reference_box": [6, 1, 11, 4]}
+    cell = _first_cell(_sheet(_rows(write_dataset, **boxes))[0])
+    for (left, top, right, bottom), color in zip(boxes.values(), (RED, BLUE), strict=True):
+        scale = SIDE / 12
+        rows, columns = np.nonzero((cell == color).all(axis=2))
+        found = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
+        assert np.abs(found - np.array([left, top, right, bottom]) * scale).max() < 2
+
+
+@pytest.mark.parametrize(
+    ("boxes", "color"),
+    [
+        ({"subject_boxes": [[1, 1, 3, 3], [6, 6, 9, 10]]}, RED),  # what is counted
+        ({"reference_box": [1, 1, 3, 3], "second_box": [6, 6, 9, 10]}, BLUE),  # between both
+    ],
+)
+def test_several_boxes_of_a_row_are_all_drawn(write_dataset, boxes, color):
+    cell = _first_cell(_sheet(_rows(write_dataset, **boxes))[0])
+    for x, y in ((2, 1), (7, 6)):  # on the upper edge of each
+        assert tuple(cell[round(y * SIDE / 12), round(x * SIDE / 12)]) == color
+
+
+def test_a_mask_is_boxed(write_dataset):
+    folder = _rows(write_dataset, subject_mask="m.png", reference_mask="none.png")
+    (folder / "masks").mkdir()
+    mask = np.zeros((12, 12), np.uint8)
+    mask[3:9, 2:5] = 255
+    Image.fromarray(mask).save(folder / "masks/m.png")
+    Image.fromarray(mask * 0).save(folder / "masks/none.png")
+    sheet, problems = _sheet(folder)
+    rows, columns = np.nonzero((_first_cell(sheet) == RED).all(axis=2))
+    assert abs(columns.min() - 2 * SIDE / 12) < 2 and abs(rows.max() - 9 * SIDE / 12) < 2
+    assert problems == ["row '0': reference_mask is black everywhere"]
+
+
+def test_pictures_are_upright_and_whole(write_dataset):
+    folder = _rows(write_dataset, image_filename="a.jpg")
+    exif, pixels = Image.Exif(), np.zeros((20, 40), np.uint8)
+    exif[0x0112], pixels[:, :20] = 6, 255  # turned upright, its left half is on top
+    Image.fromarray(pixels).save(folder / "images/a.jpg", exif=exif)
+    cell = _first_cell(_sheet(folder)[0]).astype(int)
+    assert cell[20:130, 80:200].min() > 240 and cell[150:260, 80:200].max() < 15
+    assert (cell[20:260, 20:60] == 0xF0).all()  # free beside it
+
+
+def test_an_image_that_is_not_there_has_a_marked_place_and_is_said(write_dataset):
+    folder = write_dataset([CUP, {**CUP, "image_filename": "b.png"}])
+    (folder / "images/a.png").unlink()
+    (folder / "images/b.png").write_bytes(b"GIF89a")
+    sheet, problems = _sheet(folder)
+    assert len(problems) == 2 and all("cannot be read" in problem for problem in problems)
+    assert {problem[:7] for problem in problems} == {"row '0'", "row '1'"}
+    cell = _first_cell(sheet)
+    colors = {tuple(color) for color in cell.reshape(-1, 3)}
+    assert (cell[100, 100] == 0xCC).all() and (0x76, 0x76, 0x76) in colors
+
+
+@pytest.mark.parametrize(
+    ("box", "problem"),
+    [
+        ([-1, 0, 5, 5], "subject_box [-1, 0, 5, 5] is not inside the picture, 12 × 12"),
+        ([0, 0, 12.5, 5], "subject_box [0, 0, 12.5, 5] is not inside the picture, 12 × 12"),
+        ([0, -0.5, 5, 5], "subject_box [0, -0.5, 5, 5] is not inside the picture, 12 × 12"),
+        ([0, 0, 5, 12.5], "subject_box [0, 0, 5, 12.5] is not inside the picture, 12 × 12"),
+        ([5, 0, 5, 5], "subject_box [5, 0, 5, 5] is empty or inverted"),
+        ([5, 9, 8, 2], "subject_box [5, 9, 8, 2] is empty or inverted"),
+        ([5, 9], "has subject_box [5, 9]; give it [left, top, right, bottom] or a mask"),
+        ("x", "has subject_box 'x'; give it [left, top, right, bottom] or a mask"),
+        ([0, 0, 12, 12], None),
+    ],
+)
+def test_a_box_that_cannot_be_is_said_and_the_row_still_drawn(write_dataset, box, problem):
+    sheet, problems = _sheet(_rows(write_dataset, subject_box=box))
+    assert problems == ([f"row '0': {problem}"] if problem else [])
+    below = sheet[TOP + SIDE + 2 * 19 :]
+    assert (below == RED).all(axis=2).any() == bool(problem)
+
+
+@pytest.mark.parametrize("name", ["W" * 2_000_000, "x", "чашка é – “q”", "two\nlines"])
+def test_captions_stay_in_their_place(write_dataset, name):
+    folder = write_dataset(
+        [{**CUP, "subject": name, "reference": name, "id": name * n, "subject_box": 3}
+         for n in (1, 2)]
+    )  # fmt: skip
+    sheet, _ = _sheet(folder)
+    between = sheet[TOP:, LEFT + SIDE + 2 : LEFT + SIDE + 12]
+    assert (between == 255).all()
+
+
+def test_a_row_without_names_is_captioned_with_its_prompt(write_dataset):
+    own = {"image_filename": "a.png", "label": "yes"}
+    sheets = [
+        _sheet(write_dataset([{**own, "prompt": prompt}], prompt))[0] for prompt in ("Why", "How")
+    ]
+    assert not np.array_equal(*sheets)
+
+
+def test_a_sheet_is_a_png(write_dataset, tmp_path):
+    folder = write_dataset([CUP])
+    with pytest.raises(ConfigError, match=r"sheet '.*a\.jpg': ends in '\.jpg'; use \.png"):
+        draw_sheet(folder, summarize(folder, 3, 0).sheet_rows, tmp_path / "a.jpg")

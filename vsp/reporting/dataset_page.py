@@ -1,0 +1,123 @@
+"""The page of `vsp dataset show` for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vsp.datasets import prompts
+from vsp.datasets.summary import DatasetSummary
+from vsp.utils.terminal import fact_table
+from vsp.utils.text import format_count
+
+_MAX_LABELS = 20  # rows of the label table
+_MAX_MISSING = 3  # missing images that are named
+_MAX_PROMPT = 300  # characters of an example prompt
+
+
+def dataset_page(summary: DatasetSummary) -> RenderableType:
+    """Facts, label counts, flags and example prompts, 80 columns wide."""
+    parts: list[RenderableType] = [
+        fact_table(_facts(summary)), Text(), _label_table(summary), Text()
+    ]  # fmt: skip
+    if summary.flags:
+        parts += [_flag_table(summary), Text()]
+    parts += [Text("the first row, in each prompt style that works", style="bold")]
+    parts += [fact_table(_example_prompts(summary))]
+    return Group(*parts)
+
+
+def _facts(summary: DatasetSummary) -> dict[str, str]:
+    rows_per_image = list(summary.images.values())
+    n_sharing = sum(n for n in rows_per_image if n > 1)
+    facts = {
+        "dataset": str(summary.dataset),
+        "made": _origin(summary),
+        "rows": f"{summary.n_rows:,} in {format_count(len(summary.groups), 'group')}",
+        "images": (
+            f"{len(rows_per_image):,}; rows per image: mean "
+            f"{summary.n_rows / len(rows_per_image):.2f}, median {median(rows_per_image):g}, "
+            f"maximum {max(rows_per_image):,}; {n_sharing / summary.n_rows:.1%} of rows share "
+            "their image with another row"
+        ),
+        "missing": _missing(summary),
+        "regions": (
+            f"{summary.n_regions:,} rows have a box or mask of both subject and reference"
+            if summary.n_regions
+            else ""
+        ),
+        "funnel": "funnel.json lists the rows that the import dropped"
+        if summary.has_funnel
+        else "",
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _origin(summary: DatasetSummary) -> str:
+    card = summary.card if isinstance(summary.card, dict) else {}
+    if summary.variants:
+        return f"{', then '.join(summary.variants)}; of {card.get('of')}"
+    return ", ".join(f"{key} {card[key]}" for key in ("task", "source", "seed") if key in card)
+
+
+def _missing(summary: DatasetSummary) -> str:
+    if not summary.missing:
+        return "no image"
+    named = ", ".join(summary.missing[:_MAX_MISSING])
+    more = ", …" if len(summary.missing) > _MAX_MISSING else ""
+    n_rows = sum(summary.images[name] for name in summary.missing)
+    return (
+        f"{len(summary.missing):,} of {len(summary.images):,} images, with {n_rows:,} of "
+        f"{summary.n_rows:,} rows: {named}{more}"
+    )
+
+
+def _label_table(summary: DatasetSummary) -> Table:
+    """Rows by label and split; rare labels are summed up if there are many."""
+    splits, labels = summary.splits, summary.labels
+    totals = {label: sum(summary.counts[label, split] for split in splits) for label in labels}
+    shown = sorted(labels, key=lambda label: -totals[label])[:_MAX_LABELS]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("label", overflow="fold", max_width=30)
+    for name in (*(split or "no split" for split in splits), "all", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+
+    def add(name: str, summed: Sequence[str], style: str = "") -> None:
+        counts = [sum(summary.counts[label, split] for label in summed) for split in splits]
+        share = f"{sum(counts) / summary.n_rows:.1%}"
+        cells = [f"{n:,}" for n in (*counts, sum(counts))]
+        table.add_row(Text(name), *cells, share, style=style)
+
+    for label in labels:
+        if label in shown:
+            add(label, [label])
+    others = [label for label in labels if label not in shown]
+    if others:
+        add(f"{len(others)} others", others)
+    add("all", labels, "bold")
+    return table
+
+
+def _flag_table(summary: DatasetSummary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("flag", overflow="fold")
+    table.add_column("rows", justify="right")
+    table.add_column("share", justify="right")
+    for flag, n in summary.flags.most_common():
+        table.add_row(Text(flag), f"{n:,}", f"{n / summary.n_rows:.1%}")
+    return table
+
+
+def _example_prompts(summary: DatasetSummary) -> dict[str, str]:
+    """The first row's prompt in each style, and how many rows the style works for if not all."""
+    examples = {}
+    for style, prompt in summary.prompts.items():
+        n = summary.n_prompts if style == prompts.DATASET else summary.n_named
+        coverage = "" if n == summary.n_rows else f"({n:,} of {summary.n_rows:,} rows) "
+        cut = prompt if len(prompt) <= _MAX_PROMPT else f"{prompt[:_MAX_PROMPT]}…"
+        examples[style] = coverage + cut.replace("\n", "⏎ ")
+    return examples
