@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from vsp.errors import ProbeError
 from vsp.probes.treatment import Array, Treatment, row_slices
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Arrays = Mapping[str, NDArray[Any]]
 _FLOATS = (np.float64, np.float32, np.float16)  # kept as they are; other dtypes become float64

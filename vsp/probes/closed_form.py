@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from vsp.probes.base import Task, TaskFit, encode_classes, expand_classes
 from vsp.probes.linear_probe import LinearProbe, Readout, linear_scores, readout_arrays
 from vsp.probes.treatment import Array, Treatment, learn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _COLUMNS = 512  # scores computed in one pass over the states
 

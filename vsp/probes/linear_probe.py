@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from vsp.probes.base import Arrays, ProbeBase, common_arrays, restore_common
 from vsp.probes.treatment import Array, Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Readout(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from vsp.probes.solver.lbfgs import certify, solve
 from vsp.probes.solver.losses import OneVsRest, Softmax
 from vsp.probes.solver.problems import Loss, Problems, Solutions
 from vsp.probes.treatment import Array, Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Logistic(LinearProbe, LabelProbe):

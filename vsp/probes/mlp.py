@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from vsp.probes.base import Arrays, LabelProbe, common_arrays, restore_common
 from vsp.probes.treatment import Array, Treatment, learn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class MLP(LabelProbe):

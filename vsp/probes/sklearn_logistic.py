@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from vsp.probes.base import LabelProbe
 from vsp.probes.linear_probe import LinearProbe
 from vsp.probes.logistic import Logistic
 from vsp.probes.treatment import Array, learn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class SklearnLogistic(LinearProbe, LabelProbe):

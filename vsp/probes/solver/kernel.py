@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from vsp.probes.solver.kernel_metric import KernelMetrics
 from vsp.probes.solver.linalg import widest_directions
 from vsp.probes.solver.row_blocks import RowBlocks
 from vsp.probes.treatment import Array, Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _N_WIDE = 32  # directions with coordinates of their own
 _FLOAT64_ROWS = 256  # rows converted to float64 at once

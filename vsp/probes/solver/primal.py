@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from scipy.linalg import blas, lapack
 from vsp.probes.solver.linalg import JITTER
 from vsp.probes.solver.row_blocks import MEMORY, RowBlocks
 from vsp.probes.treatment import Array, Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _LEVEL_FACTOR = 3.0  # metrics are made for curvatures that are powers of this
 _FACTOR_BYTES = 400 << 20  # of Cholesky factors that are kept; at least two are

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vsp.probes.treatment import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Selection = NDArray[np.intp] | NDArray[np.bool_] | slice  # problems
 
