@@ -44,14 +44,14 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
 
 def _ways_table(bench: Bench) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("way")
-    for column in ("batch", "rows/s", "speed-up", "of forward", "peak", "forward peak"):
-        table.add_column(column, justify="right")
+    table.add_column("way", overflow="fold")
+    for column in ("batch", "rows/s", "speed-up", "of\nforward", "peak", "forward\npeak"):
+        table.add_column(column, justify="right", no_wrap=True)
     for way in bench.ways:
         table.add_row(
             way.name,
             str(way.batch),
-            "out of memory" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
+            "no memory" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
             "" if way.times_plain is None else f"{way.times_plain:.2f}",
             "" if way.of_bare is None else f"{way.of_bare:.2f}",
             "" if way.peak_bytes is None else format_bytes(way.peak_bytes),

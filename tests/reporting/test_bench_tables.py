@@ -1,0 +1,45 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from vsp.extraction.bench import Bench, Way
+from vsp.reporting.bench_tables import bench_page
+
+WAYS = (
+    Way("transformers, one by one", 1, 12.3, 2_300_000_000, 1.0, None, None),
+    Way("vsp --no-sharing", 16, None, None, None, None, None),
+    Way("vsp", 64, 45.6, 12_300_000_000, 3.71, 0.97, 11_900_000_000),
+)
+
+
+def _printed(benches, n_planned, width=80):
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(bench_page(benches, n_planned))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    return text.splitlines(), " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_every_figure_of_every_way_is_there(width):
+    lines, text = _printed([Bench("own rows", 128, 23, WAYS, 1e-3, on_gpu=True)], 100_000, width)
+    cells = [line.split() for line in lines]
+    for row in ("1 12.3 1.00 2.3 GB", "16 no memory", "64 45.6 3.71 0.97 12.3 GB 11.9 GB"):
+        assert any(" ".join(cell).endswith(row) for cell in cells)
+    assert lines[0].rstrip() == "128 own rows, 23 images"
+    assert "largest difference of states: 0.001 of the layer's largest" in text
+    assert (
+        "the plan's 100,000 rows take about 36.5 minutes in one task at 45.6 rows/s, 0.61 GPU-hours"
+    ) in text
+    for note in ("batch: ", "speed-up: ", "of forward: ", "peak: ", "forward peak: "):
+        assert note in text
+
+
+def test_without_a_plan_the_time_is_that_of_a_million_rows():
+    bench = Bench("own rows", 128, 23, WAYS[:1], None, on_gpu=False)
+    assert bench.best is None and "take about" not in _printed([bench], None)[1]
+    bench = Bench("own rows", 128, 23, WAYS, None, on_gpu=False)
+    text = _printed([bench], None)[1]
+    assert "a million rows take about 6.1 hours in one task at 45.6 rows/s batch:" in text
+    assert "difference of states" not in text
