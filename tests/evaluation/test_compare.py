@@ -244,7 +244,7 @@ def test_runs_that_were_split_in_other_ways_are_less_sure(runs):
     for one, again in zip(same.layers, unlike.layers, strict=True):
         assert again.high - again.low >= one.high - one.low and again.p >= one.p
     text, _ = _table([unlike])
-    assert "The runs split the rows differently" in text
+    assert "The runs use different splits" in text
 
 
 def test_a_run_of_fewer_repeats_is_compared_on_those(runs):

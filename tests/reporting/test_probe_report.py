@@ -156,8 +156,10 @@ def test_many_classes_with_long_names_stay_in_80_columns(tmp_path, n_classes, n_
     text, line = _changed(tmp_path, change)
     assert "[b]class 6" in text and ("→7" in text) == shown
     assert (f" {n_rows} {n_rows} " in text) == shown
-    assert (f"Confusion matrix of {n_classes} classes: `vsp report --json`." in line) != shown
-    assert ("Shown: the 20 of 300 classes of lowest recall." in line) == (n_classes == 300)
+    assert (
+        f"The confusion matrix of {n_classes} classes is in `vsp report --json`." in line
+    ) != shown
+    assert ("Shown: the 20 of 300 classes with the lowest recall." in line) == (n_classes == 300)
     assert "[b]class 20" not in text
 
 

@@ -1,4 +1,4 @@
-"""A folder of results, copied away from its run and its dataset, is enough for every page."""
+"""Every page of results works from a copy of results/RUN, without the run and its dataset."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ PAGES = {
 
 
 def _answer(folder, *arguments):
-    """What a new process prints that works in a folder."""
+    """The output of a new Python process that runs in `folder`."""
     command = [sys.executable, *map(str, arguments)]
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
     assert answer.returncode == 0, answer.stderr
@@ -39,7 +39,7 @@ def _pages(folder):
 
 @pytest.fixture
 def away(plan_fake, work, tmp_path_factory):
-    """A folder with nothing but copies of the results of two runs, and their pages before."""
+    """A folder that holds only copies of the results of two runs, and the pages before the copy."""
     for i, name in enumerate(("first", "second")):
         plan_fake(name=name, options={"n_layers": 3, "hidden_size": 8, "gain": i + 1.0})
         _answer(work, "-m", "vsp", "extract", "--workers", 0)

@@ -1,1 +1,1 @@
-"""Tables, pages and plots of what is on disk."""
+"""Pages, tables and plots: reads files of runs, results and datasets; computes nothing."""

@@ -16,8 +16,8 @@ from vsp.utils.terminal import fact_table, folded_text
 if TYPE_CHECKING:
     from vsp.evaluation.compare import Difference, Pair
 
-_HALF_BAR = 7  # columns of the terminal for the largest difference, at most
-_PEAK = "peak"  # in place of a bar
+_HALF_BAR = 7  # maximum width of half a bar
+_PEAK = "peak"  # shown instead of a bar
 
 
 def comparison_page(pairs: Sequence[Pair]) -> RenderableType:
@@ -83,7 +83,7 @@ def _difference_cells(one: Difference, p: float) -> list[Text]:
 class _DifferenceBar:
     """A bar from the middle to the left or right; light if the interval contains 0.
 
-    It is as wide as the columns of figures leave room for; the largest difference fills one half.
+    It takes the width that the other columns leave; the largest difference fills one half.
     """
 
     difference: Difference
@@ -124,7 +124,7 @@ def _comparison_notes(pair: Pair) -> list[str]:
             "its p is not corrected."
         )
     if pair.first_probe != pair.other_probe:
-        notes.append("The runs used different probes; the differences include that of the probes.")
+        notes.append("The runs used different probes, so a difference may come from the probe.")
     if pair.n_relabelled:
         notes.append(
             f"{pair.n_relabelled} rows have another label in other, because its dataset is a "
@@ -132,7 +132,7 @@ def _comparison_notes(pair: Pair) -> list[str]:
         )
     if not pair.same_splits:
         notes.append(
-            "The runs split the rows differently; intervals and p allow for the largest effect of "
-            "that."
+            "The runs use different splits; intervals and p allow for the largest effect this can "
+            "have."
         )
     return notes

@@ -12,7 +12,7 @@ from vsp.reporting.probe_report import run_title
 from vsp.storage.results import LayerScore, Results
 from vsp.utils.files import write_aside
 
-_SIGNIFICANT = 0.05  # of the corrected p
+_SIGNIFICANT = 0.05  # level of the corrected p
 _SCORE, _BAND, _CONTROL, _LINES = "#0b3d73", "#b9d0e8", "#b45f06", "#666666"
 
 

@@ -49,7 +49,7 @@ def format_model(model: ModelConfig) -> str:
 
 
 def format_batch_effect(worst: Worst) -> str:
-    """How far the states of a row in a batch are from its states alone."""
+    """The largest difference between the states of a row in a batch and of the row alone."""
     layer = max(range(len(worst.relative)), key=worst.relative.__getitem__)
     return (
         f"{worst.n_rows} rows run alone differ by at most {max(worst.absolute):.1e}, "

@@ -28,10 +28,10 @@ from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text
 from vsp.utils.text import format_ranges
 
-_BAR = 22  # columns of the terminal for a score of 1, at most
-_SELECTED = " ←"  # behind the bar of the selected layer
-_BESIDE_CONFUSION = 33  # columns of the terminal for class names, recall and precision
-_CLASSES = 20  # rows of the table of classes
+_BAR = 22  # maximum width of the bar of a score of 1
+_SELECTED = " ←"  # after the bar of the selected layer
+_BESIDE_CONFUSION = 33  # width of class names, recall and precision
+_CLASSES = 20  # maximum number of rows in the table of classes
 
 
 def report_json(results: Results) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Ta
 class _ScoreBar:
     """A bar of a score from 0 to 1: interval in light blocks, chance as a line.
 
-    It is as wide as the columns of figures leave room for.
+    It takes the width that the other columns leave, up to `_BAR`.
     """
 
     score: LayerScore
@@ -240,7 +240,7 @@ def _best_layer_facts(
 
 
 def _curve_fact(curve: Sequence[Sequence[float]]) -> str:
-    """Scores by number of training rows."""
+    """The score after each number of training rows."""
     figures = [f"{format_figure(score)} with {rows:,.0f}" for rows, score in curve]
     figures[:1] = [f"{first} training rows" for first in figures[:1]]
     return ", ".join(figures)
@@ -286,9 +286,9 @@ def _strength_fact(best: LayerScore) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _ClassTable:
-    """Recall and precision of each class, and the confusion matrix if the terminal has room.
+    """Recall and precision by class, and the confusion matrix if the terminal is wide enough.
 
-    Of many classes, those with the lowest recall.
+    Only the classes with the lowest recall are shown if there are more than `_CLASSES`.
     """
 
     best: LayerScore
@@ -303,9 +303,13 @@ class _ClassTable:
         if confusion:
             yield folded_text("→1: rows of this class that are predicted as class 1.")
         else:
-            yield folded_text(f"Confusion matrix of {len(recall)} classes: `vsp report --json`.")
+            yield folded_text(
+                f"The confusion matrix of {len(recall)} classes is in `vsp report --json`."
+            )
         if len(shown) < len(recall):
-            yield folded_text(f"Shown: the {len(shown)} of {len(recall)} classes of lowest recall.")
+            yield folded_text(
+                f"Shown: the {len(shown)} of {len(recall)} classes with the lowest recall."
+            )
 
     def _table(self, shown: Collection[str], confusion: Sequence[Sequence[int]] | None) -> Table:
         recall, precision = self.best.recall or {}, self.best.precision or {}
@@ -330,6 +334,7 @@ def _confusion_width(confusion: Sequence[Sequence[int]]) -> int:
 
 
 def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
+    """One line for each reason to read the figures with care."""
     rows, parameter = summary["rows"], summary["probe"]["parameter"]
     lines = []
     n_edge, n_chosen = (
