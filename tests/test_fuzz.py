@@ -19,7 +19,7 @@ from vsp.cluster.jobs import extract_job, scheduler_of, task_states
 from vsp.cluster.local import Local
 from vsp.cluster.status import as_json, page, status
 from vsp.config import ModelConfig, Profile, parse, read_yaml
-from vsp.datasets.metadata import read
+from vsp.datasets.metadata import read_samples
 from vsp.datasets.synthetic.generate import generate, read_config
 from vsp.errors import VspError
 from vsp.extraction.extract import extract
@@ -189,7 +189,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path):
         (tmp_path / part).mkdir(parents=True)
     assert _or_one_line(lambda: find_run("a", tmp_path)) is None
     assert _or_one_line(lambda: read_yaml(tmp_path / "b.yaml")) is None
-    assert _or_one_line(lambda: read(tmp_path / "data", None)) is None
+    assert _or_one_line(lambda: read_samples(tmp_path / "data", None)) is None
 
 
 # The manifest.
@@ -416,7 +416,7 @@ def metadata(tmp_path_factory):
 
 def _read_right(metadata, body, style=None, marker=""):
     """The records that are read, in order; None if they are refused."""
-    found = metadata.with_body(body, lambda: read(metadata.path.parent, style, marker))
+    found = metadata.with_body(body, lambda: read_samples(metadata.path.parent, style, marker))
     if found is None:
         return None
     samples, labels, _ = found

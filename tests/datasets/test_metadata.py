@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from vsp.datasets.metadata import read
+from vsp.datasets.metadata import read_samples
 from vsp.errors import DatasetError
 
 OWN = {"image_filename": "a.png", "label": "near", "prompt": "How far?"}
 
 
 def test_a_generated_dataset_becomes_samples_in_the_order_of_its_records(spatial):
-    samples, labels, style = read(spatial, None)
+    samples, labels, style = read_samples(spatial, None)
     records = json.loads((spatial / "metadata.json").read_text())
     assert [s.id for s in samples] == [r["image_id"] for r in records]
     assert [s.label for s in samples] == [r["relation"] for r in records]
@@ -24,9 +24,10 @@ def test_a_generated_dataset_becomes_samples_in_the_order_of_its_records(spatial
 
 def test_each_style_asks_in_its_own_words(spatial):
     prompts = {
-        style: read(spatial, style)[0][0].prompt for style in ("statement", "cloze", "question")
+        style: read_samples(spatial, style)[0][0].prompt
+        for style in ("statement", "cloze", "question")
     }
-    assert read(spatial, "dataset")[0][0].prompt == prompts["statement"]
+    assert read_samples(spatial, "dataset")[0][0].prompt == prompts["statement"]
     assert len(set(prompts.values())) == 3
 
 
@@ -44,12 +45,12 @@ def test_ones_own_records_bring_prompt_group_and_split(write_dataset):
             },
         ]
     )
-    samples, labels, style = read(folder, None)
+    samples, labels, style = read_samples(folder, None)
     assert style == "dataset" and labels == ["far", "near"]
     assert [s.group for s in samples] == ["scene 1", "a.png", "b.png"]
     assert [s.split for s in samples] == ["train", "", ""]
     with pytest.raises(DatasetError, match="record 0 names no subject and reference"):
-        read(folder, "instruction")
+        read_samples(folder, "instruction")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_record_that_cannot_be_used_is_named(write_dataset, changes, message):
     bad = {**OWN, "id": "1", **changes}
     (folder / "metadata.json").write_text(json.dumps([{**OWN, "id": "0"}, bad]))
     with pytest.raises(DatasetError, match=message):
-        read(folder, None)
+        read_samples(folder, None)
 
 
 @pytest.mark.parametrize(
@@ -79,12 +80,12 @@ def test_a_record_that_cannot_be_used_is_named(write_dataset, changes, message):
 def test_metadata_that_is_no_list_of_records_is_refused(tmp_path, text, message):
     (tmp_path / "metadata.json").write_text(text)
     with pytest.raises(DatasetError, match=message):
-        read(tmp_path, None)
+        read_samples(tmp_path, None)
 
 
 def test_a_folder_without_metadata_says_how_to_make_one(tmp_path):
     with pytest.raises(DatasetError, match="vsp generate --config"):
-        read(tmp_path / "none", None)
+        read_samples(tmp_path / "none", None)
 
 
 BOXES = {
@@ -96,11 +97,11 @@ BOXES = {
 def test_regions_take_the_place_of_names_as_often_as_the_prompt_names_them(write_dataset):
     folder = write_dataset([BOXES, {**BOXES, "id": "2", "label": "below"}])
     subject, reference = (1, 2, 5, 6), (0, 5.5, 12, 12)
-    (sample, _), _, style = read(folder, None, "<mask>")
+    (sample, _), _, style = read_samples(folder, None, "<mask>")
     assert style == "instruction" and sample.regions == (subject, reference)
     assert sample.prompt.startswith("Determine the spatial relationship of '<mask>' relative to '")
     assert "cup" not in sample.prompt and sample.depth == ""
-    (sample, _), *_ = read(folder, "question", "<mask>")
+    (sample, _), *_ = read_samples(folder, "question", "<mask>")
     assert sample.prompt == "Where is the <mask> relative to the <mask>? The <mask> is"
     assert sample.regions == (subject, reference, subject)
 
@@ -114,20 +115,20 @@ def test_a_question_about_three_things_has_three_regions(write_dataset, language
     }
     record = {**BOXES, **shapes, "question": "between", "language": language, "label": "yes"}
     folder = write_dataset([record, {**record, "id": "2", "second_box": [0, 1, 2, 3]}])
-    (_, sample), *_ = read(folder, "question", "<mask>")
+    (_, sample), *_ = read_samples(folder, "question", "<mask>")
     assert sample.regions == ((1, 2, 5, 6), (1, 2, 5, 6), (0, 1, 2, 3))
     assert sample.prompt.count("<mask>") == 3 and "red" not in sample.prompt
     del record["second_box"]
     (folder / "metadata.json").write_text(json.dumps([record]))
     with pytest.raises(DatasetError, match="has second_box None"):
-        read(folder, "question", "<mask>")
+        read_samples(folder, "question", "<mask>")
 
 
 def test_masks_and_depth_pictures_are_files_of_the_dataset(write_dataset):
     record = {**BOXES, "subject_mask": "m.png", "depth_filename": "d.png"}
     del record["subject_box"]
     folder = write_dataset([record, {**record, "id": "2", "label": "below"}])
-    (sample, _), *_ = read(folder, "statement", "<mask> <depth>")
+    (sample, _), *_ = read_samples(folder, "statement", "<mask> <depth>")
     assert sample.prompt == "The spatial relationship of <mask> <depth> to <mask> <depth> is"
     assert sample.regions == (str(folder / "masks/m.png"), (0, 5.5, 12, 12))
     assert sample.depth == str(folder / "depth/d.png")
@@ -148,9 +149,9 @@ def test_a_record_that_lacks_a_region_is_named(write_dataset, changes, style, me
     if style == "dataset":
         message = "record 0 has prompt None|" + message
     with pytest.raises(DatasetError, match=message):
-        read(folder, style, "<mask>")
+        read_samples(folder, style, "<mask>")
 
 
 def test_a_record_without_depth_is_named_where_depth_is_asked_for(write_dataset):
     with pytest.raises(DatasetError, match="record 0 has depth_filename None"):
-        read(write_dataset([BOXES]), "statement", "<mask> <depth>")
+        read_samples(write_dataset([BOXES]), "statement", "<mask> <depth>")

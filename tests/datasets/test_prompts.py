@@ -9,10 +9,7 @@ FIELDS = {"subject": "red circle", "reference": "blue square"}
 
 
 def test_the_statement_templates_keep_their_order():
-    filled = [
-        prompts.render(prompts.statement(prompts.SPATIAL, i), FIELDS)
-        for i in range(prompts.N_STATEMENTS)
-    ]
+    filled = [prompts.render(prompts.numbered_form(prompts.SPATIAL, i), FIELDS) for i in range(3)]
     assert filled == [
         "The spatial relationship of red circle to blue square is",
         "Considering the image, the red circle is positioned ___ the blue square. The answer is",
@@ -37,8 +34,8 @@ def test_a_missing_field_is_named():
 @pytest.mark.parametrize("question", prompts.QUESTIONS)
 def test_all_questions_have_the_same_styles_in_every_language(question):
     for language in get_args(prompts.Language):
-        assert list(prompts.forms(question, language)) == list(prompts.SPATIAL)
-    assert len(prompts.SPATIAL) - 1 == prompts.N_STATEMENTS
+        assert list(prompts.prompt_forms(question, language)) == list(prompts.SPATIAL)
+    assert len(prompts.SPATIAL) - 1 == 3  # as many as `prompt_template_index` counts
 
 
 TWO = {

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from vsp.datasets.metadata import read
+from vsp.datasets.metadata import read_samples
 from vsp.datasets.summary import summarize
 from vsp.errors import DatasetError
 
@@ -24,7 +24,7 @@ def test_counts_are_those_of_the_records(spatial):
     assert found["rows_per_image"] == {"mean": 1.0, "median": 1, "max": 1}
     assert found["missing_images"] == [] and found["rows_sharing_an_image"] == 0
     for style, prompt in found["prompts"].items():
-        assert read(spatial, style)[0][0].prompt == prompt
+        assert read_samples(spatial, style)[0][0].prompt == prompt
     assert len(found["prompts"]) == 5
 
 

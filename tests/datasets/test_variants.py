@@ -14,7 +14,7 @@ from PIL import Image
 from vsp.cli.main import main
 from vsp.datasets import VARIANTS
 from vsp.datasets.apply_variant import Asked, vary
-from vsp.datasets.metadata import read
+from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
 from vsp.datasets.synthetic.generate import generate, read_config
 from vsp.errors import ConfigError, DatasetError
@@ -77,9 +77,9 @@ def test_rows_keep_their_order_ids_groups_and_splits(turn, spatial, odd, variant
     for source in (spatial, odd):
         if (source, variant) == (odd, "shuffled"):
             continue  # has an image of each split
-        before, labels, _ = read(source, None)
+        before, labels, _ = read_samples(source, None)
         output, _ = turn(source, variant)
-        after, _, style = read(output, None)
+        after, _, style = read_samples(output, None)
         kept = [[(s.id, s.group, s.split) for s in samples] for samples in (before, after)]
         assert kept[0] == kept[1] and len(before) > 5
         assert style == ("dataset" if variant == "names" else "instruction")
@@ -367,7 +367,7 @@ def test_pictures_that_stay_are_links_that_move_with_their_source(turn, spatial,
     output, _ = turn(tmp_path / "old/source", variant, "old/variant")
     assert (output / "images").is_symlink()
     (tmp_path / "old").rename(tmp_path / "new")
-    samples, _, _ = read(tmp_path / "new/variant", None)
+    samples, _, _ = read_samples(tmp_path / "new/variant", None)
     assert all(Path(sample.image).is_file() for sample in samples)
 
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from vsp.datasets.splitting import deal_sides
+from vsp.datasets.splitting import assign_splits
 from vsp.errors import ProbeError
 from vsp.evaluation.design import control_labels, design, movable, permutations, portions
 
@@ -364,7 +364,7 @@ def test_portions_are_those_of_voita_and_titov_with_labels_as_in_all_rows():
 def test_sides_keep_groups_whole_and_give_each_side_its_share_of_every_label(n, shares, seed):
     group = np.repeat(np.arange(10 * n), 1 + np.arange(10 * n) % 3)
     label = np.arange(len(group)) % 4
-    side = deal_sides(label, group, shares, seed)
+    side = assign_splits(label, group, shares, seed)
     assert (np.diff(side)[np.diff(group) == 0] == 0).all()
     for one in range(4):
         held = np.bincount(side[label == one], minlength=len(shares))

@@ -4,10 +4,9 @@ of workers. Pictures that stay as they are are links to the source's.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,10 +15,10 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from vsp.datasets import VARIANTS, metadata
-from vsp.datasets.provenance import placed, read_card
+from vsp.datasets.provenance import read_card, write_once
 from vsp.datasets.variants import PICTURES, Draw, Drawn, Record, Variant
 from vsp.errors import DatasetError
-from vsp.utils.files import sha256, write_aside
+from vsp.utils.files import sha256
 from vsp.utils.progress import progress
 
 _CHUNK = 64  # pictures a worker draws at a time
@@ -43,7 +42,7 @@ def vary(asked: Asked, n_jobs: int) -> tuple[bool, list[str]]:
     variant: Variant = VARIANTS.load(asked.variant)
     source, output = asked.source.absolute(), asked.output.absolute()
     notes: list[str] = []
-    fresh = placed(
+    fresh = write_once(
         output,
         _card(asked, source),
         lambda aside: notes.extend(_write(aside, source, output, variant, asked.seed, n_jobs)),
@@ -63,7 +62,7 @@ def _card(asked: Asked, source: Path) -> dict[str, Any]:
 
 
 def _digest(source: Path) -> str:
-    with metadata.metadata(source).open("rb") as file:
+    with metadata.metadata_path(source).open("rb") as file:
         return sha256(file)
 
 
@@ -121,12 +120,12 @@ def _survey(source: Path, variant: Variant) -> _Found:
                 _varied(record, variant, {})
             found.add(record)
         except DatasetError as error:
-            raise metadata.in_record(source, index, error) from None
+            raise metadata.record_error(source, index, error) from None
     if refused:
         named = ", ".join(repr(label) for label in sorted(refused)[:8])
         more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
         raise DatasetError(
-            f"{metadata.metadata(source)}: labels {named}{more}, of {refused.total()} of "
+            f"{metadata.metadata_path(source)}: labels {named}{more}, of {refused.total()} of "
             f"{found.n_rows} rows, {variant.cannot}; leave these rows out"
         )
     return found
@@ -219,23 +218,17 @@ def _write_records(
 ) -> list[str]:
     """One record a line; a count for each thing that rows have lost."""
     lost: Counter[str] = Counter()
-    with (
-        write_aside(aside / "metadata.json") as file,
-        progress("generate", "rows", n_rows) as advance,
-    ):
-        for index, (record, notes) in enumerate(_all_varied(source, variant, made)):
+
+    def lines(advance: Callable[[int], None]) -> Iterator[bytes]:
+        for record in metadata.records(source):
+            varied, notes = _varied(record, variant, made)
             lost.update(notes)
-            file.write((",\n" if index else "[\n").encode() + json.dumps(record).encode())
+            yield metadata.encode_record(varied)
             advance(1)
-        file.write(b"\n]\n")
+
+    with progress("generate", "rows", n_rows) as advance:
+        metadata.write_records(aside, lines(advance))
     return [f"{n} of {n_rows} rows are {what}" for what, n in lost.items()]
-
-
-def _all_varied(
-    source: Path, variant: Variant, made: Made
-) -> Iterator[tuple[Record, tuple[str, ...]]]:
-    for record in metadata.records(source):
-        yield _varied(record, variant, made)
 
 
 def _varied(record: Record, variant: Variant, made: Made) -> tuple[Record, tuple[str, ...]]:

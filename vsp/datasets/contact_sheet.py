@@ -166,7 +166,7 @@ def _draw_caption(canvas: ImageDraw.ImageDraw, row: SheetRow, wrong: Sequence[st
 def _words(row: SheetRow) -> list[tuple[str, str]]:
     """Pieces of a line with their colours; names are cut where there is no room for them."""
     fields = dict((questions.question_of(row.record) or ((), ()))[1])
-    label = f" – {_fitted(prompts.words(row.label), _SIDE / 2)}"
+    label = f" – {_fitted(prompts.label_words(row.label), _SIDE / 2)}"
     if not fields.keys() >= _COLORS.keys():
         asked = str(fields.get("shape", row.record.get("prompt", "")))
         return [(_fitted(asked, _SIDE - _width(label)), _LIGHT), (label, _TEXT)]

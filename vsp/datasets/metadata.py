@@ -14,8 +14,9 @@ picture in `depth/`.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
@@ -27,7 +28,10 @@ from vsp.datasets.json_stream import read_records
 from vsp.datasets.questions import Fields
 from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
+from vsp.utils.files import write_aside
+from vsp.utils.text import is_encodable
 
+NAME = "metadata.json"
 LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 SPLITS = ("", "train", "val", "test")
@@ -36,7 +40,9 @@ _REMEMBERED = 1 << 16  # texts at most: beyond, memory would go to those that ne
 Regions = tuple[tuple[float, ...] | str, ...]
 
 
-def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample], list[str], str]:
+def read_samples(
+    folder: Path, style: str | None, marker: str = ""
+) -> tuple[list[Sample], list[str], str]:
     """The samples in the order of the records, the labels, and the prompt style in use.
 
     Without a style the instruction is asked where the records name what it needs and none says
@@ -46,7 +52,7 @@ def read(folder: Path, style: str | None, marker: str = "") -> tuple[list[Sample
     labels, names_things = _survey(folder)
     if style is None:
         style = "instruction" if names_things else prompts.DATASET
-    return _samples(folder, _Asker(folder, style, labels, marker)), labels, style
+    return _samples(folder, _SampleMaker(folder, style, labels, marker)), labels, style
 
 
 def _survey(folder: Path) -> tuple[list[str], bool]:
@@ -58,23 +64,23 @@ def _survey(folder: Path) -> tuple[list[str], bool]:
             own = record.get("question") == questions.OWN
             names_things = names_things and not own and questions.question_of(record) is not None
         except DatasetError as error:
-            raise in_record(folder, index, error) from None
-    return ordered(labels), names_things
+            raise record_error(folder, index, error) from None
+    return order_labels(labels), names_things
 
 
-def _samples(folder: Path, asker: _Asker) -> list[Sample]:
+def _samples(folder: Path, make: _SampleMaker) -> list[Sample]:
     samples: list[Sample] = []
     ids: set[str] = set()
     for index, record in enumerate(records(folder)):
         try:
-            sample = asker.sample(index, record)
+            sample = make.sample(index, record)
             if sample.id in ids:
                 first = next(i for i, one in enumerate(samples) if one.id == sample.id)
                 raise DatasetError(
                     f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
                 )
         except DatasetError as error:
-            raise in_record(folder, index, error) from None
+            raise record_error(folder, index, error) from None
         ids.add(sample.id)
         samples.append(sample)
     return samples
@@ -82,12 +88,28 @@ def _samples(folder: Path, asker: _Asker) -> list[Sample]:
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
     """The records in their order; of a million only the one in hand is in memory."""
-    return read_records(metadata(folder))
+    return read_records(metadata_path(folder))
 
 
-def metadata(folder: Path) -> Path:
+def write_records(folder: Path, lines: Iterable[bytes]) -> None:
+    """Write `metadata.json` from encoded records, one record per line.
+
+    A person can read such a file, and a diff shows the records that differ.
+    """
+    with write_aside(folder / NAME) as file:
+        file.write(b"[\n")
+        for index, line in enumerate(lines):
+            file.write(b",\n" + line if index else line)
+        file.write(b"\n]\n")
+
+
+def encode_record(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record).encode()
+
+
+def metadata_path(folder: Path) -> Path:
     """The file of records. Raises DatasetError if there is none."""
-    path = folder / "metadata.json"
+    path = folder / NAME
     if not path.is_file():
         raise DatasetError(
             f"{path}: no such file; make the dataset with `vsp generate --config "
@@ -96,12 +118,12 @@ def metadata(folder: Path) -> Path:
     return path
 
 
-def in_record(folder: Path, index: int, error: DatasetError) -> DatasetError:
+def record_error(folder: Path, index: int, error: DatasetError) -> DatasetError:
     """The error, with the place of the record that it is about."""
-    return DatasetError(f"{folder / 'metadata.json'}: record {index} {error}")
+    return DatasetError(f"{folder / NAME}: record {index} {error}")
 
 
-def ordered(labels: Iterable[str]) -> list[str]:
+def order_labels(labels: Iterable[str]) -> list[str]:
     """As prompts list them."""
     return sorted(labels, key=_place)
 
@@ -111,7 +133,7 @@ def example_prompts(folder: Path, record: dict[str, Any], labels: Sequence[str])
     found = {}
     for style in prompts.STYLES:
         with suppress(DatasetError):
-            found[style] = _Asker(folder, style, labels, "").sample(0, record).prompt
+            found[style] = _SampleMaker(folder, style, labels, "").sample(0, record).prompt
     return found
 
 
@@ -120,7 +142,7 @@ def _place(label: str) -> tuple[int, str]:
     return (_RELATIONS.index(label) if label in _RELATIONS else len(_RELATIONS), label)
 
 
-class _Asker:
+class _SampleMaker:
     """Makes samples of records. Texts that come again are the same object, so that a million
     samples take no more than what is different in them."""
 
@@ -246,10 +268,6 @@ def text_of(record: dict[str, Any], key: str) -> str:
 
 
 def _encodable(key: str, value: str) -> str:
-    """JSON can hold half of a character, which no file and no tokenizer takes."""
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise DatasetError(f"has {key} {value!a}, which is no text") from None
+    if not is_encodable(value):
+        raise DatasetError(f"has {key} {value!a}, which is no text")
     return value

@@ -172,11 +172,10 @@ _TONGUES = {
     ),
 }
 STYLES = (*SPATIAL, DATASET)
-N_STATEMENTS = 3
 
 
 @cache
-def forms(question: str, language: str = "en") -> Mapping[str, str]:
+def prompt_forms(question: str, language: str = "en") -> Mapping[str, str]:
     """The forms of a question, by style."""
     if language == "en":
         return QUESTIONS[question]
@@ -190,12 +189,12 @@ def forms(question: str, language: str = "en") -> Mapping[str, str]:
     }
 
 
-def statement(forms: Mapping[str, str], index: int) -> str:
+def numbered_form(forms: Mapping[str, str], index: int) -> str:
     """The template that `prompt_template_index` names."""
     return forms[list(forms)[index]]
 
 
-def words(label: str) -> str:
+def label_words(label: str) -> str:
     """A label as it stands in a prompt: `left_of` → `left of`."""
     return label.replace("_", " ")
 
@@ -212,4 +211,4 @@ def render(template: str, fields: Mapping[str, str], labels: Sequence[str] = ())
 
 @lru_cache(16)
 def _listed(labels: tuple[str, ...]) -> str:
-    return ", ".join(map(words, labels))
+    return ", ".join(map(label_words, labels))

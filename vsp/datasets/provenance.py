@@ -14,7 +14,7 @@ from vsp.utils.files import disk_errors, write_json
 NAME = "dataset.json"
 
 
-def placed(
+def write_once(
     folder: Path, card: Mapping[str, Any], write: Callable[[Path], None], otherwise: str
 ) -> bool:
     """Let `write` fill the folder aside, with the card; False if this very dataset is there.

@@ -43,7 +43,7 @@ def question_of(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | No
             return _by_shape(record, question)
         if question != "color" and record.keys() >= parts.keys():
             fields = tuple((part, str(record[part])) for part in parts)
-            return prompts.forms(question), fields
+            return prompts.prompt_forms(question), fields
     return None
 
 
@@ -53,18 +53,18 @@ def _by_shape(record: dict[str, Any], question: str) -> tuple[Mapping[str, str],
         for part, (kind, color) in _KEYS[question].items()
     }
     language = str(record.get("language", "en"))
-    if not all(translations.speaks(language, look) for look in looks.values()):
+    if not all(translations.has_name(language, look) for look in looks.values()):
         language = "en"
-    forms = prompts.forms(question, language)
+    forms = prompts.prompt_forms(question, language)
     if question == "count":
         return forms, tuple(
-            (part, translations.counted(kind, language)) for part, (kind, _) in looks.items()
+            (part, translations.plural(kind, language)) for part, (kind, _) in looks.items()
         )
     if language == "en":
         return forms, tuple(
-            (part, translations.phrases(look, language)[0]) for part, look in looks.items()
+            (part, translations.noun_phrases(look, language)[0]) for part, look in looks.items()
         )
-    named = ((part, *translations.phrases(look, language)) for part, look in looks.items())
+    named = ((part, *translations.noun_phrases(look, language)) for part, look in looks.items())
     return forms, tuple(
         field for part, plain, behind in named for field in ((part, plain), (f"to_{part}", behind))
     )

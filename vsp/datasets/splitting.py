@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 
-def deal_folds(
+def assign_folds(
     stratum: NDArray[np.intp], group: NDArray[np.intp], folds: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
     """The fold [row] of each row: whole groups, every stratum spread evenly.
@@ -19,7 +19,7 @@ def deal_folds(
     first, where the folds have least of what it holds. So the time does not grow with folds ×
     groups × labels in Python, as that of StratifiedGroupKFold does.
     """
-    number = numbered(group)
+    number = integer_codes(group)
     held = _held(stratum, number)
     n_groups = held.shape[0]
     shuffled = rng.permutation(n_groups)
@@ -35,12 +35,12 @@ def deal_folds(
     return fold[number]
 
 
-def deal_sides(
+def assign_splits(
     stratum: NDArray[np.intp], group: NDArray[Any], shares: Sequence[float], seed: int
 ) -> NDArray[np.intp]:
     """The side [row] of each row: whole groups, sides with these shares of every stratum's rows,
     as nearly as groups allow."""
-    number = numbered(group)
+    number = integer_codes(group)
     held = _held(stratum, number)
     side = np.full(held.shape[0], -1)
     shuffled = np.random.default_rng(seed).permutation(held.shape[0])
@@ -50,13 +50,13 @@ def deal_sides(
 
 def _held(stratum: NDArray[np.intp], group: NDArray[np.intp]) -> csr_array:
     """How many rows [group, stratum] a group has."""
-    code = numbered(stratum)
+    code = integer_codes(stratum)
     held = csr_array((np.ones(len(code)), (group, code)), shape=(group.max() + 1, code.max() + 1))
     held.sum_duplicates()
     return held
 
 
-def numbered(names: NDArray[Any]) -> NDArray[np.intp]:
+def integer_codes(names: NDArray[Any]) -> NDArray[np.intp]:
     """A number from 0 on for each name, in the order of names."""
     return np.unique(names, return_inverse=True)[1]
 

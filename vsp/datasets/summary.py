@@ -44,7 +44,7 @@ class DatasetSummary:
     @property
     def labels(self) -> list[str]:
         """All labels, in the order of the prompts."""
-        return metadata.ordered({label for label, _ in self.counts})
+        return metadata.order_labels({label for label, _ in self.counts})
 
     @property
     def splits(self) -> list[str]:
@@ -110,7 +110,7 @@ def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
         try:
             choice.add(summary.add(record))
         except DatasetError as error:
-            raise metadata.in_record(dataset, index, error) from None
+            raise metadata.record_error(dataset, index, error) from None
         first = first or record
     summary.sheet_rows = choice.rows()
     images = dataset / "images"
@@ -137,7 +137,7 @@ class _RowChoice:
 
     def rows(self) -> list[SheetRow]:
         """`n` rows in all, sorted by label, with equal numbers per label as far as rows allow."""
-        labels = metadata.ordered(self._kept)
+        labels = metadata.order_labels(self._kept)
         each = [[row for *_, row in sorted(self._kept[label])[::-1]] for label in labels]
         turns = [row for turn in zip_longest(*each) for row in turn if row is not None]
         return sorted(turns[: self._n], key=lambda row: labels.index(row.label))

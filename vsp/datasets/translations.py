@@ -58,19 +58,19 @@ _COLORS = {
 }  # fmt: skip
 
 
-def speaks(language: str, look: Look) -> bool:
+def has_name(language: str, look: Look) -> bool:
     """Whether the look has a name in this language; in English every one has."""
     kind, color = look
     nouns, colors = _NOUNS.get(language, {}), _COLORS.get(language, {})
     return language == "en" or (kind in nouns and (not color or color in colors))
 
 
-def counted(kind: str, language: str) -> str:
+def plural(kind: str, language: str) -> str:
     """Many of a kind, as they stand in prompts that count."""
     return f"{kind}s" if language == "en" else _NOUNS[language][kind].counted
 
 
-def phrases(look: Look, language: str) -> tuple[str, str]:
+def noun_phrases(look: Look, language: str) -> tuple[str, str]:
     """The name of a shape, and the same behind a preposition."""
     kind, color = look
     if language == "en":

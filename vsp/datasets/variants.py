@@ -188,7 +188,9 @@ def _exchanged_names(text: str, subject: str, reference: str) -> str | None:
 
 _SIDE = re.compile(r"(?<![a-z])(left|right)(most|wards?)?(?![a-z])", re.IGNORECASE)
 _CHOICE = r"(?:(?:to|on|at) the )?(?:{})(?:[ _](?:side[ _])?of)?".format(
-    "|".join((*map(prompts.words, INVERSE), "left", "right", "top", "bottom", "over", "beneath"))
+    "|".join(
+        (*map(prompts.label_words, INVERSE), "left", "right", "top", "bottom", "over", "beneath")
+    )
 )
 _BETWEEN = r"[\s,;/|'\"\[\]()]*(?:(?<![a-z])(?:or|and)(?![a-z]))?[\s,;/|'\"\[\]()]+"
 _CHOICES = re.compile(rf"(?<![a-z]){_CHOICE}(?:{_BETWEEN}{_CHOICE})+(?![a-z])", re.IGNORECASE)

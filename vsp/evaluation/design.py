@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.datasets.splitting import deal_folds, numbered
+from vsp.datasets.splitting import assign_folds, integer_codes
 from vsp.errors import ProbeError
 
 _ABOUT = 0.1  # by which sizes of groups may differ that exchange their one label
@@ -87,7 +87,7 @@ def design(
         raise ProbeError("there are no rows; a probe needs some")
     if repeats < 1:
         raise ProbeError(f"{repeats} repeats of the folds; use 1 or more")
-    rows, rng = _Rows(y, numbered(group), names), np.random.default_rng(seed)
+    rows, rng = _Rows(y, integer_codes(group), names), np.random.default_rng(seed)
     if (split == "").all():
         return _repeated(rows, folds, repeats, rng)
     return _own(rows, *_own_sides(split, group), folds, rng)
@@ -140,7 +140,7 @@ def _repeated(rows: _Rows, folds: int, repeats: int, rng: np.random.Generator) -
     if folds < 3:
         raise ProbeError(f"{folds} folds leave no rows to choose on; use 3 or more")
     _check_groups(rows, folds)
-    dealt = [deal_folds(rows.strata(folds), rows.group, folds, rng) for _ in range(repeats)]
+    dealt = [assign_folds(rows.strata(folds), rows.group, folds, rng) for _ in range(repeats)]
     sets = _Sets()
     outer = [one for r, fold in enumerate(dealt) for one in _outers(r, fold, folds, sets)]
     final = sets.add(np.ones(len(rows.y), dtype=bool))
@@ -177,7 +177,7 @@ def _own(
         raise ProbeError(f"{folds} folds leave no rows to choose on; use 2 or more")
     _check_groups(trained, folds)
     fold, sets = np.full(len(rows.y), -1), _Sets()
-    fold[train] = deal_folds(trained.strata(folds), trained.group, folds, rng)
+    fold[train] = assign_folds(trained.strata(folds), trained.group, folds, rng)
     final = sets.add(fold >= 0)
     inner = tuple(
         Judged(sets.add((fold >= 0) & (fold != k)), np.flatnonzero(fold == k)) for k in range(folds)
@@ -314,7 +314,7 @@ def movable(y: NDArray[Any], group: NDArray[np.str_], blocks: NDArray[np.intp]) 
 
 
 def _exchange(y: NDArray[Any], group: NDArray[np.str_], blocks: NDArray[np.intp]) -> _Exchange:
-    number = numbered(group)
+    number = integer_codes(group)
     order = np.argsort(number, kind="stable")
     size = np.bincount(number)
     start = np.cumsum(size) - size
@@ -336,7 +336,7 @@ def _alike(block: NDArray[np.intp], size: NDArray[np.intp], slack: float) -> NDA
         if one > first * (1 + slack):
             first, current = one, current + 1
         kind[i] = current
-    return numbered(block * (current + 1) + kind[of])
+    return integer_codes(block * (current + 1) + kind[of])
 
 
 def _movable(y: NDArray[Any], exchange: _Exchange) -> int:
@@ -381,8 +381,8 @@ def portions(
     of the rows on; parts without two rows of every label are left out.
     """
     rows = np.flatnonzero(train_mask)
-    number = numbered(group[rows])
-    code = numbered(_Rows(y[rows], number, None).strata(folds=2))
+    number = integer_codes(group[rows])
+    code = integer_codes(_Rows(y[rows], number, None).strata(folds=2))
     n_groups = number.max() + 1
     size, place = np.bincount(number), np.empty(n_groups, dtype=np.intp)
     place[_mixed(code, number, np.random.default_rng(seed))] = np.arange(n_groups)

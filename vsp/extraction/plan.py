@@ -28,7 +28,7 @@ from vsp import __version__, models
 from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
-from vsp.datasets.metadata import read
+from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
 from vsp.extraction.preprocess import make_picture, make_row
@@ -96,7 +96,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
     name = _free_name(request, work)
     marker = models.region_marker(request.model)
     with _uncollected():
-        samples, labels, prompt = read(request.dataset, request.prompt, marker)
+        samples, labels, prompt = read_samples(request.dataset, request.prompt, marker)
     shape = models.shape(request.model)
     # Tasks load what was seen here.
     request = replace(request, name=name, model=pinned(request.model))

@@ -1,4 +1,4 @@
-"""Numbers as people read them in notes, tables and log lines."""
+"""Numbers as people read them in notes, tables and log lines; a check of text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from collections.abc import Collection
 def format_count(n: int, noun: str) -> str:
     """ "1 row", "2,000 rows"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def is_encodable(text: str) -> bool:
+    """False if the text holds half of a surrogate pair, which JSON allows and UTF-8 does not."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def format_ranges(numbers: Collection[int]) -> str:

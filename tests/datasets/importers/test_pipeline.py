@@ -23,7 +23,7 @@ from vsp.datasets.importers.image_index import ImageFolders
 from vsp.datasets.importers.kept_rows import Rows
 from vsp.datasets.importers.pipeline import Asked, Imported, _label, import_dataset
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
-from vsp.datasets.metadata import read
+from vsp.datasets.metadata import read_samples
 from vsp.datasets.relations import read_relations
 from vsp.errors import ConfigError, DatasetError
 
@@ -112,7 +112,7 @@ def test_every_filter_of_vrd_can_be_switched_off(tmp_path):
 
 
 def test_records_of_vrd_are_samples_with_boxes_splits_and_groups(vrd):
-    samples, labels, style = read(vrd.folder, None)
+    samples, labels, style = read_samples(vrd.folder, None)
     assert len(samples) == 4_408 and style == "instruction"
     assert labels == ["left_of", "right_of", "above", "below", "in_front_of", "behind"]
     assert Counter(s.split for s in samples) == {"train": 3_524, "test": 884}
@@ -121,7 +121,7 @@ def test_records_of_vrd_are_samples_with_boxes_splits_and_groups(vrd):
     assert first.id == record["id"] == "train/2113966890_c65030a7e7_o.jpg/0"
     assert first.group == record["group"] == "2113966890_c65030a7e7_o.jpg"
     assert record["subject_box"] == [306, 94, 590, 175] and record["predicate"] == "above"
-    regions = read(vrd.folder, None, marker="<region>")[0]
+    regions = read_samples(vrd.folder, None, marker="<region>")[0]
     assert regions[0].regions == ((306, 94, 590, 175), (324, 336, 458, 489))
 
 
@@ -265,7 +265,7 @@ def test_scene_graphs_become_samples_too(tmp_path):
     for source, graphs in (("gqa", gqa), ("vg", vg)):
         path = _write(tmp_path, f"{source}.json", graphs)
         imported = _import(Asked(source, [path], tmp_path / source, relations="4way"))
-        samples, labels, _ = read(imported.folder, None)
+        samples, labels, _ = read_samples(imported.folder, None)
         assert labels == ["left_of", "right_of"] and [s.group for s in samples] == ["1.jpg"] * 2
         assert "'cup' relative to 'hat'" in samples[0].prompt
 
@@ -685,9 +685,9 @@ def test_a_question_of_ones_own_is_what_is_asked_also_where_things_are_named(tmp
     own = tmp_path / "own.csv"
     own.write_text("image,subject,object,prompt,label\na.jpg,cup,hat,Is it on the hat?,yes\n")
     imported = _import(Asked("csv", [str(own)], tmp_path / "out"))
-    samples, _, style = read(imported.folder, None)
+    samples, _, style = read_samples(imported.folder, None)
     assert (style, samples[0].prompt) == ("dataset", "Is it on the hat?")
-    assert "'cup'" in read(imported.folder, "instruction")[0][0].prompt
+    assert "'cup'" in read_samples(imported.folder, "instruction")[0][0].prompt
 
 
 def test_instances_lose_their_number_in_the_prompt(tmp_path):

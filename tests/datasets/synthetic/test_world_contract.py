@@ -10,7 +10,7 @@ from PIL import Image
 
 from vsp import models
 from vsp.datasets import WORLDS, prompts, questions
-from vsp.datasets.metadata import read
+from vsp.datasets.metadata import read_samples
 from vsp.datasets.synthetic.clutter import WORDS, behind
 from vsp.datasets.synthetic.generate import generate, read_config
 from vsp.datasets.synthetic.shapes import BACKGROUND, COLORS, PALE, SHAPES, Scene, box, draw
@@ -66,7 +66,7 @@ def _records(folder):
 
 @EVERY_WORLD
 def test_labels_are_balanced_and_languages_are_within_each_label(made, task):
-    samples, labels, _ = read(made(task), "dataset")
+    samples, labels, _ = read_samples(made(task), "dataset")
     counts = Counter(sample.label for sample in samples)
     assert set(counts) == set(WORLDS.load(task)(_config(task)).labels) == set(labels)
     assert max(counts.values()) - min(counts.values()) <= 1
@@ -79,14 +79,14 @@ def test_labels_are_balanced_and_languages_are_within_each_label(made, task):
 @EVERY_WORLD
 @pytest.mark.parametrize("style", prompts.STYLES)
 def test_every_style_can_be_asked_in_every_language(made, task, style):
-    samples, labels, _ = read(made(task), style)
+    samples, labels, _ = read_samples(made(task), style)
     for sample, record in zip(samples, _records(made(task)), strict=True):
         assert "{" not in sample.prompt
         forms, fields = questions.question_of({**record, "language": "en"})
         english = prompts.render(forms.get(style, forms["statement"]), dict(fields), labels)
         assert (sample.prompt == english) == (record["language"] == "en")
         if style == "instruction":
-            assert ", ".join(prompts.words(label) for label in labels) in sample.prompt
+            assert ", ".join(prompts.label_words(label) for label in labels) in sample.prompt
         if style == "dataset":
             assert sample.prompt == record["prompt"]
 
@@ -172,7 +172,7 @@ def test_words_stand_in_several_sizes_and_say_nothing_of_any_task():
     said = {*COLORS, *SHAPES, *LANGUAGES}
     for task in WORLDS.names():
         for label in WORLDS.load(task)(_config(task)).labels:
-            said |= set(prompts.words(label).split())
+            said |= set(prompts.label_words(label).split())
     assert not said & set(WORDS)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vsp.datasets.metadata import SPLITS
-from vsp.datasets.prompts import words
+from vsp.datasets.prompts import label_words
 from vsp.errors import DatasetError
 from vsp.utils.text import format_count
 
@@ -185,7 +185,9 @@ def _splits(funnel: Mapping[str, Any]) -> list[RenderableType]:
     for split in splits:
         table.add_column(split or "all", justify="right")
     for label in labels:
-        table.add_row(words(label), *(f"{counts.get(label, 0):,}" for counts in splits.values()))
+        table.add_row(
+            label_words(label), *(f"{counts.get(label, 0):,}" for counts in splits.values())
+        )
     table.add_row("all", *(f"{sum(c.values()):,}" for c in splits.values()), style="bold")
     return [table, Text()]
 
@@ -194,12 +196,12 @@ def _table(labels: Sequence[str], n_rows: int) -> tuple[Table, bool]:
     """A table with a column for each label, if they fit beside each other."""
     cell = max(len(f"−{n_rows:,}"), 5)
     first = 20
-    widths = [max(cell - 1, *map(len, words(label).split())) for label in labels]
+    widths = [max(cell - 1, *map(len, label_words(label).split())) for label in labels]
     fit = first + cell + sum(width + 1 for width in widths) <= _WIDTH
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", min_width=first, no_wrap=True)
     for label, width in zip(labels if fit else (), widths, strict=False):
-        table.add_column(words(label), justify="right", vertical="bottom", min_width=width)
+        table.add_column(label_words(label), justify="right", vertical="bottom", min_width=width)
     table.add_column("all", justify="right", vertical="bottom", min_width=cell)
     return table, fit
 

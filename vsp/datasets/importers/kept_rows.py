@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from vsp.datasets.importers.annotations import Picture
 from vsp.datasets.importers.quality_flags import FLAGS
 from vsp.datasets.metadata import SPLITS
-from vsp.datasets.splitting import deal_sides
+from vsp.datasets.splitting import assign_splits
 from vsp.errors import DatasetError
-from vsp.utils.text import format_count
+from vsp.utils.text import format_count, is_encodable
 
 _NAMED = SPLITS[1:]  # in their order: the later ones keep what they share
 SHARED = "shared-image"
@@ -61,7 +61,7 @@ class Rows:
                 f"image {picture.image!r} is of split {picture.split!r}, which is none of "
                 f"{', '.join(_NAMED)}"
             )
-        if not picture.image.strip() or not _is_text(picture.image):
+        if not picture.image.strip() or not is_encodable(picture.image):
             raise DatasetError(
                 f"image {picture.image!a} has no name that a file could have; give it one"
             )
@@ -198,7 +198,7 @@ def _anew(
         raise DatasetError("all rows are of one image; there is nothing to split")
     indices = np.asarray([_index(rows.splits, name) for name in shares], dtype=np.intp)
     label = np.asarray(rows.label, dtype=np.intp)
-    side = deal_sides(label, np.asarray(rows.group), list(shares.values()), how.seed)
+    side = assign_splits(label, np.asarray(rows.group), list(shares.values()), how.seed)
     counts = [f"{name} {int((side == i).sum()):,}" for i, name in enumerate(shares)]
     return indices[side], [f"split anew by image: {', '.join(counts)} rows"]
 
@@ -227,11 +227,6 @@ def over(
             of_label = np.flatnonzero(there & (label == number))
             found.append(rng.permutation(of_label)[: n - counts.min()])
     return np.concatenate(found)
-
-
-def _is_text(name: str) -> bool:
-    """JSON can hold half of a character."""
-    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _index(names: dict[str, int], name: str) -> int:

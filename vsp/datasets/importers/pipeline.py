@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -37,8 +37,9 @@ from vsp.datasets.importers.image_index import Found, ImageFolders
 from vsp.datasets.importers.kept_rows import SHARED, Rows, Sides, over, settled, shared, short
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS, base_name, judge
 from vsp.datasets.json_stream import read_records
-from vsp.datasets.prompts import words
-from vsp.datasets.provenance import placed
+from vsp.datasets.metadata import write_records
+from vsp.datasets.prompts import label_words
+from vsp.datasets.provenance import write_once
 from vsp.datasets.questions import OWN
 from vsp.datasets.relations import Relations, normal, read_relations
 from vsp.errors import ConfigError, DatasetError
@@ -91,7 +92,7 @@ def import_dataset(asked: Asked, work: Path, n_jobs: int = 1) -> Imported:
     """
     job = _Job(asked, work)
     notes = list(job.notes)
-    fresh = placed(
+    fresh = write_once(
         asked.out.absolute(),
         job.card(),
         lambda aside: notes.extend(_write_folder(aside, job, n_jobs)),
@@ -126,7 +127,7 @@ def write_table(folder: Path, path: Path) -> int:
                 continue
             image = folder / "images" / record["image_filename"]
             ends = (record["subject"], record["reference"])
-            file.write(line(image, *ends, words(record["label"])))
+            file.write(line(image, *ends, label_words(record["label"])))
     return n_lost
 
 
@@ -273,8 +274,7 @@ def _write_folder(folder: Path, job: _Job, n_jobs: int) -> list[str]:
             raise DatasetError(f"no row is left; --keep {SHARED} and --resplit keep them")
         if job.asked.balance:
             why[over(rows, split, why == _KEPT, job.asked.seed)] = _LATE.index(BALANCE)
-        with write_aside(folder / "metadata.json") as file:
-            _write_records(file, rows, split, why, funnel)
+        write_records(folder, _kept_records(rows, split, why, funnel))
     write_json(folder / FUNNEL, funnel.as_json())
     return notes + more
 
@@ -496,17 +496,11 @@ def _record(
     return record
 
 
-def _write_records(
-    file: IO[bytes],
-    rows: Rows,
-    split: NDArray[np.intp],
-    why: NDArray[np.int8],
-    funnel: Funnel,
-) -> None:
-    """One record a line, as `vsp generate` writes them, of the rows that nothing drops."""
+def _kept_records(
+    rows: Rows, split: NDArray[np.intp], why: NDArray[np.int8], funnel: Funnel
+) -> Iterator[bytes]:
+    """The encoded records of the rows that are kept; the others are counted as dropped."""
     splits = list(rows.splits)
-    file.write(b"[\n")
-    separator = b""
     for i, (part, label, line, flags) in enumerate(rows.lines()):
         if why[i] != _KEPT:
             funnel.drop(part, _LATE[why[i]], label)
@@ -514,9 +508,7 @@ def _write_records(
         name = splits[split[i]]
         funnel.keep(part, name, label, flags)
         end = f', "split": {json.dumps(name)}}}' if name else "}"
-        file.write(separator + line + end.encode())
-        separator = b",\n"
-    file.write(b"\n]\n")
+        yield line + end.encode()
 
 
 def _digest(path: Path) -> str:

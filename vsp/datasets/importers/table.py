@@ -33,6 +33,7 @@ from vsp.datasets.importers.group_rows import Row, pictures
 from vsp.datasets.importers.text_lines import beginning, json_records, text_lines
 from vsp.datasets.json_stream import read_records
 from vsp.errors import DatasetError
+from vsp.utils.text import is_encodable
 
 _CALLED = {
     "image": ("image", "img_path", "image_path", "image_filename"),
@@ -215,11 +216,8 @@ def _text(column: str, value: Any) -> str:
         return str(value)
     if not isinstance(value, str):
         raise DatasetError(f"has {column} {shortened(value)}; give it a text")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:  # JSON can hold half of a character
-            raise DatasetError(f"has {column} {value!a}, which is no text") from None
+    if not is_encodable(value):
+        raise DatasetError(f"has {column} {value!a}, which is no text")
     return value.strip()
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from vsp.config import parse, read_yaml
-from vsp.datasets import WORLDS, prompts, questions
-from vsp.datasets.provenance import placed
+from vsp.datasets import WORLDS, metadata, prompts, questions
+from vsp.datasets.provenance import write_once
 from vsp.datasets.synthetic.clutter import behind
 from vsp.datasets.synthetic.shapes import World, WorldConfig, draw, write_picture
 from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
-from vsp.utils.files import write_json, write_text
+from vsp.utils.files import write_json
 from vsp.utils.progress import progress
 
 _ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
@@ -56,7 +56,7 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
     Raises DatasetError if something else lies in its place.
     """
     folder = Path(config.output).absolute()  # worker processes may stand in another folder
-    fresh = placed(
+    fresh = write_once(
         folder,
         config.card(),
         lambda aside: _write_folder(aside, config, n_jobs),
@@ -102,9 +102,7 @@ def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
             advance(len(chunk))
     for record, split in zip(records, splits, strict=True):
         record["split"] = split
-    # One record a line: a person can read it, a diff shows what changed.
-    lines = ",\n".join(json.dumps(record) for record in records)
-    write_text(folder / "metadata.json", f"[\n{lines}\n]\n")
+    metadata.write_records(folder, map(metadata.encode_record, records))
 
 
 def _rendered(
@@ -143,7 +141,10 @@ def _asked(record: dict[str, Any], template: int) -> dict[str, Any]:
     found = questions.question_of(record)
     assert found is not None, f"{record} names nothing to ask about"
     forms, fields = found
-    return {**record, "prompt": prompts.render(prompts.statement(forms, template), dict(fields))}
+    return {
+        **record,
+        "prompt": prompts.render(prompts.numbered_form(forms, template), dict(fields)),
+    }
 
 
 def _write_splits(folder: Path, target: Path) -> None:
