@@ -28,7 +28,7 @@ def test_every_figure_of_every_way_is_there(width):
     for row in ("1 12.3 1.00 2.3 GB", "16 no memory", "64 45.6 3.71 0.97 12.3 GB 11.9 GB"):
         assert any(" ".join(cell).endswith(row) for cell in cells)
     assert lines[0].rstrip() == "128 own rows, 23 images"
-    assert "largest difference of states: 0.001 of the layer's largest" in text
+    assert "states of all ways differ by at most 0.001 of the largest value in their layer" in text
     assert (
         "the plan's 100,000 rows take about 36.5 minutes in one task at 45.6 rows/s, 0.61 GPU-hours"
     ) in text
@@ -42,4 +42,4 @@ def test_without_a_plan_the_time_is_that_of_a_million_rows():
     bench = Bench("own rows", 128, 23, WAYS, None, on_gpu=False)
     text = _printed([bench], None)[1]
     assert "a million rows take about 6.1 hours in one task at 45.6 rows/s batch:" in text
-    assert "difference of states" not in text
+    assert "states of all ways differ" not in text

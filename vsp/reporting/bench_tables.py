@@ -32,7 +32,8 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
         parts += [Text(images, style="bold"), _ways_table(bench)]
         if bench.difference is not None:
             agreement = (
-                f"largest difference of states: {bench.difference:.1g} of the layer's largest"
+                f"states of all ways differ by at most {bench.difference:.1g} of the largest value "
+                "in their layer"
             )
             parts.append(folded_text(agreement))
         if bench.best is not None and bench.best.rows_per_second is not None:
