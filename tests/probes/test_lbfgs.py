@@ -1,4 +1,4 @@
-"""The solver: its gaps bound the distance to the optimum, its optimum is the optimum."""
+"""The solver: gaps bound the distance to the optimum, and the optimum is correct."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _states(n: int, d: int, spread: float = 30.0, seed: int = 0) -> NDArray[np.f
 def _problems(
     codes: NDArray[np.intp], loss: str, strength: float, train: NDArray[np.bool_] | None = None
 ) -> Problems:
-    """Of each set in `train` [set, row] in turn, for class indices [row]."""
+    """Problems for class indices [row]: those of each training set in `train` [set, row] in turn."""
     train = np.ones((1, len(codes)), bool) if train is None else train
     member = codes == np.arange(codes.max() + 1)[:, None]
     one = member[None] if loss == "softmax" else np.where(member, 1, -1)[:, None]
@@ -47,7 +47,7 @@ def _space(
 
 
 def _scores(space: KernelSpace | PrimalSpace, solved: Solutions) -> NDArray:
-    """From the weights and the rows as the space has them, in float64."""
+    """Scores in float64, from the weights and the rows of the space."""
     w, b = space.weights(solved.coordinates.astype(np.float64))
     scores: NDArray = w @ space.rows.kept.astype(float).T + b[..., None]
     return scores
@@ -56,7 +56,7 @@ def _scores(space: KernelSpace | PrimalSpace, solved: Solutions) -> NDArray:
 def _value(
     space: KernelSpace | PrimalSpace, loss: str, problems: Problems, solved: Solutions
 ) -> NDArray:
-    """By the definition."""
+    """Objectives [problem] by their definition."""
     w, _ = space.weights(solved.coordinates.astype(np.float64))
     scores, weight = _scores(space, solved), problems.weight.astype(float)
     if loss == "softmax":
@@ -85,7 +85,7 @@ def test_the_gap_bounds_the_distance_to_the_optimum(
     solved = solve(space, LOSSES[loss], problems, tolerance, 2000)
     assert (solved.gap <= tolerance).all()
     value = _value(space, loss, problems, solved)
-    assert (value - least <= (solved.gap + 1e-6) * value).all()  # it was seen in float32
+    assert (value - least <= (solved.gap + 1e-6) * value).all()  # the gap is computed in float32
     seen = certify(space, LOSSES[loss], problems, solved, tolerance, 2000)
     value = _value(space, loss, problems, seen)
     assert (seen.gap <= tolerance).all()
@@ -112,7 +112,7 @@ def test_where_rounding_spoils_everything_the_gap_still_bounds_the_distance(
 
 
 def _with_optimum(kind, loss, n, d, strength, spread, seed):
-    """A space, problems, and values that are as small as we find any [problem]."""
+    """A space, problems, and the smallest objectives that the solver finds [problem]."""
     rng = np.random.default_rng(seed)
     states = _states(n, d, spread, seed)
     codes = np.concatenate([np.arange(3), rng.integers(0, 3, n - 3)])
@@ -138,7 +138,7 @@ def test_a_gap_that_is_not_reached_still_bounds_the_distance(kind, loss):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_both_spaces_have_the_same_optimum_on_any_training_rows(loss):
-    """Also on those of several sets, which the kernel takes from the metric of all rows."""
+    """Several training sets: the kernel form corrects the metric of all rows for each."""
     states, codes = _states(60, 70, 300), np.random.default_rng(1).integers(0, 4, 60)
     train = np.array([np.ones(60), np.arange(60) % 5 != 0, np.arange(60) > 20], bool)
     problems = _problems(codes, loss, 0.05, train)
@@ -156,7 +156,7 @@ def test_both_spaces_have_the_same_optimum_on_any_training_rows(loss):
 
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 0.1])
 def test_float32_certifies_what_is_seen_from_the_states_themselves(strength):
-    """On states with outlier dimensions, as models have them; also on folds."""
+    """On states with outlier dimensions, like those of models; also on folds."""
     states, codes = RealisticStates(512, 4, 0.5, seed=3).draw(400)
     train = np.array([np.ones(400), np.arange(400) % 5 != 2], bool)
     space, problems = (
@@ -173,7 +173,7 @@ def test_float32_certifies_what_is_seen_from_the_states_themselves(strength):
 
 
 def test_small_problems_among_hundreds_end_where_they_end_alone():
-    """Permuted labels, all side by side; what is done waits for the others without moving on."""
+    """Permuted labels side by side; finished problems keep their solution while others go on."""
     states = _states(40, 50)
     rng = np.random.default_rng(2)
     space = _space("kernel", states)
@@ -187,7 +187,7 @@ def test_small_problems_among_hundreds_end_where_they_end_alone():
 
 
 def test_what_was_solved_before_has_no_influence():
-    """Metrics are kept, but only for the curvatures they would be made for anyway."""
+    """A kept metric is used only where the same metric would be computed."""
     states, codes = _states(60, 80), np.arange(60) % 3
     fresh, used = _space("kernel", states), _space("kernel", states)
     for strength in (1e-3, 0.02, 0.7, 5.0):
@@ -236,7 +236,7 @@ def test_intercepts_alone_are_found_where_states_say_nothing(loss):
 
 
 def test_the_divergence_is_no_less_than_what_the_loss_loses():
-    """Against the loss and its conjugate by their definitions; outside of the domain it is inf."""
+    """Compared with the definitions of loss and conjugate; inf outside of the domain."""
     rng = np.random.default_rng(0)
     weight = np.full((5, 1, 30), 0.7)
     weight[:, :, 20:] = 0
@@ -274,40 +274,40 @@ def test_the_divergence_of_the_softmax_is_no_less_than_what_it_loses():
     assert np.isinf(Softmax().fenchel_bound(dual, residuals, target, weight)[1])
 
 
-@pytest.mark.parametrize("n_bent", [5, 80])
-def test_a_dual_point_sums_to_nothing_stays_inside_and_is_as_far_as_is_said(n_bent):
-    """Also where so few rows are second that its part along the directions cannot be made right."""
+@pytest.mark.parametrize("n_curved", [5, 80])
+def test_a_dual_point_sums_to_nothing_stays_inside_and_is_as_far_as_is_said(n_curved):
+    """With curvature on few rows, the part along the wide directions cannot be corrected."""
     rng = np.random.default_rng(0)
     states = _states(100, 120, 30)
     space = _space("kernel", states)
     weight = np.broadcast_to((np.arange(100) < 80).astype(np.float32), (2, 1, 100))
     target = np.where(rng.random((2, 1, 100)) < 0.5, 1, -1).astype(np.float32)
-    flat = np.where(np.arange(100) < n_bent, 0, 200)
+    flat = np.where(np.arange(100) < n_curved, 0, 200)
     scores = (rng.normal(size=(2, 1, 100)) + target * flat).astype(np.float32)
     residuals = OneVsRest().residuals(scores, target, weight)
     second = curvatures(residuals, weight)
     at = space.combine_rows(
         residuals + 1e-3 * second * rng.normal(size=second.shape).astype(np.float32)
     )
-    if n_bent == 5:
+    if n_curved == 5:
         at[..., 100:-1] *= 1.5
     gradient = at - space.combine_rows(residuals)
     dual = space.dual_point(at, gradient, residuals, second)
     assert (np.abs(dual.sum(-1)) <= 1e-12 * np.abs(dual).sum(-1)).all()
     assert (dual[..., 80:] == 0).all()
-    assert n_bent < 80 or ((dual * target >= 0) & (dual * target <= 1)).all()
+    assert n_curved < 80 or ((dual * target >= 0) & (dual * target <= 1)).all()
     off = space.weights(at.astype(float))[0] - dual @ space.rows.kept.astype(float)
     assert space.squared_distance(at, dual) == pytest.approx((off * off).sum((1, 2)), rel=1e-3)
     assert space.squared_distance_exactly(at.astype(float), dual) == pytest.approx(
         (off * off).sum((1, 2)), rel=1e-6
     )
     along = np.linalg.norm(off @ space.directions, axis=-1)
-    assert (along < 1e-3 * np.linalg.norm(off, axis=-1)).all() == (n_bent > 32)
+    assert (along < 1e-3 * np.linalg.norm(off, axis=-1)).all() == (n_curved > 32)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_rows_may_weigh_differently(loss):
-    """A row of weight 3 is that row three times."""
+    """A row of weight 3 equals that row three times."""
     states, codes = _states(30, 40), np.arange(30) % 3
     times = np.where(np.arange(30) < 10, 3, 1)
     problems = _problems(codes, loss, 0.1)

@@ -1,4 +1,4 @@
-"""Logistic probes against scikit-learn's, converged far tighter than anyone would wait for."""
+"""Logistic probes compared with scikit-learn's at very small tolerances."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def _objective(treated, y, w, b):
 
 
 def _reference(treated, y):
-    """scikit-learn's optimum by Newton's method, to the last digits."""
+    """scikit-learn's optimum by Newton's method at a tolerance of 1e-12."""
     found = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
     found.fit(treated, y)
     return found.coef_[0], found.intercept_[0]
@@ -110,7 +110,7 @@ def test_the_gap_of_a_task_is_no_smaller_than_its_distance_from_the_optimum():
 @pytest.mark.parametrize("probe", [Logistic, Multinomial])
 @pytest.mark.parametrize("shape", [(300, 400), (500, 100)])
 def test_rows_that_are_held_out_are_scored_as_by_a_fit_without_them(shape, probe):
-    """Whatever was shared with fits on all rows: folds choose C and are reported by these."""
+    """Sharing work with fits on all rows does not change the scores that choose C."""
     states, label = _drawn(*shape)
     grid, folds = (1e-3, 1e-2, C, 1.0), [np.arange(len(label)) % 5 != k for k in range(5)]
     tasks = [Task(label, train, grid) for train in (np.ones(len(label), bool), *folds)]

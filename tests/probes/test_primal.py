@@ -1,4 +1,4 @@
-"""Problems with more rows than dimensions: exact, and of any size in little memory."""
+"""Problems with more rows than dimensions: exact, and in little memory for any size."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _solve(
 
 
 def _objective(w: NDArray, b: NDArray, treated: NDArray, problems: Problems) -> NDArray:
-    """Of problems with weights w [problem, 1, hidden], in float64 and by the definition."""
+    """Objectives [problem] at weights w [problem, 1, hidden], by definition and in float64."""
     margin = problems.target * (w @ treated.T + b[..., None])
     losses = (problems.weight.astype(float) * np.logaddexp(0, -margin)).sum((1, 2))
     return 0.5 * (w * w).sum((1, 2)) + losses
@@ -305,6 +305,6 @@ def test_a_map_with_changes_that_are_not_on_the_disk_keeps_them(tmp_path: Path):
 
 
 def _mapped() -> int:
-    """Bytes of files that are in this process's memory."""
+    """Bytes of mapped files in the memory of this process."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in status if line.startswith("RssFile:"))

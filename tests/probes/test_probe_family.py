@@ -1,4 +1,4 @@
-"""What every probe promises, for each name of the table; and what each probe is."""
+"""The contract of every probe in the table, and the definition of each probe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LINEAR = [name for name in NAMES if name != "mlp"]
 
 
 def _states(n=120, d=12, n_classes=3, seed=0, dtype=np.float64, apart=1.0):
-    """States as they are stored, and class indices: every class among the first rows."""
+    """States like stored ones, and class indices; the first rows have one class each."""
     rng = np.random.default_rng(seed)
     codes = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)])
     states = rng.normal(size=(n, d)) + apart * rng.normal(size=(n_classes, d))[codes]
@@ -48,7 +48,7 @@ def _states(n=120, d=12, n_classes=3, seed=0, dtype=np.float64, apart=1.0):
 
 
 def _y(name, codes, seed=0):
-    """What that probe reads: names, or numbers that go with them."""
+    """The target of that probe: class names, or numbers that correlate with the classes."""
     if name in OF_LABELS:
         return np.array(["left", "right", "under", "above"])[codes]
     return codes + np.random.default_rng(seed).normal(size=len(codes)) / 4
@@ -60,7 +60,7 @@ def _task(name, codes, train, **changes):
 
 
 def _through_a_file(arrays):
-    """As they are once they were saved and read, without pickle."""
+    """Save and read arrays without pickle."""
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     file.seek(0)
@@ -68,7 +68,7 @@ def _through_a_file(arrays):
         return dict(read)
 
 
-# What every probe promises.
+# The contract of every probe.
 
 
 @parametrize_with_checks([cls() for cls in CLASSES.values()])
@@ -168,7 +168,7 @@ def test_a_number_is_its_own_score(name):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("name", NAMES)
 def test_states_as_they_are_stored_are_read_as_float64(name, dtype):
-    """A map of the store that nobody may write to gives what a float64 copy of it gives."""
+    """A read-only array gives the same scores as its float64 copy."""
     states, codes = _states(dtype=dtype)
     states.flags.writeable = False
     y = _y(name, codes)
@@ -194,7 +194,7 @@ def test_its_arrays_are_all_there_is_to_it(name, n_classes):
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_linear_probe_is_its_readout(name):
-    """What the card says of the arrays is enough to use them without this package."""
+    """The described arrays are enough to compute scores without this package."""
     states, codes = _states()
     probe = CLASSES[name](treatment="standardize").fit(states, _y(name, codes))
     arrays = probe.arrays()
@@ -206,14 +206,14 @@ def test_a_linear_probe_is_its_readout(name):
 
 
 def _near(name):
-    """How near scores are, of the largest: those of a fit within a gap are not the optimum's."""
+    """Tolerance of scores, relative to the largest: a fit within a gap is not the exact optimum."""
     return 5e-3 if CLASSES[name].strength_name and "tol" in CLASSES[name]().get_params() else 1e-5
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_come_out_as_fits_of_their_own(name, n_classes):
-    """Some share their training rows, others do not; some have several strengths, some one."""
+    """Tasks with the same and with other training rows, with several strengths and with one."""
     states, codes = _states(n_classes=n_classes, dtype=np.float32)
     early, late = np.arange(120) < 90, np.arange(120) > 20
     shuffled = np.random.default_rng(1).permutation(codes)
@@ -408,7 +408,7 @@ def test_lda_needs_rows_within_a_class():
     _refused(CLASSES["lda"](), states, list("abcd"), "4 classes on 4 rows leave no variance")
 
 
-# What rounding keeps from its optimum is said, and counted.
+# Fits that rounding keeps from the optimum warn and are counted.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"mlp"}))
 @settings(deadline=None, max_examples=15)
@@ -428,7 +428,7 @@ def test_any_finite_rows_give_finite_scores_or_one_line(name, data):
         assert np.isfinite(probe.scores(states)).all()
 
 
-# What each probe is.
+# The definition of each probe.
 
 
 def test_sklearn_is_its_own_pipeline():
@@ -520,7 +520,7 @@ def test_lda_may_be_left_without_shrinkage(n_classes):
 
 
 def test_lda_of_classes_of_one_and_two_rows():
-    """Ledoit and Wolf shrink two rows by nothing, which leaves no inverse of so few rows."""
+    """The Ledoit–Wolf shrinkage of two rows is 0, so their covariance has no inverse."""
     states, _ = _states(n=5, d=40, n_classes=3, apart=3)
     codes = np.array([0, 0, 1, 1, 2])
     assert (CLASSES["lda"]().fit(states, codes).predict(states) == codes).all()
@@ -555,7 +555,7 @@ def test_the_square_of_the_longer_side_is_never_formed(name, n, d):
     CLASSES[name]().fit(states, _y(name, codes))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 20e6  # half of the smaller square there would be: a class's 6000 rows
+    assert most < 20e6  # bytes; a matrix of one class's rows, 6000 × 6000, takes 288 MB
 
 
 @pytest.mark.parametrize(("n", "d"), [(10, 40), (100, 4)])
@@ -615,7 +615,7 @@ def test_mlp_reads_what_no_linear_probe_reads():
     assert mlp.score(states[300:], codes[300:]) > 0.95 > 0.7 > linear.score(states, codes)
 
 
-# Probes from a folder of results.
+# Probes loaded from a results folder.
 
 
 def _score(layer):

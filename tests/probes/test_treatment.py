@@ -13,7 +13,7 @@ from vsp.probes.treatment import learn, moments, row_slices
 
 
 def _states(n=300, d=50, dtype=np.float32, seed=0):
-    """As hidden states are: large means, and dimensions of very different size."""
+    """States like hidden states: large means, and dimensions of very different size."""
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(n, d)) * np.geomspace(0.01, 300, d) + rng.normal(size=d) * 100
     return states.astype(dtype)
@@ -41,7 +41,7 @@ def test_states_are_not_written_to(name):
 
 
 def test_moments_of_many_blocks_are_those_of_one():
-    """Far more rows than a block, in an order in which the blocks differ."""
+    """More rows than a block, sorted so that the blocks differ."""
     states = np.sort(_states(n=30_000, d=100, dtype=np.float16), axis=0)
     assert len(list(row_slices(states))) > 2
     exact = states.astype(np.float64)

@@ -1,7 +1,7 @@
 """Probes: estimators that read a label or a number from hidden states.
 
 A new probe is one file in this folder and one line in the table `PROBES`; another package adds
-one by an entry point of the group ``vsp.probes``. `vsp.probes.base` says what a probe must have.
+one through an entry point of the group ``vsp.probes``. `vsp.probes.base` lists the contract of a probe.
 """
 
 from __future__ import annotations

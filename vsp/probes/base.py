@@ -57,7 +57,7 @@ class Task:
 
     @property
     def n_columns(self) -> int:
-        """Scores per row: one per class that any row has, or one number."""
+        """Scores per row: the number of classes over all rows, or 1 for a number."""
         return 1 if np.issubdtype(self.y.dtype, np.floating) else int(self.y.max()) + 1
 
 
@@ -83,8 +83,8 @@ class ProbeBase(BaseEstimator):
     target: ClassVar[str] = "label"  # or "number"
     strength_name: ClassVar[str] = ""  # parameter that is chosen within the training rows
     default_grid: ClassVar[tuple[float, ...]] = ()  # values of that parameter, ascending
-    grid_squared_norm: ClassVar[float] = 0.0  # mean ‖x‖² that `default_grid` suits; 0: any
-    link: ClassVar[str] = ""  # from scores to probabilities: "sigmoid", "softmax" or none
+    grid_squared_norm: ClassVar[float] = 0.0  # mean ‖x‖² of rows that `default_grid` suits; 0: any
+    link: ClassVar[str] = ""  # turns scores into probabilities: "sigmoid", "softmax" or none
     array_meanings: ClassVar[Mapping[str, str]] = {}  # description of each of `arrays`
 
     treatment: str
@@ -106,10 +106,10 @@ class ProbeBase(BaseEstimator):
         return float(self.get_params().get("tol", 0.0))
 
     def grid_for(self, squared_norm: float) -> tuple[float, ...]:
-        """`default_grid`, moved by whole powers of ten to rows of mean ‖x‖² `squared_norm`.
+        """`default_grid`, shifted by whole powers of ten to suit rows of mean ‖x‖² `squared_norm`.
 
-        Rows ten times as long need weights of a tenth, whose penalty is a hundredth; the strength
-        of the loss has to match. Layers differ in their norms by orders of magnitude.
+        If rows are ten times as long, weights are a tenth and their penalty is a hundredth, so the
+        strength must be a hundredth too. Norms differ by orders of magnitude between layers.
         """
         if not (self.grid_squared_norm and 0 < squared_norm < np.inf):
             return self.default_grid
@@ -130,7 +130,7 @@ class ProbeBase(BaseEstimator):
         raise NotImplementedError
 
     def prepare(self, states: Array, train: NDArray[np.bool_]) -> Any:
-        """Work on `states` [row, hidden] that tasks share, for `fit_prepared`.
+        """Do the work on `states` [row, hidden] that tasks share; `fit_prepared` takes the result.
 
         `train` [set, row]: the training rows of all tasks. They alone decide what is shared, and
         not which tasks a call of `fit_prepared` gets.
@@ -147,7 +147,7 @@ class ProbeBase(BaseEstimator):
             yield from self.fit_prepared(self.prepare(states, masks), tasks)
 
     def fit_prepared(self, prepared: Any, tasks: Sequence[Task]) -> Iterator[TaskFit]:
-        """As `fit_tasks`, with the result of `prepare`. Here: one task after the other."""
+        """Like `fit_tasks`, on the result of `prepare`. This default fits one task after another."""
         states: Array = prepared
         for task in tasks:
             rows = states[task.train]
@@ -205,7 +205,7 @@ class LabelProbe(ClassifierMixin, ProbeBase):
         return scores[:, 1] if self.link == "sigmoid" else scores[:, 1] - scores[:, 0]
 
     def predict(self, states: Array) -> NDArray[Any]:
-        """The class of the largest score for each row [sample, hidden]; of equals the first."""
+        """The class with the largest score [sample]; ties go to the first class."""
         best = self.scores(states).argmax(axis=1)
         names: NDArray[Any] = self.classes_[best]
         return names
@@ -247,9 +247,8 @@ class NumberProbe(RegressorMixin, ProbeBase):
 def probabilities(scores: Array, link: str, axis: int = -1) -> Array:
     """Probabilities of the classes along `axis`.
 
-    softmax: of all classes together. sigmoid: of each class against the rest, divided by their
-    sum, as scikit-learn's OneVsRestClassifier does; computed from logarithms, so that they sum to
-    1 even if all are tiny.
+    softmax: all classes together. sigmoid: each class against the rest, divided by their sum, as
+    in scikit-learn's OneVsRestClassifier; logarithms keep the sum at 1 even if all are tiny.
     """
     if link == "sigmoid":
         scores = log_expit(scores)
@@ -269,9 +268,9 @@ def encode_classes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]
 def expand_classes(
     scores: Array, classes: NDArray[Any] | None, n_columns: int
 ) -> NDArray[np.float32]:
-    """Scores [class of a training row, row] as [class, row]; -inf for the other classes.
+    """Expand scores [known class, row] to [class, row], with -inf for the other classes.
 
-    `classes`: indices of the classes that have scores; None for a number.
+    `classes`: index of each known class; None for a number.
     """
     if classes is None:
         return scores.astype(np.float32)

@@ -27,8 +27,8 @@ class ClosedForm(LinearProbe):
     ) -> Iterator[list[Readout]]:
         """The readouts [strength] for each of `ys`: class indices from 0 on, or numbers [row].
 
-        `treated` [row, hidden] may be overwritten. A probe without strengths gets none, and gives
-        one readout.
+        `treated` [row, hidden] may be overwritten. `strengths` is empty for a probe without a
+        strength parameter; it returns one readout.
         """
         raise NotImplementedError
 
@@ -37,7 +37,7 @@ class ClosedForm(LinearProbe):
 
         Raises ProbeError if there is one class only or a value is not finite.
         """
-        probe: Any = self  # a LabelProbe or a NumberProbe besides
+        probe: Any = self  # also a LabelProbe or a NumberProbe
         states = self.check_states(states, reset=True)
         check = probe.check_labels if self.target == "label" else probe.check_numbers
         y = check(y, len(states))
@@ -48,7 +48,7 @@ class ClosedForm(LinearProbe):
         return self
 
     def fit_prepared(self, prepared: Any, tasks: Sequence[Task]) -> Iterator[TaskFit]:
-        """As in ProbeBase; neighbouring tasks with the same training rows share work."""
+        """Like ProbeBase.fit_prepared; consecutive tasks with the same training rows share work."""
         states: Array = prepared
         for (_, strengths), same in groupby(
             tasks, key=lambda task: (task.train.tobytes(), task.strengths)
@@ -84,7 +84,7 @@ def class_means(treated: Array, codes: NDArray[np.intp]) -> tuple[Array, NDArray
 
 
 def _encode_task(task: Task) -> tuple[NDArray[Any] | None, NDArray[Any]]:
-    """Classes of the training rows and indices into them; None and numbers for a number."""
+    """Classes and class indices of the training rows, or None and the numbers."""
     y = task.y[task.train]
     return (None, y) if np.issubdtype(y.dtype, np.floating) else encode_classes(y)
 

@@ -71,7 +71,8 @@ def _times_inverse_covariance(
         diagonal += 1
     root = np.sqrt(diagonal)
     within /= root
-    return _solve_identity_plus_gram(within, (means / root).T).T / root
+    solved: Array = _solve_identity_plus_gram(within, (means / root).T).T / root
+    return solved
 
 
 def _shrink(rows: Array, shrinkage: str | float) -> tuple[float, Array]:
@@ -101,7 +102,7 @@ def _ledoit_wolf(rows: Array) -> float:
     """
     n, d = rows.shape
     product = rows @ rows.T if n <= d else rows.T @ rows
-    squares = float((product * product).sum()) / n**2  # of the covariance's entries
+    squares = float((product * product).sum()) / n**2  # sum over the entries of the covariance
     squared_norms = np.einsum("rh,rh->r", rows, rows)
     trace = float(squared_norms.sum()) / n
     spread = squares - trace**2 / d

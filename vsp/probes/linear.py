@@ -1,4 +1,4 @@
-"""Linear regression of a number: least squares; of several solutions the one of least norm."""
+"""Linear regression of a number by least squares; the solution of least norm if several exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear probes: scores are a product of the treated states plus an intercept."""
+"""Linear probes: scores are the product of treated states and coefficients, plus an intercept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Readout(NamedTuple):
 
 
 class LinearProbe(ProbeBase):
-    """A probe that is a readout once it is fitted."""
+    """A probe whose scores are linear in the treated states."""
 
     array_meanings: ClassVar[Mapping[str, str]] = {
         "classes": "[class] in the order of scores; absent where a number is read",

@@ -1,4 +1,4 @@
-"""From tasks to optimisation problems, and from solutions back to fits, for `logistic`."""
+"""Turns tasks into optimisation problems, and solutions into fits, for `logistic`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from vsp.probes.solver.primal import PrimalSpace
 from vsp.probes.solver.problems import Problems, Solutions
 from vsp.probes.treatment import Array, Treatment, learn
 
-_MOST_SCORES = 128  # of a row, in problems that are solved together …
-_MOST_VALUES = 4_000_000  # … if they have no more than this many scores in all
+# Limits of the problems that are solved together.
+_MOST_SCORES = 128  # per row
+_MOST_VALUES = 4_000_000  # scores of all rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class TaskSpace:
 
     states: Array  # [row, hidden]
     treatment: Treatment
-    rows: NDArray[np.intp]  # rows of some training set
-    others: NDArray[np.intp]  # rows of none
+    rows: NDArray[np.intp]  # rows that are in a training set
+    others: NDArray[np.intp]  # the other rows
     space: KernelSpace | PrimalSpace
     sets: dict[bytes, int]  # mask over `rows` → index of the training set
 
@@ -148,18 +149,18 @@ class TaskSpace:
 def batches(
     labels: Sequence[TaskClasses], multinomial: bool, n_rows: int
 ) -> Iterator[list[TaskClasses]]:
-    """Neighbouring tasks of the same shape, as many as are solved together."""
+    """Split tasks into batches that are solved together; all tasks of a batch have the same shape."""
     n_scores_most = min(_MOST_SCORES, _MOST_VALUES // n_rows)
     for n_scores, same in groupby(labels, key=lambda one: one.n_scores(multinomial)):
         same_shape = list(same)
         n = len(same_shape)
         n_batches = -(-n // max(1, n_scores_most // n_scores))
-        for k in range(n_batches):  # of nearly equal size
+        for k in range(n_batches):  # nearly equal batches
             yield same_shape[n * k // n_batches : n * (k + 1) // n_batches]
 
 
 def split_solutions(solutions: Solutions, problems: Sequence[Problems]) -> Iterator[Solutions]:
-    """The solutions of each of the problems that were concatenated."""
+    """Split solutions of concatenated problems into those of each part."""
     stop = 0
     for one in problems:
         start, stop = stop, stop + len(one)
@@ -167,5 +168,5 @@ def split_solutions(solutions: Solutions, problems: Sequence[Problems]) -> Itera
 
 
 def _add_first_class(of_second: Array) -> Array:
-    """Both of two classes [.., class, row] from the values of the second: they are opposite."""
+    """Values of both classes [.., class, row] from those of the second: they are opposite."""
     return np.concatenate([-of_second, of_second], axis=1)

@@ -1,4 +1,4 @@
-"""A perceptron with one hidden layer, to compare linear probes with one that is not linear.
+"""A perceptron with one hidden layer: a nonlinear probe to compare linear probes with.
 
 Compare it above all by selectivity (Hewitt & Liang 2019): a probe with enough capacity learns the
 control task as well. scikit-learn's MLPClassifier fits the weights; they are saved and used here
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class MLP(LabelProbe):
-    """`width` rectified units; `alpha` is the L2 penalty. Adam; one seed gives one result.
+    """`width` is the number of rectified units, `alpha` the L2 penalty. Adam fits the weights; the
+    same seed gives the same result.
 
     It has no optimum to certify: gap_ is inf after a fit that stopped at `max_iter`, else nan.
     """
@@ -118,7 +119,7 @@ class MLP(LabelProbe):
         return probe
 
     def _set_weights(self, coefs: list[Array], intercepts: list[Array]) -> None:
-        """For two classes scikit-learn has one output, of the second; give each class half."""
+        """Store weights. For two classes scikit-learn has one output: half of it goes to each class."""
         (self.unit_coef_, coef), (self.unit_intercept_, intercept) = coefs, intercepts
         if len(coef) == 1:
             coef, intercept = (

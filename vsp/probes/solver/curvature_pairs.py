@@ -1,8 +1,8 @@
 """The last steps of each problem and the L-BFGS direction they give.
 
 The two-loop recursion is Nocedal & Wright (2006), algorithm 7.4. The inner products of the pairs
-are kept, so that it takes few passes over the pairs (Chen, Wang & Zhou 2014, Large-scale L-BFGS
-using MapReduce).
+are stored, which saves passes over the pairs (Chen, Wang & Zhou 2014, Large-scale L-BFGS using
+MapReduce).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vsp.probes.treatment import Array
 
 _MEMORY = 10  # pairs per problem
-_LEAST_CURVATURE = 1e-12  # of the squared length of a step: pairs below are not used
+_LEAST_CURVATURE = 1e-12  # times the squared step length: pairs below this are not used
 
 
 def dot(one: Array, other: Array) -> Array:
@@ -26,7 +26,7 @@ def dot(one: Array, other: Array) -> Array:
 
 
 class CurvaturePairs:
-    """Steps s, their images Gs, and the changes y of the gradient, [problem, pair, …]."""
+    """The last steps s, their images Gs and gradient changes y, each [problem, pair, …]."""
 
     def __init__(self, like: Array) -> None:
         """For points of the shape [problem, score, coordinate] and dtype of `like`."""

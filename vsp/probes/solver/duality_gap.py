@@ -1,9 +1,9 @@
-"""Duality gaps: certified bounds of the distance to the optimum.
+"""Duality gaps: certified upper bounds on the distance of the objective to its optimum.
 
 Any dual point α with Σᵢ αᵢ = 0 gives the gap ½‖w − Σ αᵢxᵢ‖² plus the Fenchel–Young loss of the
-scores and α. Two dual points are tried. Residuals have no Fenchel–Young loss, but Σ rᵢxᵢ may be far
-from w. A point between the residuals and the coordinates of the rows, where the space has such
-coordinates, is soon about as near as the optimum.
+scores and α. Two dual points are tried. For the residuals the Fenchel–Young loss is 0, but Σ rᵢxᵢ may
+be far from w. A point between the residuals and the coordinates of the rows, if the space has such
+coordinates, gives a gap that is close to the true distance after a few steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vsp.probes.solver.losses import curvatures
 from vsp.probes.solver.problems import Selection
 from vsp.probes.treatment import Array
 
-_GROWTH = 1.001  # an objective above this multiple of its last value has not fallen
+_GROWTH = 1.001  # the objective has grown if it is above this multiple of its last value
 
 
 def relative_gaps(
@@ -24,8 +24,8 @@ def relative_gaps(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Duality gaps over the objective [problem], and which objectives have grown.
 
-    `recompute`: compute the iterates anew first, which also makes the residuals feasible. An
-    objective grows through rounding errors only; its gap is inf.
+    `recompute`: recompute the iterates first, which also makes the residuals feasible. Only
+    rounding errors make an objective grow; its gap is then inf.
     """
     before = iterates.objective[which].copy()
     gap = None if recompute else _row_dual_gap(iterates, which)
@@ -44,7 +44,7 @@ def relative_gaps(
 
 
 def _row_dual_gap(iterates: Iterates, which: Selection) -> Array | None:
-    """Gaps [problem] of a dual point near the coordinates; None if the space has no such point."""
+    """Gaps [problem] at `Space.dual_point`; None if the space has no such point."""
     space, problems = iterates.space, iterates.problems.take(which)
     point, residuals = iterates.point[which], iterates.residuals[which]
     second = curvatures(residuals, problems.weight).min(1, keepdims=True)
@@ -60,7 +60,7 @@ def _row_dual_gap(iterates: Iterates, which: Selection) -> Array | None:
 
 
 def _residual_gap(iterates: Iterates, which: Selection) -> Array:
-    """Gaps [problem] of the residuals as a dual point; they must sum to 0."""
+    """Gaps [problem] with the residuals, which must sum to 0, as the dual point."""
     space = iterates.space
     if iterates.exact:
         return 0.5 * space.squared_distance_exactly(

@@ -10,9 +10,9 @@ from vsp.probes.solver.losses import mean_curvature
 from vsp.probes.solver.problems import Loss, Problems, Selection, Space
 from vsp.probes.treatment import Array
 
-_LEAST_CURVATURE = 1e-7  # of the largest weight: the smallest mean curvature a metric is made for
-_STRETCH = 10**0.25  # a warm start is lengthened by this factor …
-_STRETCHES = 8  # … at most this often
+_LEAST_CURVATURE = 1e-7  # times the largest weight: lower bound on the mean curvature
+_STRETCH = 10**0.25  # factor by which a warm start is lengthened
+_MOST_STRETCHES = 8
 
 
 def weight_dot(one: Array, image: Array) -> Array:
@@ -26,7 +26,7 @@ def per_problem(factors: Array) -> Array:
 
 
 class Iterates:
-    """Points [problem, score, coordinate], updated step by step or computed anew.
+    """Points [problem, score, coordinate], updated in each step or recomputed.
 
     `exact`: compute from the states themselves, in float64, and not from their products.
     """
@@ -45,7 +45,7 @@ class Iterates:
         return len(self.point)
 
     def recompute(self, which: Selection, image: Array | None = None) -> None:
-        """Compute everything from the points, with intercepts that make the residuals sum to 0.
+        """Recompute everything from the points, with intercepts that make the residuals sum to 0.
 
         `image`: the image of the points, if it is known.
         """
@@ -72,7 +72,7 @@ class Iterates:
         self.objective[which] = np.where(objective > 0, objective, np.nan)
 
     def update_objective(self, which: Selection) -> None:
-        """Compute the objective from the scores as they are."""
+        """Compute the objective from the current scores."""
         problems = self.problems.take(which)
         value = self.loss.value(self.scores[which], problems.target, problems.weight)
         self.objective[which] = value + 0.5 * weight_dot(self.point[which], self.image[which])
@@ -84,14 +84,14 @@ class Iterates:
         return gradient
 
     def stretch(self) -> Array:
-        """Lengthen the weights while the objective falls: they grow with C. Returns the image."""
+        """Lengthen the weights while the objective falls, since they grow with C; returns the image."""
         target, weight = self.problems.target, self.problems.weight
         image = self.space.image(self.point)
         intercepts = per_problem(np.ones(len(self), self.point.dtype)) * self.point[..., -1:]
         along = self.space.scores(self.point, image) - intercepts
         squared_norm = weight_dot(self.point, image)
         factor = np.ones(len(self), self.point.dtype)
-        for _ in range(_STRETCHES):
+        for _ in range(_MOST_STRETCHES):
             longer = factor * np.float32(_STRETCH)
             residuals = self.loss.residuals(
                 per_problem(longer) * along + intercepts, target, weight

@@ -1,4 +1,4 @@
-"""The kernel form of linear problems, for no more rows than dimensions: w = X'ᵀa + Vβ."""
+"""The kernel form, for no more rows than dimensions: w = X'ᵀa + Vβ."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vsp.probes.treatment import Array, Treatment
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_N_WIDE = 32  # directions with coordinates of their own
+_N_WIDE = 32  # directions with their own coordinates
 _FLOAT64_ROWS = 256  # rows converted to float64 at once
-_LARGEST_SUM = 1e37  # of products, with a reserve to the largest float32
+_LARGEST_SUM = 1e37  # of products; the largest float32 is 3e38
 _ALL_IN_MEMORY = 1 << 62  # bytes: more than any layer takes
 
 
@@ -30,7 +30,7 @@ class KernelSpace:
 
     The states X [row, hidden] are split into their part along a few directions V [hidden, wide],
     which hold most of the spread, and the rest X'. Only the Gram matrix X'X'ᵀ of the rest is
-    needed; the wide directions have coordinates β of their own. Without the split, the spread of
+    needed; the wide directions have their own coordinates β. Without the split, the spread of
     outlier dimensions would multiply the rounding errors of a in float32.
 
     Coordinates are (a [row], β [wide], b).
@@ -77,7 +77,7 @@ class KernelSpace:
     def image(self, coordinates: Array) -> Array:
         """Product of the Gram matrix and the coordinates, in their dtype."""
         n = self.n_rows
-        image = coordinates.copy()
+        image: Array = coordinates.copy()
         a = np.ascontiguousarray(coordinates[..., :n]).reshape(-1, n)
         if a.any():
             product = a @ self._gram_as(coordinates.dtype)
@@ -99,17 +99,14 @@ class KernelSpace:
         return combined
 
     def expected_curvature(self, at_constant: Array, at_start: Array) -> Array:
-        """The effective curvature at the best constant scores.
-
-        It is lower, since rows are fitted the better the longer they are. Empirical.
-        """
+        """The effective curvature at the best constant scores (empirical)."""
         return self._effective(at_constant)
 
     def _effective(self, curvature: Array) -> Array:
-        """The c that suits a mean curvature, of which a few rows hold the greatest part.
+        """The c of the metric for a mean curvature of the loss.
 
-        Smaller than the mean: L-BFGS soon learns the few directions in which it is too small.
-        Empirical.
+        Empirical: smaller than the mean, because few rows hold most of the curvature, and L-BFGS
+        quickly learns the few directions in which c is too small.
         """
         return np.asarray(curvature / np.sqrt(1 + curvature * self._rest_norm))
 
@@ -162,7 +159,7 @@ class KernelSpace:
     ) -> Array:
         """Scores [problem, score, row] of raw `states` [row, hidden] that are not in the space.
 
-        `index`: which of them, ascending (None: all).
+        `index`: rows of `states`, ascending (None: all).
         """
         others = self.rows.treat_alike(states, index)
         flat = weights.reshape(-1, weights.shape[-1])
@@ -231,7 +228,7 @@ class KernelSpace:
 
 
 def check_products(states: Array) -> None:
-    """Raises ProbeError if sums of products of `states` [row, hidden] overflow in float32."""
+    """Raise ProbeError if sums of products of `states` [row, hidden] may overflow in float32."""
     largest = max(abs(float(states.max(initial=0))), abs(float(states.min(initial=0))))
     if largest * largest * states.size > _LARGEST_SUM:
         raise ProbeError(

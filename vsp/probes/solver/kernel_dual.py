@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from vsp.probes.treatment import Array
 
-_LARGEST_SHARE = 0.5  # of the distance to the border of the domain that a dual point moves
-_RIDGE = 1e-9  # of the mean of a diagonal, added to it
-_EMPTY = 1e-11  # of the largest spread: directions below hold rounding errors only
+_LARGEST_SHARE = 0.5  # a dual point moves at most this share of the way to the domain's border
+_RIDGE = 1e-9  # times the mean of a diagonal, added to the diagonal
+_EMPTY = 1e-11  # times the largest spread: smaller spreads are rounding errors
 _TINY = 1e-38
 
 
 class KernelDual:
-    """Makes dual points α with Σᵢ αᵢ = 0 and, as well as it can, Uᵀα = β for wide directions."""
+    """Computes dual points α with Σᵢ αᵢ = 0 and, nearly, (XV)ᵀα = β for the wide directions V."""
 
     def __init__(self, wide: NDArray[np.float32], rest_norm: float) -> None:
         """`wide` [row, wide + 1] U: scores along wide directions, and ones.
@@ -30,10 +30,11 @@ class KernelDual:
     ) -> NDArray[np.float64]:
         """α [problem, score, row]: for each row a point between its residual and its coordinate.
 
-        Where the curvature of the loss is large, the Fenchel–Young loss changes little, and the
-        coordinate gives the smaller distance to w. Where it is small, only the residual will do.
-        The share is the best one for rows that are orthogonal to each other. Then α moves, in
-        proportion to the curvature, until Uᵀα = β. `wide` is U in the dtype of the coordinates.
+        The coordinate gives the smaller distance to w, the residual the smaller Fenchel–Young
+        loss. A row with a larger curvature of the loss moves closer to its coordinate; the share
+        is the best one if rows are orthogonal. Then α gets a correction in proportion to the
+        curvature that gives it the right part along wide directions, and sum 0. `wide` is U in
+        the dtype of the coordinates.
         """
         n = len(self.wide)
         difference = gradient[..., :n].astype(np.float64)  # coordinates minus residuals
@@ -44,7 +45,7 @@ class KernelDual:
         limit = _LARGEST_SHARE * curvatures / np.maximum(largest, _TINY)
         dual = residuals + np.minimum(share, limit) * difference
         missing = coordinates[..., n:].astype(np.float64)
-        missing[..., -1] = 0  # α sums to 0, whatever b
+        missing[..., -1] = 0  # the last column of U is ones: α must sum to 0
         missing -= dual @ wide
         dual += curvatures * self._correction(curvatures, missing)
         total = curvatures.sum(-1, keepdims=True, dtype=float)
@@ -65,7 +66,7 @@ class KernelDual:
 
     @cached_property
     def _basis(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """An orthonormal basis of the columns of U [row, wide + 1], and U's turn into it."""
+        """An orthonormal basis UT of the columns of U [row, wide + 1], and T."""
         wide = self.wide.astype(np.float64)
         spread, turn = np.linalg.eigh(wide.T @ wide)
         held = spread > _EMPTY * spread[-1]

@@ -1,7 +1,7 @@
 """The preconditioner of the kernel form: (I + cX'X'ᵀ)⁻¹ for several c and any training set.
 
-The inverse is computed for all rows. A training set that lacks some of them takes a correction of
-the size of the rows held out, so folds and portions need no inverse of their own.
+The inverse is computed once for all rows. For a training set without some of the rows it is
+corrected, at a cost that depends on the number of held-out rows.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from vsp.probes.solver.linalg import inverse
 from vsp.probes.treatment import Array
 
-_IDENTITY_BELOW = 2.0  # c times spread below which the metric of the rows is about I
-_LEVEL = 3  # metrics are made for c = 2 to the power of multiples of this
-_KEPT = 6  # metrics kept …
-_KEPT_HELD_OUT = 2  # … and of these, with their corrections, which are as large as a metric
+_IDENTITY_BELOW = 2.0  # c times spread; below this, I replaces the metric of the rows
+_LEVEL = 3  # c is rounded to 2 to the power of a multiple of this
+_KEPT = 6  # metrics
+_KEPT_HELD_OUT = 2  # metrics whose corrections are kept; together they may be as large as a metric
 
 
 @dataclass(frozen=True, slots=True)
 class _HeldOut:
-    """Parts of a metric for the rows that a training set lacks."""
+    """Parts of a metric for the held-out rows of a training set."""
 
     rows: NDArray[np.intp]
     block_inverse: NDArray[np.float32]  # inverse of M[held out, held out]
@@ -32,16 +32,16 @@ class _HeldOut:
 
 @dataclass(slots=True)
 class _Metric:
-    """M = (I + cX'X'ᵀ)⁻¹ [row, row] and what each training set needs besides."""
+    """M = (I + cX'X'ᵀ)⁻¹ [row, row], with corrections for training sets."""
 
     c: float
-    inverse: NDArray[np.float32] | None  # None: about I
+    inverse: NDArray[np.float32] | None  # None: I is used
     wide: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # by training set
     held_out: dict[int, _HeldOut] = field(default_factory=dict)  # by training set
 
 
 class KernelMetrics:
-    """Applies the metric of each problem. Which metrics exist already has no influence."""
+    """Applies the metric of each problem; the result does not depend on which metrics are kept."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class KernelMetrics:
     ) -> None:
         """`gram` [row, row] X'X'ᵀ, `wide` [row, wide + 1] (X V, 1), `train` [set, row].
 
-        `spread`: the largest eigenvalue of `gram`, or about it.
+        `spread`: about the largest eigenvalue of `gram`.
         """
         self.gram, self.wide, self.train, self.spread = gram, wide, train, spread
         self.n_rows = len(gram)
@@ -62,9 +62,9 @@ class KernelMetrics:
     def apply(
         self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
     ) -> tuple[Array, Array]:
-        """(I + cXXᵀ)⁻¹ of `gradient` [problem, score, coordinate], about, and its image.
+        """Apply about (I + cXXᵀ)⁻¹ to `gradient` [problem, score, coordinate]; result and image.
 
-        `curvature` [problem] is the c that is wanted; a metric near it is used.
+        `curvature` [problem]: the c of each problem, which is rounded to that of a metric.
         """
         n = self.n_rows
         direction, image = np.empty_like(gradient), np.empty_like(gradient)
@@ -102,7 +102,7 @@ class KernelMetrics:
         return metric.wide[one]
 
     def _assign(self, curvature: Array) -> Iterator[tuple[_Metric, NDArray[np.intp]]]:
-        """The metrics that are needed, and the problems [index] of each: as few as will do."""
+        """The metrics that are needed, as few as possible, each with the indices of its problems."""
         left = np.arange(len(curvature))
         wanted = np.log2(curvature)
         while len(left):
@@ -113,7 +113,7 @@ class KernelMetrics:
             left = left[~near]
 
     def _metric(self, level: int) -> _Metric:
-        """The metric of c = 2 to the power of `level`, made if it is not kept."""
+        """The metric for c = 2 to the power of `level`, computed unless it is kept."""
         metric = self._metrics.pop(level, None)
         if metric is None:
             c = 2.0**level
@@ -131,8 +131,8 @@ class KernelMetrics:
     ) -> Array:
         """Correct z = Mq [problem, score, row] to the metric of each problem's training set.
 
-        With u on the rows held out such that M(q − u) is 0 there. Overwrites z with M(q − u);
-        returns q − u.
+        u is 0 on training rows, and makes M(q − u) 0 on held-out rows. Overwrites z with
+        M(q − u); returns q − u.
         """
         partial = self._partial[sets]
         if not partial.any():

@@ -20,18 +20,18 @@ from vsp.probes.solver.line_search import search_step_size
 from vsp.probes.solver.problems import Loss, Problems, Solutions, Space
 from vsp.probes.treatment import Array
 
-_CHECK_EVERY = 4  # steps between two gap checks
-_RECOMPUTE_EVERY = 12  # steps after which problems near the optimum are computed anew
-_CURVATURE_EVERY = 5  # steps between two looks at the curvature
-_CURVATURE_FACTOR = 3.0  # change of the curvature at which the metric changes …
-_CURVATURE_FACTOR_FEW = 10.0  # … for few problems, where a new metric costs more than it saves
-_FEW = 16
-_NEAR = 10_000  # tolerances: an estimated distance below is near the optimum
+_CHECK_EVERY = 4  # steps between gap checks
+_RECOMPUTE_EVERY = 12  # steps between recomputations of problems near the optimum
+_CURVATURE_EVERY = 5  # steps between updates of the metric
+_CURVATURE_FACTOR = 3.0  # the metric changes if the curvature has changed by more than this
+_CURVATURE_FACTOR_FEW = 10.0  # for few problems, because a new metric costs more than it saves
+_FEW = 16  # problems
+_NEAR = 10_000  # tolerances: a smaller estimated distance is near the optimum
 _ACTIVE_SHARE = 0.75  # finished problems are dropped once fewer than this share are active
-_MOST_STALLS = 3  # steps in a row of size 0, after which a problem ends
-_FLOAT32_GAP = 2e-7  # smallest relative gap asked of float32
-_FLOAT32_SHARE = 0.7  # of the tolerance is asked of float32, so that float64 can confirm it
-_COARSE = 0.02  # rounding error of a curvature in float32, above which float64 checks the gaps
+_MOST_STALLS = 3  # a problem ends after this many steps of size 0 in a row
+_FLOAT32_GAP = 2e-7  # smallest relative gap that float32 runs to
+_FLOAT32_SHARE = 0.7  # float32 runs to this share of the tolerance, so that float64 confirms it
+_COARSE = 0.02  # float64 checks the gaps if float32 rounds curvatures by more than this
 
 
 def solve(
@@ -58,7 +58,7 @@ def solve(
     solutions = coarse.run(-(-max_steps // 2), cold)
     solutions.gap = np.maximum(solutions.gap, np.finfo(np.float32).eps)
     solutions = _refine(space, loss, problems, solutions, tolerance, max_steps)
-    # The rest is limited by float32. Where states are that large, even gaps may be wrong.
+    # The rest is limited by float32; recheck in float64. For large states the gaps may be wrong.
     largest_weight = problems.weight.max((1, 2))
     rounding = np.finfo(np.float32).eps * largest_weight * space.mean_squared_norm
     solutions.gap[rounding > _COARSE] = np.inf
@@ -138,7 +138,7 @@ class _Minimizer:
         )  # fmt: skip
 
     def run(self, max_steps: int, cold: bool = False) -> Solutions:
-        """Take steps until every problem has ended; the points with the smallest gaps.
+        """Take steps until every problem has ended; return the points with the smallest gaps.
 
         `cold`: the start has no weights yet.
         """
@@ -211,7 +211,7 @@ class _Minimizer:
         return direction.astype(dtype, copy=False), image.astype(dtype, copy=False)
 
     def _update_metric(self) -> None:
-        """Change the curvature of the metric where that of the loss has moved away from it."""
+        """Update the metric of problems whose curvature has moved away from it."""
         curvature = self.iterates.mean_curvature()
         factor = _CURVATURE_FACTOR if len(curvature) >= _FEW else _CURVATURE_FACTOR_FEW
         changed = np.abs(np.log(curvature / self.metric_curvature)) > np.log(factor)

@@ -1,4 +1,4 @@
-"""Linear algebra in float32: the inverse of I + cG, and the directions of the largest spread."""
+"""Linear algebra in float32: inverses of I + cG, and directions of the largest spread."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-# Tried in turn on the diagonal of a matrix that rounding makes indefinite.
+# Relative increases of the diagonal, tried in turn if rounding makes a matrix indefinite.
 JITTER = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)
 
-_MIRRORED_ROWS = 256  # at once
-_OVERSAMPLING = 2  # this many times the directions are iterated
+_MIRRORED_ROWS = 256  # mirrored at once
+_OVERSAMPLING = 2  # iterates this many times the directions
 _ITERATIONS = 2
 
 
@@ -35,11 +35,11 @@ def inverse(gram: NDArray[np.float32], c: float = 1, plus: float = 0) -> NDArray
 
 
 def widest_directions(states: NDArray[np.float32], n: int) -> tuple[NDArray[np.float64], float]:
-    """Orthonormal directions [hidden, n] of nearly the largest spread, and the next spread.
+    """Orthonormal directions [hidden, n] of about the largest spread, and the next largest spread.
 
     Subspace iteration (Halko, Martinsson & Tropp 2011). Any orthonormal directions are correct;
-    the nearer they are to the principal ones, the better is the metric, which neglects how the
-    two parts of the states depend on each other.
+    the closer they are to the principal ones, the smaller is the coupling between the two parts
+    of the states, which the metric neglects.
     """
     rng = np.random.default_rng(0)
     n_iterated = min(_OVERSAMPLING * n, *states.shape)

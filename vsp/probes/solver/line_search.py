@@ -1,4 +1,4 @@
-"""How far each problem moves along its direction."""
+"""Line search for many problems at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vsp.probes.solver.curvature_pairs import dot
 from vsp.probes.solver.iterates import Iterates, per_problem, weight_dot
 from vsp.probes.treatment import Array
 
-_TRIES = 20  # step sizes
+_MOST_TRIES = 20  # step sizes
 
 
 def search_step_size(
@@ -20,22 +20,22 @@ def search_step_size(
     along: Array,
     active: NDArray[np.bool_],
 ) -> tuple[Array, Array, Array]:
-    """Step sizes [problem], and the scores and residuals there; 0 where no step size is good.
+    """Step sizes [problem] with scores and residuals after the step; 0 if no step size is good.
 
     `slope` [problem]: the directional derivative. `along` [problem, score, row]: the change of the
-    scores at step size 1. `active`: the search ends once the steps of these problems are good.
+    scores at step size 1. `active` [problem]: the search ends once the step sizes of these problems are good.
 
-    The directional derivative at the end of the step may be positive, but only so far that the
-    objective has fallen for certain: along a line the curvature of the logistic loss changes at
-    most by exp of the change of a score (Bach 2010, Self-concordant analysis for logistic
-    regression). Derivatives stay precise near the optimum, where rounding hides changes of the
-    objective.
+    The directional derivative at the end of a step may be positive up to a limit that still
+    guarantees a lower objective. The limit follows from a bound on the curvature of the logistic
+    loss: along a line it changes at most by the factor exp(change of a score) (Bach 2010,
+    Self-concordant analysis for logistic regression). The search compares derivatives and not
+    objectives, because rounding hides changes of the objective near the optimum.
     """
     mixed, squared_norm = weight_dot(direction, iterates.image), weight_dot(direction, image)
     reach = np.abs(along).max((1, 2)) * (1 if along.shape[1] == 1 else 2)
     target, weight = iterates.problems.target, iterates.problems.weight
     size = np.where(slope < 0, 1, 0).astype(iterates.point.dtype)
-    for _ in range(_TRIES):
+    for _ in range(_MOST_TRIES):
         scores = along * per_problem(size)
         scores += iterates.scores
         residuals = iterates.loss.residuals(scores, target, weight)

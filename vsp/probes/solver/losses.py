@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from vsp.probes.treatment import Array
 
-_NEWTON_STEPS = 50  # at most, for the intercepts
-_LONGEST_SHIFT = 3.0  # of an intercept in one Newton step
-_SUM_ROUNDING = 8  # a sum of residuals counts as 0 up to this many roundings of its terms
+_MOST_NEWTON_STEPS = 50  # for the intercepts
+_LONGEST_SHIFT = 3.0  # change of an intercept in one Newton step
+_SUM_ROUNDING = 8  # a sum of residuals is 0 up to this many times eps times their sizes
 _TINY = 1e-38
 
 
 def curvatures(residuals: Array, weight: Array) -> Array:
-    """Second derivatives s·p(1 − p) by each score, from residuals of size s·p; their shape."""
+    """Second derivatives s·p(1 − p) by each score, from residuals of size s·p or s·(1 − p)."""
     size = np.abs(residuals)
     second = size / np.maximum(weight, _TINY)
     np.subtract(1, second, out=second)
@@ -60,7 +60,7 @@ class OneVsRest:
         """Shifts of the intercept [problem, score] that make the residuals sum to 0 (Newton)."""
         shift = np.zeros((len(scores), 1), scores.dtype)
         n_rows = np.count_nonzero(weight, axis=(1, 2))
-        for _ in range(_NEWTON_STEPS):
+        for _ in range(_MOST_NEWTON_STEPS):
             residuals = self.residuals(scores + shift[..., None], target, weight)
             total = residuals.sum((1, 2), dtype=float)
             slope = mean_curvature(residuals, weight) * n_rows
@@ -117,7 +117,7 @@ class Softmax:
     def intercept_shift(self, scores: Array, target: Array, weight: Array) -> Array:
         """Shifts of the intercepts [problem, score] that make the residuals sum to 0 (Newton)."""
         shift = np.zeros(scores.shape[:2], scores.dtype)
-        for _ in range(_NEWTON_STEPS):
+        for _ in range(_MOST_NEWTON_STEPS):
             residuals = self.residuals(scores + shift[..., None], target, weight)
             total = residuals.sum(-1, dtype=float)
             if _is_zero(total, residuals):
@@ -153,7 +153,7 @@ class Softmax:
 
 
 def _is_zero(total: Array, residuals: Array) -> bool:
-    """Whether each sum of residuals is 0 up to rounding."""
+    """True if each sum of residuals is 0 up to rounding."""
     size = np.abs(residuals).sum(-1, dtype=float)
     allowed = _SUM_ROUNDING * np.finfo(residuals.dtype).eps * size
     return bool((np.abs(total) <= allowed).all())

@@ -1,4 +1,4 @@
-"""The primal form of linear problems, for more rows than dimensions: w and b themselves."""
+"""The primal form, for more rows than dimensions: the variables are w and b."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from vsp.probes.treatment import Array, Treatment
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_LEVEL_FACTOR = 3.0  # metrics are made for curvatures that are powers of this
-_FACTOR_BYTES = 400 << 20  # of Cholesky factors that are kept; at least two are
-_ROWS_PER_DIMENSION = 8  # in the Gram matrix: with fewer the metric costs more steps than it saves
+_LEVEL_FACTOR = 3.0  # curvatures are rounded to powers of this
+_FACTOR_BYTES = 400 << 20  # limit on the Cholesky factors that are kept; at least two are kept
+_ROWS_PER_DIMENSION = 8  # in the Gram matrix; with fewer rows the metric needs more steps
 _GRAM_ROWS = 2048  # read at once
 _LEAST_TOTAL = 1e-12
 
 
 class PrimalSpace:
-    """All of the hidden dimensions.
+    """All hidden dimensions.
 
     Coordinates are (w [hidden], b); their Gram matrix is I, so they are their own image. The
-    metric I + cXᵀX is hidden × hidden; of many rows a sample is enough, since a preconditioner
-    need not be exact. The rows are read in blocks, once for scores and once for a gradient.
+    metric I + cXᵀX is hidden × hidden. It is computed from a sample if there are many rows, since
+    a preconditioner need not be exact. Each step reads the rows twice, in blocks: for the scores
+    and for the gradient.
     """
 
     check_gap_within = 1 / 3  # a check reads all rows, and the gap is larger than the distance
@@ -64,7 +65,8 @@ class PrimalSpace:
 
     def image(self, coordinates: Array) -> Array:
         """A copy of the coordinates: their Gram matrix is I."""
-        return coordinates.copy()
+        image: Array = coordinates.copy()
+        return image
 
     def scores(self, coordinates: Array, image: Array) -> Array:
         """Scores w·xᵢ + b [problem, score, row]."""
@@ -81,7 +83,7 @@ class PrimalSpace:
         return combined.reshape(shape).astype(factors.dtype, copy=False)
 
     def expected_curvature(self, at_constant: Array, at_start: Array) -> Array:
-        """The curvature at the start: with many rows, few are fitted so well that it drops."""
+        """The curvature at the start; with many rows it changes little during the fit."""
         return at_start
 
     def precondition(
@@ -146,7 +148,7 @@ class PrimalSpace:
     ) -> Array:
         """Scores [problem, score, row] of raw `states` [row, hidden] that are not in the space.
 
-        `index`: which of them, ascending (None: all).
+        `index`: rows of `states`, ascending (None: all).
         """
         coordinates = np.concatenate([weights, intercepts[..., None]], axis=-1)
         return _scores(self.rows.treat_alike(states, index), coordinates.astype(np.float32))
