@@ -17,7 +17,7 @@ from vsp import models
 from vsp.cluster.contract import States
 from vsp.cluster.jobs import extract_job, scheduler_of, task_states
 from vsp.cluster.local import Local
-from vsp.cluster.status import as_json, page, status
+from vsp.cluster.status import run_status
 from vsp.config import ModelConfig, Profile, parse, read_yaml
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.synthetic.generate import generate, read_config
@@ -27,6 +27,7 @@ from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models import catalog
 from vsp.models.checkpoints import check_weights
 from vsp.models.fingerprint import fingerprint
+from vsp.reporting.status_page import status_json, status_page
 from vsp.storage.run import Run, find_run
 
 # Always the same examples, so that a failure can be repeated.
@@ -241,9 +242,9 @@ def _looked_at(run):
     ledgers = run.ledgers()
     assert all(one.n_done + one.n_failed + one.n_missing == one.stop - one.start for one in ledgers)
     task_states(run, Local(), ledgers)
-    found = status(run, ledgers, States())
-    json.dumps(as_json(found))
-    Console(file=io.StringIO(), width=80).print(page(found, everything=True, how=[]))
+    found = run_status(run, ledgers, States())
+    json.dumps(status_json(found))
+    Console(file=io.StringIO(), width=80).print(status_page(found, all_shards=True, commands=[]))
     return ledgers
 
 

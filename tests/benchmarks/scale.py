@@ -157,8 +157,9 @@ PIECES = {
     "read all ledgers": "run.ledgers()",
     "unfinished shards": "from vsp.cluster.submit import unfinished; unfinished(run, False)",
     "status as JSON": (
-        "from vsp.cluster.status import as_json, status; from vsp.cluster.contract import States\n"
-        "json.dumps(as_json(status(run, run.ledgers(), States())))"
+        "from vsp.cluster.status import run_status; from vsp.cluster.contract import States\n"
+        "from vsp.reporting.status_page import status_json\n"
+        "json.dumps(status_json(run_status(run, run.ledgers(), States())))"
     ),
     "what verify will read": (
         "from vsp.extraction.verify import _pieces\n"

@@ -40,7 +40,7 @@ def test_the_main_job_with_real_weights(vsp, work, checkpoint):
     assert "sbatch jobs/extract_array.sh" in plan and "quantization 4bit" in plan
     assert extract == "run llava15-spatial: 120 rows done, 0 failed, 0 missing\n"
     assert ["all", "120", "120", "0", "0"] in map(str.split, status.splitlines())
-    assert "batching: 8 rows alone differ by up to" in status
+    assert "batch effect: 8 rows run alone differ by at most" in status
     assert max(map(len, status.splitlines())) <= 80
     assert "results/llava15-spatial" in probe and "Layer selected on training data:" in report
     assert "\x1b" not in report and max(map(len, report.splitlines())) <= 80

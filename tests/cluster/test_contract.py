@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from vsp.cluster import SCHEDULERS
 from vsp.cluster import slurm as slurm_module
-from vsp.cluster.contract import SCHEDULERS, After, Job, Query, States, TaskState
-from vsp.cluster.jobs import STAGES, chain, extract_job, log_name, task_states
+from vsp.cluster.contract import After, Job, Query, States, TaskState
+from vsp.cluster.jobs import chain, current_task, extract_job, task_states
+from vsp.cluster.stages import STAGES, log_name
 from vsp.config import Profile, Resources
 from vsp.errors import SchedulerError
-from vsp.storage.journal import Journal
+from vsp.storage.journal import Journal, TaskIdentity
 
 NASTY = 'it\'s a "run" $HOME `x` &; #1'
 
@@ -149,7 +151,7 @@ def test_resources_become_directives_and_what_is_not_named_is_left_out():
 def test_a_signal_comes_before_a_time_limit_where_there_is_one_and_it_is_wanted(
     time, warning, signal
 ):
-    script = _slurm().script(_job(resources=Resources(time=time), warning=warning))
+    script = _slurm().script(_job(resources=Resources(time=time), signal_seconds=warning))
     assert _directives(script).get("--signal") == signal
 
 
@@ -313,12 +315,29 @@ def test_journals_tell_which_shards_an_array_had_that_only_accounting_knows(
     run = plan_fake(n_shards=8, options={"hidden_size": 1024})
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
-    with Journal(run.journals, run.plan.id, 6):
+    with Journal(run.journals, run.plan.id, 6, task=current_task()):
         pass
     program("squeue", "exit 0")
     program("sacct", f"echo '12_2|TIMEOUT|n1|0:1|vsp-{run.name}|'")
     tasks = task_states(run, _slurm(), run.ledgers()).tasks
     assert [(t.job, t.shard) for t in tasks] == [("12_2", 7)]
+
+
+def test_the_scheduler_tells_which_task_a_process_is():
+    slurm = _slurm()
+    assert slurm.current_task({}) is None
+    assert slurm.current_task({"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}) == TaskIdentity("7", "n1")
+    array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    task = slurm.current_task({**array, "SLURM_RESTART_COUNT": "2"})
+    assert task == TaskIdentity("7_3", None, 2)
+    assert SCHEDULERS.load("local")().current_task(array) is None
+
+
+def test_a_queue_is_there_where_sbatch_is(program, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not _slurm().has_queue()
+    program("sbatch", "")
+    assert _slurm().has_queue() and not SCHEDULERS.load("local")().has_queue()
 
 
 def test_accounting_is_left_alone_where_only_active_tasks_are_wanted(program):
@@ -355,11 +374,11 @@ def test_a_users_own_settings_of_squeue_change_no_answer(program, monkeypatch):
 
 def test_a_task_that_is_active_speaks_for_its_shard_else_the_last_sent():
     tasks = [
-        TaskState("1_0", "extract", 0, "RUNNING", True),
-        TaskState("2_0", "extract", 0, "FAILED", False),
-        TaskState("1_1", "extract", 1, "FAILED", False),
-        TaskState("2_1", "extract", 1, "TIMEOUT", False),
-        TaskState("3", "verify", None, "PENDING", True),
+        TaskState("1_0", "extract", 0, "running", "RUNNING"),
+        TaskState("2_0", "extract", 0, "failed", "FAILED"),
+        TaskState("1_1", "extract", 1, "failed", "FAILED"),
+        TaskState("2_1", "extract", 1, "failed", "TIMEOUT"),
+        TaskState("3", "verify", None, "queued", "PENDING"),
     ]
     states = States(tuple(tasks))
     assert {n: task.job for n, task in states.latest("extract").items()} == {0: "1_0", 1: "2_1"}
@@ -384,7 +403,11 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
     assert {job.command[5] for job in jobs} == {str(run.folder.absolute())}
     assert [job.name[:6] for job in jobs] == ["vsp-fa", "verify", "parts-", "probe-", "report"]
     assert [job.resources.cpus_per_task for job in jobs] == [8, 32, 32, 32, 1]
-    assert jobs[2].number == "{}/4" and jobs[0].warning == 120 and jobs[1].warning is None
+    assert (
+        jobs[2].number == "{}/4"
+        and jobs[0].signal_seconds == 120
+        and jobs[1].signal_seconds is None
+    )
     assert [job.stage for job in chain(run, profile, STAGES[2:])] == ["probe", "report"]
     assert log_name("extract", "12_3") == "extract-12_3.log"
 

@@ -165,7 +165,7 @@ def test_at_the_time_limit_and_at_the_warning_before_it_a_task_ends_in_order(
         cluster.wait(job)
         whys = [shard["why"] for shard in place.shards()]
         assert all(why.startswith(end) for why in whys), (whys, place.logs())
-        assert f"vsp resume --run {place.run.name}    takes up shards 0-3" in place.vsp(
+        assert f"vsp resume --run {place.run.name}    continues shards 0-3" in place.vsp(
             "status", "--run", place.run.name
         )
         said = place.vsp("logs", "--run", place.run.name)

@@ -8,10 +8,11 @@ import time
 import pytest
 
 from vsp.cluster.contract import States, TaskState
-from vsp.cluster.logs import tails
-from vsp.cluster.status import commands, page, status
+from vsp.cluster.logs import failed_logs, shard_log
+from vsp.cluster.status import run_status
 from vsp.extraction.extract import extract
-from vsp.storage.journal import Journal, Ledger
+from vsp.reporting.status_page import next_commands, status_page
+from vsp.storage.journal import Journal, Ledger, TaskIdentity
 from vsp.utils.signals import Stopped
 from vsp.utils.terminal import show
 
@@ -21,27 +22,24 @@ def run(plan_fake):
     return plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
 
 
-def _task(shard, state, active=False, **more):
-    return TaskState(more.pop("job", f"7_{shard}"), "extract", shard, state, active, **more)
+def _task(shard, state, phase="failed", **more):
+    return TaskState(more.pop("job", f"7_{shard}"), "extract", shard, phase, state, **more)
 
 
 def _status(run, *tasks, problem=""):
-    return status(run, run.ledgers(), States(tuple(tasks), problem))
+    return run_status(run, run.ledgers(), States(tuple(tasks), problem))
 
 
 def _page(run, found, capsys, everything=False, slurm=True):
-    show(page(found, everything, commands(run, found, slurm)))
+    show(status_page(found, everything, next_commands(found, slurm, run.name)))
     return capsys.readouterr().out
 
 
-def _life(run, shard, n_rows, error=None, job=None, monkeypatch=None):
+def _life(run, shard, n_rows, error=None, job=None):
     """A life of a shard's task that settled its first rows and ended with `error`."""
-    if job:
-        array, _, task = job.partition("_")
-        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
-        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
     start = run.shards[shard].start
-    journal = Journal(run.journals, run.plan.id, shard, planned=24)
+    task = TaskIdentity(job=job)
+    journal = Journal(run.journals, run.plan.id, shard, planned=24, task=task)
     journal.done(range(start, start + n_rows), range(n_rows))
     journal.__exit__(type(error) if error else None, error, None)
 
@@ -76,11 +74,11 @@ def test_a_running_shard_has_a_rate_and_a_time_left(run):
     assert abs(shard.last_write - time.time()) < 5 and shard.node == os.uname().nodename
 
 
-def test_why_a_task_stopped_is_its_own_word_or_that_of_the_batch_system(run, monkeypatch):
+def test_why_a_task_stopped_is_its_own_word_or_that_of_the_batch_system(run):
     for shard, (error, job) in enumerate(
         [(ValueError("no such\nlayer"), "7_0"), (Stopped(15), "7_1"), (None, "7_2")]
     ):
-        _life(run, shard, 4, error, job, monkeypatch)
+        _life(run, shard, 4, error, job)
     whys = [shard.why for shard in _status(run).shards]
     assert whys[:2] == ["ValueError: no such layer", "stopped by SIGTERM"]
     assert [shard.state for shard in _status(run).shards] == ["stopped"] * 3 + ["not started"]
@@ -99,26 +97,26 @@ def test_why_a_task_stopped_is_its_own_word_or_that_of_the_batch_system(run, mon
     ]
 
 
-def test_a_task_that_was_killed_without_a_word_is_said_to_be(run, monkeypatch):
+def test_a_task_that_was_killed_without_a_word_is_said_to_be(run):
     process = os.fork()
     if process == 0:
         Journal(run.journals, run.plan.id, 0, planned=24)
         os.kill(os.getpid(), 9)
     os.waitpid(process, 0)
     (shard, *_) = _status(run).shards
-    assert (shard.state, shard.why) == ("stopped", "killed, before it could say why")
+    assert (shard.state, shard.why) == ("stopped", "killed without a reason in its journal")
     (shard, *_) = _status(run, _task(0, "OUT_OF_MEMORY", job="8_0")).shards
     assert shard.why == "OUT_OF_MEMORY (job 8_0) before it wrote anything"
 
 
-def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run, monkeypatch):
-    _life(run, 0, 4, Stopped(15), "7_0", monkeypatch)
+def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run):
+    _life(run, 0, 4, Stopped(15), "7_0")
     found = _status(
         run,
-        _task(0, "PENDING", active=True, reason="BeginTime", restarts=1),
-        _task(1, "RUNNING", active=True, node="n2"),
-        _task(2, "PENDING", active=True, reason="JobArrayTaskLimit"),
-        _task(3, "COMPLETING", active=True),
+        _task(0, "PENDING", "queued", reason="BeginTime", restarts=1),
+        _task(1, "RUNNING", "running", node="n2"),
+        _task(2, "PENDING", "queued", reason="JobArrayTaskLimit"),
+        _task(3, "COMPLETING", "ending"),
     )
     assert [(shard.state, shard.why) for shard in found.shards] == [
         ("queued", "PENDING (BeginTime) restarted 1×"),
@@ -127,31 +125,31 @@ def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run, monke
         ("ending", "COMPLETING"),
     ]
     assert found.shards[1].node == "n2"
-    assert commands(run, found, slurm=True) == []  # whatever is missing is on its way
+    assert next_commands(found, True, run.name) == []  # whatever is missing is on its way
 
 
 def test_the_command_that_goes_on_is_there_for_whatever_is_unfinished(run):
-    assert commands(run, _status(run), slurm=False) == [
-        f"vsp extract --run {run.name}    takes up shards 0-3"
+    assert next_commands(_status(run), False, run.name) == [
+        f"vsp extract --run {run.name}    continues shards 0-3"
     ]
-    assert commands(run, _status(run), slurm=False, given="../a b/run") == [
-        "vsp extract --run '../a b/run'    takes up shards 0-3"
+    assert next_commands(_status(run), False, "../a b/run") == [
+        "vsp extract --run '../a b/run'    continues shards 0-3"
     ]
     extract(run, run.shards)
-    assert commands(run, _status(run), slurm=True) == []
+    assert next_commands(_status(run), True, run.name) == []
     with Journal(run.journals, run.plan.id, 1) as journal:
         journal.lost([run.shards[1].start, run.shards[1].start + 1])
         journal.failed(run.shards[1].start, "why")
-    assert commands(run, _status(run), slurm=True) == [
-        f"vsp resume --run {run.name}    takes up shard 1",
-        f"vsp resume --run {run.name} --retry-failed    takes the failed rows again",
+    assert next_commands(_status(run), True, run.name) == [
+        f"vsp resume --run {run.name}    continues shard 1",
+        f"vsp resume --run {run.name} --retry-failed    also tries the failed rows again",
     ]
     assert _status(run).shards[1].why == "rows were lost since"
 
 
-def test_the_page_fits_eighty_columns_and_names_every_shard(run, capsys, monkeypatch):
-    _life(run, 0, 4, ValueError("x" * 200), "7_0", monkeypatch)
-    found = _status(run, _task(1, "RUNNING", active=True, node="a-node-of-a-long-name-17"))
+def test_the_page_fits_eighty_columns_and_names_every_shard(run, capsys):
+    _life(run, 0, 4, ValueError("x" * 200), "7_0")
+    found = _status(run, _task(1, "RUNNING", "running", node="a-node-of-a-long-name-17"))
     text = _page(run, found, capsys)
     assert max(map(len, text.splitlines())) <= 80
     for shard in range(4):
@@ -192,7 +190,7 @@ def test_notes_tell_of_damage_other_versions_and_a_batch_system_that_is_silent(r
     path.write_bytes(path.read_bytes().replace(b"[[0, 2]]", b"[[0, 1]]", 1))
     found = _status(run, problem="squeue: no answer")
     assert found.notes[0].startswith(f"{path}: line 2 is damaged; rows that it settled are missing")
-    assert "other versions than the plan's: torch 9.9 in 2 tasks" in found.notes
+    assert "package versions other than the plan's: torch 9.9 in 2 tasks" in found.notes
     assert "squeue: no answer" in found.notes
     assert "note: squeue: no answer" in _page(run, found, capsys)
 
@@ -201,7 +199,7 @@ def test_rows_that_were_computed_twice_are_counted(run):
     for checksum in (2, 3):
         with Journal(run.journals, run.plan.id, 0, 24) as journal:
             journal.done([0, 1], [1, checksum])
-    assert "1 rows were computed again with other last bits" in _status(run).notes
+    assert "1 rows were computed again and differ in the last bits" in _status(run).notes
 
 
 def test_the_command_answers_as_json_and_again_and_again(run, vsp, work):
@@ -221,21 +219,21 @@ def test_the_command_answers_as_json_and_again_and_again(run, vsp, work):
     assert process.communicate()[0].count(f"run {run.name}: ") >= 2
 
 
-def test_logs_show_the_end_of_what_failed(run, work, monkeypatch):
+def test_logs_show_the_end_of_what_failed(run, work):
     logs = run.folder / "logs"
     logs.mkdir(exist_ok=True)
-    _life(run, 0, 4, ValueError("no"), "7_0", monkeypatch)
-    _life(run, 1, run.shards[1].stop - run.shards[1].start, None, "7_1", monkeypatch)
+    _life(run, 0, 4, ValueError("no"), "7_0")
+    _life(run, 1, run.shards[1].stop - run.shards[1].start, None, "7_1")
     (logs / "extract-7_0.log").write_text("a\nb\rc\nlast words\n")
     (logs / "extract-7_1.log").write_text("all is well\n")
     (logs / "probe-9.log").write_text("x\n" * 1_000_000 + "vsp: no probe\n")
-    states = States((TaskState("9", "probe", None, "FAILED", False, exit_code="1:0"),))
-    found = status(run, run.ledgers(), states)
-    first, probe = tails(found, states, logs, None, 2)
-    assert first.what == "shard 0 stopped: ValueError: no" and first.lines == ("c", "last words")
-    assert probe.what == "probe FAILED" and probe.lines == ("x", "vsp: no probe")
-    (one,) = tails(found, states, logs, 1, 20)
-    assert one.what == "shard 1, finished" and one.lines == ("all is well",)
+    states = States((TaskState("9", "probe", None, "failed", "FAILED", exit_code="1:0"),))
+    found = run_status(run, run.ledgers(), states)
+    first, probe = failed_logs(found, states, logs, 2)
+    assert first.title == "shard 0 stopped: ValueError: no" and first.lines == ("c", "last words")
+    assert probe.title == "probe FAILED" and probe.lines == ("x", "vsp: no probe")
+    one = shard_log(found, logs, 1, 20)
+    assert one.title == "shard 1, finished" and one.lines == ("all is well",)
 
 
 def test_logs_without_a_batch_system_say_where_words_went(run, vsp):
@@ -243,11 +241,14 @@ def test_logs_without_a_batch_system_say_where_words_went(run, vsp):
     answer = vsp("logs")
     assert answer.returncode == 0 and "no task of the batch system failed" in answer.stdout
     answer = vsp("logs", "2")
-    assert answer.returncode == 1 and "goes to the terminal alone" in answer.stderr
+    assert (
+        answer.returncode == 1
+        and "no batch job is known; `vsp extract` in a terminal" in answer.stderr
+    )
     assert "has no shard 9; it has 4" in vsp("logs", "9").stderr
 
 
 def test_a_blank_ledger_is_not_started(run):
-    found = status(run, [Ledger.blank(s.start, s.stop) for s in run.shards], States())
+    found = run_status(run, [Ledger.blank(s.start, s.stop) for s in run.shards], States())
     assert {shard.state for shard in found.shards} == {"not started"}
     assert found.rows_per_second is None

@@ -247,7 +247,7 @@ def test_resume_sends_what_is_unfinished_and_waits_for_what_others_sent(cluster,
     _vsp(place, "extract", *(word for i in finished for word in ("--shard", i)))
     by_hand = cluster.sbatch("--hold", "--array=3", "jobs/extract_array.sh", cwd=place)
     answer = _vsp(place, "resume", "--stages", "extract,verify")
-    assert f"not sent again: shard 3 (job {by_hand}) is queued or running" in answer
+    assert f"not submitted again: shard 3 (job {by_hand}) is queued or running" in answer
     rows = [line.split(None, 3) for line in answer.splitlines()]
     assert [row[2] for row in rows if row[0] == "extract"] == ["0", "7-9"]
     jobs = _table(answer)
@@ -255,7 +255,10 @@ def test_resume_sends_what_is_unfinished_and_waits_for_what_others_sent(cluster,
     for job in (f"{by_hand}_3", *(f"{job}_" for job in jobs["extract"])):
         assert f"afterok:{job}" in dependency
     message = _vsp(place, "submit", code=1)
-    assert f"job {by_hand}" in message and "`vsp resume` sends what else is missing" in message
+    assert (
+        f"job {by_hand}" in message
+        and "`vsp resume` submits the other unfinished shards" in message
+    )
     assert len(message.splitlines()) == 1
     cluster.run("scontrol", "release", f"{by_hand}_3")
     assert _ended(cluster, run) == {"extract": {"COMPLETED"}, "verify": {"COMPLETED"}}, _logs(run)
@@ -282,12 +285,14 @@ def test_a_refusal_is_in_slurms_words_and_says_what_was_sent_already(cluster, pl
     profile.write_text("partition: nope\n")
     assert _vsp(place, "submit", code=1) == (
         "vsp: extract: sbatch: invalid partition specified: nope; Batch job submission failed: "
-        "Invalid partition name specified; nothing was sent\n"
+        "Invalid partition name specified; nothing was submitted\n"
     )
     profile.write_text("cpu: {partition: nope}\n")
     message = _vsp(place, "submit", code=1)
     assert len(message.splitlines()) == 1 and "invalid partition specified: nope" in message
-    sent = re.search(r"sent already: extract (\d+); `vsp submit --stages (\S+)` sends", message)
+    sent = re.search(
+        r"submitted already: extract (\d+); `vsp submit --stages (\S+)` submits", message
+    )
     assert sent[2] == "verify,probe,report"
     assert {task.job.partition("_")[0] for task in task_states(run, Slurm()).tasks} == {sent[1]}
     cluster.run("scancel", sent[1])
@@ -451,11 +456,11 @@ def test_where_no_batch_system_is_submit_says_so_in_a_line(place, spatial, monke
     monkeypatch.setenv("PATH", str(place))
     message = _vsp(place, "submit", code=1)
     assert message == (
-        "vsp: extract: sbatch: not found on this machine; submit where Slurm is, or say "
-        "`scheduler: local` in the profile; nothing was sent\n"
+        "vsp: extract: sbatch: not found on this machine; submit from a machine with Slurm, "
+        "or set `scheduler: local` in the profile; nothing was submitted\n"
     )
     assert (
-        "note: squeue: not found on this machine; a shard that is queued already may be sent twice"
+        "note: squeue: not found on this machine; a shard that is queued already may be submitted twice"
         in _vsp(place, "resume", "--dry-run")
     )
 

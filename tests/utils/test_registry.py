@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vsp.cluster.contract import SCHEDULERS
+from vsp.cluster import SCHEDULERS
 from vsp.datasets import WORLDS
 from vsp.errors import ConfigError
 from vsp.models import FAMILIES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from vsp.cli.arguments import (
     run_option,
 )
 from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cluster.stages import STAGES
 from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from vsp.cluster.submit import Options
-
-_STAGES = ("extract", "verify", "probe", "report")  # as vsp.cluster.jobs has them
 
 
 def add_commands(subparsers: Any) -> None:
@@ -223,9 +221,9 @@ def _add_submission(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages",
         type=_stages,
-        default=_STAGES,
+        default=STAGES,
         metavar="LIST",
-        help=f"stages to submit, from {','.join(_STAGES)} (default: all)",
+        help=f"stages to submit, from {','.join(STAGES)} (default: all)",
     )
     parser.add_argument(
         "--after",
@@ -261,10 +259,10 @@ def _submit_options(arguments: argparse.Namespace) -> Options:
 
 def _stages(text: str) -> tuple[str, ...]:
     names = text.split(",")
-    unknown = [name for name in names if name not in _STAGES]
+    unknown = [name for name in names if name not in STAGES]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(_STAGES)}")
-    return tuple(stage for stage in _STAGES if stage in names)
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(STAGES)}")
+    return tuple(stage for stage in STAGES if stage in names)
 
 
 def _add_status(subparsers: Any) -> None:
@@ -294,29 +292,29 @@ def _add_status(subparsers: Any) -> None:
 
 def _status(arguments: argparse.Namespace) -> None:
     from vsp.cluster.jobs import scheduler_of, task_states
-    from vsp.cluster.status import Status, as_json, commands, page, status
+    from vsp.cluster.status import RunStatus, run_status
+    from vsp.reporting.status_page import next_commands, status_json, status_page
     from vsp.storage.run import find_run
     from vsp.utils.terminal import show, watch
 
     run = find_run(arguments.run, Path())
-    profile = read_profile(arguments.profile)
-    scheduler = scheduler_of(profile)
+    scheduler = scheduler_of(read_profile(arguments.profile))
 
-    def look() -> Status:
+    def read_status() -> RunStatus:
         ledgers = run.ledgers()
-        return status(run, ledgers, task_states(run, scheduler, ledgers))
+        return run_status(run, ledgers, task_states(run, scheduler, ledgers))
 
-    def pages() -> RenderableType:
-        found = look()
-        slurm = profile.scheduler != "local" and shutil.which("sbatch") is not None
-        return page(found, arguments.all, commands(run, found, slurm, arguments.run))
+    def draw_page() -> RenderableType:
+        status = read_status()
+        commands = next_commands(status, scheduler.has_queue(), arguments.run or run.name)
+        return status_page(status, arguments.all, commands)
 
     if arguments.json:
-        print_json(as_json(look()))
+        print_json(status_json(read_status()))
     elif arguments.watch is not None:
-        watch(pages, arguments.watch)
+        watch(draw_page, arguments.watch)
     else:
-        show(pages())
+        show(draw_page())
 
 
 def _add_logs(subparsers: Any) -> None:
@@ -341,22 +339,25 @@ def _add_logs(subparsers: Any) -> None:
 
 def _logs(arguments: argparse.Namespace) -> None:
     from vsp.cluster.jobs import log_folder, scheduler_of, task_states
-    from vsp.cluster.logs import tails
-    from vsp.cluster.status import status
+    from vsp.cluster.logs import failed_logs, shard_log
+    from vsp.cluster.status import run_status
     from vsp.storage.run import find_run
 
     run = find_run(arguments.run, Path())
     profile = read_profile(arguments.profile)
     if arguments.shard is not None:
-        run.shard(arguments.shard)
+        run.shard(arguments.shard)  # raises if there is no such shard
     ledgers = run.ledgers()
     states = task_states(run, scheduler_of(profile), ledgers)
-    found, folder = status(run, ledgers, states), log_folder(run, profile)
-    logs = tails(found, states, folder, arguments.shard, arguments.lines)
+    status, folder = run_status(run, ledgers, states), log_folder(run, profile)
+    if arguments.shard is None:
+        logs = failed_logs(status, states, folder, arguments.lines)
+    else:
+        logs = [shard_log(status, folder, arguments.shard, arguments.lines)]
     for log in logs:
-        print(f"== {log.what}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
+        print(f"== {log.title}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
     if not logs:
-        print(f"run {run.name}: no task of the batch system failed; its logs are in {folder}")
+        print(f"run {run.name}: no task of the batch system failed; the logs are in {folder}")
 
 
 def _add_verify(subparsers: Any) -> None:

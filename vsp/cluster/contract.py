@@ -1,6 +1,6 @@
-"""Batch systems: a scheduler turns a job into a script, sends it, and says what became of it.
+"""What vsp needs from a batch system: a protocol, and the values that go in and out.
 
-A new one is a file with a class of these five methods and a line in the table.
+Words and commands of a batch system appear only in its own file.
 """
 
 from __future__ import annotations
@@ -9,36 +9,29 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from vsp.config import Resources
-from vsp.utils.registry import Registry
+from vsp.storage.journal import TaskIdentity
 
-SCHEDULERS = Registry(
-    "scheduler",
-    "vsp.schedulers",
-    {
-        "slurm": "vsp.cluster.slurm:Slurm",
-        "local": "vsp.cluster.local:Local",
-    },
-)
+Phase = Literal["queued", "running", "ending", "succeeded", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A stage of a run: an array of tasks that differ only in their number, or a single task."""
+    """A stage of a run: one task, or an array of tasks that differ only in their number."""
 
     stage: str
-    name: str  # by which a person knows it in the batch system's lists
+    name: str  # in the batch system's lists
     run_id: str
     command: tuple[str, ...]
-    logs: Path
+    logs: Path  # folder
     resources: Resources = field(default_factory=Resources)
-    n_tasks: int | None = None  # of an array
-    number: str = "{}"  # an array task's last argument; its number goes into the braces
-    throttle: int | None = None  # array tasks at once
-    warning: int | None = None  # seconds before the time limit at which it wants to be told
-    modules: tuple[str, ...] = ()
+    n_tasks: int | None = None  # None: not an array
+    number: str = "{}"  # last argument of an array task; {} stands for its number
+    throttle: int | None = None  # most array tasks that run at once
+    signal_seconds: int | None = None  # send SIGUSR1 this long before the time limit
+    modules: tuple[str, ...] = ()  # environment modules to load
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -47,62 +40,67 @@ class Call:
     """One submission: a whole job, or some tasks of its array."""
 
     stage: str
-    tasks: tuple[int, ...] | None  # numbers in the job; None: it is no array
+    tasks: tuple[int, ...] | None  # numbers within the job; None: not an array
     command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What a submission waits for, as job numbers of the batch system."""
+    """Jobs that a submission waits for."""
 
-    ok: tuple[str, ...] = ()  # have to end well, or it is cancelled
-    ended: tuple[str, ...] = ()  # have to end, well or not
+    ok: tuple[str, ...] = ()  # if one of these fails, the submission is cancelled
+    ended: tuple[str, ...] = ()  # these must end, with success or not
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A submission that was taken."""
+    """The answer to a submission."""
 
-    job: str  # its number; empty where it ran here and has ended
-    problem: str = ""  # how it failed, where that is known already
+    job: str  # its number; empty if the job ran here and has ended
+    problem: str = ""  # how it failed, if that is known already
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Whose tasks are asked for."""
+    """A question for the states of a run's tasks."""
 
     run_id: str
     stages: Mapping[str, str]  # job name → stage
     n_tasks: int  # of the extract stage
-    since: datetime  # no job of the run is older
-    jobs: Mapping[str, int] = field(default_factory=dict)  # known already: number → first shard
-    ended: bool = True  # also those that ended; else only what is queued or running
+    since: datetime  # all jobs of the run are newer
+    jobs: Mapping[str, int] = field(default_factory=dict)  # known array jobs: number → first shard
+    ended: bool = True  # False: only queued and running tasks
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What the batch system knows of one task."""
+    """The state of one task in the batch system."""
 
-    job: str  # 123, or 123_4 for a task of an array
+    job: str  # "123", or "123_4" for a task of an array
     stage: str
-    shard: int | None  # its number in the stage's array: of extract, the shard
-    state: str  # PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, …: Slurm's words
-    active: bool  # queued or running: it may still come to something
+    shard: int | None  # number of the task within its stage; None: not an array
+    phase: Phase
+    state: str  # the batch system's own word, for messages
     reason: str = ""
     node: str = ""
-    exit_code: str | None = None  # 1:0, or 0:15 for a signal
+    exit_code: str | None = None  # as the batch system writes it; None: zero or unknown
     restarts: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the task is queued or running."""
+        return self.phase in ("queued", "running", "ending")
 
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """All that is known of a run's tasks, in the order of their submission."""
+    """The known tasks of a run, in the order of their submission."""
 
     tasks: tuple[TaskState, ...] = ()
-    problem: str = ""  # why this may not be all, in one line
+    problem: str = ""  # why tasks may be missing here, in one line
 
     def latest(self, stage: str) -> dict[int | None, TaskState]:
-        """Number → the task to speak of: one that is active, or else the last that was sent."""
+        """Task number → its active task, or else the last one submitted."""
         tasks = sorted((t for t in self.tasks if t.stage == stage), key=lambda task: task.active)
         return {task.shard: task for task in tasks}
 
@@ -111,8 +109,10 @@ class States:
 
 
 class Scheduler(Protocol):
+    """A batch system."""
+
     def script(self, job: Job) -> str:
-        """The text of a batch script. Raises SchedulerError for what it cannot express."""
+        """The text of a batch script. Raises SchedulerError if the job cannot be expressed."""
         ...
 
     def calls(self, job: Job, script: Path, tasks: Collection[int] | None = None) -> list[Call]:
@@ -120,13 +120,27 @@ class Scheduler(Protocol):
         ...
 
     def line(self, call: Call, after: After, name: str = "") -> str:
-        """A submission as one types it in a shell; its number then is in the variable `name`."""
+        """A submission as a shell command; it stores the job number in the variable `name`."""
         ...
 
     def send(self, call: Call, after: After) -> Sent:
-        """Submit. Raises SchedulerError, in the batch system's own words, if it refuses."""
+        """Submit. Raises SchedulerError with the batch system's message if it refuses."""
         ...
 
     def states(self, query: Query) -> States:
-        """What is known of a run's tasks, in bounded time; never raises for want of an answer."""
+        """The states of a run's tasks, in bounded time. Never raises: see `States.problem`."""
         ...
+
+    def current_task(self, environment: Mapping[str, str]) -> TaskIdentity | None:
+        """The task with these environment variables; None if it is not one of this system."""
+        ...
+
+    def has_queue(self) -> bool:
+        """Whether jobs can be queued from this machine."""
+        ...
+
+
+def array_and_task(job: str) -> tuple[str, int | None]:
+    """The number of a job and, for a task of an array, its index: "123_4" → ("123", 4)."""
+    array, _, task = job.partition("_")
+    return array, int(task) if task.isdecimal() else None

@@ -9,24 +9,23 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from vsp.cluster.contract import SCHEDULERS, Job, Query, Scheduler, States
+from vsp.cluster import SCHEDULERS
+from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
+from vsp.cluster.stages import (
+    EXTRACT,
+    ORDER,
+    PROBE,
+    PROBE_PARTS,
+    REPORT,
+    STAGES,
+    VERIFY,
+    job_name,
+)
 from vsp.config import Profile
-from vsp.storage.journal import Ledger
+from vsp.storage.journal import Ledger, TaskIdentity
 from vsp.storage.run import Run
 
-EXTRACT, VERIFY, PROBE, REPORT = STAGES = ("extract", "verify", "probe", "report")
-PARTS = "probe-parts"  # the layers in parts, before the probe that merges them; asked for with it
-ORDER = (EXTRACT, VERIFY, PARTS, PROBE, REPORT)
-
-# A list of jobs shows a name's first eight letters: the stage comes first.
-_NAMES = {
-    EXTRACT: "vsp-{}",
-    VERIFY: "verify-{}",
-    PARTS: "parts-{}",
-    PROBE: "probe-{}",
-    REPORT: "report-{}",
-}
-# Where the planning shell finds checkpoints, tasks find them.
+# Tasks look for checkpoints where the shell that plans the run does.
 _INHERITED = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
 
 
@@ -35,13 +34,20 @@ def scheduler_of(profile: Profile) -> Scheduler:
     return scheduler
 
 
+def current_task() -> TaskIdentity:
+    """The identity of this process as a task of a batch system; empty if it is not one."""
+    own = SCHEDULERS.own_names()
+    # Installed packages are searched only if no scheduler of vsp knows the process.
+    return _identify(own) or _identify(SCHEDULERS.names()) or TaskIdentity()
+
+
+def _identify(schedulers: Iterable[str]) -> TaskIdentity | None:
+    tasks = (SCHEDULERS.load(name)().current_task(os.environ) for name in schedulers)
+    return next((task for task in tasks if task is not None), None)
+
+
 def log_folder(run: Run, profile: Profile) -> Path:
     return Path(profile.logs).absolute() if profile.logs else run.folder.absolute() / "logs"
-
-
-def log_name(stage: str, job: str) -> str:
-    """The log file of a task: `job` is 123, or 123_4 for a task of an array."""
-    return f"{stage}-{job}.log"
 
 
 def script_path(run: Run, stage: str) -> Path:
@@ -53,14 +59,14 @@ def extract_job(run: Run, profile: Profile, retry_failed: bool = False) -> Job:
     retry = ("--retry-failed",) if retry_failed else ()
     return Job(
         stage=EXTRACT,
-        name=_NAMES[EXTRACT].format(run.name),
+        name=job_name(EXTRACT, run.name),
         run_id=run.plan.id,
         command=_command(run, EXTRACT, *retry, "--shard"),
         logs=log_folder(run, profile),
         resources=profile,
         n_tasks=len(run.plan.shard_starts),
         throttle=profile.throttle,
-        warning=profile.signal_seconds,
+        signal_seconds=profile.signal_seconds,
         modules=profile.modules,
         environment=_environment(profile, profile.cpus_per_task),
     )
@@ -74,7 +80,7 @@ def chain(
     partial: bool = False,
     retry_failed: bool = False,
 ) -> list[Job]:
-    """The jobs of `stages` in their order. `partial`: probes leave out rows that are not done."""
+    """The jobs of `stages` in their order. `partial`: probes leave out missing and failed rows."""
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
     probe = (*cores, *(("--partial",) if partial else ()))
     jobs = []
@@ -84,7 +90,7 @@ def chain(
         jobs.append(_cpu_job(run, profile, VERIFY, _command(run, VERIFY, *cores)))
     if PROBE in stages and probe_tasks:
         command = _command(run, PROBE, *probe, "--part")
-        jobs.append(_cpu_job(run, profile, PARTS, command, probe_tasks))
+        jobs.append(_cpu_job(run, profile, PROBE_PARTS, command, probe_tasks))
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
     if REPORT in stages:
@@ -97,14 +103,14 @@ def chain(
 def task_states(
     run: Run, scheduler: Scheduler, ledgers: Iterable[Ledger] = (), ended: bool = True
 ) -> States:
-    """What the batch system knows of the run's tasks; ledgers name jobs that it may have forgotten.
+    """The states of the run's tasks in the batch system; only active tasks unless `ended`.
 
-    Only what is queued or running unless `ended`.
+    Ledgers tell the numbers of jobs that the batch system may have forgotten.
     """
     return scheduler.states(
         Query(
             run_id=run.plan.id,
-            stages={name.format(run.name): stage for stage, name in _NAMES.items()},
+            stages={job_name(stage, run.name): stage for stage in ORDER},
             n_tasks=len(run.plan.shard_starts),
             since=datetime.fromisoformat(run.plan.created),
             jobs=_first_shards(ledgers),
@@ -114,14 +120,14 @@ def task_states(
 
 
 def _first_shards(ledgers: Iterable[Ledger]) -> dict[str, int]:
-    """Array job → the shard of its task 0, as journals tell."""
-    found = {}
+    """Number of an array job → the shard of its task 0, from the journals."""
+    first_shards = {}
     for shard, ledger in enumerate(ledgers):
         for life in ledger.lives:
-            job, _, task = (life.job or "").partition("_")
-            if task.isdecimal():
-                found[job] = shard - int(task)
-    return found
+            job, task = array_and_task(life.job or "")
+            if task is not None:
+                first_shards[job] = shard - task
+    return first_shards
 
 
 def _command(run: Run, *words: str) -> tuple[str, ...]:
@@ -135,7 +141,7 @@ def _cpu_job(
 ) -> Job:
     return Job(
         stage=stage,
-        name=_NAMES[stage].format(run.name),
+        name=job_name(stage, run.name),
         run_id=run.plan.id,
         command=command,
         logs=log_folder(run, profile),
@@ -144,7 +150,7 @@ def _cpu_job(
         number=f"{{}}/{n_tasks}",
         throttle=profile.throttle,
         modules=profile.modules,
-        environment=_environment(profile, 1),  # a process a core
+        environment=_environment(profile, 1),  # one process per core
     )
 
 
@@ -155,7 +161,7 @@ def _environment(profile: Profile, n_threads: int) -> dict[str, str]:
         if (value := os.environ.get(name))
     }
     return {
-        # Libraries otherwise start a thread for every core of a node that other tasks share.
+        # By default, libraries start one thread per core, although other tasks share the node.
         "OMP_NUM_THREADS": str(n_threads),
         "HF_HUB_OFFLINE": "1",  # checkpoints were on disk when the run was planned
         **inherited,

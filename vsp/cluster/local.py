@@ -1,15 +1,16 @@
-"""No batch system: a script that runs the tasks one after another on this machine."""
+"""No batch system: the tasks run one after the other on this machine."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from vsp.cluster.contract import After, Call, Job, Query, Sent, States
+from vsp.storage.journal import TaskIdentity
 
-# As in a batch system one task's failure keeps no other from running; a signal ends all.
+# As in a batch system, the other tasks still run when one fails. A signal ends all of them.
 _LOOP = """\
 status=0
 for task in {tasks}; do
@@ -20,13 +21,15 @@ exit "$status"
 
 
 class Local:
+    """Runs the script of a job in this shell; see `vsp.cluster.contract.Scheduler`."""
+
     def script(self, job: Job) -> str:
         lines = ["#!/bin/bash"]
         lines += [f"export {key}={shlex.quote(value)}" for key, value in job.environment.items()]
         command = shlex.join(job.command)
         if job.n_tasks is None:
             return "\n".join([*lines, f"exec {command}"]) + "\n"
-        numbers = f"${{@:-$(seq 0 {job.n_tasks - 1})}}"  # all, unless some are named
+        numbers = f"${{@:-$(seq 0 {job.n_tasks - 1})}}"  # the arguments, or all tasks
         task = f'"{job.number.format("$task")}"'
         loop = _LOOP.replace("{tasks}", numbers).replace("{command}", f"{command} {task}")
         return "\n".join([*lines, loop])
@@ -42,9 +45,15 @@ class Local:
         return shlex.join(call.command)
 
     def send(self, call: Call, after: After) -> Sent:
-        """Run it here, to its end."""
+        """Run the call and wait for its end."""
         status = subprocess.run(call.command, check=False).returncode
         return Sent("", f"exit code {status}" if status else "")
 
     def states(self, query: Query) -> States:
-        return States()  # whatever ran here has ended
+        return States()  # everything that ran here has ended
+
+    def current_task(self, environment: Mapping[str, str]) -> TaskIdentity | None:
+        return None
+
+    def has_queue(self) -> bool:
+        return False

@@ -1,4 +1,4 @@
-"""`vsp logs`: the end of the log of what failed."""
+"""`vsp logs`: the last lines of the logs of failed tasks, or of one shard."""
 
 from __future__ import annotations
 
@@ -7,59 +7,56 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsp.cluster.contract import States
-from vsp.cluster.jobs import EXTRACT, ORDER, log_name
-from vsp.cluster.status import Status
+from vsp.cluster.stages import EXTRACT, ORDER, log_name
+from vsp.cluster.status import RunStatus
 from vsp.errors import RunError
 
-_TAIL = 1 << 18  # bytes that hold the last lines
+_READ = 1 << 18  # bytes from the end of a log that are read
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class LogTail:
     """The last lines of a log."""
 
-    what: str  # failed
+    title: str  # the task, and why it failed
     path: Path
     lines: tuple[str, ...]
 
 
-def tails(
-    found: Status, states: States, folder: Path, shard: int | None, n_lines: int
-) -> list[Tail]:
-    """Of one shard's task, or of every task that stopped and every later stage that failed.
-
-    Raises RunError where a log that was asked for is not there.
-    """
-    if shard is not None:
-        one = found.shards[shard]
-        what = f"shard {shard}, {one.state}" + (f": {one.why}" if one.why else "")
-        if one.job is None:
-            raise RunError(
-                f"shard {shard}: no batch job of it is known; what `vsp extract` says by hand "
-                "goes to the terminal alone"
-            )
-        return [_tail(what, folder / log_name(EXTRACT, one.job), n_lines)]
-    wanted = [
-        (f"shard {one.shard} stopped: {one.why}", log_name(EXTRACT, one.job))
-        for one in found.shards
-        if one.state == "stopped" and one.job is not None
+def failed_logs(status: RunStatus, states: States, folder: Path, n_lines: int) -> list[LogTail]:
+    """The logs of every stopped shard and every failed task of a later stage."""
+    logs = [
+        (f"shard {shard.shard} stopped: {shard.why}", log_name(EXTRACT, shard.job))
+        for shard in status.shards
+        if shard.state == "stopped" and shard.job is not None
     ]
     for stage in ORDER[1:]:
-        wanted += [
+        logs += [
             (f"{stage} {task.state} {task.reason}".strip(), log_name(stage, task.job))
             for task in states.latest(stage).values()
-            if not task.active and task.state != "COMPLETED"
+            if task.phase == "failed"
         ]
-    return [_tail(what, folder / name, n_lines) for what, name in wanted]
+    return [_read_tail(title, folder / name, n_lines) for title, name in logs]
 
 
-def _tail(what: str, path: Path, n_lines: int) -> Tail:
+def shard_log(status: RunStatus, folder: Path, shard: int, n_lines: int) -> LogTail:
+    """The log of the last task of a shard. Raises RunError if no batch job ran for it."""
+    known = status.shards[shard]
+    if known.job is None:
+        raise RunError(
+            f"shard {shard}: no batch job is known; `vsp extract` in a terminal writes no log file"
+        )
+    title = f"shard {shard}, {known.state}" + (f": {known.why}" if known.why else "")
+    return _read_tail(title, folder / log_name(EXTRACT, known.job), n_lines)
+
+
+def _read_tail(title: str, path: Path, n_lines: int) -> LogTail:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _READ))
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
-        return Tail(what, path, ("(there is no such file: the task never began)",))
-    # A progress bar writes its line over and over; the last one counts.
+        return LogTail(title, path, ("(no such file: the task did not start)",))
+    # A progress bar rewrites its line; keep the last version.
     lines = [line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
-    return Tail(what, path, tuple(lines[-n_lines:]))
+    return LogTail(title, path, tuple(lines[-n_lines:]))

@@ -1,7 +1,7 @@
-"""Slurm: each job a batch script, an array in as many submissions as MaxArraySize asks for.
+"""Slurm: one batch script per job; large arrays are split into submissions of MaxArraySize tasks.
 
-Every submission carries a comment, `vsp:RUN_ID:STAGE:FIRST`. With it `squeue` alone says which
-shard a task works on, whoever sent it; nothing is written down for the purpose.
+Every submission has the comment `vsp:RUN_ID:STAGE:FIRST`. From it and `squeue`, vsp knows which
+shard a task works on, without files of its own and for any user.
 """
 
 from __future__ import annotations
@@ -9,30 +9,48 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from vsp.cluster.contract import After, Call, Job, Query, Sent, States, TaskState
+from vsp.cluster.contract import (
+    After,
+    Call,
+    Job,
+    Phase,
+    Query,
+    Sent,
+    States,
+    TaskState,
+    array_and_task,
+)
+from vsp.cluster.stages import log_name
 from vsp.errors import SchedulerError
+from vsp.storage.journal import TaskIdentity
 from vsp.utils.text import format_ranges
 
-DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's own, where scontrol does not answer
-_SEND_TIMEOUT = 120  # seconds; a busy controller takes its time, and a lost answer is worse
-_ASK_TIMEOUT = 10  # seconds
-_ENDED = (
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
+DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's default, used if scontrol does not answer
+_SEND_TIMEOUT = (
+    120  # seconds; long, because after a lost answer nobody knows whether the job is queued
 )
+_ASK_TIMEOUT = 10  # seconds
+# States of Slurm; all others are phases of waiting.
+_PHASES: Mapping[str, Phase] = {
+    "RUNNING": "running",
+    "COMPLETING": "ending",
+    "COMPLETED": "succeeded",
+    "BOOT_FAIL": "failed",
+    "CANCELLED": "failed",
+    "DEADLINE": "failed",
+    "FAILED": "failed",
+    "NODE_FAIL": "failed",
+    "OUT_OF_MEMORY": "failed",
+    "PREEMPTED": "failed",
+    "REVOKED": "failed",
+    "TIMEOUT": "failed",
+}
 _SQUEUE = "JobArrayID:|,State:|,NodeList:|,exit_code:|,RestartCnt:|,Comment:|,Reason:|"
 _SACCT = "JobID,State,NodeList,ExitCode,JobName,Comment"
 _COMMENT = re.compile(r"vsp:(?P<run>[^:]+):(?P<stage>[^:]+):(?P<first>\d+)")
@@ -40,19 +58,28 @@ _JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?:(?P<task>\d+)|\[(?P<tasks>[\d,:-]+)(?:
 
 
 class Slurm:
+    """Submits with sbatch, asks squeue and sacct; see `vsp.cluster.contract.Scheduler`."""
+
     @cached_property
     def _limit(self) -> int:
         return max_array_size()
 
     def script(self, job: Job) -> str:
-        from simple_slurm import Slurm as SlurmOptions  # `vsp status` does without it
+        from simple_slurm import Slurm as SlurmOptions  # not needed by `vsp status`
 
+        options = {key: value for key, value in self._options(job).items() if value is not None}
+        slurm = SlurmOptions(**options)
+        for line in _body(job):
+            slurm.add_cmd(line)
+        return str(slurm.script(shell="/bin/bash", convert=False))
+
+    def _options(self, job: Job) -> dict[str, object]:
         resources = job.resources
         options: dict[str, object] = {
             "job_name": job.name,
             "comment": _comment(job, 0),
             "output": _log_pattern(job),
-            "open_mode": "append",  # a requeued task goes on in its log
+            "open_mode": "append",  # a requeued task keeps the log of its first start
             "requeue": True,
             "ntasks": 1,
             "cpus_per_task": resources.cpus_per_task,
@@ -66,13 +93,10 @@ class Slurm:
         }
         if job.n_tasks is not None:
             options["array"] = _array(range(min(job.n_tasks, self._limit)), job.throttle)
-        if job.warning is not None and resources.time is not None:
-            # B: the batch shell itself, which by then is the worker.
-            options["signal"] = f"B:USR1@{job.warning}"
-        slurm = SlurmOptions(**{key: value for key, value in options.items() if value is not None})
-        for line in _body(job):
-            slurm.add_cmd(line)
-        return str(slurm.script(shell="/bin/bash", convert=False))
+        if job.signal_seconds is not None and resources.time is not None:
+            # B: to the batch shell only; `exec` has turned it into the worker.
+            options["signal"] = f"B:USR1@{job.signal_seconds}"
+        return options
 
     def calls(self, job: Job, script: Path, tasks: Collection[int] | None = None) -> list[Call]:
         if job.n_tasks is None:
@@ -88,7 +112,7 @@ class Slurm:
     def _command(
         self, job: Job, script: Path, first: int, block: list[int], whole: bool
     ) -> tuple[str, ...]:
-        """The script's own directives are those of the first block, whole."""
+        """The sbatch command of one block; the script itself has the options of the first block."""
         options, arguments = [], []
         if first or not whole:
             options.append(f"--array={_array([task - first for task in block], job.throttle)}")
@@ -98,7 +122,7 @@ class Slurm:
         return ("sbatch", *options, str(script), *arguments)
 
     def line(self, call: Call, after: After, name: str = "") -> str:
-        # Numbers of jobs may be variables here and stay unquoted; other options need no quotes.
+        # Job numbers may be shell variables, so dependencies are not quoted.
         program, *arguments = call.command
         parsable = ["--parsable"] if name else []
         words = [program, *parsable, *_dependency(after), *map(shlex.quote, arguments)]
@@ -107,96 +131,101 @@ class Slurm:
     def send(self, call: Call, after: After) -> Sent:
         program, *arguments = call.command
         answer = _sbatch([program, "--parsable", *_dependency(after), *arguments])
-        found = re.search(r"^(\d+)(;\S+)?$", answer, re.MULTILINE)  # number;cluster
-        if found is None:
+        number = re.search(r"^(\d+)(;\S+)?$", answer, re.MULTILINE)  # number;cluster
+        if number is None:
             raise SchedulerError(f"sbatch answered {answer.strip()!r}, not a job's number")
-        return Sent(found[1])
+        return Sent(number[1])
 
     def states(self, query: Query) -> States:
-        """What the controller still knows; of jobs it forgot, accounting, where there is one."""
+        """From squeue; for jobs that the controller has forgotten, from accounting, if there is any."""
         tasks, *problems = _squeue(query)
         if query.ended:
             seen = {task.job for task in tasks}
             accounted, problem = self._sacct(query)
-            # Where squeue answers, nothing is active that it does not know.
-            blind = any(problems)
-            tasks += [t for t in accounted if t.job not in seen and (blind or not t.active)]
-            # Where a cluster has no accounting, that is no news.
+            # If squeue answers, it knows all active tasks: ignore others that accounting lists.
+            no_answer = any(problems)
+            tasks += [t for t in accounted if t.job not in seen and (no_answer or not t.active)]
+            # A cluster without accounting is not a problem to report.
             problems += [problem] if "storage is disabled" not in problem else []
         tasks.sort(key=lambda task: _order(task.job))
         return States(tuple(tasks), "; ".join(filter(None, problems)))
 
+    def current_task(self, environment: Mapping[str, str]) -> TaskIdentity | None:
+        if not {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURMD_NODENAME"} & set(environment):
+            return None
+        job = environment.get("SLURM_JOB_ID")
+        if "SLURM_ARRAY_JOB_ID" in environment:
+            job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+        return TaskIdentity(
+            job=job,
+            node=environment.get("SLURMD_NODENAME"),
+            restarts=int(environment.get("SLURM_RESTART_COUNT", 0)),
+        )
+
+    def has_queue(self) -> bool:
+        return shutil.which("sbatch") is not None
+
     def _sacct(self, query: Query) -> tuple[list[TaskState], str]:
-        """Accounting's answer: of the user's own jobs by name, of others by number."""
+        """The answer of accounting: own jobs by name, jobs of other users by number."""
         names = ",".join(query.stages)
-        # Jobs carry the local time of the cluster.
+        # sacct expects the local time of the cluster.
         since = query.since.astimezone().strftime("%Y-%m-%dT%H:%M:%S")
-        asked = [[f"--name={names}", f"--starttime={since}"]]
+        selections = [[f"--name={names}", f"--starttime={since}"]]
         if query.jobs:
-            asked.append([f"--jobs={','.join(query.jobs)}"])
+            selections.append([f"--jobs={','.join(query.jobs)}"])
         tasks: dict[str, TaskState] = {}
-        for options in asked:
+        for options in selections:
             command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={_SACCT}"]
             answer, problem = _ask([*command, *options])
             if problem:
                 return list(tasks.values()), problem
             for line in answer.splitlines():
-                tasks |= {task.job: task for task in self._accounted(line, query)}
+                tasks |= {task.job: task for task in self._sacct_tasks(line, query)}
         return list(tasks.values()), ""
 
-    def _accounted(self, line: str, query: Query) -> Iterator[TaskState]:
+    def _sacct_tasks(self, line: str, query: Query) -> Iterator[TaskState]:
         job, state, node, exit_code, name, comment = [*line.split("|"), *[""] * 6][:6]
         stage = query.stages.get(name)
-        noted = _COMMENT.fullmatch(comment)
-        if stage is None or (noted and noted["run"] != query.run_id):
+        known = _COMMENT.fullmatch(comment)
+        if stage is None or (known and known["run"] != query.run_id):
             return
-        first = int(noted["first"]) if noted else self._first(job, query)
+        first = int(known["first"]) if known else self._first(job, query)
         for number, task in _tasks(job):
             shard = None if task is None or first is None else first + task
             yield _state(number, stage, shard, state, node=node, exit_code=exit_code)
 
     def _first(self, job: str, query: Query) -> int | None:
-        """The shard of an array's task 0: accounting keeps comments only where it is told to."""
-        known = query.jobs.get(job.partition("_")[0])
+        """The shard of an array's task 0. Accounting keeps comments only on some clusters."""
+        known = query.jobs.get(array_and_task(job)[0])
         return 0 if known is None and query.n_tasks <= self._limit else known
 
 
 def _squeue(query: Query) -> tuple[list[TaskState], str]:
-    states = ["--states=all"] if query.ended else []
-    names = ",".join(query.stages)
-    answer, problem = _ask(
-        [
-            "squeue",
-            "--noheader",
-            "--array",
-            "--all",
-            *states,
-            f"--name={names}",
-            f"--Format={_SQUEUE}",
-        ]
-    )
-    tasks = []
-    for line in answer.splitlines():
-        # Reasons are Slurm's words or a site's; they come last and may hold anything.
-        job, state, node, status, restarts, comment, reason = [*line.split("|", 6), *[""] * 7][:7]
-        noted = _COMMENT.fullmatch(comment)
-        if noted is None or noted["run"] != query.run_id:
-            continue
-        for number, task in _tasks(job):
-            shard = None if task is None else int(noted["first"]) + task
-            tasks.append(
-                _state(
-                    number,
-                    noted["stage"],
-                    shard,
-                    state,
-                    reason=reason.rstrip("|"),
-                    node=node,
-                    exit_code=_exit_code(status),
-                    restarts=int(restarts) if restarts.isdecimal() else None,
-                )
-            )
+    command = ["squeue", "--noheader", "--array", "--all"]
+    command += ["--states=all"] if query.ended else []
+    command += [f"--name={','.join(query.stages)}", f"--Format={_SQUEUE}"]
+    answer, problem = _ask(command)
+    tasks = [task for line in answer.splitlines() for task in _squeue_tasks(line, query)]
     return tasks, problem
+
+
+def _squeue_tasks(line: str, query: Query) -> Iterator[TaskState]:
+    # The reason comes last: it is free text that may contain the separator.
+    job, state, node, status, restarts, comment, reason = [*line.split("|", 6), *[""] * 7][:7]
+    known = _COMMENT.fullmatch(comment)
+    if known is None or known["run"] != query.run_id:
+        return
+    for number, task in _tasks(job):
+        yield _state(
+            number,
+            known["stage"],
+            None if task is None else int(known["first"]) + task,
+            state,
+            reason=reason.rstrip("|"),
+            node=node,
+            exit_code=_exit_code(status),
+            restarts=int(restarts) if restarts.isdecimal() else None,
+        )
 
 
 def _state(
@@ -210,61 +239,62 @@ def _state(
     restarts: int | None = None,
 ) -> TaskState:
     state = state.split()[0] if state.strip() else "UNKNOWN"  # "CANCELLED by 0"
-    ended = state in _ENDED
+    phase = _PHASES.get(state, "queued")
+    ended = phase in ("succeeded", "failed")
     return TaskState(
         job=job,
         stage=stage,
         shard=shard,
+        phase=phase,
         state=state,
-        active=not ended,
         reason="" if reason in ("None", "(null)") else reason,
         node="" if node in ("None assigned", "(null)") else node,
-        exit_code=exit_code if ended else None,
+        exit_code=exit_code if ended and exit_code != "0:0" else None,
         restarts=restarts,
     )
 
 
 def _tasks(job: str) -> Iterator[tuple[str, int | None]]:
     """(job number, array index) of a job as Slurm writes it: 123, 123_4, 123_[5-9%2]."""
-    found = _JOB_ID.fullmatch(job.strip())
-    if found is None:
+    parts = _JOB_ID.fullmatch(job.strip())
+    if parts is None:
         return
-    if found["tasks"]:
-        for index in _indices(found["tasks"]):
-            yield f"{found['job']}_{index}", index
-    elif found["task"]:
-        yield job.strip(), int(found["task"])
+    if parts["tasks"]:
+        for index in _indices(parts["tasks"]):
+            yield f"{parts['job']}_{index}", index
+    elif parts["task"]:
+        yield job.strip(), int(parts["task"])
     else:
         yield job.strip(), None
 
 
 def _indices(text: str) -> Iterator[int]:
-    """The numbers of 1,3-5 or 0-8:2."""
+    """The numbers in 1,3-5 or 0-8:2."""
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
-        if found:
-            first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+        span = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        if span:
+            first, last, step = int(span[1]), int(span[2] or span[1]), int(span[3] or 1)
             yield from range(first, last + 1, max(step, 1))
 
 
 def _order(job: str) -> tuple[int, int]:
-    number, _, task = job.partition("_")
-    return int(number), int(task or 0)
+    array, task = array_and_task(job)
+    return int(array), task or 0
 
 
 def _exit_code(status: str) -> str | None:
-    """code:signal, as sacct has it, of a status as the system call wait gives it."""
+    """`code:signal`, as sacct prints it, from the status of the system call `wait`."""
     return f"{int(status) >> 8}:{int(status) & 127}" if status.isdecimal() else None
 
 
 def max_array_size() -> int:
-    """How many tasks one array may hold: MaxArraySize caps the highest index, counted from 0."""
+    """The number of tasks that one array may have. Slurm's MaxArraySize is the highest index + 1."""
     answer, _ = _ask(["scontrol", "show", "config"])
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, re.MULTILINE)
-    size = int(found[1]) if found else DEFAULT_MAX_ARRAY_SIZE
+    setting = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, re.MULTILINE)
+    size = int(setting[1]) if setting else DEFAULT_MAX_ARRAY_SIZE
     if size < 2:
         raise SchedulerError(
-            f"MaxArraySize {size}: this cluster takes no job arrays; run `vsp extract`"
+            f"MaxArraySize {size}: this cluster allows no job arrays; use `vsp extract`"
         )
     return size
 
@@ -284,10 +314,10 @@ def _run(
 
 
 def _ask(command: list[str]) -> tuple[str, str]:
-    """(answer, why there is none)."""
-    # A user's SQUEUE_USERS or SACCT_FORMAT would change what is answered.
+    """The output of a Slurm command, and why there is none."""
+    # SQUEUE_USERS or SACCT_FORMAT in a user's shell would change the output.
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}
-    environment: Mapping[str, str] = {**ours, "SLURM_BITSTR_LEN": "0"}  # do not shorten ranges
+    environment: Mapping[str, str] = {**ours, "SLURM_BITSTR_LEN": "0"}  # long ranges in full
     try:
         done = _run(command, _ASK_TIMEOUT, environment)
     except subprocess.TimeoutExpired:
@@ -295,7 +325,9 @@ def _ask(command: list[str]) -> tuple[str, str]:
     except OSError:
         return "", f"{command[0]}: not found on this machine"
     if done.returncode:
-        return "", _words(done.stderr, command[0]) or f"{command[0]}: exit code {done.returncode}"
+        return "", _error_line(
+            done.stderr, command[0]
+        ) or f"{command[0]}: exit code {done.returncode}"
     return done.stdout, ""
 
 
@@ -304,23 +336,23 @@ def _sbatch(command: list[str]) -> str:
         done = _run(command, _SEND_TIMEOUT)
     except subprocess.TimeoutExpired:
         raise SchedulerError(
-            f"sbatch: no answer in {_SEND_TIMEOUT} s; see with squeue whether the job is there "
-            "before it is sent again"
+            f"sbatch: no answer in {_SEND_TIMEOUT} s; before you submit again, check with squeue "
+            "whether the job is queued"
         ) from None
     except OSError:
         raise SchedulerError(
-            "sbatch: not found on this machine; submit where Slurm is, or say `scheduler: local` "
-            "in the profile"
+            "sbatch: not found on this machine; submit from a machine with Slurm, or set "
+            "`scheduler: local` in the profile"
         ) from None
     if done.returncode:
         raise SchedulerError(
-            _words(done.stderr, "sbatch") or f"sbatch: exit code {done.returncode}"
+            _error_line(done.stderr, "sbatch") or f"sbatch: exit code {done.returncode}"
         )
     return done.stdout
 
 
-def _words(text: str, program: str) -> str:
-    """What a program of Slurm says of its failure, in one line."""
+def _error_line(text: str, program: str) -> str:
+    """The error output of a Slurm command in one line."""
     lines = [line.strip().removeprefix(f"{program}: ").removeprefix("error: ")
              for line in text.splitlines() if line.strip()]  # fmt: skip
     return f"{program}: {'; '.join(lines)}" if lines else ""
@@ -336,7 +368,7 @@ def _dependency(after: After) -> list[str]:
         for kind, jobs in (("afterok", after.ok), ("afterany", after.ended))
         if jobs
     ]
-    # Else a job whose dependency failed stays in the queue for ever.
+    # Without --kill-on-invalid-dep, a job stays queued for ever when a dependency fails.
     return [f"--dependency={','.join(parts)}", "--kill-on-invalid-dep=yes"] if parts else []
 
 
@@ -345,27 +377,27 @@ def _array(indices: Collection[int], throttle: int | None) -> str:
 
 
 def _log_pattern(job: Job) -> str:
-    """The tasks' log files as one word of an #SBATCH line, whatever the folder is called."""
+    """The file name pattern of the logs, quoted for an #SBATCH line."""
     path = str(job.logs)
     if "\\" in path or "\n" in path:
         raise SchedulerError(
-            f"log folder {path!r}: Slurm fills in no job numbers where a path has a backslash or "
-            "a line break; name another under `logs` in the profile"
+            f"log folder {path!r}: Slurm allows no backslash and no line break in this path; set "
+            "`logs` in the profile to another folder"
         )
     literal = path.replace("%", "%%")
-    # Unlike a shell, sbatch takes an escaped space for the end of a word unless it is in quotes.
-    number = "%j" if job.n_tasks is None else "%A_%a"
-    return '"' + re.sub(r"([\"'])", r"\\\1", literal) + f'/{job.stage}-{number}.log"'
+    name = log_name(job.stage, "%j" if job.n_tasks is None else "%A_%a")
+    # Unlike a shell, sbatch ends a word at an escaped space, so the path is quoted.
+    return '"' + re.sub(r"([\"'])", r"\\\1", literal) + f'/{name}"'
 
 
 def _body(job: Job) -> list[str]:
     lines = [f"module load {shlex.quote(module)} || exit 1" for module in job.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
     command = shlex.join(job.command)
-    # exec: the worker itself then gets the signals that Slurm sends to the batch script.
+    # `exec`: the worker itself receives the signals that Slurm sends to the batch script.
     if job.n_tasks is None:
         return [*lines, f"exec {command}"]
-    # The script's argument is the number of the array's first task; a requeued task keeps it.
+    # Slurm keeps the script's argument, the first task's number, when it requeues a task.
     index = "${SLURM_ARRAY_TASK_ID:?submit this script with sbatch}"
     lines.append(f"task=$(({index} + ${{1:-0}}))")
     return [*lines, f'exec {command} "{job.number.format("$task")}"']

@@ -1,4 +1,4 @@
-"""`vsp submit` and `vsp resume`: send the stages of a run, each behind the one before."""
+"""`vsp submit` and `vsp resume`: submit the stages of a run; each waits for the one before it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vsp.cluster.contract import After, Call, Scheduler, States, TaskState
-from vsp.cluster.jobs import (
-    EXTRACT,
-    ORDER,
-    STAGES,
-    chain,
-    log_folder,
-    scheduler_of,
-    script_path,
-    task_states,
-)
+from vsp.cluster.contract import After, Call, Scheduler, States, TaskState, array_and_task
+from vsp.cluster.jobs import chain, log_folder, scheduler_of, script_path, task_states
+from vsp.cluster.stages import EXTRACT, ORDER, STAGES
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
 from vsp.storage.run import Run
@@ -26,58 +18,56 @@ from vsp.utils.text import format_ranges
 
 Say = Callable[[str], None]
 
+_LATER_STAGES = f"vsp submit --stages {','.join(STAGES[1:])}"
 _ROW = "{:<12}{:<10}{:<16}{}"
-_SHOWN = 4  # numbers of jobs in a line
+_MOST_JOBS = 4  # job numbers in a line
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `vsp submit` and `vsp resume` are asked for."""
+    """Options of `vsp submit` and `vsp resume`."""
 
     stages: tuple[str, ...] = STAGES
-    after: Literal["ok", "any"] = "ok"  # how a stage has to end for the next one to start
-    probe_tasks: int = 0  # parts of the layers that are fitted on nodes of their own; 0: none
+    after: Literal["ok", "any"] = "ok"  # any: the next stage starts even if a stage failed
+    probe_tasks: int = 0  # tasks of an array that fits the layers; 0: one task fits all
     retry_failed: bool = False
     dry_run: bool = False
 
 
 def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
-    """Send all tasks of the stages. Raises RunError if shards are at work already."""
-    scheduler, states = _ask(run, profile, say)
-    working = states.active(EXTRACT)
-    if EXTRACT in options.stages and working:
+    """Submit all tasks of the stages and report progress through `say`.
+
+    Raises RunError if shards are queued or running already.
+    """
+    scheduler, states = _active_tasks(run, profile, say)
+    active = states.active(EXTRACT)
+    if EXTRACT in options.stages and active:
         raise RunError(
-            f"run {run.name}: {_named(working)} queued or running already; `vsp resume` sends "
-            "what else is missing, `vsp submit --stages verify,probe,report` what comes after"
+            f"run {run.name}: {_shards_of(active)} queued or running already; `vsp resume` submits "
+            f"the other unfinished shards, `{_LATER_STAGES}` the later stages"
         )
     _send(run, profile, options, scheduler, states, None, say)
 
 
 def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
-    """Send the shards that are not finished, unless they are at work, and what comes after."""
+    """Submit the unfinished shards that are not queued or running, and the later stages."""
     open_shards = unfinished(run, options.retry_failed)
     if not open_shards:
-        say(
-            f"run {run.name}: no row is missing; `vsp submit --stages verify,probe,report` does "
-            "the rest"
-        )
+        say(f"run {run.name}: no row is missing; `{_LATER_STAGES}` submits the later stages")
         return
-    scheduler, states = _ask(run, profile, say)
-    working = [task for task in states.active(EXTRACT) if task.shard in open_shards]
-    if working:
-        say(f"not sent again: {_named(working)} queued or running")
-    shards = sorted(open_shards - {task.shard for task in working if task.shard is not None})
+    scheduler, states = _active_tasks(run, profile, say)
+    active = [task for task in states.active(EXTRACT) if task.shard in open_shards]
+    if active:
+        say(f"not submitted again: {_shards_of(active)} queued or running")
+    shards = sorted(open_shards - {task.shard for task in active if task.shard is not None})
     if not shards:
-        say(
-            "no other shard is unfinished; `vsp submit --stages verify,probe,report` puts the "
-            "rest behind them"
-        )
+        say(f"no other shard is unfinished; `{_LATER_STAGES}` submits the later stages")
         return
     _send(run, profile, options, scheduler, states, shards, say)
 
 
 def unfinished(run: Run, retry_failed: bool) -> set[int]:
-    """Shards with missing rows, or also with failed ones."""
+    """Shards with missing rows; with `retry_failed`, also shards with failed rows."""
     return {
         index
         for index, ledger in enumerate(run.ledgers())
@@ -85,11 +75,11 @@ def unfinished(run: Run, retry_failed: bool) -> set[int]:
     }
 
 
-def _ask(run: Run, profile: Profile, say: Say) -> tuple[Scheduler, States]:
+def _active_tasks(run: Run, profile: Profile, say: Say) -> tuple[Scheduler, States]:
     scheduler = scheduler_of(profile)
     states = task_states(run, scheduler, ended=False)
     if states.problem:
-        say(f"note: {states.problem}; a shard that is queued already may be sent twice")
+        say(f"note: {states.problem}; a shard that is queued already may be submitted twice")
     return scheduler, states
 
 
@@ -121,17 +111,17 @@ def _send(
 
 
 class _Sender:
-    """Sends one stage behind the other."""
+    """Submits stages one after the other; each waits for the one before it."""
 
     def __init__(self, scheduler: Scheduler, options: Options, states: States, say: Say) -> None:
         self._scheduler = scheduler
         self._options = options
         self._say = say
-        self._numbers: list[str] = []  # what was sent, as a user should read it
+        self._sent: list[str] = []  # "stage job" for each submission
         self._problems: list[str] = []  # of stages that ran here
         later = [stage for stage in ORDER if stage in options.stages and stage != EXTRACT]
-        # What was sent before, by whomever: earlier stages are waited for like our own, and the
-        # same ones, which write where ours will write, until they have ended.
+        # Jobs of earlier commands, also of other users. The new stages need the results of earlier
+        # stages. They wait for the end of the same stages, which write to the same files.
         earlier = ORDER[: ORDER.index(later[0])] if later else ()
         active = [task for task in states.tasks if task.active]
         self._last = tuple(task.job for task in active if task.stage in earlier)
@@ -153,7 +143,7 @@ class _Sender:
         return After(ok=self._last, ended=self._others)
 
     def _one(self, call: Call, after: After, name: str) -> str:
-        """The number of the job, or the variable that holds it where nothing is sent."""
+        """Submit and return the job number; in a dry run, the shell variable that holds it."""
         if self._options.dry_run:
             self._say(self._scheduler.line(call, after, name))
             return f"${name}"
@@ -161,55 +151,61 @@ class _Sender:
             sent = self._scheduler.send(call, after)
         except SchedulerError as error:
             raise SchedulerError(f"{call.stage}: {error}; {self._so_far(call.stage)}") from None
+        except KeyboardInterrupt:
+            # The batch system may have accepted the job before the interrupt.
+            raise KeyboardInterrupt(
+                f"{self._so_far(call.stage)}; {call.stage} may be queued too: check the queue first"
+            ) from None
         if sent.job:
             self._show(call, after, sent.job)
         else:
-            self._judge(call.stage, sent.problem)
+            self._report_end(call.stage, sent.problem)
         return sent.job
 
     def _so_far(self, stage: str) -> str:
-        """What a user should know who mends the cause of a refusal."""
-        if not self._numbers:
-            return "nothing was sent"
+        """The jobs that are in the queue, and the command that submits the others."""
+        if not self._sent:
+            return "nothing was submitted"
         rest = ",".join(
             one for one in self._options.stages if ORDER.index(one) >= ORDER.index(stage)
         )
         command = "vsp resume" if stage == EXTRACT else f"vsp submit --stages {rest}"
-        return f"sent already: {', '.join(self._numbers)}; `{command}` sends the rest"
+        return f"submitted already: {', '.join(self._sent)}; `{command}` submits the rest"
 
     def _show(self, call: Call, after: After, job: str) -> None:
-        if not self._numbers:
+        if not self._sent:
             self._say(_ROW.format("stage", "job", "tasks", "waits for").rstrip())
-        self._numbers.append(f"{call.stage} {job}")
+        self._sent.append(f"{call.stage} {job}")
         tasks = "1" if call.tasks is None else format_ranges(call.tasks)
         waits = [_list(after.ok), f"the end of {_list(after.ended)}" if after.ended else ""]
         self._say(_ROW.format(call.stage, job, tasks, " and ".join(filter(None, waits))).rstrip())
 
-    def _judge(self, stage: str, problem: str) -> None:
-        """Of a stage that has run here."""
+    def _report_end(self, stage: str, problem: str) -> None:
+        """Report a stage that ran here. Raises SchedulerError if later stages need its success."""
         if problem and self._options.after == "ok":
             raise SchedulerError(
-                f"{stage}: {problem}; its reason is above, nothing was run after it"
+                f"{stage}: {problem}; the reason is printed above, later stages did not run"
             )
         self._problems += [f"{stage}: {problem}"] if problem else []
         self._say(f"{stage}: {problem or 'done'}")
 
     def end(self, logs: Path) -> None:
-        if self._numbers:
+        if self._sent:
             self._say(f"logs in {logs}")
         if self._problems:
-            raise SchedulerError(f"{', '.join(self._problems)}; reasons are above")
+            raise SchedulerError(f"{', '.join(self._problems)}; the reasons are printed above")
 
 
-def _named(tasks: list[TaskState]) -> str:
+def _shards_of(tasks: list[TaskState]) -> str:
+    """The shards and jobs of some tasks, with a verb: "shards 3,7-9 (job 12) are"."""
     numbers = [task.shard for task in tasks if task.shard is not None]
-    jobs = sorted({task.job.partition("_")[0] for task in tasks}, key=int)
+    jobs = sorted({array_and_task(task.job)[0] for task in tasks}, key=lambda job: (len(job), job))
     noun = "shard" if len(numbers) == 1 else "shards"
     verb = "is" if len(numbers) == 1 else "are"
     return f"{noun} {format_ranges(numbers)} (job {', '.join(jobs)}) {verb}"
 
 
 def _list(jobs: Collection[str]) -> str:
-    shown = list(jobs)[:_SHOWN]
-    more = [f"{len(jobs) - _SHOWN} more"] if len(jobs) > _SHOWN else []
+    shown = list(jobs)[:_MOST_JOBS]
+    more = [f"{len(jobs) - _MOST_JOBS} more"] if len(jobs) > _MOST_JOBS else []
     return ", ".join([*shown, *more])

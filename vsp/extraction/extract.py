@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp import models
+from vsp.cluster.jobs import current_task
 from vsp.errors import RunError
 from vsp.extraction.preprocess import Prepared, SampleBatch, prepared
 from vsp.models import Group, States, VisionLanguageModel
@@ -125,10 +126,10 @@ def extract_shard(
     ledger = run.ledger(shard)
     _say(run, shard, ledger)
     left = set(rows)
-    packages = other_packages(run.plan)
+    packages, task = other_packages(run.plan), current_task()
     with (
         run.store.writing() as writer,
-        Journal(run.journals, run.plan.id, shard.index, len(rows), packages) as journal,
+        Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task) as journal,
     ):
         out = _Out(run.store, writer, journal, rows, advance)
         memory = _Memory(ledger.limit)

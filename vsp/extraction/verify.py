@@ -17,6 +17,7 @@ from isal import isal_zlib
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from vsp.cluster.jobs import current_task
 from vsp.errors import StoreError
 from vsp.storage.array import Layout
 from vsp.storage.journal import Journal, Ledger
@@ -92,7 +93,7 @@ def verify(run: Run, n_jobs: int) -> Verified:
 def repair(run: Run, bad: Mapping[int, Sequence[int]]) -> None:
     """Put exactly these rows back to missing: shard → rows. The next extraction takes them."""
     for shard, rows in bad.items():
-        with Journal(run.journals, run.plan.id, shard) as journal:
+        with Journal(run.journals, run.plan.id, shard, task=current_task()) as journal:
             journal.lost(rows)
 
 

@@ -72,6 +72,15 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskIdentity:
+    """A process as a task of a batch system; without one, nothing is known."""
+
+    job: str | None = None  # "123", or "123_4" for a task of an array
+    node: str | None = None
+    restarts: int = 0  # how often the batch system restarted the task
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The rows of a shard `[start, stop)`: done, failed with a reason, or missing."""
 
@@ -161,19 +170,21 @@ class Journal:
         shard: int,
         planned: int = 0,
         packages: Mapping[str, str] | None = None,
+        task: TaskIdentity | None = None,
     ) -> None:
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
             self.path, self._handle = _open_next(folder, shard)
         _lock(self._handle)
+        task = task or TaskIdentity()
         self._append(
             run=run_id,
             shard=shard,
             host=socket.gethostname(),
-            node=os.environ.get("SLURMD_NODENAME"),
+            node=task.node,
             pid=os.getpid(),
-            job=_job(os.environ),
-            restarts=int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+            job=task.job,
+            restarts=task.restarts,
             planned=planned,
             packages=dict(packages or {}),
         )
@@ -455,13 +466,6 @@ def _running(path: Path, life: Life) -> bool | None:
         if life.host == socket.gethostname():
             return False
     return None if time.time() - life.last < _RECENT else False
-
-
-def _job(environment: Mapping[str, str]) -> str | None:
-    """The task's number as the batch system's own commands write it."""
-    if "SLURM_ARRAY_JOB_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID")
 
 
 def _ending(kind: type[BaseException], error: BaseException | None) -> str:

@@ -1,0 +1,33 @@
+"""Names of a run's stages, of their jobs and of their log files.
+
+This module imports nothing, because the command line lists the stages in its help.
+"""
+
+from __future__ import annotations
+
+EXTRACT, VERIFY, PROBE, REPORT = STAGES = ("extract", "verify", "probe", "report")
+# An optional stage before PROBE: it fits the layers in an array of tasks.
+PROBE_PARTS = "probe-parts"
+ORDER = (EXTRACT, VERIFY, PROBE_PARTS, PROBE, REPORT)
+
+# Lists of jobs show the first eight letters of a name, so the stage comes first.
+_PREFIXES = {
+    EXTRACT: "vsp",
+    VERIFY: "verify",
+    PROBE_PARTS: "parts",
+    PROBE: "probe",
+    REPORT: "report",
+}
+
+
+def job_name(stage: str, run: str) -> str:
+    """The name of a stage's job in the batch system."""
+    return f"{_PREFIXES[stage]}-{run}"
+
+
+def log_name(stage: str, job: str) -> str:
+    """The log file of a task; `job` is "123", or "123_4" for a task of an array.
+
+    A batch script passes its scheduler's placeholders instead of numbers.
+    """
+    return f"{stage}-{job}.log"

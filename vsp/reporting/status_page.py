@@ -1,0 +1,138 @@
+"""`vsp status`: the state of a run as a page for the terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from shlex import quote
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vsp.cluster.status import RunStatus, ShardStatus
+from vsp.reporting.formatting import format_batch_effect
+from vsp.utils.terminal import folded_text
+from vsp.utils.text import format_age, format_clock, format_ranges
+
+_MOST_SHARDS = 24  # in the table, unless all are asked for
+_MOST_REASONS = 10
+# Shards that need attention come first.
+_ORDER = ("stopped", "ending", "running", "running?", "queued", "not started")
+
+
+def next_commands(status: RunStatus, has_queue: bool, run: str) -> list[str]:
+    """The commands that finish a run; `run` is the name or path that the user gave."""
+    stage = "resume" if has_queue else "extract"
+    command = f"vsp {stage} --run {quote(run)}"
+    lines = []
+    open_shards = status.shards_in("stopped", "not started")
+    if open_shards:
+        noun = "shard" if len(open_shards) == 1 else "shards"
+        lines.append(f"{command}    continues {noun} {format_ranges(open_shards)}")
+    if status.count("n_failed"):
+        lines.append(f"{command} --retry-failed    also tries the failed rows again")
+    return lines
+
+
+def status_json(status: RunStatus) -> dict[str, Any]:
+    return {
+        "run": status.run,
+        "planned": status.n_planned,
+        "done": status.count("n_done"),
+        "failed": status.count("n_failed"),
+        "missing": status.count("n_missing"),
+        "rows_per_second": status.rows_per_second,
+        "shards": [asdict(shard) for shard in status.shards],
+        "reasons": {str(row): why for row, why in status.failed.items()},
+        "batching": None if status.batching is None else asdict(status.batching),
+        "notes": list(status.notes),
+    }
+
+
+def status_page(status: RunStatus, all_shards: bool, commands: Sequence[str]) -> RenderableType:
+    """The state of a run and the commands that finish it, 80 columns wide."""
+    shown = list(status.shards) if all_shards else _select_shards(status)
+    parts: list[RenderableType] = [Text(_headline(status)), _shard_table(status, shown)]
+    n_hidden = len(status.shards) - len(shown)
+    if n_hidden:
+        n_finished = len(status.shards_in("finished"))
+        n_finished -= sum(shard.state == "finished" for shard in shown)
+        text = f"not shown: {n_finished} finished shards"
+        if n_hidden > n_finished:
+            text += f" and {n_hidden - n_finished} others"
+        parts.append(Text(f"{text}; --all shows them"))
+    parts += [folded_text(remark) for remark in _remarks(status)]
+    if commands:
+        parts += [Text(), *(folded_text(command, style="bold") for command in commands)]
+    return Group(*parts)
+
+
+def _select_shards(status: RunStatus) -> list[ShardStatus]:
+    """All shards of a small run; of a large run, the unfinished shards, stopped ones first."""
+    if len(status.shards) <= _MOST_SHARDS:
+        return list(status.shards)
+    unfinished = [shard for shard in status.shards if shard.state != "finished"]
+    unfinished.sort(key=lambda shard: (_ORDER.index(shard.state), shard.shard))
+    return sorted(unfinished[:_MOST_SHARDS], key=lambda shard: shard.shard)
+
+
+def _headline(status: RunStatus) -> str:
+    text = f"run {status.run}: {status.count('n_done') / status.n_planned:.0%} done"
+    rate, n_missing = status.rows_per_second, status.count("n_missing")
+    if rate and n_missing:
+        text += f", {rate:,.1f} rows/s together, about {format_clock(n_missing / rate)} left"
+    return text
+
+
+def _shard_table(status: RunStatus, shown: Sequence[ShardStatus]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("shard", "rows", "done", "failed", "missing", "rows/s", "left", "written"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("node", no_wrap=True, max_width=10, overflow="ellipsis")
+    table.add_column("state", no_wrap=True)
+    for shard in shown:
+        table.add_row(
+            str(shard.shard),
+            str(shard.stop - shard.start),
+            *(str(n) for n in (shard.n_done, shard.n_failed, shard.n_missing)),
+            f"{shard.rows_per_second:,.1f}" if shard.rows_per_second else "",
+            format_clock(shard.seconds_left) if shard.seconds_left is not None else "",
+            format_age(status.now - shard.last_write) if shard.last_write else "",
+            shard.node,
+            shard.state,
+            style="bold red" if shard.state == "stopped" else "",
+        )
+    table.add_section()
+    counts = (str(status.count(name)) for name in ("n_done", "n_failed", "n_missing"))
+    table.add_row("all", str(status.n_planned), *counts, style="bold")
+    return table
+
+
+def _remarks(status: RunStatus) -> list[str]:
+    """Why shards wait or stopped, why rows failed, the batch effect, and notes."""
+    shards_by_reason: dict[str, list[int]] = {}
+    for shard in status.shards:
+        if shard.why:
+            shards_by_reason.setdefault(f"{shard.state}: {shard.why}", []).append(shard.shard)
+    remarks = [
+        f"shard{'s' if len(shards) > 1 else ''} {format_ranges(shards)} {reason}"
+        for reason, shards in shards_by_reason.items()
+    ]
+    remarks = _first_lines(remarks, "reasons")
+    rows = [f"row {row} failed: {why}" for row, why in status.failed.items()]
+    remarks += _first_lines(rows, "failed rows")
+    if status.batching is not None:
+        remarks.append(f"batch effect: {format_batch_effect(status.batching)}")
+    return remarks + [f"note: {note}" for note in status.notes]
+
+
+def _first_lines(lines: Sequence[str], noun: str) -> list[str]:
+    n_hidden = len(lines) - _MOST_REASONS
+    if n_hidden <= 0:
+        return list(lines)
+    return [
+        *lines[:_MOST_REASONS],
+        f"… and {n_hidden} more {noun}; `vsp status --json` shows all",
+    ]
