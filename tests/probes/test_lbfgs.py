@@ -142,16 +142,16 @@ def test_both_spaces_have_the_same_optimum_on_any_training_rows(loss):
     states, codes = _states(60, 70, 300), np.random.default_rng(1).integers(0, 4, 60)
     train = np.array([np.ones(60), np.arange(60) % 5 != 0, np.arange(60) > 20], bool)
     problems = _problems(codes, loss, 0.05, train)
-    found = {}
+    scores = {}
     for kind in SPACES:
         space = _space(kind, states, train)
         solved = solve(space, LOSSES[loss], problems, 1e-10, 3000)
         assert (solved.gap <= 1e-10).all()
         assert solved.n_steps.max() < 300
-        found[kind] = _scores(space, solved)
-        np.testing.assert_allclose(solved.scores, found[kind], rtol=1e-4, atol=1e-4)
-    scale = np.abs(found["primal"]).max()
-    np.testing.assert_allclose(found["kernel"], found["primal"], rtol=0, atol=2e-5 * scale)
+        scores[kind] = _scores(space, solved)
+        np.testing.assert_allclose(solved.scores, scores[kind], rtol=1e-4, atol=1e-4)
+    scale = np.abs(scores["primal"]).max()
+    np.testing.assert_allclose(scores["kernel"], found["primal"], rtol=0, atol=2e-5 * scale)
 
 
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 0.1])

@@ -41,9 +41,9 @@ def _objective(treated, y, w, b):
 
 def _reference(treated, y):
     """scikit-learn's optimum by Newton's method at a tolerance of 1e-12."""
-    found = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
-    found.fit(treated, y)
-    return found.coef_[0], found.intercept_[0]
+    reference = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
+    reference.fit(treated, y)
+    return reference.coef_[0], found.intercept_[0]
 
 
 @pytest.mark.parametrize("treatment", ["none", "center", "standardize", "unit-norm"])

@@ -59,7 +59,9 @@ def _objective(w: NDArray, b: NDArray, treated: NDArray, problems: Problems) -> 
     return 0.5 * (w * w).sum((1, 2)) + losses
 
 
-def _found(space: PrimalSpace | KernelSpace, solved: Solutions) -> tuple[NDArray, NDArray]:
+def _weights_and_intercepts(
+    space: PrimalSpace | KernelSpace, solved: Solutions
+) -> tuple[NDArray, NDArray]:
     w, b = space.weights(solved.coordinates.astype(np.float64))
     return w, b - w @ space.centre
 
@@ -72,7 +74,7 @@ def test_agrees_with_the_kernel_where_rows_are_about_as_many_as_dimensions(treat
     objectives, scores = [], []
     for kind in (PrimalSpace, KernelSpace):
         space = kind.of(states, learned, _every(len(states)))
-        w, b = _found(space, _solve(space, problems))
+        w, b = _weights_and_intercepts(space, _solve(space, problems))
         treated = learned.apply(states)
         objectives.append(_objective(w, b, treated, problems))
         scores.append((w @ treated.T + b[..., None])[:, 0])
@@ -89,7 +91,7 @@ def test_finds_the_optimum_that_scikit_learn_finds_when_it_is_made_to(kind, C):
     treated = states.astype(np.float64)
     problems = _one_vs_rest(labels, C)
     space = PrimalSpace.of(states, learn("none", states), _every(len(states)))
-    w, b = _found(space, _solve(space, problems))
+    w, b = _weights_and_intercepts(space, _solve(space, problems))
     ours = _objective(w, b, treated, problems)
     for k, value in enumerate(ours):
         reference = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=1000)
@@ -134,8 +136,8 @@ def test_products_with_the_rows_are_what_their_words_say(dtype, memory):
     np.testing.assert_allclose(pulled[..., :-1], gathered, **close)
     np.testing.assert_allclose(pulled[..., -1], residuals.sum(-1, dtype=float), **close)
     if dtype == np.float64:
-        found, norm, _ = space.evaluate_exactly(at)
-        np.testing.assert_allclose(found, scores, **close)
+        exact, norm, _ = space.evaluate_exactly(at)
+        np.testing.assert_allclose(exact, scores, **close)
         np.testing.assert_allclose(norm, (at[..., :-1] ** 2).sum((1, 2)))
         off = space.squared_distance_exactly(at, residuals)
         np.testing.assert_allclose(off, ((at[..., :-1] - gathered) ** 2).sum((1, 2)))
@@ -191,7 +193,7 @@ def test_the_optimum_streamed_is_the_optimum_in_memory(tmp_path: Path):
     objectives = []
     for place, memory in ((states, 1 << 30), (np.load(tmp_path / "states.npy", "r"), 0)):
         space = PrimalSpace.of(place, learned, _every(3000), memory=memory)
-        w, b = _found(space, _solve(space, problems, 1e-7))
+        w, b = _weights_and_intercepts(space, _solve(space, problems, 1e-7))
         objectives.append(_objective(w, b, learned.apply(states), problems))
     np.testing.assert_allclose(*objectives, rtol=1e-9)
 
@@ -217,10 +219,12 @@ def test_a_training_set_counts_as_if_the_other_rows_were_not_there():
     )
     learned = learn("none", states)
     together = PrimalSpace.of(states, learned, train)
-    w, b = _found(together, _solve(together, problems))
+    w, b = _weights_and_intercepts(together, _solve(together, problems))
     for i, mask in enumerate(train):
         alone = PrimalSpace.of(states[mask], learned, _every(mask.sum()))
-        w_alone, b_alone = _found(alone, _solve(alone, _one_vs_rest(labels[mask], 1.0)))
+        w_alone, b_alone = _weights_and_intercepts(
+            alone, _solve(alone, _one_vs_rest(labels[mask], 1.0))
+        )
         np.testing.assert_allclose(w[3 * i : 3 * i + 3], w_alone, atol=1e-4)
         np.testing.assert_allclose(b[3 * i : 3 * i + 3], b_alone, atol=1e-4)
 
@@ -231,8 +235,8 @@ def test_a_row_of_weight_two_is_a_row_twice():
     twice = np.sort(np.concatenate([np.arange(200), np.arange(50)]))
     weighted = PrimalSpace.of(states, learn("none", states), _every(200))
     doubled = PrimalSpace.of(states[twice], learn("none", states), _every(250))
-    one = _found(weighted, _solve(weighted, _one_vs_rest(labels, 0.2, weights)))
-    two = _found(doubled, _solve(doubled, _one_vs_rest(labels[twice], 0.2)))
+    one = _weights_and_intercepts(weighted, _solve(weighted, _one_vs_rest(labels, 0.2, weights)))
+    two = _weights_and_intercepts(doubled, _solve(doubled, _one_vs_rest(labels[twice], 0.2)))
     np.testing.assert_allclose(one[0], two[0], atol=1e-4)
     np.testing.assert_allclose(one[1], two[1], atol=1e-4)
 
@@ -242,7 +246,7 @@ def test_other_rows_get_the_scores_that_the_probe_gives_them():
     learned = learn("unit-norm", states[:200])
     space = PrimalSpace.of(states, learned, _every(200), index=np.arange(200))
     solved = _solve(space, _one_vs_rest(labels[:200], 5.0))
-    w, b = _found(space, solved)
+    w, b = _weights_and_intercepts(space, solved)
     expected = w @ learned.apply(states).T + b[..., None]
     np.testing.assert_allclose(
         space.scores(solved.coordinates, solved.coordinates),
