@@ -13,7 +13,7 @@ from PIL import Image
 
 from vsp.cli.main import main
 from vsp.datasets import VARIANTS
-from vsp.datasets.apply_variant import Asked, vary
+from vsp.datasets.apply_variant import VariantRequest, apply_variant
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
 from vsp.datasets.synthetic.generate import generate, read_config
@@ -40,7 +40,7 @@ def turn(tmp_path):
 
     def turned(source, variant, name=None, seed=0, n_jobs=1):
         output = tmp_path / (name or f"{source.name}-{variant}")
-        fresh, notes = vary(Asked(source, variant, output, seed), n_jobs)
+        fresh, notes = apply_variant(VariantRequest(source, variant, output, seed), n_jobs)
         assert fresh
         return output, notes
 
@@ -215,7 +215,7 @@ def test_a_swap_exchanges_names_boxes_flags_and_the_prompts_names(turn, write_da
 def test_a_prompt_that_does_not_name_both_is_not_kept_in_a_swap(turn, write_dataset, prompt):
     output, notes = turn(write_dataset([{**CUP, "prompt": prompt}, CUP]), "swapped")
     assert all("prompt" not in record for record in _records(output))
-    assert notes == ["1 of 2 rows are without their own prompt, which does not name both"]
+    assert notes == ["1 of 2 rows lost their own prompt, which does not name both"]
 
 
 LABELS = {
@@ -240,13 +240,13 @@ def test_the_sources_own_words_for_another_label_are_not_kept(turn, write_datase
     output, notes = turn(folder, variant)
     assert not any({"relation", "predicate"} & record.keys() for record in _records(output))
     assert notes == [
-        f"1 of 2 rows are without `{key}`, the source's words for another label" for key in said
+        f"1 of 2 rows lost `{key}`, the source's words for the old label" for key in said
     ]
 
 
 def test_for_a_question_of_ones_own_no_other_is_asked(turn, write_dataset):
     own = {**CUP, "prompt": "Is it left of the hat?", "label": "yes", "question": "own"}
-    with pytest.raises(DatasetError, match="says left or right, and there is nothing that could"):
+    with pytest.raises(DatasetError, match="says left or right, and no prompt form can replace"):
         turn(write_dataset([own]), "mirrored")
 
 
@@ -269,13 +269,13 @@ def test_a_prompt_that_says_a_side_is_not_kept_in_a_mirror(turn, write_dataset, 
     folder = write_dataset([{**CUP, "prompt": prompt}])
     output, notes = turn(folder, "mirrored")
     assert _records(output)[0].get("prompt") == (prompt if kept else None)
-    lost = "1 of 1 rows are without their own prompt, which says left or right"
+    lost = "1 of 1 rows lost their own prompt, which says left or right"
     assert notes == ([] if kept else [lost])
 
 
 def test_a_name_that_says_a_side_is_counted(turn, write_dataset):
     _, notes = turn(write_dataset([{**CUP, "subject": "left shoe"}, CUP]), "mirrored")
-    assert notes == ["1 of 2 rows are with left or right in a name, which stays as it is"]
+    assert notes == ["1 of 2 rows have left or right in a name, which is not changed"]
 
 
 def test_shuffled_images_are_others_of_their_split_each_used_as_often(turn, spatial):
@@ -290,9 +290,7 @@ def test_shuffled_images_are_others_of_their_split_each_used_as_often(turn, spat
         assert "subject_box" in one and {**other, **changed} == {**seen, **changed}
     assert sorted(split) == sorted(record["image_filename"] for record in after)
     assert len({*split.values()}) == 2
-    assert notes == [
-        "96 of 96 rows are without boxes, masks and depth, which are another picture's"
-    ]
+    assert notes == ["96 of 96 rows lost boxes, masks and depth, which belong to their own image"]
 
 
 def test_a_shuffled_image_takes_all_rows_of_another(turn, write_dataset):
@@ -302,7 +300,7 @@ def test_a_shuffled_image_takes_all_rows_of_another(turn, write_dataset):
              for one, other in zip(rows, _records(output), strict=True)}  # fmt: skip
     assert len(pairs) == 3 and len({other for _, other in pairs}) == 3
     assert all("subject_box" not in record for record in _records(output))
-    assert notes == ["7 of 7 rows are without boxes, masks and depth, which are another picture's"]
+    assert notes == ["7 of 7 rows lost boxes, masks and depth, which belong to their own image"]
 
 
 def test_the_order_of_shuffled_images_is_that_of_the_seed(turn, spatial):
@@ -385,14 +383,14 @@ def test_the_card_says_of_what_it_is_a_variant(turn, spatial):
 def test_the_same_variant_is_left_alone_and_another_is_refused(turn, odd):
     output, _ = turn(odd, "swapped", "out")
     inode = (output / "metadata.json").stat().st_ino
-    assert vary(Asked(odd, "swapped", output), 1) == (False, [])
+    assert apply_variant(VariantRequest(odd, "swapped", output), 1) == (False, [])
     assert (output / "metadata.json").stat().st_ino == inode
-    for asked in (Asked(odd, "mirrored", output), Asked(odd, "swapped", odd)):
+    for asked in (VariantRequest(odd, "mirrored", output), VariantRequest(odd, "swapped", odd)):
         with pytest.raises(DatasetError, match="holds another dataset; remove it or name another"):
-            vary(asked, 1)
+            apply_variant(asked, 1)
     (odd / "metadata.json").write_text(json.dumps(_records(odd)[:-1]))
     with pytest.raises(DatasetError, match="out: holds another dataset"):
-        vary(Asked(odd, "swapped", output), 1)
+        apply_variant(VariantRequest(odd, "swapped", output), 1)
 
 
 @pytest.mark.parametrize("variant", ["blank", "mirrored", "names", "shuffled"])
@@ -411,18 +409,18 @@ def test_a_missing_image_stays_missing_and_is_counted(turn, write_dataset, varia
 RIGHT = {"id": "1", **CUP, "prompt": "Where is the cup? And the hat?", **BOXES}
 BAD = [
     ("swapped", {"label": "on_top"}, "labels 'on_top', of 2 of 3 rows, have no inverse; leave"),
-    ("mirrored", {"label": "to the left"}, "labels 'to the left', of 2 of 3 rows, say left or right"),
+    ("mirrored", {"label": "to the left"}, "labels 'to the left', of 2 of 3 rows, say left or right in"),
     ("mirrored", {"subject_box": [1, 2, 3]}, "record 1 has subject_box [1, 2, 3]; give it [left,"),
     ("mirrored", {"reference_box": "x"}, "record 1 has reference_box 'x'; give it [left, top,"),
     ("mirrored", {"subject": None, "prompt": "Left?"}, "record 1 has prompt 'Left?', which says"),
-    ("swapped", {"subject": None}, "record 1 names no subject and reference to change places"),
+    ("swapped", {"subject": None}, "record 1 names no subject and reference that could be swapped"),
     ("names", {"reference": None}, "record 1 names neither subject and reference nor a shape"),
     ("blank", {"image_filename": "../a.png"}, "record 1 has image_filename '../a.png', which is not"),
     ("blank", {"image_filename": "/a.png"}, "record 1 has image_filename '/a.png', which is not in"),
     ("swapped", {"image_filename": 3}, "record 1 has image_filename 3; give it a text"),
     ("shuffled", {"split": "all"}, "record 1 split 'all' is none of train, val, test"),
     ("shuffled", {"label": None}, "record 1 has label None; give it a text"),
-    ("shuffled", {"split": "test"}, "'a.png' is the one image of its split, so there is none"),
+    ("shuffled", {"split": "test"}, "'a.png' is the only image of its split, so there is no"),
 ]  # fmt: skip
 
 
@@ -436,7 +434,7 @@ def test_what_cannot_be_turned_is_one_line_and_leaves_nothing_behind(
     records = [RIGHT, kept, {**kept, "id": "3"}]
     (folder / "metadata.json").write_text(json.dumps(records))
     with pytest.raises(DatasetError) as caught:
-        vary(Asked(folder, variant, tmp_path / "out"), 1)
+        apply_variant(VariantRequest(folder, variant, tmp_path / "out"), 1)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
@@ -446,13 +444,15 @@ def test_a_dataset_without_pictures_has_no_blank_ones(write_dataset, tmp_path):
     shutil.rmtree(folder / "images")
     for variant in ("blank", "shuffled"):
         with pytest.raises(DatasetError, match="none of 2 pictures can be read; first: "):
-            vary(Asked(folder, variant, tmp_path / "out"), 1)
+            apply_variant(VariantRequest(folder, variant, tmp_path / "out"), 1)
 
 
 def test_two_pictures_do_not_become_one(write_dataset, tmp_path):
     folder = write_dataset([{**CUP, "image_filename": name} for name in ("a.jpg", "a.jpg.png")])
-    with pytest.raises(ConfigError, match=r"two pictures would be 'a\.jpg\.png' when mirrored"):
-        vary(Asked(folder, "mirrored", tmp_path / "out"), 1)
+    with pytest.raises(
+        ConfigError, match=r"two mirrored pictures would have the name 'a\.jpg\.png'"
+    ):
+        apply_variant(VariantRequest(folder, "mirrored", tmp_path / "out"), 1)
     assert not (tmp_path / "out").exists()
 
 
@@ -463,7 +463,7 @@ def test_the_command_says_what_it_wrote_and_what_was_lost(write_dataset, work, c
         assert main(command) == 0
         out, log = capsys.readouterr()
         assert out == said
-        note = "note: 1 of 1 rows are without their own prompt, which says left or right\n"
+        note = "note: 1 of 1 rows lost their own prompt, which says left or right\n"
         assert (note in log) == said.startswith("wrote")
 
 

@@ -82,13 +82,13 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _make_variant(arguments: argparse.Namespace) -> None:
-    from vsp.datasets.apply_variant import Asked, vary
+    from vsp.datasets.apply_variant import VariantRequest, apply_variant
 
     for option, metavar in (("variant", "NAME"), ("out", "DIR")):
         if getattr(arguments, option) is None:
             raise ConfigError(f"--of needs --{option} {metavar}")
-    asked = Asked(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
-    fresh, notes = vary(asked, arguments.n_jobs)
+    request = VariantRequest(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
+    fresh, notes = apply_variant(request, arguments.n_jobs)
     print_notes(notes)
     print(f"{_verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
 

@@ -1,5 +1,7 @@
-"""`vsp generate --of`: a variant of a dataset, in a folder of its own; the same bytes for any number
-of workers. Pictures that stay as they are are links to the source's.
+"""`vsp generate --of`: write a variant of a dataset to a folder of its own.
+
+The bytes do not depend on the number of workers. Unchanged pictures are links to the source's
+folder.
 """
 
 from __future__ import annotations
@@ -16,85 +18,86 @@ from joblib import Parallel, delayed
 
 from vsp.datasets import VARIANTS, metadata
 from vsp.datasets.provenance import read_card, write_once
-from vsp.datasets.variants import PICTURES, Draw, Drawn, Record, Variant
+from vsp.datasets.variants import PICTURES, Record, Redraw, Redrawn, Variant
 from vsp.errors import DatasetError
 from vsp.utils.files import sha256
 from vsp.utils.progress import progress
 
-_CHUNK = 64  # pictures a worker draws at a time
+_CHUNK = 64  # pictures that a worker redraws in one job
 
-Made = dict[str, dict[str, Drawn]]  # folder → name in the source → picture
+NewPictures = dict[str, dict[str, Redrawn]]  # folder → name in the source → new picture
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class VariantRequest:
+    """The dataset to change, the variant's name and folder, and a seed for random choices."""
+
     source: Path
     variant: str
     output: Path
-    seed: int = 0  # of what is drawn at random
+    seed: int = 0
 
 
-def vary(asked: Asked, n_jobs: int) -> tuple[bool, list[str]]:
-    """Write the variant's folder, and say what it has lost; False if it is there already.
+def apply_variant(request: VariantRequest, n_jobs: int) -> tuple[bool, list[str]]:
+    """Write the variant's folder. Gives False if it exists already, and notes on what rows lost.
 
-    Raises DatasetError if something else lies in its place or the source cannot be turned so.
+    Raises DatasetError if the folder holds another dataset or a record cannot be changed.
     """
-    variant: Variant = VARIANTS.load(asked.variant)
-    source, output = asked.source.absolute(), asked.output.absolute()
+    variant: Variant = VARIANTS.load(request.variant)
     notes: list[str] = []
     fresh = write_once(
-        output,
-        _card(asked, source),
-        lambda aside: notes.extend(_write(aside, source, output, variant, asked.seed, n_jobs)),
+        request.output.absolute(),
+        _card(request),
+        lambda folder: notes.extend(_write_folder(folder, request, variant, n_jobs)),
         "remove it or name another --out",
     )
     return fresh, notes
 
 
-def _card(asked: Asked, source: Path) -> dict[str, Any]:
+def _card(request: VariantRequest) -> dict[str, Any]:
+    source = request.source.absolute()
+    with metadata.metadata_path(source).open("rb") as file:
+        digest = sha256(file)
     return {
-        "variant": asked.variant,
-        "seed": asked.seed,
+        "variant": request.variant,
+        "seed": request.seed,
         "of": str(source),
-        "of_metadata_sha256": _digest(source),
+        "of_metadata_sha256": digest,
         "of_card": read_card(source),
     }
 
 
-def _digest(source: Path) -> str:
-    with metadata.metadata_path(source).open("rb") as file:
-        return sha256(file)
-
-
-def _write(
-    aside: Path, source: Path, output: Path, variant: Variant, seed: int, n_jobs: int
+def _write_folder(
+    folder: Path, request: VariantRequest, variant: Variant, n_jobs: int
 ) -> list[str]:
-    """Fill the folder; what is lost comes back."""
-    found = _survey(source, variant)
-    made: Made = {}
+    """Write pictures, links and records to `folder`, which is renamed later. Gives notes."""
+    source = request.source.absolute()
+    survey = _survey(source, variant)
+    new: NewPictures = {}
     notes: list[str] = []
-    for name, draw in variant.draw.items():
-        if found.pictures[name]:
-            (aside / name).mkdir()
-            made[name] = _drawn(
-                draw, source / name, aside / name, list(found.pictures[name]), n_jobs, notes
+    for name, redraw in variant.redraw.items():
+        if survey.pictures[name]:
+            (folder / name).mkdir()
+            new[name] = _redraw_all(
+                redraw, source / name, folder / name, list(survey.pictures[name]), n_jobs, notes
             )
-    if variant.exchange:
-        made["images"] = _exchanged(source, found.pictures["images"], seed, notes)
-    for name in sorted(set(PICTURES.values()) - variant.draw.keys()):
+    if variant.exchange_images:
+        new["images"] = _exchange_images(source, survey.pictures["images"], request.seed, notes)
+    output = request.output.absolute()
+    for name in sorted(set(PICTURES.values()) - variant.redraw.keys()):
         if (source / name).is_dir():
-            # Relative, so that a folder of datasets can be moved.
+            # The link is relative, so that a folder with both datasets can be moved.
             link = os.path.relpath((source / name).resolve(), output.parent.resolve() / output.name)
-            (aside / name).symlink_to(link)
-    return notes + _write_records(aside, source, variant, made, found.n_rows)
+            (folder / name).symlink_to(link)
+    return notes + _write_records(folder, source, variant, new, survey.n_rows)
 
 
 @dataclass(slots=True)
-class _Found:
-    """What has to be known of all records before the first picture is drawn."""
+class _Survey:
+    """What is counted over all records before the first picture is redrawn."""
 
     n_rows: int = 0
-    # Folder → name → of which splits, one bit each.
+    # Folder → picture name → the splits that use it, one bit per split.
     pictures: dict[str, dict[str, int]] = field(
         default_factory=lambda: {name: {} for name in PICTURES.values()}
     )
@@ -102,23 +105,23 @@ class _Found:
     def add(self, record: Record) -> None:
         self.n_rows += 1
         split = 1 << metadata.SPLITS.index(metadata.split_of(record))
-        for key, of in PICTURES.items():
+        for key, folder in PICTURES.items():
             if key in record:
-                name = _name(record, key)
-                self.pictures[of][name] = self.pictures[of].get(name, 0) | split
+                name = _picture_name(record, key)
+                self.pictures[folder][name] = self.pictures[folder].get(name, 0) | split
 
 
-def _survey(source: Path, variant: Variant) -> _Found:
-    """Raises DatasetError, naming record or labels, for what the variant cannot turn."""
-    found, refused = _Found(), Counter[str]()
+def _survey(source: Path, variant: Variant) -> _Survey:
+    """Raises DatasetError, naming record or labels, for what the variant cannot change."""
+    survey, refused = _Survey(), Counter[str]()
     for index, record in enumerate(metadata.records(source)):
         try:
             label = metadata.label_of(record)
-            if variant.label(label) is None:
+            if variant.change_label(label) is None:
                 refused[label] += 1
             else:
-                _varied(record, variant, {})
-            found.add(record)
+                _change_record(record, variant, {})
+            survey.add(record)
         except DatasetError as error:
             raise metadata.record_error(source, index, error) from None
     if refused:
@@ -126,13 +129,13 @@ def _survey(source: Path, variant: Variant) -> _Found:
         more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
         raise DatasetError(
             f"{metadata.metadata_path(source)}: labels {named}{more}, of {refused.total()} of "
-            f"{found.n_rows} rows, {variant.cannot}; leave these rows out"
+            f"{survey.n_rows} rows, {variant.refusal}; leave these rows out"
         )
-    return found
+    return survey
 
 
-def _name(record: Record, key: str) -> str:
-    """A picture's, below its folder: a variant writes nowhere else."""
+def _picture_name(record: Record, key: str) -> str:
+    """The picture's name, which must stay inside its folder: a variant writes nowhere else."""
     name = metadata.text_of(record, key)
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -140,42 +143,42 @@ def _name(record: Record, key: str) -> str:
     return name
 
 
-def _drawn(
-    draw: Draw, source: Path, target: Path, names: Sequence[str], n_jobs: int, notes: list[str]
-) -> dict[str, Drawn]:
-    """Every picture that can be read."""
-    made: dict[str, Drawn] = {}
+def _redraw_all(
+    redraw: Redraw, source: Path, target: Path, names: Sequence[str], n_jobs: int, notes: list[str]
+) -> dict[str, Redrawn]:
+    """Redraw every picture that can be read; `notes` takes the others."""
+    new: dict[str, Redrawn] = {}
     problems: list[str] = []
     jobs = (
-        delayed(_draw_some)(draw, source, target, names[start : start + _CHUNK])
+        delayed(_redraw_some)(redraw, source, target, names[start : start + _CHUNK])
         for start in range(0, len(names), _CHUNK)
     )
     with progress("generate", target.name, len(names)) as advance:
         for chunk in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
-            for name, drawn in chunk:
-                if isinstance(drawn, Drawn):
-                    made[name] = drawn
+            for name, result in chunk:
+                if isinstance(result, Redrawn):
+                    new[name] = result
                 else:
-                    problems.append(drawn)
+                    problems.append(result)
             advance(len(chunk))
-    _say_problems(source, len(names), problems, notes)
-    return made
+    _note_problems(source, len(names), problems, notes)
+    return new
 
 
-def _draw_some(
-    draw: Draw, source: Path, target: Path, names: Sequence[str]
-) -> list[tuple[str, Drawn | str]]:
-    """Each name with its picture, or why there is none."""
-    found: list[tuple[str, Drawn | str]] = []
+def _redraw_some(
+    redraw: Redraw, source: Path, target: Path, names: Sequence[str]
+) -> list[tuple[str, Redrawn | str]]:
+    """Each name with its new picture, or with the reason why there is none."""
+    results: list[tuple[str, Redrawn | str]] = []
     for name in names:
         try:
-            found.append((name, draw(source, target, name)))
+            results.append((name, redraw(source, target, name)))
         except DatasetError as error:
-            found.append((name, str(error)))
-    return found
+            results.append((name, str(error)))
+    return results
 
 
-def _say_problems(source: Path, n_names: int, problems: Sequence[str], notes: list[str]) -> None:
+def _note_problems(source: Path, n_names: int, problems: Sequence[str], notes: list[str]) -> None:
     if len(problems) == n_names:
         raise DatasetError(
             f"{source}: none of {n_names} pictures can be read; first: {problems[0]}"
@@ -183,62 +186,65 @@ def _say_problems(source: Path, n_names: int, problems: Sequence[str], notes: li
     if problems:
         notes.append(
             f"{len(problems)} of {n_names} pictures in {source} cannot be read and are missing "
-            f"here too; first: {problems[0]}"
+            f"from the variant too; first: {problems[0]}"
         )
 
 
-def _exchanged(
+def _exchange_images(
     source: Path, images: Mapping[str, int], seed: int, notes: list[str]
-) -> dict[str, Drawn]:
-    """For each image another one of the same splits, so that none comes into train and test.
+) -> dict[str, Redrawn]:
+    """Another image for each image, used by the same splits, so that no image gets into both
+    train and test.
 
-    Those that are not there stay missing, and do not take part.
+    Missing images stay missing and are not exchanged.
     """
-    here = [name for name in images if (source / "images" / name).is_file()]
-    lost = [f"{name!r} is missing" for name in images.keys() - set(here)]
-    _say_problems(source / "images", len(images), sorted(lost), notes)
-    made: dict[str, Drawn] = {}
+    present = [name for name in images if (source / "images" / name).is_file()]
+    missing = [f"{name!r} is missing" for name in images.keys() - set(present)]
+    _note_problems(source / "images", len(images), sorted(missing), notes)
+    new: dict[str, Redrawn] = {}
     rng = np.random.default_rng(seed)
-    for splits in sorted({images[name] for name in here}):
-        names = [name for name in here if images[name] == splits]
+    for splits in sorted({images[name] for name in present}):
+        names = [name for name in present if images[name] == splits]
         if len(names) == 1:
             raise DatasetError(
-                f"{source}: {names[0]!r} is the one image of its split, so there is none to "
-                "change places with; leave its rows out"
+                f"{source}: {names[0]!r} is the only image of its split, so there is no other "
+                "image to exchange it with; leave its rows out"
             )
-        # Each takes the next one's place on a ring in random order.
+        # Each image takes the place of the next one in a random cyclic order.
         order = rng.permutation(len(names))
         for one, other in zip(order, np.roll(order, -1), strict=True):
-            made[names[one]] = Drawn(names[other], 0)
-    return made
+            new[names[one]] = Redrawn(names[other], 0)
+    return new
 
 
 def _write_records(
-    aside: Path, source: Path, variant: Variant, made: Made, n_rows: int
+    folder: Path, source: Path, variant: Variant, new: NewPictures, n_rows: int
 ) -> list[str]:
-    """One record a line; a count for each thing that rows have lost."""
+    """Write the changed records; gives a note for each thing that rows lost."""
     lost: Counter[str] = Counter()
 
     def lines(advance: Callable[[int], None]) -> Iterator[bytes]:
         for record in metadata.records(source):
-            varied, notes = _varied(record, variant, made)
+            changed, notes = _change_record(record, variant, new)
             lost.update(notes)
-            yield metadata.encode_record(varied)
+            yield metadata.encode_record(changed)
             advance(1)
 
     with progress("generate", "rows", n_rows) as advance:
-        metadata.write_records(aside, lines(advance))
-    return [f"{n} of {n_rows} rows are {what}" for what, n in lost.items()]
+        metadata.write_records(folder, lines(advance))
+    return [f"{n} of {n_rows} rows {note}" for note, n in lost.items()]
 
 
-def _varied(record: Record, variant: Variant, made: Made) -> tuple[Record, tuple[str, ...]]:
-    """The record with its group named, as the image's name may change."""
-    label = variant.label(metadata.label_of(record))
+def _change_record(
+    record: Record, variant: Variant, new: NewPictures
+) -> tuple[Record, tuple[str, ...]]:
+    """The changed record and what it lost. `group` is set, because the image name may change."""
+    label = variant.change_label(metadata.label_of(record))
     key = next(key for key in metadata.LABEL_KEYS if key in record)
-    image = made.get("images", {}).get(metadata.text_of(record, "image_filename"))
-    named = {**record, key: label, "group": metadata.group_of(record)}
-    varied, notes = variant.record(named, None if image is None else image.width)
-    for name, of in PICTURES.items():
-        if name in varied and varied[name] in made.get(of, {}):
-            varied[name] = made[of][varied[name]].name
-    return varied, notes
+    image = new.get("images", {}).get(metadata.text_of(record, "image_filename"))
+    grouped = {**record, key: label, "group": metadata.group_of(record)}
+    changed, notes = variant.change_record(grouped, None if image is None else image.width)
+    for key, folder in PICTURES.items():
+        if key in changed and changed[key] in new.get(folder, {}):
+            changed[key] = new[folder][changed[key]].name
+    return changed, notes

@@ -165,7 +165,7 @@ def _draw_caption(canvas: ImageDraw.ImageDraw, row: SheetRow, wrong: Sequence[st
 
 def _words(row: SheetRow) -> list[tuple[str, str]]:
     """Pieces of a line with their colours; names are cut where there is no room for them."""
-    fields = dict((questions.question_of(row.record) or ((), ()))[1])
+    fields = questions.fields_of(row.record)
     label = f" – {_fitted(prompts.label_words(row.label), _SIDE / 2)}"
     if not fields.keys() >= _COLORS.keys():
         asked = str(fields.get("shape", row.record.get("prompt", "")))

@@ -1,70 +1,82 @@
-"""What a record is about: the prompt forms of its question, and the names that stand in them.
+"""The question of a record: its prompt forms, and the names that fill them in.
 
-`question` says which of `vsp.datasets.prompts.QUESTIONS` it is. Without it a record that has a subject and a
-reference is asked where the one is, and one that has `shape_type` and `color_label` for the colour.
-Forms and names are of the record's `language` where its things are named by shape and colour, and
-English elsewhere.
+A record's `question` is a key of `vsp.datasets.prompts.QUESTIONS`. Without this key, a record with
+subject and reference gets the spatial question, and one with `shape_type` and `color_label` the
+colour question. Forms and names are in the record's `language` if its objects are described by
+shape and colour, and in English otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from vsp.datasets import prompts, translations
 
 PARTS = ("subject", "reference")
-OWN = "own"  # the `question` of a record whose prompt asks something else than any form
-Keys = dict[str, tuple[str, str]]  # of each part of a question, where its kind and colour stand
-Fields = tuple[tuple[str, str], ...]  # of a prompt form, with what stands for them
+OWN = "own"  # the `question` of a record whose own prompt no form can replace
+Fields = tuple[tuple[str, str], ...]  # (field of a prompt form, text for it)
+_Keys = dict[str, tuple[str, str]]  # part of a question → record keys of its shape and colour
 
-_TWO: Keys = {part: (f"{part}_shape", f"{part}_color") for part in PARTS}
-_KEYS: dict[str, Keys] = {
-    "spatial": _TWO,
-    "distance": _TWO,
-    "size": _TWO,
-    "between": {**_TWO, "second": ("second_shape", "second_color")},
+_TWO_PARTS: _Keys = {part: (f"{part}_shape", f"{part}_color") for part in PARTS}
+_KEYS: dict[str, _Keys] = {
+    "spatial": _TWO_PARTS,
+    "distance": _TWO_PARTS,
+    "size": _TWO_PARTS,
+    "between": {**_TWO_PARTS, "second": ("second_shape", "second_color")},
     "count": {"subject": ("subject_shape", "")},
     "color": {"shape": ("shape_type", "")},
 }
 _NEEDED = {
-    asked: {key for pair in keys.values() for key in pair} - {""} for asked, keys in _KEYS.items()
+    question: {key for pair in keys.values() for key in pair} - {""}
+    for question, keys in _KEYS.items()
 }
 _NEEDED["color"].add("color_label")
 
 
-def question_of(record: dict[str, Any]) -> tuple[Mapping[str, str], Fields] | None:
-    """The prompt forms of the record's question and the fields they need, where it has them."""
-    asked = record.get("question")
-    known = isinstance(asked, str) and asked in _KEYS
-    for question in (str(asked),) if known else ("spatial", "color"):
+class Question(NamedTuple):
+    """What a record can be asked."""
+
+    forms: Mapping[str, str]  # style → prompt form
+    fields: Fields
+
+
+def question_of(record: dict[str, Any]) -> Question | None:
+    """The record's question; None if the record lacks the names that the forms need."""
+    own = record.get("question")
+    is_known = isinstance(own, str) and own in _KEYS
+    for question in (str(own),) if is_known else ("spatial", "color"):
         parts = _KEYS[question]
         if record.keys() >= _NEEDED[question]:
-            return _by_shape(record, question)
+            return _question_by_shape(record, question)
         if question != "color" and record.keys() >= parts.keys():
             fields = tuple((part, str(record[part])) for part in parts)
-            return prompts.prompt_forms(question), fields
+            return Question(prompts.prompt_forms(question), fields)
     return None
 
 
-def _by_shape(record: dict[str, Any], question: str) -> tuple[Mapping[str, str], Fields]:
-    looks = {
+def fields_of(record: dict[str, Any]) -> dict[str, str]:
+    """The names in the record's question, by field; empty if the record has no question."""
+    question = question_of(record)
+    return {} if question is None else dict(question.fields)
+
+
+def _question_by_shape(record: dict[str, Any], question: str) -> Question:
+    """The question of a record whose objects are described by shape and colour."""
+    shapes = {
         part: (str(record[kind]), str(record[color]) if color else "")
         for part, (kind, color) in _KEYS[question].items()
     }
     language = str(record.get("language", "en"))
-    if not all(translations.has_name(language, look) for look in looks.values()):
+    if not all(translations.has_name(shape, language) for shape in shapes.values()):
         language = "en"
-    forms = prompts.prompt_forms(question, language)
-    if question == "count":
-        return forms, tuple(
-            (part, translations.plural(kind, language)) for part, (kind, _) in looks.items()
-        )
-    if language == "en":
-        return forms, tuple(
-            (part, translations.noun_phrases(look, language)[0]) for part, look in looks.items()
-        )
-    named = ((part, *translations.noun_phrases(look, language)) for part, look in looks.items())
-    return forms, tuple(
-        field for part, plain, behind in named for field in ((part, plain), (f"to_{part}", behind))
-    )
+    fields: list[tuple[str, str]] = []
+    for part, shape in shapes.items():
+        if question == "count":
+            fields.append((part, translations.plural(shape[0], language)))
+            continue
+        name, after_preposition = translations.noun_phrases(shape, language)
+        fields.append((part, name))
+        if language != "en":
+            fields.append((f"to_{part}", after_preposition))
+    return Question(prompts.prompt_forms(question, language), tuple(fields))

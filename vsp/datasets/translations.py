@@ -1,17 +1,17 @@
-"""What coloured shapes are called in the languages of the prompts."""
+"""Names of coloured shapes in the languages of the prompts."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-Look = tuple[str, str]  # kind and colour; "" as a colour that is not named
+KindColor = tuple[str, str]  # kind and colour of a shape; "" if the colour is not named
 
 
 class _Noun(NamedTuple):
-    article: str  # with the space behind it, where there is one
-    to_article: str  # behind the preposition that the prompts use: zu, à, a
+    article: str  # with the space that follows it, if any
+    to_article: str  # after the preposition of the prompts: zu, à, a
     noun: str
-    counted: str  # as it stands in prompts that count
+    plural: str  # as the counting prompts use it
     feminine: bool = False
 
 
@@ -38,7 +38,8 @@ _NOUNS = {
         "star": _Noun("la ", "a la ", "estrella", "estrellas", feminine=True),
     },
 }
-# German colours take their ending as an adjective; the others, where there are two, by gender.
+# German adjectives get an ending. French and Spanish colours with two forms list the masculine form
+# first, then the feminine form.
 _COLORS = {
     "de": {
         "red": "rot", "blue": "blau", "green": "grün", "yellow": "gelb", "purple": "violett",
@@ -58,30 +59,31 @@ _COLORS = {
 }  # fmt: skip
 
 
-def has_name(language: str, look: Look) -> bool:
-    """Whether the look has a name in this language; in English every one has."""
-    kind, color = look
+def has_name(shape: KindColor, language: str) -> bool:
+    """Whether the shape has a name in this language; in English, every shape has one."""
+    kind, color = shape
     nouns, colors = _NOUNS.get(language, {}), _COLORS.get(language, {})
     return language == "en" or (kind in nouns and (not color or color in colors))
 
 
 def plural(kind: str, language: str) -> str:
-    """Many of a kind, as they stand in prompts that count."""
-    return f"{kind}s" if language == "en" else _NOUNS[language][kind].counted
+    """The plural of a kind of shape, as the counting prompts use it."""
+    return f"{kind}s" if language == "en" else _NOUNS[language][kind].plural
 
 
-def noun_phrases(look: Look, language: str) -> tuple[str, str]:
-    """The name of a shape, and the same behind a preposition."""
-    kind, color = look
+def noun_phrases(shape: KindColor, language: str) -> tuple[str, str]:
+    """The name of a shape with its article, and the same after a preposition."""
+    kind, color = shape
     if language == "en":
         name = f"{color} {kind}".strip()
         return name, name
     noun = _NOUNS[language][kind]
-    name, to_name = (_colored(noun, color, language, ending) for ending in ("e", "en"))
-    return noun.article + name, noun.to_article + to_name
+    name, dative = (_colored(noun, color, language, ending) for ending in ("e", "en"))
+    return noun.article + name, noun.to_article + dative
 
 
 def _colored(noun: _Noun, color: str, language: str, ending: str) -> str:
+    """The noun with its colour; `ending` is that of the German adjective."""
     if not color:
         return noun.noun
     word = _COLORS[language][color]

@@ -1,8 +1,7 @@
-"""Variants of a dataset, the controls that a claim needs: the same rows, with something else to see
-or to ask.
+"""Variants of a dataset, used as controls: the same rows with another picture or another question.
 
-A variant is a function of a record, and what becomes of pictures and labels. It keeps rows, their
-order, ids, groups and splits, so that runs can be compared row by row.
+A variant says how a record, its label and its pictures change. Rows, their order, ids, groups and
+splits stay, so that two runs can be compared row by row.
 """
 
 from __future__ import annotations
@@ -21,62 +20,63 @@ from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import write_aside
 from vsp.utils.images import open_rgb, upright_size
 
-# What a record names its pictures by, and the folder in which they are.
+# The record keys that name a picture, and the folder of that picture.
 PICTURES = {
     "image_filename": "images",
     "subject_mask": "masks",
     "reference_mask": "masks",
     "depth_filename": "depth",
 }
-_PARTS = {"subject": "reference", "reference": "subject"}
-_REGION = re.compile(r"_box(es)?$|_mask$|^depth_filename$")  # of a record's keys
+_OTHER_PART = {"subject": "reference", "reference": "subject"}
+_REGION = re.compile(r"_box(es)?$|_mask$|^depth_filename$")  # keys of a record
 _GREY = (128, 128, 128)
 
 Record = dict[str, Any]
-Notes = tuple[str, ...]  # what a row has lost; counted, and said in the end
+Notes = tuple[str, ...]  # what a row lost, as the end of "3 of 9 rows …"
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """A picture that was made anew."""
+class Redrawn:
+    """A new picture of a variant."""
 
     name: str  # in the variant's folder
     width: int  # pixels, upright
 
 
-# Draws the picture of that name in the first folder anew, into the second.
-Draw = Callable[[Path, Path, str], Drawn]
+# redraw(source, target, name) reads picture `name` in `source` and writes the new one to `target`.
+Redraw = Callable[[Path, Path, str], Redrawn]
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What becomes of a record. DatasetError is for one that cannot be turned."""
+    """How a record and its pictures change."""
 
-    # Of the record, its label already turned, and its picture's width (None: it cannot be read).
-    record: Callable[[Record, int | None], tuple[Record, Notes]]
-    # The label as it has to be; None: it cannot be turned. Turned twice it is what it was.
-    label: Callable[[str], str | None] = str
-    cannot: str = ""  # why not
-    draw: Mapping[str, Draw] = field(default_factory=dict)  # by folder; the others are links
-    exchange: bool = False  # whether images change places
+    # Takes a record whose label is already changed, and the width of its picture (None: the
+    # picture cannot be read). Raises DatasetError if the record cannot be changed.
+    change_record: Callable[[Record, int | None], tuple[Record, Notes]]
+    # Gives None for a label that cannot be changed. Applied twice it gives the label back.
+    change_label: Callable[[str], str | None] = str
+    refusal: str = ""  # why a label cannot be changed
+    redraw: Mapping[str, Redraw] = field(default_factory=dict)  # by folder; other folders are links
+    exchange_images: bool = False  # give each row another image of the same split
 
 
-def _as_it_is(record: Record, width: int | None) -> tuple[Record, Notes]:
+def _keep_record(record: Record, width: int | None) -> tuple[Record, Notes]:
     return record, ()
 
 
-def _grey(source: Path, target: Path, name: str) -> Drawn:
-    """One file for each size."""
+def _redraw_grey(source: Path, target: Path, name: str) -> Redrawn:
+    """A grey picture; all pictures of one size share one file."""
     width, height = upright_size(source / name)
     path = target / f"grey_{width}x{height}.png"
     if not path.exists():
         with write_aside(path) as file:
             Image.new("RGB", (width, height), _GREY).save(file, format="PNG")
-    return Drawn(path.name, width)
+    return Redrawn(path.name, width)
 
 
-def _flipped(source: Path, target: Path, name: str) -> Drawn:
-    """Without loss, whatever the format was."""
+def _redraw_mirrored(source: Path, target: Path, name: str) -> Redrawn:
+    """Saved as PNG, so that no format loses quality."""
     picture, _ = open_rgb(source / name)
     name = name if name.lower().endswith(".png") else f"{name}.png"
     (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -85,100 +85,112 @@ def _flipped(source: Path, target: Path, name: str) -> Drawn:
             ImageOps.mirror(picture).save(file, format="PNG", compress_level=1)
     except FileExistsError:
         raise ConfigError(
-            f"{source}: two pictures would be {name!r} when mirrored; rename one"
+            f"{source}: two mirrored pictures would have the name {name!r}; rename one"
         ) from None
-    return Drawn(name, picture.width)
+    return Redrawn(name, picture.width)
 
 
-def _without_regions(record: Record, width: int | None) -> tuple[Record, Notes]:
-    """Regions and depth are those of the picture that went away."""
+def _drop_regions(record: Record, width: int | None) -> tuple[Record, Notes]:
+    """Boxes, masks and depth belong to the image that is exchanged."""
     kept = {key: value for key, value in record.items() if not _REGION.search(key)}
-    lost = len(kept) < len(record)
-    return kept, ("without boxes, masks and depth, which are another picture's",) * lost
+    has_regions = len(kept) < len(record)
+    return kept, ("lost boxes, masks and depth, which belong to their own image",) * has_regions
 
 
-def _names_alone(record: Record, width: int | None) -> tuple[Record, Notes]:
-    """The prompt is the names; nothing stays from which another could be made."""
-    found = questions.question_of(record)
-    if found is None:
+def _ask_names_only(record: Record, width: int | None) -> tuple[Record, Notes]:
+    """Set the prompt to the names, and drop all keys from which another prompt could be made."""
+    question = questions.question_of(record)
+    if question is None:
         raise DatasetError("names neither subject and reference nor a shape, so it has no names")
-    gone = {*metadata.LABEL_KEYS, "shape_type"}
+    dropped = {*metadata.LABEL_KEYS, "shape_type"}
     kept = {
         key: value
         for key, value in record.items()
-        if key not in gone and _exchanged_key(key) == key and not _REGION.search(key)
+        if key not in dropped and _exchange_key(key) == key and not _REGION.search(key)
     }
-    prompt = " ".join(f"{name}." for field, name in found[1] if not field.startswith("to_"))
+    names = [name for field, name in question.fields if not field.startswith("to_")]
+    prompt = " ".join(f"{name}." for name in names)
     return {**kept, "label": metadata.label_of(record), "prompt": prompt}, ()
 
 
-def _in_a_mirror(record: Record, width: int | None) -> tuple[Record, Notes]:
-    record, notes = _as_labelled(record)
-    for key in [key for key in record if key.endswith(("_box", "_boxes"))]:
-        several = key.endswith("_boxes")
-        boxes = metadata.boxes_of(record, key) if several else [metadata.box_of(record, key)]
-        if width is None:
-            del record[key]
-            notes = ("without boxes, as their picture cannot be read",)
-        else:
-            turned = [[width - right, top, width - left, bottom]
-                      for left, top, right, bottom in boxes]  # fmt: skip
-            record[key] = turned if several else turned[0]
-    if _names_a_side(_CHOICES.sub(_unless_both, str(record.get("prompt", "")))):
-        record = _without_prompt(record, "which says left or right")
-        notes += ("without their own prompt, which says left or right",)
-    if any(_names_a_side(name) for _, name in (questions.question_of(record) or ((), ()))[1]):
-        notes += ("with left or right in a name, which stays as it is",)
+def _mirror_record(record: Record, width: int | None) -> tuple[Record, Notes]:
+    record, notes = _drop_source_words(record)
+    record, box_notes = _mirror_boxes(record, width)
+    notes += box_notes
+    if _names_a_side(_CHOICES.sub(_drop_symmetric, str(record.get("prompt", "")))):
+        record = _drop_prompt(record, "which says left or right")
+        notes += ("lost their own prompt, which says left or right",)
+    if any(_names_a_side(name) for name in questions.fields_of(record).values()):
+        notes += ("have left or right in a name, which is not changed",)
     return record, notes
 
 
-def _mirrored_label(label: str) -> str | None:
+def _mirror_boxes(record: Record, width: int | None) -> tuple[Record, Notes]:
+    keys = [key for key in record if key.endswith(("_box", "_boxes"))]
+    notes: Notes = ()
+    mirrored = dict(record)
+    for key in keys:
+        is_list = key.endswith("_boxes")
+        boxes = metadata.boxes_of(record, key) if is_list else [metadata.box_of(record, key)]
+        if width is None:
+            del mirrored[key]
+            notes = ("lost their boxes, as the picture cannot be read",)
+        else:
+            turned = [[width - right, top, width - left, bottom]
+                      for left, top, right, bottom in boxes]  # fmt: skip
+            mirrored[key] = turned if is_list else turned[0]
+    return mirrored, notes
+
+
+def _mirror_label(label: str) -> str | None:
     return None if label not in MIRRORED and _names_a_side(label) else MIRRORED.get(label, label)
 
 
-def _roles_exchanged(record: Record, width: int | None) -> tuple[Record, Notes]:
-    fields = dict((questions.question_of(record) or ((), ()))[1])
-    if not fields.keys() >= _PARTS.keys():
-        raise DatasetError("names no subject and reference to change places")
-    record, notes = _as_labelled(record)
-    record = {_exchanged_key(key): value for key, value in record.items()}
+def _swap_roles(record: Record, width: int | None) -> tuple[Record, Notes]:
+    """Exchange subject and reference in keys, flags and prompt."""
+    fields = questions.fields_of(record)
+    if not fields.keys() >= _OTHER_PART.keys():
+        raise DatasetError("names no subject and reference that could be swapped")
+    record, notes = _drop_source_words(record)
+    record = {_exchange_key(key): value for key, value in record.items()}
     if isinstance(record.get("flags"), list):
-        record["flags"] = [_exchanged_key(str(flag)) for flag in record["flags"]]
+        record["flags"] = [_exchange_key(str(flag)) for flag in record["flags"]]
     if "prompt" in record:
-        text = _exchanged_names(str(record["prompt"]), fields["subject"], fields["reference"])
+        text = _exchange_names(str(record["prompt"]), fields["subject"], fields["reference"])
         if text is None:
-            record = _without_prompt(record, "which does not name both")
-            notes += ("without their own prompt, which does not name both",)
+            record = _drop_prompt(record, "which does not name both")
+            notes += ("lost their own prompt, which does not name both",)
         else:
             record["prompt"] = text
     return record, notes
 
 
-def _as_labelled(record: Record) -> tuple[Record, Notes]:
-    """Beside a label other words are what the source wrote, and true of its picture alone."""
+def _drop_source_words(record: Record) -> tuple[Record, Notes]:
+    """Drop the source's own words for a relation: they describe the original picture only."""
     lost = [key for key in ("relation", "predicate") if "label" in record and key in record]
     kept = {key: value for key, value in record.items() if key not in lost}
-    return kept, tuple(f"without `{key}`, the source's words for another label" for key in lost)
+    return kept, tuple(f"lost `{key}`, the source's words for the old label" for key in lost)
 
 
-def _without_prompt(record: Record, why: str) -> Record:
+def _drop_prompt(record: Record, why: str) -> Record:
+    """Drop the record's own prompt. Raises DatasetError if no prompt form can replace it."""
     kept = {key: value for key, value in record.items() if key != "prompt"}
     if record.get("question") == questions.OWN or questions.question_of(kept) is None:
         raise DatasetError(
-            f"has prompt {record['prompt']!r}, {why}, and there is nothing that could be "
-            "asked instead; leave the record out"
+            f"has prompt {record['prompt']!r}, {why}, and no prompt form can replace it; "
+            "leave the record out"
         )
     return kept
 
 
-def _exchanged_key(key: str) -> str:
-    """`subject_box` → `reference_box`, and back; any other key as it is."""
+def _exchange_key(key: str) -> str:
+    """`subject_box` → `reference_box` and back; other keys stay."""
     part, separator, rest = key.partition("_")
-    return f"{_PARTS[part]}{separator}{rest}" if part in _PARTS else key
+    return f"{_OTHER_PART[part]}{separator}{rest}" if part in _OTHER_PART else key
 
 
-def _exchanged_names(text: str, subject: str, reference: str) -> str | None:
-    """The text with each name in the other's place; None unless both are in it."""
+def _exchange_names(text: str, subject: str, reference: str) -> str | None:
+    """The text with the two names exchanged; None unless the text contains both."""
     names = sorted((subject, reference), key=len, reverse=True)  # "red car" before "car"
     either = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)")
     if set(either.findall(text)) != {subject, reference}:
@@ -192,27 +204,28 @@ _CHOICE = r"(?:(?:to|on|at) the )?(?:{})(?:[ _](?:side[ _])?of)?".format(
         (*map(prompts.label_words, INVERSE), "left", "right", "top", "bottom", "over", "beneath")
     )
 )
-_BETWEEN = r"[\s,;/|'\"\[\]()]*(?:(?<![a-z])(?:or|and)(?![a-z]))?[\s,;/|'\"\[\]()]+"
-_CHOICES = re.compile(rf"(?<![a-z]){_CHOICE}(?:{_BETWEEN}{_CHOICE})+(?![a-z])", re.IGNORECASE)
+_SEPARATOR = r"[\s,;/|'\"\[\]()]*(?:(?<![a-z])(?:or|and)(?![a-z]))?[\s,;/|'\"\[\]()]+"
+# A list of choices, such as "left of, right of, above or below".
+_CHOICES = re.compile(rf"(?<![a-z]){_CHOICE}(?:{_SEPARATOR}{_CHOICE})+(?![a-z])", re.IGNORECASE)
 
 
 def _names_a_side(text: str) -> bool:
     return _SIDE.search(text) is not None
 
 
-def _unless_both(choices: re.Match[str]) -> str:
-    """A list to choose from is the same in a mirror, if it has both sides."""
+def _drop_symmetric(choices: re.Match[str]) -> str:
+    """A list of choices with both left and right stays true in a mirror, so it is no obstacle."""
     sides = {side[1].lower() for side in _SIDE.finditer(choices[0])}
     return "" if sides == {"left", "right"} else choices[0]
 
 
-BLANK = Variant(_as_it_is, draw={"images": _grey, "depth": _grey})
-NAMES = Variant(_names_alone, draw={"images": _grey})
-SHUFFLED = Variant(_without_regions, exchange=True)
+BLANK = Variant(_keep_record, redraw={"images": _redraw_grey, "depth": _redraw_grey})
+NAMES = Variant(_ask_names_only, redraw={"images": _redraw_grey})
+SHUFFLED = Variant(_drop_regions, exchange_images=True)
 MIRROR = Variant(
-    _in_a_mirror,
-    _mirrored_label,
-    "say left or right otherwise than left_of and right_of",
-    {"images": _flipped, "masks": _flipped, "depth": _flipped},
+    _mirror_record,
+    _mirror_label,
+    "say left or right in words other than left_of and right_of",
+    {"images": _redraw_mirrored, "masks": _redraw_mirrored, "depth": _redraw_mirrored},
 )
-SWAPPED = Variant(_roles_exchanged, INVERSE.get, "have no inverse")
+SWAPPED = Variant(_swap_roles, INVERSE.get, "have no inverse")

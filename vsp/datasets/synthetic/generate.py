@@ -132,19 +132,18 @@ def _render(
         write_picture(draw(scene, config.image_size, marks), images / f"{name}.png")
         named = {"image_id": name, "image_filename": f"{name}.png"}
         spoken = {"language": language} if language else {}
-        records.append(_asked({**named, **scene.record, **spoken}, config.prompt_template_index))
+        records.append(
+            _add_prompt({**named, **scene.record, **spoken}, config.prompt_template_index)
+        )
     return records
 
 
-def _asked(record: dict[str, Any], template: int) -> dict[str, Any]:
+def _add_prompt(record: dict[str, Any], template: int) -> dict[str, Any]:
     """The record with its own prompt, in its language."""
-    found = questions.question_of(record)
-    assert found is not None, f"{record} names nothing to ask about"
-    forms, fields = found
-    return {
-        **record,
-        "prompt": prompts.render(prompts.numbered_form(forms, template), dict(fields)),
-    }
+    question = questions.question_of(record)
+    assert question is not None, f"{record} names nothing to ask about"
+    form = prompts.numbered_form(question.forms, template)
+    return {**record, "prompt": prompts.render(form, dict(question.fields))}
 
 
 def _write_splits(folder: Path, target: Path) -> None:
