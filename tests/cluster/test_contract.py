@@ -326,7 +326,9 @@ def test_journals_tell_which_shards_an_array_had_that_only_accounting_knows(
 def test_the_scheduler_tells_which_task_a_process_is():
     slurm = _slurm()
     assert slurm.current_task({}) is None
-    assert slurm.current_task({"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}) == TaskIdentity("7", "n1")
+    assert slurm.current_task({"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}) == TaskIdentity(
+        "7", "n1"
+    )
     array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
     task = slurm.current_task({**array, "SLURM_RESTART_COUNT": "2"})
     assert task == TaskIdentity("7_3", None, 2)

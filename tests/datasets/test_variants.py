@@ -18,9 +18,9 @@ from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
 from vsp.datasets.synthetic.generate import generate, read_config
 from vsp.errors import ConfigError, DatasetError
-from vsp.evaluation.compare import Settings as Comparison
-from vsp.evaluation.compare import compare
-from vsp.evaluation.probe_run import Settings, probe_run
+from vsp.evaluation.compare import ComparisonSettings, compare
+from vsp.evaluation.probe_run import probe_run
+from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
 from vsp.storage.run import Run
 from vsp.utils.images import open_rgb, upright_size
@@ -502,12 +502,14 @@ def test_variants_go_from_the_picture_to_the_comparison(turn, spatial, plan_fake
         folder = spatial if name == "plain" else turn(spatial, name)[0]
         run: Run = plan_fake(folder, name=name)
         extract(run, run.shards)
-        settings = Settings(permutations=0, controls=0, curve=False, random=False, resamples=100)
+        settings = ProbeSettings(
+            permutations=0, controls=0, curve=False, random=False, resamples=100
+        )
         runs[name] = probe_run(run, settings, 1)
         assert run.plan.variants == (() if name == "plain" else (name,))
         n_seen = len({sample.image_sha256 for sample in run.all_samples()})
         assert n_seen == (1 if name == "blank" else 96)
-    pairs = compare(list(runs.items()), Comparison(resamples=100, flips=99))
+    pairs = compare(list(runs.items()), ComparisonSettings(resamples=100, flips=99))
     mirrored, blank = pairs
     judged = Counter(r["relation"] for r in _records(spatial) if r["split"] == "val")
     assert mirrored.n_rows == blank.n_rows == judged.total()

@@ -7,16 +7,16 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from benchmarks import compare_sim
+from benchmarks import comparison_simulation
 from helpers import made
 from rich.console import Console
 
 from vsp.cli.main import main
 from vsp.errors import ConfigError, RunError
-from vsp.evaluation.compare import Settings, compare
+from vsp.evaluation.compare import ComparisonSettings, compare
 from vsp.reporting.comparison import comparison_page
 
-QUICK = Settings(resamples=200, flips=199)
+QUICK = ComparisonSettings(resamples=200, flips=199)
 ROWS = ("id", "group", "label", "predicted", "outer", "base", "probability", "rows")
 
 
@@ -118,7 +118,7 @@ def test_few_groups_are_exchanged_in_every_way(runs, seed):
     other = made.predictions(made.accuracies(3)[::-1], n_groups=8, repeats=1, seed=seed + 10)
     for arrays in (first, other):
         arrays["outer"] = np.zeros((1, 16), np.int16)
-    (pair,) = compare(runs(first=first, other=other), Settings(flips=255))
+    (pair,) = compare(runs(first=first, other=other), ComparisonSettings(flips=255))
     assert pair.n_flips == 256
     gained = (made.loss(first) - made.loss(other))[:, 0].reshape(3, 8, 2).sum(axis=2)
     error = np.sqrt(np.maximum((gained**2).sum(axis=1), 1e-9))
@@ -128,7 +128,7 @@ def test_few_groups_are_exchanged_in_every_way(runs, seed):
         assert one.p == np.mean(drawn[:, layer] >= observed[layer])
         as_large = (drawn / error).max(axis=1) >= observed[layer] / error[layer] - 1e-9
         assert one.p_corrected == np.mean(as_large)
-    (drawn_at_random,) = compare(runs(first=first, other=other), Settings(flips=200))
+    (drawn_at_random,) = compare(runs(first=first, other=other), ComparisonSettings(flips=200))
     assert drawn_at_random.n_flips == 200
     for one, again in zip(pair.layers, drawn_at_random.layers, strict=True):
         assert one.p == pytest.approx(again.p, abs=0.12)
@@ -265,13 +265,15 @@ def test_the_same_seed_gives_the_same_figures(runs):
 @pytest.mark.parametrize("repeats", [1, 4])
 def test_runs_that_are_alike_differ_no_more_often_than_is_said(repeats):
     """Probes are fitted in folds on states drawn anew for each run: more than groups varies."""
-    rates = compare_sim.rates(200, repeats)
+    rates = comparison_simulation.rates(200, repeats)
     assert 0.9 <= rates["covered"] <= 0.99 and 0.9 <= rates["peak covered"] <= 0.99
     assert rates["p"] <= 0.06 and rates["p corrected"] <= 0.07 and rates["p peak"] <= 0.06
 
 
 def test_a_run_with_more_signal_is_found_to_have_it(tmp_path):
-    pairs = [compare_sim.experiment(seed, tmp_path, (0.6, 1.6), 120) for seed in range(20)]
+    pairs = [
+        comparison_simulation.experiment(seed, tmp_path, (0.6, 1.6), 120) for seed in range(20)
+    ]
     found = [one.p_corrected <= 0.05 and one.low > 0 for pair in pairs for one in pair.layers]
     assert np.mean(found) > 0.8
 
@@ -280,12 +282,12 @@ def test_a_run_with_more_signal_is_found_to_have_it(tmp_path):
     ("change", "message"),
     [
         ({"label": np.array(made.NAMES)[(np.arange(240) + 1) // 2 % 4]},
-         r"120 of 240 rows have another label, 'sample_00001' is 'above' and 'below'; compare"),
+         r"120 of 240 rows have different labels, for example 'sample_00001': 'above' and 'below'; compare"),
         ({"id": np.array([f"other_{i}" for i in range(240)])},
-         "none of 240 and 240 judged rows is in both; compare runs of the same dataset"),
+         "none of 240 and 240 test rows is in both; compare runs of the same dataset"),
         ({"id": np.repeat("twin", 240)},
-         "other: 239 of 240 rows have the id of another, so rows cannot be matched"),
-        ({"outer": np.full((2, 240), -1)}, "none of 240 and 0 judged rows is in both"),
+         "other: 239 of 240 rows have the id of another row, so rows cannot be matched"),
+        ({"outer": np.full((2, 240), -1)}, "none of 240 and 0 test rows is in both"),
     ],
 )  # fmt: skip
 def test_runs_that_cannot_be_compared_are_one_line(runs, change, message):
@@ -352,7 +354,9 @@ def test_two_variants_of_one_dataset_are_compared(runs):
 )
 def test_labels_that_a_variant_does_not_turn_are_refused(runs, variants, labels):
     named = runs({"other": _of_variants(*variants)}, first=_sides(), other=_sides(labels))
-    with pytest.raises(RunError, match=r"of 240 rows have another label, .* compare runs of the"):
+    with pytest.raises(
+        RunError, match=r"of 240 rows have different labels, .* compare runs of the"
+    ):
         compare(named, QUICK)
 
 
@@ -363,14 +367,16 @@ def test_results_of_before_variants_are_compared(runs):
 
 
 def test_a_label_and_a_number_are_not_compared(runs):
-    with pytest.raises(RunError, match="one is judged by accuracy, one by R²; compare probes of"):
+    with pytest.raises(
+        RunError, match="one has the statistic accuracy, the other R²; compare probes of"
+    ):
         compare(runs(first=_flat(2), other=made.numbers(2)), QUICK)
 
 
 def test_numbers_that_are_all_alike_have_no_r2(runs):
     arrays = made.numbers(2)
     few = {**arrays, "label": np.full(240, 3.0)}
-    with pytest.raises(RunError, match="240 rows in both all have the same number"):
+    with pytest.raises(RunError, match="240 common rows have the same number"):
         compare(runs(first=few, other=few), QUICK)
 
 
@@ -381,7 +387,7 @@ def test_runs_without_a_layer_in_common_are_refused(runs):
         {"first": {**_plan(9), "best_layer": 2}, "other": {**_plan(9), "best_layer": 3}},
         first=first, other=other,
     )  # fmt: skip
-    with pytest.raises(RunError, match="first and other: have no layer in common"):
+    with pytest.raises(RunError, match="first and other: no common layer; probe the same layers"):
         compare(named, QUICK)
 
 
@@ -474,7 +480,7 @@ def test_the_command_prints_a_table_or_json(work, capsys):
     assert "other   elsewhere/other" in text and "\x1b" not in text
     code, text, _ = _answer(capsys, "first", "elsewhere/other", "--json", "--seed", 1)
     named = [("first", first), ("elsewhere/other", other)]
-    (expected,) = compare(named, Settings(seed=1))
+    (expected,) = compare(named, ComparisonSettings(seed=1))
     assert code == 0 and json.loads(text) == json.loads(json.dumps([asdict(expected)]))
 
 
@@ -484,7 +490,7 @@ def test_the_command_prints_a_table_or_json(work, capsys):
         (["first"], "1 run to compare; name two or more"),
         (["first", "no"], "results/no: holds no results; run `vsp probe` first"),
         (["first", "a/no"], "a/no: holds no results; run `vsp probe` first"),
-        (["first", "numbers"], "first and numbers: one is judged by accuracy, one by R²"),
+        (["first", "numbers"], "first and numbers: one has the statistic accuracy, the other R²"),
     ],
 )
 def test_an_error_of_the_command_is_one_line(work, capsys, arguments, message):

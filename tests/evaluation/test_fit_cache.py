@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from vsp.errors import RunError
-from vsp.evaluation.fit_cache import Parts
+from vsp.evaluation.fit_cache import FitCache
 
 FIT = {
     "predicted": np.array([[0, 1, -1], [1, 0, 0]], np.int16),
@@ -24,15 +24,15 @@ FIT = {
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    parts = Parts(tmp_path_factory.mktemp("probe") / "0123456789abcdef")
-    parts.write(7, FIT)
-    return parts
+def cache(tmp_path_factory):
+    cache = FitCache(tmp_path_factory.mktemp("probe") / "0123456789abcdef")
+    cache.write(7, FIT)
+    return cache
 
 
-def _refused_or_right(parts, body):
+def _refused_or_right(cache, body):
     """What is said of another content of the file of layer 7."""
-    other = Parts(parts.folder.parent / "other" / parts.key)
+    other = FitCache(cache.folder.parent / "other" / cache.key)
     other.folder.mkdir(parents=True, exist_ok=True)
     other.path(7).write_bytes(body)
     try:
@@ -51,9 +51,9 @@ def _same(read, written):
     )
 
 
-def test_what_was_kept_is_read_to_the_last_bit(parts):
-    assert _same(parts.read(7), FIT)
-    assert [path.name for path in parts.folder.iterdir()] == ["007.npz"]
+def test_what_was_kept_is_read_to_the_last_bit(cache):
+    assert _same(cache.read(7), FIT)
+    assert [path.name for path in cache.folder.iterdir()] == ["007.npz"]
 
 
 _ANY = arrays_of.arrays(
@@ -67,74 +67,74 @@ _ANY = arrays_of.arrays(
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]+(\.[a-z]+)?", fullmatch=True), _ANY, max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_any_arrays_are_the_same_again(parts, written):
-    other = Parts(parts.folder.parent / "any")
+def test_any_arrays_are_the_same_again(cache, written):
+    other = FitCache(cache.folder.parent / "any")
     other.write(0, written)
     assert _same(other.read(0), written)
 
 
-def test_the_same_arrays_give_the_same_bytes(parts, tmp_path):
-    again = Parts(tmp_path / parts.key)
+def test_the_same_arrays_give_the_same_bytes(cache, tmp_path):
+    again = FitCache(tmp_path / cache.key)
     again.write(7, FIT)
-    assert again.path(7).read_bytes() == parts.path(7).read_bytes()
+    assert again.path(7).read_bytes() == cache.path(7).read_bytes()
 
 
-def test_a_layer_that_was_not_fitted_is_none(parts):
-    assert parts.read(6) is None and Parts(parts.folder / "no").read(7) is None
+def test_a_layer_that_was_not_fitted_is_none(cache):
+    assert cache.read(6) is None and FitCache(cache.folder / "no").read(7) is None
 
 
-def test_the_file_is_an_npz_without_pickles_that_numpy_reads(parts):
-    with np.load(parts.path(7), allow_pickle=False) as arrays:
+def test_the_file_is_an_npz_without_pickles_that_numpy_reads(cache):
+    with np.load(cache.path(7), allow_pickle=False) as arrays:
         assert set(arrays) == {*FIT, "whose"}
-    with zipfile.ZipFile(parts.path(7)) as file:
+    with zipfile.ZipFile(cache.path(7)) as file:
         assert file.testzip() is None
 
 
 def test_objects_are_never_written(tmp_path):
-    parts = Parts(tmp_path / "key")
+    cache = FitCache(tmp_path / "key")
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        parts.write(0, {"a": np.array([{}])})
-    assert parts.read(0) is None and list(parts.folder.iterdir()) == []
+        cache.write(0, {"a": np.array([{}])})
+    assert cache.read(0) is None and list(cache.folder.iterdir()) == []
 
 
-def test_a_file_cut_at_any_place_is_refused(parts):
-    body = parts.path(7).read_bytes()
+def test_a_file_cut_at_any_place_is_refused(cache):
+    body = cache.path(7).read_bytes()
     places = {*range(0, len(body), 7), *range(len(body) - 100, len(body))}
-    assert {_refused_or_right(parts, body[:n]) for n in places} == {"refused"}
-    assert _refused_or_right(parts, body) == "right"
+    assert {_refused_or_right(cache, body[:n]) for n in places} == {"refused"}
+    assert _refused_or_right(cache, body) == "right"
 
 
 @given(data=st.data())
 @settings(max_examples=400, deadline=None)
-def test_a_flipped_bit_anywhere_is_refused(parts, data):
-    body = bytearray(parts.path(7).read_bytes())
+def test_a_flipped_bit_anywhere_is_refused(cache, data):
+    body = bytearray(cache.path(7).read_bytes())
     place = data.draw(st.integers(0, 8 * len(body) - 1))
     body[place // 8] ^= 1 << place % 8
-    assert _refused_or_right(parts, bytes(body)) == "refused"
+    assert _refused_or_right(cache, bytes(body)) == "refused"
 
 
 @given(body=st.binary(max_size=300))
-def test_any_other_content_is_refused(parts, body):
-    assert _refused_or_right(parts, body) == "refused"
+def test_any_other_content_is_refused(cache, body):
+    assert _refused_or_right(cache, body) == "refused"
 
 
-def test_an_npz_that_is_whole_but_not_of_parts_is_refused(parts):
+def test_an_npz_that_is_whole_but_not_of_parts_is_refused(cache):
     file = io.BytesIO()
     np.savez(file, **FIT)
-    assert _refused_or_right(parts, file.getvalue()) == "refused"
+    assert _refused_or_right(cache, file.getvalue()) == "refused"
 
 
-def test_the_fit_of_another_layer_or_of_another_key_is_refused(parts, tmp_path):
-    other_layer, other_key = Parts(tmp_path / parts.key), Parts(tmp_path / ("f" * 16))
+def test_the_fit_of_another_layer_or_of_another_key_is_refused(cache, tmp_path):
+    other_layer, other_key = FitCache(tmp_path / cache.key), FitCache(tmp_path / ("f" * 16))
     other_layer.write(8, FIT)
-    assert _refused_or_right(parts, other_layer.path(8).read_bytes()) == "refused"
+    assert _refused_or_right(cache, other_layer.path(8).read_bytes()) == "refused"
     other_key.write(7, FIT)
-    assert _refused_or_right(parts, other_key.path(7).read_bytes()) == "refused"
+    assert _refused_or_right(cache, other_key.path(7).read_bytes()) == "refused"
 
 
 def test_a_removed_layer_is_there_no_more(tmp_path):
-    parts = Parts(tmp_path / "key")
-    parts.write(7, FIT)
-    parts.remove(7)
-    parts.remove(7)
-    assert parts.read(7) is None
+    cache = FitCache(tmp_path / "key")
+    cache.write(7, FIT)
+    cache.remove(7)
+    cache.remove(7)
+    assert cache.read(7) is None

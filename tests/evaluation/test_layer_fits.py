@@ -1,4 +1,4 @@
-"""A layer's programme: what scikit-learn finds in plain loops, whoever fits which piece of it."""
+"""A layer's tasks: what scikit-learn finds in plain loops, whoever fits which piece of it."""
 
 from dataclasses import replace
 from itertools import product
@@ -11,8 +11,16 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vsp.evaluation.design import control_labels, design, permutations, portions
-from vsp.evaluation.layer_fits import Choice, Layer, Programme, Rest, choose, gathered
+from vsp.evaluation.controls import control_labels, permuted_labels
+from vsp.evaluation.design import make_design, training_portions
+from vsp.evaluation.layer_fits import (
+    LayerFitter,
+    LayerTasks,
+    Piece,
+    StrengthChoice,
+    choose_strengths,
+    merge_pieces,
+)
 from vsp.probes import PROBES
 
 C = (0.003, 0.03, 0.3, 3.0)
@@ -31,7 +39,7 @@ def _world(
     numbers=False, own=False, n_groups=24, n_classes=3, n_permutations=5, n_controls=3, folds=3,
     repeats=2, strengths=C, curve=True, seed=0,
 ):  # fmt: skip
-    """States [row, hidden] that tell something of labels, and a programme; two rows a group."""
+    """States [row, hidden] that tell something of labels, and a tasks; two rows a group."""
     rng = np.random.default_rng(seed)
     number = np.repeat(np.arange(n_groups), 2)
     group = np.char.add("g", number.astype(str))
@@ -40,12 +48,14 @@ def _world(
     if numbers:
         y = states @ rng.normal(size=6) + 2 * rng.normal(size=len(y))
     split = np.where(own & (number % 4 == 0), "test", "train" if own else "")
-    made = design(y, group, split, folds, repeats)
-    permuted, _ = permutations(y, group, made.blocks, n_permutations, 0)
+    made = make_design(y, group, split, folds, repeats)
+    permuted, _ = permuted_labels(y, group, made.blocks, n_permutations, 0)
     # Of a few types, so that every training set has rows of all of them.
     control = control_labels(np.array(list("abcd"))[np.arange(len(y)) % 4], y, n_controls, 0)
-    grown = portions(y, group, made.train[made.outer[0].fit], 0) if curve else []
-    return states, Programme(y, made, strengths, permuted, control, tuple(grown))
+    grown = (
+        training_portions(y, group, made.train_sets[made.outer[0].train_set], 0) if curve else []
+    )
+    return states, LayerTasks(y, made, strengths, permuted, control, tuple(grown))
 
 
 def _probe(name, **changes):
@@ -55,13 +65,13 @@ def _probe(name, **changes):
     return probe.set_params(**{key: value for key, value in wanted.items() if key in known})
 
 
-def _whole(states, probe, programme):
+def _whole(states, probe, tasks):
     """All pieces by one worker."""
-    at = Layer(states, probe, programme)
-    searched = [at.search(sets) for sets in programme.searches]
-    choice = choose(programme, searched)
-    return gathered(
-        programme, probe, searched, choice, [at.go_on(p, choice) for p in programme.rest]
+    at = LayerFitter(states, probe, tasks)
+    searched = [at.search(sets) for sets in tasks.search_pieces]
+    choice = choose_strengths(tasks, searched)
+    return merge_pieces(
+        tasks, probe, searched, choice, [at.run(p, choice) for p in tasks.later_pieces]
     )
 
 
@@ -72,11 +82,11 @@ def _same(one, other):
 
 
 class Plainly:
-    """The programme, one fit after another."""
+    """The tasks, one fit after another."""
 
-    def __init__(self, name, states, programme):
-        self.name, self.states, self.programme = name, states, programme
-        self.strengths = programme.strengths or (None,)
+    def __init__(self, name, states, tasks):
+        self.name, self.states, self.tasks = name, states, tasks
+        self.strengths = tasks.strengths or (None,)
         self.fitted = {}
 
     def fit(self, y, mask, strength):
@@ -87,62 +97,62 @@ class Plainly:
 
     def sums(self, model, y, mask, judge):
         said = model.predict(self.states[judge])
-        if not self.programme.numbers:
+        if not self.tasks.are_numbers:
             return np.array([(said != y[judge]).sum(), len(judge)])
         return np.array([((said - y[judge]) ** 2).sum(), ((y[judge] - y[mask].mean()) ** 2).sum()])
 
     def statistic(self, y, which):
         """Pooled over the outer splits of the first repeat; `which` strength in each of them."""
-        made, total = self.programme.design, 0
+        made, total = self.tasks.design, 0
         for i, outer in enumerate(made.outer):
             if outer.repeat == 0:
-                mask = made.train[outer.fit]
+                mask = made.train_sets[outer.train_set]
                 model = self.fit(y, mask, self.strengths[which[i]])
-                total = total + self.sums(model, y, mask, outer.judge)
+                total = total + self.sums(model, y, mask, outer.test)
         return 1 - total[0] / total[1]
 
     def inner(self):
-        made, y = self.programme.design, self.programme.y
+        made, y = self.tasks.design, self.tasks.y
         found = np.zeros((len(made.outer), len(self.strengths)))
         for i, outer in enumerate(made.outer):
             for s, strength in enumerate(self.strengths):
                 each = []
                 for one in outer.inner:
-                    mask = made.train[one.fit]
-                    lost, base = self.sums(self.fit(y, mask, strength), y, mask, one.judge)
+                    mask = made.train_sets[one.train_set]
+                    lost, base = self.sums(self.fit(y, mask, strength), y, mask, one.validation)
                     each.append(1 - lost / base)
                 found[i, s] = np.mean(each)
         return found
 
     def outers(self, chosen):
         """Index, split and fitted model of each outer split, at its chosen strength."""
-        made = self.programme.design
+        made = self.tasks.design
         for i, outer in enumerate(made.outer):
             strength = self.strengths[chosen[i]]
-            yield outer, self.fit(self.programme.y, made.train[outer.fit], strength)
+            yield outer, self.fit(self.tasks.y, made.train_sets[outer.train_set], strength)
 
     def predicted(self, chosen):
-        made = self.programme.design
-        empty = np.nan if self.programme.numbers else -1
+        made = self.tasks.design
+        empty = np.nan if self.tasks.are_numbers else -1
         found = np.full((made.n_repeats, len(self.states)), empty)
         for outer, model in self.outers(chosen):
-            found[outer.repeat, outer.judge] = model.predict(self.states[outer.judge])
+            found[outer.repeat, outer.test] = model.predict(self.states[outer.test])
         return found
 
     def probability(self, chosen):
-        made, n_classes = self.programme.design, int(self.programme.y.max()) + 1
+        made, n_classes = self.tasks.design, int(self.tasks.y.max()) + 1
         found = np.full((made.n_repeats, len(self.states), n_classes), np.nan)
         for outer, model in self.outers(chosen):
-            found[outer.repeat, outer.judge] = model.predict_proba(self.states[outer.judge])
+            found[outer.repeat, outer.test] = model.predict_proba(self.states[outer.test])
         return found
 
     def curve(self, chosen):
         """The score after each portion; bits of the online code, the first portion's uniform."""
-        y, outer, grown = self.programme.y, self.programme.design.outer[0], self.programme.portions
+        y, outer, grown = self.tasks.y, self.tasks.design.outer[0], self.tasks.portions
         scores, bits = [], np.log2(len(np.unique(y))) * grown[0].sum()
         for k, mask in enumerate(grown):
             model = self.fit(y, mask, self.strengths[chosen[0]])
-            lost, base = self.sums(model, y, grown[-1], outer.judge)
+            lost, base = self.sums(model, y, grown[-1], outer.test)
             scores.append(1 - lost / base)
             if k + 1 < len(grown) and self.name in ("logistic", "multinomial"):
                 new = grown[k + 1] & ~mask
@@ -164,50 +174,53 @@ class Plainly:
     ],
 )
 def test_it_is_what_scikit_learn_finds_in_plain_loops(name, world):
-    states, programme = _world(**world)
-    fit = _whole(states, _probe(name), programme)
-    plainly, made = Plainly(name, states, programme), programme.design
+    states, tasks = _world(**world)
+    fit = _whole(states, _probe(name), tasks)
+    plainly, made = Plainly(name, states, tasks), tasks.design
     inner = plainly.inner()
     assert fit["inner"] == pytest.approx(inner, abs=1e-6)
     chosen, final = inner.round(9).argmax(axis=1), int(inner.mean(axis=0).round(9).argmax())
     assert fit["chosen"].tolist() == chosen.tolist()
-    if programme.strengths:
-        assert fit["strengths"].tolist() == list(programme.strengths)
-        assert fit["final_strength"] == programme.strengths[final]
+    if tasks.strengths:
+        assert fit["strengths"].tolist() == list(tasks.strengths)
+        assert fit["final_strength"] == tasks.strengths[final]
     else:
         assert np.isnan(fit["strengths"]).all() and np.isnan(fit["final_strength"])
 
     predicted = plainly.predicted(chosen)
     assert fit["predicted"] == pytest.approx(predicted, rel=1e-4, nan_ok=True)
-    assert (np.isfinite(predicted) & (predicted != -1)).tolist() == (made.judged_by >= 0).tolist()
+    assert (np.isfinite(predicted) & (predicted != -1)).tolist() == (made.test_split >= 0).tolist()
     n_strengths = len(plainly.strengths)
-    each = [plainly.statistic(programme.y, [s] * len(made.outer)) for s in range(n_strengths)]
+    each = [plainly.statistic(tasks.y, [s] * len(made.outer)) for s in range(n_strengths)]
     assert fit["by_strength"] == pytest.approx(each, abs=1e-6)
-    assert fit["null_observed"] == pytest.approx(plainly.statistic(programme.y, chosen), abs=1e-6)
-    null = [plainly.statistic(y, chosen) for y in programme.permuted]
+    assert fit["null_observed"] == pytest.approx(plainly.statistic(tasks.y, chosen), abs=1e-6)
+    null = [plainly.statistic(y, chosen) for y in tasks.permuted]
     assert fit["null"] == pytest.approx(null, abs=1e-6)
     control = [
         [plainly.statistic(y, [s] * len(made.outer)) for s in range(n_strengths)]
-        for y in programme.control
+        for y in tasks.control
     ]
     assert fit["control"] == pytest.approx(np.array(control), abs=1e-6)
 
     scores, bits = plainly.curve(chosen)
     assert fit["curve"] == pytest.approx(scores, abs=1e-6)
-    assert fit["portion_rows"].tolist() == [mask.sum() for mask in programme.portions]
-    assert len(scores) > 1 and fit["portion_rows"][-1] == made.train[made.outer[0].fit].sum()
+    assert fit["portion_rows"].tolist() == [mask.sum() for mask in tasks.portions]
+    assert (
+        len(scores) > 1
+        and fit["portion_rows"][-1] == made.train_sets[made.outer[0].train_set].sum()
+    )
     if name in ("logistic", "multinomial"):
         assert fit["probability"] == pytest.approx(
             plainly.probability(chosen), abs=1e-4, nan_ok=True
         )
         assert fit["code_bits"] == pytest.approx(bits, rel=1e-4)
-        n_classes = len(np.unique(programme.y))
+        n_classes = len(np.unique(tasks.y))
         assert fit["uniform_bits"] == pytest.approx(np.log2(n_classes) * fit["portion_rows"][-1])
     else:
         assert not {"probability", "code_bits", "uniform_bits"} & fit.keys()
 
     saved = PROBES.load(name).from_arrays(_of_probe(fit))
-    model = plainly.fit(programme.y, made.train[made.final], plainly.strengths[final])
+    model = plainly.fit(tasks.y, made.train_sets[made.final], plainly.strengths[final])
     assert saved.predict(states) == pytest.approx(model.predict(states), rel=1e-4)
 
 
@@ -216,9 +229,9 @@ def _of_probe(fit):
 
 
 def test_every_fit_is_counted():
-    _, programme = _world()
-    fit = _whole(*_world()[:1], _probe("logistic"), programme)
-    n_portions = len(programme.portions)
+    _, tasks = _world()
+    fit = _whole(*_world()[:1], _probe("logistic"), tasks)
+    n_portions = len(tasks.portions)
     n_tasks = (
         12 * 4  # training sets that search, at each strength: 3 + 3 a repeat
         + 3 * 5  # outer splits of the first repeat × permutations
@@ -226,7 +239,7 @@ def test_every_fit_is_counted():
         + n_portions + 1  # and the probe that is saved
     )  # fmt: skip
     n_classes = [3] * (12 * 4 + 15) + [3] * (n_portions + 1)
-    control = [len(np.unique(y)) for y in programme.control]
+    control = [len(np.unique(y)) for y in tasks.control]
     n_problems = sum(n_classes) + 3 * 4 * sum(3 if n == 3 else 1 for n in control)
     assert len(n_classes) + 36 == n_tasks
     assert fit["gap"].shape == fit["iterations"].shape == (n_problems,)
@@ -235,17 +248,17 @@ def test_every_fit_is_counted():
 
 @pytest.mark.parametrize("own", [False, True])
 def test_pieces_cover_all_there_is_to_fit_and_the_longest_come_first(own):
-    _, programme = _world(own=own, folds=6, n_groups=64, n_permutations=70)
-    sets = [one for piece in programme.searches for one in piece]
-    used = {one.fit for outer in programme.design.outer for one in (outer, *outer.inner)}
-    assert sets == sorted(used) and (own or len(programme.searches) == 3)
-    first = [i for i, outer in enumerate(programme.design.outer) if outer.repeat == 0]
+    _, tasks = _world(own=own, folds=6, n_groups=64, n_permutations=70)
+    sets = [one for piece in tasks.search_pieces for one in piece]
+    used = {one.train_set for outer in tasks.design.outer for one in (outer, *outer.inner)}
+    assert sets == sorted(used) and (own or len(tasks.search_pieces) == 3)
+    first = [i for i, outer in enumerate(tasks.design.outer) if outer.repeat == 0]
     assert len(first) == (1 if own else 6)
-    assert programme.rest == [
-        Rest("control"),
-        *(Rest("null", i, start) for i in first for start in (0, 32, 64)),
-        Rest("curve"),
-        Rest("final"),
+    assert tasks.later_pieces == [
+        Piece("control"),
+        *(Piece("null", i, start) for i in first for start in (0, 32, 64)),
+        Piece("curve"),
+        Piece("final"),
     ]
 
 
@@ -254,45 +267,47 @@ def test_results_are_the_same_to_the_last_bit_however_the_pieces_are_divided(nam
     """More training sets and permutations than a piece takes."""
     numbers = PROBES.load(name).target == "number"
     strengths = C[1:3] if PROBES.load(name).strength_name else ()
-    states, programme = _world(
-        numbers, folds=5, n_groups=40, n_permutations=33, strengths=strengths
-    )
-    assert len(programme.searches) == 2 and len(programme.rest) == 1 + 5 * 2 + 2
+    states, tasks = _world(numbers, folds=5, n_groups=40, n_permutations=33, strengths=strengths)
+    assert len(tasks.search_pieces) == 2 and len(tasks.later_pieces) == 1 + 5 * 2 + 2
     probe = _probe(name, tol=1e-5)
-    whole = _whole(states, probe, programme)
+    whole = _whole(states, probe, tasks)
     # Each piece by a worker of its own, the last first.
-    searched = [Layer(states, probe, programme).search(s) for s in programme.searches[::-1]][::-1]
-    choice = choose(programme, searched)
-    rest = [Layer(states, probe, programme).go_on(p, choice) for p in programme.rest[::-1]][::-1]
-    _same(gathered(programme, probe, searched, choice, rest), whole)
+    searched = [LayerFitter(states, probe, tasks).search(s) for s in tasks.search_pieces[::-1]][
+        ::-1
+    ]
+    choice = choose_strengths(tasks, searched)
+    rest = [LayerFitter(states, probe, tasks).run(p, choice) for p in tasks.later_pieces[::-1]][
+        ::-1
+    ]
+    _same(merge_pieces(tasks, probe, searched, choice, rest), whole)
 
 
 def test_what_is_switched_off_or_undefined_has_no_key():
-    states, programme = _world(curve=False)
-    none = programme.y[:0].reshape(0, len(programme.y))
-    bare = replace(programme, permuted=none, control=none)
+    states, tasks = _world(curve=False)
+    none = tasks.y[:0].reshape(0, len(tasks.y))
+    bare = replace(tasks, permuted=none, control=none)
     fit = _whole(states, _probe("logistic"), bare)
-    assert bare.rest == [Rest("final")]
+    assert bare.later_pieces == [Piece("final")]
     assert {name for name in fit if "." not in name} == {
         *("strengths", "inner", "chosen", "predicted", "probability", "by_strength"),
         *("null_observed", "gap", "iterations", "final_strength"),
     }
-    full = _whole(states, _probe("logistic"), programme)
+    full = _whole(states, _probe("logistic"), tasks)
     _same(fit, {name: full[name] for name in fit} | {k: fit[k] for k in ("gap", "iterations")})
     assert {"null", "control"} == full.keys() - fit.keys()
 
 
 def test_a_control_task_that_has_one_label_where_it_is_fitted_is_left_out():
-    states, programme = _world(own=True, n_classes=2)
-    train = programme.design.train[0]
-    lost = programme.control.copy()
+    states, tasks = _world(own=True, n_classes=2)
+    train = tasks.design.train_sets[0]
+    lost = tasks.control.copy()
     lost[1, train] = 0
-    fit = _whole(states, _probe("logistic"), replace(programme, control=lost))
-    full = _whole(states, _probe("logistic"), programme)
+    fit = _whole(states, _probe("logistic"), replace(tasks, control=lost))
+    full = _whole(states, _probe("logistic"), tasks)
     assert fit["control"].tolist() == full["control"][[0, 2]].tolist()
     # Of which nothing may be left: every prompt of the test rows is on no training row.
     lost[:, train] = 0
-    assert "control" not in _whole(states, _probe("logistic"), replace(programme, control=lost))
+    assert "control" not in _whole(states, _probe("logistic"), replace(tasks, control=lost))
 
 
 # What chooses never sees what judges.
@@ -303,15 +318,15 @@ def test_a_control_task_that_has_one_label_where_it_is_fitted_is_left_out():
 def test_labels_of_judged_rows_change_neither_the_choice_nor_what_is_said_of_them(name, own):
     numbers = PROBES.load(name).target == "number"
     strengths = (1.0, 100.0) if numbers else C if PROBES.load(name).strength_name else ()
-    states, programme = _world(numbers, own, strengths=strengths, curve=False, n_controls=0)
-    whole, rng = _whole(states, _probe(name), programme), np.random.default_rng(1)
-    for i, outer in enumerate(programme.design.outer):
-        y = programme.y.copy()
-        y[outer.judge] = rng.permutation(y[outer.judge]) * 3 - 9 if numbers else 2 - y[outer.judge]
-        other = _whole(states, _probe(name), replace(programme, y=y, permuted=y[:0, None]))
+    states, tasks = _world(numbers, own, strengths=strengths, curve=False, n_controls=0)
+    whole, rng = _whole(states, _probe(name), tasks), np.random.default_rng(1)
+    for i, outer in enumerate(tasks.design.outer):
+        y = tasks.y.copy()
+        y[outer.test] = rng.permutation(y[outer.test]) * 3 - 9 if numbers else 2 - y[outer.test]
+        other = _whole(states, _probe(name), replace(tasks, y=y, permuted=y[:0, None]))
         assert other["inner"][i].tobytes() == whole["inner"][i].tobytes()
         assert other["chosen"][i] == whole["chosen"][i]
-        at = outer.repeat, outer.judge
+        at = outer.repeat, outer.test
         assert other["predicted"][at].tobytes() == whole["predicted"][at].tobytes()
         if not own and strengths:  # it is no trifle: elsewhere much is another
             assert (other["inner"] != whole["inner"]).any()
@@ -322,13 +337,13 @@ def test_labels_of_judged_rows_change_neither_the_choice_nor_what_is_said_of_the
 def test_states_of_judged_rows_do_not_change_the_choice(name, treatment):
     numbers = name == "ridge"
     strengths = (1.0, 100.0) if numbers else C
-    states, programme = _world(numbers, strengths=strengths, n_permutations=0, n_controls=0)
+    states, tasks = _world(numbers, strengths=strengths, n_permutations=0, n_controls=0)
     probe = _probe(name, treatment=treatment)
-    whole = _whole(states, probe, programme)
-    for i, outer in enumerate(programme.design.outer):
+    whole = _whole(states, probe, tasks)
+    for i, outer in enumerate(tasks.design.outer):
         moved = states.copy()
-        moved[outer.judge] = 5 - 4 * moved[outer.judge]
-        other = _whole(moved, probe, programme)
+        moved[outer.test] = 5 - 4 * moved[outer.test]
+        other = _whole(moved, probe, tasks)
         assert other["inner"][i] == pytest.approx(whole["inner"][i], rel=1e-6)
         assert other["chosen"][i] == whole["chosen"][i]
 
@@ -336,9 +351,9 @@ def test_states_of_judged_rows_do_not_change_the_choice(name, treatment):
 # The choice.
 
 
-def _searched(programme, inner):
+def _searched(tasks, inner):
     """As pieces give it: `inner` [outer, inner split, strength]."""
-    pieces = [{} for _ in programme.searches]
+    pieces = [{} for _ in tasks.search_pieces]
     for i, of_outer in enumerate(inner):
         for j, scores in enumerate(of_outer):
             pieces[(i + j) % len(pieces)][f"inner.{i}.{j}"] = np.array(scores)
@@ -346,13 +361,13 @@ def _searched(programme, inner):
 
 
 def test_the_strength_with_the_best_mean_is_chosen_and_of_equals_the_smallest():
-    _, programme = _world(repeats=1)
+    _, tasks = _world(repeats=1)
     inner = [
         [[0.5, 0.9, 0.6, 0.2], [0.5, 0.1, 0.6, 0.2]],  # 0.5, 0.5, 0.6, 0.2
         [[0.1, 0.9, 0.5, 0.9], [0.9, 0.5, 0.9, 0.5]],  # 0.5, 0.7, 0.7, 0.7
         [[0.3, 0.3, 0.3, 0.9], [0.3, 0.3, 0.3, 0.9]],
     ]
-    choice = choose(programme, _searched(programme, inner))
+    choice = choose_strengths(tasks, _searched(tasks, inner))
     assert choice.inner == pytest.approx(np.mean(inner, axis=1))
     assert choice.chosen.tolist() == [2, 1, 3]
     assert choice.final == 3  # of 0.433, 0.5, 0.533, 0.6
@@ -360,32 +375,32 @@ def test_the_strength_with_the_best_mean_is_chosen_and_of_equals_the_smallest():
 
 def test_equals_are_equal_though_sums_of_their_parts_differ_in_the_last_bit():
     """Shares of 10 rows each: 0.1 + 0.7 is less than 0.4 + 0.4."""
-    _, programme = _world(own=True, strengths=C[:2])
-    outer = programme.design.outer[0]
-    made = replace(programme.design, outer=(replace(outer, inner=outer.inner[:2]),))
-    programme = replace(programme, design=made)
+    _, tasks = _world(own=True, strengths=C[:2])
+    outer = tasks.design.outer[0]
+    made = replace(tasks.design, outer=(replace(outer, inner=outer.inner[:2]),))
+    tasks = replace(tasks, design=made)
     for a, b, c in product(range(11), repeat=3):
         if 0 <= a + b - c <= 10:
             right = np.array([[[a, c], [b, a + b - c]]])
-            choice = choose(programme, _searched(programme, 1 - (10 - right) / 10))
+            choice = choose_strengths(tasks, _searched(tasks, 1 - (10 - right) / 10))
             assert choice.chosen.tolist() == [0] and choice.final == 0, right
 
 
 def test_a_score_that_is_not_defined_is_never_the_best():
-    _, programme = _world(own=True, repeats=1)
+    _, tasks = _world(own=True, repeats=1)
     inner = np.array([[[np.nan, 0.2, 0.3, np.nan]] * 3])
-    choice = choose(programme, _searched(programme, inner))
+    choice = choose_strengths(tasks, _searched(tasks, inner))
     assert choice.chosen.tolist() == [2] and choice.final == 2
 
 
 def test_a_piece_takes_the_strength_of_its_own_split():
-    states, programme = _world(n_permutations=3)
-    n_outer = len(programme.design.outer)
-    at = Layer(states, _probe("logistic"), programme)
+    states, tasks = _world(n_permutations=3)
+    n_outer = len(tasks.design.outer)
+    at = LayerFitter(states, _probe("logistic"), tasks)
     nulls = []
     for k in (0, 3):
-        choice = Choice(np.zeros((n_outer, 4)), np.array([k] + [3] * (n_outer - 1)), k)
-        nulls.append([at.go_on(p, choice) for p in programme.rest if p.kind == "null"])
+        choice = StrengthChoice(np.zeros((n_outer, 4)), np.array([k] + [3] * (n_outer - 1)), k)
+        nulls.append([at.run(p, choice) for p in tasks.later_pieces if p.kind == "null"])
     differ = [
         (one[f"null.{i}.0"] != other[f"null.{i}.0"]).any()
         for i, (one, other) in enumerate(zip(*nulls, strict=True))

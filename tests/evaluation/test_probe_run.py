@@ -23,15 +23,10 @@ from sklearn.metrics import (
 from sklearn.multiclass import OneVsRestClassifier
 
 from vsp.errors import ConfigError, ProbeError, RunError
-from vsp.evaluation.probe_run import (
-    Rows,
-    Settings,
-    fits_key,
-    part_layers,
-    probe_part,
-    probe_run,
-    usable_jobs,
-)
+from vsp.evaluation.parallel_fits import usable_jobs
+from vsp.evaluation.probe_run import part_layers, probe_part, probe_run
+from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.evaluation.probe_work import ProbedRows, fits_key
 from vsp.extraction.extract import extract
 from vsp.probes import PROBES, load
 from vsp.storage.array import row_checksum
@@ -39,7 +34,7 @@ from vsp.storage.journal import Journal
 from vsp.storage.results import Results
 
 # Of the whole programme as little as a test needs; intervals are cheap, and of few resamples here.
-ALL = Settings(permutations=4, controls=2, resamples=100)
+ALL = ProbeSettings(permutations=4, controls=2, resamples=100)
 NONE = replace(ALL, permutations=0, controls=0, curve=False, random=False)
 LIGHT = ["--permutations", "0", "--controls", "0", "--resamples", "100", "--no-curve", "--no-random",
          "--n-jobs", "1"]  # fmt: skip
@@ -224,7 +219,7 @@ def test_unfinished_runs_are_refused_or_counted(plan_fake):
         probe_run(run, NONE, n_jobs=1)
     with pytest.raises(RunError, match="96 rows are missing"):
         probe_part(run, NONE, n_jobs=1, part=(0, 2))
-    with pytest.raises(ProbeError, match="none of 96 rows is done"):
+    with pytest.raises(ProbeError, match="none of 96 rows is extracted; run `vsp extract` first"):
         probe_run(run, NONE, n_jobs=1, partial=True)
     extract(run, run.shards)
     shard = run.shards[0]
@@ -667,7 +662,7 @@ def test_a_worker_that_is_killed_is_a_line_and_the_same_command_goes_on(plan_fak
         os.kill(_a_worker_of(process.pid), signal.SIGKILL)
         _, said = process.communicate()
     assert process.returncode == 1 and "Traceback" not in said
-    assert "a worker process was killed, as a rule for want of memory" in said.splitlines()[-1]
+    assert "a worker process was killed, usually because memory ran out" in said.splitlines()[-1]
     n_kept = len(_kept(run))
     assert 0 < n_kept < 24
     assert f"{n_kept} of 24 layers were fitted before" in vsp("probe", *LIGHT).stderr
@@ -773,8 +768,8 @@ def _decisive(run):
     }
     return {
         "run": run,
-        "settings": Settings(),
-        "rows": Rows(row=np.arange(100), **text),
+        "settings": ProbeSettings(),
+        "rows": ProbedRows(row=np.arange(100), **text),
         "crc32": np.arange(100, dtype=np.uint32),
     }
 
@@ -805,11 +800,11 @@ def test_whatever_decides_a_fit_is_in_its_key(plan_fake, name):
 
 
 def test_every_setting_decides_a_fit_or_only_judges(plan_fake):
-    assert {*_CHANGED, *_JUDGES} == set(Settings.__dataclass_fields__)
+    assert {*_CHANGED, *_JUDGES} == set(ProbeSettings.__dataclass_fields__)
     given = _decisive(plan_fake())
     judging = {**given, "settings": replace(given["settings"], **_JUDGES)}
     assert fits_key(**judging) == fits_key(**given)
-    assert all(getattr(Settings(), k) != v for k, v in {**_CHANGED, **_JUDGES}.items())
+    assert all(getattr(ProbeSettings(), k) != v for k, v in {**_CHANGED, **_JUDGES}.items())
 
 
 def test_another_run_and_other_versions_have_other_keys(plan_fake, monkeypatch):
@@ -817,7 +812,7 @@ def test_another_run_and_other_versions_have_other_keys(plan_fake, monkeypatch):
     keys = [fits_key(**given), fits_key(**{**given, "run": plan_fake(name="other")})]
     for name in ("__version__", "sklearn.__version__", "np.__version__", "scipy.__version__"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"vsp.evaluation.probe_run.{name}", "0")
+            patch.setattr(f"vsp.evaluation.probe_work.{name}", "0")
             keys.append(fits_key(**given))
     assert len(set(keys)) == 6
 

@@ -5,21 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.metrics import (
-    balanced_accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_score,
-    recall_score,
-)
 
 from vsp.evaluation.statistics import (
     Folds,
-    brier_score,
-    calibration_error,
-    class_scores,
-    confusion,
-    estimate,
+    GroupSums,
+    bootstrap_groups,
     fold_factor,
     permutation_p,
 )
@@ -27,17 +17,18 @@ from vsp.evaluation.statistics import (
 _OWN_SPLIT = Folds(1, 1)
 
 
-def _estimate(loss, size=None, surprise=None, folds=_OWN_SPLIT, shares=True, **changes):
+def _bootstrap(loss, size=None, inner_excess=None, folds=_OWN_SPLIT, is_proportion=True, **changes):
     """Of `loss` [column, repeat, group], sums over groups of `size` rows."""
     loss = np.asarray(loss, dtype=float)
     n_columns, n_repeats, n_groups = loss.shape
     base = np.ones((n_repeats, n_groups)) if size is None else np.tile(size, (n_repeats, 1))
-    if surprise is None:
-        surprise = np.zeros((folds.n * folds.n_repeats, n_columns))
+    if inner_excess is None:
+        inner_excess = np.zeros((folds.n * folds.n_repeats, n_columns))
     settings = {"confidence": 0.95, "resamples": 2000, "seed": 0, **changes}
-    return estimate(
-        loss, base.astype(float), int(base[0].sum()), shares, surprise, folds, **settings
+    sums = GroupSums(
+        loss, base.astype(float), int(base[0].sum()), is_proportion, inner_excess, folds
     )
+    return bootstrap_groups(sums, **settings)
 
 
 def _wrong(n_groups=200, share=0.3, n_columns=1, seed=0):
@@ -48,25 +39,25 @@ def _wrong(n_groups=200, share=0.3, n_columns=1, seed=0):
 @pytest.mark.parametrize(("n", "wrong"), [(400, 3), (400, 60), (400, 200), (400, 399)])
 def test_of_single_rows_the_interval_is_wilsons(n, wrong):
     loss = (np.arange(n) < wrong).astype(float)[None, None]
-    found = _estimate(loss)
-    (low,), (high,) = found.intervals()
+    bootstrap = _bootstrap(loss)
+    (low,), (high,) = bootstrap.intervals()
     known = binomtest(n - wrong, n).proportion_ci(method="wilson")
     np.testing.assert_allclose((low, high), (known.low, known.high), atol=0.004)
-    assert found.value == 1 - wrong / n
+    assert bootstrap.value == 1 - wrong / n
 
 
 def test_rows_that_repeat_each_other_in_a_group_tell_no_more_than_one():
     loss = _wrong()
-    one, four = _estimate(loss), _estimate(4 * loss, size=np.full(200, 4))
+    one, four = _bootstrap(loss), _bootstrap(4 * loss, size=np.full(200, 4))
     np.testing.assert_allclose(one.intervals(), four.intervals(), atol=0.002)
-    as_rows = _estimate(np.repeat(loss, 4, axis=2))
+    as_rows = _bootstrap(np.repeat(loss, 4, axis=2))
     width = np.ptp(np.array(as_rows.intervals()), axis=0)
     assert width < 0.6 * np.ptp(np.array(four.intervals()), axis=0)
 
 
 def test_repeats_that_say_the_same_tell_no_more_than_one():
     loss = _wrong()
-    one, two = _estimate(loss), _estimate(np.repeat(loss, 2, axis=1))
+    one, two = _bootstrap(loss), _bootstrap(np.repeat(loss, 2, axis=1))
     np.testing.assert_allclose(one.intervals(), two.intervals(), atol=1e-9)
 
 
@@ -74,9 +65,9 @@ def test_repeats_that_differ_tell_no_more_than_one():
     """They deal the same rows again: that a mean over many varies less is not for more rows."""
     rng = np.random.default_rng(0)
     four = np.full(200, 4)
-    found = _estimate(4.0 * (rng.random((1, 8, 200)) < 0.3), four)
-    one = _estimate(4 * _wrong(200, 0.3), four)
-    widths = [float(np.ptp(np.array(each.intervals()))) for each in (found, one)]
+    bootstrap = _bootstrap(4.0 * (rng.random((1, 8, 200)) < 0.3), four)
+    one = _bootstrap(4 * _wrong(200, 0.3), four)
+    widths = [float(np.ptp(np.array(each.intervals()))) for each in (bootstrap, one)]
     assert widths[0] == pytest.approx(widths[1], rel=0.1)
 
 
@@ -85,18 +76,18 @@ def test_groups_make_the_interval_not_less_wide_than_independent_rows_would(last
     """Of few groups it would be by chance: here (nearly) each has one row of four wrong."""
     loss = np.ones((1, 1, 10))
     loss[..., -1] = last
-    (low,), (high,) = _estimate(loss, size=np.full(10, 4)).intervals()
+    (low,), (high,) = _bootstrap(loss, size=np.full(10, 4)).intervals()
     known = binomtest(31 - last, 40).proportion_ci(method="wilson")
     assert low < known.low and high > known.high
 
 
 @pytest.mark.parametrize("n_groups", [1, 5, 50])
 def test_where_no_row_is_judged_wrongly_a_group_counts_as_a_row(n_groups):
-    found = _estimate(np.zeros((1, 1, n_groups)), size=np.full(n_groups, 8))
-    (low,), (high,) = found.intervals()
+    bootstrap = _bootstrap(np.zeros((1, 1, n_groups)), size=np.full(n_groups, 8))
+    (low,), (high,) = bootstrap.intervals()
     known = binomtest(n_groups, n_groups).proportion_ci(method="wilson")
     assert high == 1 and 0 <= low <= known.low + 1e-9
-    (low,), (high,) = _estimate(np.full((1, 1, n_groups), 8), np.full(n_groups, 8)).intervals()
+    (low,), (high,) = _bootstrap(np.full((1, 1, n_groups), 8), np.full(n_groups, 8)).intervals()
     assert low == 0 and high >= 1 - known.low - 1e-9
 
 
@@ -105,29 +96,31 @@ def test_where_no_row_is_judged_wrongly_a_group_counts_as_a_row(n_groups):
     st.sampled_from([(1, 1), (5, 1), (5, 2)]), st.booleans(),
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
-def test_an_interval_holds_its_estimate_whatever_the_losses(n_groups, seed, share, folds, shares):
+def test_an_interval_holds_its_estimate_whatever_the_losses(
+    n_groups, seed, share, folds, is_proportion
+):
     rng, folds = np.random.default_rng(seed), Folds(*folds)
     size = rng.integers(1, 5, n_groups)
     loss = rng.binomial(size, share, (3, folds.n_repeats, n_groups)).astype(float)
-    surprise = rng.choice([0.0, 0.3, -np.inf, np.nan], (folds.n * folds.n_repeats, 3))
-    found = _estimate(loss, size, surprise, folds, shares, resamples=50)
-    low, high = found.intervals()
-    assert (low <= found.value).all() and (found.value <= high).all()
-    if shares:
+    inner_excess = rng.choice([0.0, 0.3, -np.inf, np.nan], (folds.n * folds.n_repeats, 3))
+    bootstrap = _bootstrap(loss, size, inner_excess, folds, is_proportion, resamples=50)
+    low, high = bootstrap.intervals()
+    assert (low <= bootstrap.value).all() and (bootstrap.value <= high).all()
+    if is_proportion:
         assert (low >= 0).all() and (high <= 1).all()
-    for errors in (None, found.simultaneous(range(3), range(3))):
-        difference, low, high = found.differences([0, 1, 2], 1, errors)
-        np.testing.assert_allclose(difference, found.value - found.value[1])
+    for errors in (None, bootstrap.simultaneous_errors(range(3), range(3))):
+        difference, low, high = bootstrap.differences([0, 1, 2], 1, errors)
+        np.testing.assert_allclose(difference, bootstrap.value - bootstrap.value[1])
         assert (low <= difference).all() and (difference <= high).all()
         assert np.isfinite([low, high]).all()
-        if shares:
+        if is_proportion:
             assert (low >= -1).all() and (high <= 1).all()
 
 
 def test_more_confidence_and_fewer_groups_make_wider_intervals():
     def width(n_groups, confidence):
-        found = _estimate(_wrong(n_groups, 0.3), confidence=confidence)
-        return float(np.ptp(np.array(found.intervals())))
+        bootstrap = _bootstrap(_wrong(n_groups, 0.3), confidence=confidence)
+        return float(np.ptp(np.array(bootstrap.intervals())))
 
     assert width(200, 0.8) < width(200, 0.95) < width(200, 0.99)
     assert width(800, 0.95) < width(200, 0.95) < width(20, 0.95)
@@ -135,52 +128,55 @@ def test_more_confidence_and_fewer_groups_make_wider_intervals():
 
 def test_resamples_are_the_same_for_all_columns_and_for_the_same_seed():
     loss = np.repeat(_wrong(), 2, axis=0)
-    found = _estimate(loss)
-    assert (found.draws[:, :, 0] == found.draws[:, :, 1]).all()
-    assert (found.draws == _estimate(loss).draws).all()
-    assert (found.draws != _estimate(loss, seed=1).draws).any()
+    bootstrap = _bootstrap(loss)
+    assert (bootstrap.draws[:, :, 0] == bootstrap.draws[:, :, 1]).all()
+    assert (bootstrap.draws == _bootstrap(loss).draws).all()
+    assert (bootstrap.draws != _bootstrap(loss, seed=1).draws).any()
 
 
 def test_resamples_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
     loss = _wrong(n_groups=50, n_columns=3)
-    whole = _estimate(loss).draws
-    monkeypatch.setattr("vsp.evaluation.statistics._COUNTED", 700)
-    assert (_estimate(loss).draws == whole).all()
+    whole = _bootstrap(loss).draws
+    monkeypatch.setattr("vsp.evaluation.statistics._COUNTS_IN_MEMORY", 700)
+    assert (_bootstrap(loss).draws == whole).all()
 
 
 def test_the_resamples_spread_is_that_of_a_ratio_of_sums_over_groups():
     rng = np.random.default_rng(0)
     size = rng.integers(1, 9, 300)
     loss = rng.binomial(size, np.where(rng.random(300) < 0.5, 0.1, 0.6))[None, None]
-    found = _estimate(loss, size, resamples=20_000)
+    bootstrap = _bootstrap(loss, size, resamples=20_000)
     rest = loss[0, 0] - loss.sum() / size.sum() * size
-    assert found.draws.std() == pytest.approx((rest**2).sum() ** 0.5 / size.sum(), rel=0.03)
+    assert bootstrap.draws.std() == pytest.approx((rest**2).sum() ** 0.5 / size.sum(), rel=0.03)
 
 
 def test_differences_of_paired_columns_are_narrower_than_of_unpaired_ones():
     rng = np.random.default_rng(0)
     hard = rng.random(400)
     loss = np.stack([hard < 0.3, hard < 0.35, rng.random(400) < 0.35])[:, None].astype(float)
-    difference, low, high = _estimate(loss).differences([1, 2], to=0)
+    difference, low, high = _bootstrap(loss).differences([1, 2], reference=0)
     assert difference[0] == pytest.approx(-(((hard >= 0.3) & (hard < 0.35)).mean()))
     width = high - low
     assert width[0] < 0.6 * width[1] and high[0] < 0
 
 
 def test_columns_that_do_not_differ_might_still():
-    found = _estimate(np.repeat(_wrong(50), 2, axis=0))
-    difference, low, high = found.differences([1], to=0)
+    bootstrap = _bootstrap(np.repeat(_wrong(50), 2, axis=0))
+    difference, low, high = bootstrap.differences([1], reference=0)
     assert difference == 0 and 0.01 < high[0] < 0.1 and low[0] == -high[0]
 
 
 def test_what_holds_for_many_differences_at_once_is_wider_than_for_one():
-    found = _estimate(_wrong(400, n_columns=20))
-    one = found.simultaneous([0, 1], [0])
-    many, all_pairs = found.simultaneous(range(20), [0]), found.simultaneous(range(20), range(20))
+    bootstrap = _bootstrap(_wrong(400, n_columns=20))
+    one = bootstrap.simultaneous_errors([0, 1], [0])
+    many, all_pairs = (
+        bootstrap.simultaneous_errors(range(20), [0]),
+        bootstrap.simultaneous_errors(range(20), range(20)),
+    )
     assert one == pytest.approx(1.97, abs=0.08)
     assert 2.5 < many < 3.2 and many < all_pairs < 4
-    _, low, high = found.differences([1], to=0)
-    _, low_of_many, high_of_many = found.differences([1], to=0, errors=many)
+    _, low, high = bootstrap.differences([1], reference=0)
+    _, low_of_many, high_of_many = bootstrap.differences([1], reference=0, errors=many)
     assert (high_of_many - low_of_many) / (high - low) == pytest.approx(many / one, rel=0.05)
 
 
@@ -188,9 +184,9 @@ def test_r2_of_a_perfect_prediction_and_of_none():
     rng = np.random.default_rng(0)
     base = rng.exponential(size=100)
     loss = np.stack([np.zeros(100), base, 0.25 * rng.permutation(base)])[:, None]
-    found = _estimate(loss, base, shares=False)
-    low, high = found.intervals()
-    np.testing.assert_allclose(found.value, [1, 0, 0.75])
+    bootstrap = _bootstrap(loss, base, is_proportion=False)
+    low, high = bootstrap.intervals()
+    np.testing.assert_allclose(bootstrap.value, [1, 0, 0.75])
     np.testing.assert_allclose((low[:2], high[:2]), ([1, 0], [1, 0]), atol=1e-12)
     assert 0.5 < low[2] < 0.75 < high[2] < 0.9
     # Symmetric on the logarithm of the part that is not explained.
@@ -199,30 +195,30 @@ def test_r2_of_a_perfect_prediction_and_of_none():
 
 def test_groups_without_any_base_do_not_spoil_r2():
     base = np.array([1.0, 0.0, 0.0])
-    found = _estimate(0.5 * base[None, None], base, shares=False)
-    assert np.isfinite(found.draws).all() and np.isfinite(found.intervals()).all()
+    bootstrap = _bootstrap(0.5 * base[None, None], base, is_proportion=False)
+    assert np.isfinite(bootstrap.draws).all() and np.isfinite(bootstrap.intervals()).all()
 
 
 def test_folds_make_intervals_wider_by_what_inner_folds_did_not_expect():
     spread = np.full(4, 0.01)
-    surprise = np.zeros((10, 4))
-    surprise[:, 1] = 0.26  # its square less five times the spread is 1.4 × 1.25 × the spread
-    surprise[:, 2] = 1
-    surprise[0, 3] = np.nan
-    found = fold_factor(surprise, spread, Folds(5, 2))
+    inner_excess = np.zeros((10, 4))
+    inner_excess[:, 1] = 0.26  # its square less five times the spread is 1.4 × 1.25 × the spread
+    inner_excess[:, 2] = 1
+    inner_excess[0, 3] = np.nan
+    found = fold_factor(inner_excess, spread, Folds(5, 2))
     np.testing.assert_allclose(found, [1.25, 1.408, 1.75, 1.75])
-    np.testing.assert_allclose(fold_factor(surprise[:1], spread, Folds(1, 1)), 1)
-    np.testing.assert_allclose(fold_factor(surprise[:5], spread, Folds(5, 1))[2:], 2.25)
+    np.testing.assert_allclose(fold_factor(inner_excess[:1], spread, Folds(1, 1)), 1)
+    np.testing.assert_allclose(fold_factor(inner_excess[:5], spread, Folds(5, 1))[2:], 2.25)
 
 
 def test_the_factor_of_folds_widens_intervals_and_differences():
     loss = _wrong(200, n_columns=2)
-    plain = _estimate(loss)
-    folded = replace(plain, folds=Folds(5, 1), surprise=np.ones((5, 2)))
+    plain = _bootstrap(loss)
+    folded = replace(plain, folds=Folds(5, 1), inner_excess=np.ones((5, 2)))
     for one, other in ((plain.intervals(), folded.intervals()),
                        (plain.differences([1], 0)[1:], folded.differences([1], 0)[1:])):  # fmt: skip
         ratio = np.ptp(np.array(other), axis=0) / np.ptp(np.array(one), axis=0)
-        # What surprised both columns alike does not widen their difference.
+        # What inner_excessd both columns alike does not widen their difference.
         assert (ratio > 1.4).all() if len(ratio) == 2 else ratio == pytest.approx(1.25**0.5)
 
 
@@ -239,54 +235,6 @@ def test_statistics_that_are_equal_but_for_the_last_digit_are_equal():
     assert permutation_p(np.array([0.70001]), null)[0] == 0.25
 
 
-@given(st.integers(2, 6), st.integers(1, 60), st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
-def test_scores_of_classes_are_scikit_learns(n_classes, n_rows, seed):
-    rng = np.random.default_rng(seed)
-    true, predicted = rng.integers(n_classes, size=(2, n_rows))
-    counts, labels = confusion(true, predicted, n_classes), range(n_classes)
-    assert (counts == confusion_matrix(true, predicted, labels=labels)).all()
-    scores = class_scores(counts)
-    settings = {"labels": labels, "average": None, "zero_division": 0.0}
-    np.testing.assert_allclose(scores.recall, recall_score(true, predicted, **settings))
-    np.testing.assert_allclose(scores.precision, precision_score(true, predicted, **settings))
-    macro = f1_score(true, predicted, average="macro", zero_division=0.0)
-    assert scores.macro_f1 == pytest.approx(macro)
-    if len(set(true)) > 1 and set(predicted) <= set(true):
-        assert scores.balanced_accuracy == pytest.approx(balanced_accuracy_score(true, predicted))
-
-
-@given(st.integers(2, 5), st.integers(1, 60), st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
-def test_calibration_is_what_its_definition_gives(n_classes, n_rows, seed):
-    rng = np.random.default_rng(seed)
-    probability = rng.dirichlet(np.full(n_classes, 0.5), n_rows).astype(np.float32)
-    true = rng.integers(n_classes, size=n_rows)
-    sure, right = probability.max(axis=1), probability.argmax(axis=1) == true
-    error = 0.0
-    for k in range(15):
-        inside = (sure > k / 15) & (sure <= (k + 1) / 15)
-        if inside.any():
-            error += inside.mean() * abs(right[inside].mean() - sure[inside].mean(dtype=float))
-    said = probability.argmax(axis=1)
-    assert calibration_error(probability, said, true) == pytest.approx(error, abs=1e-6)
-    squares = (probability - np.eye(n_classes)[true]) ** 2
-    assert brier_score(probability, true) == pytest.approx(squares.sum(axis=1).mean(), abs=1e-6)
-
-
-def test_a_probe_that_is_sure_and_right_is_calibrated_and_one_that_is_sure_and_wrong_is_not():
-    probability, true = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0])
-    assert calibration_error(probability, true, true) == brier_score(probability, true) == 0
-    assert calibration_error(probability, true, (true + 1) % 3) == 1
-    assert brier_score(probability, (true + 1) % 3) == 2
-
-
-def test_of_classes_that_are_as_likely_the_predicted_one_is_calibrated():
-    probability, said = np.full((4, 2), 0.5), np.array([1, 1, 1, 1])
-    assert calibration_error(probability, said, np.array([1, 1, 1, 1])) == 0.5
-    assert calibration_error(probability, said, np.array([0, 0, 1, 1])) == 0
-
-
 def test_intervals_of_r2_hold_the_truth_about_as_often_as_they_say():
     """40 groups of 4 rows; errors and what they are measured by depend on each other in a group."""
     rng, held = np.random.default_rng(0), []
@@ -294,7 +242,7 @@ def test_intervals_of_r2_hold_the_truth_about_as_often_as_they_say():
         shared, own = rng.standard_normal((2, 2, 40, 1)), rng.standard_normal((2, 2, 40, 4))
         explained, error = (0.5**0.5 * (shared[0] + own[0])) * np.array([0.8, 0.6])[:, None, None]
         loss, base = (error**2).sum(axis=1), ((explained + error) ** 2).sum(axis=1)
-        found = _estimate(loss[None, None], base, shares=False, resamples=300, seed=i)
-        (low,), (high,) = found.intervals()
+        bootstrap = _bootstrap(loss[None, None], base, is_proportion=False, resamples=300, seed=i)
+        (low,), (high,) = bootstrap.intervals()
         held.append(low <= 0.64 <= high)
     assert 0.9 <= np.mean(held) <= 0.99

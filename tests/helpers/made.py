@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.comparison_simulation import deal_folds
 from numpy.typing import NDArray
 
 from vsp.storage.results import LayerScore, Results
@@ -75,15 +76,8 @@ def predictions(
         "classes": np.array(NAMES),
         "predicted": predicted,
         "probability": probability,
-        "outer": outer(n_groups, repeats),
+        "outer": deal_folds(n_groups, repeats),
     }
-
-
-def outer(n_groups: int, repeats: int) -> NDArray[np.int16]:
-    """Five folds of groups, dealt anew in each repeat [repeat, row]."""
-    rng, fold = np.random.default_rng(0), np.arange(n_groups) % 5
-    folds = [rng.permutation(fold) + 5 * repeat for repeat in range(repeats)]
-    return np.repeat(folds, 2, axis=1).astype(np.int16)
 
 
 def loss(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:

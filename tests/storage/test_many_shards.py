@@ -5,7 +5,7 @@ import shutil
 import time
 
 import pytest
-from benchmarks.scale import command, journalled, planned
+from benchmarks.many_shards import command, journalled, planned
 
 from vsp.cluster.submit import unfinished
 from vsp.storage.run import Run

@@ -153,14 +153,16 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _probe(arguments: argparse.Namespace) -> None:
-    from vsp.evaluation.probe_run import Settings, probe_part, probe_run, usable_jobs
+    from vsp.evaluation.parallel_fits import usable_jobs
+    from vsp.evaluation.probe_run import probe_part, probe_run
+    from vsp.evaluation.probe_settings import ProbeSettings
     from vsp.storage.run import find_run
 
     run = find_run(arguments.run, Path())
     n_jobs = usable_jobs(arguments.n_jobs)
     if n_jobs < arguments.n_jobs:
         print_notes([f"{n_jobs} of {arguments.n_jobs} jobs, one a core"])
-    settings = Settings(
+    settings = ProbeSettings(
         probe=arguments.probe,
         treatment=arguments.treatment or "",
         strengths=tuple(arguments.grid),
@@ -257,13 +259,13 @@ def _add_compare(subparsers: Any) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from vsp.evaluation.compare import Settings, compare
+    from vsp.evaluation.compare import ComparisonSettings, compare
     from vsp.reporting.comparison import comparison_page
     from vsp.storage.results import find_results
     from vsp.utils.terminal import show
 
     runs = [(name, find_results(name, Path())) for name in arguments.runs]
-    pairs = compare(runs, Settings(seed=arguments.seed))
+    pairs = compare(runs, ComparisonSettings(seed=arguments.seed))
     if arguments.json:
         print_json([asdict(pair) for pair in pairs])
     else:

@@ -1,15 +1,15 @@
-"""All that is fitted on one layer: the choice of a strength, the estimate, and what they are worth.
+"""All fits of one layer: choice of a strength, outer estimates, and controls.
 
-A layer's programme is a list of pieces. First those that search: every training set of the design
-at every strength of the probe's grid. They choose a strength for each outer split on its inner
-splits; then the pieces that depend on it: labels permuted and refitted, control tasks, growing
-portions of the training rows, and the probe that is saved. Pieces are the same however many
-workers share them, so that results are the same to the last bit.
+The fits of a layer are divided into pieces. The search pieces fit every training set of the design
+at every strength of the probe's grid. Their inner validation scores choose a strength for each
+outer split. The later pieces depend on this choice: permuted labels, control tasks, the learning
+curve, and the probe that is saved. The division does not depend on the number of workers, so results
+are equal to the last bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,299 +17,333 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.evaluation.design import Design
-from vsp.evaluation.statistics import preferred
+from vsp.evaluation.design import Design, is_constant
+from vsp.evaluation.scores import are_numbers, base_loss, code_length, row_loss
+from vsp.evaluation.statistics import first_best
 from vsp.probes.base import ProbeBase, Task, TaskFit, probabilities
 
 Array = NDArray[np.floating]
+Arrays = dict[str, NDArray[Any]]
 
-_SETS = 16  # training sets of a piece that searches
-_PERMUTED = 32  # permutations of a piece
+_SETS = 16  # training sets of a search piece
+_PERMUTATIONS = 32  # of a piece
 
 
 @dataclass(frozen=True, slots=True)
-class Programme:
-    """What is fitted on every layer alike; rows are those that take part."""
+class LayerTasks:
+    """Targets, splits and strengths, equal for all layers."""
 
-    y: NDArray[Any]  # [row] class index, or number
+    y: NDArray[Any]  # [row], class index or number
     design: Design
-    strengths: tuple[float, ...]  # of the probe's grid, ascending; none where it has no grid
-    permuted: NDArray[Any]  # [permutation, row]
-    control: NDArray[Any]  # [control task, row]
-    portions: tuple[NDArray[np.bool_], ...]  # growing training rows [row], those of outer split 0
+    strengths: tuple[float, ...]  # of the probe's grid, ascending; empty: the probe has none
+    permuted: NDArray[Any]  # labels [permutation, row]
+    control: NDArray[Any]  # labels [control task, row]
+    portions: tuple[NDArray[np.bool_], ...]  # nested training rows [row] of outer split 0
 
     @property
-    def numbers(self) -> bool:
-        return bool(self.y.dtype.kind == "f")
+    def are_numbers(self) -> bool:
+        return are_numbers(self.y)
 
     @property
     def n_strengths(self) -> int:
         return max(1, len(self.strengths))
 
     @property
-    def first(self) -> list[int]:
-        """The outer splits of the first repeat: of permutations and control tasks."""
-        return [i for i, outer in enumerate(self.design.outer) if outer.repeat == 0]
-
-    @property
-    def searches(self) -> list[range]:
-        """Training sets [piece], those that choose or are judged."""
-        n = 1 + max(max(o.fit, *(i.fit for i in o.inner)) for o in self.design.outer)
+    def search_pieces(self) -> list[range]:
+        """Indices of the training sets of each search piece; all that outer or inner splits use."""
+        splits = [
+            i for o in self.design.outer for i in (o.train_set, *(s.train_set for s in o.inner))
+        ]
+        n = 1 + max(splits)
         return [range(start, min(start + _SETS, n)) for start in range(0, n, _SETS)]
 
     @property
-    def rest(self) -> list[Rest]:
-        """Pieces that need the chosen strengths, the longest first."""
-        starts = range(0, len(self.permuted), _PERMUTED)
-        pieces = [Rest("null", i, start) for i in self.first for start in starts]
-        control = [Rest("control")] if len(self.control) else []
-        return [*control, *pieces, *([Rest("curve")] if self.portions else []), Rest("final")]
+    def later_pieces(self) -> list[Piece]:
+        """Pieces that depend on the chosen strengths, the longest first."""
+        control = [Piece("control")] if len(self.control) else []
+        starts = range(0, len(self.permuted), _PERMUTATIONS)
+        permuted = [Piece("null", i, start) for i in self.design.first_repeat for start in starts]
+        curve = [Piece("curve")] if self.portions else []
+        return [*control, *permuted, *curve, Piece("final")]
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """A piece that depends on the choice."""
+class Piece:
+    """A later piece."""
 
-    kind: str  # null, control, curve or final
+    kind: str  # null (permuted labels), control, curve or final
     outer: int = 0
-    start: int = 0  # of the permutations
+    start: int = 0  # first permutation
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What the inner splits chose."""
+class StrengthChoice:
+    """Strengths chosen on inner validation scores."""
 
-    inner: Array  # [outer, strength], their mean statistic
-    chosen: NDArray[np.intp]  # [outer], an index of the strengths
-    final: int  # for the probe that is saved
+    inner: Array  # mean inner validation score [outer, strength]
+    chosen: NDArray[np.intp]  # [outer], index of a strength
+    final: int  # index for the probe that is saved
 
 
-class Layer:
-    """One layer's states and what its pieces share."""
+class LayerFitter:
+    """States of one layer, and what its pieces share."""
 
-    def __init__(self, states: Array, probe: ProbeBase, programme: Programme) -> None:
-        """`states` [row, hidden], all finite."""
-        self.states, self.probe, self.programme = states, probe, programme
-        self.fitted: list[TaskFit] = []
+    def __init__(self, states: Array, probe: ProbeBase, tasks: LayerTasks) -> None:
+        """`states` [row, hidden] are all finite."""
+        self.states, self.probe, self.tasks = states, probe, tasks
+        self._unreported: list[TaskFit] = []  # fits whose gaps are not returned yet
 
-    def search(self, sets: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """Fit these training sets; what their inner and outer splits need of them."""
-        programme, design = self.programme, self.programme.design
-        found: dict[str, NDArray[Any]] = {}
-        tasks = [Task(programme.y, design.train[one], programme.strengths) for one in sets]
-        for number, fit in zip(sets, self._fit(tasks), strict=True):
+    def search(self, sets: Sequence[int]) -> Arrays:
+        """Fit training sets at every strength; scores of test rows and inner validation scores."""
+        design, y = self.tasks.design, self.tasks.y
+        arrays: Arrays = {}
+        tasks = [Task(y, design.train_sets[i], self.tasks.strengths) for i in sets]
+        for index, fit in zip(sets, self._fit(tasks), strict=True):
             for i, outer in enumerate(design.outer):
-                if outer.fit == number:
-                    found[f"scores.{i}"] = fit.scores[:, :, outer.judge]
+                if outer.train_set == index:
+                    arrays[f"scores.{i}"] = fit.scores[:, :, outer.test]
                 for j, inner in enumerate(outer.inner):
-                    if inner.fit == number:
-                        lost, base = self._lost(programme.y, fit, number, inner.judge)
-                        found[f"inner.{i}.{j}"] = 1 - lost / base
-        found["strengths"] = np.array(programme.strengths or (np.nan,))
-        return {**found, **self._counted()}
+                    if inner.train_set == index:
+                        loss, base = self._losses(y, fit, index, inner.validation)
+                        arrays[f"inner.{i}.{j}"] = 1 - loss / base
+        arrays["strengths"] = np.array(self.tasks.strengths or (np.nan,))
+        return {**arrays, **self._convergence()}
 
-    def go_on(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
-        """A piece that depends on the choice."""
-        made = getattr(self, f"_{piece.kind}")(piece, choice)
-        return {**made, **self._counted()}
+    def run(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Run a later piece."""
+        run: dict[str, Callable[[Piece, StrengthChoice], Arrays]] = {
+            "null": self._permutations,
+            "control": self._control_tasks,
+            "curve": self._learning_curve,
+            "final": self._final_probe,
+        }
+        return {**run[piece.kind](piece, choice), **self._convergence()}
 
-    def _null(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
-        programme, outer = self.programme, self.programme.design.outer[piece.outer]
-        permuted = programme.permuted[piece.start : piece.start + _PERMUTED]
-        train = programme.design.train[outer.fit]
+    def _permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Loss and base loss [permutation, 2] of one outer split."""
+        outer = self.tasks.design.outer[piece.outer]
+        permuted = self.tasks.permuted[piece.start : piece.start + _PERMUTATIONS]
+        train = self.tasks.design.train_sets[outer.train_set]
         tasks = [Task(y, train, self._strength(choice.chosen[piece.outer])) for y in permuted]
         sums = [
-            self._lost(task.y, fit, outer.fit, outer.judge)
+            self._losses(task.y, fit, outer.train_set, outer.test)
             for task, fit in zip(tasks, self._fit(tasks), strict=True)
         ]
-        name = f"null.{piece.outer}.{piece.start}"
-        return {name: np.array([(lost[0], base) for lost, base in sums])}
+        return {
+            _null_name(piece.outer, piece.start): np.array([(lo[0], base) for lo, base in sums])
+        }
 
-    def _control(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
-        programme, design = self.programme, self.programme.design
-        sums = np.full((len(programme.control), programme.n_strengths, 2), 0.0)
-        tasks, judges = [], []
-        for i in programme.first:
+    def _control_tasks(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Loss and base loss [control task, strength, 2]; nan if a task has one training label."""
+        design, control = self.tasks.design, self.tasks.control
+        sums = np.full((len(control), self.tasks.n_strengths, 2), 0.0)
+        tasks, sources = [], []
+        for i in design.first_repeat:
             outer = design.outer[i]
-            train = design.train[outer.fit]
-            for k, y in enumerate(programme.control):
-                if len(np.unique(y[train])) < 2:  # where one type has most rows: no task
+            train = design.train_sets[outer.train_set]
+            for k, y in enumerate(control):
+                if is_constant(y[train]):  # happens if one prompt has most rows
                     sums[k] = np.nan
                     continue
-                tasks.append(Task(y, train, programme.strengths))
-                judges.append((k, outer))
-        for task, (k, outer), fit in zip(tasks, judges, self._fit(tasks), strict=True):
-            lost, base = self._lost(task.y, fit, outer.fit, outer.judge)
-            sums[k] += np.stack([lost, np.full_like(lost, base)], axis=1)
+                tasks.append(Task(y, train, self.tasks.strengths))
+                sources.append((k, outer))
+        for task, (k, outer), fit in zip(tasks, sources, self._fit(tasks), strict=True):
+            loss, base = self._losses(task.y, fit, outer.train_set, outer.test)
+            sums[k] += np.stack([loss, np.full_like(loss, base)], axis=1)
         return {"control": sums}
 
-    def _curve(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
-        """The learning curve, and the online code of the training rows (Voita & Titov 2020)."""
-        programme, outer = self.programme, self.programme.design.outer[0]
-        strength, y = self._strength(choice.chosen[0]), programme.y
-        scores, surprise = [], []
-        known = programme.portions[0]
-        for k, mask in enumerate(programme.portions):
-            last = k == len(programme.portions) - 1
-            task = Task(y, mask, strength)
-            fits = self._fit([task]) if last else self.probe.fit_tasks(self.states, [task])
-            for fit in fits:
-                if not last:
-                    self.fitted.append(fit)
-                lost, base = self._lost(y, fit, outer.fit, outer.judge)
-                scores.append(float(1 - lost[0] / base))
-                if not last and self.probe.link and not programme.numbers:
-                    coded = programme.portions[k + 1] & ~mask
-                    surprise.append(self._bits(fit, coded))
-        made = {
-            "portion_rows": np.array([mask.sum() for mask in programme.portions]),
+    def _learning_curve(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Scores of probes fitted on growing portions, and the online code length.
+
+        Source: Voita & Titov, "Information-Theoretic Probing with Minimum Description Length", 2020.
+        """
+        tasks, outer = self.tasks, self.tasks.design.outer[0]
+        scores, bits = [], []
+        for k, fit in enumerate(self._portion_fits(choice)):
+            loss, base = self._losses(tasks.y, fit, outer.train_set, outer.test)
+            scores.append(float(1 - loss[0] / base))
+            if k + 1 < len(tasks.portions) and self._has_code:
+                bits.append(self._bits(fit, tasks.portions[k + 1] & ~tasks.portions[k]))
+        arrays = {
+            "portion_rows": np.array([mask.sum() for mask in tasks.portions]),
             "curve": np.array(scores),
         }
-        if self.probe.link and not programme.numbers:
-            per_row = np.log2(len(np.unique(y[programme.design.train[outer.fit]])))
-            made["code_bits"] = np.array(per_row * known.sum() + sum(surprise))
-            made["uniform_bits"] = np.array(per_row * programme.portions[-1].sum())
-        return made
+        if self._has_code:
+            per_row = np.log2(len(np.unique(tasks.y[tasks.design.train_sets[outer.train_set]])))
+            arrays["code_bits"] = np.array(per_row * tasks.portions[0].sum() + sum(bits))
+            arrays["uniform_bits"] = np.array(per_row * tasks.portions[-1].sum())
+        return arrays
 
-    def _final(self, piece: Rest, choice: Choice) -> dict[str, NDArray[Any]]:
-        """The probe that is saved."""
-        programme = self.programme
-        train = programme.design.train[programme.design.final]
-        (fit,) = self._fit([Task(programme.y, train, self._strength(choice.final), keep=True)])
-        strength = programme.strengths[choice.final] if programme.strengths else np.nan
+    def _portion_fits(self, choice: StrengthChoice) -> Iterator[TaskFit]:
+        """One fit for each portion. Only the last portion is a prepared training set."""
+        *smaller, largest = (
+            Task(self.tasks.y, mask, self._strength(choice.chosen[0]))
+            for mask in self.tasks.portions
+        )
+        for task in smaller:
+            for fit in self.probe.fit_tasks(self.states, [task]):
+                self._unreported.append(fit)
+                yield fit
+        yield from self._fit([largest])
+
+    def _final_probe(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Arrays of the probe that is saved."""
+        tasks = self.tasks
+        train = tasks.design.train_sets[tasks.design.final]
+        (fit,) = self._fit([Task(tasks.y, train, self._strength(choice.final), keep=True)])
+        strength = tasks.strengths[choice.final] if tasks.strengths else np.nan
         arrays = {f"probe.{name}": array for name, array in fit.probes[0].items()}
         return {**arrays, "final_strength": np.array(strength)}
 
-    def _strength(self, which: int | np.intp) -> tuple[float, ...]:
-        return self.programme.strengths[int(which) : int(which) + 1]
+    def _strength(self, index: int | np.intp) -> tuple[float, ...]:
+        return self.tasks.strengths[int(index) : int(index) + 1]
+
+    @property
+    def _has_code(self) -> bool:
+        return bool(self.probe.link) and not self.tasks.are_numbers
 
     @cached_property
     def _prepared(self) -> Any:
-        return self.probe.prepare(self.states, self.programme.design.train)
+        return self.probe.prepare(self.states, self.tasks.design.train_sets)
 
     def _fit(self, tasks: Sequence[Task]) -> Iterator[TaskFit]:
         for fit in self.probe.fit_prepared(self._prepared, tasks):
-            self.fitted.append(fit)
+            self._unreported.append(fit)
             yield fit
 
-    def _counted(self) -> dict[str, NDArray[Any]]:
-        """Gap and steps of each fit since this was last asked."""
-        gaps = [np.empty(0, np.float32), *(fit.gap.ravel() for fit in self.fitted)]
-        steps = [np.empty(0, np.int32), *(fit.iterations.ravel() for fit in self.fitted)]
-        self.fitted = []
+    def _convergence(self) -> Arrays:
+        """Duality gap and iterations of each fit since the last call."""
+        gaps = [np.empty(0, np.float32), *(fit.gap.ravel() for fit in self._unreported)]
+        steps = [np.empty(0, np.int32), *(fit.iterations.ravel() for fit in self._unreported)]
+        self._unreported = []
         return {"gap": np.concatenate(gaps), "iterations": np.concatenate(steps)}
 
-    def _lost(
-        self, y: NDArray[Any], fit: TaskFit, number: int, judge: NDArray[np.intp]
+    def _losses(
+        self, y: NDArray[Any], fit: TaskFit, train_set: int, rows: NDArray[np.intp]
     ) -> tuple[Array, float]:
-        """The loss on judged rows [strength], and what it is measured by."""
-        true = y[judge]
-        if not self.programme.numbers:
-            wrong = fit.scores[:, :, judge].argmax(axis=1) != true
-            return wrong.sum(axis=1, dtype=float), float(len(judge))
-        away = fit.scores[:, 0, judge] - true
-        mean = y[self.programme.design.train[number]].mean()
-        return (away**2).sum(axis=1, dtype=float), float(((true - mean) ** 2).sum())
+        """Loss on `rows` [strength], and base loss."""
+        train = self.tasks.design.train_sets[train_set]
+        loss = row_loss(y[rows], _predictions(y, fit.scores[:, :, rows]))
+        return loss.sum(axis=1), float(base_loss(y, train, rows).sum())
 
     def _bits(self, fit: TaskFit, rows: NDArray[np.bool_]) -> float:
-        share = probabilities(fit.scores[0][:, rows].astype(np.float64), self.probe.link, axis=0)
-        of_true = np.take_along_axis(share, self.programme.y[rows][None], axis=0)
-        return float(-np.log2(np.maximum(of_true, np.finfo(float).tiny)).sum())
+        probability = probabilities(
+            fit.scores[0][:, rows].astype(np.float64), self.probe.link, axis=0
+        )
+        return code_length(probability, self.tasks.y[rows])
 
 
-def choose(programme: Programme, searched: Sequence[dict[str, NDArray[Any]]]) -> Choice:
-    """For each outer split the strength that its inner splits prefer; of equals the smallest."""
-    found = _together(searched)
+def _predictions(y: NDArray[Any], scores: NDArray[np.floating]) -> NDArray[Any]:
+    """Class indices or numbers [strength, row] from `scores` [strength, class, row]."""
+    predicted: NDArray[Any] = scores[:, 0] if are_numbers(y) else scores.argmax(axis=1)
+    return predicted
+
+
+def _null_name(outer: int, start: int) -> str:
+    return f"null.{outer}.{start}"
+
+
+def choose_strengths(tasks: LayerTasks, searched: Sequence[Arrays]) -> StrengthChoice:
+    """For each outer split the strength with the best inner validation score.
+
+    Of equally good strengths the smallest one is chosen. `searched` are the arrays of the search
+    pieces.
+    """
+    arrays = _union(searched)
     inner = np.array([
-        np.mean([found[f"inner.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
-        for i, outer in enumerate(programme.design.outer)
+        np.mean([arrays[f"inner.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
+        for i, outer in enumerate(tasks.design.outer)
     ])  # fmt: skip
-    return Choice(inner, preferred(inner, axis=1), int(preferred(inner.mean(axis=0))))
+    return StrengthChoice(inner, first_best(inner, axis=1), int(first_best(inner.mean(axis=0))))
 
 
-def gathered(
-    programme: Programme,
+def merge_pieces(
+    tasks: LayerTasks,
     probe: ProbeBase,
-    searched: Sequence[dict[str, NDArray[Any]]],
-    choice: Choice,
-    rest: Sequence[dict[str, NDArray[Any]]],
-) -> dict[str, NDArray[Any]]:
-    """What the layer gave, from all its pieces: see `evaluate`."""
-    found = {**_together(searched), **_together(rest)}
-    pieces = [*searched, *rest]
-    made = {
-        "strengths": found["strengths"],
+    searched: Sequence[Arrays],
+    choice: StrengthChoice,
+    later: Sequence[Arrays],
+) -> Arrays:
+    """The arrays of a layer from those of all its pieces; `evaluate` reads them.
+
+    strengths [strength], inner [outer, strength], chosen [outer], predicted [repeat, row],
+    probability [repeat, row, class], by_strength [strength], null_observed, null [permutation],
+    control [control task, strength], portion_rows and curve [portion], code_bits, uniform_bits,
+    final_strength, gap and iterations [fit], and the arrays of the saved probe as probe.NAME.
+    """
+    arrays = {**_union(searched), **_union(later)}
+    pieces = [*searched, *later]
+    merged = {
+        "strengths": arrays["strengths"],
         "inner": choice.inner,
         "chosen": choice.chosen,
-        **_judged(programme, probe, found, choice),
-        **_by_strength(programme, found, choice),
+        **_test_predictions(tasks, probe, arrays, choice),
+        **_scores_by_strength(tasks, arrays, choice),
         "gap": np.concatenate([piece["gap"] for piece in pieces]),
         "iterations": np.concatenate([piece["iterations"] for piece in pieces]),
     }
-    if len(programme.permuted):
-        made["null"] = _null(programme, found)
-    if len(programme.control):
-        sums = found["control"]
+    if len(tasks.permuted):
+        merged["null"] = _null_statistics(tasks, arrays)
+    if len(tasks.control):
+        sums = arrays["control"]
         known = ~np.isnan(sums).any(axis=(1, 2))
         if known.any():
-            made["control"] = 1 - sums[known, :, 0] / sums[known, :, 1]
-    kept = ("portion_rows", "curve", "code_bits", "uniform_bits", "final_strength")
-    made |= {name: found[name] for name in found if name in kept or name.startswith("probe.")}
-    return made
+            merged["control"] = 1 - sums[known, :, 0] / sums[known, :, 1]
+    others = ("portion_rows", "curve", "code_bits", "uniform_bits", "final_strength")
+    return merged | {
+        name: array for name, array in arrays.items() if name in others or name.startswith("probe.")
+    }
 
 
-def _together(pieces: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def _union(pieces: Sequence[Arrays]) -> Arrays:
     return {name: array for piece in pieces for name, array in piece.items()}
 
 
-def _judged(
-    programme: Programme, probe: ProbeBase, found: dict[str, NDArray[Any]], choice: Choice
-) -> dict[str, NDArray[Any]]:
-    """Predictions [repeat, row], and probabilities, at the strength each outer split chose."""
-    design, n_rows = programme.design, len(programme.y)
+def _test_predictions(
+    tasks: LayerTasks, probe: ProbeBase, arrays: Arrays, choice: StrengthChoice
+) -> Arrays:
+    """Predictions of test rows, and probabilities, at the chosen strength of each outer split."""
+    design, n_rows = tasks.design, len(tasks.y)
     shape = (design.n_repeats, n_rows)
-    chosen = {i: found[f"scores.{i}"][choice.chosen[i]] for i in range(len(design.outer))}
-    if programme.numbers:
+    chosen = [arrays[f"scores.{i}"][choice.chosen[i]] for i in range(len(design.outer))]
+    if tasks.are_numbers:
         predicted = np.full(shape, np.nan, np.float32)
-        for i, outer in enumerate(design.outer):
-            predicted[outer.repeat, outer.judge] = chosen[i][0]
+        for outer, scores in zip(design.outer, chosen, strict=True):
+            predicted[outer.repeat, outer.test] = scores[0]
         return {"predicted": predicted}
     classes = np.full(shape, -1, np.int16)
-    probability = np.full((*shape, int(programme.y.max()) + 1), np.nan, np.float32)
-    for i, outer in enumerate(design.outer):
-        classes[outer.repeat, outer.judge] = chosen[i].argmax(axis=0)
+    probability = np.full((*shape, int(tasks.y.max()) + 1), np.nan, np.float32)
+    for outer, scores in zip(design.outer, chosen, strict=True):
+        classes[outer.repeat, outer.test] = scores.argmax(axis=0)
         if probe.link:
-            share = probabilities(chosen[i].astype(np.float64), probe.link, axis=0)
-            probability[outer.repeat, outer.judge] = share.T
+            share = probabilities(scores.astype(np.float64), probe.link, axis=0)
+            probability[outer.repeat, outer.test] = share.T
     return {"predicted": classes, **({"probability": probability} if probe.link else {})}
 
 
-def _by_strength(
-    programme: Programme, found: dict[str, NDArray[Any]], choice: Choice
-) -> dict[str, NDArray[Any]]:
-    """The statistic of the first repeat at each strength, and at the chosen ones."""
-    lost, chosen_lost, base = np.zeros(programme.n_strengths), 0.0, 0.0
-    for i in programme.first:
-        outer, scores = programme.design.outer[i], found[f"scores.{i}"]
-        true = programme.y[outer.judge]
-        if programme.numbers:
-            loss = ((scores[:, 0] - true) ** 2).sum(axis=1, dtype=float)
-            mean = programme.y[programme.design.train[outer.fit]].mean()
-            base += float(((true - mean) ** 2).sum())
-        else:
-            loss = (scores.argmax(axis=1) != true).sum(axis=1, dtype=float)
-            base += len(true)
-        lost += loss
-        chosen_lost += float(loss[choice.chosen[i]])
-    return {"by_strength": 1 - lost / base, "null_observed": np.array(1 - chosen_lost / base)}
+def _scores_by_strength(tasks: LayerTasks, arrays: Arrays, choice: StrengthChoice) -> Arrays:
+    """The statistic of the first repeat at each strength, and at the chosen strengths."""
+    loss, chosen_loss, base = np.zeros(tasks.n_strengths), 0.0, 0.0
+    for i in tasks.design.first_repeat:
+        outer = tasks.design.outer[i]
+        train = tasks.design.train_sets[outer.train_set]
+        predicted = _predictions(tasks.y, arrays[f"scores.{i}"])
+        of_split = row_loss(tasks.y[outer.test], predicted).sum(axis=1)
+        base += float(base_loss(tasks.y, train, outer.test).sum())
+        loss += of_split
+        chosen_loss += float(of_split[choice.chosen[i]])
+    return {"by_strength": 1 - loss / base, "null_observed": np.array(1 - chosen_loss / base)}
 
 
-def _null(programme: Programme, found: dict[str, NDArray[Any]]) -> Array:
-    """The statistic [permutation] of the first repeat's outer splits."""
-    starts = range(0, len(programme.permuted), _PERMUTED)
+def _null_statistics(tasks: LayerTasks, arrays: Arrays) -> Array:
+    """The statistic [permutation] on the test rows of the first repeat."""
+    starts = range(0, len(tasks.permuted), _PERMUTATIONS)
     sums = np.sum(
-        [np.concatenate([found[f"null.{i}.{start}"] for start in starts]) for i in programme.first],
+        [
+            np.concatenate([arrays[_null_name(i, start)] for start in starts])
+            for i in tasks.design.first_repeat
+        ],
         axis=0,
     )
-    null: Array = 1 - sums[:, 0] / sums[:, 1]
-    return null
+    statistics: Array = 1 - sums[:, 0] / sums[:, 1]
+    return statistics

@@ -11,7 +11,8 @@ from vsp.datasets import IMPORTERS
 from vsp.datasets.importers.annotations import Relation, Thing
 from vsp.datasets.importers.pipeline import Asked, import_dataset
 from vsp.errors import ConfigError, DatasetError
-from vsp.evaluation.probe_run import Settings, probe_run
+from vsp.evaluation.probe_run import probe_run
+from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 
@@ -198,7 +199,7 @@ def test_the_twelve_photographs_go_through_to_results(work, checkpoint):
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
     run = plan_run(PlanRequest(work / "sides", model), work).run
     extract(run, run.shards)
-    settings = Settings(folds=3, repeats=1, permutations=5, controls=0, strengths=(0.01,))
+    settings = ProbeSettings(folds=3, repeats=1, permutations=5, controls=0, strengths=(0.01,))
     results = probe_run(run, settings, n_jobs=1)
     rows = results.summary()["rows"]
     assert (rows["used"], rows["failed"], rows["missing"]) == (12, 0, 0)

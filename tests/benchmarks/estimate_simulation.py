@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from vsp.evaluation.design import design, permutations
-from vsp.evaluation.scores import evaluate
+from vsp.evaluation.controls import permuted_labels
+from vsp.evaluation.design import make_design
+from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ def accuracy(probe, world: World):
 def give(states, y, made, labels=None, prior=False):
     """What `fit_layer` gives of every layer, and the probe of each outer split."""
     n_layers = len(states)
-    probes = [fit(states, y, train, prior) for train in made.train]
+    probes = [fit(states, y, train, prior) for train in made.train_sets]
     said = [says(probe, states) for probe in probes]
     inner = np.zeros((n_layers, len(made.outer), 1))
     predicted = np.full((n_layers, made.n_repeats, len(y)), -1, np.int16)
     for i, outer in enumerate(made.outer):
-        predicted[:, outer.repeat, outer.judge] = said[outer.fit][:, outer.judge]
-        right = [(said[one.fit] == y)[:, one.judge].mean(axis=1) for one in outer.inner]
+        predicted[:, outer.repeat, outer.test] = said[outer.train_set][:, outer.test]
+        right = [(said[one.train_set] == y)[:, one.validation].mean(axis=1) for one in outer.inner]
         inner[:, i, 0] = np.mean(right, axis=0)
     null = {} if labels is None else _null(states, y, made, labels, prior)
     fits = [
@@ -108,7 +109,7 @@ def give(states, y, made, labels=None, prior=False):
         }
         for k in range(n_layers)
     ]  # fmt: skip
-    return fits, [probes[outer.fit] for outer in made.outer]
+    return fits, [probes[outer.train_set] for outer in made.outer]
 
 
 def _null(states, y, made, labels, prior):
@@ -121,25 +122,26 @@ def _statistic(states, y, made, prior):
     outers = [outer for outer in made.outer if outer.repeat == 0]
     right = sum(
         (
-            says(fit(states, y, made.train[one.fit], prior), states[:, one.judge]) == y[one.judge]
+            says(fit(states, y, made.train_sets[one.train_set], prior), states[:, one.test])
+            == y[one.test]
         ).sum(axis=1)
         for one in outers
     )
-    return right / sum(len(outer.judge) for outer in outers)
+    return right / sum(len(outer.test) for outer in outers)
 
 
 def judge(world: World, rng: np.random.Generator, n_permutations=0, resamples=300, seed=0):
     """One world's scores and facts, and the true accuracy [outer, layer] of its outer fits."""
     y, group, states = draw(world, rng)
-    made = design(y, group, split_of(world, group), seed=seed)
+    made = make_design(y, group, split_of(world, group), seed=seed)
     labels = None
     if n_permutations:
-        labels = permutations(y, group, made.blocks, n_permutations, seed)[0]
+        labels = permuted_labels(y, group, made.blocks, n_permutations, seed)[0]
     fits, probes = give(states, y, made, labels, world.prior)
     layers = list(range(len(fits)))
-    scores, facts = evaluate(
-        layers, fits, y, group, made, ["a", "b"], "label", resamples=resamples, seed=seed
-    )
+    rows = EvaluatedRows(y, group, made, ["a", "b"])
+    settings = EvaluationSettings(resamples=resamples, seed=seed)
+    scores, facts = evaluate(layers, fits, rows, settings)
     return scores, facts, np.stack([accuracy(probe, world) for probe in probes])
 
 

@@ -1,0 +1,130 @@
+"""The part of a layer's scores that depends on this layer only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.evaluation.design import Design
+from vsp.evaluation.scores import (
+    are_numbers,
+    brier_score,
+    calibration_error,
+    class_scores,
+    confusion,
+    row_loss,
+)
+
+Fit = Mapping[str, NDArray[Any]]  # arrays of a fitted layer, named as in layer_fits.merge_pieces
+
+_CLASS_FIGURES = (
+    "balanced_accuracy", "macro_f1", "recall", "precision", "confusion", "ece", "brier",
+)  # fmt: skip
+
+
+def single_layer_scores(
+    fit: Fit, y: NDArray[Any], design: Design, names: Sequence[str], tolerance: float
+) -> dict[str, Any]:
+    """Fields of LayerScore by name. `names` are those of the classes.
+
+    Fits with a relative duality gap above `tolerance` count as not certified.
+    """
+    first = design.outer[0]
+    return {
+        **_prediction_scores(fit, y, design, names),
+        **_strength_scores(fit, design),
+        **_description_length(fit),
+        **_certificates(fit, tolerance),
+        "n_train": int(design.train_sets[first.train_set].sum()),
+        "n_test": len(first.test),
+    }
+
+
+def _prediction_scores(
+    fit: Fit, y: NDArray[Any], design: Design, names: Sequence[str]
+) -> dict[str, Any]:
+    """Scores of classes and probabilities, or the RMSE of numbers, over the rows of all repeats."""
+    figures: dict[str, Any] = {**dict.fromkeys(_CLASS_FIGURES), "rmse": None}
+    tested = design.test_split >= 0
+    if are_numbers(y):
+        squared = row_loss(y, fit["predicted"])[tested]
+        return {**figures, "rmse": float(np.sqrt(squared.mean()))}
+    true = np.broadcast_to(y, tested.shape)[tested]
+    predicted = fit["predicted"][tested].astype(np.intp)
+    counts = confusion(true, predicted, len(names))
+    scores = class_scores(counts)
+    figures |= {
+        "balanced_accuracy": scores.balanced_accuracy,
+        "macro_f1": scores.macro_f1,
+        "recall": dict(zip(names, scores.recall.tolist(), strict=True)),
+        "precision": dict(zip(names, scores.precision.tolist(), strict=True)),
+        "confusion": counts.tolist(),
+    }
+    if "probability" in fit:
+        probability = fit["probability"][tested]
+        figures["ece"] = calibration_error(probability, predicted, true)
+        figures["brier"] = brier_score(probability, true)
+    return figures
+
+
+def _strength_scores(fit: Fit, design: Design) -> dict[str, Any]:
+    """Chosen regularisation strengths, and score and selectivity at every strength of the grid."""
+    grid, chosen = fit["strengths"].astype(np.float64), fit["chosen"]
+    unknown = np.full(len(grid), np.nan)
+    control = fit["control"].mean(axis=0) if "control" in fit else unknown
+    figures: dict[str, Any] = {
+        "control": finite_or_none(control[chosen[design.first_repeat]].mean())
+    }
+    if np.isnan(grid).any():  # the probe has no strength
+        return {**figures, "strength": None, "strengths": [], "at_edge": 0, "by_strength": {}}
+    by_strength = {
+        f"{strength:g}": {
+            "score": finite_or_none(score),
+            "control": finite_or_none(of_control),
+            "selectivity": finite_or_none(score - of_control),
+        }
+        for strength, score, of_control in zip(
+            grid, fit.get("by_strength", unknown), control, strict=True
+        )
+    }
+    edges = (0, len(grid) - 1) if len(grid) > 1 else ()
+    return {
+        **figures,
+        "strength": finite_or_none(fit["final_strength"]),
+        "strengths": grid[chosen].tolist(),
+        "at_edge": int(np.isin(chosen, edges).sum()),
+        "by_strength": by_strength,
+    }
+
+
+def _description_length(fit: Fit) -> dict[str, Any]:
+    """Online code length and learning curve."""
+    curve: list[list[float]] = []
+    if "curve" in fit:
+        pairs = zip(fit["portion_rows"], fit["curve"], strict=True)
+        curve = [[float(rows), float(score)] for rows, score in pairs]
+    if "code_bits" not in fit:
+        return {"code_bits": None, "compression": None, "curve": curve}
+    bits, uniform = float(fit["code_bits"]), float(fit["uniform_bits"])
+    compression = finite_or_none(uniform / bits)
+    return {"code_bits": finite_or_none(bits), "compression": compression, "curve": curve}
+
+
+def _certificates(fit: Fit, tolerance: float) -> dict[str, Any]:
+    gap = fit["gap"].astype(np.float64)
+    known = gap[~np.isnan(gap)]
+    return {
+        "n_fits": gap.size,
+        # Gaps are stored in float32, and rounding can put them above the tolerance.
+        "n_uncertified": int((known > tolerance * (1 + 1e-6)).sum()),
+        "max_gap": finite_or_none(known.max()) if len(known) else None,
+    }
+
+
+def finite_or_none(value: Any) -> float | None:
+    """The value as a float; None if it is not finite."""
+    number = float(value)
+    return number if np.isfinite(number) else None

@@ -1,0 +1,227 @@
+"""Predictions of two runs on the rows that both have tested, in the same order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from vsp.datasets import VARIANTS
+from vsp.errors import RunError
+from vsp.evaluation.design import is_constant
+from vsp.evaluation.scores import Floats, row_loss
+from vsp.evaluation.statistics import Folds, first_best
+from vsp.storage.results import Results
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Losses of one layer of a run, or of its peak."""
+
+    layer: int
+    loss: Floats  # [repeat, row]
+    inner: Floats | None  # inner validation score [outer split]
+
+
+@dataclass(frozen=True, slots=True)
+class TestedRun:
+    """Predictions of a run for the rows that it tests in every repeat."""
+
+    name: str
+    probe: str  # and its treatment
+    statistic: str
+    is_proportion: bool  # accuracy; otherwise R²
+    n_layers: int  # of the model
+    best_layer: int
+    layers: Indices
+    variants: tuple[str, ...]  # by which the dataset was derived from another
+    id: NDArray[np.str_]
+    group: NDArray[np.str_]
+    label: NDArray[Any]
+    target: NDArray[Any]  # [row], class index or number
+    predicted: NDArray[Any]  # [layer, repeat, row]
+    base: Floats  # [repeat, row]
+    outer: Indices  # [repeat, row], outer split that tests it
+    inner: Floats | None  # best inner validation score [layer, outer split]
+
+    def select(self, rows: Indices, n_repeats: int) -> TestedRun:
+        """The same run with these rows and the first repeats."""
+        return replace(
+            self,
+            id=self.id[rows],
+            group=self.group[rows],
+            label=self.label[rows],
+            target=self.target[rows],
+            predicted=self.predicted[:, :n_repeats, rows],
+            base=self.base[:n_repeats, rows],
+            outer=self.outer[:n_repeats, rows],
+        )
+
+    def column(self, index: int) -> Column:
+        """The layer at an index of `layers`."""
+        inner = None if self.inner is None else self.inner[index]
+        return Column(int(self.layers[index]), row_loss(self.target, self.predicted[index]), inner)
+
+    def peak(self) -> Column:
+        """In each outer split the layer with the best inner score; the best layer without them."""
+        if self.inner is None:
+            return self.column(int(np.flatnonzero(self.layers == self.best_layer)[0]))
+        chosen = first_best(self.inner)
+        layer = chosen[self.outer]
+        repeat, row = np.indices(layer.shape)
+        loss = row_loss(self.target, self.predicted[layer, repeat, row])
+        return Column(self.best_layer, loss, self.inner[chosen, np.arange(len(chosen))])
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedRuns:
+    """Two runs on the same rows, in the same order."""
+
+    first: TestedRun
+    other: TestedRun
+    group: Indices  # [row], a number from 0
+    n_groups: int
+
+    @property
+    def same_splits(self) -> bool:
+        return bool((self.first.outer == self.other.outer).all())
+
+    @property
+    def folds(self) -> Folds:
+        n = max(len(np.unique(run.outer[0])) for run in (self.first, self.other))
+        return Folds(n, len(self.first.outer))
+
+    def group_sums(self, values: NDArray[Any]) -> Floats:
+        """Sums [repeat, group] of `values` [repeat, row]."""
+        return np.stack([np.bincount(self.group, one, self.n_groups) for one in values])
+
+    def inner_excess(self, run: TestedRun, column: Column) -> Floats:
+        """Inner validation score minus outer test score [outer split].
+
+        nan if the splits of the runs differ, or if there are no inner scores.
+        """
+        splits, place = np.unique(run.outer, return_inverse=True)
+        if not self.same_splits or column.inner is None:
+            return np.full(len(np.unique(self.first.outer)), np.nan)
+        loss = np.bincount(place.ravel(), column.loss.ravel())
+        return column.inner[splits] - 1 + loss / np.bincount(place.ravel(), run.base.ravel())
+
+
+def read_tested_run(name: str, results: Results) -> TestedRun:
+    """Read the predictions of a run. Raises RunError if they are damaged or ids are not unique."""
+    summary = results.summary()
+    names = ("id", "group", "label", "layers", "classes", "predicted", "base", "outer")
+    arrays = results.arrays("predictions", names)
+    inner = results.arrays("estimates", ("inner",)).get("inner")
+    label, outer, probe = arrays["label"], arrays["outer"], summary["probe"]
+    is_label = probe["target"] == "label"
+    run = TestedRun(
+        name=name,
+        probe=f"{probe['probe']}, treatment {probe['treatment']}",
+        statistic=summary["statistic"],
+        is_proportion=is_label,
+        n_layers=summary["plan"]["n_layers"],
+        best_layer=summary["best_layer"],
+        layers=arrays["layers"],
+        variants=tuple(summary["plan"].get("variants", ())),
+        id=arrays["id"],
+        group=arrays["group"],
+        label=label,
+        target=np.searchsorted(arrays["classes"], label) if is_label else label,
+        predicted=arrays["predicted"],
+        base=np.ones(outer.shape) if is_label else arrays["base"],
+        outer=outer.astype(np.intp),
+        inner=None if inner is None else np.fmax.reduce(inner, axis=2),
+    )
+    run = run.select(np.flatnonzero((outer >= 0).all(axis=0)), len(outer))
+    n_duplicates = len(run.id) - len(np.unique(run.id))
+    if n_duplicates:
+        raise RunError(
+            f"{results.folder}: {n_duplicates} of {len(run.id)} rows have the id of another row, "
+            "so rows cannot be matched; give every sample a unique id and plan the run again"
+        )
+    return run
+
+
+def match_rows(first: TestedRun, other: TestedRun) -> tuple[Indices, Indices]:
+    """Indices of the common rows in each run, in the same order.
+
+    Raises RunError if there are none, or if their targets or labels differ.
+    """
+    both = f"{first.name} and {other.name}"
+    if first.statistic != other.statistic:
+        raise RunError(
+            f"{both}: one has the statistic {first.statistic}, the other {other.statistic}; "
+            "compare probes of the same target"
+        )
+    _, in_first, in_other = np.intersect1d(
+        first.id, other.id, assume_unique=True, return_indices=True
+    )
+    if not len(in_first):
+        raise RunError(
+            f"{both}: none of {len(first.id)} and {len(other.id)} test rows is in both; compare "
+            "runs of the same dataset"
+        )
+    different = np.flatnonzero(_source_labels(first)[in_first] != _source_labels(other)[in_other])
+    if len(different):
+        row, twin = in_first[different[0]], in_other[different[0]]
+        raise RunError(
+            f"{both}: {len(different)} of {len(in_first)} rows have different labels, for example "
+            f"{str(first.id[row])!r}: {str(first.label[row])!r} and {str(other.label[twin])!r}; "
+            "compare runs of the same dataset"
+        )
+    if not first.is_proportion and is_constant(first.label[in_first]):
+        raise RunError(
+            f"{both}: the {len(in_first)} common rows have the same number, so "
+            f"{first.statistic} is undefined; compare runs that share more rows"
+        )
+    return in_first, in_other
+
+
+def _source_labels(run: TestedRun) -> NDArray[Any]:
+    """Labels of the dataset before its variants were applied."""
+    if not (run.is_proportion and run.variants):
+        return run.label
+    names, place = np.unique(run.label, return_inverse=True)
+    labels = [str(name) for name in names]
+    for variant in reversed(run.variants):
+        invert = VARIANTS.load(variant).label
+        labels = [invert(label) or label for label in labels]
+    return np.array(labels)[place]
+
+
+def match_layers(first: TestedRun, other: TestedRun) -> list[tuple[int, int]]:
+    """Pairs of indices into `layers` of each run: same layer, or nearest relative depth.
+
+    A layer of the model with fewer layers is omitted if the other run has none within half of its
+    step in relative depth. Raises RunError if there is no pair.
+    """
+    shallow, deep = sorted((first, other), key=lambda run: run.n_layers)
+    step = 1 / max(shallow.n_layers - 1, 1)
+    depths = deep.layers / max(deep.n_layers - 1, 1)
+    allowed = step / 2 if first.n_layers != other.n_layers else 1e-9
+    pairs = []
+    for index, layer in enumerate(shallow.layers):
+        distance = np.abs(depths - layer * step)
+        nearest = int(distance.argmin())
+        if distance[nearest] <= allowed:
+            pairs.append((index, nearest) if shallow is first else (nearest, index))
+    if not pairs:
+        raise RunError(f"{first.name} and {other.name}: no common layer; probe the same layers")
+    return pairs
+
+
+def joint_groups(first: NDArray[np.str_], other: NDArray[np.str_]) -> Indices:
+    """Group numbers [row]; rows are in the same group if they share a group in either run."""
+    in_first, in_other = (np.unique(group, return_inverse=True)[1] for group in (first, other))
+    n_first, n_all = int(in_first.max()) + 1, int(in_first.max() + in_other.max()) + 2
+    edges = (np.ones(len(in_first)), (in_first, n_first + in_other))
+    component = connected_components(coo_matrix(edges, (n_all, n_all)), directed=False)[1]
+    numbers: Indices = np.unique(component[in_first], return_inverse=True)[1]
+    return numbers

@@ -1,0 +1,234 @@
+"""Fitting of layers in parallel processes. Each layer is cached as soon as it is complete."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import joblib
+import numpy as np
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from vsp.errors import ProbeError, RunError
+from vsp.evaluation.fit_cache import RANDOM_FEATURES, FitCache
+from vsp.evaluation.layer_fits import (
+    Arrays,
+    LayerFitter,
+    LayerTasks,
+    StrengthChoice,
+    choose_strengths,
+    merge_pieces,
+)
+from vsp.evaluation.probe_work import ProbeWork
+from vsp.probes.treatment import mean_squared_norm
+from vsp.storage.array import Store
+from vsp.utils.progress import progress
+
+_log = logging.getLogger(__name__)
+
+_MAX_IDLE = 1.25  # run time relative to one without idle workers, above which layers are divided
+_MAX_DIVISIONS = 8  # jobs of one layer
+_ROWS_AT_ONCE = 4096  # rows that are checked for finite values at once
+
+_Pieces = dict[int, Arrays]  # by piece number
+
+
+def usable_jobs(n_jobs: int) -> int:
+    """The requested number of workers, at most one for each core."""
+    return max(1, min(n_jobs, int(joblib.cpu_count())))
+
+
+def fit_missing(work: ProbeWork, layers: Sequence[int], n_jobs: int) -> None:
+    """Fit and cache the layers that are not in the cache. Raises RunError if a worker is killed."""
+    pending = [layer for layer in layers if not _is_cached(work.cache, layer)]
+    if len(pending) < len(layers):
+        n_cached = len(layers) - len(pending)
+        what = "layers and random features" if RANDOM_FEATURES in layers else "layers"
+        _log.warning(
+            "note: %d of %d %s were fitted before; kept in %s",
+            n_cached, len(layers), what, work.cache.folder,
+        )  # fmt: skip
+    if not pending:
+        return
+    try:
+        n_divisions = _n_divisions(len(pending), n_jobs)
+        if n_divisions > 1:
+            _fit_divided(work, pending, n_jobs, n_divisions)
+        else:
+            jobs = (delayed(_fit_and_cache)(work.run.store, layer, work) for layer in pending)
+            for _ in _run_jobs(work, "jobs", n_jobs, len(pending), jobs):
+                pass
+    except TerminatedWorkerError:
+        raise RunError(
+            f"run {work.run.name}: a worker process was killed, usually because memory ran out; "
+            f"run the same command with fewer than --n-jobs {n_jobs}, fitted layers are kept"
+        ) from None
+
+
+def fit_layer(store: Store, layer: int, work: ProbeWork) -> Arrays:
+    """All fits of a layer, in this process and one thread: workers share the cores."""
+    with threadpool_limits(1):
+        fitter = _layer_fitter(store, layer, work)
+        tasks = fitter.tasks
+        searched = [fitter.search(sets) for sets in tasks.search_pieces]
+        choice = choose_strengths(tasks, searched)
+        later = [fitter.run(piece, choice) for piece in tasks.later_pieces]
+        return merge_pieces(tasks, work.probe, searched, choice, later)
+
+
+def has_grid_by_layer(work: ProbeWork) -> bool:
+    """Whether the probe's default grid depends on the norm of a layer's states."""
+    return bool(work.probe.grid_squared_norm) and not work.settings.strengths
+
+
+def read_cached(cache: FitCache, layer: int) -> Arrays:
+    """Arrays of a fitted layer. Raises RunError if its file is missing or damaged."""
+    fit = cache.read(layer)
+    if fit is None:
+        raise RunError(f"{cache.path(layer)}: was removed meanwhile; run the same command again")
+    return fit
+
+
+def _is_cached(cache: FitCache, layer: int) -> bool:
+    try:
+        return cache.read(layer) is not None
+    except RunError:
+        path = cache.path(layer)
+        _log.warning("note: %s is damaged; it is removed and the layer fitted again", path)
+        cache.remove(layer)
+        return False
+
+
+def _layer_fitter(store: Store, layer: int, work: ProbeWork) -> LayerFitter:
+    if layer == RANDOM_FEATURES:
+        states = _random_features(work)
+    else:
+        states = _states(store, layer, work.rows.row)
+    tasks = _tasks_of(layer, work)
+    if has_grid_by_layer(work):
+        train = tasks.design.train_sets[tasks.design.final]
+        squared_norm = mean_squared_norm(work.probe.treatment, states, train)
+        tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm))
+    return LayerFitter(states, work.probe, tasks)
+
+
+def _tasks_of(layer: int, work: ProbeWork) -> LayerTasks:
+    """The tasks of a layer. Random features have no permutation test, control or learning curve."""
+    if layer != RANDOM_FEATURES:
+        return work.tasks
+    none = np.empty((0, len(work.tasks.y)), work.tasks.y.dtype)
+    return replace(work.tasks, permuted=none, control=none, portions=())
+
+
+def _random_features(work: ProbeWork) -> NDArray[np.floating]:
+    """Normal random numbers [row, hidden]."""
+    rng = np.random.default_rng(work.settings.seed)
+    shape = (len(work.rows.row), work.run.plan.hidden_size)
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _states(store: Store, layer: int, rows: NDArray[np.intp]) -> NDArray[np.floating]:
+    """Stored states [row, hidden]; a memory map if all rows take part.
+
+    Raises ProbeError if a value is not finite.
+    """
+    states = store.layer(layer)
+    if len(rows) < len(states):
+        states = states[rows]
+    for start in range(0, len(states), _ROWS_AT_ONCE):
+        if not np.isfinite(states[start : start + _ROWS_AT_ONCE]).all():
+            raise ProbeError(
+                f"layer {layer} has values that are not finite, so the store is damaged; "
+                "find the rows with `vsp verify --repair`"
+            )
+    return states
+
+
+def _n_divisions(n_layers: int, n_jobs: int) -> int:
+    """Number of jobs for each layer, such that few workers are idle at the end."""
+    for n in range(1, _MAX_DIVISIONS + 1):
+        rounds = math.ceil(n_layers * n / n_jobs)
+        if rounds * n_jobs <= _MAX_IDLE * n_layers * n:
+            return n
+    return _MAX_DIVISIONS
+
+
+def _run_jobs(
+    work: ProbeWork, unit: str, n_jobs: int, n: int, jobs: Iterator[Any]
+) -> Iterator[Any]:
+    """Results of the jobs in the order of completion."""
+    with progress(f"probe {work.run.name}", unit, n) as advance:
+        for result in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
+            yield result
+            advance(1)
+
+
+def _fit_and_cache(store: Store, layer: int, work: ProbeWork) -> None:
+    work.cache.write(layer, fit_layer(store, layer, work))
+
+
+def _fit_divided(work: ProbeWork, layers: Sequence[int], n_jobs: int, n_divisions: int) -> None:
+    """Run the search pieces of all layers, then the later pieces; cache each complete layer."""
+    tasks = {layer: _tasks_of(layer, work) for layer in layers}
+    n_search = {layer: len(tasks[layer].search_pieces) for layer in layers}
+    n_later = {layer: len(tasks[layer].later_pieces) for layer in layers}
+    searched: dict[int, _Pieces] = {layer: {} for layer in layers}
+    shares = _shares(n_search, n_divisions)
+    jobs = _divided_jobs(_search, work, shares)
+    for layer, pieces in _run_jobs(work, "searches", n_jobs, len(shares), jobs):
+        searched[layer] |= pieces
+    choices = {layer: choose_strengths(tasks[layer], _ordered(searched[layer])) for layer in layers}
+    later: dict[int, _Pieces] = {layer: {} for layer in layers}
+    shares = _shares(n_later, n_divisions)
+    jobs = _divided_jobs(_run_later, work, shares, choices)
+    for layer, pieces in _run_jobs(work, "shares", n_jobs, len(shares), jobs):
+        later[layer] |= pieces
+        if len(later[layer]) == n_later[layer]:
+            parts = _ordered(searched.pop(layer)), choices[layer], _ordered(later.pop(layer))
+            work.cache.write(layer, merge_pieces(tasks[layer], work.probe, *parts))
+
+
+def _shares(n_pieces: dict[int, int], n_divisions: int) -> list[tuple[int, range]]:
+    """Layer and piece numbers of each job; each share of a layer mixes long and short pieces."""
+    return [
+        (layer, range(k, n, n_divisions))
+        for layer, n in n_pieces.items()
+        for k in range(min(n_divisions, n))
+    ]
+
+
+def _divided_jobs(
+    function: Callable[..., tuple[int, _Pieces]],
+    work: ProbeWork,
+    shares: Sequence[tuple[int, range]],
+    choices: dict[int, StrengthChoice] | None = None,
+) -> Iterator[Any]:
+    store = work.run.store
+    for layer, share in shares:
+        choice = () if choices is None else (choices[layer],)
+        yield delayed(function)(store, layer, work, share, *choice)
+
+
+def _search(store: Store, layer: int, work: ProbeWork, share: range) -> tuple[int, _Pieces]:
+    with threadpool_limits(1):
+        fitter = _layer_fitter(store, layer, work)
+        return layer, {i: fitter.search(fitter.tasks.search_pieces[i]) for i in share}
+
+
+def _run_later(
+    store: Store, layer: int, work: ProbeWork, share: range, choice: StrengthChoice
+) -> tuple[int, _Pieces]:
+    with threadpool_limits(1):
+        fitter = _layer_fitter(store, layer, work)
+        return layer, {i: fitter.run(fitter.tasks.later_pieces[i], choice) for i in share}
+
+
+def _ordered(pieces: _Pieces) -> list[Arrays]:
+    """Arrays in the order of piece numbers, not of completion."""
+    return [pieces[i] for i in sorted(pieces)]

@@ -1,0 +1,30 @@
+"""Settings of `vsp probe`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vsp.probes.names import DEFAULT_PROBE
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """How probes are fitted and evaluated."""
+
+    probe: str = DEFAULT_PROBE
+    treatment: str = ""  # empty: the probe's default
+    strengths: tuple[float, ...] = ()  # grid to choose from; empty: the probe's default
+    tolerance: float = 0.0  # relative duality gap, if the probe has one; 0: the probe's default
+    max_iter: int = 0  # 0: the probe's default
+    folds: int = 5
+    repeats: int = 2  # of cross-validation, if the dataset has no split
+    permutations: int = 100
+    controls: int = 5  # control tasks
+    curve: bool = True  # learning curve and online code length
+    random: bool = True  # random-features baseline
+    seed: int = 0
+    confidence: float = 0.95
+    resamples: int = 2000
+
+
+NO_FIT_SETTINGS = ("random", "confidence", "resamples")  # settings that influence no fit
