@@ -1,4 +1,4 @@
-"""The page of `vsp dataset show` for the terminal."""
+"""`vsp dataset show`: the page about a dataset for the terminal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MAX_PROMPT = 300  # characters of an example prompt
 
 
 def dataset_page(summary: DatasetSummary) -> RenderableType:
-    """Facts, label counts, flags and example prompts, 80 columns wide."""
+    """The page of `vsp dataset show`, for 80 columns: facts, label counts, flags, example prompts."""
     parts: list[RenderableType] = [
         fact_table(_facts(summary)), Text(), _label_table(summary), Text()
     ]  # fmt: skip
     if summary.flags:
         parts += [_flag_table(summary), Text()]
-    parts += [Text("the first row, in each prompt style that works", style="bold")]
+    parts += [Text("Prompt of the first row, in each style that it supports", style="bold")]
     parts += [fact_table(_example_prompts(summary))]
     return Group(*parts)
 
@@ -36,7 +36,7 @@ def _facts(summary: DatasetSummary) -> dict[str, str]:
     n_sharing = sum(n for n in rows_per_image if n > 1)
     facts = {
         "dataset": str(summary.dataset),
-        "made": _origin(summary),
+        "origin": _origin(summary),
         "rows": f"{summary.n_rows:,} in {format_count(len(summary.groups), 'group')}",
         "images": (
             f"{len(rows_per_image):,}; rows per image: mean "
@@ -44,7 +44,7 @@ def _facts(summary: DatasetSummary) -> dict[str, str]:
             f"maximum {max(rows_per_image):,}; {n_sharing / summary.n_rows:.1%} of rows share "
             "their image with another row"
         ),
-        "missing": _missing(summary),
+        "missing images": _missing(summary),
         "regions": (
             f"{summary.n_regions:,} rows have a box or mask of both subject and reference"
             if summary.n_regions
@@ -60,13 +60,13 @@ def _facts(summary: DatasetSummary) -> dict[str, str]:
 def _origin(summary: DatasetSummary) -> str:
     card = summary.card if isinstance(summary.card, dict) else {}
     if summary.variants:
-        return f"{', then '.join(summary.variants)}; of {card.get('of')}"
+        return f"{', then '.join(summary.variants)}; variant of {card.get('of')}"
     return ", ".join(f"{key} {card[key]}" for key in ("task", "source", "seed") if key in card)
 
 
 def _missing(summary: DatasetSummary) -> str:
     if not summary.missing:
-        return "no image"
+        return "none"
     named = ", ".join(summary.missing[:_MAX_MISSING])
     more = ", …" if len(summary.missing) > _MAX_MISSING else ""
     n_rows = sum(summary.images[name] for name in summary.missing)
@@ -105,8 +105,8 @@ def _label_table(summary: DatasetSummary) -> Table:
 def _flag_table(summary: DatasetSummary) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("flag", overflow="fold")
-    table.add_column("rows", justify="right")
-    table.add_column("share", justify="right")
+    for name in ("rows", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
     for flag, n in summary.flags.most_common():
         table.add_row(Text(flag), f"{n:,}", f"{n / summary.n_rows:.1%}")
     return table

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,7 @@ from vsp.utils.text import format_age, format_clock, format_ranges
 
 _MOST_SHARDS = 24  # in the table, unless all are asked for
 _MOST_REASONS = 10
+_OPTIONAL = ("node", "written", "rows/s", "left")  # columns that a narrow terminal omits first
 # Shards that need attention come first.
 _ORDER = ("stopped", "ending", "running", "running?", "queued", "not started")
 
@@ -37,6 +39,7 @@ def next_commands(status: RunStatus, has_queue: bool, run: str) -> list[str]:
 
 
 def status_json(status: RunStatus) -> dict[str, Any]:
+    """The state of a run as `vsp status --json` prints it."""
     return {
         "run": status.run,
         "planned": status.n_planned,
@@ -52,9 +55,9 @@ def status_json(status: RunStatus) -> dict[str, Any]:
 
 
 def status_page(status: RunStatus, all_shards: bool, commands: Sequence[str]) -> RenderableType:
-    """The state of a run and the commands that finish it, 80 columns wide."""
+    """The page of `vsp status`, for 80 columns: the state of a run and the commands that finish it."""
     shown = list(status.shards) if all_shards else _select_shards(status)
-    parts: list[RenderableType] = [Text(_headline(status)), _shard_table(status, shown)]
+    parts: list[RenderableType] = [Text(_headline(status)), _ShardTable(status, shown)]
     n_hidden = len(status.shards) - len(shown)
     if n_hidden:
         n_finished = len(status.shards_in("finished"))
@@ -86,28 +89,57 @@ def _headline(status: RunStatus) -> str:
     return text
 
 
-def _shard_table(status: RunStatus, shown: Sequence[ShardStatus]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("shard", "rows", "done", "failed", "missing", "rows/s", "left", "written"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("node", no_wrap=True, max_width=10, overflow="ellipsis")
-    table.add_column("state", no_wrap=True)
-    for shard in shown:
-        table.add_row(
-            str(shard.shard),
-            str(shard.stop - shard.start),
-            *(str(n) for n in (shard.n_done, shard.n_failed, shard.n_missing)),
-            f"{shard.rows_per_second:,.1f}" if shard.rows_per_second else "",
-            format_clock(shard.seconds_left) if shard.seconds_left is not None else "",
-            format_age(status.now - shard.last_write) if shard.last_write else "",
-            shard.node,
-            shard.state,
-            style="bold red" if shard.state == "stopped" else "",
-        )
-    table.add_section()
-    counts = (str(status.count(name)) for name in ("n_done", "n_failed", "n_missing"))
-    table.add_row("all", str(status.n_planned), *counts, style="bold")
-    return table
+@dataclass(frozen=True, slots=True)
+class _ShardTable:
+    """One row per shard; on a narrow terminal without the columns of `_OPTIONAL`, one by one."""
+
+    status: RunStatus
+    shown: Sequence[ShardStatus]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update_width(1000)
+        for n_hidden in range(len(_OPTIONAL) + 1):
+            hidden = _OPTIONAL[:n_hidden]
+            table = self._table(hidden)
+            if Measurement.get(console, unlimited, table).maximum <= options.max_width:
+                break
+        yield table
+        if hidden:
+            yield folded_text(f"no room for {', '.join(hidden)}; `vsp status --json` shows all")
+
+    def _table(self, hidden: Collection[str]) -> Table:
+        columns: dict[str, Callable[[ShardStatus], str]] = {
+            "shard": lambda shard: str(shard.shard),
+            "rows": lambda shard: str(shard.stop - shard.start),
+            "done": lambda shard: str(shard.n_done),
+            "failed": lambda shard: str(shard.n_failed),
+            "missing": lambda shard: str(shard.n_missing),
+            "rows/s": lambda shard: (
+                f"{shard.rows_per_second:,.1f}" if shard.rows_per_second else ""
+            ),
+            "left": lambda shard: (
+                "" if shard.seconds_left is None else format_clock(shard.seconds_left)
+            ),
+            "written": lambda shard: (
+                format_age(self.status.now - shard.last_write) if shard.last_write else ""
+            ),
+        }
+        columns = {name: column for name, column in columns.items() if name not in hidden}
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for name in columns:
+            table.add_column(name, justify="right", no_wrap=True)
+        if "node" not in hidden:
+            table.add_column("node", no_wrap=True, max_width=10, overflow="ellipsis")
+            columns["node"] = lambda shard: shard.node
+        table.add_column("state", no_wrap=True)
+        columns["state"] = lambda shard: shard.state
+        for shard in self.shown:
+            cells = [Text(column(shard)) for column in columns.values()]
+            table.add_row(*cells, style="bold red" if shard.state == "stopped" else "")
+        table.add_section()
+        counts = (str(self.status.count(name)) for name in ("n_done", "n_failed", "n_missing"))
+        table.add_row("all", str(self.status.n_planned), *counts, style="bold")
+        return table
 
 
 def _remarks(status: RunStatus) -> list[str]:
