@@ -1,9 +1,9 @@
-"""Where samples come from: synthetic worlds, real datasets, and folders with `metadata.json` and
-`images/`, which the others end in."""
+"""Datasets: folders with `metadata.json` and `images/`, written by synthetic worlds, importers and
+variants."""
 
 from vsp.utils.registry import Registry
 
-# A world is `World`: see vsp.datasets.synthetic.shapes.
+# A world is a class that follows the protocol `vsp.datasets.synthetic.shapes.World`.
 WORLDS = Registry(
     "task",
     "vsp.worlds",
@@ -19,7 +19,7 @@ WORLDS = Registry(
     },
 )
 
-# An importer reads what real datasets say: see vsp.datasets.importers.annotations.
+# An importer is a value of `vsp.datasets.importers.annotations.Importer`.
 IMPORTERS = Registry(
     "source",
     "vsp.importers",
@@ -33,7 +33,7 @@ IMPORTERS = Registry(
     },
 )
 
-# Controls: the rows of a dataset, with something else to see or to ask.
+# A variant is a value of `vsp.datasets.variants.Variant`.
 VARIANTS = Registry(
     "variant",
     "vsp.variants",

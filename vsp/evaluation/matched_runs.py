@@ -191,7 +191,7 @@ def _source_labels(run: TestedRun) -> NDArray[Any]:
     names, place = np.unique(run.label, return_inverse=True)
     labels = [str(name) for name in names]
     for variant in reversed(run.variants):
-        invert = VARIANTS.load(variant).label
+        invert = VARIANTS.load(variant).change_label
         labels = [invert(label) or label for label in labels]
     return np.array(labels)[place]
 

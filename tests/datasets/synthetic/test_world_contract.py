@@ -11,9 +11,17 @@ from PIL import Image
 from vsp import models
 from vsp.datasets import WORLDS, prompts, questions
 from vsp.datasets.metadata import read_samples
-from vsp.datasets.synthetic.clutter import WORDS, behind
+from vsp.datasets.synthetic.clutter import WORDS, clutter_marks
 from vsp.datasets.synthetic.generate import generate, read_config
-from vsp.datasets.synthetic.shapes import BACKGROUND, COLORS, PALE, SHAPES, Scene, box, draw
+from vsp.datasets.synthetic.shapes import (
+    BACKGROUND,
+    COLORS,
+    PALE,
+    SHAPES,
+    Scene,
+    bounding_box,
+    draw_scene,
+)
 from vsp.extraction.plan import PlanRequest, plan_run
 
 N = 96
@@ -111,22 +119,22 @@ def test_boxes_are_drawn_close_around_the_shapes(task):
     for _, scene in _scenes(task):
         named = {part: shape for part, (shape,) in _named(scene)}
         for part, shape in named.items():
-            assert scene.record[f"{part}_box"] == box(shape)
+            assert scene.record[f"{part}_box"] == bounding_box(shape)
         for shape in scene.shapes:
-            y, x = np.nonzero(np.asarray(draw(Scene((shape,)), (448, 448))))
+            y, x = np.nonzero(np.asarray(draw_scene(Scene((shape,)), (448, 448))))
             seen = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
-            slack = (seen - box(shape)) * [1, 1, -1, -1]
-            assert (slack >= 0).all() and (slack <= 1).all(), (shape, seen, box(shape))
-            assert min(box(shape)) >= 0 and max(box(shape)) <= 448
+            slack = (seen - bounding_box(shape)) * [1, 1, -1, -1]
+            assert (slack >= 0).all() and (slack <= 1).all(), (shape, seen, bounding_box(shape))
+            assert min(bounding_box(shape)) >= 0 and max(bounding_box(shape)) <= 448
 
 
 @EVERY_WORLD
 def test_a_shape_is_covered_only_where_that_is_the_cue(task):
     for _, scene in _scenes(task, n=48):
-        together = np.asarray(draw(scene, (448, 448)))
+        together = np.asarray(draw_scene(scene, (448, 448)))
         named = [shape for _, (shape,) in _named(scene)]
         for shape in scene.shapes:
-            alone = np.asarray(draw(Scene((shape,)), (448, 448)))
+            alone = np.asarray(draw_scene(Scene((shape,)), (448, 448)))
             if task != "depth" or shape not in named:
                 assert (together[alone > 0] == alone[alone > 0]).all()
 
@@ -139,7 +147,7 @@ def test_clutter_lies_behind_and_no_record_knows_of_it(made, task):
         label = next(record[key] for key in ("label", "relation", "color_label") if key in record)
         scene = world.scene(label, np.random.default_rng([bare.seed, i]))
         assert scene.record.items() <= record.items()
-        clean = np.asarray(draw(scene, bare.image_size).convert("RGB"))
+        clean = np.asarray(draw_scene(scene, bare.image_size).convert("RGB"))
         with Image.open(made(task) / "images" / record["image_filename"]) as image:
             cluttered = np.asarray(image.convert("RGB"))
         differs = (clean != cluttered).any(axis=2)
@@ -161,13 +169,13 @@ def test_the_number_of_distractors_is_the_one_asked_for(task):
 def test_there_is_room_in_pictures_of_other_sizes(task, image_size):
     for _, scene in _scenes(task, n=12, image_size=image_size):
         for shape in scene.shapes:
-            left, top, right, bottom = box(shape)
+            left, top, right, bottom = bounding_box(shape)
             assert left >= 0 and top >= 0 and right <= image_size[0] and bottom <= image_size[1]
 
 
 def test_words_stand_in_several_sizes_and_say_nothing_of_any_task():
     config = _config("size", words=40)
-    marks = [m for i in range(20) for m in behind(config, np.random.default_rng(i))]
+    marks = [m for i in range(20) for m in clutter_marks(config, np.random.default_rng(i))]
     assert len({mark.height for mark in marks}) >= 3 and {m.text for m in marks} == set(WORDS)
     said = {*COLORS, *SHAPES, *LANGUAGES}
     for task in WORLDS.names():

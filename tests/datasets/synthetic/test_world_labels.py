@@ -14,7 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from vsp.datasets import WORLDS
 from vsp.datasets.synthetic.generate import read_config
-from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Scene, draw
+from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Scene, draw_scene
 
 SIDE = 448
 N_SEEN, N_GUESSED = 120, 2000
@@ -31,7 +31,7 @@ def _scenes(task, n, **changes):
 
 
 def _pixels(scene):
-    return np.asarray(draw(scene, (SIDE, SIDE)))
+    return np.asarray(draw_scene(scene, (SIDE, SIDE)))
 
 
 def _mask(scene, part):

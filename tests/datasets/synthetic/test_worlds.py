@@ -20,7 +20,7 @@ def _scenes(world, seed=0):
 
 
 def draw(scene, image_size):
-    return shapes.draw(scene, image_size).convert("RGB")
+    return shapes.draw_scene(scene, image_size).convert("RGB")
 
 
 def _mask(image, color):

@@ -8,33 +8,37 @@ import numpy as np
 
 from vsp.datasets.synthetic.placement import (
     REACH,
-    CrowdedConfig,
+    DistractorConfig,
     FewerDistractors,
-    crowd,
-    looks,
-    parts,
-    shaped,
-    sizes,
-    spot,
+    Point,
+    describe,
+    different_names,
+    make_shape,
+    random_distractors,
+    random_point,
+    random_sizes,
 )
 from vsp.datasets.synthetic.shapes import Scene
 
 # Shares of the picture's shorter side.
 SIZE = (0.03, 0.042)
-STEP = (0.14, 0.18)  # along the row
-DRIFT = 0.012  # across the row, at most
+STEP = (0.14, 0.18)  # between neighbouring places of the row
+DRIFT = 0.012  # largest distance from the row
 
 
-class BetweenConfig(CrowdedConfig):
+class BetweenConfig(DistractorConfig):
     """The between task."""
 
     distractors: FewerDistractors = (0, 5)
 
 
 class BetweenWorld:
-    """The row has five places with the subject in the middle. "yes": one reference on each side of
-    it; "no": both on one side. Any one of them, and any one with the subject, stands where it
-    might for either label."""
+    """The row has five places, and the subject has the middle one. For "yes" there is one reference
+    on each side, for "no" both are on one side.
+
+    One shape alone, or one reference and the subject, have the same places for both labels. Only
+    all three tell the label.
+    """
 
     Config = BetweenConfig
     labels = ("yes", "no")
@@ -43,27 +47,22 @@ class BetweenWorld:
         self.config = config
 
     def scene(self, label: str, rng: np.random.Generator) -> Scene:
-        drawn = sizes(3, SIZE, self.config.image_size, rng)
-        centres = self._row(rng)
+        sizes = random_sizes(3, SIZE, self.config.image_size, rng)
+        places = self._row(rng)
         side, other = (0, 1) if rng.integers(2) else (1, 0)
         if label == "yes":
-            chosen = [centres[side][rng.integers(2)], centres[other][rng.integers(2)]]
+            chosen = [places[side][rng.integers(2)], places[other][rng.integers(2)]]
         else:
-            chosen = [centres[side][i] for i in rng.permutation(2)]
-        at = [centres[2][0], *chosen]
-        named = dict(
-            zip(
-                ("subject", "reference", "second"),
-                map(shaped, looks(3, rng), at, drawn),
-                strict=True,
-            )
-        )
-        record = parts(**named) | {"question": "between", "label": label}
-        shapes = list(named.values())
-        return Scene((*crowd(self.config, shapes, rng), *shapes), record)
+            chosen = [places[side][i] for i in rng.permutation(2)]
+        centres = [places[2][0], *chosen]
+        shapes = list(map(make_shape, different_names(3, rng), centres, sizes))
+        subject, reference, second = shapes
+        record = describe(subject=subject, reference=reference, second=second)
+        record |= {"question": "between", "label": label}
+        return Scene((*random_distractors(self.config, shapes, rng), *shapes), record)
 
-    def _row(self, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
-        """Two places on one side, two on the other, and the one in the middle."""
+    def _row(self, rng: np.random.Generator) -> list[list[Point]]:
+        """The two places on one side, the two on the other side, and the middle."""
         side = min(self.config.image_size)
         steps = rng.uniform(*STEP, size=4)
         along = [-steps[0], -steps[0] - steps[1], steps[2], steps[2] + steps[3], 0]
@@ -71,6 +70,7 @@ class BetweenWorld:
         angle = rng.uniform(0, 2 * pi)
         dx = [side * (a * cos(angle) - b * sin(angle)) for a, b in zip(along, across, strict=True)]
         dy = [side * (a * sin(angle) + b * cos(angle)) for a, b in zip(along, across, strict=True)]
-        x, y = spot((2 * STEP[1] + DRIFT + REACH * SIZE[1]) * side, self.config.image_size, rng)
-        at = [(round(x + right), round(y + down)) for right, down in zip(dx, dy, strict=True)]
-        return [at[:2], at[2:4], at[4:]]
+        margin = (2 * STEP[1] + DRIFT + REACH * SIZE[1]) * side
+        x, y = random_point(margin, self.config.image_size, rng)
+        places = [(round(x + right), round(y + down)) for right, down in zip(dx, dy, strict=True)]
+        return [places[:2], places[2:4], places[4:]]

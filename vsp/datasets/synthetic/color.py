@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 
 from vsp.datasets.synthetic.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, Shape, WorldConfig
 
-GAP = 4  # pixels at least between the circles around two shapes
+GAP = 4  # least distance between the circles around two shapes, pixels
 
 
 class ColorConfig(WorldConfig):
-    """The colour task: between `min_shapes` and `max_shapes` shapes in each image."""
+    """The colour task: each image has between `min_shapes` and `max_shapes` shapes."""
 
     min_shapes: Annotated[int, Field(ge=1, le=3)] = 1
     max_shapes: Annotated[int, Field(ge=1, le=3)] = 3
@@ -26,7 +26,7 @@ class ColorConfig(WorldConfig):
 
 
 class ColorWorld:
-    """The target's shape and colour occur once in its image, so the prompt names one answer."""
+    """The target's kind and colour occur once in its image, so the prompt has one answer."""
 
     Config = ColorConfig
     labels = tuple(COLORS)
@@ -52,9 +52,9 @@ class ColorWorld:
         return Scene(tuple(shapes[i] for i in order), record)
 
     def _centres(self, sizes: list[int], rng: np.random.Generator) -> list[tuple[int, int]]:
-        """A centre for each shape such that no two overlap, by drawing until all are free."""
+        """A centre for each shape; all centres are drawn again until no two shapes overlap."""
         width, height = self.config.image_size
-        # A square reaches sqrt(2) half sides from its centre; every other shape, its radius.
+        # A square reaches sqrt(2) half sides from its centre, any other shape its radius.
         reach = 2**0.5 * np.add.outer(sizes, sizes) + GAP
         while True:
             x = rng.integers(MARGIN, width - MARGIN, size=len(sizes), endpoint=True)

@@ -7,30 +7,30 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from vsp.datasets.synthetic.placement import SMALL, scatter, shaped, sizes
-from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Scene, WorldConfig, box
+from vsp.datasets.synthetic.placement import SMALL, make_shape, random_centres, random_sizes
+from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Scene, WorldConfig, bounding_box
 
 _Total = Annotated[int, Field(ge=2, le=10)]
 
 
 class CountingConfig(WorldConfig):
-    """The counting task: 1 to `max_count` of the kind, and others up to `total` in all."""
+    """The counting task: 1 to `max_count` shapes of the kind asked for, and `total` shapes."""
 
     max_count: Annotated[int, Field(ge=2, le=9)] = 6
-    total: tuple[_Total, _Total] = (7, 8)  # least and most; the count has no part in it
+    total: tuple[_Total, _Total] = (7, 8)  # least and most; independent of the count
 
     @model_validator(mode="after")
     def _enough(self) -> CountingConfig:
         if not self.max_count < self.total[0] <= self.total[1]:
             raise ValueError(
-                f"total {list(self.total)} is [least, most]; its least must be over max_count, "
+                f"total {list(self.total)} is [least, most]; the least must be over max_count, "
                 f"{self.max_count}"
             )
         return self
 
 
 class CountingWorld:
-    """How many shapes there are in all is drawn before, so it does not tell the count."""
+    """The total number of shapes is drawn independently of the label, so it does not tell it."""
 
     Config = CountingConfig
 
@@ -40,18 +40,20 @@ class CountingWorld:
 
     def scene(self, label: str, rng: np.random.Generator) -> Scene:
         total = int(rng.integers(*self.config.total, endpoint=True))
-        asked, *others = rng.permutation(SHAPES).tolist()
+        counted, *others = rng.permutation(SHAPES).tolist()
         n_others = total - int(label)
-        kinds = [asked] * int(label) + rng.choice(others, size=n_others).tolist()
+        kinds = [counted] * int(label) + rng.choice(others, size=n_others).tolist()
         colors = rng.choice(list(COLORS), size=total).tolist()
-        drawn = sizes(total, SMALL, self.config.image_size, rng)
-        centres = scatter(drawn, self.config.image_size, rng)
-        # A place found last is in a gap: which shape gets it is left to chance.
+        sizes = random_sizes(total, SMALL, self.config.image_size, rng)
+        centres = random_centres(sizes, self.config.image_size, rng)
+        # The last centres lie in gaps between the others, so the shapes take centres at random.
         order = rng.permutation(total)
-        shapes = [shaped((kinds[k], colors[k]), centres[i], drawn[i]) for i, k in enumerate(order)]
+        shapes = [
+            make_shape((kinds[k], colors[k]), centres[i], sizes[i]) for i, k in enumerate(order)
+        ]
         record = {
-            "subject_shape": asked,
-            "subject_boxes": [box(shape) for shape in shapes if shape.kind == asked],
+            "subject_shape": counted,
+            "subject_boxes": [bounding_box(shape) for shape in shapes if shape.kind == counted],
             "question": "count",
             "label": label,
         }

@@ -13,8 +13,8 @@ from joblib import Parallel, delayed
 from vsp.config import parse, read_yaml
 from vsp.datasets import WORLDS, metadata, prompts, questions
 from vsp.datasets.provenance import write_once
-from vsp.datasets.synthetic.clutter import behind
-from vsp.datasets.synthetic.shapes import World, WorldConfig, draw, write_picture
+from vsp.datasets.synthetic.clutter import clutter_marks
+from vsp.datasets.synthetic.shapes import World, WorldConfig, draw_scene, write_picture
 from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
 from vsp.utils.files import write_json
@@ -127,9 +127,9 @@ def _render(
     records = []
     for index, (label, language) in enumerate(asked, start=start):
         scene = world.scene(label, np.random.default_rng([config.seed, index]))
-        marks = behind(config, np.random.default_rng([config.seed, index, _CLUTTER]))
+        marks = clutter_marks(config, np.random.default_rng([config.seed, index, _CLUTTER]))
         name = f"{config.task}_{index:06d}"
-        write_picture(draw(scene, config.image_size, marks), images / f"{name}.png")
+        write_picture(draw_scene(scene, config.image_size, marks), images / f"{name}.png")
         named = {"image_id": name, "image_filename": f"{name}.png"}
         spoken = {"language": language} if language else {}
         records.append(

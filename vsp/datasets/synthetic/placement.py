@@ -1,4 +1,4 @@
-"""Places and looks for shapes: nothing overlaps, and a name is that of one shape in the picture."""
+"""Random sizes, places and names of shapes: no two shapes overlap, and no two share a name."""
 
 from __future__ import annotations
 
@@ -10,131 +10,141 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Shape, WorldConfig, box
+from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Shape, WorldConfig, bounding_box
 
-# A square's corner is this far from its centre, in half sides; no other shape reaches as far.
+# A square's corner is this many half sides from its centre; no other shape reaches further.
 REACH = 2**0.5
-GAP = 4  # pixels at least between what two shapes reach
+GAP = 4  # least distance in pixels between the circles around two shapes
 SMALL = (0.035, 0.06)  # radius or half side, as a share of the picture's shorter side
-_TRIES = 60  # for one shape, before all are placed anew
+_TRIES = 60  # per shape, before all shapes are placed again
 
-Look = tuple[str, str]  # kind and colour
-Share = tuple[float, float]  # least and most, of the picture's shorter side
+KindColor = tuple[str, str]
+Interval = tuple[float, float]  # least and most
+Point = tuple[int, int]  # x, y in pixels
 
-_Six = Annotated[int, Field(ge=0, le=6)]
-_Five = Annotated[int, Field(ge=0, le=5)]
-# The least and the most: with two or with three that are asked about, eight shapes at most.
-Distractors = tuple[_Six, _Six]
-FewerDistractors = tuple[_Five, _Five]
+_UpTo6 = Annotated[int, Field(ge=0, le=6)]
+_UpTo5 = Annotated[int, Field(ge=0, le=5)]
+# Least and most distractors. A picture has at most eight shapes, two or three of them named.
+Distractors = tuple[_UpTo6, _UpTo6]
+FewerDistractors = tuple[_UpTo5, _UpTo5]
 
 
-class CrowdedConfig(WorldConfig):
-    """Of a world in which other shapes may stand about."""
+class DistractorConfig(WorldConfig):
+    """Configuration of a world that can have other shapes in its pictures."""
 
     distractors: Distractors = (0, 6)
 
     @model_validator(mode="after")
-    def _ordered(self) -> CrowdedConfig:
-        if self.distractors[0] > self.distractors[1]:
+    def _ordered(self) -> DistractorConfig:
+        least, most = self.distractors
+        if least > most:
             raise ValueError(
-                f"distractors {list(self.distractors)}: the least is over the most; turn them round"
+                f"distractors {[least, most]}: the least is over the most; exchange them"
             )
         return self
 
 
-def looks(n: int, rng: np.random.Generator, but: Sequence[Look] = ()) -> list[Look]:
-    """`n` pairs of kind and colour, no two alike and none like those in `but`."""
-    free = [look for look in _LOOKS if look not in but]
+def different_names(
+    n: int, rng: np.random.Generator, exclude: Sequence[KindColor] = ()
+) -> list[KindColor]:
+    """`n` random pairs of kind and colour, all different, and none of them in `exclude`."""
+    free = [name for name in _KINDS_AND_COLORS if name not in exclude]
     return [free[i] for i in rng.permutation(len(free))[:n]]
 
 
-def alike(n: int, rng: np.random.Generator) -> list[Look]:
-    """`n` looks of one kind in different colours."""
+def same_kind_names(n: int, rng: np.random.Generator) -> list[KindColor]:
+    """`n` pairs of one random kind and different colours."""
     kind = SHAPES[int(rng.integers(len(SHAPES)))]
     colors = list(COLORS)
     return [(kind, colors[i]) for i in rng.permutation(len(colors))[:n]]
 
 
-def pixels(share: float, image_size: tuple[int, int]) -> int:
+def to_pixels(share: float, image_size: tuple[int, int]) -> int:
+    """A share of the picture's shorter side, in pixels."""
     return round(share * min(image_size))
 
 
-def sizes(n: int, share: Share, image_size: tuple[int, int], rng: np.random.Generator) -> list[int]:
-    """`n` sizes in pixels; no factor is more likely than another."""
-    drawn = rng.uniform(log(share[0]), log(share[1]), size=n)
-    return [pixels(exp(one), image_size) for one in drawn]
-
-
-def two_sizes(
-    share: Share, ratio: Share, image_size: tuple[int, int], rng: np.random.Generator
+def random_sizes(
+    n: int, share: Interval, image_size: tuple[int, int], rng: np.random.Generator
 ) -> list[int]:
-    """The larger and the smaller of two sizes in `share`, in pixels, at least `ratio[0]` apart."""
+    """`n` sizes in pixels, uniform on a logarithmic scale."""
+    logs = rng.uniform(log(share[0]), log(share[1]), size=n)
+    return [to_pixels(exp(value), image_size) for value in logs]
+
+
+def random_size_pair(
+    share: Interval, ratio: Interval, image_size: tuple[int, int], rng: np.random.Generator
+) -> list[int]:
+    """Two sizes in pixels, the larger one first; their quotient is in `ratio` before rounding."""
     root = sqrt(rng.uniform(*ratio))
     mean = exp(rng.uniform(log(share[0] * root), log(share[1] / root))) * min(image_size)
     return [ceil(mean * root), floor(mean / root)]
 
 
-def spot(margin: float, image_size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+def random_point(margin: float, image_size: tuple[int, int], rng: np.random.Generator) -> Point:
     """A point at least `margin` pixels from the picture's edges."""
     x, y = rng.random(2)
     width, height = (side - 1 - 2 * margin for side in image_size)
     return round(margin + x * width), round(margin + y * height)
 
 
-def scatter(
-    shape_sizes: Sequence[int],
+def random_centres(
+    sizes: Sequence[int],
     image_size: tuple[int, int],
     rng: np.random.Generator,
-    taken: Sequence[Shape] = (),
-) -> list[tuple[int, int]]:
-    """A centre for each size, such that no two shapes overlap, nor any with those in `taken`."""
+    others: Sequence[Shape] = (),
+) -> list[Point]:
+    """A centre for each size, such that no two shapes overlap and none overlaps `others`."""
     while True:
-        placed = [(shape.x, shape.y, shape.size) for shape in taken]
-        for size in shape_sizes:
-            found = _free_spot(size, placed, image_size, rng)
-            if found is None:
+        placed = [(shape.x, shape.y, shape.size) for shape in others]
+        for size in sizes:
+            point = _free_point(size, placed, image_size, rng)
+            if point is None:
                 break
-            placed.append((*found, size))
+            placed.append((*point, size))
         else:
-            return [(x, y) for x, y, _ in placed[len(taken) :]]
+            return [(x, y) for x, y, _ in placed[len(others) :]]
 
 
-def crowd(config: CrowdedConfig, named: Sequence[Shape], rng: np.random.Generator) -> list[Shape]:
-    """The distractors: elsewhere than the shapes that are asked about, and of other names."""
+def random_distractors(
+    config: DistractorConfig, named: Sequence[Shape], rng: np.random.Generator
+) -> list[Shape]:
+    """Distractors that overlap none of the `named` shapes and have other names."""
     n = int(rng.integers(*config.distractors, endpoint=True))
-    drawn = sizes(n, SMALL, config.image_size, rng)
-    centres = scatter(drawn, config.image_size, rng, named)
-    others = looks(n, rng, [(shape.kind, shape.color) for shape in named])
-    return list(map(shaped, others, centres, drawn))
+    sizes = random_sizes(n, SMALL, config.image_size, rng)
+    centres = random_centres(sizes, config.image_size, rng, named)
+    names = different_names(n, rng, [(shape.kind, shape.color) for shape in named])
+    return list(map(make_shape, names, centres, sizes))
 
 
-def shaped(look: Look, centre: tuple[int, int], size: int, line: int = 0) -> Shape:
-    return Shape(*look, *centre, size, line)
+def make_shape(name: KindColor, centre: Point, size: int, line: int = 0) -> Shape:
+    return Shape(*name, *centre, size, line)
 
 
-def parts(**named: Shape) -> dict[str, Any]:
-    """What a record says of the shapes that are asked about, by the part they have in it."""
+def describe(**named: Shape) -> dict[str, Any]:
+    """The record keys for the named shapes: `subject_shape`, `subject_color`, `subject_box`, …"""
     record: dict[str, Any] = {}
     for part, shape in named.items():
         record[f"{part}_shape"], record[f"{part}_color"] = shape.kind, shape.color
-    return record | {f"{part}_box": box(shape) for part, shape in named.items()}
+    return record | {f"{part}_box": bounding_box(shape) for part, shape in named.items()}
 
 
-_LOOKS = list(product(SHAPES, COLORS))
+_KINDS_AND_COLORS = list(product(SHAPES, COLORS))
 
 
-def _free_spot(
+def _free_point(
     size: int,
     placed: Sequence[tuple[int, int, int]],
     image_size: tuple[int, int],
     rng: np.random.Generator,
-) -> tuple[int, int] | None:
+) -> Point | None:
+    """A centre away from the `placed` shapes (x, y, size); None if no try succeeds."""
     for _ in range(_TRIES):
-        x, y = spot(REACH * size, image_size, rng)
-        apart = (
-            (x - x2) ** 2 + (y - y2) ** 2 - (REACH * (size + s2) + GAP) ** 2
-            for x2, y2, s2 in placed
+        x, y = random_point(REACH * size, image_size, rng)
+        room = (
+            (x - x2) ** 2 + (y - y2) ** 2 - (REACH * (size + size2) + GAP) ** 2
+            for x2, y2, size2 in placed
         )
-        if all(room >= 0 for room in apart):
+        if all(value >= 0 for value in room):
             return x, y
     return None

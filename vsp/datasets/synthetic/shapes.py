@@ -1,4 +1,4 @@
-"""Flat coloured shapes on a white canvas, and what every synthetic world shares."""
+"""Flat coloured shapes on a white canvas, and the parts that all synthetic worlds share."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ COLORS = {
     "gray": (140, 140, 140),
 }
 BACKGROUND = (255, 255, 255)
-# Of what lies behind the shapes: too pale for any of their colours.
+# Colours of clutter: paler than every colour of a shape.
 PALE = ((232, 232, 232), (220, 228, 238), (238, 229, 216), (222, 236, 222), (190, 190, 200))
-MARGIN = 60  # pixels from the canvas's edge to the nearest centre
-SIZES = (20, 40)  # radius or half side, pixels, both ends included
+MARGIN = 60  # least distance of a centre from the edge, pixels
+SIZES = (20, 40)  # least and most radius or half side, pixels
 
 
 class WorldConfig(Frozen):
-    """What every synthetic dataset is asked for."""
+    """The options that every synthetic dataset has."""
 
     task: Name
     n_samples: Annotated[int, Field(ge=1)]
@@ -49,37 +49,40 @@ class WorldConfig(Frozen):
     image_size: tuple[Annotated[int, Field(ge=300)], Annotated[int, Field(ge=300)]] = (448, 448)
     prompt_template_index: Literal[0, 1, 2] = 0
     clutter: Annotated[int, Field(ge=0, le=40)] = 0  # pale lines and patches behind the shapes
-    words: Annotated[int, Field(ge=0, le=40)] = 0  # pale words among them, in several sizes
-    languages: tuple[Language, ...] = ()  # of the prompts; none named: English, and not noted
+    words: Annotated[int, Field(ge=0, le=40)] = 0  # pale words of several sizes
+    languages: tuple[Language, ...] = ()  # of the prompts; empty: English, without the key
 
     def card(self) -> dict[str, Any]:
-        """What `dataset.json` says. Options that came later are named where they are made use of:
-        datasets from before are what they were."""
+        """The contents of `dataset.json`.
+
+        Newer options are left out at their default value, so that the card of an older dataset
+        does not change.
+        """
         values = self.model_dump(mode="json")
-        return {k: v for k, v in values.items() if k not in _UNUSED or v != _UNUSED[k]}
+        return {k: v for k, v in values.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
 
 
-_UNUSED: dict[str, Any] = {"clutter": 0, "words": 0, "languages": [], "distractors": [0, 0]}
+_DEFAULTS: dict[str, Any] = {"clutter": 0, "words": 0, "languages": [], "distractors": [0, 0]}
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape: centre and size in pixels, x to the right, y down."""
+    """One shape; centre and size are in pixels, x to the right, y down."""
 
     kind: str
     color: str
     x: int
     y: int
     size: int  # radius, or half the side of a square
-    line: int = 0  # width of the outline of a hollow circle or square; 0: filled
+    line: int = 0  # width of the outline of a hollow circle or square; 0: a filled shape
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something behind the shapes: a patch, a line (`width`) or a word (`text`)."""
+    """Clutter: a patch, a line (with `width`) or a word (with `text`)."""
 
-    points: Sequence[int]  # x, y, x, y, … in pixels; of a word, where it begins
-    tone: int  # place in PALE
+    points: Sequence[int]  # x, y, x, y, … in pixels; for a word, its upper left corner
+    tone: int  # index in PALE
     width: int = 0
     text: str = ""
     height: int = 0  # of the word's font, pixels
@@ -87,14 +90,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What to draw, in order, and what to write down about it."""
+    """The shapes to draw, in this order, and the record that describes them."""
 
     shapes: tuple[Shape, ...]
     record: dict[str, Any] = field(default_factory=dict)
 
 
 class World(Protocol):
-    """A synthetic task: `Config` checks its options, `scene` draws one sample from `rng`."""
+    """A synthetic task: `Config` checks its options, `scene` makes one sample from `rng`."""
 
     Config: type[WorldConfig]
     labels: Sequence[str]
@@ -104,12 +107,14 @@ class World(Protocol):
     def scene(self, label: str, rng: np.random.Generator) -> Scene: ...
 
 
-def draw(scene: Scene, image_size: tuple[int, int], behind: Sequence[Mark] = ()) -> Image.Image:
-    """The scene as a picture of `image_size` (width, height), in pure colours of one palette."""
+def draw_scene(
+    scene: Scene, image_size: tuple[int, int], clutter: Sequence[Mark] = ()
+) -> Image.Image:
+    """The scene as a palette picture of `image_size` (width, height), without blended colours."""
     image = Image.new("P", image_size)
     image.putpalette(_PALETTE)
     canvas = ImageDraw.Draw(image)
-    for mark in behind:
+    for mark in clutter:
         _paint_mark(canvas, mark)
     for shape in scene.shapes:
         _paint(canvas, shape, _INK[shape.color])
@@ -117,12 +122,12 @@ def draw(scene: Scene, image_size: tuple[int, int], behind: Sequence[Mark] = ())
 
 
 def write_picture(image: Image.Image, path: Path) -> None:
-    """As PNG with its palette: half a byte a pixel, written in a fifth of the time of RGB."""
+    """Write a PNG with a palette, which takes a fifth of the time that RGB takes."""
     image.save(path, compress_level=1, compress_type=Z_RLE)
 
 
-def box(s: Shape) -> list[int]:
-    """Left, top, right and bottom around all of the shape's pixels, covered or not."""
+def bounding_box(s: Shape) -> list[int]:
+    """Left, top, right and bottom of all pixels of the shape, visible or covered."""
     if s.kind in _RADII:
         corners = _corners(s)
         xs, ys = corners[::2], corners[1::2]
@@ -132,8 +137,8 @@ def box(s: Shape) -> list[int]:
 
 
 def overlap(a: Shape, b: Shape) -> float:
-    """The share of the smaller shape's pixels that are also the other's."""
-    boxes = np.array([box(a), box(b)])
+    """The pixels that both shapes have, as a share of the smaller shape's pixels."""
+    boxes = np.array([bounding_box(a), bounding_box(b)])
     (left, top), (right, bottom) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     masks = []
     for shape in (a, b):
@@ -146,11 +151,12 @@ def overlap(a: Shape, b: Shape) -> float:
 
 _PALETTE = [part for color in (BACKGROUND, *COLORS.values(), *PALE) for part in color]
 _INK = {color: 1 + i for i, color in enumerate(COLORS)}
-# Corners of polygons lie at equal angles, the first one at the top, this far from the centre.
+# Distance of each corner of a polygon from its centre, in sizes. Corners lie at equal angles; the
+# first one is at the top.
 _RADII = {
     "triangle": [1.0] * 3,
     "pentagon": [1.0] * 5,
-    # The inner corners of a five-pointed star whose sides line up lie at (3 - sqrt 5) / 2.
+    # In a regular five-pointed star the inner corners are (3 - sqrt 5) / 2 from the centre.
     "star": [1.0, 0.382] * 5,
 }
 
@@ -168,11 +174,13 @@ def _paint(canvas: ImageDraw.ImageDraw, s: Shape, ink: int) -> None:
 
 
 def _corners(s: Shape) -> list[float]:
-    """x, y, x, y, … of a polygon."""
+    """x, y, x, y, … of a polygon's corners."""
     radii = _RADII[s.kind]
     angles = [2 * pi * i / len(radii) - pi / 2 for i in range(len(radii))]
     ends = zip(radii, angles, strict=True)
-    return [at for r, a in ends for at in (s.x + s.size * r * cos(a), s.y + s.size * r * sin(a))]
+    return [
+        value for r, a in ends for value in (s.x + s.size * r * cos(a), s.y + s.size * r * sin(a))
+    ]
 
 
 def _paint_mark(canvas: ImageDraw.ImageDraw, mark: Mark) -> None:
@@ -187,7 +195,7 @@ def _paint_mark(canvas: ImageDraw.ImageDraw, mark: Mark) -> None:
 
 @cache
 def _word(text: str, height: int) -> Image.Image:
-    """The word in the font that Pillow brings along, as a mask without shades."""
+    """The word in Pillow's built-in font, as a mask of 0 and 1."""
     font = ImageFont.load_default(height)
     right, bottom = (ceil(edge) for edge in font.getbbox(text)[2:])
     image = Image.new("1", (right + 1, bottom + 1))

@@ -7,23 +7,28 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from vsp.datasets.synthetic.placement import CrowdedConfig, Distractors, crowd, parts
+from vsp.datasets.synthetic.placement import (
+    DistractorConfig,
+    Distractors,
+    describe,
+    random_distractors,
+)
 from vsp.datasets.synthetic.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, Shape
 
 Relation = Literal["left_of", "right_of", "above", "below"]
 
-# The diagnostic axis of each relation (0: x, 1: y), and whether the subject comes first on it.
+# The axis of each relation (0: x, 1: y), and whether the subject comes first on that axis.
 _GEOMETRY = {
     "left_of": (0, True),
     "right_of": (0, False),
     "above": (1, True),
     "below": (1, False),
 }
-SEPARATION = 80  # pixels at least between the centres on the diagnostic axis
-DRIFT = 30  # pixels at most from a common line on the other axis
+SEPARATION = 80  # least distance of the centres on the relation's axis, pixels
+DRIFT = 30  # largest distance of a centre from a common line on the other axis, pixels
 
 
-class SpatialConfig(CrowdedConfig):
+class SpatialConfig(DistractorConfig):
     """The spatial task: `relations` are its labels."""
 
     relations: Annotated[tuple[Relation, ...], Field(min_length=2)] = (
@@ -36,7 +41,7 @@ class SpatialConfig(CrowdedConfig):
 
 
 class SpatialWorld:
-    """Labels are never ambiguous: the centres are far apart on one axis, close on the other."""
+    """Labels are never ambiguous: the centres are far apart on one axis and close on the other."""
 
     Config = SpatialConfig
 
@@ -49,20 +54,23 @@ class SpatialWorld:
         kinds = rng.choice(SHAPES, size=2)
         colors = rng.choice(list(COLORS), size=2, replace=False)
         axis, subject_first = _GEOMETRY[label]
-        near, far = self._along(axis, int(sizes.sum()), rng)
+        first, second = self._positions(axis, int(sizes.sum()), rng)
         line = int(rng.integers(MARGIN + DRIFT, self.config.image_size[1 - axis] - MARGIN - DRIFT))
         shapes = []
-        for i, position in enumerate((near, far) if subject_first else (far, near)):
+        for i, position in enumerate((first, second) if subject_first else (second, first)):
             across = line + int(rng.integers(-DRIFT, DRIFT, endpoint=True))
             x, y = (position, across) if axis == 0 else (across, position)
             shapes.append(Shape(str(kinds[i]), str(colors[i]), x, y, int(sizes[i])))
         drawn = shapes if rng.integers(2) == 0 else shapes[::-1]
-        record = parts(subject=shapes[0], reference=shapes[1]) | {"relation": label}
-        return Scene((*drawn, *crowd(self.config, shapes, rng)), record)
+        record = describe(subject=shapes[0], reference=shapes[1]) | {"relation": label}
+        return Scene((*drawn, *random_distractors(self.config, shapes, rng)), record)
 
-    def _along(self, axis: int, touching: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Two positions on the diagnostic axis, uniform among all pairs far enough apart."""
-        apart = max(SEPARATION, touching + 2)  # and never touching
+    def _positions(self, axis: int, touching: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Two positions on the relation's axis, uniform among all pairs far enough apart.
+
+        Shapes touch if their centres are `touching` pixels apart.
+        """
+        apart = max(SEPARATION, touching + 2)
         room = self.config.image_size[axis] - 2 * MARGIN - apart
         low, high = np.sort(rng.integers(0, room, size=2, endpoint=True))
         return MARGIN + int(low), MARGIN + int(high) + apart
