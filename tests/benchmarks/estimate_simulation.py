@@ -1,15 +1,19 @@
-"""How often intervals hold the truth, and how often tests find what is not there.
+"""Coverage of confidence intervals and false positive rates of permutation tests, by simulation.
 
-`python tests/estimates_sim.py` draws small worlds in which the truth is known, runs splits, a
-nearest-centroid probe and evaluate on each, and prints a line for each kind of world. The worlds
-and `give`, the probe's share of the work, are those of the tests.
+    python tests/benchmarks/estimate_simulation.py
+
+The program draws small datasets whose true accuracy is known, makes splits, fits a nearest-centroid
+probe and evaluates it. It prints one line for each kind of dataset. Tests use the same functions
+with fewer datasets.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy.stats import norm
@@ -21,25 +25,25 @@ from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 
 @dataclass(frozen=True)
 class World:
-    """Groups of rows that depend on each other; two labels, told apart by the first dimension."""
+    """Distribution of a dataset: dependent rows in groups; two labels that differ in dimension 0."""
 
     n_groups: int = 60
     rows: float = 3  # in a group, on average
     unequal: bool = True
     one_label: bool = True  # in a group
-    depend: float = 0.5  # share of the variance that rows of a group have in common
-    apart: tuple[float, ...] = (1.0,)  # half the distance of the labels' means, in each layer
+    depend: float = 0.5  # share of the variance that is common to the rows of a group
+    apart: tuple[float, ...] = (1.0,)  # half the distance between the class means [layer]
     dims: int = 5
     own_split: bool = False
     n_test: int = 40  # groups
-    larger: float = 0  # rows that groups of the second label have more, on average
-    prior: bool = False  # the probe favours the label of which it was fitted on more rows
+    larger: float = 0  # additional rows of groups of the second label, on average
+    prior: bool = False  # the probe prefers the more common training label
 
 
 def draw(world: World, rng: np.random.Generator, n_groups: int | None = None):
-    """Labels, groups and states [layer, row, dim]; layers depend on each other as rows do."""
+    """Labels, groups and states [layer, row, dim]; the states of the layers are correlated."""
     n_groups = n_groups or world.n_groups
-    # Of one number in training and test, a label that training has more of is rarer in the test.
+    # Equal class sizes: with folds, a more common training label is the rarer test label.
     of_group = rng.integers(2, size=n_groups)
     if not world.own_split:
         of_group = rng.permutation(np.arange(n_groups) % 2)
@@ -60,8 +64,8 @@ def draw(world: World, rng: np.random.Generator, n_groups: int | None = None):
     return y, np.char.add("g", np.char.zfill(number.astype(str), 6)), states
 
 
-def split_of(world: World, group):
-    """A split of the dataset's own: its last groups are the test."""
+def split_names(world: World, group):
+    """Split names [row]: the last groups are the test rows; empty for cross-validation."""
     if not world.own_split:
         return np.full(len(group), "")
     tested = np.unique(group)[-world.n_test :]
@@ -69,7 +73,7 @@ def split_of(world: World, group):
 
 
 def fit(states, y, train, prior):
-    """Direction and threshold of each layer's nearest centroids, on the rows of a mask."""
+    """Nearest-centroid direction and threshold of each layer, fitted on the rows of a mask."""
     rows = [train & (y == label) for label in (1, 0)]
     one, other = (states[:, mask].mean(axis=1) for mask in rows)
     direction = one - other
@@ -77,52 +81,55 @@ def fit(states, y, train, prior):
     return direction, np.einsum("ld,ld->l", (one + other) / 2, direction) - odds
 
 
-def says(probe, states):
+def predict(probe, states):
     direction, threshold = probe
     return (np.einsum("lrd,ld->lr", states, direction) > threshold[:, None]).astype(np.int16)
 
 
 def accuracy(probe, world: World):
-    """Of a probe on all rows there could be [layer]."""
+    """True accuracy of a probe [layer]."""
     direction, threshold = probe
     size, mean = np.linalg.norm(direction, axis=1), np.array(world.apart) * direction[:, 0]
     return (norm.cdf((mean - threshold) / size) + norm.cdf((mean + threshold) / size)) / 2
 
 
-def give(states, y, made, labels=None, prior=False):
-    """What `fit_layer` gives of every layer, and the probe of each outer split."""
+def fit_layers(states, y, design, labels=None, prior=False):
+    """The arrays of `merge_pieces` for every layer, and the probe of each outer split."""
     n_layers = len(states)
-    probes = [fit(states, y, train, prior) for train in made.train_sets]
-    said = [says(probe, states) for probe in probes]
-    inner = np.zeros((n_layers, len(made.outer), 1))
-    predicted = np.full((n_layers, made.n_repeats, len(y)), -1, np.int16)
-    for i, outer in enumerate(made.outer):
-        predicted[:, outer.repeat, outer.test] = said[outer.train_set][:, outer.test]
-        right = [(said[one.train_set] == y)[:, one.validation].mean(axis=1) for one in outer.inner]
+    probes = [fit(states, y, train, prior) for train in design.train_sets]
+    predicted_by = [predict(probe, states) for probe in probes]
+    inner = np.zeros((n_layers, len(design.outer), 1))
+    predicted = np.full((n_layers, design.n_repeats, len(y)), -1, np.int16)
+    for i, outer in enumerate(design.outer):
+        predicted[:, outer.repeat, outer.test] = predicted_by[outer.train_set][:, outer.test]
+        right = [
+            (predicted_by[one.train_set] == y)[:, one.validation].mean(axis=1)
+            for one in outer.inner
+        ]
         inner[:, i, 0] = np.mean(right, axis=0)
-    null = {} if labels is None else _null(states, y, made, labels, prior)
+    null = {} if labels is None else _null(states, y, design, labels, prior)
     fits = [
         {
-            "strengths": np.array([np.nan]), "chosen": np.zeros(len(made.outer), np.intp),
+            "strengths": np.array([np.nan]), "chosen": np.zeros(len(design.outer), np.intp),
             "inner": inner[k], "predicted": predicted[k], "gap": np.full(1, np.nan, np.float32),
             **{name: values[k] for name, values in null.items()},
         }
         for k in range(n_layers)
     ]  # fmt: skip
-    return fits, [probes[outer.train_set] for outer in made.outer]
+    return fits, [probes[outer.train_set] for outer in design.outer]
 
 
-def _null(states, y, made, labels, prior):
-    observed, *null = (_statistic(states, one, made, prior) for one in (y, *labels))
+def _null(states, y, design, labels, prior):
+    observed, *null = (_statistic(states, one, design, prior) for one in (y, *labels))
     return {"null_observed": observed, "null": np.stack(null, axis=1)}
 
 
-def _statistic(states, y, made, prior):
-    """Accuracy [layer] over the outer splits of the first repeat, with these labels."""
-    outers = [outer for outer in made.outer if outer.repeat == 0]
+def _statistic(states, y, design, prior):
+    """Accuracy [layer] over the outer splits of the first repeat, for these labels."""
+    outers = [outer for outer in design.outer if outer.repeat == 0]
     right = sum(
         (
-            says(fit(states, y, made.train_sets[one.train_set], prior), states[:, one.test])
+            predict(fit(states, y, design.train_sets[one.train_set], prior), states[:, one.test])
             == y[one.test]
         ).sum(axis=1)
         for one in outers
@@ -131,25 +138,25 @@ def _statistic(states, y, made, prior):
 
 
 def judge(world: World, rng: np.random.Generator, n_permutations=0, resamples=300, seed=0):
-    """One world's scores and facts, and the true accuracy [outer, layer] of its outer fits."""
+    """Scores and summary of one dataset, and the true accuracy [outer, layer] of its outer fits."""
     y, group, states = draw(world, rng)
-    made = make_design(y, group, split_of(world, group), seed=seed)
+    design = make_design(y, group, split_names(world, group), seed=seed)
     labels = None
     if n_permutations:
-        labels = permuted_labels(y, group, made.blocks, n_permutations, seed)[0]
-    fits, probes = give(states, y, made, labels, world.prior)
+        labels = permuted_labels(y, group, design.blocks, n_permutations, seed)[0]
+    fits, probes = fit_layers(states, y, design, labels, world.prior)
     layers = list(range(len(fits)))
-    rows = EvaluatedRows(y, group, made, ["a", "b"])
+    rows = EvaluatedRows(y, group, design, ["a", "b"])
     settings = EvaluationSettings(resamples=resamples, seed=seed)
-    scores, facts = evaluate(layers, fits, rows, settings)
-    return scores, facts, np.stack([accuracy(probe, world) for probe in probes])
+    scores, summary = evaluate(layers, fits, rows, settings)
+    return scores, summary, np.stack([accuracy(probe, world) for probe in probes])
 
 
 def coverage(world: World, n_worlds: int, seed: int = 0):
-    """Share of worlds whose first layer's interval holds the truth, and its mean width.
+    """Share of datasets whose interval for the first layer covers the truth, and its mean width.
 
-    The truth of an own split is its one probe's accuracy; of folds, what probes fitted on so many
-    rows have on average over all worlds.
+    With a dataset split the truth is the accuracy of its single probe. With cross-validation it is
+    the mean accuracy of probes that are fitted on as many rows, over all datasets.
     """
     rng, bounds, truth = np.random.default_rng(seed), [], []
     for i in range(n_worlds):
@@ -162,7 +169,10 @@ def coverage(world: World, n_worlds: int, seed: int = 0):
 
 
 def false_positives(world: World, n_worlds: int, n_permutations: int, seed: int = 0):
-    """Share of worlds without an effect whose first layer, or any layer corrected, has p ≤ 0.05."""
+    """Share of datasets without an effect that have p ≤ 0.05.
+
+    Of the first layer without correction, and of any layer with correction over layers.
+    """
     rng, alone, together = np.random.default_rng(seed), [], []
     for i in range(n_worlds):
         scores, _, _ = judge(world, rng, n_permutations, resamples=2, seed=i)
@@ -172,42 +182,57 @@ def false_positives(world: World, n_worlds: int, n_permutations: int, seed: int 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--worlds", type=int, default=400)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--worlds", type=int, default=400, help="datasets of each kind")
     n = parser.parse_args().worlds
-    for own in (True, False):
-        for n_groups in (30, 100, 300):
-            for apart in (0.0, 0.5, 1.0, 2.0):
-                for rows, unequal, one_label, depend in (
-                    (1, False, True, 0.0), (4, True, True, 0.5), (4, True, False, 0.5),
-                ):  # fmt: skip
-                    for dims in (5, 50):
-                        world = World(
-                            n_groups + n_groups * own, rows, unequal, one_label, depend, (apart,),
-                            dims, own, n_groups,
-                        )  # fmt: skip
-                        start = time.perf_counter()
-                        share, width = coverage(world, n)
-                        print(
-                            f"{'own split' if own else 'folds'}, {n_groups} groups judged of "
-                            f"{rows} rows{' ±' * unequal}, {'one label' if one_label else 'labels'} "
-                            f"a group, {dims} dims, apart {apart}: {share:.1%} of intervals hold "
-                            f"the truth, width {width:.3f} ({time.perf_counter() - start:.1f} s)",
-                            flush=True,
-                        )
-    for one_label in (True, False):
-        for rows in (1, 4):
-            for larger in (0, 4) if one_label and rows > 1 else (0,):
-                world = World(
-                    60, rows, rows > 1, one_label, 0.5, (0.0,) * 6, larger=larger, prior=larger > 0
-                )
-                alone, together = false_positives(world, n, 39)
-                print(
-                    f"no effect, {rows} rows a group (of one label {larger} more), "
-                    f"{'one label' if one_label else 'labels'}: p ≤ 0.05 in {alone:.1%}, "
-                    f"corrected over 6 layers in {together:.1%}",
-                    flush=True,
-                )
+    for world in _interval_worlds():
+        _print_coverage(world, n)
+    for world in _null_worlds():
+        _print_false_positives(world, n)
+
+
+def _interval_worlds() -> Iterator[World]:
+    kinds = ((1, False, True, 0.0), (4, True, True, 0.5), (4, True, False, 0.5))
+    for own_split, n_groups, apart, (rows, unequal, one_label, depend), dims in product(
+        (True, False), (30, 100, 300), (0.0, 0.5, 1.0, 2.0), kinds, (5, 50)
+    ):
+        yield World(
+            2 * n_groups if own_split else n_groups, rows, unequal, one_label, depend, (apart,),
+            dims, own_split, n_groups,
+        )  # fmt: skip
+
+
+def _null_worlds() -> Iterator[World]:
+    for one_label, rows in product((True, False), (1, 4)):
+        for larger in (0, 4) if one_label and rows > 1 else (0,):
+            yield World(
+                60, rows, rows > 1, one_label, 0.5, (0.0,) * 6, larger=larger, prior=larger > 0
+            )
+
+
+def _print_coverage(world: World, n: int) -> None:
+    start = time.perf_counter()
+    share, width = coverage(world, n)
+    print(
+        f"{'dataset split' if world.own_split else 'folds'}, {world.n_test} test groups of "
+        f"{world.rows} rows{' ±' * world.unequal}, "
+        f"{'one label' if world.one_label else 'several labels'} a group, {world.dims} dims, "
+        f"apart {world.apart[0]}: coverage {share:.1%}, width {width:.3f} "
+        f"({time.perf_counter() - start:.1f} s)",
+        flush=True,
+    )
+
+
+def _print_false_positives(world: World, n: int) -> None:
+    alone, together = false_positives(world, n, 39)
+    print(
+        f"no effect, {world.rows} rows a group ({world.larger} more for one label), "
+        f"{'one label' if world.one_label else 'several labels'}: p ≤ 0.05 in {alone:.1%}, "
+        f"corrected over 6 layers in {together:.1%}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

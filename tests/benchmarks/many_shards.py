@@ -1,6 +1,9 @@
-"""Runs of millions of rows without a model: an array without blocks, and the journals of tasks.
+"""Time and peak memory of `vsp status` and its parts, for runs of millions of rows.
 
-`python tests/scale.py` prints what it takes to look at such runs: time, and memory at most.
+    python tests/benchmarks/many_shards.py
+
+The runs are made without a model: a sparse array that takes no disk space, and the journals of
+all tasks.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ BATCH = 16
 def planned(
     work: Path, n_rows: int, n_shards: int, n_layers: int = 33, hidden_size: int = 4096
 ) -> Run:
-    """A run as `vsp plan` leaves it, but for its manifest and the blocks of its array.
+    """A run as `vsp plan` makes it, without its manifest and with a sparse array.
 
-    Raises OSError where the file system takes no file as long as that.
+    Raises OSError if the file system does not allow a file of this size.
     """
     layout = Layout.choose(n_layers, n_rows, hidden_size, "float16", n_shards)
     starts = layout.shard_starts(n_shards)
@@ -75,8 +78,10 @@ def planned(
 
 
 def journalled(run: Run, unfinished: Collection[int] = ()) -> None:
-    """The journals of tasks that did all rows of their shards; those of `unfinished` shards were
-    killed, once before they had done a batch and once half-way."""
+    """Write the journals of all tasks.
+
+    Tasks of `unfinished` shards were killed twice: before their first batch, and half-way.
+    """
     rng = np.random.default_rng(0)
     numbers = [1e-6 * i for i in range(run.plan.n_layers)]
     with _without_flushing():
@@ -98,7 +103,7 @@ def journalled(run: Run, unfinished: Collection[int] = ()) -> None:
 
 @contextmanager
 def _without_flushing() -> Iterator[None]:
-    """What takes hours on a disk if it is done 100,000 times."""
+    """Skip fsync, which would take hours for 100,000 calls."""
     saved = os.fdatasync, os.fsync
     os.fdatasync = os.fsync = lambda _: None
     try:
@@ -107,7 +112,7 @@ def _without_flushing() -> Iterator[None]:
         os.fdatasync, os.fsync = saved
 
 
-# The peak of the process alone: what getrusage says begins with the memory of its parent.
+# Peak memory of this process alone; the value of getrusage starts with that of the parent.
 _PEAK = """
 def peak():
     with open("/proc/self/status") as file:
@@ -131,7 +136,7 @@ sys.exit(code)
 
 
 def measured(run: Run, what: str) -> tuple[float, float, float]:
-    """Seconds, MiB at most, and MiB more than before, of a piece of code in a process of its own."""
+    """Seconds, peak MiB and added MiB of a piece of code in a process of its own."""
     code = _PEAK + _PIECE.format(what=what)
     line = [sys.executable, "-c", code, str(run.folder)]
     answer = subprocess.run(line, capture_output=True, text=True)
@@ -141,7 +146,7 @@ def measured(run: Run, what: str) -> tuple[float, float, float]:
 
 
 def command(run: Run, *words: str) -> tuple[float, float, str]:
-    """Seconds and MiB at most of a whole `vsp` command, and what it printed."""
+    """Seconds, peak MiB and output of a whole `vsp` command."""
     profile = run.folder / "local.yaml"
     profile.write_text("scheduler: local\n")
     where = ["--run", str(run.folder), "--profile", str(profile)]
@@ -161,7 +166,7 @@ PIECES = {
         "from vsp.reporting.status_page import status_json\n"
         "json.dumps(status_json(run_status(run, run.ledgers(), States())))"
     ),
-    "what verify will read": (
+    "reads of verify": (
         "from vsp.extraction.verify import _pieces\n"
         "[p for i, one in enumerate(run.ledgers()) for p in _pieces(i, one, run.store.layout)]"
     ),
@@ -170,16 +175,20 @@ PIECES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000])
     parser.add_argument("--shards", type=int, default=1000)
-    parser.add_argument("--work", type=Path, help="on a file system that takes long files")
-    asked = parser.parse_args()
-    work = Path(tempfile.mkdtemp(dir=asked.work))
+    parser.add_argument(
+        "--work", type=Path, help="folder on a file system that allows files of terabytes"
+    )
+    arguments = parser.parse_args()
+    work = Path(tempfile.mkdtemp(dir=arguments.work))
     try:
-        for n_rows in asked.rows:
-            run, n_layers = _largest(work, n_rows, asked.shards)
-            unfinished = set(range(0, asked.shards, 10))
+        for n_rows in arguments.rows:
+            run, n_layers = _largest(work, n_rows, arguments.shards)
+            unfinished = set(range(0, arguments.shards, 10))
             started = time.perf_counter()
             journalled(run, unfinished)
             layout = run.store.layout
@@ -191,24 +200,24 @@ def main() -> None:
             )
             for words in (("status",), ("status", "--json")):
                 seconds, peak, _ = command(run, *words)
-                print(f"  {'vsp ' + ' '.join(words):24}{seconds:8.2f} s {peak:7.0f} MiB in all")
+                print(f"  {'vsp ' + ' '.join(words):24}{seconds:8.2f} s {peak:7.0f} MiB")
             for name, what in PIECES.items():
                 seconds, peak, more = measured(run, what)
-                print(f"  {name:24}{seconds:8.2f} s {peak:7.0f} MiB, {more:.0f} of them for this")
+                print(f"  {name:24}{seconds:8.2f} s {peak:7.0f} MiB, {more:.0f} of them added")
             shutil.rmtree(run.folder)
     finally:
         shutil.rmtree(work)
 
 
 def _largest(work: Path, n_rows: int, n_shards: int) -> tuple[Run, int]:
-    """With 33 layers, or as many as fit into the longest file that the file system takes."""
+    """A run of 33 layers, or of as many as the largest allowed file can hold."""
     for n_layers in range(33, 0, -1):
         try:
             return planned(work, n_rows, n_shards, n_layers), n_layers
         except OSError as error:
             print(f"{n_layers} layers: {error.strerror}")
             shutil.rmtree(work / "scratch", ignore_errors=True)
-    raise SystemExit("not one layer fits; name another --work")
+    raise SystemExit("not even one layer fits; choose another folder with --work")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""How fast the store is written and verified, next to the same disk used plainly.
+"""Write and verify speed of the store, compared with a plain file on the same disk.
 
-`python tests/speed.py FOLDER` writes batches of a 7B model's states, by turns as one plain file and
-as a store with checksums and journal, each batch on disk before it counts; then it reads them again,
-by turns plainly and as `vsp verify` does. Both times the disk is asked, not this host's memory.
+    python tests/benchmarks/store_speed.py FOLDER
+
+The program writes batches of the states of a 7B model, alternating between one plain file and a
+store with checksums and journal. A batch counts once it is on disk. Then it reads them, alternating
+between plain reads and `vsp verify`. Reads bypass the page cache.
 """
 
 from __future__ import annotations
@@ -27,37 +29,39 @@ LAYERS, HIDDEN, BATCH = 33, 4096, 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--batches", type=int, default=240)
-    parser.add_argument("--rounds", type=int, default=9)
-    asked = parser.parse_args()
-    with TemporaryDirectory(dir=asked.folder) as folder:
-        place = Place(Path(folder), asked.batches)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="folder on the disk to measure")
+    parser.add_argument("--batches", type=int, default=240, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
+    arguments = parser.parse_args()
+    with TemporaryDirectory(dir=arguments.folder) as folder:
+        place = Place(Path(folder), arguments.batches)
         print(f"{place.n_bytes / 1e6:,.0f} MB in batches of {place.states.nbytes / 1e6:.1f} MB")
         journals: list[float] = []
-        compare("written", place.write_raw, lambda: place.write_store(journals), asked.rounds)
-        print(f"of a batch's time the journal took {median(journals):.2f} ms")
+        compare("written", place.write_raw, lambda: place.write_store(journals), arguments.rounds)
+        print(f"journal: {median(journals):.2f} ms of the time of each batch")
         place.verify()  # starts the workers
-        compare("read", place.read_raw, place.verify, asked.rounds)
+        compare("read", place.read_raw, place.verify, arguments.rounds)
 
 
 def compare(what, raw, ours, rounds: int) -> None:
-    """Print MB/s of both, and the median ratio of ours to the plain ones before and after it."""
+    """Print MB/s of both, and the ratio of each run of ours to the plain runs before and after it."""
     plain, vsp = [raw()], []
     for _ in range(rounds):
         vsp.append(ours())
         plain.append(raw())
     ratios = [2 * one / sum(both) for one, both in zip(vsp, pairwise(plain), strict=True)]
     print(
-        f"{what}: plainly {median(plain):,.0f} MB/s ({min(plain):,.0f} to {max(plain):,.0f}), "
+        f"{what}: plain file {median(plain):,.0f} MB/s ({min(plain):,.0f} to {max(plain):,.0f}), "
         f"vsp {median(vsp):,.0f} MB/s; ratio {median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})"
     )
 
 
 class Place:
-    """A plain file and a store with the same rows."""
+    """A plain file and a store of the same size."""
 
     def __init__(self, folder: Path, n_batches: int) -> None:
         self.folder, self.n_batches = folder, n_batches
@@ -84,7 +88,7 @@ class Place:
             return self.n_bytes / 1e6 / (time.perf_counter() - started)
 
     def write_store(self, journals: list[float]) -> float:
-        """The way that extraction takes, but for the model."""
+        """Write as extraction does, without a model."""
         self.store.path.unlink(missing_ok=True)
         for path in self.folder.glob("journal/*"):
             path.unlink()
@@ -114,7 +118,7 @@ class Place:
             return self.n_bytes / 1e6 / (time.perf_counter() - started)
 
     def verify(self) -> float:
-        """With a worker a core, which have been started."""
+        """Verify with one worker for each core; the workers are already running."""
         ledger: Ledger = read_ledger(self.folder / "journal", "speed", 0, 0, self.n_batches * BATCH)
         with self.store.path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -128,7 +132,7 @@ class Place:
 
 
 class Timed(Journal):
-    """A journal that adds up how long it takes."""
+    """A journal that measures its own time."""
 
     seconds = 0.0
 

@@ -1,4 +1,7 @@
-"""A million rows in a thousand shards: what a run costs to look at. `python tests/scale.py` has more."""
+"""Time and memory of a run of a million rows in a thousand shards.
+
+`python tests/benchmarks/many_shards.py` measures larger runs.
+"""
 
 import json
 import shutil
