@@ -151,7 +151,7 @@ def test_both_spaces_have_the_same_optimum_on_any_training_rows(loss):
         scores[kind] = _scores(space, solved)
         np.testing.assert_allclose(solved.scores, scores[kind], rtol=1e-4, atol=1e-4)
     scale = np.abs(scores["primal"]).max()
-    np.testing.assert_allclose(scores["kernel"], found["primal"], rtol=0, atol=2e-5 * scale)
+    np.testing.assert_allclose(scores["kernel"], scores["primal"], rtol=0, atol=2e-5 * scale)
 
 
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 0.1])

@@ -43,7 +43,7 @@ def _reference(treated, y):
     """scikit-learn's optimum by Newton's method at a tolerance of 1e-12."""
     reference = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
     reference.fit(treated, y)
-    return reference.coef_[0], found.intercept_[0]
+    return reference.coef_[0], reference.intercept_[0]
 
 
 @pytest.mark.parametrize("treatment", ["none", "center", "standardize", "unit-norm"])
