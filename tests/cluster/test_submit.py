@@ -67,7 +67,7 @@ def zoo(cluster, tmp_path_factory):
         (jobs[state],) = _send(job, folder, after)
     warned = ("bash", "-c", "trap 'echo told; exit 138' USR1; while :; do sleep 0.2; done")
     limit = Resources(time="5")
-    job = _zoo_job(folder, "warned", warned, resources=limit, warning=290, n_tasks=1)
+    job = _zoo_job(folder, "warned", warned, resources=limit, signal_seconds=290, n_tasks=1)
     (jobs["warned"],) = _send(job, folder)
     array = ("bash", "-c", 'echo "task $1"; sleep 600', "x")
     job = _zoo_job(folder, "array", array, n_tasks=12)

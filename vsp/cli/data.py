@@ -21,7 +21,7 @@ from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
 _PROBLEMS = 3  # problems of a sheet that are printed
-_NOTHING_LEFT = "no dataset was written and nothing is left behind; the same command starts over"
+_REMOVED = "the unfinished dataset was removed; the same command starts over"
 
 
 def add_commands(subparsers: Any) -> None:
@@ -39,7 +39,7 @@ def _add_generate(subparsers: Any) -> None:
         example="vsp generate --config spatial\n"
         "vsp generate --of data/raw/spatial --variant mirrored --out data/raw/spatial-mirrored",
         guide="docs/datasets.md",
-        interrupted=_NOTHING_LEFT,
+        interrupted=_REMOVED,
     )
     made_from = parser.add_mutually_exclusive_group(required=True)
     made_from.add_argument(
@@ -68,9 +68,14 @@ def _add_generate(subparsers: Any) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    if arguments.of is not None:
-        _make_variant(arguments)
-        return
+    with stoppable() as stop, stop.free():  # a signal unwinds, so that temporary files are removed
+        if arguments.of is None:
+            _render(arguments)
+        else:
+            _make_variant(arguments)
+
+
+def _render(arguments: argparse.Namespace) -> None:
     for option in ("variant", "out", "seed"):
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} needs --of DIR, the dataset to make a variant of")
@@ -108,7 +113,7 @@ def _add_import(subparsers: Any) -> None:
         "vsp import gqa --annotations train=train_sceneGraphs.json --images images \\\n"
         "  --relations 4way --drop box-contradicts --balance --out data/gqa",
         guide="docs/datasets.md",
-        interrupted=_NOTHING_LEFT,
+        interrupted=_REMOVED,
     )
     parser.add_argument(
         "source",
@@ -227,7 +232,7 @@ def _import(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         table=arguments.table,
     )
-    with stoppable() as stop, stop.free():  # a signal unwinds, so that temporary files go
+    with stoppable() as stop, stop.free():  # as in _generate
         imported = import_dataset(asked, Path(), arguments.n_jobs)
     print_notes(imported.notes)
     if arguments.json:
@@ -250,7 +255,7 @@ def _add_dataset(subparsers: Any) -> None:
         example="vsp dataset show data/raw/spatial\n"
         "vsp dataset show data/vrd --n 60 --sheet vrd.png",
         guide="docs/datasets.md",
-        interrupted="the dataset is unchanged and no sheet was written",
+        interrupted="the dataset is unchanged; the same command starts over",
     )
     show.add_argument("dataset", type=Path, metavar="DIR", help="folder with metadata.json")
     show.add_argument(

@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         return 128 + stopped.number
     except KeyboardInterrupt as interrupt:
         # A command that knows more than the general sentence raises it with the interrupt.
-        print(f"vsp: interrupted; {interrupt or arguments.interrupted}", file=sys.stderr)
+        print(f"vsp: interrupted; {str(interrupt) or arguments.interrupted}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has ended. Without this, Python complains once more at exit.

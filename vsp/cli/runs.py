@@ -49,7 +49,7 @@ def _add_plan(subparsers: Any) -> None:
         example="vsp plan --model llava15 --checkpoint /shared/llava-1.5-7b-hf --shards 8\n"
         "vsp plan --model llava15 --checkpoint data/small-llava --quantization none",
         guide="docs/cluster.md",
-        interrupted="no run was made and nothing is left behind; the same command starts over",
+        interrupted="the unfinished run was removed; the same command starts over",
     )
     _add_result_options(parser.add_argument_group("what is computed"))
     _add_job_options(parser.add_argument_group("where and how it runs"))
@@ -119,7 +119,10 @@ def _plan(arguments: argparse.Namespace) -> None:
     from vsp.extraction.plan import PlanRequest, plan_run
     from vsp.reporting.plan_summary import plan_lines
 
-    with stoppable() as stop, stop.free():  # a signal unwinds, so that the reserved array goes
+    with (
+        stoppable() as stop,
+        stop.free(),
+    ):  # a signal unwinds, so that the reserved array is removed
         request = PlanRequest(
             dataset=arguments.dataset,
             model=model_config(arguments),
@@ -368,7 +371,7 @@ def _add_verify(subparsers: Any) -> None:
         "read all stored states from disk and compare every row with its checksum",
         example="vsp verify --n-jobs 8\nvsp verify --repair",
         guide="docs/storage.md",
-        interrupted="nothing was changed; the same command starts over",
+        interrupted="stored states are unchanged; the same command starts over",
     )
     add_run(parser)
     add_n_jobs(parser, "worker processes")

@@ -106,7 +106,11 @@ def _send(
     sender = _Sender(scheduler, options, states, say)
     for job in jobs:
         tasks = shards if job.stage == EXTRACT else None
-        sender.send(job.stage, scheduler.calls(job, script_path(run, job.stage), tasks))
+        calls = scheduler.calls(job, script_path(run, job.stage), tasks)
+        try:
+            sender.send(job.stage, calls)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(sender.describe_interrupt(job.stage)) from None
     sender.end(logs)
 
 
@@ -151,11 +155,6 @@ class _Sender:
             sent = self._scheduler.send(call, after)
         except SchedulerError as error:
             raise SchedulerError(f"{call.stage}: {error}; {self._so_far(call.stage)}") from None
-        except KeyboardInterrupt:
-            # The batch system may have accepted the job before the interrupt.
-            raise KeyboardInterrupt(
-                f"{self._so_far(call.stage)}; {call.stage} may be queued too: check the queue first"
-            ) from None
         if sent.job:
             self._show(call, after, sent.job)
         else:
@@ -166,11 +165,28 @@ class _Sender:
         """The jobs that are in the queue, and the command that submits the others."""
         if not self._sent:
             return "nothing was submitted"
-        rest = ",".join(
-            one for one in self._options.stages if ORDER.index(one) >= ORDER.index(stage)
-        )
-        command = "vsp resume" if stage == EXTRACT else f"vsp submit --stages {rest}"
-        return f"submitted already: {', '.join(self._sent)}; `{command}` submits the rest"
+        return f"{self._submitted()}; `{self._rest(stage)}` submits the rest"
+
+    def _submitted(self) -> str:
+        return f"submitted already: {', '.join(self._sent)}"
+
+    def _rest(self, stage: str) -> str:
+        """The command that submits this stage and the later ones."""
+        rest = [one for one in self._options.stages if ORDER.index(one) >= ORDER.index(stage)]
+        return "vsp resume" if stage == EXTRACT else f"vsp submit --stages {','.join(rest)}"
+
+    def describe_interrupt(self, stage: str) -> str:
+        """What an interrupt leaves behind; empty if nothing was submitted for certain."""
+        if self._options.dry_run:
+            return ""
+        rest = self._rest(stage)
+        if not self._scheduler.has_queue():
+            return f"{stage} did not finish; `{rest}` runs it and the later stages"
+        # The batch system may have accepted the job before the interrupt.
+        texts = [self._submitted()] if self._sent else []
+        count = "one more" if self._sent else "one"
+        texts.append(f"{count} {stage} job may be queued: check the queue, then `{rest}`")
+        return "; ".join(texts)
 
     def _show(self, call: Call, after: After, job: str) -> None:
         if not self._sent:

@@ -1,0 +1,185 @@
+"""Interrupting a command: its message must agree with the files it leaves behind."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers.paths import ROOT
+
+from vsp.cli import bench, data, models, probing, runs
+
+INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
+
+
+def _start(work, *arguments, code=None):
+    command = [sys.executable, *(["-c", code] if code else ["-m", "vsp"]), *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+
+
+def _finish(work, *arguments):
+    process = _start(work, *arguments)
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return out
+
+
+def _interrupt(process, number, ready, send=os.kill):
+    """Send the signal once `ready()` is true; return what the message says after the signal."""
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.002)
+    send(process.pid, number)
+    return _last_line(process, number)
+
+
+def _last_line(process, number):
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and "Traceback" not in said, said
+    line = next(line for line in reversed(said.splitlines()) if line.startswith("vsp: "))
+    name = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    assert line.startswith((f"vsp: {name}; ", f"vsp: stopped by {number.name}; "))
+    return line.partition("; ")[2]
+
+
+def _files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _commands(parser, path=()):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from _commands(command, (*path, name))
+    if parser.get_default("handler"):
+        yield " ".join(path), parser.get_default("interrupted")
+
+
+def _sentences():
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    for family in (data, models, runs, probing, bench):
+        family.add_commands(subparsers)
+    return dict(_commands(parser))
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("generate", "the unfinished dataset was removed; the same command starts over"),
+        ("import", "the unfinished dataset was removed; the same command starts over"),
+        ("dataset show", "the dataset is unchanged; the same command starts over"),
+        ("models", "nothing was changed"),
+        ("plan", "the unfinished run was removed; the same command starts over"),
+        ("extract", "rows written so far are kept; the same command continues"),
+        ("submit", "no job was submitted; the same command starts over"),
+        ("resume", "no job was submitted; the same command starts over"),
+        ("status", "nothing was changed"),
+        ("logs", "nothing was changed"),
+        ("verify", "stored states are unchanged; the same command starts over"),
+        ("probe", "fitted layers are kept; the same command fits the others"),
+        ("report", "results are unchanged"),
+        ("compare", "results are unchanged; the same command starts over"),
+        ("bench", "no measurement was kept; the same command starts over"),
+    ],
+)
+def test_every_command_says_what_an_interrupt_leaves_behind(command, sentence):
+    sentences = _sentences()
+    assert sentences[command] == sentence and len(sentences) == 15
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_generate_removes_the_unfinished_dataset(work, number):
+    (work / "c.yaml").write_text(
+        "task: spatial\nn_samples: 50000\nseed: 7\noutput: data/spatial\nsplits: data/splits\n"
+    )
+    process = _start(work, "generate", "--config", "c.yaml", "--n-jobs", 2)
+    line = _interrupt(process, number, lambda: list(work.glob("data/.spatial.*/**/*.png")))
+    assert line == _sentences()["generate"] and _files(work) == ["c.yaml"]
+    assert list((work / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_import_removes_the_unfinished_dataset(work, number):
+    rows = "".join(f"{i}.jpg,cup {i},table,above\n" for i in range(200_000))
+    (work / "train.csv").write_text("img_path,subj,obj,relationship\n" + rows)
+    process = _start(work, "import", "csv", "--annotations", "train=train.csv", "--out", "data/own")
+    line = _interrupt(process, number, lambda: list(work.glob("data/.own.*")))
+    assert line == _sentences()["import"] and _files(work) == ["train.csv"]
+    assert list((work / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_plan_removes_the_unfinished_run(work, spatial, number):
+    code = (
+        "import os, sys, vsp.extraction.plan\n"
+        f"vsp.extraction.plan.sealed = lambda plan: os.kill(os.getpid(), {int(number)})\n"
+        "from vsp.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    process = _start(work, "plan", "--model", "fake", "--dataset", spatial, code=code)
+    assert _last_line(process, number) == _sentences()["plan"]
+    assert _files(work) == [] and list((work / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_extract_keeps_rows_and_continues(plan_fake, work, number):
+    run = plan_fake(batch_size=1, options={"pause": 0.02})
+    process = _start(work, "extract")
+    line = _interrupt(process, number, lambda: run.ledgers()[0].n_done >= 20)
+    assert line == _sentences()["extract"]
+    n_done = run.ledgers()[0].n_done
+    assert 20 <= n_done < 96
+    assert _finish(work, "extract").startswith(f"run {run.name}: 96 rows done")
+    assert [life.n_done for life in run.ledgers()[0].lives] == [n_done, 96 - n_done]
+
+
+def test_probe_keeps_fitted_layers(plan_fake, work):
+    run = plan_fake()
+    _finish(work, "extract")
+    command = ("probe", "--n-jobs", 1, "--permutations", 1000)
+
+    def fits():
+        return {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.npz")}
+
+    process = _start(work, *command)
+    line = _interrupt(process, signal.SIGINT, fits)
+    assert line == _sentences()["probe"] and not (work / "results").exists()
+    kept = fits()
+    assert 0 < len(kept) <= run.plan.n_layers
+    _finish(work, *command)
+    assert kept.items() <= fits().items()
+
+
+def test_submit_names_the_jobs_that_were_submitted(plan_fake, work, monkeypatch):
+    plan_fake()
+    programs = work / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text(
+        '#!/bin/bash\ncase "$*" in *extract*) echo 7;; *) touch called; exec sleep 60;; esac\n'
+    )
+    (programs / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    process = _start(work, "submit")
+    line = _interrupt(process, signal.SIGINT, (work / "called").exists)
+    assert line == (
+        "submitted already: extract 7; one more verify job may be queued: check the queue, then "
+        "`vsp submit --stages verify,probe,report`"
+    )
+
+
+def test_a_submission_that_runs_here_names_the_stage_that_did_not_finish(plan_fake, work):
+    run = plan_fake(batch_size=1, options={"pause": 0.05})
+    (work / "local.yaml").write_text("scheduler: local\n")
+    process = _start(work, "submit", "--profile", "local.yaml")
+    # Ctrl-C reaches the whole process group, so also the stage that runs here.
+    ready = lambda: run.ledgers()[0].n_done >= 5  # noqa: E731
+    line = _interrupt(process, signal.SIGINT, ready, os.killpg)
+    assert line == "extract did not finish; `vsp resume` runs it and the later stages"
