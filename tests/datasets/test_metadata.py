@@ -141,7 +141,11 @@ def test_masks_and_depth_pictures_are_files_of_the_dataset(write_dataset):
         ({"reference_box": [1, 2, 3]}, "statement", r"has reference_box \[1, 2, 3\]; give"),
         ({"reference_box": [1, 2, "3", 4]}, "statement", "has reference_box"),
         ({"subject_mask": 7}, "statement", "has subject_mask 7; give it a text"),
-        ({"prompt": "?"}, "dataset", "cannot be asked about regions with --prompt dataset"),
+        (
+            {"prompt": "?"},
+            "dataset",
+            "has no prompt with regions in style 'dataset'; use another --prompt",
+        ),
     ],
 )
 def test_a_record_that_lacks_a_region_is_named(write_dataset, changes, style, message):

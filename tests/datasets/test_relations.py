@@ -7,7 +7,7 @@ import pytest
 from helpers.paths import ROOT
 from helpers.real import real
 
-from vsp.datasets.relations import INVERSE, Relations, normal, parse_relations, read_relations
+from vsp.datasets.relations import INVERSE, Relations, normalize, parse_relations, read_relations
 from vsp.errors import ConfigError
 
 FOUR = ("left_of", "right_of", "above", "below")
@@ -108,11 +108,11 @@ def test_ones_own_table_is_read_from_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("left_of: [a]\nright_of: [b, ' A ']", "' A ' stands for left_of and right_of"),
-        ("on: [a]", "label True is no text; .* in quotes"),
+        ("left_of: [a]\nright_of: [b, ' A ']", "' A ' is listed for left_of and right_of"),
+        ("on: [a]", "label True is not text; .* with quotes"),
         ("left_of: left", "left_of 'left': write a list of words"),
         ("left_of: []", r"left_of \[\]: write a list"),
-        ("left_of: [on]", "left_of lists True, which is no text; quote it"),
+        ("left_of: [on]", "left_of lists True, which is not text; put it in quotes"),
         ("left_of: [' ']", "left_of lists ' '"),
         ("{}", "has no labels"),
         ("- a", "holds a list"),
@@ -133,4 +133,4 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_the_normal_form_is_its_own():
     table = parse_relations("t", {"x": ["A  B"]}, "t")
-    assert normal(" A \n b") == "a b" == next(iter(table.label_of))
+    assert normalize(" A \n b") == "a b" == next(iter(table.label_of))

@@ -54,7 +54,7 @@ def test_any_row_may_come_to_the_sheet(write_dataset):
     ("change", "message"),
     [
         ({"label": None}, "record 1 has label None; give it a text"),
-        ({"split": "dev"}, "record 1 split 'dev' is none of train, val, test"),
+        ({"split": "dev"}, "record 1 has split 'dev'; use train, val or test"),
         ({"image_filename": ""}, "record 1 has image_filename ''; give it a text"),
     ],
 )

@@ -418,7 +418,7 @@ BAD = [
     ("blank", {"image_filename": "../a.png"}, "record 1 has image_filename '../a.png', which is not"),
     ("blank", {"image_filename": "/a.png"}, "record 1 has image_filename '/a.png', which is not in"),
     ("swapped", {"image_filename": 3}, "record 1 has image_filename 3; give it a text"),
-    ("shuffled", {"split": "all"}, "record 1 split 'all' is none of train, val, test"),
+    ("shuffled", {"split": "all"}, "record 1 has split 'all'; use train, val or test"),
     ("shuffled", {"label": None}, "record 1 has label None; give it a text"),
     ("shuffled", {"split": "test"}, "'a.png' is the only image of its split, so there is no"),
 ]  # fmt: skip

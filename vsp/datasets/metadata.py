@@ -1,15 +1,15 @@
-"""A dataset folder → samples: `metadata.json`, a list of records, and `images/`.
+"""A dataset folder with `metadata.json`, a list of records, and `images/`: records → samples.
 
-A record names its picture (`image_filename`) and its label (`label`, or `relation` or
-`color_label` as the synthetic tasks call it). The prompt is the record's own or is rendered from
-what it names (`subject_*` and `reference_*`, or `shape_type`). Optional: `id` or `image_id`,
-`group` (default: the picture), `split` (train, val or test), `question` (which of the prompt forms;
-see vsp.datasets.questions), `language`, and `flags`, a list of what an import found odd.
+A record has the keys `image_filename` and `label` (or `relation` or `color_label`, as in the
+synthetic tasks). Its prompt is its own `prompt`, or a prompt form filled with the names in the
+record (`subject`, `reference`, `subject_shape`, …). Optional keys: `id` or `image_id`, `group`
+(default: the picture), `split` (train, val or test), `question` (see vsp.datasets.questions),
+`language`, and `flags`, a list of problems that an import found.
 
-For a model that is asked about regions a record also has `subject_box` and `reference_box`, each
-[left, top, right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`,
-pictures in `masks/` that are not black where the thing is; and, for depth, `depth_filename`, a
-picture in `depth/`.
+For models that take regions, a record also has `subject_box` and `reference_box`, each [left, top,
+right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`, pictures in
+`masks/` that are not black where the object is. For depth, it has `depth_filename`, a picture in
+`depth/`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NAME = "metadata.json"
 LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 SPLITS = ("", "train", "val", "test")
-_REMEMBERED = 1 << 16  # texts at most: beyond, memory would go to those that never come again
+_CACHE_SIZE = 1 << 16  # texts; a larger cache would fill up with texts that occur once
 
 Regions = tuple[tuple[float, ...] | str, ...]
 
@@ -43,29 +43,29 @@ Regions = tuple[tuple[float, ...] | str, ...]
 def read_samples(
     folder: Path, style: str | None, marker: str = ""
 ) -> tuple[list[Sample], list[str], str]:
-    """The samples in the order of the records, the labels, and the prompt style in use.
+    """The samples in the order of the records, the labels, and the prompt style used.
 
-    Without a style the instruction is asked where the records name what it needs and none says
-    that its question is its own, else their own prompt. With a region `marker` it takes the place
-    of the names. Raises DatasetError, naming the record, for whatever cannot be used.
+    The default style is the instruction if all records have the names that it needs and none has
+    the question "own"; otherwise it is the records' own prompt. A region `marker` replaces the
+    names in the prompt. Raises DatasetError, naming the record, if a record cannot be used.
     """
-    labels, names_things = _survey(folder)
+    labels, has_forms = _survey(folder)
     if style is None:
-        style = "instruction" if names_things else prompts.DATASET
+        style = "instruction" if has_forms else prompts.DATASET
     return _samples(folder, _SampleMaker(folder, style, labels, marker)), labels, style
 
 
 def _survey(folder: Path) -> tuple[list[str], bool]:
-    """All labels, and whether every record is for the prompt forms and names what they need."""
-    labels, names_things = set(), True
+    """All labels, and whether the prompt forms can be used for every record."""
+    labels, has_forms = set(), True
     for index, record in enumerate(records(folder)):
         try:
             labels.add(label_of(record))
             own = record.get("question") == questions.OWN
-            names_things = names_things and not own and questions.question_of(record) is not None
+            has_forms = has_forms and not own and questions.question_of(record) is not None
         except DatasetError as error:
             raise record_error(folder, index, error) from None
-    return order_labels(labels), names_things
+    return order_labels(labels), has_forms
 
 
 def _samples(folder: Path, make: _SampleMaker) -> list[Sample]:
@@ -87,7 +87,7 @@ def _samples(folder: Path, make: _SampleMaker) -> list[Sample]:
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records in their order; of a million only the one in hand is in memory."""
+    """The records in file order; they are read one by one, so a large file needs little memory."""
     return read_records(metadata_path(folder))
 
 
@@ -108,7 +108,7 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 
 def metadata_path(folder: Path) -> Path:
-    """The file of records. Raises DatasetError if there is none."""
+    """The path of `metadata.json`. Raises DatasetError if there is no such file."""
     path = folder / NAME
     if not path.is_file():
         raise DatasetError(
@@ -119,101 +119,106 @@ def metadata_path(folder: Path) -> Path:
 
 
 def record_error(folder: Path, index: int, error: DatasetError) -> DatasetError:
-    """The error, with the place of the record that it is about."""
+    """The error with the file and the number of its record in front."""
     return DatasetError(f"{folder / NAME}: record {index} {error}")
 
 
 def order_labels(labels: Iterable[str]) -> list[str]:
-    """As prompts list them."""
-    return sorted(labels, key=_place)
+    """The labels in the order in which prompts list them: relations first, then by name."""
+    return sorted(labels, key=_label_order)
 
 
 def example_prompts(folder: Path, record: dict[str, Any], labels: Sequence[str]) -> dict[str, str]:
-    """The record's prompt in each style in which it can be asked."""
-    found = {}
+    """The record's prompt in each style that works for it."""
+    examples = {}
     for style in prompts.STYLES:
         with suppress(DatasetError):
-            found[style] = _SampleMaker(folder, style, labels, "").sample(0, record).prompt
-    return found
+            examples[style] = _SampleMaker(folder, style, labels, "").sample(0, record).prompt
+    return examples
 
 
-def _place(label: str) -> tuple[int, str]:
-    """Relations in the order in which prompts list them, then the other labels by name."""
+def _label_order(label: str) -> tuple[int, str]:
     return (_RELATIONS.index(label) if label in _RELATIONS else len(_RELATIONS), label)
 
 
 class _SampleMaker:
-    """Makes samples of records. Texts that come again are the same object, so that a million
-    samples take no more than what is different in them."""
+    """Makes samples from records. Equal texts become one object, which saves memory when many
+    samples share an image, a label or a prompt."""
 
     def __init__(self, folder: Path, style: str, labels: Sequence[str], marker: str) -> None:
         self._folder, self._style, self._labels, self._marker = folder, style, labels, marker
-        self._same = lru_cache(_REMEMBERED)(str)
-        self._image = cache(lambda name: _inside(folder / "images", name))
-        self._rendered = lru_cache(_REMEMBERED)(self._render)
+        self._intern = lru_cache(_CACHE_SIZE)(str)
+        self._image_path = cache(lambda name: _path_in(folder / "images", name))
+        self._render = lru_cache(_CACHE_SIZE)(self._render_form)
 
     def sample(self, index: int, record: dict[str, Any]) -> Sample:
-        image = self._same(text_of(record, "image_filename"))
+        image = self._intern(text_of(record, "image_filename"))
         prompt, regions, depth = self._prompt(record)
         return Sample(
             id=id_of(record, index),
-            image=self._image(image),
+            image=self._image_path(image),
             prompt=prompt,
-            label=self._same(label_of(record)),
-            group=self._same(group_of(record)),
-            split=self._same(split_of(record)),
+            label=self._intern(label_of(record)),
+            group=self._intern(group_of(record)),
+            split=self._intern(split_of(record)),
             regions=regions,
             depth=depth,
         )
 
     def _prompt(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
-        """The prompt, and what it asks about besides the image."""
+        """The prompt, its regions, and the path of its depth picture."""
         if self._marker:
-            return self._about_regions(record)
+            return self._region_prompt(record)
         if self._style == prompts.DATASET:
-            return self._same(text_of(record, "prompt")), (), ""
-        found = questions.question_of(record)
-        if found is None:
+            return self._intern(text_of(record, "prompt")), (), ""
+        question = questions.question_of(record)
+        if question is None:
             raise DatasetError(
                 f"names no subject and reference; --prompt {self._style} needs them, "
                 f"use --prompt {prompts.DATASET}"
             )
-        forms, fields = found
-        return self._rendered(forms[self._style], fields), (), ""
+        return self._render(question.forms[self._style], question.fields), (), ""
 
-    def _about_regions(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
-        """Asked about regions instead of names, as often as the prompt names them."""
-        forms, fields = questions.question_of(record) or ({}, ())
-        if self._style not in forms or not dict(fields).keys() >= set(questions.PARTS):
-            raise DatasetError(f"cannot be asked about regions with --prompt {self._style}")
-        form = forms[self._style]
-        # In some languages a form asks for a name as it stands behind a preposition.
+    def _region_prompt(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
+        """As `_prompt`, with the marker in place of each name, and a region for each marker."""
+        question = questions.question_of(record)
+        if (
+            question is None
+            or self._style not in question.forms
+            or not dict(question.fields).keys() >= set(questions.PARTS)
+        ):
+            raise DatasetError(
+                f"has no prompt with regions in style {self._style!r}; use another --prompt"
+            )
+        form = question.forms[self._style]
+        # Some languages have a second field for a name, as it is after a preposition: "to_subject".
         regions = {
-            name: _region(self._folder, record, name.removeprefix("to_")) for name, _ in fields
+            name: _region(self._folder, record, name.removeprefix("to_"))
+            for name, _ in question.fields
         }
         named = [name for _, name, _, _ in Formatter().parse(form) if name in regions]
         depth = ""
         if "<depth>" in self._marker:
-            depth = _inside(self._folder / "depth", text_of(record, "depth_filename"))
-        prompt = self._rendered(form, tuple((name, self._marker) for name in regions))
-        return prompt, tuple(regions[name] for name in named if name), self._same(depth)
+            depth = _path_in(self._folder / "depth", text_of(record, "depth_filename"))
+        prompt = self._render(form, tuple((name, self._marker) for name in regions))
+        return prompt, tuple(regions[name] for name in named if name), self._intern(depth)
 
-    def _render(self, form: str, fields: Fields) -> str:
+    def _render_form(self, form: str, fields: Fields) -> str:
         return prompts.render(form, dict(fields), self._labels)
 
 
 def _region(folder: Path, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
     if f"{part}_mask" in record:
-        return _inside(folder / "masks", text_of(record, f"{part}_mask"))
+        return _path_in(folder / "masks", text_of(record, f"{part}_mask"))
     return box_of(record, f"{part}_box")
 
 
-def _inside(folder: Path, name: str) -> str:
-    return os.path.abspath(folder / name)  # noqa: PTH100 - links stay links
+def _path_in(folder: Path, name: str) -> str:
+    return os.path.abspath(folder / name)  # noqa: PTH100 - does not resolve links
 
 
 def label_of(record: dict[str, Any]) -> str:
-    """Under the first of the keys that a label may have."""
+    """The value of the first key of LABEL_KEYS that the record has."""
     if not isinstance(record, dict):
         raise DatasetError(f"is a {type(record).__name__}, not a mapping")
     for key in LABEL_KEYS:
@@ -229,7 +234,7 @@ def id_of(record: dict[str, Any], index: int) -> str:
 def split_of(record: dict[str, Any]) -> str:
     split = record.get("split", "")
     if split not in SPLITS:
-        raise DatasetError(f"split {split!r} is none of train, val, test")
+        raise DatasetError(f"has split {split!r}; use train, val or test")
     return str(split)
 
 
@@ -238,12 +243,12 @@ def group_of(record: dict[str, Any]) -> str:
 
 
 def box_of(record: dict[str, Any], key: str) -> tuple[float, ...]:
-    """Left, top, right and bottom in pixels of the upright picture, as they are written."""
+    """Left, top, right and bottom in pixels of the upright picture, unchecked against its size."""
     return _box(key, record.get(key))
 
 
 def boxes_of(record: dict[str, Any], key: str) -> list[tuple[float, ...]]:
-    """As `box_of`, of each of several things."""
+    """As `box_of`, for a list of boxes."""
     boxes = record.get(key)
     if not isinstance(boxes, list):
         raise DatasetError(f"has {key} {boxes!r}; give it a list of boxes")
@@ -269,5 +274,5 @@ def text_of(record: dict[str, Any], key: str) -> str:
 
 def _encodable(key: str, value: str) -> str:
     if not is_encodable(value):
-        raise DatasetError(f"has {key} {value!a}, which is no text")
+        raise DatasetError(f"has {key} {value!a}, which UTF-8 cannot encode")
     return value

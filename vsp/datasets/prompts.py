@@ -1,9 +1,9 @@
-"""The forms in which a row's question can be put to a model.
+"""Prompt forms: templates for the question of a sample, one for each question, style and language.
 
-A form is chosen when a run is planned and is part of its identity. `{subject}`, `{reference}`,
-`{second}`, `{shape}` come from the dataset's record, `{labels}` from the dataset's labels.
-In German, French and Spanish names have their articles, and `{to_reference}` is the name as it
-stands behind a preposition: „dem roten Kreis“, « au cercle rouge », «al círculo rojo».
+The style is chosen when a run is planned, and is part of the run's identity. The fields
+`{subject}`, `{reference}`, `{second}` and `{shape}` come from the record, and `{labels}` from all
+labels of the dataset. In German, French and Spanish, names have their article, and `{to_reference}`
+is the name after a preposition: „dem roten Kreis“, « au cercle rouge », «al círculo rojo».
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 
 from vsp.errors import ConfigError
 
-DATASET = "dataset"  # the prompt that the record itself carries
+DATASET = "dataset"  # the style that uses the record's own prompt
 
-# The first three, in this order, are the statement templates that `prompt_template_index` counts.
+# `prompt_template_index` counts the first three forms, in this order.
 SPATIAL = {
     "statement": "The spatial relationship of {subject} to {reference} is",
     "cloze": "Considering the image, the {subject} is positioned ___ the {reference}. The answer is",
@@ -67,7 +67,7 @@ COUNT = {
     "question": "How many {subject} are in the image? The number of {subject} is",
     "instruction": f"Determine the number of {{subject}} in the image.\n{_CHOOSE}",
 }
-# By what a record's `question` may name.
+# The values that a record's `question` can have, besides "own".
 QUESTIONS = {
     "spatial": SPATIAL,
     "color": COLOR,
@@ -79,16 +79,16 @@ QUESTIONS = {
 Language = Literal["en", "de", "fr", "es"]
 
 
-class _Tongue(NamedTuple):
-    """What the forms in a language are put together from. Labels stay English words."""
+class _Translation(NamedTuple):
+    """The sentences from which the forms of a language are made. Labels stay English."""
 
     answer: str
     choose: str
-    sentences: Mapping[str, tuple[str, str]]  # for each question, the statement and the question
+    sentences: Mapping[str, tuple[str, str]]  # question → (statement, question)
 
 
-_TONGUES = {
-    "de": _Tongue(
+_TRANSLATIONS = {
+    "de": _Translation(
         "Antwort:",
         "Wähle EIN Label aus:\n[{labels}]\nAntworte NUR mit dem Label. Keine Erklärung.",
         {
@@ -113,7 +113,7 @@ _TONGUES = {
             "count": ("Die Anzahl der {subject} im Bild ist", "Wie viele {subject} sind im Bild?"),
         },
     ),
-    "fr": _Tongue(
+    "fr": _Translation(
         "Réponse :",
         "Choisissez UNE étiquette parmi :\n[{labels}]\n"
         "Répondez UNIQUEMENT par l'étiquette. Aucune explication.",
@@ -142,7 +142,7 @@ _TONGUES = {
             ),
         },
     ),
-    "es": _Tongue(
+    "es": _Translation(
         "Respuesta:",
         "Elige UNA etiqueta de esta lista:\n[{labels}]\n"
         "Responde SOLO con la etiqueta. Sin explicación.",
@@ -176,33 +176,33 @@ STYLES = (*SPATIAL, DATASET)
 
 @cache
 def prompt_forms(question: str, language: str = "en") -> Mapping[str, str]:
-    """The forms of a question, by style."""
+    """The forms of a question: style → form."""
     if language == "en":
         return QUESTIONS[question]
-    answer, choose, sentences = _TONGUES[language]
-    state, ask = sentences[question]
+    answer, choose, sentences = _TRANSLATIONS[language]
+    statement, sentence = sentences[question]
     return {
-        "statement": state,
-        "cloze": f"{state} ___. {answer}",
-        "question": f"{ask} {answer}",
-        "instruction": f"{ask}\n{choose}",
+        "statement": statement,
+        "cloze": f"{statement} ___. {answer}",
+        "question": f"{sentence} {answer}",
+        "instruction": f"{sentence}\n{choose}",
     }
 
 
 def numbered_form(forms: Mapping[str, str], index: int) -> str:
-    """The template that `prompt_template_index` names."""
+    """The form that `prompt_template_index` chooses: 0 statement, 1 cloze, 2 question."""
     return forms[list(forms)[index]]
 
 
 def label_words(label: str) -> str:
-    """A label as it stands in a prompt: `left_of` → `left of`."""
+    """A label as words of a prompt: `left_of` → `left of`."""
     return label.replace("_", " ")
 
 
 def render(template: str, fields: Mapping[str, str], labels: Sequence[str] = ()) -> str:
-    """Fill a template. Raises ConfigError if the template needs a field that is not there."""
+    """Fill a template. Raises ConfigError if `fields` lacks a field of the template."""
     try:
-        return template.format(**fields, labels=_listed(tuple(labels)))
+        return template.format(**fields, labels=_join_labels(tuple(labels)))
     except KeyError as missing:
         raise ConfigError(
             f"prompt {template!r} needs {missing}; the dataset gives {', '.join(fields) or 'none'}"
@@ -210,5 +210,5 @@ def render(template: str, fields: Mapping[str, str], labels: Sequence[str] = ())
 
 
 @lru_cache(16)
-def _listed(labels: tuple[str, ...]) -> str:
+def _join_labels(labels: tuple[str, ...]) -> str:
     return ", ".join(map(label_words, labels))

@@ -1,4 +1,4 @@
-"""`dataset.json`, the card in a dataset's folder: what the dataset was made from."""
+"""`dataset.json`, the card in a dataset's folder, records what the dataset was made from."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ NAME = "dataset.json"
 
 
 def write_once(
-    folder: Path, card: Mapping[str, Any], write: Callable[[Path], None], otherwise: str
+    folder: Path, card: Mapping[str, Any], write: Callable[[Path], None], advice: str
 ) -> bool:
-    """Let `write` fill the folder aside, with the card; False if this very dataset is there.
+    """Build a dataset in a temporary folder, then rename it. False if `folder` has this card.
 
-    Raises DatasetError if something else lies in its place; `otherwise` is what to do then.
+    Raises DatasetError if `folder` holds anything else; `advice` tells the user what to do then.
     """
     if folder.exists():
         if read_card(folder) != card:
-            raise DatasetError(f"{folder}: holds another dataset; {otherwise}")
+            raise DatasetError(f"{folder}: holds another dataset; {advice}")
         return False
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
-            made = Path(aside) / "dataset"
-            made.mkdir()
-            write(made)
-            write_json(made / NAME, card)
-            made.rename(folder)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            dataset = Path(temporary) / "dataset"
+            dataset.mkdir()
+            write(dataset)
+            write_json(dataset / NAME, card)
+            dataset.rename(folder)
     return True
 
 
 def read_card(folder: Path) -> Any:
-    """What the folder's dataset was made from; None where that cannot be told."""
+    """The card of a dataset folder; None if there is no readable card."""
     try:
         return json.loads((folder / NAME).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -45,10 +45,10 @@ def read_card(folder: Path) -> Any:
 
 
 def variants_of(folder: Path) -> tuple[str, ...]:
-    """What was done to the dataset that this one comes from, in that order; see VARIANTS."""
-    found: list[str] = []
+    """The variants that were applied to the original dataset, in order; see VARIANTS."""
+    variants: list[str] = []
     card = read_card(folder)
     while isinstance(card, dict) and "of_metadata_sha256" in card:
-        found.insert(0, str(card.get("variant")))
+        variants.insert(0, str(card.get("variant")))
         card = card.get("of_card")
-    return tuple(found)
+    return tuple(variants)

@@ -1,5 +1,4 @@
-"""Labels of relations: whose words they stand for, and what becomes of them when a picture or a
-question is turned round."""
+"""Labels of relations: tables of the words for each label, and the inverse and mirrored labels."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from vsp.config import read_yaml
 from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
 
-# If A is this of B, then B is that of A.
+# If the first label holds for (A, B), the second one holds for (B, A).
 _PAIRS = (
     ("left_of", "right_of"),
     ("above", "below"),
@@ -24,7 +23,7 @@ _PAIRS = (
 )
 INVERSE = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 
-# In a mirror (left and right change places) every other label stays as it is.
+# All other labels are the same in a mirrored picture.
 MIRRORED = {"left_of": "right_of", "right_of": "left_of"}
 
 _FOLDER = "configs/relations"
@@ -32,26 +31,26 @@ _FOLDER = "configs/relations"
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """Which words stand for which label: an explicit table, and nothing besides it."""
+    """A table of the words for each label. Words that are not in the table have no label."""
 
     name: str
     labels: tuple[str, ...]  # in the table's order
-    label_of: Mapping[str, str]  # normal form of a relation's words → label
+    label_of: Mapping[str, str]  # normalized words → label
 
     def label(self, words: str) -> str:
-        """The label of a relation as a source writes it; "" where the table has none."""
-        return self.label_of.get(normal(words), "")
+        """The label for a source's words; "" if the table does not have them."""
+        return self.label_of.get(normalize(words), "")
 
 
-def normal(words: str) -> str:
-    """Lower case, no space at the ends, one space between words."""
+def normalize(words: str) -> str:
+    """Lower case, without outer spaces, and with one space between words."""
     return " ".join(words.lower().split())
 
 
 def read_relations(name: str, work: Path) -> Relations:
-    """The table `name` in `configs/relations/` below `work`, or in the .yaml file of that path.
+    """The table `name` in `configs/relations/`, or the .yaml file at the path `name`.
 
-    Raises ConfigError for what is no table, and where two labels share words.
+    Raises ConfigError if the file is no such table or two labels share words.
     """
     path = find_config(name, _FOLDER, work)
     if path is None:
@@ -64,22 +63,26 @@ def read_relations(name: str, work: Path) -> Relations:
 
 
 def parse_relations(name: str, values: Mapping[Any, Any], source: str) -> Relations:
-    """A mapping label → list of words, as a table; `source` is for errors."""
+    """A table from a mapping label → list of words; error messages start with `source`."""
     label_of: dict[str, str] = {}
     for label, listed in values.items():
         if not isinstance(label, str) or not label or label.isspace():
             raise ConfigError(
-                f"{source}: label {label!r} is no text; write `label: [words, ...]`, "
-                "in quotes where YAML reads something else (on, off, yes, no)"
+                f"{source}: label {label!r} is not text; write `label: [words, ...]`, "
+                "with quotes around words that YAML does not read as text (on, off, yes, no)"
             )
         if not isinstance(listed, list) or not listed:
             raise ConfigError(f"{source}: {label} {listed!r}: write a list of words, [words, ...]")
         for words in listed:
-            if not isinstance(words, str) or not normal(words):
-                raise ConfigError(f"{source}: {label} lists {words!r}, which is no text; quote it")
-            other = label_of.setdefault(normal(words), label)
+            if not isinstance(words, str) or not normalize(words):
+                raise ConfigError(
+                    f"{source}: {label} lists {words!r}, which is not text; put it in quotes"
+                )
+            other = label_of.setdefault(normalize(words), label)
             if other != label:
-                raise ConfigError(f"{source}: {words!r} stands for {other} and {label}; choose one")
+                raise ConfigError(
+                    f"{source}: {words!r} is listed for {other} and {label}; choose one"
+                )
     if not label_of:
         raise ConfigError(f"{source}: has no labels; write `label: [words, ...]`")
     return Relations(name, tuple(values), label_of)

@@ -8,7 +8,12 @@ from helpers.paths import ROOT
 from PIL import Image
 
 from vsp.datasets import WORLDS
-from vsp.datasets.synthetic.generate import balanced, generate, read_config, stratified
+from vsp.datasets.synthetic.generate import (
+    balanced_labels,
+    generate,
+    read_config,
+    stratified_splits,
+)
 from vsp.datasets.synthetic.shapes import COLORS
 from vsp.errors import ConfigError, DatasetError
 
@@ -80,16 +85,16 @@ def test_splits_hold_a_fifth_of_each_label_and_agree_with_the_records(work):
 
 
 def test_labels_are_balanced_and_shuffled():
-    labels = balanced(["a", "b", "c"], 100, seed=1)
+    labels = balanced_labels(["a", "b", "c"], 100, seed=1)
     assert sorted(Counter(labels).values()) == [33, 33, 34]
-    assert labels != balanced(["a", "b", "c"], 100, seed=2) != sorted(labels)
+    assert labels != balanced_labels(["a", "b", "c"], 100, seed=2) != sorted(labels)
 
 
 def test_a_split_never_depends_on_the_order_of_labels_alone():
     labels = ["a"] * 50 + ["b"] * 50
-    splits = stratified(labels, 0.2, seed=0)
+    splits = stratified_splits(labels, 0.2, seed=0)
     assert splits.count("val") == 20 and splits[:50].count("val") == 10
-    assert splits != stratified(labels, 0.2, seed=1)
+    assert splits != stratified_splits(labels, 0.2, seed=1)
 
 
 def test_the_same_dataset_is_left_alone_and_another_is_refused(work):

@@ -41,7 +41,7 @@ from vsp.datasets.metadata import write_records
 from vsp.datasets.prompts import label_words
 from vsp.datasets.provenance import write_once
 from vsp.datasets.questions import OWN
-from vsp.datasets.relations import Relations, normal, read_relations
+from vsp.datasets.relations import Relations, normalize, read_relations
 from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import sha256, write_aside, write_json
 from vsp.utils.images import open_rgb
@@ -461,7 +461,7 @@ def _sift_picture(
             if _incomplete(relation):
                 funnel.drop(part, INCOMPLETE)
             else:
-                funnel.unmapped(part, normal(relation.predicate))
+                funnel.unmapped(part, normalize(relation.predicate))
             continue
         why = next((flag for flag in job.dropped if flag in flags[i]), None)
         if why is not None:

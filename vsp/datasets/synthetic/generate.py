@@ -1,4 +1,4 @@
-"""`vsp generate`: render a synthetic dataset folder; the same bytes for any number of workers."""
+"""`vsp generate`: render a synthetic dataset. The bytes do not depend on the number of workers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from vsp.utils.files import write_json
 from vsp.utils.progress import progress
 
 _ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
-_CHUNK = 64  # samples a worker renders at a time
-# Streams of random numbers that no sample's own stream [seed, index] can meet.
+_CHUNK = 64  # samples that a worker renders in one job
+# Seeds of other random streams than those of the samples, [seed, index].
 _LABELS, _SPLIT = 2**32, 2**32 + 1
-_CLUTTER = 2  # behind a sample's own: [seed, index, 2]
+_CLUTTER = 2  # seed of a sample's clutter: [seed, index, 2]
 
 
 def config_path(name: str, work: Path) -> Path:
-    """The YAML file that describes a dataset: the path `name`, or that name in `configs/`.
+    """The YAML file that describes a dataset: the path `name`, or a name in `configs/`.
 
-    Raises ConfigError, listing the known names, if there is none.
+    Raises ConfigError, listing the known names, if there is no such file.
     """
     path = find_config(name, "configs", work, _ENDING)
     if path is None:
@@ -42,7 +42,7 @@ def config_path(name: str, work: Path) -> Path:
 
 
 def read_config(path: Path) -> WorldConfig:
-    """The dataset that a YAML file describes. Raises ConfigError in one line."""
+    """The options in a YAML file. Raises ConfigError for an unknown task or option."""
     values = read_yaml(path)
     if "task" not in values:
         raise ConfigError(f"{path}: has no `task`; known: {', '.join(WORLDS.names())}")
@@ -51,51 +51,54 @@ def read_config(path: Path) -> WorldConfig:
 
 
 def generate(config: WorldConfig, n_jobs: int) -> bool:
-    """Write the dataset folder and its splits; False if this very dataset is there already.
+    """Write the dataset folder and its split files. False if the same dataset exists already.
 
-    Raises DatasetError if something else lies in its place.
+    Raises DatasetError if the folder holds anything else.
     """
-    folder = Path(config.output).absolute()  # worker processes may stand in another folder
+    folder = Path(config.output).absolute()  # workers may have another working directory
     fresh = write_once(
         folder,
         config.card(),
-        lambda aside: _write_folder(aside, config, n_jobs),
+        lambda temporary: _write_folder(temporary, config, n_jobs),
         "remove it or change `output` in the configuration",
     )
     _write_splits(folder, Path(config.splits) / config.task)
     return fresh
 
 
-def balanced(labels: Sequence[str], n: int, seed: int, within: int = 1) -> list[str]:
-    """`n` labels, each as often as the others to within one, in random order.
+def balanced_labels(labels: Sequence[str], n: int, seed: int, within: int = 1) -> list[str]:
+    """`n` labels in random order; their counts differ by one at most.
 
-    With another number of labels as `within`: balanced among the rows of each of those.
+    With `within` = the number of labels of another kind, drawn with the same seed, the counts are
+    also balanced within each of those.
     """
     order = np.random.default_rng([seed, _LABELS]).permutation(n)
     return [labels[i // within % len(labels)] for i in order]
 
 
-def stratified(labels: Sequence[str], val_fraction: float, seed: int) -> list[str]:
-    """For each row "train" or "val", whose share of each label is `val_fraction` to within a row."""
+def stratified_splits(labels: Sequence[str], val_fraction: float, seed: int) -> list[str]:
+    """ "train" or "val" for each row; "val" has the share `val_fraction` of each label's rows."""
     rng = np.random.default_rng([seed, _SPLIT])
     order = sorted(rng.permutation(len(labels)), key=lambda row: labels[row])  # a stable sort
-    # Along the sorted rows, "val" falls wherever the running share passes a whole number.
+    # Along the sorted rows, a row goes to "val" where the running share passes an integer.
     share = np.floor(np.arange(len(labels) + 1) * val_fraction + 1e-9)
     splits = [""] * len(labels)
-    for place, row in enumerate(order):
-        splits[row] = "val" if share[place + 1] > share[place] else "train"
+    for i, row in enumerate(order):
+        splits[row] = "val" if share[i + 1] > share[i] else "train"
     return splits
 
 
 def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
     (folder / "images").mkdir()
     world: World = WORLDS.load(config.task)(config)
-    labels = balanced(world.labels, config.n_samples, config.seed)
-    splits = stratified(labels, config.val_fraction, config.seed)
-    languages = balanced(config.languages or [""], len(labels), config.seed, len(world.labels))
+    labels = balanced_labels(world.labels, config.n_samples, config.seed)
+    splits = stratified_splits(labels, config.val_fraction, config.seed)
+    languages = balanced_labels(
+        config.languages or [""], len(labels), config.seed, len(world.labels)
+    )
     records: list[dict[str, Any]] = []
     with progress("generate", "images", config.n_samples) as advance:
-        for chunk in _rendered(
+        for chunk in _render_all(
             folder / "images", config, list(zip(labels, languages, strict=True)), n_jobs
         ):
             records += chunk
@@ -105,36 +108,35 @@ def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
     metadata.write_records(folder, map(metadata.encode_record, records))
 
 
-def _rendered(
-    images: Path, config: WorldConfig, asked: Sequence[tuple[str, str]], n_jobs: int
+def _render_all(
+    images: Path, config: WorldConfig, labels: Sequence[tuple[str, str]], n_jobs: int
 ) -> Iterator[list[dict[str, Any]]]:
     jobs = (
-        delayed(_render)(images, config, start, asked[start : start + _CHUNK])
-        for start in range(0, len(asked), _CHUNK)
+        delayed(_render_chunk)(images, config, start, labels[start : start + _CHUNK])
+        for start in range(0, len(labels), _CHUNK)
     )
     chunks: Iterator[list[dict[str, Any]]] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     return chunks
 
 
-def _render(
-    images: Path, config: WorldConfig, start: int, asked: Sequence[tuple[str, str]]
+def _render_chunk(
+    images: Path, config: WorldConfig, start: int, labels: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Pictures and records of the samples from `start` on, whose labels and languages are `asked`.
+    """Write pictures and give records of samples `start`, `start` + 1, …
 
-    A world knows of neither clutter nor language, so that they cannot tell the label.
+    Clutter and language are added outside the world, so they cannot depend on the label.
     """
     world: World = WORLDS.load(config.task)(config)
     records = []
-    for index, (label, language) in enumerate(asked, start=start):
+    for index, (label, language) in enumerate(labels, start=start):
         scene = world.scene(label, np.random.default_rng([config.seed, index]))
         marks = clutter_marks(config, np.random.default_rng([config.seed, index, _CLUTTER]))
         name = f"{config.task}_{index:06d}"
         write_picture(draw_scene(scene, config.image_size, marks), images / f"{name}.png")
-        named = {"image_id": name, "image_filename": f"{name}.png"}
-        spoken = {"language": language} if language else {}
-        records.append(
-            _add_prompt({**named, **scene.record, **spoken}, config.prompt_template_index)
-        )
+        record = {"image_id": name, "image_filename": f"{name}.png", **scene.record}
+        if language:
+            record["language"] = language
+        records.append(_add_prompt(record, config.prompt_template_index))
     return records
 
 
