@@ -64,6 +64,13 @@ def _forget(run):
     shutil.rmtree(run.results)
 
 
+def _stderr_and_log(capfd, caplog):
+    """Standard error and log messages since the last call."""
+    text = capfd.readouterr().err + caplog.text
+    caplog.clear()
+    return text
+
+
 @pytest.fixture
 def extracted(plan_fake):
     """Four labels, and a split of the dataset's own: 77 training and 19 val rows."""
@@ -554,7 +561,7 @@ def test_rows_that_cannot_be_split_are_refused(own_run, label, changes, message)
 # Results are the same however the work is divided.
 
 
-def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd):
+def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog):
     """Two layers and random features: for 2 and 4 workers they are divided."""
     run = own_run(_labels(names="abc"))
     one = _files(probe_run(run, ALL, n_jobs=1, layers=[1, 2]))
@@ -566,23 +573,23 @@ def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd):
     assert set(kept) == {"001.npz", "002.npz", "random.npz"}
     for n_jobs, n_shares in ((2, 5), (4, 9)):
         _forget(run)
-        capfd.readouterr()
+        _stderr_and_log(capfd, caplog)
         assert _files(probe_run(run, ALL, n_jobs, layers=[1, 2])) == one
         assert {path.name: path.read_bytes() for path in _kept(run)} == kept
-        said = capfd.readouterr().err
+        said = _stderr_and_log(capfd, caplog)
         assert "6/6 searches" in said and f"{n_shares}/{n_shares} shares" in said
 
 
 @pytest.mark.parametrize("n_parts", [2, 5, 8])
-def test_results_do_not_depend_on_how_the_layers_were_divided(extracted, capfd, n_parts):
+def test_results_do_not_depend_on_how_the_layers_were_divided(extracted, capfd, caplog, n_parts):
     whole = _files(probe_run(extracted, NONE, n_jobs=1))
     _forget(extracted)
     for k in reversed(range(n_parts)):
         probe_part(extracted, NONE, n_jobs=1 + (k == 0), part=(k, n_parts))
         assert not extracted.results.exists()
-    capfd.readouterr()
+    _stderr_and_log(capfd, caplog)
     assert _files(probe_run(extracted, NONE, n_jobs=1)) == whole
-    said = capfd.readouterr().err
+    said = _stderr_and_log(capfd, caplog)
     assert "5 of 5 layers were fitted before" in said and "/s\n" not in said
 
 
@@ -697,35 +704,35 @@ def _take_another_layers(path):
 
 
 @pytest.mark.parametrize("damage", [_cut, _empty, _flip, _take_another_layers])
-def test_a_damaged_fit_is_said_and_fitted_again(extracted, capfd, damage):
+def test_a_damaged_fit_is_said_and_fitted_again(extracted, capfd, caplog, damage):
     whole = _files(probe_run(extracted, NONE, n_jobs=1))
     path = _kept(extracted)[3]
     good = path.read_bytes()
     damage(path)
-    capfd.readouterr()
+    _stderr_and_log(capfd, caplog)
     assert _files(probe_run(extracted, NONE, n_jobs=1)) == whole
-    said = capfd.readouterr().err
+    said = _stderr_and_log(capfd, caplog)
     assert f"{path} is damaged; it is removed and the layer fitted again" in said
     assert "4 of 5 layers were fitted before" in said and "1/1 jobs" in said
     assert path.read_bytes() == good
 
 
-def test_fits_of_other_settings_are_not_taken_over_but_kept(extracted, capfd):
+def test_fits_of_other_settings_are_not_taken_over_but_kept(extracted, capfd, caplog):
     first = _files(probe_run(extracted, NONE, n_jobs=1))
     other = _files(probe_run(extracted, replace(NONE, strengths=(1e-9,)), n_jobs=1))
     assert other["probes/003.npz"] != first["probes/003.npz"]
-    assert "fitted before" not in capfd.readouterr().err
+    assert "fitted before" not in _stderr_and_log(capfd, caplog)
     assert _files(probe_run(extracted, NONE, n_jobs=1)) == first
-    assert "5 of 5 layers were fitted before" in capfd.readouterr().err
+    assert "5 of 5 layers were fitted before" in _stderr_and_log(capfd, caplog)
 
 
-def test_what_only_judges_does_not_fit_again(extracted, capfd):
+def test_what_only_judges_does_not_fit_again(extracted, capfd, caplog):
     first = probe_run(extracted, ALL, n_jobs=1)
     before, scores = _files(first), first.scores()
-    capfd.readouterr()
+    _stderr_and_log(capfd, caplog)
     narrower = probe_run(extracted, replace(ALL, confidence=0.5), n_jobs=1).scores()
     other = probe_run(extracted, replace(ALL, resamples=50), n_jobs=1).scores()
-    said = capfd.readouterr().err
+    said = _stderr_and_log(capfd, caplog)
     assert said.count("were fitted before") == 2 and "/s\n" not in said
     assert _files(first)["probes/003.npz"] == before["probes/003.npz"]
     for one, half, few in zip(scores, narrower, other, strict=True):
@@ -734,7 +741,7 @@ def test_what_only_judges_does_not_fit_again(extracted, capfd):
     assert [(one.low, one.high) for one in scores] != [(few.low, few.high) for few in other]
 
 
-def test_random_features_are_fitted_once_and_for_no_layer(extracted, capfd):
+def test_random_features_are_fitted_once_and_for_no_layer(extracted):
     results = probe_run(extracted, ALL, n_jobs=1, layers=[2])
     assert [path.name for path in _kept(extracted)] == ["002.npz", "random.npz"]
     assert [score.layer for score in results.scores()] == [2]
@@ -745,7 +752,7 @@ def test_random_features_are_fitted_once_and_for_no_layer(extracted, capfd):
     assert len(_kept(extracted)) == 2  # that it is left out fits no layer again
 
 
-def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, capfd):
+def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, capfd, caplog):
     results = probe_run(extracted, NONE, n_jobs=1)
     before = _files(results)
     row = int(np.flatnonzero(results.arrays("predictions")["outer"][0] < 0)[0])
@@ -754,7 +761,7 @@ def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, c
     with Journal(extracted.journals, extracted.plan.id, 0) as journal:
         journal.done([row], [row_checksum(states[:, row])])
     after = _files(probe_run(extracted, NONE, n_jobs=1))
-    assert "fitted before" not in capfd.readouterr().err
+    assert "fitted before" not in _stderr_and_log(capfd, caplog)
     assert after["probes/003.npz"] != before["probes/003.npz"]
 
 
