@@ -26,7 +26,7 @@ import numpy as np
 from vsp import __version__, models
 from vsp.storage.array import Layout
 from vsp.storage.journal import Journal
-from vsp.storage.run import FORMAT, Plan, Run, sealed
+from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import write_json
 
 BATCH = 16
@@ -69,7 +69,7 @@ def planned(
     )
     run = Run(work / "scratch" / plan.name, plan)
     run.journals.mkdir(parents=True)
-    write_json(run.folder / "plan.json", sealed(plan))
+    write_json(run.folder / "plan.json", sealed_plan(plan))
     with run.store.path.open("wb") as file:
         file.write(run.store._header)
     os.truncate(run.store.path, layout.n_bytes)
@@ -91,10 +91,10 @@ def journalled(run: Run, unfinished: Collection[int] = ()) -> None:
             if killed:
                 os.close(Journal(run.journals, run.plan.id, shard.index, len(rows))._handle)
             journal = Journal(run.journals, run.plan.id, shard.index, len(rows))
-            journal.compared(shard.start, numbers, numbers)
+            journal.add_batch_effect(shard.start, numbers, numbers)
             for first in range(0, len(rows) // (1 + killed), BATCH):
                 some = rows[first : first + BATCH]
-                journal.done(some, rng.integers(0, 2**32, len(some), np.uint32).tolist())
+                journal.mark_done(some, rng.integers(0, 2**32, len(some), np.uint32).tolist())
             if killed:
                 os.close(journal._handle)
             else:

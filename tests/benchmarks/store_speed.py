@@ -20,10 +20,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from joblib import Parallel, delayed
 
-from vsp.extraction.extract import _behind, _Out
+from vsp.extraction.row_writer import BackgroundThread, RowWriter
 from vsp.extraction.verify import _differing, _pieces
 from vsp.storage.array import Layout, Store
-from vsp.storage.journal import Journal, Ledger, read_ledger
+from vsp.storage.journal import Journal
+from vsp.storage.ledger import Ledger, read_ledger
 
 LAYERS, HIDDEN, BATCH = 33, 4096, 16
 
@@ -95,15 +96,18 @@ class Place:
         self.store.create()
         rows = set(range(self.n_batches * BATCH))
         with self.store.writing() as writer, Timed(self.folder / "journal", "speed", 0) as journal:
-            out = _Out(self.store, writer, journal, rows, lambda _: None)
+            out = RowWriter(self.store, writer, journal, rows, lambda _: None)
             started = time.perf_counter()
-            with _behind() as screen, _behind() as write, _behind() as submit:
+            with (
+                BackgroundThread() as screen,
+                BackgroundThread() as write,
+                BackgroundThread() as mark,
+            ):
                 for i in range(self.n_batches):
                     part = range(i * BATCH, (i + 1) * BATCH)
-                    out.waiting.append(
-                        write(out.write, part, screen(out.screen, lambda: self.states))
-                    )
-                    submit(out.settle)
+                    screened = screen.submit(out.screen, lambda: self.states)
+                    out.unflushed.append(write.submit(out.write, part, screened))
+                    mark.submit(out.flush)
             seconds = time.perf_counter() - started
         journals.append(1e3 * journal.seconds / self.n_batches)
         return self.n_bytes / 1e6 / seconds
@@ -136,9 +140,9 @@ class Timed(Journal):
 
     seconds = 0.0
 
-    def done(self, rows, checksums) -> None:
+    def mark_done(self, rows, checksums) -> None:
         started = time.perf_counter()
-        super().done(rows, checksums)
+        super().mark_done(rows, checksums)
         self.seconds += time.perf_counter() - started
 
 

@@ -193,7 +193,7 @@ def test_a_run_that_is_sent_twice_is_harmless_and_said(cluster, work, plan_fake)
     twice = [place.cluster.sbatch("--array=2", script, cwd=place.folder) for _ in range(2)]
     assert [place.cluster.wait(job) for job in twice] == [{"COMPLETED"}] * 2, place.logs()
     said = place.logs()
-    assert "at work already" in said and "one of them is enough" in said
+    assert "running already" in said and "so one is enough" in said
     run = Run.open(place.run.folder)
     ledger = run.ledgers()[2]
     assert ledger.n_missing == 0 and not ledger.earlier and len(ledger.lives) == 2

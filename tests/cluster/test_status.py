@@ -12,7 +12,8 @@ from vsp.cluster.logs import failed_logs, shard_log
 from vsp.cluster.status import run_status
 from vsp.extraction.extract import extract
 from vsp.reporting.status_page import next_commands, status_page
-from vsp.storage.journal import Journal, Ledger, TaskIdentity
+from vsp.storage.journal import Journal, TaskIdentity
+from vsp.storage.ledger import Ledger
 from vsp.utils.signals import Stopped
 from vsp.utils.terminal import show
 
@@ -40,14 +41,14 @@ def _life(run, shard, n_rows, error=None, job=None):
     start = run.shards[shard].start
     task = TaskIdentity(job=job)
     journal = Journal(run.journals, run.plan.id, shard, planned=24, task=task)
-    journal.done(range(start, start + n_rows), range(n_rows))
+    journal.mark_done(range(start, start + n_rows), range(n_rows))
     journal.__exit__(type(error) if error else None, error, None)
 
 
 def test_planned_is_done_and_failed_and_missing_in_every_shard_and_in_all(run):
     extract(run, [run.shards[0], run.shards[2]])
     with Journal(run.journals, run.plan.id, 1) as journal:
-        journal.failed(run.shards[1].start, "its image is gone")
+        journal.mark_failed(run.shards[1].start, "its image is gone")
     found = _status(run)
     for shard in found.shards:
         assert shard.n_done + shard.n_failed + shard.n_missing == shard.stop - shard.start
@@ -64,7 +65,7 @@ def test_a_running_shard_has_a_rate_and_a_time_left(run):
     start = run.shards[1].start
     with Journal(run.journals, run.plan.id, 1, planned=24) as journal:
         time.sleep(0.2)
-        journal.done(range(start, start + 8), range(8))
+        journal.mark_done(range(start, start + 8), range(8))
         found = _status(run)
     shard = found.shards[1]
     assert shard.state == "running" and 10 < shard.rows_per_second < 40
@@ -138,8 +139,8 @@ def test_the_command_that_goes_on_is_there_for_whatever_is_unfinished(run):
     extract(run, run.shards)
     assert next_commands(_status(run), True, run.name) == []
     with Journal(run.journals, run.plan.id, 1) as journal:
-        journal.lost([run.shards[1].start, run.shards[1].start + 1])
-        journal.failed(run.shards[1].start, "why")
+        journal.mark_lost([run.shards[1].start, run.shards[1].start + 1])
+        journal.mark_failed(run.shards[1].start, "why")
     assert next_commands(_status(run), True, run.name) == [
         f"vsp resume --run {run.name}    continues shard 1",
         f"vsp resume --run {run.name} --retry-failed    also tries the failed rows again",
@@ -183,13 +184,15 @@ def test_where_not_all_fit_the_stopped_ones_come_before_those_that_wait(run, cap
 
 def test_notes_tell_of_damage_other_versions_and_a_batch_system_that_is_silent(run, capsys):
     with Journal(run.journals, run.plan.id, 0, 24, {"torch": "9.9"}) as journal:
-        journal.done([0, 1], [1, 2])
+        journal.mark_done([0, 1], [1, 2])
     with Journal(run.journals, run.plan.id, 0, 24, {"torch": "9.9"}) as journal:
-        journal.done([0, 1], [1, 3])
+        journal.mark_done([0, 1], [1, 3])
     path = sorted(run.journals.iterdir())[0]
     path.write_bytes(path.read_bytes().replace(b"[[0, 2]]", b"[[0, 1]]", 1))
     found = _status(run, problem="squeue: no answer")
-    assert found.notes[0].startswith(f"{path}: line 2 is damaged; rows that it settled are missing")
+    assert found.notes[0].startswith(
+        f"{path}: line 2 is damaged and skipped; its rows count as missing"
+    )
     assert "package versions other than the plan's: torch 9.9 in 2 tasks" in found.notes
     assert "squeue: no answer" in found.notes
     assert "note: squeue: no answer" in _page(run, found, capsys)
@@ -198,7 +201,7 @@ def test_notes_tell_of_damage_other_versions_and_a_batch_system_that_is_silent(r
 def test_rows_that_were_computed_twice_are_counted(run):
     for checksum in (2, 3):
         with Journal(run.journals, run.plan.id, 0, 24) as journal:
-            journal.done([0, 1], [1, checksum])
+            journal.mark_done([0, 1], [1, checksum])
     assert "1 rows were computed again and differ in the last bits" in _status(run).notes
 
 

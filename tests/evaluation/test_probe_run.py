@@ -210,7 +210,7 @@ def test_every_row_planned_is_counted_once_and_failed_rows_by_reason(plan_fake):
     start, stop = run.shards[1].start, run.shards[1].stop
     with Journal(run.journals, run.plan.id, 1) as journal:
         for i, row in enumerate(range(start, stop - 2)):
-            journal.failed(row, "seldom" if i < 3 else "often" if i < 10 else f"row {row}")
+            journal.mark_failed(row, "seldom" if i < 3 else "often" if i < 10 else f"row {row}")
     summary = probe_run(run, replace(NONE, folds=2), n_jobs=1, partial=True).summary()
     rows = summary["rows"]
     assert rows["planned"] == 96 == rows["done"] + rows["failed"] + rows["missing"]
@@ -236,8 +236,8 @@ def test_unfinished_runs_are_refused_or_counted(plan_fake):
     extract(run, [run.shards[1]])
     with Journal(run.journals, run.plan.id, 0) as journal:
         kept = [row for row in done if row not in lost]
-        journal.done(kept, [done[row] for row in kept])
-        journal.failed(lost[0], "its image is gone")
+        journal.mark_done(kept, [done[row] for row in kept])
+        journal.mark_failed(lost[0], "its image is gone")
     n_missing = len(lost) - 1
     with pytest.raises(RunError, match=f"{n_missing} rows are missing and 1 failed of 96"):
         probe_run(run, NONE, n_jobs=1)
@@ -285,7 +285,7 @@ def test_a_state_that_is_not_finite_does_not_matter_in_a_row_that_is_left_out(ex
     shutil.rmtree(extracted.journals)
     with Journal(extracted.journals, extracted.plan.id, 0) as journal:
         kept = [one for one in done if one != row]
-        journal.done(kept, [done[one] for one in kept])
+        journal.mark_done(kept, [done[one] for one in kept])
     settings = replace(NONE, folds=2)
     assert len(probe_run(extracted, settings, 1, partial=True, layers=[3]).scores()) == 1
 
@@ -759,7 +759,7 @@ def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, c
     states = np.load(extracted.store.path, mmap_mode="r+")
     states[3, row] += 1
     with Journal(extracted.journals, extracted.plan.id, 0) as journal:
-        journal.done([row], [row_checksum(states[:, row])])
+        journal.mark_done([row], [row_checksum(states[:, row])])
     after = _files(probe_run(extracted, NONE, n_jobs=1))
     assert "fitted before" not in _stderr_and_log(capfd, caplog)
     assert after["probes/003.npz"] != before["probes/003.npz"]

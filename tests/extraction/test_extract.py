@@ -14,7 +14,8 @@ from PIL import Image
 
 from vsp import models
 from vsp.errors import DatasetError, DiskError, RunError
-from vsp.extraction.extract import extract, pending
+from vsp.extraction.batches import cut_batches
+from vsp.extraction.extract import extract, pending_rows
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.fake import Fake
 from vsp.storage.array import row_checksum
@@ -98,13 +99,15 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
     extract(torn, torn.shards)
     # Forget the first half of every batch, in the journal and in the array.
     samples = dict(enumerate(torn.manifest.rows()))
-    batches = [sorted(row for rows in batch for row in rows) for batch in torn.batches(samples)]
+    batches = [
+        sorted(row for rows in batch for row in rows) for batch in cut_batches(torn.plan, samples)
+    ]
     assert len(batches) > 1
     forgotten = sorted(row for batch in batches for row in batch[: len(batch) // 2])
     np.load(torn.store.path, mmap_mode="r+")[:, forgotten] = 0
     with Journal(torn.journals, torn.plan.id, 0) as journal:
-        journal.lost(forgotten)
-    assert pending(torn.ledgers()[0]) == forgotten and len(forgotten) > BATCH // 2
+        journal.mark_lost(forgotten)
+    assert pending_rows(torn.ledgers()[0]) == forgotten and len(forgotten) > BATCH // 2
     extract(torn, torn.shards)
     assert torn.store.path.read_bytes() == whole.store.path.read_bytes()
     assert _counts(torn) == (16, 0, 0)
@@ -142,7 +145,7 @@ def test_two_tasks_of_the_same_shard_at_once_are_harmless(plan_fake, work):
 
 def test_a_row_is_done_only_after_its_bytes_are_on_disk(plan_fake, monkeypatch):
     run = plan_fake(batch_size=96)
-    monkeypatch.setattr("vsp.extraction.extract.compared_rows", lambda _: set())
+    monkeypatch.setattr("vsp.extraction.extract.rows_to_run_alone", lambda _: set())
     calls = []
     for name in ("pwrite", "write", "fdatasync"):
         monkeypatch.setattr(f"os.{name}", _recorded(calls, name, getattr(os, name)))
@@ -183,7 +186,7 @@ def test_an_image_that_turned_unreadable_fails_its_row_alone(work, write_dataset
     assert not _states(run)[:, [4, 9, 13]].any()
     # Failed rows stay failed until they are asked for again.
     Path(rows[4].image).write_bytes(saved)
-    assert pending(run.ledgers()[0]) == []
+    assert pending_rows(run.ledgers()[0]) == []
     extract(run, run.shards, retry_failed=True)
     assert _counts(run) == (14, 2, 0)
     assert (_states(run)[:, 4] == expected[:, 4]).all()
@@ -232,7 +235,7 @@ def test_rows_about_one_image_that_do_not_fit_together_are_halved_in_their_order
     model = models.resolve("fake", options={"memory": 3 * 12 * 12})
     run = plan_run(PlanRequest(write_dataset(records), model), work).run
     extract(run, run.shards)
-    assert _counts(run) == (16, 0, 0) and run.ledgers()[0].limit is not None
+    assert _counts(run) == (16, 0, 0) and run.ledgers()[0].token_limit is not None
     assert (_states(run) == _expected(run)).all()
 
 
@@ -248,17 +251,17 @@ def test_what_the_device_can_take_is_remembered(work, write_dataset, monkeypatch
         return forward(self, groups)
 
     monkeypatch.setattr(Fake, "forward", recorded)
-    monkeypatch.setattr("vsp.extraction.extract.compared_rows", lambda _: set())
+    monkeypatch.setattr("vsp.extraction.extract.rows_to_run_alone", lambda _: set())
     extract(run, run.shards)
     assert sizes[0] == BATCH and sum(size > 3 for size in sizes) == 2  # 8, 4, then 2 at most
-    limit = run.ledgers()[0].limit
+    limit = run.ledgers()[0].token_limit
     assert limit is not None and _counts(run) == (16, 0, 0)
     whole = run.store.path.read_bytes()
     with Journal(run.journals, run.plan.id, 0) as journal:
-        journal.lost(range(16))
+        journal.mark_lost(range(16))
     sizes.clear()
     extract(run, run.shards)
-    assert max(sizes) <= 3 and run.ledgers()[0].limit == limit
+    assert max(sizes) <= 3 and run.ledgers()[0].token_limit == limit
     assert run.store.path.read_bytes() == whole
 
 
@@ -271,9 +274,9 @@ def test_a_sample_of_rows_is_compared_with_the_model_run_on_each_alone(
     run = plan_run(PlanRequest(write_dataset(records), model, n_shards=1), work).run
     extract(run, run.shards)
     (ledger,) = run.ledgers()
-    assert sorted(ledger.compared) == [0, 4, 8, 12]
+    assert sorted(ledger.batch_effects) == [0, 4, 8, 12]
     loaded, rows = models.load(model), list(run.manifest.rows())
-    for row, (absolute, relative) in ledger.compared.items():
+    for row, (absolute, relative) in ledger.batch_effects.items():
         sample = rows[row]
         alone = loaded.last_token_states([open_rgb(sample.image)[0]], [sample.prompt])[:, 0]
         kept = np.stack([run.store.layer(layer)[row] for layer in range(7)]).astype(np.float32)
@@ -281,7 +284,9 @@ def test_a_sample_of_rows_is_compared_with_the_model_run_on_each_alone(
         # The store keeps float16, which rounds by less than bfloat16 does.
         assert np.allclose(off, absolute, atol=2e-3 * np.abs(alone).max())
         assert np.allclose(relative, absolute / np.abs(alone).max(axis=1))
-    assert max(map(max, (a for a, _ in ledger.compared.values()))) > 0  # half precision shows it
+    assert (
+        max(map(max, (a for a, _ in ledger.batch_effects.values()))) > 0
+    )  # half precision shows it
 
 
 def test_worker_processes_change_no_byte(work, write_dataset, checkpoint):
@@ -354,7 +359,7 @@ def test_a_write_that_fails_is_not_lost_in_the_background(plan_fake, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vsp.storage.array._write_all", full)
-    monkeypatch.setattr("vsp.extraction.extract.compared_rows", lambda _: set())
+    monkeypatch.setattr("vsp.extraction.extract.rows_to_run_alone", lambda _: set())
     with pytest.raises(
         DiskError, match=r"states\.npy: no space left on device; free space and run"
     ):

@@ -29,7 +29,7 @@ from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.verify import repair, verify
 from vsp.storage.array import Layout, Store, _reserve, row_checksum
-from vsp.storage.run import Run, sealed
+from vsp.storage.run import Run, sealed_plan
 from vsp.utils.files import write_json
 
 PAGE = 4096
@@ -560,8 +560,8 @@ def test_a_second_task_of_a_shard_says_so_and_changes_no_byte(work):
     second = _start(twice, stderr=subprocess.PIPE)
     said = [task.communicate(timeout=60)[1] for task in (first, second)]
     assert [task.returncode for task in (first, second)] == [0, 0]
-    assert f"note: shard 0 is at work already (process {first.pid} on " in said[1]
-    assert "at work already" not in said[0]
+    assert f"note: shard 0 is running already (process {first.pid} on " in said[1]
+    assert "running already" not in said[0]
     assert twice.store.path.read_bytes() == alone.store.path.read_bytes()
     assert _counts(twice) == (160, 0, 0) and not twice.ledgers()[0].earlier
     assert all(life.n_done > 0 for life in twice.ledgers()[0].lives)
@@ -633,7 +633,7 @@ def _main(capsys, *arguments):
 
 def _sealed(path, **changes):
     """Edit a plan as somebody does who knows of its digest."""
-    write_json(path, sealed(Run.open(path.parent).plan.model_copy(update=changes)))
+    write_json(path, sealed_plan(Run.open(path.parent).plan.model_copy(update=changes)))
 
 
 def _rewrite(path, old, new):

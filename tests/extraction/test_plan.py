@@ -13,6 +13,7 @@ from PIL import Image
 from vsp import models
 from vsp.config import ModelConfig, Profile
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreError
+from vsp.extraction.batches import cut_batches
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.storage.run import Plan, Run, find_run
 
@@ -30,7 +31,7 @@ def test_shards_and_batches_cover_every_row_once(plan_fake):
     )
     for shard in run.shards:
         samples = dict(enumerate(run.samples(shard), start=shard.start))
-        batches = run.batches(samples)
+        batches = cut_batches(run.plan, samples)
         rows = [row for batch in batches for group in batch for row in group]
         assert sorted(rows) == list(range(shard.start, shard.stop))
         assert all(batch == tuple(sorted(batch)) for batch in batches)
@@ -45,7 +46,7 @@ def test_batches_hold_sequences_of_like_length_the_longest_first(plan_fake, writ
     samples = dict(enumerate(run.manifest.rows()))
     assert run.plan.batch_tokens == 2 * samples[1].n_tokens == 2 * 202
     # 150 is not three quarters of 202; of the short ones as many fit as have no more tokens.
-    assert run.batches(samples) == [
+    assert cut_batches(run.plan, samples) == [
         ((1,), (6,)), ((3,),), ((8,),), ((0,), (2,), (4,), (5,)), ((7,),),
     ]  # fmt: skip
 
@@ -67,7 +68,7 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
     samples = dict(enumerate(planned.run.manifest.rows()))
     images = [Path(sample.image).stem for sample in samples.values()]
     assert images == ["0"] * 3 + ["1"] + ["2"] * 70 + ["3"] * 2
-    (longest, *others) = planned.run.batches(samples)
+    (longest, *others) = cut_batches(planned.run.plan, samples)
     groups = [group for batch in (longest, *others) for group in batch]
     assert sorted(row for group in groups for row in group) == list(range(76))
     for group in groups:
@@ -82,7 +83,7 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
     assert not apart.notes
     ids = [sample.id for sample in apart.run.manifest.rows()]
     assert ids == [record["id"] for record in _shared_records([3, 1, 70, 2])]
-    alone = apart.run.batches(dict(enumerate(apart.run.manifest.rows())))
+    alone = cut_batches(apart.run.plan, dict(enumerate(apart.run.manifest.rows())))
     assert {len(group) for batch in alone for group in batch} == {1}
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.extraction.extract import planned_batches
+from vsp.extraction.batches import batches_with
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare, prepared
 from vsp.utils.images import open_rgb
@@ -31,7 +31,7 @@ def run(work, write_dataset, checkpoint):
 
 
 def _batches(run):
-    return planned_batches(run, run.shards[0], set(range(16)))
+    return batches_with(run, run.shards[0], set(range(16)))
 
 
 def test_a_group_has_one_picture_and_its_rows_in_order(run):

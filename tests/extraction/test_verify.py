@@ -51,7 +51,7 @@ def test_rows_without_states_are_counted_and_not_looked_at(plan_fake):
     run = plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
     extract(run, [run.shards[1]])
     with Journal(run.journals, run.plan.id, 0) as journal:
-        journal.failed(0, "why")
+        journal.mark_failed(0, "why")
     size = run.shards[1].stop - run.shards[1].start
     found = verify(run, n_jobs=1)
     assert (found.n_checked, found.n_failed, found.n_missing) == (size, 1, 95 - size)
@@ -78,7 +78,7 @@ def test_states_of_an_earlier_life_with_other_last_bits_are_as_good(run):
     """Two lives at once may differ in last bits, say after a batch was halved in one of them."""
     ledger = run.ledgers()[0]
     with Journal(run.journals, run.plan.id, 0) as journal:
-        journal.done([0, 1], [ledger.done[0] ^ 1, ledger.done[1]])
+        journal.mark_done([0, 1], [ledger.done[0] ^ 1, ledger.done[1]])
     assert run.ledgers()[0].earlier == {0: {ledger.done[0]}}
     assert not verify(run, n_jobs=1).bad
     _flip(run, run.store.layout.offset(0, 0))

@@ -103,7 +103,7 @@ def test_where_work_can_be_shared_it_is_and_nothing_is_said(load, name, caplog):
     shared, alone = (_n_computed(loaded, share) for share in (True, False))
     assert shared < 0.75 * alone
     # The padding included, no more than the groups themselves say.
-    assert shared == models.n_tokens(_groups(loaded, PROMPTS))
+    assert shared == models.n_padded_tokens(_groups(loaded, PROMPTS))
     assert not caplog.records
 
 

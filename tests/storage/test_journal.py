@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vsp.errors import StoreError
-from vsp.storage.journal import FINISHED, Journal, Ledger, Worst, read_ledger, read_ledgers, worst
+from vsp.storage.journal import FINISHED, Journal, TaskIdentity
+from vsp.storage.ledger import BatchEffect, Ledger, largest_batch_effect, read_ledger, read_ledgers
 from vsp.utils.signals import Stopped
 
 
@@ -25,8 +26,8 @@ def _line(entry):
 
 def test_every_row_is_done_failed_or_missing(tmp_path):
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done([10, 12], [111, 222])
-        journal.failed(11, "its image is gone")
+        journal.mark_done([10, 12], [111, 222])
+        journal.mark_failed(11, "its image is gone")
     ledger = _ledger(tmp_path)
     assert ledger.done == {10: 111, 12: 222}
     assert ledger.failed == {11: "its image is gone"}
@@ -37,16 +38,16 @@ def test_every_row_is_done_failed_or_missing(tmp_path):
 
 def test_a_later_life_opens_a_file_of_its_own_and_heals_failed_rows(tmp_path):
     with Journal(tmp_path, "r", 0) as first, Journal(tmp_path, "r", 0) as second:
-        first.failed(15, "out of memory")
-        second.done([15], [1])
-        first.failed(15, "out of memory")
+        first.mark_failed(15, "out of memory")
+        second.mark_done([15], [1])
+        first.mark_failed(15, "out of memory")
     assert len(list(tmp_path.iterdir())) == 2
     assert _ledger(tmp_path).done == {15: 1} and not _ledger(tmp_path).failed
 
 
 def test_the_tenth_hundredth_and_thousandth_life_come_in_order(tmp_path):
     with Journal(tmp_path, "r", 0) as first:
-        first.done([10], [1])
+        first.mark_done([10], [1])
     (path,) = tmp_path.iterdir()
     for life in (2, 99, 999, 1000):
         last = tmp_path / f"000000-{life:03d}.journal"
@@ -58,20 +59,20 @@ def test_the_tenth_hundredth_and_thousandth_life_come_in_order(tmp_path):
 
 def test_lost_rows_are_missing_until_they_are_done_again(tmp_path):
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done(range(10, 20), range(10))
+        journal.mark_done(range(10, 20), range(10))
     with Journal(tmp_path, "r", 0) as journal:
-        journal.lost([11, 12, 17])
+        journal.mark_lost([11, 12, 17])
     assert _ledger(tmp_path).missing == [11, 12, 17] and _ledger(tmp_path).n_done == 7
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done([12], [5])
+        journal.mark_done([12], [5])
     assert _ledger(tmp_path).missing == [11, 17] and _ledger(tmp_path).done[12] == 5
 
 
 def test_a_journal_cut_anywhere_is_read_up_to_its_last_whole_line(tmp_path):
     with Journal(tmp_path, "r", 0) as journal:
         for row in range(10, 20):
-            journal.done([row], [row])
-        journal.failed(10, "ü" * 3)
+            journal.mark_done([row], [row])
+        journal.mark_failed(10, "ü" * 3)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     for length in range(len(whole) + 1):
@@ -85,9 +86,9 @@ def test_a_journal_cut_anywhere_is_read_up_to_its_last_whole_line(tmp_path):
 
 def test_a_flipped_bit_anywhere_costs_its_line_and_is_said(tmp_path):
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done([10, 11, 12], [1, 2, 3])
-        journal.failed(13, "why")
-        journal.done([14], [4])
+        journal.mark_done([10, 11, 12], [1, 2, 3])
+        journal.mark_failed(13, "why")
+        journal.mark_done([14], [4])
     (path,) = tmp_path.iterdir()
     whole, truth = path.read_bytes(), _ledger(tmp_path)
     for place in range(len(whole)):
@@ -103,16 +104,19 @@ def test_a_flipped_bit_anywhere_costs_its_line_and_is_said(tmp_path):
 
 def test_the_damage_names_file_and_line(tmp_path):
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done([10], [1])
-        journal.done([11], [1])
+        journal.mark_done([10], [1])
+        journal.mark_done([11], [1])
     (path,) = tmp_path.iterdir()
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
     assert _ledger(tmp_path).done == {11: 1}
     (damage,) = _ledger(tmp_path).damage
-    assert damage.startswith(f"{path}: line 2 is damaged; rows that it settled are missing")
+    assert damage.startswith(f"{path}: line 2 is damaged and skipped; its rows count as missing")
     path.write_bytes(b"".join([b"\0" * 40 + b"\n", *lines[1:]]))
-    assert not _ledger(tmp_path).done and "line 1 and with it" in _ledger(tmp_path).damage[0]
+    assert (
+        not _ledger(tmp_path).done
+        and "line 1 is damaged, so the whole file is skipped" in _ledger(tmp_path).damage[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,11 +142,11 @@ def test_the_damage_names_file_and_line(tmp_path):
 )
 def test_an_entry_that_cannot_be_understood_is_named(tmp_path, entry):
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done([10], [1])
+        journal.mark_done([10], [1])
     (path,) = tmp_path.iterdir()
     with path.open("ab") as file:
         file.write(_line(entry))
-    with pytest.raises(StoreError, match=r"line 4 is no entry of shard 0 \[10, 20\)"):
+    with pytest.raises(StoreError, match=r"line 4 is not an entry of shard 0 \[10, 20\)"):
         _ledger(tmp_path)
 
 
@@ -155,7 +159,7 @@ def test_an_entry_that_cannot_be_understood_is_named(tmp_path, entry):
 def test_whatever_an_entry_holds_the_rows_sum_up_or_it_is_one_line(tmp_path_factory, entry):
     folder = tmp_path_factory.mktemp("journal")
     with Journal(folder, "r", 0) as journal:
-        journal.done([10], [1])
+        journal.mark_done([10], [1])
     (path,) = folder.iterdir()
     with path.open("ab") as file:
         file.write(_line(entry))
@@ -188,7 +192,7 @@ def test_the_journal_of_another_run_or_shard_is_refused(tmp_path):
 
 def test_files_that_are_no_journals_are_passed_over(tmp_path):
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done([10], [1])
+        journal.mark_done([10], [1])
     for name in (".nfs000000000001", "000000-001.journal~", "000000-001.jsonl", "notes.txt"):
         (tmp_path / name).write_text("x\n")
     assert _ledger(tmp_path).done == {10: 1} and not _ledger(tmp_path).damage
@@ -197,7 +201,7 @@ def test_files_that_are_no_journals_are_passed_over(tmp_path):
 def test_several_shards_are_read_in_the_order_asked_for(tmp_path):
     for shard in (3, 1):
         with Journal(tmp_path, "r", shard) as journal:
-            journal.done([10 * shard], [shard])
+            journal.mark_done([10 * shard], [shard])
     ledgers = read_ledgers(tmp_path, "r", {1: (10, 20), 2: (20, 30), 3: (30, 40)})
     assert [ledger.done for ledger in ledgers] == [{10: 1}, {}, {30: 3}]
     assert read_ledgers(tmp_path / "none", "r", {1: (10, 20)})[0].n_missing == 10
@@ -205,30 +209,32 @@ def test_several_shards_are_read_in_the_order_asked_for(tmp_path):
 
 def test_comparisons_and_limits_come_back_and_the_worst_of_each_layer_is_known(tmp_path):
     with Journal(tmp_path, "r", 0) as first, Journal(tmp_path, "r", 0) as second:
-        first.compared(10, [0.0, 0.5], [0.0, 0.25])
-        first.limit(900)
-        second.compared(17, [0.25, 0.125], [0.5, 0.125])
-        second.limit(450)
+        first.add_batch_effect(10, [0.0, 0.5], [0.0, 0.25])
+        first.set_token_limit(900)
+        second.add_batch_effect(17, [0.25, 0.125], [0.5, 0.125])
+        second.set_token_limit(450)
     ledger = _ledger(tmp_path)
-    assert ledger.compared[17] == ([0.25, 0.125], [0.5, 0.125]) and ledger.limit == 450
-    assert worst([ledger]) == Worst(2, (0.25, 0.5), (0.5, 0.25))
-    assert worst([Ledger.blank(0, 3)]) is None and Ledger.blank(0, 3).limit is None
+    assert ledger.batch_effects[17] == ([0.25, 0.125], [0.5, 0.125]) and ledger.token_limit == 450
+    assert largest_batch_effect([ledger]) == BatchEffect(2, (0.25, 0.5), (0.5, 0.25))
+    assert (
+        largest_batch_effect([Ledger.blank(0, 3)]) is None
+        and Ledger.blank(0, 3).token_limit is None
+    )
 
 
 def test_a_row_computed_twice_with_other_last_bits_keeps_both_checksums(tmp_path):
     with Journal(tmp_path, "r", 0) as first, Journal(tmp_path, "r", 0) as second:
-        first.done([10, 11, 12], [1, 2, 3])
-        second.done([10, 11, 12], [1, 5, 3])
+        first.mark_done([10, 11, 12], [1, 2, 3])
+        second.mark_done([10, 11, 12], [1, 5, 3])
     ledger = _ledger(tmp_path)
     assert ledger.done == {10: 1, 11: 5, 12: 3} and ledger.earlier == {11: {2}}
 
 
-def test_a_life_says_who_where_and_how_it_ended(tmp_path, monkeypatch):
-    for name, value in {"ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "3", "RESTART_COUNT": "2"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    with Journal(tmp_path, "r", 0, planned=4, packages={"torch": "9"}) as journal:
-        journal.done([10, 11], [1, 2])
-        journal.failed(12, "why")
+def test_a_life_says_who_where_and_how_it_ended(tmp_path):
+    task = TaskIdentity("7_3", restarts=2)
+    with Journal(tmp_path, "r", 0, planned=4, packages={"torch": "9"}, task=task) as journal:
+        journal.mark_done([10, 11], [1, 2])
+        journal.mark_failed(12, "why")
     with pytest.raises(ZeroDivisionError), Journal(tmp_path, "r", 0):
         1 / 0  # noqa: B018
     with pytest.raises(Stopped), Journal(tmp_path, "r", 0):
@@ -267,15 +273,15 @@ def test_without_locks_only_a_recent_life_may_be_running(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refused)
     journal = Journal(tmp_path, "r", 0)
     assert _ledger(tmp_path).lives[0].running is None
-    monkeypatch.setattr("vsp.storage.journal._RECENT", 0)
+    monkeypatch.setattr("vsp.storage.ledger._RECENT", 0)
     assert _ledger(tmp_path).lives[0].running is False
     with journal:
-        journal.done([10], [1])
+        journal.mark_done([10], [1])
     assert _ledger(tmp_path).done == {10: 1}
 
 
 def test_checksums_of_the_whole_range_come_back(tmp_path):
     checksums = np.array([0, 1, 2**31, 2**32 - 1], np.uint32)
     with Journal(tmp_path, "r", 0) as journal:
-        journal.done(range(10, 14), checksums.tolist())
+        journal.mark_done(range(10, 14), checksums.tolist())
     assert _ledger(tmp_path).crc32_done.tolist() == checksums.tolist()

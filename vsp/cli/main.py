@@ -46,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
     A VspError is printed on stderr in one line, after its details; the code is then 1.
     """
     arguments = _parser().parse_args(argv)
+    from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
+
+    print_log_messages()
     try:
         arguments.handler(arguments)
         sys.stdout.flush()

@@ -166,13 +166,13 @@ def _add_extract(subparsers: Any) -> None:
 
 
 def _extract(arguments: argparse.Namespace) -> None:
-    from vsp.extraction.extract import extract, outcome
+    from vsp.extraction.extract import extract, outcome_line
     from vsp.storage.run import find_run
 
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
     extract(run, shards, arguments.retry_failed, arguments.workers)
-    print(outcome(run, shards))
+    print(outcome_line(run, shards))
 
 
 def _add_submit(subparsers: Any) -> None:

@@ -22,7 +22,8 @@ from vsp.cluster.stages import (
     job_name,
 )
 from vsp.config import Profile
-from vsp.storage.journal import Ledger, TaskIdentity
+from vsp.storage.journal import TaskIdentity
+from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
 
 # Tasks look for checkpoints where the shell that plans the run does.

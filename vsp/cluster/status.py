@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from vsp.cluster.contract import States, TaskState
 from vsp.cluster.stages import EXTRACT
-from vsp.storage.journal import FINISHED, Ledger, Life, Worst, worst
+from vsp.storage.journal import FINISHED
+from vsp.storage.ledger import BatchEffect, Ledger, Life, largest_batch_effect
 from vsp.storage.run import Run, Shard
 
 _PROBLEM_LENGTH = 150  # characters of a batch system's error message
@@ -46,7 +47,7 @@ class RunStatus:
     n_planned: int
     shards: tuple[ShardStatus, ...]
     failed: Mapping[int, str]  # row → reason
-    batching: Worst | None
+    batching: BatchEffect | None
     notes: tuple[str, ...]
     now: float
 
@@ -76,7 +77,7 @@ def run_status(run: Run, ledgers: Sequence[Ledger], states: States) -> RunStatus
         n_planned=run.plan.n_samples,
         shards=shards,
         failed={row: why for ledger in ledgers for row, why in sorted(ledger.failed.items())},
-        batching=worst(ledgers),
+        batching=largest_batch_effect(ledgers),
         notes=tuple(_notes(ledgers, states)),
         now=time.time(),
     )

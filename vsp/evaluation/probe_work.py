@@ -26,7 +26,7 @@ from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase
-from vsp.storage.journal import Ledger, Worst, worst
+from vsp.storage.ledger import BatchEffect, Ledger, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.run import Run
 
@@ -57,7 +57,7 @@ class ProbeWork:
     probe: ProbeBase
     counts: dict[str, int]  # rows planned, done, failed and missing
     failed_reasons: dict[str, int]  # the most common first
-    batching: Worst | None
+    batching: BatchEffect | None
     rows: ProbedRows
     names: tuple[str, ...]  # of the classes; empty if the target is a number
     tasks: LayerTasks
@@ -79,7 +79,7 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])
     cache = FitCache(_cache_home(run) / "probe" / fits_key(run, settings, rows, crc32))
     return ProbeWork(
-        run, settings, probe, counts, _failed_reasons(ledgers), worst(ledgers), rows, names, tasks,
+        run, settings, probe, counts, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
         cache,
     )  # fmt: skip
 

@@ -24,7 +24,8 @@ from PIL import Image
 
 from vsp import models
 from vsp.config import ModelConfig
-from vsp.extraction.extract import default_workers, extract_shard, planned_batches
+from vsp.extraction.batches import batches_with
+from vsp.extraction.extract import default_workers, extract_shard
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare, prepared
 from vsp.models import Loaded
@@ -291,7 +292,7 @@ def _extraction(run: Run, loaded: Loaded, n_workers: int) -> Timed:
 
     def extract() -> float:
         started = time.perf_counter()
-        batches = planned_batches(run, shard, rows)
+        batches = batches_with(run, shard, rows)
         with prepared(loaded.processor, batches, n_workers) as ready:
             extract_shard(run, shard, rows, loaded.model, ready, lambda _: None)
         return time.perf_counter() - started
@@ -305,7 +306,7 @@ def _bare(run: Run, loaded: Loaded) -> Timed:
 
     (shard,) = run.shards
     model: Any = loaded.model
-    batches = planned_batches(run, shard, set(range(shard.start, shard.stop)))
+    batches = batches_with(run, shard, set(range(shard.start, shard.stop)))
     with memory_errors():
         passes = [model.bare(prepare(loaded.processor, batch).groups) for batch in batches]
 

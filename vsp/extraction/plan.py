@@ -31,13 +31,14 @@ from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
+from vsp.extraction.batches import cut_batches, n_group_tokens
 from vsp.extraction.preprocess import make_picture, make_row
 from vsp.models.checkpoints import pinned
 from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.run import FORMAT, Plan, Run, n_tokens, sealed
+from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json, write_text
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
@@ -203,8 +204,8 @@ def _largest(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
     def loads() -> Iterator[Load]:
         for shard in run.shards:
             mine = dict(enumerate(samples[shard.start : shard.stop], start=shard.start))
-            for batch in run.batches(mine):
-                longest = max(n_tokens([mine[row] for row in rows]) for rows in batch)
+            for batch in cut_batches(run.plan, mine):
+                longest = max(n_group_tokens([mine[row] for row in rows]) for rows in batch)
                 n_rows = [len(rows) for rows in batch]
                 size = len(batch)
                 yield Load(size, longest, sum(n_rows), size * n_values, max(n_rows) > 1)
@@ -236,7 +237,7 @@ def _write_run(
         job, scheduler = extract_job(run, profile), scheduler_of(profile)
         script = scheduler.script(job)
         write_text(script_path(Run(folder, plan), job.stage), script, executable=True)
-        write_json(folder / "plan.json", sealed(plan))
+        write_json(folder / "plan.json", sealed_plan(plan))
         try:
             folder.rename(run.folder)
             sync_folder(scratch)

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +18,10 @@ import numpy as np
 from PIL import Image
 
 from vsp.errors import DatasetError, InputError
+from vsp.extraction.batches import SampleBatch
 from vsp.models import Group, Picture, Processor, Row, group
 from vsp.storage.manifest import Sample
 from vsp.utils.images import open_region, open_rgb
-
-# Rows about one image with their samples, and several of these that go through the model together.
-SampleBatch = Sequence[Mapping[int, Sample]]
 
 _GRACE = 2.0  # seconds
 _AHEAD = 2  # batches that wait ready for each worker

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from vsp.cluster.jobs import current_task
 from vsp.errors import StoreError
 from vsp.storage.array import Layout
-from vsp.storage.journal import Journal, Ledger
+from vsp.storage.journal import Journal
+from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
 from vsp.utils.progress import progress
 
@@ -94,7 +95,7 @@ def repair(run: Run, bad: Mapping[int, Sequence[int]]) -> None:
     """Put exactly these rows back to missing: shard → rows. The next extraction takes them."""
     for shard, rows in bad.items():
         with Journal(run.journals, run.plan.id, shard, task=current_task()) as journal:
-            journal.lost(rows)
+            journal.mark_lost(rows)
 
 
 def _pieces(shard: int, ledger: Ledger, layout: Layout) -> Iterator[_Piece]:

@@ -148,7 +148,7 @@ def group(picture: Picture, rows: Sequence[Row]) -> Group:
     return Group(picture, tuple(rows), n_shared(rows) if len(rows) > 1 else 0)
 
 
-def n_tokens(groups: Sequence[Group]) -> int:
+def n_padded_tokens(groups: Sequence[Group]) -> int:
     """Tokens that a batch of groups takes, padding included."""
     return len(groups) * max(group.n_tokens for group in groups)
 

@@ -15,7 +15,7 @@ from torch import nn
 from vsp.models import Group, States, group
 from vsp.models.prefix_sharing import Bundle, CannotShareError, bundle, grafting, moved
 
-_log = logging.getLogger("vsp")
+_log = logging.getLogger(__name__)
 
 # Calls the decoder with the embedded trunks of a bundle.
 Forward = Callable[[Sequence[Group], Bundle], object]
@@ -45,7 +45,7 @@ class Capture:
             try:
                 return self._run(groups, forward, replace)
             except CannotShareError as reason:
-                _log.warning("vsp: rows about one image share no work in this model: %s", reason)
+                _log.warning("rows about one image share no work in this model: %s", reason)
                 self._shares = False
         alone = [group(one.picture, [row]) for one in groups for row in one.rows]
         return self._run(alone, forward, replace)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig
-    from vsp.storage.journal import Worst
+    from vsp.storage.ledger import BatchEffect
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:
@@ -48,7 +48,7 @@ def format_model(model: ModelConfig) -> str:
     return f"{model.family} ({checkpoint}), quantization {model.quantization}"
 
 
-def format_batch_effect(worst: Worst) -> str:
+def format_batch_effect(worst: BatchEffect) -> str:
     """The largest difference between the states of a row in a batch and of the row alone."""
     layer = max(range(len(worst.relative)), key=worst.relative.__getitem__)
     return (

@@ -22,7 +22,7 @@ from vsp.reporting.formatting import (
     format_model,
     shorten_path,
 )
-from vsp.storage.journal import Worst
+from vsp.storage.ledger import BatchEffect
 from vsp.storage.results import LayerScore, Results
 from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text
@@ -78,7 +78,9 @@ def _run_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
             f"{plan.n_layers} layers × {plan.hidden_size}, computed in {plan.compute_dtype}, "
             f"stored in {plan.dtype}"
         ),
-        "batch effect": format_batch_effect(Worst(**batching)) if batching else "not measured",
+        "batch effect": format_batch_effect(BatchEffect(**batching))
+        if batching
+        else "not measured",
         "split": f"{summary['split']}; {best.n_train} training rows, {best.n_test} test rows",
         "probe": _probe_fact(summary["probe"]),
         "fits": _fits_fact(summary),

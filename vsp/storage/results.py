@@ -20,7 +20,6 @@ edited, damaged or half replaced, is not read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import zipfile
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 
 from vsp.errors import ProbeError, RunError
 from vsp.storage.run import Run, find_run
-from vsp.utils.files import disk_errors, sha256, write_together
+from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
 
 FORMAT = 3  # of the folder
 _SUMMARY, _SCORES = "summary.json", "scores.jsonl"
@@ -188,7 +187,7 @@ class Results:
             raise RunError(f"{path}: is not of this version of vsp; {_AGAIN}")
         digests = values.pop("sha256", None)
         seal = digests.pop(_SUMMARY, None) if isinstance(digests, dict) else None
-        if seal != _seal(values, digests):
+        if not json_matches([values, digests], seal):
             raise RunError(f"{path}: was changed since it was written; {_AGAIN}")
         return values, digests
 
@@ -299,12 +298,8 @@ def _text(values: Any) -> bytes:
 
 def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
     """What is written: the summary with all digests, its own among them."""
-    sha256 = {**digests, _SUMMARY: _seal(values, digests)}
+    sha256 = {**digests, _SUMMARY: json_sha256([values, digests])}
     return {"format": FORMAT, **values, "sha256": sha256}
-
-
-def _seal(values: Any, digests: Any) -> str:
-    return hashlib.sha256(json.dumps([values, digests], sort_keys=True).encode()).hexdigest()
 
 
 def _unreadable(path: Path, error: OSError) -> RunError:

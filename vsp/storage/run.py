@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,18 +16,12 @@ from pydantic import Field
 from vsp.config import Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
 from vsp.storage.array import Layout, Store
-from vsp.storage.journal import Ledger, read_ledger, read_ledgers
+from vsp.storage.ledger import Ledger, read_ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
+from vsp.utils.files import json_matches, json_sha256
 
 FORMAT = 3
-COMPARED = 4  # rows of a shard whose states in a batch are compared with those alone
-_MOST_GROWN = 3  # a sequence of several rows over the longest: attention looks at pairs of tokens
-_LEAST_FILLED = 0.75  # the shortest sequence of a batch over the longest; the rest is padding
-
 _NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variants"}
-
-Rows = tuple[int, ...]  # about one image, worked as one sequence
-Batch = tuple[Rows, ...]
 
 
 class Plan(Frozen):
@@ -99,9 +93,9 @@ class Run:
         found = values.get("format") if isinstance(values, dict) else None
         if found != FORMAT:
             raise RunError(f"{path}: {_other_format(found)}")
-        if not _is_sealed(values):
+        digest = values.pop("sha256", None)
+        if not json_matches(values, digest):
             raise RunError(f"{path}: was edited; plan the run again")
-        del values["sha256"]
         try:
             return cls(folder, parse(Plan, values, str(path)))
         except ConfigError as error:
@@ -169,72 +163,11 @@ class Run:
         bounds = {shard.index: (shard.start, shard.stop) for shard in asked}
         return read_ledgers(self.journals, self.plan.id, bounds)
 
-    def batches(self, samples: Mapping[int, Sample]) -> list[Batch]:
-        """What goes through the model together, for the rows of one shard.
 
-        Fixed, so that a resumed shard repeats it. Sequences of like length come together, the
-        longest first: where memory is short, it shows at once.
-        """
-        groups = _groups(samples, self.plan.share)
-        lengths = {rows: n_tokens([samples[row] for row in rows]) for rows in groups}
-        groups.sort(key=lambda rows: -lengths[rows])
-        batches: list[list[Rows]] = []
-        for rows in groups:
-            longest = lengths[batches[-1][0]] if batches else 0
-            full = (len(batches[-1]) + 1) * longest > self.plan.batch_tokens if batches else True
-            if full or lengths[rows] < _LEAST_FILLED * longest:
-                batches.append([])
-            batches[-1].append(rows)
-        return [tuple(sorted(batch)) for batch in batches]
-
-
-def compared_rows(shard: Shard) -> set[int]:
-    """A sample of a shard's rows, for which the model is run alone as well."""
-    n_rows = shard.stop - shard.start
-    return {shard.start + i * n_rows // COMPARED for i in range(COMPARED)}
-
-
-def _groups(samples: Mapping[int, Sample], share: bool) -> list[Rows]:
-    """Rows about one image that are worked as one sequence; each by itself if they are not to."""
-    groups: list[Rows] = []
-    for _, found in groupby(samples, key=lambda row: (samples[row].image, samples[row].depth)):
-        group: list[int] = []
-        total = longest = 0  # tokens of the group, and of its longest row alone
-        for row in found:
-            own = samples[row].n_tokens
-            total, longest = total + own - samples[row].n_shared, max(longest, own)
-            if group and (not share or total > _MOST_GROWN * longest):
-                groups.append(tuple(group))
-                group = []
-            if not group:
-                total = longest = own
-            group.append(row)
-        groups.append(tuple(group))
-    return groups
-
-
-def n_tokens(samples: Sequence[Sample]) -> int:
-    """Tokens that rows about one image take together."""
-    shared = samples[0].n_shared
-    return shared + sum(sample.n_tokens - shared for sample in samples)
-
-
-def sealed(plan: Plan) -> dict[str, Any]:
-    """What plan.json holds."""
+def sealed_plan(plan: Plan) -> dict[str, Any]:
+    """The contents of plan.json: the plan and the SHA-256 of its values."""
     values = plan.model_dump(mode="json")
-    return {**values, "sha256": _digest(values)}
-
-
-def _is_sealed(values: Mapping[str, Any]) -> bool:
-    rest = {key: value for key, value in values.items() if key != "sha256"}
-    try:
-        return values.get("sha256") == _digest(rest)
-    except RecursionError:  # nested deeper than any plan
-        return False
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return {**values, "sha256": json_sha256(values)}
 
 
 def _other_format(found: object) -> str:

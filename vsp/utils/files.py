@@ -118,6 +118,19 @@ def sha256(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a value's JSON, keys sorted. Stored beside the value, it reveals later edits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def json_matches(value: Any, digest: object) -> bool:
+    """Whether `digest` is the `json_sha256` of `value`."""
+    try:
+        return digest == json_sha256(value)
+    except RecursionError:  # nested deeper than anything that vsp writes
+        return False
+
+
 def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
     """A new file in the folder of `path`, its name added to `asides`."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,124 @@
+"""Takes states from the device to the disk in background threads.
+
+Rows are screened and checksummed, written, flushed, and marked in the journal, in that order. Each
+step has a thread of its own: while the disk writes one batch, the checksums of the next are
+computed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.models import States
+from vsp.storage.array import Screened, Store, Writer
+from vsp.storage.journal import Journal
+
+_MAX_WAITING = 2  # calls; more would keep the states of too many batches in memory
+
+
+class BackgroundThread:
+    """Runs calls in the order of submission; a context manager.
+
+    `submit` blocks while too many calls wait. An error of a call is raised by a later `submit` or
+    at the end of the block, which also finishes all submitted calls if the block fails.
+    """
+
+    def __enter__(self) -> BackgroundThread:
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[Any]] = deque()
+        return self
+
+    def submit(self, call: Callable[..., Any], *arguments: object) -> Future[Any]:
+        self._waiting.append(self._pool.submit(call, *arguments))
+        while len(self._waiting) > _MAX_WAITING:
+            self._waiting.popleft().result()
+        return self._waiting[-1]
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        for call in self._waiting:
+            call.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Rows of a batch that were written but not flushed yet, and rows that failed."""
+
+    rows: Sequence[int]
+    checksums: list[int]
+    failures: dict[int, str]
+
+
+@dataclass(frozen=True)
+class RowWriter:
+    """Writes the pending rows of a shard and marks them in its journal."""
+
+    store: Store
+    writer: Writer
+    journal: Journal
+    pending: set[int]  # rows to write; the other rows of a batch are only computed with them
+    advance: Callable[[int], None]  # reports rows as settled
+    unflushed: deque[Future[_Written]] = field(default_factory=deque)
+
+    def screen(self, states: States) -> Screened:
+        return self.store.screen(states())
+
+    def write(self, rows: Sequence[int], screened: Future[Screened]) -> _Written:
+        """Write those of a batch's `rows` that are pending and finite; the others fail."""
+        batch = screened.result()
+        good = sorted(
+            (row, column)
+            for column, row in enumerate(rows)
+            if row in self.pending and column not in batch.reasons
+        )
+        failures = {rows[column]: reason for column, reason in batch.reasons.items()}
+        if not good:
+            return _Written((), [], failures)
+        good_rows, columns = zip(*good, strict=True)
+        finite = batch.take(columns)
+        self.writer.write(good_rows, finite)
+        return _Written(good_rows, finite.checksums, failures)
+
+    def flush(self) -> None:
+        """Flush the batches written so far and mark their rows; waits for at least one batch."""
+        batches: list[_Written] = []
+        while self.unflushed and (not batches or self.unflushed[0].done()):
+            batches.append(self.unflushed.popleft().result())
+        rows = [row for batch in batches for row in batch.rows]
+        if rows:
+            self.writer.flush()
+            checksums = [checksum for batch in batches for checksum in batch.checksums]
+            self.journal.mark_done(rows, checksums)
+            self.advance(len(rows))
+        for batch in batches:
+            self.mark_failed(batch.failures)
+
+    def mark_failed(self, failures: dict[int, str]) -> None:
+        """Mark pending rows as failed: row → reason."""
+        for row in sorted(failures.keys() & self.pending):
+            self.journal.mark_failed(row, failures[row])
+            self.advance(1)
+
+    def compare(self, row: int, column: int, batch: States, alone: States) -> None:
+        """Record how far the row in `column` of a batch is from the same row alone."""
+        self.journal.add_batch_effect(row, *_differences(batch()[:, column], alone()[:, 0]))
+
+
+def _differences(
+    batch: NDArray[np.floating], alone: NDArray[np.floating]
+) -> tuple[list[float], list[float]]:
+    """Largest difference of two [layer, hidden] arrays in each layer: absolute, and relative.
+
+    The relative difference is divided by the layer's largest value.
+    """
+    absolute = np.abs(batch.astype(np.float64) - alone).max(axis=1)
+    largest = np.abs(alone).max(axis=1)
+    relative = np.divide(absolute, largest, out=np.zeros_like(absolute), where=largest > 0)
+    return absolute.tolist(), relative.tolist()
