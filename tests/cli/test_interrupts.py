@@ -120,7 +120,7 @@ def test_import_removes_the_unfinished_dataset(work, number):
 def test_plan_removes_the_unfinished_run(work, spatial, number):
     code = (
         "import os, sys, vsp.extraction.plan\n"
-        f"vsp.extraction.plan.sealed = lambda plan: os.kill(os.getpid(), {int(number)})\n"
+        f"vsp.extraction.plan.sealed_plan = lambda plan: os.kill(os.getpid(), {int(number)})\n"
         "from vsp.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
