@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsp.datasets.json_stream import first_mark, read_members, read_records
+from vsp.datasets.json_stream import first_character, read_members, read_records
 from vsp.errors import DatasetError
 
 scalars = (
@@ -172,7 +172,7 @@ def test_a_mapping_is_refused_where_json_refuses_it(folder, members, data, block
             list(read_members(path, block))
 
 
-def test_the_first_mark_tells_a_list_from_a_mapping(folder):
+def test_the_first_character_tells_a_list_from_a_mapping(folder):
     path = folder / "mark.json"
     for data, mark in (
         (b" \n [1]", "["),
@@ -181,4 +181,4 @@ def test_the_first_mark_tells_a_list_from_a_mapping(folder):
         (b"", ""),
     ):
         path.write_bytes(data)
-        assert first_mark(path) == mark
+        assert first_character(path) == mark

@@ -60,7 +60,7 @@ def test_ones_own_records_bring_prompt_group_and_split(write_dataset):
         ({"label": ""}, "record 1 has label ''"),
         ({"label": 3}, "record 1 has label 3"),
         ({"prompt": " "}, "record 1 has prompt ' '"),
-        ({"split": "dev"}, "record 1 split 'dev' is none of"),
+        ({"split": "dev"}, "record 1 has split 'dev'; use train, val or test"),
         ({"id": "0"}, "record 1 has the id '0' of record 0"),
     ],
 )

@@ -1,6 +1,4 @@
-"""A file that holds a JSON list, or a mapping → its values, one after the other: of a million
-records only the one in hand is in memory.
-"""
+"""Read the values of a JSON list or mapping one by one, so that a large file needs little memory."""
 
 from __future__ import annotations
 
@@ -13,10 +11,10 @@ from typing import IO, Any
 
 from vsp.errors import DatasetError
 
-_BLOCK = 1 << 20  # bytes read at a time
-# So near the end of what was read a value may look wrong only because it is cut off there.
+_BLOCK = 1 << 20  # bytes of one read
+# An error within this many characters of the end of the text may be due to the missing rest.
 _CUT = 32
-_EXPONENT = len("e+")  # of a number, which is whole without it
+_EXPONENT = len("e+")  # may follow the digits of a number that are read so far
 _LIST = "write [{...}, ...]"
 _MAPPING = "write {...} with a key for each record"
 _SPACE = re.compile(r"[ \t\n\r]+")
@@ -24,10 +22,10 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def read_records(path: Path, block: int = _BLOCK) -> Generator[Any, None, None]:
-    """The values of the list in a JSON file, in their order, as `json.loads` gives them.
+    """Yield the values of the list in a JSON file, as `json.loads` gives them.
 
-    Raises DatasetError, with the place, where the file is not JSON, and if it holds no list or an
-    empty one.
+    Raises DatasetError, with line and column, if the file is not JSON, and if it contains no list
+    or an empty list.
     """
     with path.open("rb") as file:
         text = _Text(path, file, block)
@@ -35,10 +33,10 @@ def read_records(path: Path, block: int = _BLOCK) -> Generator[Any, None, None]:
 
 
 def read_members(path: Path, block: int = _BLOCK) -> Generator[tuple[str, Any], None, None]:
-    """The keys and values of the mapping in a JSON file, in their order; also keys that come again.
+    """Yield the keys and values of the mapping in a JSON file, repeated keys included.
 
-    Raises DatasetError, with the place, where the file is not JSON, and if it holds no mapping or
-    an empty one.
+    Raises DatasetError, with line and column, if the file is not JSON, and if it contains no
+    mapping or an empty mapping.
     """
     with path.open("rb") as file:
         text = _Text(path, file, block)
@@ -46,72 +44,74 @@ def read_members(path: Path, block: int = _BLOCK) -> Generator[tuple[str, Any], 
 
 
 def _entries(
-    text: _Text, marks: str, take: Callable[[], Any], otherwise: str
+    text: _Text, brackets: str, take: Callable[[], Any], if_none: str
 ) -> Generator[Any, None, None]:
-    """What `take` takes between two marks, until the end; `otherwise` says what a file without
-    any lacks."""
-    if text.next() != marks[0]:
+    """Yield what `take` gives for each entry between two brackets.
+
+    Raises DatasetError with the message `if_none` for another value or no entry.
+    """
+    if text.next() != brackets[0]:
         text.value()
         text.expect("", "Extra data")
-        raise DatasetError(otherwise)
+        raise DatasetError(if_none)
     text.skip()
-    empty = text.next() == marks[1]
+    empty = text.next() == brackets[1]
     while not empty:
         yield take()
         if text.next() != ",":
             break
         text.skip()
-    text.expect(marks[1], "Expecting ',' delimiter")
+    text.expect(brackets[1], "Expecting ',' delimiter")
     text.expect("", "Extra data")
     if empty:
-        raise DatasetError(otherwise)
+        raise DatasetError(if_none)
 
 
-def first_mark(path: Path) -> str:
-    """The first character of a JSON file that is no space: "[" of a list, "{" of a mapping."""
+def first_character(path: Path) -> str:
+    """The first character of a JSON file after spaces: "[" for a list, "{" for a mapping."""
     with path.open("rb") as file:
         return _Text(path, file, _CUT).next()
 
 
 class _Text:
-    """The text of a file; what was taken from it is forgotten."""
+    """The text of a file, read block by block; text that was taken is dropped from memory."""
 
     def __init__(self, path: Path, file: IO[bytes], block: int) -> None:
         self._path, self._file = path, file
-        self._least = self._block = block
+        self._min_block = self._block = block
         first = file.read(4)
         self._n_bytes = len(first)
         self._decoder = getincrementaldecoder(json.detect_encoding(first))("surrogatepass")
         self._held = self._decoded(first)
-        self._at = 0  # what of it was taken
+        self._at = 0  # position in `_held` of the next character to take
         self._ended = False
-        self._taken = 0  # characters in front of what is held
-        self._line, self._column = 1, 1  # where it begins
+        self._n_dropped = 0  # characters of the file before `_held`
+        self._line, self._column = 1, 1  # of the first character of `_held`
 
     def next(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """Skip spaces, and give the next character without taking it; "" at the end."""
         while True:
-            mark = self._held[self._at : self._at + 1]
-            space = _SPACE.match(self._held, self._at) if mark <= " " else None
+            character = self._held[self._at : self._at + 1]
+            space = _SPACE.match(self._held, self._at) if character <= " " else None
             if space is not None:
                 self._at = space.end()
-            elif mark or self._ended:
-                return mark
+            elif character or self._ended:
+                return character
             else:
-                self._read_on()
+                self._read_more()
 
     def skip(self) -> None:
-        """Take the character that `next` gave."""
+        """Take one character."""
         self._at += 1
 
-    def expect(self, mark: str, otherwise: str) -> None:
-        """Take `mark`; "" is the end of the file. `otherwise` says what is wrong without it."""
-        if self.next() != mark:
-            raise self._malformed(otherwise, self._at)
-        self._at += len(mark)
+    def expect(self, character: str, message: str) -> None:
+        """Take `character` ("" is the end of the file), or raise DatasetError with `message`."""
+        if self.next() != character:
+            raise self._malformed(message, self._at)
+        self._at += len(character)
 
     def value(self) -> Any:
-        """Take a whole value."""
+        """Take a value."""
         self.next()
         while True:
             try:
@@ -121,13 +121,13 @@ class _Text:
                     raise self._malformed(error.msg, error.pos) from None
             except RecursionError:
                 raise self._malformed("Nested too deeply", self._at) from None
-            except ValueError as error:  # a number of thousands of digits
+            except ValueError as error:  # a number with thousands of digits
                 raise self._malformed(str(error), self._at) from None
             else:
-                if stop < len(self._held) - _EXPONENT or self._ended:  # a number may go on
+                if stop < len(self._held) - _EXPONENT or self._ended:  # a number may continue
                     self._at = stop
                     return value
-            self._read_on()
+            self._read_more()
 
     def member(self) -> tuple[str, Any]:
         """Take a key and its value."""
@@ -140,11 +140,11 @@ class _Text:
     def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
         return error.msg.startswith("Unterminated") or error.pos > len(self._held) - _CUT
 
-    def _read_on(self) -> None:
-        """Hold one block more; a longer one where the last was not enough for a value."""
-        self._block = self._least if self._at else 2 * self._block
+    def _read_more(self) -> None:
+        """Read one block more, of twice the size if the last block did not complete a value."""
+        self._block = self._min_block if self._at else 2 * self._block
         self._line, self._column = self._place(self._at)
-        self._taken += self._at
+        self._n_dropped += self._at
         data = self._file.read(self._block)
         self._n_bytes += len(data)
         self._held = self._held[self._at :] + self._decoded(data)
@@ -161,15 +161,15 @@ class _Text:
             ) from None
 
     def _place(self, position: int) -> tuple[int, int]:
-        """Line and column in the file of a position in what is held, from 1."""
+        """Line and column in the file, from 1, of a position in `_held`."""
         newlines = self._held.count("\n", 0, position)
         if not newlines:
             return self._line, self._column + position
         return self._line + newlines, position - self._held.rindex("\n", 0, position)
 
-    def _malformed(self, what: str, position: int) -> DatasetError:
+    def _malformed(self, message: str, position: int) -> DatasetError:
         line, column = self._place(position)
         return DatasetError(
-            f"{self._path}: is not JSON: {what}: line {line} column {column} "
-            f"(char {self._taken + position})"
+            f"{self._path}: is not JSON: {message}: line {line} column {column} "
+            f"(char {self._n_dropped + position})"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from vsp.datasets.importers import checked_fields
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
-from vsp.datasets.json_stream import first_mark, read_members, read_records
+from vsp.datasets.json_stream import first_character, read_members, read_records
 from vsp.errors import DatasetError
 
 _HINT = "a file of another source is read with another `vsp import SOURCE`"
@@ -21,7 +21,7 @@ def read_gqa(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> I
     [{"name", "object": id}]}}}}: who holds a relation is its subject.
     """
     for split, path in files:
-        if first_mark(path) == "[":
+        if first_character(path) == "[":
             raise DatasetError(f"{path}: holds a list, where {_GQA}, is expected; {_HINT}")
         for image, graph in read_members(path):
             where = f"{path}: image {image!r}"
@@ -56,7 +56,7 @@ def read_visual_genome(
     "names". What is in no relation is in another file of Visual Genome's, and not known here.
     """
     for split, path in files:
-        if first_mark(path) == "{":
+        if first_character(path) == "{":
             raise DatasetError(f"{path}: holds a mapping, where {_VG}, is expected; {_HINT}")
         for i, record in enumerate(read_records(path)):
             where = f"{path}: record {i}"

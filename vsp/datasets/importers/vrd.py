@@ -15,7 +15,7 @@ from vsp.datasets.importers import checked_fields
 from vsp.datasets.importers.annotations import Box, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.checked_fields import entry
 from vsp.datasets.importers.image_index import stem
-from vsp.datasets.json_stream import first_mark, read_members, read_records
+from vsp.datasets.json_stream import first_character, read_members, read_records
 from vsp.errors import DatasetError
 
 _HINT = "a file of another source is read with another `vsp import SOURCE`"
@@ -28,7 +28,7 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     """
     sizes = _sizes(options)
     for split, path in files:
-        if first_mark(path) == "{":
+        if first_character(path) == "{":
             yield from _json_dataset(path, split, options, sizes)
         else:
             yield from _sg_dataset(path, split, sizes)
