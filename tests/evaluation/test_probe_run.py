@@ -131,7 +131,7 @@ def _check_scores_are_of_the_predictions(run, results):
     names, judged = arrays["classes"], arrays["outer"] >= 0
     assert ((arrays["predicted"] >= 0) == judged).all()
     true = np.broadcast_to(arrays["label"], judged.shape)[judged]
-    for score, of_layer in zip(results.scores(), arrays["predicted"], strict=True):
+    for score, of_layer in zip(results.read()[1], arrays["predicted"], strict=True):
         said = names[of_layer[judged]]
         each = {"labels": names, "average": None, "zero_division": 0.0}
         assert score.score == pytest.approx(accuracy_score(true, said))
@@ -156,7 +156,7 @@ def test_scores_are_scikit_learns_of_the_saved_predictions(extracted):
     samples = list(extracted.manifest.rows())
     assert judged.shape == (1, 96)
     assert judged[0].tolist() == [sample.split == "val" for sample in samples]
-    for score in results.scores():
+    for score in results.read()[1]:
         assert (score.n_train, score.n_test) == (77, 19)
         assert score.low <= score.score <= score.high and len(score.strengths) == 1
     summary = results.summary()
@@ -176,8 +176,8 @@ def test_without_a_split_of_its_own_every_row_is_judged_once_a_repeat(own_run):
         assert not set(arrays["group"][inside]) & set(arrays["group"][~inside])
     assert summary["split"] == "5 folds by group, 2 times"
     assert summary["rows"] | {"used": 60, "train": 60, "test": 60} == summary["rows"]
-    assert all(len(score.strengths) == 10 for score in results.scores())
-    assert all(score.n_uncertified == 0 for score in results.scores())
+    assert all(len(score.strengths) == 10 for score in results.read()[1])
+    assert all(score.n_uncertified == 0 for score in results.read()[1])
 
 
 def test_the_embedding_output_is_at_chance_and_a_layer_that_sees_is_above(plan_fake, write_dataset):
@@ -196,7 +196,7 @@ def test_the_embedding_output_is_at_chance_and_a_layer_that_sees_is_above(plan_f
     run = plan_fake(folder)
     extract(run, run.shards)
     results = probe_run(run, replace(ALL, permutations=9, random=True), n_jobs=1)
-    scores, summary = results.scores(), results.summary()
+    scores, summary = results.read()[1], results.summary()
     assert scores[0].score == scores[0].chance == 0.5 and scores[0].p_corrected > 0.5
     assert all(score.score > 0.9 and score.over_embedding["low"] > 0 for score in scores[1:])
     assert all(score.p == score.p_corrected == 0.1 for score in scores[1:])
@@ -260,7 +260,7 @@ def _check_probes_saw_their_own_training_rows(run, results, without):
     samples = list(run.manifest.rows())
     train = [i for i, s in enumerate(samples) if s.split == "train" and i not in without]
     labels = np.array([samples[row].label for row in train])
-    for score in results.scores():
+    for score in results.read()[1]:
         plain = OneVsRestClassifier(
             LogisticRegression(C=score.strength, tol=1e-8, max_iter=10_000)
         ).fit(run.store.layer(score.layer)[train].astype(np.float64), labels)
@@ -287,14 +287,14 @@ def test_a_state_that_is_not_finite_does_not_matter_in_a_row_that_is_left_out(ex
         kept = [one for one in done if one != row]
         journal.mark_done(kept, [done[one] for one in kept])
     settings = replace(NONE, folds=2)
-    assert len(probe_run(extracted, settings, 1, partial=True, layers=[3]).scores()) == 1
+    assert len(probe_run(extracted, settings, 1, partial=True, layers=[3]).read()[1]) == 1
 
 
 def test_what_is_switched_off_is_left_out_and_the_report_says_the_rest(own_run, vsp):
     run = own_run(_labels())
     results = probe_run(run, NONE, n_jobs=1)
     assert not {"null", "control", "curve", "code_bits"} & results.arrays("estimates").keys()
-    for score in results.scores():
+    for score in results.read()[1]:
         assert score.p is score.p_corrected is score.control is score.selectivity is None
         assert score.code_bits is score.compression is None and score.curve == []
         assert {one["control"] for one in score.by_strength.values()} == {None}
@@ -302,11 +302,11 @@ def test_what_is_switched_off_is_left_out_and_the_report_says_the_rest(own_run, 
     for arguments in ((), ("--json",)):
         answer = vsp("report", *arguments)
         assert answer.returncode == 0, answer.stderr
-    bare = results.scores()
+    bare = results.read()[1]
     full = probe_run(run, ALL, n_jobs=1)
     estimates = full.arrays("estimates")
     assert estimates["null"].shape == (3, 4) and estimates["control"].shape == (3, 2, 5)
-    for score, plain in zip(full.scores(), bare, strict=True):
+    for score, plain in zip(full.read()[1], bare, strict=True):
         assert None not in (score.p, score.selectivity, score.code_bits) and len(score.curve) > 1
         assert (score.score, score.strengths) == (plain.score, plain.strengths)
         assert score.n_fits > plain.n_fits
@@ -319,7 +319,7 @@ def test_one_prompt_makes_no_control_task(own_run):
     results = probe_run(run, ALL, n_jobs=1)
     assert "control" not in results.arrays("estimates")
     assert "prompt-only" not in results.summary()["baselines"]
-    assert all(score.selectivity is None and score.p is not None for score in results.scores())
+    assert all(score.selectivity is None and score.p is not None for score in results.read()[1])
 
 
 def test_prompts_of_the_test_rows_that_are_on_no_training_row_make_no_control_task(own_run):
@@ -327,17 +327,17 @@ def test_prompts_of_the_test_rows_that_are_on_no_training_row_make_no_control_ta
     run = own_run(_labels(), prompt=["a?" if i < 20 else "b?" for i in range(60)], split=split)
     results = probe_run(run, ALL, n_jobs=1)
     assert "control" not in results.arrays("estimates")
-    assert all(score.selectivity is None for score in results.scores())
+    assert all(score.selectivity is None for score in results.read()[1])
 
 
 def test_strengths_at_an_end_of_the_grid_are_counted(own_run):
     label = _labels()
     run = own_run(label, states=3 * _states(label))
-    (score,) = probe_run(run, replace(NONE, strengths=(1e-9, 1e-8)), 1, layers=[2]).scores()
+    (score,) = probe_run(run, replace(NONE, strengths=(1e-9, 1e-8)), 1, layers=[2]).read()[1]
     assert score.at_edge == 10
-    (score,) = probe_run(run, replace(NONE, strengths=(0.01,)), 1, layers=[2]).scores()
+    (score,) = probe_run(run, replace(NONE, strengths=(0.01,)), 1, layers=[2]).read()[1]
     assert score.at_edge == 0 and score.strength == 0.01  # a grid of one has no end
-    (score,) = probe_run(run, replace(NONE, strengths=(0.01, 0.01)), 1, layers=[2]).scores()
+    (score,) = probe_run(run, replace(NONE, strengths=(0.01, 0.01)), 1, layers=[2]).read()[1]
     assert score.at_edge == 0 and len(score.by_strength) == 1  # the same twice is one
 
 
@@ -351,7 +351,7 @@ def test_the_default_grid_goes_with_the_size_of_a_layers_states(own_run, n_jobs)
     steps = np.log10(of_layer[:, 0] / of_layer[2, 0])
     assert steps == pytest.approx([-3, -6, 0]) and of_layer.shape == (3, 5)
     assert np.log10(of_layer[:, 1:] / of_layer[:, :-1]) == pytest.approx(1)
-    large, same = (results.scores()[i] for i in (1, 2))
+    large, same = (results.read()[1][i] for i in (1, 2))
     assert large.strength == pytest.approx(same.strength * 1e-6) and large.score == same.score
     assert results.summary()["probe"]["grid"] is None
     given = probe_run(run, replace(NONE, strengths=(0.1, 1.0)), 1, layers=[1, 2])
@@ -364,7 +364,7 @@ def test_few_rows_give_figures_or_none_never_what_is_no_number(own_run, vsp):
     for name in ("summary.json", "scores.jsonl"):
         assert "NaN" not in (results.folder / name).read_text()
         assert "Infinity" not in (results.folder / name).read_text()
-    for score in results.scores():
+    for score in results.read()[1]:
         assert 0 <= score.low <= score.score <= score.high <= 1
     answer = vsp("report")
     assert answer.returncode == 0 and "nan" not in answer.stdout.lower()
@@ -389,7 +389,7 @@ def test_numbers_are_read_by_regression(own_run, name, split, vsp):
     sides = ["test" if i % 8 < 2 else "train" for i in range(len(y))] if split else None
     run = own_run(y, split=sides, states=states)
     results = probe_run(run, replace(ALL, probe=name), n_jobs=1)
-    arrays, scores, summary = results.arrays("predictions"), results.scores(), results.summary()
+    arrays, scores, summary = results.arrays("predictions"), results.read()[1], results.summary()
     assert summary["statistic"] == "R²" and "classes" not in arrays
     assert arrays["label"] == pytest.approx(y) and "probability" not in arrays
     judged = arrays["outer"] >= 0
@@ -445,7 +445,7 @@ def test_labels_of_test_rows_choose_neither_a_strength_nor_a_layer(own_run):
     assert summaries[0]["best_layer"] == summaries[1]["best_layer"]
     assert summaries[0]["peak"]["layers"] == summaries[1]["peak"]["layers"]
     assert summaries[0]["peak"]["estimate"] > summaries[1]["peak"]["estimate"]
-    assert [s.score for s in one.scores()] != [s.score for s in two.scores()]
+    assert [s.score for s in one.read()[1]] != [s.score for s in two.read()[1]]
 
 
 def test_the_best_of_layers_that_know_nothing_is_estimated_without_the_luck_of_the_best(own_run):
@@ -466,7 +466,7 @@ def test_a_saved_probe_predicts_what_it_predicted_and_what_a_direct_fit_does(ext
     """With a split of the dataset's own the saved probe is the one that was judged."""
     settings = replace(NONE, probe=name, folds=2, max_iter=100, seed=3)
     results = probe_run(extracted, settings, n_jobs=1, layers=[2])
-    (score,), arrays = results.scores(), results.arrays("predictions")
+    (score,), arrays = results.read()[1], results.arrays("predictions")
     states, judged = extracted.store.layer(2), arrays["outer"][0] >= 0
     saved = load(results.folder, 2)
     assert (
@@ -611,7 +611,7 @@ def test_chosen_layers_alone_then_all_and_none_is_fitted_twice(extracted, vsp):
     answer = vsp("probe", "--layers", "3,1-2,3", *LIGHT)
     assert answer.returncode == 0 and "3/3 jobs" in answer.stderr
     results = Results(extracted.results)
-    assert [score.layer for score in results.scores()] == [1, 2, 3]
+    assert [score.layer for score in results.read()[1]] == [1, 2, 3]
     assert results.arrays("predictions")["layers"].tolist() == [1, 2, 3]
     assert results.summary()["best_layer"] in (1, 2, 3) and vsp("report").returncode == 0
     with pytest.raises(ProbeError, match="holds no probe of layer 0"):
@@ -619,7 +619,7 @@ def test_chosen_layers_alone_then_all_and_none_is_fitted_twice(extracted, vsp):
     some = {layer: results.probe(layer)[1]["coef"] for layer in (1, 2, 3)}
     answer = vsp("probe", *LIGHT)
     assert "3 of 5 layers were fitted before" in answer.stderr and "2/2 jobs" in answer.stderr
-    assert [score.layer for score in results.scores()] == list(range(5))
+    assert [score.layer for score in results.read()[1]] == list(range(5))
     assert all((results.probe(layer)[1]["coef"] == some[layer]).all() for layer in some)
     whole = _files(results)
     _forget(extracted)
@@ -673,7 +673,7 @@ def test_a_worker_that_is_killed_is_a_line_and_the_same_command_goes_on(plan_fak
     n_kept = len(_kept(run))
     assert 0 < n_kept < 24
     assert f"{n_kept} of 24 layers were fitted before" in vsp("probe", *LIGHT).stderr
-    assert len(Results(run.results).scores()) == 24
+    assert len(Results(run.results).read()[1]) == 24
 
 
 def _a_worker_of(pid):
@@ -728,10 +728,10 @@ def test_fits_of_other_settings_are_not_taken_over_but_kept(extracted, capfd, ca
 
 def test_what_only_judges_does_not_fit_again(extracted, capfd, caplog):
     first = probe_run(extracted, ALL, n_jobs=1)
-    before, scores = _files(first), first.scores()
+    before, scores = _files(first), first.read()[1]
     _stderr_and_log(capfd, caplog)
-    narrower = probe_run(extracted, replace(ALL, confidence=0.5), n_jobs=1).scores()
-    other = probe_run(extracted, replace(ALL, resamples=50), n_jobs=1).scores()
+    narrower = probe_run(extracted, replace(ALL, confidence=0.5), n_jobs=1).read()[1]
+    other = probe_run(extracted, replace(ALL, resamples=50), n_jobs=1).read()[1]
     said = _stderr_and_log(capfd, caplog)
     assert said.count("were fitted before") == 2 and "/s\n" not in said
     assert _files(first)["probes/003.npz"] == before["probes/003.npz"]
@@ -744,7 +744,7 @@ def test_what_only_judges_does_not_fit_again(extracted, capfd, caplog):
 def test_random_features_are_fitted_once_and_for_no_layer(extracted):
     results = probe_run(extracted, ALL, n_jobs=1, layers=[2])
     assert [path.name for path in _kept(extracted)] == ["002.npz", "random.npz"]
-    assert [score.layer for score in results.scores()] == [2]
+    assert [score.layer for score in results.read()[1]] == [2]
     random = results.summary()["baselines"]["random features"]
     assert random["low"] < random["score"] < random["high"]
     without = probe_run(extracted, replace(ALL, random=False), n_jobs=1, layers=[2])

@@ -48,7 +48,7 @@ def _layer_lines(text):
 
 def test_a_row_for_each_layer_with_its_figures_in_80_columns(results):
     text, _ = _report(results)
-    for score, line in zip(results.scores(), _layer_lines(text), strict=True):
+    for score, line in zip(results.read()[1], _layer_lines(text), strict=True):
         interval = [f"[{score.low:.3f},", f"{score.high:.3f}]"]
         figures = [f"{score.selectivity:.3f}", f"{score.p_corrected:.3f}"]
         assert line.split()[:6] == [str(score.layer), f"{score.score:.3f}", *interval, *figures]
@@ -62,7 +62,7 @@ def test_no_number_is_cut_at_any_width(results, tmp_path, width):
     for one in (results, numbers):
         text = _printed(report_page(one), width)
         assert max(map(len, text.splitlines())) <= width and "…" not in text
-        for score, line in zip(one.scores(), _layer_lines(text), strict=True):
+        for score, line in zip(one.read()[1], _layer_lines(text), strict=True):
             figures = [str(score.layer), f"{score.score:.3f}", f"{score.p_corrected:.3f}"]
             assert set(figures) < set(line.split()) and f"{score.high:.3f}]" in line
             assert line.rstrip().endswith("←") == (score.layer == one.summary()["best_layer"])
@@ -129,7 +129,7 @@ def test_baselines_that_are_there_are_shown(tmp_path):
 
 def test_classes_have_recall_precision_and_confusion(results):
     text, _ = _report(results)
-    best = results.scores()[8]
+    best = results.read()[1][8]
     for i, name in enumerate(made.NAMES):
         shares = [f"{best.recall[name]:.3f}", f"{best.precision[name]:.3f}"]
         counts = [str(n) if n else "·" for n in best.confusion[i]]
@@ -184,7 +184,7 @@ def test_a_code_longer_than_the_uniform_one_is_said_to_be(tmp_path):
 
 def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
     _, line = _report(results)
-    best = results.scores()[8]
+    best = results.read()[1][8]
     for words in (
         f"balanced accuracy {best.balanced_accuracy:.3f}, macro F1 {best.macro_f1:.3f}",
         "ECE 0.040, Brier 0.200",
@@ -237,7 +237,7 @@ def test_what_was_switched_off_is_left_out(tmp_path):
 def test_a_number_has_its_r2_and_its_error(tmp_path):
     results = made.made(tmp_path / "a", made.numbers())
     text, line = _report(results)
-    for score, shown in zip(results.scores(), _layer_lines(text), strict=True):
+    for score, shown in zip(results.read()[1], _layer_lines(text), strict=True):
         assert shown.split()[:2] == [str(score.layer), f"{score.score:.3f}"]
         assert f"{score.rmse:#.3g}" in shown
     assert "layer      R²" in text and "RMSE" in text and "recall" not in text
@@ -317,7 +317,7 @@ def test_colors_are_for_terminals(results):
 
 def test_json_holds_every_figure(results):
     values = json.loads(json.dumps(report_json(results), allow_nan=False))
-    assert values["layers"] == [asdict(score) for score in results.scores()]
+    assert values["layers"] == [asdict(score) for score in results.read()[1]]
     summary = results.summary()
     assert {key: values[key] for key in summary} == summary and summary["peak"]["layers"]
 

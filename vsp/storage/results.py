@@ -131,10 +131,6 @@ class Results:
         """Raises RunError if the run was not probed yet, or the file is not as it was written."""
         return self._summary()[0]
 
-    def scores(self) -> list[LayerScore]:
-        """Raises RunError as `summary` does."""
-        return self.read()[1]
-
     def read(self) -> tuple[dict[str, Any], list[LayerScore]]:
         """Summary and scores of one and the same write. Raises RunError as `summary` does."""
         summary, digests = self._summary()
