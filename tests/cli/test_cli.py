@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line, in processes of its own as a user runs it."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ COMMANDS = [
 
 
 def _line(answer):
-    """The one line of an error that a user can mend."""
+    """The one-line message of an error that a user can fix."""
     assert answer.returncode == 1 and answer.stdout == ""
     line = answer.stderr.strip().splitlines()[-1]
     assert line.startswith("vsp: ") and "Traceback" not in answer.stderr
@@ -23,7 +23,7 @@ def _line(answer):
 
 
 def test_the_main_job_with_real_weights(vsp, work, checkpoint):
-    """The commands of the README on the small checkpoint, in the shipped defaults' places."""
+    """The commands of the README with the small checkpoint and the default paths."""
     shutil.copytree(ROOT / "configs", work / "configs")
     config = work / "configs/spatial_dataset.yaml"
     config.write_text(config.read_text().replace("n_samples: 3000", "n_samples: 120"))

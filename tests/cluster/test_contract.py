@@ -48,7 +48,7 @@ def _query(**changes):
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Put a program of that name before all others: the boundary to a batch system."""
+    """Put a program first on PATH, in place of a program of the batch system."""
 
     def make(name, script):
         path = tmp_path / "bin" / name
@@ -158,7 +158,7 @@ def test_a_signal_comes_before_a_time_limit_where_there_is_one_and_it_is_wanted(
 def test_modules_are_loaded_and_a_missing_one_stops_the_task():
     script = _slurm().script(_job(modules=("cuda/12.4",), environment={"A": NASTY}))
     assert "module load cuda/12.4 || exit 1" in script
-    answer = _run(script, SLURM_ARRAY_TASK_ID="0")  # there is no `module` here
+    answer = _run(script, SLURM_ARRAY_TASK_ID="0")  # `module` does not exist here
     assert answer.returncode == 1 and not answer.stdout
 
 
@@ -443,4 +443,4 @@ def test_tasks_find_checkpoints_where_the_planning_shell_did_unless_the_profile_
     assert extract_job(run, named).environment == named.environment
     assert os.environ == before
     verify = chain(run, Profile(cpu=Resources(cpus_per_task=9)), ("verify",))[0]
-    assert verify.environment["OMP_NUM_THREADS"] == "1"  # its processes are as many as its cores
+    assert verify.environment["OMP_NUM_THREADS"] == "1"  # one process per core

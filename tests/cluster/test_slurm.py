@@ -32,7 +32,7 @@ def place(tmp_path):
 
 
 def _vsp(cluster, place, *arguments):
-    # One thread, as the tasks have: on a CPU the last bits depend on their number.
+    # One thread, as in the tasks: on a CPU, the last bits depend on the number of threads.
     cluster.environment["OMP_NUM_THREADS"] = "1"
     return cluster.run(sys.executable, "-m", "vsp", *map(str, arguments), cwd=place)
 

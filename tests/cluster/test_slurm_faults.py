@@ -1,4 +1,4 @@
-"""What a cluster does to tasks, on a real Slurm; the store ends as that of an undisturbed run."""
+"""Tasks that a real Slurm kills, requeues or stops: the store ends equal to an undisturbed run."""
 
 import json
 import os
@@ -30,20 +30,20 @@ def cluster(tmp_path_factory):
 
 
 class Place:
-    """A run of four shards on the cluster, and one of the same plan that nothing disturbs."""
+    """A run of four shards on the cluster, and an undisturbed run of the same plan."""
 
     def __init__(self, cluster, folder, plan, pause=0.15):
         self.cluster, self.folder = cluster, folder
         self.run = plan(n_shards=4, batch_size=1, options={**OPTIONS, "pause": pause})
         whole = plan(n_shards=4, batch_size=1, options=OPTIONS)
         extract(whole, whole.shards)
-        self.whole = whole.store.path.read_bytes()[HEADER_BYTES:]  # which names the options
+        self.whole = whole.store.path.read_bytes()[HEADER_BYTES:]  # the options are in its name
 
     def vsp(self, *arguments):
         return self.cluster.run(sys.executable, "-m", "vsp", *map(str, arguments), cwd=self.folder)
 
     def start(self, *options):
-        """Send the array; its number, once every task has written something."""
+        """Submit the array, wait until every task has written rows, and return the job number."""
         said = self.vsp("submit", "--run", self.run.name, "--stages", "extract", *options)
         self.until(lambda: all(ledger.n_done > 2 for ledger in self.run.ledgers()), "tasks", said)
         (job,) = {life.job.partition("_")[0] for one in self.run.ledgers() for life in one.lives}
@@ -68,11 +68,11 @@ class Place:
         assert self.cluster.wait(job) == {"COMPLETED"}, self.logs()
 
     def shards(self):
-        """Shard → what `vsp status` says of it."""
+        """The shards in the output of `vsp status --json`."""
         return json.loads(self.vsp("status", "--json", "--run", self.run.name))["shards"]
 
     def resume(self):
-        """Send what is unfinished and wait; the shards that were sent."""
+        """Submit the unfinished shards, wait, and return their numbers."""
         before = [len(ledger.lives) for ledger in self.run.ledgers()]
         said = self.vsp("resume", "--run", self.run.name, "--stages", "extract")
         self.until(lambda: not any(ledger.n_missing for ledger in self.run.ledgers()), "end", said)
@@ -80,7 +80,7 @@ class Place:
         return [shard for shard in range(4) if lives[shard] > before[shard]]
 
     def check(self):
-        """The ledger sums up, nothing was done twice, and the bytes are those undisturbed."""
+        """Check counts, that no row was computed twice, and bytes equal to the undisturbed run."""
         run = Run.open(self.run.folder)
         for ledger in run.ledgers():
             assert (ledger.n_done, ledger.n_failed, ledger.n_missing) == (
@@ -136,7 +136,9 @@ def test_the_tasks_of_a_node_that_dies_are_done_by_another(place):
         place.go_on(job)
         again = {i for i, ledger in enumerate(place.run.ledgers()) if len(ledger.lives) > 1}
         assert 2 in lost == again
-        assert place.run.ledgers()[2].lives[0].ended is None  # it had no time for a last word
+        assert (
+            place.run.ledgers()[2].lives[0].ended is None
+        )  # it was killed before it could write a reason
         place.check()
     finally:
         place.cluster.revive_node(node)
@@ -145,10 +147,10 @@ def test_the_tasks_of_a_node_that_dies_are_done_by_another(place):
 def test_at_the_time_limit_and_at_the_warning_before_it_a_task_ends_in_order(
     cluster, work, plan_fake
 ):
-    """Slurm looks at limits twice a minute: the tasks have to be slow, and both come at once.
+    """Slurm checks limits twice a minute, so the tasks are slow and both runs are tested at once.
 
-    They are two runs, for a task whose time is over gets its warning too where it asked for one,
-    and which signal it sees first is chance.
+    There are two runs, because a task at its limit also gets the signal before the limit if its
+    job asks for one, and the order of the two signals is random.
     """
     limited, warned = (Place(cluster, work, plan_fake, pause=2) for _ in range(2))
     work.joinpath("warned.yaml").write_text("time: '60'\nsignal_seconds: 600\n")
@@ -188,7 +190,7 @@ def test_cancelled_tasks_are_said_to_be_and_resume_takes_them_up(place):
 
 
 def test_a_run_that_is_sent_twice_is_harmless_and_said(cluster, work, plan_fake):
-    place = Place(cluster, work, plan_fake, pause=0.6)  # at work until the second has begun
+    place = Place(cluster, work, plan_fake, pause=0.6)  # still running when the second starts
     script = place.run.folder / "jobs/extract.sh"
     twice = [place.cluster.sbatch("--array=2", script, cwd=place.folder) for _ in range(2)]
     assert [place.cluster.wait(job) for job in twice] == [{"COMPLETED"}] * 2, place.logs()

@@ -1,4 +1,4 @@
-"""What `vsp status` and `vsp logs` say of each shard."""
+"""The state of each shard in `vsp status` and `vsp logs`."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def _page(run, found, capsys, everything=False, slurm=True):
 
 
 def _life(run, shard, n_rows, error=None, job=None):
-    """A life of a shard's task that settled its first rows and ended with `error`."""
+    """Write the journal of a task that did the first rows of a shard and ended with `error`."""
     start = run.shards[shard].start
     task = TaskIdentity(job=job)
     journal = Journal(run.journals, run.plan.id, shard, planned=24, task=task)
@@ -61,7 +61,7 @@ def test_planned_is_done_and_failed_and_missing_in_every_shard_and_in_all(run):
 
 
 def test_a_running_shard_has_a_rate_and_a_time_left(run):
-    extract(run, [run.shards[0]])  # which has a rate, but is over
+    extract(run, [run.shards[0]])  # it has a rate, but has ended
     start = run.shards[1].start
     with Journal(run.journals, run.plan.id, 1, planned=24) as journal:
         time.sleep(0.2)
@@ -71,7 +71,7 @@ def test_a_running_shard_has_a_rate_and_a_time_left(run):
     assert shard.state == "running" and 10 < shard.rows_per_second < 40
     missing = run.shards[1].stop - start - 8
     assert shard.seconds_left == pytest.approx(missing / shard.rows_per_second)
-    assert found.rows_per_second == shard.rows_per_second  # of those at work, together
+    assert found.rows_per_second == shard.rows_per_second  # sum over running tasks
     assert abs(shard.last_write - time.time()) < 5 and shard.node == os.uname().nodename
 
 
@@ -126,7 +126,7 @@ def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run):
         ("ending", "COMPLETING"),
     ]
     assert found.shards[1].node == "n2"
-    assert next_commands(found, True, run.name) == []  # whatever is missing is on its way
+    assert next_commands(found, True, run.name) == []  # all missing rows are queued or running
 
 
 def test_the_command_that_goes_on_is_there_for_whatever_is_unfinished(run):

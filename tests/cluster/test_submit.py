@@ -22,7 +22,7 @@ NO_ACCOUNTING = rig.why_not(accounting=True)
 IN_CI = os.environ.get("CI") == "true"
 on_slurm = pytest.mark.skipif(bool(NO_SLURM) and not IN_CI, reason=f"no Slurm: {NO_SLURM}")
 
-# Tasks of one job each, sent first: some of these take Slurm half a minute.
+# One job for each task, submitted first: some of them take Slurm half a minute.
 ZOO = {
     "COMPLETED": ("true",),
     "FAILED": ("bash", "-c", "exit 3"),
@@ -58,7 +58,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def zoo(cluster, tmp_path_factory):
-    """State → job number of a task that is or will be in it; and a folder with their logs."""
+    """State → number of a job that reaches this state, and the folder of the logs."""
     folder = tmp_path_factory.mktemp("zoo")
     jobs = {}
     for state, command in ZOO.items():
@@ -75,7 +75,7 @@ def zoo(cluster, tmp_path_factory):
     _until(lambda: _zoo_states().keys() >= {"CANCELLED", "array"}, "the zoo")
     _until(lambda: _zoo_states()["TIMEOUT"].state == "RUNNING", "a job to time out")
     cluster.run("scancel", jobs["CANCELLED"])
-    # Limits have a granularity of minutes, their ends have none.
+    # Slurm sets time limits in minutes, but `scontrol` accepts any end time.
     cluster.run("scontrol", "update", f"jobid={jobs['TIMEOUT']}", "endtime=now+1")
     yield jobs, folder
     cluster.run("scancel", "--user=root")
@@ -85,7 +85,7 @@ def zoo(cluster, tmp_path_factory):
 def place(tmp_path):
     folder = tmp_path / rig.FOLDER
     (folder / "jobs").mkdir(parents=True)
-    # Sixteen slots would do for the tests; the machine has two cores.
+    # The cluster has sixteen slots, but the machine has two cores.
     (folder / "jobs/slurm.yaml").write_text("time: '10'\ncpu: {cpus_per_task: 1}\n")
     return folder
 
@@ -126,7 +126,7 @@ def _plan(place, spatial, shards=12, *options):
 
 
 def _break_task(place, task):
-    """A profile with which that array task, and no other, ends with exit code 7."""
+    """Write a profile with which only that array task fails, with exit code 7."""
     site = place / "site/sitecustomize.py"
     site.parent.mkdir()
     site.write_text(
@@ -138,7 +138,7 @@ def _break_task(place, task):
 
 
 def _table(answer):
-    """Stage → job numbers, of what `vsp submit` prints."""
+    """Stage → job numbers, from the output of `vsp submit`."""
     found = {}
     for line in answer.splitlines():
         row = re.match(r"(extract|verify|probe-parts|probe|report) +(\d+) ", f"{line} ")
@@ -148,7 +148,7 @@ def _table(answer):
 
 
 def _ended(cluster, run):
-    """Wait for the end of all jobs of a run; stage → states of its tasks."""
+    """Wait until all jobs of a run have ended; return stage → states of its tasks."""
     _until(
         lambda: not any(task.active for task in task_states(run, Slurm(), ended=False).tasks),
         f"the end of {run.name}",
@@ -195,7 +195,7 @@ def test_one_command_runs_every_stage_to_the_report_also_beyond_maxarraysize(
     assert {n: task.job for n, task in tasks.items()} == {
         **{i: f"{jobs['extract'][i // 5]}_{i % 5}" for i in range(12)}
     }
-    assert _vsp(place, "resume").startswith("run r: no row is missing; `vsp submit --stages")
+    assert _vsp(place, "resume").startswith("run r: no row is missing; `vsp submit --stages verify")
 
 
 @on_slurm
@@ -315,8 +315,8 @@ def test_a_dry_run_prints_what_would_be_sent_and_sends_and_writes_nothing(cluste
         "--kill-on-invalid-dep=yes scratch/r/jobs/probe.sh)",
     ]
     assert "# scratch/r/jobs/extract.sh\n#!/bin/bash\n" in answer
-    # What was printed is what works, typed in a shell.
-    _vsp(place, "submit", "--stages", "extract,probe")  # now the scripts are there
+    # The printed commands work in a shell.
+    _vsp(place, "submit", "--stages", "extract,probe")  # writes the scripts
     cluster.run("scancel", "--name=vsp-r,probe-r")
     typed = "\n".join([*commands, "echo $probe; scancel $extract $extract1 $extract2 $probe"])
     done = subprocess.run(["bash", "-ec", typed], cwd=place, capture_output=True, text=True)
@@ -378,7 +378,7 @@ def test_accounting_tells_what_the_controller_forgot(zoo, cluster, monkeypatch, 
     ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
     assert {s: found[s].state for s in ended} == {s: s for s in ended}
     assert found["FAILED"].exit_code == "3:0" and found["FAILED"].job == jobs["FAILED"]
-    # Without a comment a task's shard needs a task of the same array whose shard is known.
+    # Without a comment, the shard follows from another task of the same array.
     cluster.run("scancel", jobs["array"])
     for known, shard in (({}, None), ({jobs["array"]: 10}, 11)):
         _until(lambda k=known, s=shard: _shard("array", jobs=k) == s, f"shard {shard}")
@@ -422,7 +422,9 @@ def test_without_a_batch_system_the_first_stage_that_fails_ends_the_chain(place,
     manifest = run.folder / "manifest.jsonl"
     manifest.write_text(manifest.read_text() + "\n")
     message = _vsp(place, "submit", code=1)
-    assert message.splitlines()[-1].startswith("vsp: extract: exit code 1; its reason is above")
+    assert message.splitlines()[-1].startswith(
+        "vsp: extract: exit code 1; the reason is printed above"
+    )
     assert "manifest.jsonl: was changed" in message and "verify" not in message
 
 
@@ -438,7 +440,9 @@ def test_without_a_batch_system_after_any_goes_on_and_fails_at_the_end(place, sp
     (broken / "__init__.py").write_text("")
     (broken / "__main__.py").write_text("import sys; sys.exit(4 + ('report' in sys.argv))\n")
     message = _vsp(place, "submit", "--after", "any", "--stages", "extract,report", code=1)
-    assert message == "vsp: extract: exit code 4, report: exit code 5; reasons are above\n"
+    assert (
+        message == "vsp: extract: exit code 4, report: exit code 5; the reasons are printed above\n"
+    )
 
 
 def test_without_a_batch_system_resume_runs_what_is_missing(place, spatial):

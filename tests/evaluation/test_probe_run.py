@@ -899,9 +899,9 @@ def test_nothing_on_disk_is_pickled(extracted):
 def test_the_command_line_tells_parts_from_results(extracted, vsp):
     first = vsp("probe", "--part", "0/2", *LIGHT)
     assert first.returncode == 0 and first.stdout.startswith("part 0/2: layers 0 to 1 of 5 are in ")
-    assert "no results written, `vsp probe` merges the parts" in first.stdout
+    assert "no results written; `vsp probe` merges the parts and writes them" in first.stdout
     empty = vsp("probe", "--part", "0/9", *LIGHT)
-    assert empty.stdout == "part 0/9 is empty, there are 5 layers; no results written\n"
+    assert empty.stdout == "part 0/9 is empty: the run has 5 layers; no results written\n"
     assert "holds no results" in vsp("report").stderr
     assert "2 of 5 layers were fitted before" in vsp("probe", *LIGHT).stderr
     assert vsp("report").returncode == 0

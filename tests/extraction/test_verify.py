@@ -132,16 +132,16 @@ def test_another_store_or_a_short_one_is_refused(run, plan_fake):
 
 def test_the_command_names_rows_and_says_what_to_do(run, vsp):
     answer = vsp("verify")
-    assert answer.returncode == 0 and "96 rows read again, 0 are not what was" in answer.stdout
+    assert answer.returncode == 0 and "96 rows checked: all match; 0 failed and 0" in answer.stdout
     for row in (3, 4, 5, 90):
         _flip(run, HEADER_BYTES + row * run.store.layout.row_bytes)
     answer = vsp("verify")
     assert answer.returncode == 1 and "Traceback" not in answer.stderr
     assert "shard 0: rows 3-5\n" in answer.stderr and "shard 3: rows 90\n" in answer.stderr
-    assert "4 rows were damaged on disk" in answer.stderr and "--repair" in answer.stderr
+    assert "4 rows do not match their checksums" in answer.stderr and "--repair" in answer.stderr
     answer = vsp("verify", "--run", run.name)  # what it says to do is about the same run
     assert f"`vsp verify --run {run.name} --repair`" in answer.stderr
     answer = vsp("verify", "--repair")
     assert answer.returncode == 0 and "shard 0: rows 3-5\n" in answer.stdout
-    assert "4 rows are missing now" in answer.stdout
+    assert "marked 4 rows as missing" in answer.stdout
     assert [ledger.missing for ledger in run.ledgers()] == [[3, 4, 5], [], [], [90]]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 _NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 _FOR_ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb")
-_MYSQL = "slurm-wlm/accounting_storage_mysql.so"  # slurmdbd's way to the database
+_MYSQL = "slurm-wlm/accounting_storage_mysql.so"  # slurmdbd needs this plugin for its database
 
 _CONF = """\
 ClusterName=test
@@ -67,12 +67,12 @@ StorageLoc=slurm_acct_db
 """
 
 
-# sbatch must get through all of it: spaces, quotes, dollars, what file name patterns use.
+# A folder name with all characters that are special for a shell or for Slurm's file patterns.
 FOLDER = 'it\'s a "run" of $HOME, 100%j & more #1'
 
 
 def why_not(accounting: bool = False) -> str:
-    """Why no Slurm can be started here; empty if one can."""
+    """The reason why Slurm cannot be started here; empty if it can."""
     needed = _NEEDED + (_FOR_ACCOUNTING if accounting else ())
     missing = [name for name in needed if not _which(name)]
     if accounting and not any(Path("/usr/lib").glob(f"*/{_MYSQL}")):
@@ -83,7 +83,7 @@ def why_not(accounting: bool = False) -> str:
 
 
 class Cluster:
-    """A context manager: the daemons run while it is open, and `environment` reaches them."""
+    """A context manager that runs the daemons; commands with `environment` talk to them."""
 
     def __init__(
         self, folder: Path, nodes: int = 4, max_array_size: int = 1001, accounting: bool = False
@@ -136,7 +136,7 @@ class Cluster:
             except ProcessLookupError:
                 continue
         if self._server is not None:
-            self._server.terminate()  # slurmdbd lets go of it by itself
+            self._server.terminate()  # slurmdbd closes its connection itself
             self._server.wait(30)
 
     def sbatch(self, *arguments: str, cwd: Path) -> int:
@@ -152,7 +152,7 @@ class Cluster:
         return done.stdout
 
     def wait(self, job: int, seconds: float = 180) -> set[str]:
-        """Wait for a job or a whole array; the final states of its tasks."""
+        """Wait for the end of a job or an array; return the final states of its tasks."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             answer = self.run("scontrol", "--oneliner", "show", "job", str(job))
@@ -163,32 +163,32 @@ class Cluster:
         raise AssertionError(f"job {job} did not end within {seconds} s: {answer}")
 
     def hurry(self, job: int | str) -> bool:
-        """Let what was requeued begin now and not in two minutes; whether the job is in the queue.
+        """Start requeued tasks now, not in two minutes; return whether the job is in the queue.
 
-        To be asked until it is over: when the first life is cleared away, the wait is set again.
+        Call this repeatedly: Slurm sets the wait again when it has cleaned up the first start.
         """
         queue = self.run("squeue", "-h", "-r", "-j", str(job), "-o", "%i %r")
         for line in queue.splitlines():
             task, reason = line.split(maxsplit=1)
             if reason == "BeginTime":
                 update = ("scontrol", "update", f"jobid={task}", "StartTime=now")
-                # By now it may have begun, which is what is wanted.
+                # This fails if the task has started meanwhile, which is fine.
                 subprocess.run(update, env=self.environment, capture_output=True, check=False)
         return bool(queue)
 
     def kill_node(self, node: str) -> None:
-        """What a power cut does: its daemon, its steps and their tasks are gone, at once."""
+        """Kill the daemon, the steps and the tasks of a node at once, like a power cut."""
         for pid in [*self._tasks(node), int((self.folder / f"slurmd.{node}.pid").read_text())]:
             with suppress(ProcessLookupError):
                 os.kill(pid, 9)
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
 
     def revive_node(self, node: str) -> None:
-        self._start("slurmd", "-N", node)  # which registers, and is taken back
+        self._start("slurmd", "-N", node)  # the controller accepts it again
         self._wait_until_idle()
 
     def _tasks(self, node: str) -> list[int]:
-        """Processes of the node's tasks, behind the daemons that would tell of their end."""
+        """Processes of the node: first the daemons that would report the end of a task, then the tasks."""
         tasks, steps = [], []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -205,7 +205,7 @@ class Cluster:
         return [*steps, *tasks]
 
     def _start_accounting(self) -> None:
-        """A database of its own, open to this machine, and slurmdbd in front of it."""
+        """Start a database for this cluster, and slurmdbd."""
         data = self.folder / "database"
         data.mkdir()
         socket_file = self.folder / "db.sock"
@@ -219,15 +219,15 @@ class Cluster:
             )  # fmt: skip
         create = ["mariadb", "--no-defaults", f"--socket={socket_file}", "-e",
                   "create database slurm_acct_db"]  # fmt: skip
-        _until(lambda: _answers(create), "the database did not come up")
+        _until(lambda: _answers(create), "the database did not start")
         conf = self.folder / "slurmdbd.conf"
         conf.write_text(
             _DBD_CONF.format(folder=self.folder, port=self._dbd, database=self._database)
         )
-        conf.chmod(0o600)  # slurmdbd refuses a file that others could read
+        conf.chmod(0o600)  # slurmdbd refuses a file that others can read
         self._start("slurmdbd")
         add = ["sacctmgr", "--immediate", "add", "cluster", "test"]
-        _until(lambda: _answers(add, self.environment), "slurmdbd did not come up")
+        _until(lambda: _answers(add, self.environment), "slurmdbd did not start")
 
     def _start(self, daemon: str, *arguments: str) -> None:
         command = [_which(daemon), *arguments]
@@ -246,7 +246,7 @@ class Cluster:
                 return
             time.sleep(0.5)
         log = (self.folder / "log/slurmctld.log").read_text()[-2000:]
-        raise AssertionError(f"the nodes did not come up: {answer}\n{log}")
+        raise AssertionError(f"the nodes did not start: {answer}\n{log}")
 
 
 def _accounting(port: int | None) -> str:
@@ -275,9 +275,9 @@ def _which(name: str) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Consecutive free ports: slurm.conf takes those of the nodes as a range.
+    """Consecutive free ports, because slurm.conf takes the ports of the nodes as a range.
 
-    Tests in several processes look for theirs in places of their own.
+    Each test process searches a range of its own.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for first in range(16800 + 1000 * worker, 32000, count):

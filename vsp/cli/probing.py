@@ -161,7 +161,9 @@ def _probe(arguments: argparse.Namespace) -> None:
     run = find_run(arguments.run, Path())
     n_jobs = usable_jobs(arguments.n_jobs)
     if n_jobs < arguments.n_jobs:
-        print_notes([f"{n_jobs} of {arguments.n_jobs} jobs, one a core"])
+        print_notes(
+            [f"{arguments.n_jobs} workers asked for; using {n_jobs}, the number of usable cores"]
+        )
     settings = ProbeSettings(
         probe=arguments.probe,
         treatment=arguments.treatment or "",
@@ -191,10 +193,10 @@ def _probe(arguments: argparse.Namespace) -> None:
 def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:
     which = f"part {part[0]}/{part[1]}"
     if not layers:
-        return f"{which} is empty, there are {n_layers} layers; no results written"
+        return f"{which} is empty: the run has {n_layers} layers; no results written"
     return (
         f"{which}: layers {layers[0]} to {layers[-1]} of {n_layers} are in {folder}; no results "
-        "written, `vsp probe` merges the parts"
+        "written; `vsp probe` merges the parts and writes them"
     )
 
 

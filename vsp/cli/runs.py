@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from vsp.cluster.submit import Options
+    from vsp.extraction.verify import Verified
 
 
 def add_commands(subparsers: Any) -> None:
@@ -389,26 +390,32 @@ def _verify(arguments: argparse.Namespace) -> None:
     from vsp.utils.text import format_ranges
 
     run = find_run(arguments.run, Path())
-    found = verify(run, arguments.n_jobs)
-    print(
-        f"run {run.name}: {found.n_checked} rows read again, {found.n_bad} are not what was "
-        f"written; {found.n_failed} failed and {found.n_missing} missing rows have no states\n"
-        f"{found.n_bytes / 1e6:,.0f} MB in {found.seconds:.1f} s, "
-        f"{found.n_bytes / 1e6 / max(found.seconds, 1e-9):,.0f} MB/s"
-    )
-    if not found.bad:
+    verified = verify(run, arguments.n_jobs)
+    print("\n".join(_verified_lines(run.name, verified)))
+    if not verified.bad:
         return
-    where = [f"shard {shard}: rows {format_ranges(rows)}" for shard, rows in found.bad.items()]
-    named = run_option(arguments)
+    where = [f"shard {shard}: rows {format_ranges(rows)}" for shard, rows in verified.bad.items()]
+    option = run_option(arguments)
     if not arguments.repair:
         raise StoreError(
-            f"run {run.name}: {found.n_bad} rows were damaged on disk since they were written; "
-            f"`vsp verify{named} --repair` puts them back to missing",
+            f"run {run.name}: {verified.n_bad} rows do not match their checksums; "
+            f"`vsp verify{option} --repair` marks them as missing",
             where,
         )
-    repair(run, found.bad)
+    repair(run, verified.bad)
     print(*where, sep="\n")
     print(
-        f"these {found.n_bad} rows are missing now; `vsp resume{named}` or `vsp extract{named}` "
-        "takes them again"
+        f"marked {verified.n_bad} rows as missing; `vsp resume{option}` or `vsp extract{option}` "
+        "computes them again"
     )
+
+
+def _verified_lines(run: str, verified: Verified) -> list[str]:
+    result = f"{verified.n_bad} are damaged" if verified.bad else "all match"
+    megabytes = verified.n_bytes / 1e6
+    return [
+        f"run {run}: {verified.n_checked:,} rows checked: {result}; {verified.n_failed:,} failed and "
+        f"{verified.n_missing:,} missing rows have no states",
+        f"{megabytes:,.0f} MB in {verified.seconds:.1f} s, "
+        f"{megabytes / max(verified.seconds, 1e-9):,.0f} MB/s",
+    ]
