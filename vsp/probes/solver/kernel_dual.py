@@ -48,6 +48,8 @@ class KernelDual:
         missing[..., -1] = 0  # the last column of U is ones: α must sum to 0
         missing -= dual @ wide
         dual += curvatures * self._correction(curvatures, missing)
+        if dual.shape[1] > 1:  # the conjugate of the softmax is finite only where classes sum to 0
+            dual -= dual.mean(1, keepdims=True)
         total = curvatures.sum(-1, keepdims=True, dtype=float)
         dual -= curvatures * (dual.sum(-1, keepdims=True) / np.maximum(total, _TINY))
         return np.asarray(dual)
