@@ -4,7 +4,7 @@
 
 The program writes batches of the states of a 7B model, alternating between one plain file and a
 store with checksums and journal. A batch counts once it is on disk. Then it reads them, alternating
-between plain reads and `vsp verify`. Reads bypass the page cache.
+between plain reads and `vsp verify`. The page cache is dropped before each read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs are compared on the same rows, matched by id; a difference is found where there is one."""
+"""Runs are compared on the same rows, matched by id; real differences are detected."""
 
 import io
 import itertools
@@ -21,7 +21,7 @@ ROWS = ("id", "group", "label", "predicted", "outer", "base", "probability", "ro
 
 
 def _of(arrays, rows):
-    """The same predictions of these rows, in this order."""
+    """The predictions of these rows, in this order."""
     place = {"predicted": -1, "outer": -1, "base": -1, "probability": -2}
     return {
         name: np.take(array, rows, axis=place.get(name, 0)) if name in ROWS else array
@@ -35,7 +35,7 @@ def _flat(n_layers, accuracy=0.4, **options):
 
 @pytest.fixture
 def runs(tmp_path):
-    """Predictions by name → what `compare` takes."""
+    """Write predictions as results and return the arguments of `compare`."""
 
     def written(changes=None, **named):
         made_of = {
@@ -113,7 +113,7 @@ def test_what_is_found_does_not_depend_on_which_run_comes_first(runs):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_few_groups_are_exchanged_in_every_way(runs, seed):
-    """Against counting by hand: of one split, so that nothing but the exchange matters."""
+    """Compared with direct enumeration; with one split, folds add no variance."""
     first = made.predictions(made.accuracies(3), n_groups=8, repeats=1, seed=seed)
     other = made.predictions(made.accuracies(3)[::-1], n_groups=8, repeats=1, seed=seed + 10)
     for arrays in (first, other):
@@ -135,7 +135,7 @@ def test_few_groups_are_exchanged_in_every_way(runs, seed):
 
 
 def test_groups_and_not_rows_make_a_difference_sure(runs):
-    """Ten rows a group that fall together are no more than one."""
+    """Ten rows of a group that are always right or wrong together count as one."""
     label = np.array(made.NAMES)[np.repeat(np.arange(24) % 4, 10)]
     arrays = [_of(_flat(1, repeats=1, n_groups=120, seed=seed), np.arange(240)) for seed in (0, 1)]
     rng = np.random.default_rng(3)
@@ -196,7 +196,7 @@ def test_only_layers_that_were_probed_in_both_are_compared(runs):
 
 
 def test_a_peak_is_judged_on_rows_that_did_not_choose_it(runs):
-    """Each split takes the layer that its choosing rows prefer, and no other."""
+    """Each outer split uses the layer with the best inner validation score."""
     first, other = _flat(2, repeats=1, seed=0), _flat(2, repeats=1, seed=1)
     inner = np.zeros((2, 5, 1))
     inner[0, :3] = inner[1, 3:] = 0.5
@@ -264,7 +264,7 @@ def test_the_same_seed_gives_the_same_figures(runs):
 
 @pytest.mark.parametrize("repeats", [1, 4])
 def test_runs_that_are_alike_differ_no_more_often_than_is_said(repeats):
-    """Probes are fitted in folds on states drawn anew for each run: more than groups varies."""
+    """Each run has new random states and is cross-validated: not only groups vary."""
     rates = comparison_simulation.rates(200, repeats)
     assert 0.9 <= rates["covered"] <= 0.99 and 0.9 <= rates["peak covered"] <= 0.99
     assert rates["p"] <= 0.06 and rates["p corrected"] <= 0.07 and rates["p peak"] <= 0.06
@@ -305,7 +305,7 @@ TURNED = {
 
 
 def _sides(names=SIDES, seed=0):
-    """The same rows, their labels under these names; predictions stay right or wrong."""
+    """The same rows with renamed labels; the same predictions are right."""
     arrays = _flat(2, seed=seed)
     place = np.searchsorted(made.NAMES, arrays["label"])
     wrong, order = arrays["predicted"] != place, np.argsort(names)
@@ -321,7 +321,7 @@ def _of_variants(*variants):
 
 @pytest.mark.parametrize("variant", TURNED)
 def test_labels_that_a_variant_turns_are_the_same_rows(runs, variant):
-    """What is compared is who is right, as if the labels had kept their names."""
+    """The comparison counts correct predictions, whatever the labels are called."""
     first, plain, other = _sides(), _sides(seed=1), _sides(TURNED[variant], seed=1)
     changes = {"other": _of_variants(variant), "twice": _of_variants(variant, variant)}
     named = runs(changes, first=first, plain=plain, other=other, twice=plain)
@@ -345,11 +345,11 @@ def test_two_variants_of_one_dataset_are_compared(runs):
 @pytest.mark.parametrize(
     ("variants", "labels"),
     [
-        ((), TURNED["mirrored"]),  # turned, and nothing says so
+        ((), TURNED["mirrored"]),  # labels are mirrored, and the plan names no variant
         (("blank",), TURNED["mirrored"]),
         (("swapped",), TURNED["mirrored"]),
         (("mirrored", "mirrored"), TURNED["mirrored"]),
-        (("mirrored",), SIDES),  # said to be turned, and is not
+        (("mirrored",), SIDES),  # the plan names a variant, and labels are not mirrored
     ],
 )
 def test_labels_that_a_variant_does_not_turn_are_refused(runs, variants, labels):

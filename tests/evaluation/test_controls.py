@@ -53,7 +53,7 @@ def test_groups_of_many_labels_exchange_them_row_by_row_with_groups_of_their_siz
 
 
 def test_rows_of_groups_that_have_no_partner_are_counted_as_not_movable():
-    # One group of each size, with several labels: no permutation can move anything.
+    # One group of each size, with several labels: no group has a partner.
     group = np.repeat(list("abcdef"), np.arange(1, 7))
     y = np.arange(len(group)) % 2
     labels, n_movable = permuted_labels(y, group, np.zeros(len(y), np.intp), 5, 0)
@@ -61,7 +61,7 @@ def test_rows_of_groups_that_have_no_partner_are_counted_as_not_movable():
 
 
 def test_labels_move_between_groups_of_about_one_size_alone():
-    """Else large groups of one label, and small ones of another, would look like a finding."""
+    """Otherwise a relation of label and group size would look like an effect."""
     size = np.repeat([1, 2, 30], [8, 8, 8])
     group, n = np.repeat(np.arange(24), size).astype(str), int(size.sum())
     y = np.repeat(np.tile([0, 1], 12), size)
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_permutations_and_no_two_are_alike():
     assert (labels == permuted_labels(y, group, blocks, 100, seed=3)[0]).all()
     assert (labels != permuted_labels(y, group, blocks, 100, seed=4)[0]).any()
     assert len({permuted.tobytes() for permuted in labels}) == 100
-    # Each row has each label about as often: the labels are as likely anywhere in a block.
+    # In each row both labels are about equally frequent: labels are uniform within a block.
     assert abs(labels.mean(axis=0) - 0.5).max() < 0.3
 
 

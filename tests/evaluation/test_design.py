@@ -82,7 +82,7 @@ def test_a_fit_without_two_folds_serves_both():
 def test_the_order_of_rows_does_not_matter(rows, seed):
     y, group, split = rows
     made = design_of(y, group, split, seed=seed)
-    # Labels of numbers are binned alike, so nothing but names, labels and the seed decides.
+    # The splits depend only on group names, labels and the seed.
     order = np.random.default_rng(seed).permutation(len(y))
     again = make_design(y[order], group[order], split[order], seed=seed)
     assert (again.train_sets == made.train_sets[:, order]).all()
@@ -124,7 +124,7 @@ def test_many_groups_are_dealt_in_a_moment():
     n = 200_000
     start = time.process_time()
     make_design(np.arange(n) % 3, np.arange(n).astype(str), np.full(n, ""))
-    assert time.process_time() - start < 2  # one by one it takes twice that and more
+    assert time.process_time() - start < 2  # a loop over groups takes more than twice as long
 
 
 def test_numbers_are_spread_over_folds():

@@ -28,7 +28,7 @@ def _rows(n=60, own_split=False, numbers=False, rows_a_group=2):
 
 
 def _fit(y, made, share=0.7, seed=0, **changes):
-    """What a layer gives whose probe is right on a share of the rows."""
+    """Arrays of a layer whose probe is right on a share of the rows."""
     rng, shape = np.random.default_rng(seed), (made.n_repeats, len(y))
     wrong = rng.random(shape) > share
     if y.dtype.kind == "f":
@@ -103,7 +103,9 @@ def test_r2_over_folds_pools_rows_and_repeats():
 def test_the_peak_is_chosen_by_inner_rows_alone_and_judged_on_the_others():
     y, group, made = _rows()
     fits = [_fit(y, made, share, seed) for seed, share in enumerate((0.3, 0.9, 0.6))]
-    best = np.array([0, 2, 1, 2, 2, 0, 2, 2, 1, 2])  # what inner rows say, rightly or not
+    best = np.array(
+        [0, 2, 1, 2, 2, 0, 2, 2, 1, 2]
+    )  # best layer of the inner validation scores, by outer split
     for k, fit in enumerate(fits):
         fit["inner"] = np.full((10, 3), 0.1)
         fit["inner"][best == k, 1] = 0.8
@@ -145,7 +147,9 @@ def test_a_layer_whose_inner_statistic_is_not_defined_is_never_chosen():
 
 def test_differences_to_the_embedding_and_to_the_best_layer_are_paired():
     y, group, made = _rows(600)
-    fits = [_fit(y, made, share, seed=7) for share in (0.4, 0.8, 0.81)]  # hard rows are the same
+    fits = [
+        _fit(y, made, share, seed=7) for share in (0.4, 0.8, 0.81)
+    ]  # the same rows are hard for all layers
     scores, _ = _evaluate(fits, y, group, made)
     assert scores[0].over_embedding is None and scores[2].below_best is None
     for score in scores[1:]:
@@ -167,7 +171,7 @@ def test_the_more_layers_are_compared_the_wider_the_intervals_of_their_differenc
         widths.append([each["high"] - each["low"] for each in one if each])
     over = [each[-1] for each in widths]
     assert over[0] < over[1] < 0.8 * over[2]
-    assert widths[2][0] > 1.1 * over[2]  # of 190 pairs; over the embedding there are 19
+    assert widths[2][0] > 1.1 * over[2]  # 190 pairs of layers, and 19 differences to the embedding
 
 
 def test_what_inner_folds_did_not_expect_makes_intervals_wider():
@@ -216,7 +220,7 @@ def test_judged_rows_with_a_prompt_of_their_fit_are_counted(own_split):
 
 
 def test_rows_that_no_permutation_can_move_are_counted_apart():
-    """Of groups of unequal size with several labels, only those of one size can exchange them."""
+    """Groups with several labels can exchange them only with groups of the same size."""
     size = np.array([2] * 20 + list(range(3, 13)))
     group = np.char.add("g", np.repeat(np.arange(30), size).astype(str))
     y = np.arange(len(group)) // 2 % 3
@@ -236,7 +240,7 @@ def test_control_tasks_selectivity_and_strengths():
         control=np.array([[0.3, 0.4, 0.5], [0.3, 0.2, 0.5]]),
     )  # fmt: skip
     (score,), _ = _evaluate([fit], y, group, made)
-    # Of the first repeat: at the first strength once, at the second thrice, at the third once.
+    # The first repeat chose the first strength once, the second three times, the third once.
     assert score.control == pytest.approx((0.3 + 3 * 0.3 + 0.5) / 5)
     assert score.selectivity == pytest.approx(score.score - score.control)
     assert score.strength == 0.1 and score.strengths == [0.01, 0.1, 0.1, 1, *[0.1] * 6]
@@ -338,7 +342,7 @@ def test_no_layer_is_refused():
 
 
 class _Loaded:
-    """Layers that are loaded when asked for, and let go."""
+    """A sequence that makes each layer when it is accessed and does not keep it."""
 
     def __init__(self, y, made, n):
         self.make, self.n, self.asked = (lambda k: _fit(y, made, 0.5 + k / 10, k)), n, []
@@ -361,7 +365,7 @@ def test_each_layer_is_asked_for_twice():
     assert lazily == _evaluate([fits.make(k) for k in range(4)], y, group, made)
 
 
-# Worlds in which the truth is known (tests/benchmarks/estimate_simulation.py has more of them, and the figures).
+# Simulations with a known truth; tests/benchmarks/estimate_simulation.py has more of them.
 
 _CLUSTERED = {"rows": 4, "unequal": True, "depend": 0.5}
 
@@ -396,7 +400,7 @@ def test_intervals_of_all_differences_hold_the_truth_at_once():
                 for one, of in ((score.over_embedding, 0), (score.below_best, best))
             )
         )
-    assert np.mean(held) >= 0.92  # two sets of intervals, each 95 %
+    assert np.mean(held) >= 0.92  # two sets of intervals, each with 95 % coverage
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a layer gave, on disk: the same arrays again, or refused, and never another's."""
+"""A cached layer is read with the same arrays, or refused; never the arrays of another layer."""
 
 import io
 import zipfile
@@ -31,7 +31,7 @@ def cache(tmp_path_factory):
 
 
 def _refused_or_right(cache, body):
-    """What is said of another content of the file of layer 7."""
+    """Whether this content of the file of layer 7 is read correctly or refused."""
     other = FitCache(cache.folder.parent / "other" / cache.key)
     other.folder.mkdir(parents=True, exist_ok=True)
     other.path(7).write_bytes(body)

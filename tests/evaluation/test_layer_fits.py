@@ -1,4 +1,4 @@
-"""A layer's tasks: what scikit-learn finds in plain loops, whoever fits which piece of it."""
+"""The fits of a layer equal those of scikit-learn in plain loops, however pieces are divided."""
 
 from dataclasses import replace
 from itertools import product
@@ -25,10 +25,10 @@ from vsp.probes import PROBES
 
 C = (0.003, 0.03, 0.3, 3.0)
 _EXACT = {"tol": 1e-10, "max_iter": 10_000}
-# How scikit-learn does what a probe does.
+# The scikit-learn model of each probe.
 PLAIN = {
     "logistic": lambda c: OneVsRestClassifier(LogisticRegression(C=c, **_EXACT)),
-    "multinomial": lambda c: LogisticRegression(C=c, **_EXACT),  # not of two classes
+    "multinomial": lambda c: LogisticRegression(C=c, **_EXACT),  # for three classes or more
     "centroid": lambda _: NearestCentroid(),
     "ridge": lambda alpha: make_pipeline(StandardScaler(), Ridge(alpha)),
     "linear": lambda _: make_pipeline(StandardScaler(), LinearRegression()),
@@ -39,7 +39,7 @@ def _world(
     numbers=False, own=False, n_groups=24, n_classes=3, n_permutations=5, n_controls=3, folds=3,
     repeats=2, strengths=C, curve=True, seed=0,
 ):  # fmt: skip
-    """States [row, hidden] that tell something of labels, and a tasks; two rows a group."""
+    """Informative states [row, hidden] and the tasks of a layer; two rows a group."""
     rng = np.random.default_rng(seed)
     number = np.repeat(np.arange(n_groups), 2)
     group = np.char.add("g", number.astype(str))
@@ -50,7 +50,7 @@ def _world(
     split = np.where(own & (number % 4 == 0), "test", "train" if own else "")
     made = make_design(y, group, split, folds, repeats)
     permuted, _ = permuted_labels(y, group, made.blocks, n_permutations, 0)
-    # Of a few types, so that every training set has rows of all of them.
+    # With only four types, every training set has rows of all types.
     control = control_labels(np.array(list("abcd"))[np.arange(len(y)) % 4], y, n_controls, 0)
     grown = (
         training_portions(y, group, made.train_sets[made.outer[0].train_set], 0) if curve else []
@@ -66,7 +66,7 @@ def _probe(name, **changes):
 
 
 def _whole(states, probe, tasks):
-    """All pieces by one worker."""
+    """Run all pieces in one worker."""
     at = LayerFitter(states, probe, tasks)
     searched = [at.search(sets) for sets in tasks.search_pieces]
     choice = choose_strengths(tasks, searched)
@@ -82,7 +82,7 @@ def _same(one, other):
 
 
 class Plainly:
-    """The tasks, one fit after another."""
+    """The same fits in plain loops with scikit-learn."""
 
     def __init__(self, name, states, tasks):
         self.name, self.states, self.tasks = name, states, tasks
@@ -102,7 +102,7 @@ class Plainly:
         return np.array([((said - y[judge]) ** 2).sum(), ((y[judge] - y[mask].mean()) ** 2).sum()])
 
     def statistic(self, y, which):
-        """Pooled over the outer splits of the first repeat; `which` strength in each of them."""
+        """Statistic over the outer splits of the first repeat; `which` are their strengths."""
         made, total = self.tasks.design, 0
         for i, outer in enumerate(made.outer):
             if outer.repeat == 0:
@@ -125,7 +125,7 @@ class Plainly:
         return found
 
     def outers(self, chosen):
-        """Index, split and fitted model of each outer split, at its chosen strength."""
+        """Each outer split and its model at the chosen strength."""
         made = self.tasks.design
         for i, outer in enumerate(made.outer):
             strength = self.strengths[chosen[i]]
@@ -147,7 +147,7 @@ class Plainly:
         return found
 
     def curve(self, chosen):
-        """The score after each portion; bits of the online code, the first portion's uniform."""
+        """Scores of the portions and online code length; the first portion has a uniform code."""
         y, outer, grown = self.tasks.y, self.tasks.design.outer[0], self.tasks.portions
         scores, bits = [], np.log2(len(np.unique(y))) * grown[0].sum()
         for k, mask in enumerate(grown):
@@ -233,9 +233,9 @@ def test_every_fit_is_counted():
     fit = _whole(*_world()[:1], _probe("logistic"), tasks)
     n_portions = len(tasks.portions)
     n_tasks = (
-        12 * 4  # training sets that search, at each strength: 3 + 3 a repeat
+        12 * 4  # search: 3 + 3 training sets in each repeat, at each strength
         + 3 * 5  # outer splits of the first repeat × permutations
-        + 3 * 3 * 4  # × control tasks, at each strength
+        + 3 * 3 * 4  # the same × control tasks, at each strength
         + n_portions + 1  # and the probe that is saved
     )  # fmt: skip
     n_classes = [3] * (12 * 4 + 15) + [3] * (n_portions + 1)
@@ -264,14 +264,14 @@ def test_pieces_cover_all_there_is_to_fit_and_the_longest_come_first(own):
 
 @pytest.mark.parametrize("name", ["logistic", "multinomial", "ridge", "lda", "mass-mean"])
 def test_results_are_the_same_to_the_last_bit_however_the_pieces_are_divided(name):
-    """More training sets and permutations than a piece takes."""
+    """There are more training sets and permutations than fit into one piece."""
     numbers = PROBES.load(name).target == "number"
     strengths = C[1:3] if PROBES.load(name).strength_name else ()
     states, tasks = _world(numbers, folds=5, n_groups=40, n_permutations=33, strengths=strengths)
     assert len(tasks.search_pieces) == 2 and len(tasks.later_pieces) == 1 + 5 * 2 + 2
     probe = _probe(name, tol=1e-5)
     whole = _whole(states, probe, tasks)
-    # Each piece by a worker of its own, the last first.
+    # A new worker for each piece, in reverse order.
     searched = [LayerFitter(states, probe, tasks).search(s) for s in tasks.search_pieces[::-1]][
         ::-1
     ]
@@ -305,12 +305,12 @@ def test_a_control_task_that_has_one_label_where_it_is_fitted_is_left_out():
     fit = _whole(states, _probe("logistic"), replace(tasks, control=lost))
     full = _whole(states, _probe("logistic"), tasks)
     assert fit["control"].tolist() == full["control"][[0, 2]].tolist()
-    # Of which nothing may be left: every prompt of the test rows is on no training row.
+    # All control tasks can be lost: no prompt of the test rows is on a training row.
     lost[:, train] = 0
     assert "control" not in _whole(states, _probe("logistic"), replace(tasks, control=lost))
 
 
-# What chooses never sees what judges.
+# Test rows have no influence on the choice of a strength.
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -328,7 +328,7 @@ def test_labels_of_judged_rows_change_neither_the_choice_nor_what_is_said_of_the
         assert other["chosen"][i] == whole["chosen"][i]
         at = outer.repeat, outer.test
         assert other["predicted"][at].tobytes() == whole["predicted"][at].tobytes()
-        if not own and strengths:  # it is no trifle: elsewhere much is another
+        if not own and strengths:  # the labels do matter in the other splits
             assert (other["inner"] != whole["inner"]).any()
 
 
@@ -348,11 +348,11 @@ def test_states_of_judged_rows_do_not_change_the_choice(name, treatment):
         assert other["chosen"][i] == whole["chosen"][i]
 
 
-# The choice.
+# The choice of a strength.
 
 
 def _searched(tasks, inner):
-    """As pieces give it: `inner` [outer, inner split, strength]."""
+    """Arrays of the search pieces; `inner` is [outer, inner split, strength]."""
     pieces = [{} for _ in tasks.search_pieces]
     for i, of_outer in enumerate(inner):
         for j, scores in enumerate(of_outer):
@@ -370,11 +370,11 @@ def test_the_strength_with_the_best_mean_is_chosen_and_of_equals_the_smallest():
     choice = choose_strengths(tasks, _searched(tasks, inner))
     assert choice.inner == pytest.approx(np.mean(inner, axis=1))
     assert choice.chosen.tolist() == [2, 1, 3]
-    assert choice.final == 3  # of 0.433, 0.5, 0.533, 0.6
+    assert choice.final == 3  # the means are 0.433, 0.5, 0.533, 0.6
 
 
 def test_equals_are_equal_though_sums_of_their_parts_differ_in_the_last_bit():
-    """Shares of 10 rows each: 0.1 + 0.7 is less than 0.4 + 0.4."""
+    """In floating point 0.1 + 0.7 is less than 0.4 + 0.4, here shares of 10 rows."""
     _, tasks = _world(own=True, strengths=C[:2])
     outer = tasks.design.outer[0]
     made = replace(tasks.design, outer=(replace(outer, inner=outer.inner[:2]),))

@@ -33,7 +33,7 @@ from vsp.storage.array import row_checksum
 from vsp.storage.journal import Journal
 from vsp.storage.results import Results
 
-# Of the whole programme as little as a test needs; intervals are cheap, and of few resamples here.
+# As few fits and resamples as a test needs.
 ALL = ProbeSettings(permutations=4, controls=2, resamples=100)
 NONE = replace(ALL, permutations=0, controls=0, curve=False, random=False)
 LIGHT = ["--permutations", "0", "--controls", "0", "--resamples", "100", "--no-curve", "--no-random",
@@ -41,7 +41,7 @@ LIGHT = ["--permutations", "0", "--controls", "0", "--resamples", "100", "--no-c
 
 
 def _files(results):
-    """Every file of the results, by its place in the folder."""
+    """Content of every file of the results, by its relative path."""
     files = (path for path in results.folder.rglob("*.*") if path.parts[-2] != "probe")
     return {
         str(path.relative_to(results.folder)): path.read_bytes()
@@ -51,7 +51,7 @@ def _files(results):
 
 
 def _kept(run):
-    """The files of layers that were fitted, in their order."""
+    """Sorted files of the fitted layers."""
     return sorted((run.folder / "probe").glob("*/*.npz"))
 
 
@@ -73,7 +73,7 @@ def _stderr_and_log(capfd, caplog):
 
 @pytest.fixture
 def extracted(plan_fake):
-    """Four labels, and a split of the dataset's own: 77 training and 19 val rows."""
+    """A run with four labels and a dataset split: 77 training rows and 19 val rows."""
     run = plan_fake(n_shards=2)
     extract(run, run.shards)
     return run
@@ -81,7 +81,7 @@ def extracted(plan_fake):
 
 @pytest.fixture
 def own_run(plan_fake, write_dataset):
-    """A run of one's own labels, groups, prompts, splits and states [layer, row, hidden]."""
+    """Make a run with given labels, groups, prompts, splits and states [layer, row, hidden]."""
 
     def make(label, group=None, prompt=None, split=None, states=None, name="own", **changes):
         n_rows = len(label)
@@ -107,7 +107,7 @@ def own_run(plan_fake, write_dataset):
 
 
 def _states(label, n_layers=3, hidden_size=6, seed=0):
-    """Deeper layers tell more of the label; the first tells nothing."""
+    """Deeper layers have more information about the label; the first has none."""
     rng = np.random.default_rng(seed)
     classes, codes = np.unique(label, return_inverse=True)
     of_class = rng.normal(size=(len(classes), hidden_size))
@@ -119,7 +119,7 @@ def _labels(n=60, names="ab", rows_per_group=2):
     return [names[i // rows_per_group % len(names)] for i in range(n)]
 
 
-# What a run says.
+# Scores and predictions of a run.
 
 
 def _check_scores_are_of_the_predictions(run, results):
@@ -181,7 +181,7 @@ def test_without_a_split_of_its_own_every_row_is_judged_once_a_repeat(own_run):
 
 
 def test_the_embedding_output_is_at_chance_and_a_layer_that_sees_is_above(plan_fake, write_dataset):
-    """A label that is in the picture alone: no prompt may give it away."""
+    """The label is visible in the picture only; prompts do not reveal it."""
     records = [
         {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "?"}
         for i in range(120)
@@ -336,12 +336,12 @@ def test_strengths_at_an_end_of_the_grid_are_counted(own_run):
     (score,) = probe_run(run, replace(NONE, strengths=(1e-9, 1e-8)), 1, layers=[2]).read()[1]
     assert score.at_edge == 10
     (score,) = probe_run(run, replace(NONE, strengths=(0.01,)), 1, layers=[2]).read()[1]
-    assert score.at_edge == 0 and score.strength == 0.01  # a grid of one has no end
+    assert score.at_edge == 0 and score.strength == 0.01  # a grid with one value has no edge
     (score,) = probe_run(run, replace(NONE, strengths=(0.01, 0.01)), 1, layers=[2]).read()[1]
-    assert score.at_edge == 0 and len(score.by_strength) == 1  # the same twice is one
+    assert score.at_edge == 0 and len(score.by_strength) == 1  # duplicates in the grid are removed
 
 
-@pytest.mark.parametrize("n_jobs", [1, 5])  # of five workers each has a part of a layer
+@pytest.mark.parametrize("n_jobs", [1, 5])  # with five workers, layers are divided
 def test_the_default_grid_goes_with_the_size_of_a_layers_states(own_run, n_jobs):
     label = _labels()
     deep = _states(label)[2]
@@ -370,11 +370,11 @@ def test_few_rows_give_figures_or_none_never_what_is_no_number(own_run, vsp):
     assert answer.returncode == 0 and "nan" not in answer.stdout.lower()
 
 
-# Numbers in the place of labels.
+# Numbers as targets.
 
 
 def _numbers(n=80, seed=0):
-    """A number of each group, and states that tell it."""
+    """A number for each group, and states that predict it."""
     rng = np.random.default_rng(seed)
     y = np.repeat(rng.normal(20, 5, n // 2), 2).round(4)
     states = rng.normal(size=(3, n, 6))
@@ -426,7 +426,7 @@ def test_labels_that_are_no_numbers_are_refused_by_regression_in_a_line(own_run,
     assert "\n" not in str(caught.value) and not run.results.exists()
 
 
-# What is chosen, and on what.
+# Test rows choose nothing.
 
 
 def test_labels_of_test_rows_choose_neither_a_strength_nor_a_layer(own_run):
@@ -449,7 +449,7 @@ def test_labels_of_test_rows_choose_neither_a_strength_nor_a_layer(own_run):
 
 
 def test_the_best_of_layers_that_know_nothing_is_estimated_without_the_luck_of_the_best(own_run):
-    """Of noise in ten layers the best looks better than chance; the nested estimate does not."""
+    """With ten layers of noise the best score exceeds chance; the nested estimate does not."""
     label, differences = _labels(40), []
     for seed in range(3):
         states = np.random.default_rng(seed).normal(size=(10, 40, 4))
@@ -463,7 +463,7 @@ def test_the_best_of_layers_that_know_nothing_is_estimated_without_the_luck_of_t
 
 @pytest.mark.parametrize("name", [n for n in PROBES.names() if PROBES.load(n).target == "label"])
 def test_a_saved_probe_predicts_what_it_predicted_and_what_a_direct_fit_does(extracted, name):
-    """With a split of the dataset's own the saved probe is the one that was judged."""
+    """With a dataset split, the saved probe is the tested probe."""
     settings = replace(NONE, probe=name, folds=2, max_iter=100, seed=3)
     results = probe_run(extracted, settings, n_jobs=1, layers=[2])
     (score,), arrays = results.read()[1], results.arrays("predictions")
@@ -495,7 +495,7 @@ def test_a_saved_probe_predicts_what_it_predicted_and_what_a_direct_fit_does(ext
 
 @pytest.mark.parametrize("own", [False, True])
 def test_the_seed_decides_folds_permutations_control_tasks_and_portions(own_run, own):
-    """With a split of its own and one strength, folds decide nothing that is compared."""
+    """With a dataset split and one strength, folds do not influence the compared results."""
     sides = ["test" if i < 18 else "train" for i in range(60)] if own else None
     run = own_run(_labels(names="abc"), prompt=[f"{i % 7}?" for i in range(60)], split=sides)
     found = []
@@ -558,11 +558,11 @@ def test_rows_that_cannot_be_split_are_refused(own_run, label, changes, message)
     assert _kept(run) == [] and not run.results.exists()
 
 
-# Results are the same however the work is divided.
+# Results do not depend on the division of the work.
 
 
 def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog):
-    """Two layers and random features: for 2 and 4 workers they are divided."""
+    """Two layers and random features are divided among 2 and 4 workers."""
     run = own_run(_labels(names="abc"))
     one = _files(probe_run(run, ALL, n_jobs=1, layers=[1, 2]))
     assert set(one) == {
@@ -637,7 +637,7 @@ def test_no_more_workers_than_cores(monkeypatch):
     assert [usable_jobs(n) for n in (1, 3, 64)] == [1, 3, 3]
 
 
-# What is kept, and for whom.
+# The cache of fitted layers.
 
 
 def test_a_killed_probe_goes_on_and_gives_what_an_undisturbed_one_gives(plan_fake, work, vsp):
@@ -749,7 +749,7 @@ def test_random_features_are_fitted_once_and_for_no_layer(extracted):
     assert random["low"] < random["score"] < random["high"]
     without = probe_run(extracted, replace(ALL, random=False), n_jobs=1, layers=[2])
     assert "random features" not in without.summary()["baselines"]
-    assert len(_kept(extracted)) == 2  # that it is left out fits no layer again
+    assert len(_kept(extracted)) == 2  # without the baseline, no layer is fitted again
 
 
 def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, capfd, caplog):
@@ -828,7 +828,7 @@ def test_a_disk_that_fills_under_the_fits_is_a_line_and_the_same_command_goes_on
     run = plan_fake(options={"n_layers": 12})
     extract(run, run.shards)
     whole = _files(probe_run(run, NONE, n_jobs=1))
-    n_pages = 4 * -(-_kept(run)[0].stat().st_size // 4096)  # of four layers
+    n_pages = 4 * -(-_kept(run)[0].stat().st_size // 4096)  # space for four layers
     _forget(run)
     for n_jobs in (1, 2):
         with small_disk(run.folder / "probe") as disk:

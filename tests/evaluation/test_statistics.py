@@ -18,7 +18,7 @@ _OWN_SPLIT = Folds(1, 1)
 
 
 def _bootstrap(loss, size=None, inner_excess=None, folds=_OWN_SPLIT, is_proportion=True, **changes):
-    """Of `loss` [column, repeat, group], sums over groups of `size` rows."""
+    """Bootstrap of `loss` [column, repeat, group], summed over groups of `size` rows."""
     loss = np.asarray(loss, dtype=float)
     n_columns, n_repeats, n_groups = loss.shape
     base = np.ones((n_repeats, n_groups)) if size is None else np.tile(size, (n_repeats, 1))
@@ -62,7 +62,7 @@ def test_repeats_that_say_the_same_tell_no_more_than_one():
 
 
 def test_repeats_that_differ_tell_no_more_than_one():
-    """They deal the same rows again: that a mean over many varies less is not for more rows."""
+    """Repeats split the same rows again; their mean varies less without more information."""
     rng = np.random.default_rng(0)
     four = np.full(200, 4)
     bootstrap = _bootstrap(4.0 * (rng.random((1, 8, 200)) < 0.3), four)
@@ -73,7 +73,7 @@ def test_repeats_that_differ_tell_no_more_than_one():
 
 @pytest.mark.parametrize("last", [1, 2])
 def test_groups_make_the_interval_not_less_wide_than_independent_rows_would(last):
-    """Of few groups it would be by chance: here (nearly) each has one row of four wrong."""
+    """By chance the variance over few groups can be tiny: here each has one of four rows wrong."""
     loss = np.ones((1, 1, 10))
     loss[..., -1] = last
     (low,), (high,) = _bootstrap(loss, size=np.full(10, 4)).intervals()
@@ -189,7 +189,7 @@ def test_r2_of_a_perfect_prediction_and_of_none():
     np.testing.assert_allclose(bootstrap.value, [1, 0, 0.75])
     np.testing.assert_allclose((low[:2], high[:2]), ([1, 0], [1, 0]), atol=1e-12)
     assert 0.5 < low[2] < 0.75 < high[2] < 0.9
-    # Symmetric on the logarithm of the part that is not explained.
+    # Symmetric in the logarithm of the unexplained part.
     assert (1 - low[2]) * (1 - high[2]) == pytest.approx(0.25**2)
 
 
@@ -202,7 +202,7 @@ def test_groups_without_any_base_do_not_spoil_r2():
 def test_folds_make_intervals_wider_by_what_inner_folds_did_not_expect():
     spread = np.full(4, 0.01)
     inner_excess = np.zeros((10, 4))
-    inner_excess[:, 1] = 0.26  # its square less five times the spread is 1.4 × 1.25 × the spread
+    inner_excess[:, 1] = 0.26  # its square minus 5 × variance is 1.408 × 1.25 × variance
     inner_excess[:, 2] = 1
     inner_excess[0, 3] = np.nan
     found = fold_factor(inner_excess, spread, Folds(5, 2))
@@ -218,7 +218,7 @@ def test_the_factor_of_folds_widens_intervals_and_differences():
     for one, other in ((plain.intervals(), folded.intervals()),
                        (plain.differences([1], 0)[1:], folded.differences([1], 0)[1:])):  # fmt: skip
         ratio = np.ptp(np.array(other), axis=0) / np.ptp(np.array(one), axis=0)
-        # What inner_excessd both columns alike does not widen their difference.
+        # An excess that is the same for both columns does not widen their difference.
         assert (ratio > 1.4).all() if len(ratio) == 2 else ratio == pytest.approx(1.25**0.5)
 
 
@@ -236,7 +236,7 @@ def test_statistics_that_are_equal_but_for_the_last_digit_are_equal():
 
 
 def test_intervals_of_r2_hold_the_truth_about_as_often_as_they_say():
-    """40 groups of 4 rows; errors and what they are measured by depend on each other in a group."""
+    """40 groups of 4 rows; loss and base loss are dependent within a group."""
     rng, held = np.random.default_rng(0), []
     for i in range(400):
         shared, own = rng.standard_normal((2, 2, 40, 1)), rng.standard_normal((2, 2, 40, 4))

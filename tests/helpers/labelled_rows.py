@@ -12,7 +12,7 @@ from vsp.evaluation.design import make_design
 
 @st.composite
 def labelled_rows(draw, one_label=None, own_split=None, numbers=None):
-    """Labels, groups and a split of the dataset's own, or none, of a few dozen rows."""
+    """Labels, groups and a dataset split (or an empty one) of a few dozen rows."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n_groups, n_labels = draw(st.integers(8, 30)), draw(st.integers(2, 4))
     number = np.repeat(np.arange(n_groups), rng.integers(1, 5, n_groups))

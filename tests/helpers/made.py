@@ -1,4 +1,4 @@
-"""Results made up for a test: figures that go together, without a model, a store or a fit."""
+"""Consistent synthetic results for tests, without a model, a store or a fit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plan(name: str = "small", n_layers: int = 13, n_samples: int = 240, **change
 
 
 def accuracies(n_layers: int) -> NDArray[np.float64]:
-    """Chance in the first layer, a peak at two thirds, a little less at the end."""
+    """Accuracy [layer]: chance in the first layer, a peak at two thirds, less at the end."""
     depth = np.linspace(0, 1, n_layers)
     return 0.25 + 0.62 * np.exp(-(((depth - 0.65) / 0.3) ** 2)) * (depth > 0)
 
@@ -55,7 +55,7 @@ def accuracies(n_layers: int) -> NDArray[np.float64]:
 def predictions(
     accuracy: NDArray[np.float64], n_groups: int = 120, repeats: int = 2, seed: int = 0
 ) -> dict[str, NDArray[Any]]:
-    """Two rows a group, of one label; a group is hard in all layers or easy in all."""
+    """Predictions of two rows a group with one label; a group is hard in all layers or in none."""
     rng = np.random.default_rng(seed)
     label = np.repeat(np.arange(n_groups) % len(NAMES), 2)
     n_rows, n_layers = len(label), len(accuracy)
@@ -81,7 +81,7 @@ def predictions(
 
 
 def loss(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    """[layer, repeat, row]: wrong, or the squared error."""
+    """Loss [layer, repeat, row]: 1 if wrong, or the squared error."""
     if "base" in arrays:
         return np.asarray((arrays["predicted"] - arrays["label"]) ** 2, np.float64)
     true = np.searchsorted(arrays["classes"], arrays["label"])
@@ -89,7 +89,7 @@ def loss(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
 
 
 def inner(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    """Scores [layer, outer, strength] of choosing rows: about those of the judged ones."""
+    """Inner validation scores [layer, outer, strength], close to the outer test scores."""
     lost, base = loss(arrays), arrays.get("base", np.ones(arrays["outer"].shape))
     n_outer = int(arrays["outer"].max()) + 1
     scores = np.zeros((len(lost), n_outer))
@@ -101,7 +101,7 @@ def inner(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
 
 
 def numbers(n_layers: int = 13, n_groups: int = 120, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """As `predictions`, where a number is read."""
+    """Like `predictions`, with numbers as targets."""
     rng = np.random.default_rng(seed)
     rows = predictions(accuracies(n_layers), n_groups, 1, seed)
     label = rng.normal(20, 5, len(rows["id"]))
@@ -116,7 +116,7 @@ def numbers(n_layers: int = 13, n_groups: int = 120, seed: int = 0) -> dict[str,
 
 
 def scores(rows: dict[str, NDArray[Any]]) -> list[LayerScore]:
-    """A score for each layer of such predictions; what cannot be read off them is made up."""
+    """Scores of each layer of the predictions; figures that need more are invented."""
     base = rows.get("base", np.ones(rows["outer"].shape))
     values = 1 - loss(rows).sum(axis=(1, 2)) / base.sum()
     best = int(np.argmax(values))
@@ -251,7 +251,7 @@ def made(
     inner_scores: NDArray[np.float64] | None = None,
     **changes: Any,
 ) -> Results:
-    """Results of 13 layers, on disk; `changes` are to the summary."""
+    """Write results, by default of 13 layers; `changes` replace fields of the summary."""
     arrays = predictions(accuracies(13)) if arrays is None else arrays
     layer_scores = scores(arrays) if layer_scores is None else layer_scores
     results = Results(folder)

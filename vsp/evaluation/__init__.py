@@ -1,1 +1,1 @@
-"""What a layer's probe is worth: splits, fits, scores and statistics."""
+"""Evaluation of probes: splits, fits of all layers, scores, statistics and comparison of runs."""

@@ -33,7 +33,7 @@ class ComparisonSettings:
 
     confidence: float = 0.95
     resamples: int = 2000  # of the group bootstrap
-    flips: int = 1999  # random sign vectors; all vectors if there are not more
+    flips: int = 1999  # random sign vectors; if there are not more than that, all are used
     seed: int = 0
 
 
@@ -74,7 +74,7 @@ class Pair:
     same_splits: bool  # otherwise intervals and p values assume the largest effect of splits
     by_depth: bool  # layers are matched by relative depth
     layers: tuple[Difference, ...]
-    peak: Difference  # of the peak layers of each run; p is that of a single test
+    peak: Difference  # of the peak layer of each run; p is that of a single test
     peak_unseen: bool  # both peaks were chosen on inner splits, not on the tested rows
 
 

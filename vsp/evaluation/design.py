@@ -277,7 +277,10 @@ def _check_groups(rows: _Rows, folds: int) -> None:
 
 
 def _check_train_sets(rows: _Rows, design: Design) -> None:
-    """Stratified folds can still miss a label if a group has rows of many labels."""
+    """Raise ProbeError if a training set misses a label.
+
+    Stratification cannot prevent this if groups have rows of several labels.
+    """
     if rows.are_numbers:
         if any(is_constant(rows.y[mask]) for mask in design.train_sets):
             raise ProbeError("a fold's training rows have one number; use more samples")

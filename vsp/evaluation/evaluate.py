@@ -1,7 +1,8 @@
 """Scores of all layers from their fits, and the summary of a run: peak layer, baselines, p values.
 
 All layers are tested on the same rows and share the bootstrap resamples of groups. Differences
-between layers are therefore paired, and intervals and p values account for the number of layers.
+between layers are therefore paired. The intervals of these differences and the corrected p values
+account for the number of layers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from vsp.evaluation.statistics import (
 )
 from vsp.storage.results import LayerScore
 
-_SMALL_ARRAYS = ("inner", "chosen", "null", "null_observed")  # kept in memory of all layers
+_SMALL_ARRAYS = ("inner", "chosen", "null", "null_observed")  # kept in memory for all layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class _ColumnTable:
 
     def __init__(self, test: _TestRows, n_columns: int) -> None:
         self.test = test
-        self.column: dict[int | str, int] = {}  # of a layer, by its place, or of a name
+        self.column: dict[int | str, int] = {}  # number of each column, by layer index or by name
         self._loss = np.zeros((n_columns, test.design.n_repeats, test.n_groups))
         self._inner_excess = np.zeros((len(test.design.outer), n_columns))
 

@@ -12,7 +12,7 @@ _EQUAL = 1e-9  # sums in a different order differ in the last digits
 
 
 def n_sign_flips(n_groups: int, limit: int) -> int:
-    """All 2^n_groups sign vectors if they are at most `limit` + 1, otherwise `limit` random ones."""
+    """Number of sign vectors: all 2^n_groups if they are at most `limit` + 1, otherwise `limit`."""
     n_all = 2 ** min(n_groups, 62)
     return n_all if n_all <= limit + 1 else limit
 
