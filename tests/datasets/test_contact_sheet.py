@@ -10,13 +10,13 @@ from vsp.datasets.contact_sheet import draw_sheet
 from vsp.datasets.summary import summarize
 from vsp.errors import ConfigError
 
-SIDE, LEFT, TOP = 280, 14, 33  # of the first picture on a sheet
+SIDE, LEFT, TOP = 280, 14, 33  # side and corner of the first picture, pixels
 RED, BLUE = (0xD1, 0x49, 0x5B), (0x00, 0x62, 0x8B)
 CUP = {"image_filename": "a.png", "subject": "cup", "reference": "hat", "label": "left_of"}
 
 
 def _sheet(folder, **options):
-    """Its pixels, and what was said."""
+    """The pixels of the sheet, and its problems."""
     summary = summarize(folder, options.pop("n", 24), options.pop("seed", 0))
     problems = draw_sheet(folder, summary.sheet_rows, folder / "sheet.png")
     return np.asarray(Image.open(io.BytesIO((folder / "sheet.png").read_bytes()))), problems
@@ -52,13 +52,16 @@ def test_boxes_are_drawn_where_they_are_in_two_colours(write_dataset):
 @pytest.mark.parametrize(
     ("boxes", "color"),
     [
-        ({"subject_boxes": [[1, 1, 3, 3], [6, 6, 9, 10]]}, RED),  # what is counted
-        ({"reference_box": [1, 1, 3, 3], "second_box": [6, 6, 9, 10]}, BLUE),  # between both
+        ({"subject_boxes": [[1, 1, 3, 3], [6, 6, 9, 10]]}, RED),  # the objects to be counted
+        (
+            {"reference_box": [1, 1, 3, 3], "second_box": [6, 6, 9, 10]},
+            BLUE,
+        ),  # the two references of `between`
     ],
 )
 def test_several_boxes_of_a_row_are_all_drawn(write_dataset, boxes, color):
     cell = _first_cell(_sheet(_rows(write_dataset, **boxes))[0])
-    for x, y in ((2, 1), (7, 6)):  # on the upper edge of each
+    for x, y in ((2, 1), (7, 6)):  # on the upper edge of each box
         assert tuple(cell[round(y * SIDE / 12), round(x * SIDE / 12)]) == color
 
 
@@ -78,11 +81,11 @@ def test_a_mask_is_boxed(write_dataset):
 def test_pictures_are_upright_and_whole(write_dataset):
     folder = _rows(write_dataset, image_filename="a.jpg")
     exif, pixels = Image.Exif(), np.zeros((20, 40), np.uint8)
-    exif[0x0112], pixels[:, :20] = 6, 255  # turned upright, its left half is on top
+    exif[0x0112], pixels[:, :20] = 6, 255  # the upright picture has the left half on top
     Image.fromarray(pixels).save(folder / "images/a.jpg", exif=exif)
     cell = _first_cell(_sheet(folder)[0]).astype(int)
     assert cell[20:130, 80:200].min() > 240 and cell[150:260, 80:200].max() < 15
-    assert (cell[20:260, 20:60] == 0xF0).all()  # free beside it
+    assert (cell[20:260, 20:60] == 0xF0).all()  # the empty part of the cell
 
 
 def test_an_image_that_is_not_there_has_a_marked_place_and_is_said(write_dataset):

@@ -1,4 +1,4 @@
-"""A JSON list is read one value after the other, and as `json.loads` reads it."""
+"""Values of a JSON list or mapping are read one by one, and are those that `json.loads` gives."""
 
 import json
 import tracemalloc
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def _same(found, expected):
-    return repr(found) == repr(expected)  # nan is nan
+    return repr(found) == repr(expected)  # equal for NaN too
 
 
 @given(
@@ -64,7 +64,7 @@ def test_a_block_may_end_anywhere_in_a_value(folder, value):
 def test_a_file_is_refused_where_json_refuses_it_and_taken_where_json_takes_it(
     folder, records, data, block
 ):
-    """One character of the text is another, is gone or is one too many; or the text breaks off."""
+    """One character is replaced, removed or added, or the text ends early."""
     text = json.dumps(records, ensure_ascii=False, indent=data.draw(st.sampled_from([None, 1])))
     at = data.draw(st.integers(0, len(text)))
     put = data.draw(st.sampled_from(["", ",", "]", "[", "}", '"', "\\", "1", "x", "\n", "-"]))
@@ -76,7 +76,7 @@ def test_a_file_is_refused_where_json_refuses_it_and_taken_where_json_takes_it(
     except json.JSONDecodeError as error:
         with pytest.raises(DatasetError, match=r"damaged\.json: is not JSON: ") as caught:
             list(read_records(path, block))
-        if "trailing comma" not in error.msg:  # Python 3.13 counts its place otherwise
+        if "trailing comma" not in error.msg:  # Python 3.13 reports another place
             where = f": line {error.lineno} column {error.colno} (char {error.pos})"
             assert str(caught.value).endswith(where), error
         return
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(folder, data, message,
 def test_one_value_at_a_time_is_in_memory(folder):
     path = folder / "long.json"
     path.write_text(json.dumps([{"id": i, "text": "x" * 400} for i in range(20_000)]))
-    list(read_records(path))  # what is set up once
+    list(read_records(path))  # allocates what is kept for later calls
     tracemalloc.start()
     n = sum(1 for _ in read_records(path, 1 << 16))
     peak = tracemalloc.get_traced_memory()[1]
@@ -159,12 +159,12 @@ def test_a_mapping_is_refused_where_json_refuses_it(folder, members, data, block
     except json.JSONDecodeError as error:
         with pytest.raises(DatasetError, match="is not JSON: ") as caught:
             list(read_members(path, block))
-        if "trailing comma" not in error.msg:  # Python 3.13 counts its place otherwise
+        if "trailing comma" not in error.msg:  # Python 3.13 reports another place
             where = f": line {error.lineno} column {error.colno} (char {error.pos})"
             assert str(caught.value).endswith(where), error
         return
     if isinstance(expected, dict) and expected:
-        # Keys that come again are given again.
+        # Repeated keys are given each time.
         keys = [key for key, _ in pairs.decode(path.read_bytes().decode("utf-8", "surrogatepass"))]
         assert [key for key, _ in read_members(path, block)] == keys
     else:

@@ -35,7 +35,7 @@ def test_a_missing_field_is_named():
 def test_all_questions_have_the_same_styles_in_every_language(question):
     for language in get_args(prompts.Language):
         assert list(prompts.prompt_forms(question, language)) == list(prompts.SPATIAL)
-    assert len(prompts.SPATIAL) - 1 == 3  # as many as `prompt_template_index` counts
+    assert len(prompts.SPATIAL) - 1 == 3  # `prompt_template_index` is 0, 1 or 2
 
 
 TWO = {
@@ -72,13 +72,13 @@ THREE = {**TWO, "second_shape": "square", "second_color": "pink", "question": "b
          "Le nombre d'étoiles dans l'image est"),
         ({"shape_type": "star", "color_label": "red"}, "es", "question",
          "¿De qué color es la estrella? Respuesta:"),
-        # What has no name in a language is asked about in English.
+        # A shape without a name in the language is asked about in English.
         ({**TWO, "subject_shape": "cup"}, "de", "statement",
          "The spatial relationship of green cup to red circle is"),
         (TWO, "xx", "statement", "The spatial relationship of green star to red circle is"),
         ({"subject": "a cup", "reference": "a hat", "question": "size"}, "de", "statement",
          "Compared with the a hat, the a cup is"),
-        # A record's own question in its own words is no business of these tables.
+        # An unknown `question` is ignored.
         ({**TWO, "question": "How far is it?"}, "en", "statement",
          "The spatial relationship of green star to red circle is"),
     ],

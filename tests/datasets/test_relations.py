@@ -1,4 +1,4 @@
-"""Words → labels, by an explicit table: the shipped ones on the real relations of VRD."""
+"""Tables of words → labels: the shipped tables are applied to the real relations of VRD."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,23 +16,23 @@ SIX = (*FOUR, "in_front_of", "behind")
 
 @pytest.fixture(scope="module")
 def counts() -> dict[str, int]:
-    """How often each relation is written in VRD's second layout, train."""
+    """The number of rows of each relation in the training part of VRD's second layout."""
     lines = real("vrd/sg_train_relation_counts.txt").read_text().splitlines()
     return {words: int(n) for words, n in (line.rsplit(" ", 1) for line in lines)}
 
 
 def _mapped(relations: Relations, counts: dict[str, int]) -> Counter[str]:
-    found: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     for words, n in counts.items():
         if label := relations.label(words):
-            found[label] += n
-    return found
+            counted[label] += n
+    return counted
 
 
 def test_six_exact_strings_are_those_of_the_research_project(counts):
-    found = _mapped(read_relations("6way-exact", ROOT), counts)
-    assert found.total() == 21_873
-    assert found == {
+    counted = _mapped(read_relations("6way-exact", ROOT), counts)
+    assert counted.total() == 21_873
+    assert counted == {
         "left_of": 1139, "right_of": 959, "above": 7083, "below": 2443, "in_front_of": 4171,
         "behind": 6078,
     }  # fmt: skip
@@ -43,7 +43,7 @@ def test_other_spellings_are_won_and_nothing_else(counts):
     assert {label: six[label] - exact[label] for label in SIX} == {
         "left_of": 21, "right_of": 19, "above": 0, "below": 3, "in_front_of": 54, "behind": 7,
     }  # fmt: skip
-    # The words of which "left" or "right" is one, and which the table does not take.
+    # Relations with the word "left" or "right" that are not in the table.
     table = read_relations("6way", ROOT)
     left_out = {w for w in counts if {"left", "right"} & set(w.split()) and not table.label(w)}
     assert left_out == {"is right or"}

@@ -1,4 +1,4 @@
-"""A variant has the rows of its dataset, with something else to see or to ask, and says what it lost."""
+"""A variant has the rows of its dataset with another picture or question, and reports what rows lost."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def _records(folder: Path) -> list[dict]:
 
 @pytest.fixture
 def turn(tmp_path):
-    """Make a variant beside its source: its folder and what was said."""
+    """A function that writes a variant; it gives the folder and the notes."""
 
     def turned(source, variant, name=None, seed=0, n_jobs=1):
         output = tmp_path / (name or f"{source.name}-{variant}")
@@ -49,13 +49,13 @@ def turn(tmp_path):
 
 @pytest.fixture
 def odd(tmp_path):
-    """Pictures of several kinds and sizes, one turned by EXIF, one in a folder of its own."""
+    """Pictures of several formats and sizes; one is rotated by EXIF, one is in a subfolder."""
     images = tmp_path / "odd/images"
     (images / "sub").mkdir(parents=True)
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, (14, 20, 3), np.uint8) for _ in range(5)]
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(pixels[0]).save(images / "turned.jpg", exif=exif)
     Image.fromarray(pixels[1]).save(images / "a.b.PNG")
     Image.fromarray(pixels[2]).convert("P").save(images / "sub/p.gif", transparency=3)
@@ -76,7 +76,7 @@ def odd(tmp_path):
 def test_rows_keep_their_order_ids_groups_and_splits(turn, spatial, odd, variant):
     for source in (spatial, odd):
         if (source, variant) == (odd, "shuffled"):
-            continue  # has an image of each split
+            continue  # has an image in each split
         before, labels, _ = read_samples(source, None)
         output, _ = turn(source, variant)
         after, _, style = read_samples(output, None)

@@ -30,7 +30,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "dataset.json"  # which names the folder itself
+        if path.is_file() and path.name != "dataset.json"  # contains the name of the folder
     }
 
 
@@ -39,7 +39,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers(work, task):
     generate(_config(work, task, "one"), n_jobs=1)
     generate(_config(work, task, "two"), n_jobs=2)
     assert _digests(work / "one") == _digests(work / "two")
-    assert len(set(_digests(work / "one").values())) == 151  # no two pictures are alike
+    assert len(set(_digests(work / "one").values())) == 151  # no two files are equal
 
 
 def test_records_have_the_fields_of_their_task(work):
@@ -63,7 +63,7 @@ def test_records_have_the_fields_of_their_task(work):
     [("spatial", "c3fdcfb42a16778c"), ("color", "b2ab7b17baf666d4")],
 )
 def test_the_first_two_tasks_give_the_pictures_they_always_gave(work, task, digest):
-    """The digest is that of pictures made before there were options beside those of this file."""
+    """The digest is that of pictures made before newer options existed."""
     generate(_config(work, task, "out"), n_jobs=1)
     pixels = hashlib.sha256()
     for path in sorted((work / "out/images").iterdir()):

@@ -1,4 +1,4 @@
-"""What every synthetic world must keep, from the day it is listed."""
+"""The contract of a synthetic world, checked for every world in the table."""
 
 import json
 from collections import Counter
@@ -37,7 +37,7 @@ def _config(task, **changes):
 
 
 def _scenes(task, n=N, **changes):
-    """Of each sample the label and the scene, as `vsp generate` draws them."""
+    """The label and the scene of each sample, as `vsp generate` makes them."""
     world = WORLDS.load(task)(_config(task, **changes))
     for i in range(n):
         label = world.labels[i % len(world.labels)]
@@ -45,7 +45,7 @@ def _scenes(task, n=N, **changes):
 
 
 def _named(scene):
-    """By part, the shapes that the record names."""
+    """(part, shapes with the name of this part) for each part that the record names."""
     for part in ("subject", "reference", "second"):
         look = (scene.record.get(f"{part}_shape"), scene.record.get(f"{part}_color"))
         if all(look):
@@ -54,7 +54,7 @@ def _named(scene):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """By task, a dataset with everything that its world may have in it."""
+    """A function task → dataset with clutter, words and all languages."""
     base, folders = tmp_path_factory.mktemp("worlds"), {}
 
     def dataset(task):
@@ -102,7 +102,7 @@ def test_every_style_can_be_asked_in_every_language(made, task, style):
 @EVERY_WORLD
 def test_a_run_is_planned_from_it_as_it_is(made, task, work):
     planned = plan_run(PlanRequest(made(task), models.resolve("fake"), limit=8), work)
-    # Without a style the instruction is asked, as the records name what it needs.
+    # The default style is the instruction, as all records have the names that it needs.
     assert "\n" in planned.first_prompt and "[" in planned.first_prompt
 
 

@@ -1,4 +1,4 @@
-"""The labels of the worlds are read off the pixels, and nothing else tells them."""
+"""The labels of the worlds agree with the pixels, and nothing else predicts them."""
 
 from math import hypot
 
@@ -35,7 +35,7 @@ def _pixels(scene):
 
 
 def _mask(scene, part):
-    """Of the picture, the pixels in the part's box that have its colour."""
+    """The pixels in the part's box that have its colour."""
     left, top, right, bottom = scene.record[f"{part}_box"]
     mask = np.zeros((SIDE, SIDE), bool)
     seen = _pixels(scene)[top:bottom, left:right]
@@ -48,7 +48,7 @@ def _centre(mask):
     return (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
 
 
-# What a person sees: scene → label, or an AssertionError where it could be doubted.
+# Each function reads a label from the pixels, and fails if the label is ambiguous.
 
 
 def _see_depth(scene, cues):
@@ -85,7 +85,7 @@ def _see_distance(scene):
 
 def _see_inside(scene):
     subject, reference = _mask(scene, "subject"), _mask(scene, "reference")
-    parts, _ = ndimage.label(reference)  # what is in it may have its colour
+    parts, _ = ndimage.label(reference)  # shapes inside it may have its colour
     reference = parts == np.bincount(parts[parts > 0]).argmax()
     filled = ndimage.binary_fill_holes(reference)
     room = filled & ~ndimage.binary_dilation(reference, iterations=2)
@@ -102,15 +102,15 @@ def _see_between(scene):
     along = (at - one) @ row / (row @ row)
     across = abs(np.cross(np.append(row, 0), np.append(at - one, 0))[2]) / hypot(*row)
     yes, no = 0.2 < along < 0.8, not -0.25 < along < 1.25
-    # In a row: at most a fifth of a step aside where between, on a common line where not.
+    # The subject is close to the line through the references.
     assert yes != no and across / SIDE < (0.04 if yes else 0.12)
     return "yes" if yes else "no"
 
 
 def _see_counting(scene):
     parts, n = ndimage.label(_pixels(scene) > 0, structure=np.ones((3, 3)))
-    assert n == len(scene.shapes)  # nothing touches
-    # The share of its box that a shape fills tells its kind.
+    assert n == len(scene.shapes)  # no two shapes touch
+    # Each kind fills another share of its box.
     fills = {"star": 0.33, "triangle": 0.5, "pentagon": 0.69, "circle": 0.785, "square": 1.0}
     kinds = []
     for i, place in enumerate(ndimage.find_objects(parts), start=1):
@@ -158,7 +158,7 @@ def test_the_pixels_show_what_is_in_front_by_each_cue(cues):
         assert _see_depth(scene, cues) == label == scene.record["label"]
 
 
-# What must not tell the label.
+# Features that must not predict the label.
 
 
 def _look(shape):
@@ -177,7 +177,7 @@ def _find(scene, part):
 
 
 def _accuracy(scenes, features):
-    """Of the better of a linear guess and one by cases, over five folds."""
+    """The accuracy of the better of a linear model and a decision tree, over five folds."""
     X = np.array([features(scene) for _, scene in scenes], float)
     y = np.array([label for label, _ in scenes])
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -186,7 +186,7 @@ def _accuracy(scenes, features):
 
 
 def _chance(scenes):
-    """What no guess exceeds but by luck: four standard errors over chance."""
+    """A limit for accuracy by chance: four standard errors over the chance level."""
     chance = 1 / len({label for label, _ in scenes})
     return chance + 4 * (chance * (1 - chance) / len(scenes)) ** 0.5
 
@@ -196,14 +196,14 @@ def _one(part):
 
 
 def _others(scene):
-    """The distractors: how many, where and how large."""
+    """Number, sizes and places of the distractors."""
     named = [_find(scene, part) for part in ("subject", "reference")]
     rest = [shape for shape in scene.shapes if shape not in named and not shape.line]
     middle = np.mean([_place(shape) for shape in rest] or [[0.0] * 6], axis=0)
     return [len(rest), sum(shape.size for shape in rest), *middle]
 
 
-# Sizes are a cue in `size` and in one kind of depth: see below.
+# Sizes are a cue in `size`, and in `depth` with the cue `size`; these have a test of their own.
 @pytest.mark.parametrize(
     ("task", "changes"),
     [
@@ -217,13 +217,15 @@ def _others(scene):
 def test_neither_subject_nor_reference_nor_the_others_tell_the_label(task, changes):
     scenes = _scenes(task, N_GUESSED, **changes)
     parts = ["subject", "reference", *(["second"] if task == "between" else [])]
-    if task == "spatial":  # where the one is says something of where the other can be
+    if task == "spatial":  # the place of one shape limits the place of the other
         looks = [lambda scene, part=part: _look(_find(scene, part)) for part in parts]
     else:
         looks = [_one(part) for part in parts]
     for features in (*looks, _others):
         assert _accuracy(scenes, features) < _chance(scenes)
-    assert _accuracy(scenes, lambda scene: [_answer(task, scene)]) > 0.99  # what does tell it
+    assert (
+        _accuracy(scenes, lambda scene: [_answer(task, scene)]) > 0.99
+    )  # the feature that does predict it
 
 
 def _answer(task, scene):
@@ -240,7 +242,7 @@ def _answer(task, scene):
 
 
 def test_with_a_pair_of_places_between_is_still_not_told():
-    """It takes all three: the subject and one reference stand as they might for either answer."""
+    """The places of the subject and one reference are equally likely for both labels."""
     scenes = _scenes("between", N_GUESSED)
     for part in ("reference", "second"):
         pair = lambda scene, part=part: [  # noqa: E731
@@ -280,7 +282,7 @@ def test_the_count_is_told_neither_by_the_total_nor_by_looks():
 
 
 def test_in_inside_neither_hollow_shape_is_told_by_what_is_in_it():
-    """The one that is named is as often empty, as large and of one kind for either label."""
+    """The named hollow shape is empty, large or a circle equally often for both labels."""
     scenes = _scenes("inside", N_GUESSED, distractors=(1, 5))
 
     def features(scene):

@@ -1,4 +1,4 @@
-"""The synthetic worlds: every label is checked against the rendered pixels."""
+"""Every label of the spatial and colour worlds is checked against the rendered pixels."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ def _mask(image, color):
 
 
 def _centre(mask):
-    """(x, y) of the middle of the pixels' bounding box."""
+    """(x, y), the centre of the bounding box of the pixels."""
     y, x = np.nonzero(mask)
     return (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
 
@@ -77,7 +77,7 @@ def test_spatial_centres_and_sizes_are_within_their_limits(spatial_scenes):
 
 
 def test_which_shape_is_the_subject_depends_on_nothing_but_chance(spatial_scenes):
-    """Neither drawing order nor size, shape or colour may tell the roles apart."""
+    """Drawing order, size, kind and colour do not predict which shape is the subject."""
     drawn_first = [
         scene.shapes[0].color == scene.record["subject_color"] for _, scene in spatial_scenes
     ]
