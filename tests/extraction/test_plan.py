@@ -64,7 +64,7 @@ def _shared_records(per_image):
 def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, write_dataset):
     folder = write_dataset(_shared_records([3, 1, 70, 2]))
     planned = plan_run(PlanRequest(folder, models.resolve("fake"), batch_size=2), work)
-    assert "rows about one image were brought together" in planned.notes[-1]
+    assert "rows about one image were moved together" in planned.notes[-1]
     samples = dict(enumerate(planned.run.manifest.rows()))
     images = [Path(sample.image).stem for sample in samples.values()]
     assert images == ["0"] * 3 + ["1"] + ["2"] * 70 + ["3"] * 2
@@ -137,7 +137,7 @@ def test_runs_of_the_same_kind_get_numbered_names_and_a_taken_name_is_refused(pl
     assert [plan_fake().name for _ in range(3)] == [
         "fake-spatial", "fake-spatial-2", "fake-spatial-3",
     ]  # fmt: skip
-    with pytest.raises(RunError, match="is there already; remove it or choose another --run"):
+    with pytest.raises(RunError, match="exists already; remove it or choose another --run"):
         plan_fake(name="fake-spatial")
 
 

@@ -136,4 +136,4 @@ def test_a_plan_that_is_asked_to_end_leaves_nothing_and_one_that_is_killed_is_sa
         assert len(list((work / "scratch").iterdir())) == left, number
     answer = vsp(*plan)
     assert answer.returncode == 0
-    assert "another `vsp plan` is at work there, or was killed" in answer.stderr
+    assert "another `vsp plan` is running there or was killed" in answer.stderr

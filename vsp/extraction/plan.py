@@ -1,28 +1,23 @@
-"""`vsp plan`: make a run. Everything that can go wrong does so early: it opens every image, reads the checkpoint's
-configuration, reserves the disk. The run's folder is written aside and renamed when it is whole.
+"""`vsp plan`: check everything that could fail later, then write the run's folder.
+
+It opens every image, counts every prompt's tokens, reads the checkpoint's configuration and
+reserves the disk space. The folder is built under a temporary name and renamed when complete.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import lru_cache
 from importlib.metadata import version
-from itertools import groupby, pairwise
-from operator import attrgetter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from vsp import __version__, models
 from vsp.cluster.contract import After
@@ -30,9 +25,16 @@ from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
-from vsp.errors import ConfigError, DatasetError, InputError, RunError
+from vsp.errors import ConfigError, RunError
 from vsp.extraction.batches import cut_batches, n_group_tokens
-from vsp.extraction.preprocess import make_picture, make_row
+from vsp.extraction.preflight import (
+    CheckedImage,
+    TokenCounter,
+    check_images,
+    check_prompts,
+    check_rows,
+    garbage_collection_paused,
+)
 from vsp.models.checkpoints import pinned
 from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Load, Memory, estimate, outline
@@ -40,41 +42,24 @@ from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json, write_text
-from vsp.utils.images import open_rgb
-from vsp.utils.progress import progress
 
 SCRIPT = Path("jobs/extract_array.sh")
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
-_LISTED = 20  # problems of images and prompts that are shown
-_WAITING = 1024  # images at most that wait to be opened
-_REMEMBERED = 1 << 16  # prompts at most whose tokens are kept, for when they come again
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would go over a million samples again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What `vsp plan` is asked for."""
+    """The options of `vsp plan`."""
 
     dataset: Path
     model: ModelConfig
-    prompt: str | None = None  # style; None: instruction where the records allow it
-    store_dtype: StoreDtype | None = None  # None: float32 only for a model that computes in it
+    prompt: str | None = None  # style; None: "instruction" if the records allow it
+    store_dtype: StoreDtype | None = None  # None: float32 if the model computes in it, else float16
     n_shards: int | None = None
     shard_size: int = 1024
     batch_size: int = 16
-    share: bool = True
-    limit: int | None = None  # only as many rows from the first
+    share: bool = True  # compute the common beginning of rows about one image once
+    limit: int | None = None  # plan only the first rows
     name: str | None = None
     drop_unreadable: bool = False
     profile: Profile = field(default_factory=Profile)
@@ -82,79 +67,56 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A new run, with what its user should be told."""
+    """A new run, and the facts that `vsp plan` prints about it."""
 
     run: Run
     first_prompt: str
     notes: tuple[str, ...]
     commands: tuple[str, ...]
     free_bytes: int
-    memory: Memory | None  # of the device, where the model's family can say
+    memory: Memory | None  # needed on the device; None if the model's family cannot tell
 
 
 def plan_run(request: PlanRequest, work: Path) -> Planned:
-    """Plan a run under `work`. Raises a VspError, and leaves nothing behind, if it must fail."""
-    name = _free_name(request, work)
+    """Plan a run under `work`. Raises a VspError if it cannot, and then leaves nothing behind."""
+    name = _run_name(request, work)
     marker = models.region_marker(request.model)
-    with _uncollected():
+    with garbage_collection_paused():
         samples, labels, prompt = read_samples(request.dataset, request.prompt, marker)
     shape = models.shape(request.model)
-    # Tasks load what was seen here.
+    # Tasks load the revision of the checkpoint that is checked here.
     request = replace(request, name=name, model=pinned(request.model))
     processor = models.check(request.model)
-    _check_prompts(samples, processor, request.model.family, marker)
+    check_prompts(samples, processor, request.model.family, marker)
     model = outline(request.model)
-    moved = request.share and _bring_together(samples)
+    moved = request.share and _sort_by_image(samples)
     if request.limit is not None:
         del samples[request.limit :]
-    images = _inspected(dict.fromkeys(sample.image for sample in samples))
-    counter = _Counter(processor, request.share)
-    notes = _check_rows(samples, images, counter, request.drop_unreadable)
+    images = check_images(dict.fromkeys(sample.image for sample in samples))
+    counter = TokenCounter(processor, request.share)
+    notes = check_rows(samples, images, counter, request.drop_unreadable)
     if getattr(processor, "crops", False):
-        notes += _cropped(images.values(), request.model.family)
+        notes += _crop_notes(images.values(), request.model.family)
     if moved:
-        notes.append("rows about one image were brought together; ids say which row is which")
-    notes += _left_over(work / "scratch")
-    layout, starts = _cut(request, shape, len(samples), notes)
-    values = {
-        **_identity(request),
-        "labels": labels,
-        "prompt": prompt,
-        **_shapes(shape, layout),
-        "shard_starts": starts,
-        "batch_tokens": request.batch_size * max(sample.n_tokens for sample in samples),
-    }
+        notes.append("rows about one image were moved together; ids identify the rows")
+    notes += _unfinished_plan_notes(work / "scratch")
+    layout, starts = plan_shards(request, shape, len(samples), notes)
+    values = _plan_values(request, labels, prompt, shape, layout, starts, samples)
     with disk_errors(work / "scratch"):
         run, commands = _write_run(values, samples, layout, request.profile, work)
     free = shutil.disk_usage(run.folder).free
-    load = _largest(run, samples, counter.n_values)
+    load = _largest_batch(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantization, load) if model is not None else None
     return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory)
 
 
-def _left_over(scratch: Path) -> list[str]:
-    """Of plans that were killed, or are at work beside this one: their arrays take up disk."""
-    return [
-        f"{folder}: another `vsp plan` is at work there, or was killed; if none is, remove it"
-        for folder in sorted(scratch.glob(".*/"))
-        if re.fullmatch(r"\..+\.[a-z0-9_]{8}", folder.name)
-    ]
-
-
-def _cropped(images: Iterable[_Image], family: str) -> list[str]:
-    n_cropped = sum(image.size[0] != image.size[1] for image in images)
-    if not n_cropped:
-        return []
-    return [
-        f"{n_cropped} images are not square; {family}'s own processor keeps their middle, and what "
-        "lies at the edges is not seen"
-    ]
-
-
-def _cut(
+def plan_shards(
     request: PlanRequest, shape: models.ModelShape, n_samples: int, notes: list[str]
 ) -> tuple[Layout, list[int]]:
-    """The store's layout and the shards' first rows; fewer shards than asked for are noted."""
+    """The store's layout and each shard's first row.
+
+    Adds a note to `notes` if there are fewer shards than requested.
+    """
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
     n_shards = request.n_shards or -(-n_samples // request.shard_size)
     layout = Layout.choose(shape.n_layers, n_samples, shape.hidden_size, dtype, n_shards)
@@ -167,8 +129,35 @@ def _cut(
     return layout, starts
 
 
-def _identity(request: PlanRequest) -> dict[str, Any]:
-    """What a plan holds whatever the rows are."""
+def _unfinished_plan_notes(scratch: Path) -> list[str]:
+    """Notes about folders of other `vsp plan` processes; their arrays take up disk space."""
+    return [
+        f"{folder}: another `vsp plan` is running there or was killed; if none is, remove it"
+        for folder in sorted(scratch.glob(".*/"))
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}", folder.name)
+    ]
+
+
+def _crop_notes(images: Iterable[CheckedImage], family: str) -> list[str]:
+    n_cropped = sum(image.size[0] != image.size[1] for image in images)
+    if not n_cropped:
+        return []
+    return [
+        f"{n_cropped} images are not square; {family}'s own processor crops them to the middle, "
+        "so the model does not see their edges"
+    ]
+
+
+def _plan_values(
+    request: PlanRequest,
+    labels: Sequence[str],
+    prompt: str,
+    shape: models.ModelShape,
+    layout: Layout,
+    starts: Sequence[int],
+    samples: Sequence[Sample],
+) -> dict[str, Any]:
+    """The fields of the plan, except those of the manifest, which is not written yet."""
     return {
         "format": FORMAT,
         "id": uuid.uuid4().hex,
@@ -183,37 +172,37 @@ def _identity(request: PlanRequest) -> dict[str, Any]:
         "image_backend": "pil",
         "batch_size": request.batch_size,
         "share": request.share,
-    }
-
-
-def _shapes(shape: models.ModelShape, layout: Layout) -> dict[str, Any]:
-    return {
+        "labels": labels,
+        "prompt": prompt,
         "compute_dtype": shape.dtype,
         "n_samples": layout.n_samples,
         "n_layers": layout.n_layers,
         "hidden_size": layout.hidden_size,
         "dtype": layout.dtype,
         "boundary": layout.boundary,
+        "shard_starts": starts,
+        "batch_tokens": request.batch_size * max(sample.n_tokens for sample in samples),
     }
 
 
-@_uncollected()
-def _largest(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
-    """The batch of the most tokens, with pictures of `n_values` numbers each."""
+@garbage_collection_paused()
+def _largest_batch(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
+    """The batch with the most tokens; a picture has `n_values` numbers."""
 
     def loads() -> Iterator[Load]:
         for shard in run.shards:
-            mine = dict(enumerate(samples[shard.start : shard.stop], start=shard.start))
-            for batch in cut_batches(run.plan, mine):
-                longest = max(n_group_tokens([mine[row] for row in rows]) for rows in batch)
-                n_rows = [len(rows) for rows in batch]
-                size = len(batch)
-                yield Load(size, longest, sum(n_rows), size * n_values, max(n_rows) > 1)
+            rows = range(shard.start, shard.stop)
+            by_row = dict(zip(rows, samples[shard.start : shard.stop], strict=True))
+            for batch in cut_batches(run.plan, by_row):
+                longest = max(n_group_tokens([by_row[row] for row in group]) for group in batch)
+                sizes = [len(group) for group in batch]
+                n_groups = len(batch)
+                yield Load(n_groups, longest, sum(sizes), n_groups * n_values, max(sizes) > 1)
 
     return max(loads(), key=lambda load: (load.n_sequences * load.n_tokens, load.n_tokens))
 
 
-@_uncollected()
+@garbage_collection_paused()
 def _write_run(
     values: dict[str, Any],
     samples: Sequence[Sample],
@@ -221,7 +210,7 @@ def _write_run(
     profile: Profile,
     work: Path,
 ) -> tuple[Run, list[str]]:
-    """Write the run's folder aside, rename it, and write the batch script for it."""
+    """Write the run's folder and its batch script. Returns the run and the submit commands."""
     scratch, name = work / "scratch", values["name"]
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=f".{name}.") as aside:
@@ -252,13 +241,14 @@ def _write_run(
     return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]
 
 
-def _free_name(request: PlanRequest, work: Path) -> str:
+def _run_name(request: PlanRequest, work: Path) -> str:
+    """The requested name, or an unused one made of the model's and the dataset's names."""
     if request.name is not None:
         if not re.fullmatch(NAME_PATTERN, request.name):
             raise ConfigError(f"run {request.name!r}: use letters, digits, '.', '_' and '-' only")
         if (work / "scratch" / request.name).exists():
             raise RunError(
-                f"{work / 'scratch' / request.name}: is there already; "
+                f"{work / 'scratch' / request.name}: exists already; "
                 "remove it or choose another --run"
             )
         return request.name
@@ -271,10 +261,10 @@ def _free_name(request: PlanRequest, work: Path) -> str:
     return name
 
 
-def _bring_together(samples: list[Sample]) -> bool:
-    """Put rows about one image next to each other, images in order of appearance.
+def _sort_by_image(samples: list[Sample]) -> bool:
+    """Sort rows in place so that those about one image are neighbours; images keep their order.
 
-    Whether any row had to move.
+    Returns whether any row moved.
     """
     places: dict[str, int] = {}
     for sample in samples:
@@ -282,167 +272,3 @@ def _bring_together(samples: list[Sample]) -> bool:
     ordered = all(places[one.image] <= places[next_.image] for one, next_ in pairwise(samples))
     samples.sort(key=lambda sample: places[sample.image])
     return not ordered
-
-
-def _check_prompts(
-    samples: Sequence[Sample], processor: models.Processor, family: str, marker: str
-) -> None:
-    """Raise DatasetError for a prompt with text that would reach the model as something else."""
-    for sample in samples:
-        text = sample.prompt.replace(marker, "") if marker else sample.prompt
-        found = processor.reserved(text)
-        if found:
-            raise DatasetError(
-                f"sample {sample.id!r}: its prompt holds {found!r}, which {family} reads as a "
-                "token of its own; reword it"
-            )
-
-
-@_uncollected()
-def _check_rows(
-    samples: list[Sample], images: Mapping[str, _Image], counter: _Counter, drop_unreadable: bool
-) -> list[str]:
-    """Count the tokens of the rows; only those that can be used stay in the list.
-
-    Returns what was wrong with the others. Raises DatasetError if anything was and should not be dropped.
-    """
-    problems = [image.problem for image in images.values() if image.problem]
-    n_rows, n_kept = len(samples), 0
-    with progress("count tokens", "rows", n_rows) as advance:
-        for path, found in groupby(samples, key=attrgetter("image")):
-            rows = list(found)
-            if not images[path].problem:
-                # In the place of rows that have been read: of a million there is room for one list.
-                for sample in counter.counted(rows, images[path], problems):
-                    samples[n_kept] = sample
-                    n_kept += 1
-            advance(len(rows))
-    del samples[n_kept:]
-    n_lost = n_rows - n_kept
-    if problems and not drop_unreadable:
-        raise DatasetError(
-            f"{len(problems)} images or prompts, for {n_lost} of {n_rows} rows, cannot be "
-            "used; mend them or plan with --drop-unreadable",
-            details=_first(problems),
-        )
-    if not samples:
-        raise DatasetError(
-            "no row can be used; name another folder with --dataset", _first(problems)
-        )
-    notes = [f"dropped: {problem}" for problem in _first(problems)]
-    if problems:
-        notes.append(f"dropped {n_lost} of {n_rows} rows in all")
-    return notes
-
-
-def _first(problems: Sequence[str]) -> list[str]:
-    """Where a folder is not there, every image of it is a problem."""
-    more = len(problems) - _LISTED
-    return [*problems[:_LISTED], f"… and {more:,} more"] if more > 0 else [*problems]
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """What a plan must know of an image file; `problem` if it cannot be used."""
-
-    digest: str
-    size: tuple[int, int]
-    problem: str = ""
-
-
-def _inspected(paths: Iterable[str]) -> dict[str, _Image]:
-    left, found = list(paths), {}
-    with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        progress("check", "images", len(left)) as advance,
-    ):
-        for start in range(0, len(left), _WAITING):
-            some = left[start : start + _WAITING]
-            for path, image in zip(some, pool.map(_inspect, some), strict=True):
-                found[path] = image
-                advance(1)
-    return found
-
-
-def _inspect(path: str) -> _Image:
-    try:
-        image, digest = open_rgb(path)
-    except DatasetError as error:
-        return _Image("", (0, 0), str(error))
-    return _Image(digest, image.size)
-
-
-class _Counter:
-    """Counts the tokens of rows; what an image makes of them depends on its size alone, and what
-    a prompt adds on that and the prompt."""
-
-    def __init__(self, processor: models.Processor, share: bool) -> None:
-        self._processor = processor
-        self._share = share
-        self._pictures: list[models.Picture] = []  # that rows can tell apart
-        self._of_size: dict[tuple[int, int], int] = {}  # which of them
-        self._with_depth = lru_cache(1)(self._blank)
-        self._asked = lru_cache(_REMEMBERED)(self._ask)
-        self.n_values = 0  # of the largest picture, as the model takes it
-
-    def counted(
-        self, samples: Sequence[Sample], image: _Image, problems: list[str]
-    ) -> Iterator[Sample]:
-        """The samples about one image with their tokens; what is wrong is added to `problems`."""
-        good: list[tuple[Sample, int, models.Row]] = []
-        for sample in samples:
-            try:
-                good.append((sample, *self._tail(sample, image.size)))
-            except (DatasetError, InputError) as error:
-                problems.append(f"row {sample.id!r}: {error}")
-        shared = 0
-        if self._share and len(good) > 1:
-            shared = good[0][1] + models.n_shared([tail for _, _, tail in good])
-        for sample, ahead, tail in good:
-            yield Sample(
-                sample.id,
-                sample.image,
-                sample.prompt,
-                sample.label,
-                sample.group,
-                sample.split,
-                image.digest,
-                ahead + len(tail.tokens),
-                shared,
-                sample.regions,
-                sample.depth,
-            )
-
-    def _tail(self, sample: Sample, size: tuple[int, int]) -> tuple[int, models.Row]:
-        """How many tokens are left out, and the sample's row behind them."""
-        if not sample.regions:
-            return self._asked(self._picture(size), sample.prompt)
-        if sample.depth:
-            blank = self._with_depth(size, sample.depth)
-        else:
-            blank = self._pictures[self._picture(size)]
-        return _behind(blank, make_row(self._processor, blank, sample, size))
-
-    def _ask(self, picture: int, prompt: str) -> tuple[int, models.Row]:
-        blank = self._pictures[picture]
-        return _behind(blank, self._processor.row(blank, prompt))
-
-    def _picture(self, size: tuple[int, int]) -> int:
-        if size not in self._of_size:
-            blank = replace(self._blank(size), arrays={})  # of thousands, only tokens are kept
-            if blank not in self._pictures:
-                self._pictures.append(blank)
-            self._of_size[size] = self._pictures.index(blank)
-        return self._of_size[size]
-
-    def _blank(self, size: tuple[int, int], depth: str = "") -> models.Picture:
-        blank = make_picture(self._processor, Image.new("RGB", size), depth)
-        pixels = (array for array in blank.arrays.values() if array.dtype.kind == "f")
-        self.n_values = max(self.n_values, sum(array.size for array in pixels))
-        return blank
-
-
-def _behind(picture: models.Picture, row: models.Row) -> tuple[int, models.Row]:
-    """The row without its picture's tokens but the last, which are as many in each row."""
-    n_ahead = max(len(picture.tokens) - 1, 0)
-    return n_ahead, models.Row(row.tokens[n_ahead:], row.n_common - n_ahead)
