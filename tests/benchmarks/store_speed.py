@@ -127,11 +127,11 @@ class Place:
         with self.store.path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         started = time.perf_counter()
-        found = self.workers(
+        differing = self.workers(
             delayed(_differing)(self.store.path, self.store.layout, piece)
             for piece in _pieces(0, ledger, self.store.layout)
         )
-        assert not any(found)
+        assert not any(differing)
         return self.n_bytes / 1e6 / (time.perf_counter() - started)
 
 

@@ -34,13 +34,13 @@ _SMALL = SolverBenchRequest(n_rows=80, hidden=48, n_classes=3, signals=(0.3, 1.0
 
 
 @pytest.fixture(scope="module")
-def found():
+def benchmark():
     return bench(_SMALL, synthetic_layers(_SMALL), 2)
 
 
-def test_every_way_is_measured_on_every_layer(found):
-    assert [layer.title for layer in found.layers] == ["signal 0.3", "signal 1"]
-    for layer in found.layers:
+def test_every_way_is_measured_on_every_layer(benchmark):
+    assert [layer.title for layer in benchmark.layers] == ["signal 0.3", "signal 1"]
+    for layer in benchmark.layers:
         assert (layer.n_rows, layer.hidden, layer.n_classes) == (80, 48, 3)
         assert [way.name for way in layer.ways] == [OURS, RESEARCH, OURS_SCALED, CAREFUL]
         for way in layer.ways:
@@ -48,16 +48,16 @@ def test_every_way_is_measured_on_every_layer(found):
         assert [way.gap is not None for way in layer.ways] == [True, False, True, False]
 
 
-def test_ours_is_as_near_the_optimum_as_it_certifies(found):
-    for layer in found.layers:
+def test_ours_is_as_near_the_optimum_as_it_certifies(benchmark):
+    for layer in benchmark.layers:
         for way in layer.ways[::2]:
             assert way.converged and way.gap <= 1e-7
             assert way.above <= way.gap
             assert way.agree == 1
 
 
-def test_ratios_are_those_of_the_seconds(found):
-    for layer in found.layers:
+def test_ratios_are_those_of_the_seconds(benchmark):
+    for layer in benchmark.layers:
         raw, research, scaled, careful = layer.ways
         assert raw.slower == scaled.slower == 1
         assert research.slower == pytest.approx(research.seconds / raw.seconds)
@@ -65,10 +65,10 @@ def test_ratios_are_those_of_the_seconds(found):
         assert layer.programme.of_research == pytest.approx(
             layer.programme.seconds / research.seconds
         )
-    whole = [sum(layer.seconds(name) for layer in found.layers) for name in (RESEARCH, OURS)]
-    assert found.slower(RESEARCH, OURS)["summed"] == pytest.approx(whole[0] / whole[1])
-    each = [layer.seconds(RESEARCH) / layer.programme.seconds for layer in found.layers]
-    assert found.programme()["median"] == pytest.approx(np.median(each))
+    whole = [sum(layer.seconds(name) for layer in benchmark.layers) for name in (RESEARCH, OURS)]
+    assert benchmark.slower(RESEARCH, OURS)["summed"] == pytest.approx(whole[0] / whole[1])
+    each = [layer.seconds(RESEARCH) / layer.programme.seconds for layer in benchmark.layers]
+    assert benchmark.programme()["median"] == pytest.approx(np.median(each))
 
 
 def test_the_objective_is_scikit_learns():
@@ -159,8 +159,8 @@ def test_more_signal_is_easier_to_read():
         )
         line = solver_speed._fit_vsp(layer, 0.01, "standardize")
         learned = solver_speed.learn("standardize", layer.states)
-        found = solver_speed._predict(line, learned.apply(layer.states))
-        right.append((found == layer.labels).mean())
+        predicted = solver_speed._predict(line, learned.apply(layer.states))
+        right.append((predicted == layer.labels).mean())
     assert right == sorted(right) and right[-1] > 0.95
 
 
@@ -170,9 +170,9 @@ def test_one_class_is_refused():
         next(synthetic_layers(request))
 
 
-def test_the_table_is_80_columns_wide_and_says_what_stopped(found):
+def test_the_table_is_80_columns_wide_and_says_what_stopped(benchmark):
     out = io.StringIO()
-    Console(file=out, width=80).print(solver_bench_table(found))
+    Console(file=out, width=80).print(solver_bench_table(benchmark))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "stopped" in text

@@ -69,7 +69,7 @@ class TestedRun:
         return Column(int(self.layers[index]), row_loss(self.target, self.predicted[index]), inner)
 
     def peak(self) -> Column:
-        """In each outer split the layer with the best inner score; the best layer without them."""
+        """The layer with the best inner score of each outer split; without such scores, the best layer."""
         if self.inner is None:
             return self.column(int(np.flatnonzero(self.layers == self.best_layer)[0]))
         chosen = first_best(self.inner)
