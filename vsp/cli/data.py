@@ -211,8 +211,8 @@ def _add_split_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from vsp.datasets.importers.funnel import page
     from vsp.datasets.importers.pipeline import Asked, import_dataset
+    from vsp.reporting.funnel_page import funnel_page
     from vsp.utils.terminal import show
     from vsp.utils.text import format_count
 
@@ -238,7 +238,7 @@ def _import(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(imported.funnel)
         return
-    show(page(imported.funnel))
+    show(funnel_page(imported.funnel))
     n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
     print(f"{_verb(imported.fresh)} {format_count(n_rows, 'row')} in {imported.folder}")
 

@@ -18,7 +18,6 @@ from PIL import Image
 from rich.console import Console
 
 from vsp.datasets.importers.annotations import Relation, Thing
-from vsp.datasets.importers.funnel import page
 from vsp.datasets.importers.image_index import ImageFolders
 from vsp.datasets.importers.kept_rows import Rows
 from vsp.datasets.importers.pipeline import Asked, Imported, _label, import_dataset
@@ -26,6 +25,7 @@ from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.relations import read_relations
 from vsp.errors import ConfigError, DatasetError
+from vsp.reporting.funnel_page import funnel_page
 
 
 def _vrd() -> list[str]:
@@ -568,7 +568,7 @@ def test_splits_that_share_groups_of_images_are_said_to_share_these(tmp_path):
 def _printed(funnel: dict) -> list[str]:
     console = Console(width=80, record=True, quiet=False, file=sys.stderr)
     with console.capture() as capture:
-        console.print(page(funnel))
+        console.print(funnel_page(funnel))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
