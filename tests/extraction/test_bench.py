@@ -7,15 +7,15 @@ import pytest
 from helpers import tiny
 
 from vsp import models
-from vsp.extraction.bench import Asked, bench, rows_per_image
+from vsp.extraction.bench import BenchRequest, bench, rows_per_image
 
 
 @pytest.fixture(scope="module")
 def benches(checkpoint, tmp_path_factory):
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    asked = Asked(model, n_rows=12, batch_sizes=(2, 4), workers=0)
+    request = BenchRequest(model, n_rows=12, batch_sizes=(2, 4), workers=0)
     folder = tmp_path_factory.mktemp("bench")
-    found = bench(asked, folder)
+    found = bench(request, folder)
     assert not list(folder.iterdir())  # nothing is left behind
     return found
 

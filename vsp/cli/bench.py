@@ -62,12 +62,12 @@ def add_commands(subparsers: Any) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from vsp.extraction.bench import Asked, bench
+    from vsp.extraction.bench import BenchRequest, bench
     from vsp.reporting.bench_tables import bench_page
     from vsp.storage.run import find_run
     from vsp.utils.terminal import show
 
-    asked = {
+    options = {
         "n_rows": arguments.rows,
         "batch_sizes": tuple(arguments.batch_size),
         "workers": arguments.workers,
@@ -76,10 +76,12 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
         plan = find_run(arguments.run, Path()).plan
         n_planned = plan.n_samples
-        what = Asked(plan.model, Path(plan.dataset), plan.prompt, **asked)
+        request = BenchRequest(plan.model, Path(plan.dataset), plan.prompt, **options)
     else:
-        what = Asked(model_config(arguments), arguments.dataset, arguments.prompt, **asked)
-    benches = bench(what, Path("scratch"))
+        request = BenchRequest(
+            model_config(arguments), arguments.dataset, arguments.prompt, **options
+        )
+    benches = bench(request, Path("scratch"))
     if arguments.json:
         best = [b.best and asdict(b.best) for b in benches]
         print_json([{**asdict(b), "best": w} for b, w in zip(benches, best, strict=True)])

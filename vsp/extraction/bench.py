@@ -1,7 +1,7 @@
-"""`vsp bench`: how fast a model extracts on this machine, next to what else could be done.
+"""`vsp bench`: how fast a model extracts on this machine, compared with plain transformers.
 
-Every way goes over the same rows. The ways take turns for a few rounds, so that a busy neighbour
-slows all of them, and the middle round counts.
+All ways process the same rows. They take turns for several rounds, so that other load on the
+machine slows all of them alike; the median round counts.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ from vsp.storage.run import Run
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
 
-_PLAIN = ("transformers, one by one", "transformers, batched")
-_OWN, _OWN_ALONE = "vsp", "vsp --no-sharing"
+_TRANSFORMERS = ("transformers, one by one", "transformers, batched")
+_VSP, _VSP_UNSHARED = "vsp", "vsp --no-sharing"
 _ROUNDS = 3
-_MEAN_ROWS, _MOST_ROWS = 5.5, 23  # about an image, as VRD's spatial relations in its Kaggle layout
+_MEAN_ROWS, _MAX_ROWS = 5.5, 23  # per image, as in VRD's spatial relations (Kaggle layout)
 _SIZE = (640, 480)
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
-_LEAST_MAPPED, _MOST_MAPPED = 1 << 16, 1 << 25
+# Parameters of glibc's mallopt.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_SMALL_THRESHOLD, _LARGE_THRESHOLD = 1 << 16, 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What `vsp bench` is asked for."""
+class BenchRequest:
+    """The options of `vsp bench`."""
 
     model: ModelConfig
-    dataset: Path | None = None  # None: pictures made for the purpose
+    dataset: Path | None = None  # None: synthetic photographs and questions
     prompt: str | None = None
     n_rows: int = 128
     batch_sizes: tuple[int, ...] = (4, 16, 64)
@@ -56,65 +57,66 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to the states of the same rows, measured."""
+    """One way to compute the states, and its measurements."""
 
     name: str
-    batch: int  # images with their rows; of transformers and --no-sharing: rows
+    batch: int  # images with their rows; for transformers and --no-sharing: rows
     rows_per_second: float | None  # None: out of memory
-    peak_bytes: int | None  # beyond what was in use before; None where it cannot be measured
-    times_plain: float | None = None  # rows/s over those of one row at a time
-    of_bare: float | None = None  # rows/s over those of the same forward passes alone
-    bare_peak_bytes: int | None = None  # of these passes
+    peak_bytes: int | None  # above the memory in use before; None if it cannot be measured
+    times_plain: float | None = None  # rows/s over those of transformers, one by one
+    of_bare: float | None = None  # rows/s over those of the forward passes alone
+    bare_peak_bytes: int | None = None  # peak_bytes of the forward passes alone
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """All ways on one set of rows."""
+    """The measurements of all ways on one set of rows."""
 
     title: str
     n_rows: int
     n_images: int
     ways: tuple[Way, ...]
-    difference: float | None  # of vsp's states and the plain ones: largest over its layer's largest
+    # Largest difference between vsp's and transformers' states, over its layer's largest value.
+    difference: float | None
     on_gpu: bool
 
     @property
     def best(self) -> Way | None:
-        """The fastest of vsp's own ways."""
-        own = [way for way in self.ways if way.name not in _PLAIN and way.rows_per_second]
+        """The fastest of vsp's ways."""
+        own = [way for way in self.ways if way.name not in _TRANSFORMERS and way.rows_per_second]
         return max(own, key=lambda way: way.rows_per_second or 0.0, default=None)
 
 
-def bench(asked: Asked, scratch: Path) -> list[Bench]:
-    """Measure, writing under `scratch`, on whose disk the states of a run would go."""
+def bench(request: BenchRequest, scratch: Path) -> list[Bench]:
+    """Measure all ways. Writes temporary files to `scratch`, the disk that holds real runs."""
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".bench.") as folder:
         work = Path(folder)
-        if asked.dataset is not None:
-            sets = {"rows of the dataset": asked.dataset}
+        if request.dataset is not None:
+            sets = {"rows of the dataset": request.dataset}
         else:
             sets = {
                 "rows with an image of their own": work / "own",
                 "rows that share images as in VRD": work / "shared",
             }
-            _write_dataset(work / "own", [1] * asked.n_rows)
-            _write_dataset(work / "shared", rows_per_image(asked.n_rows))
-        plans = {title: _Rows(asked, path, work) for title, path in sets.items()}
-        loaded = models.load(asked.model)
+            _write_dataset(work / "own", [1] * request.n_rows)
+            _write_dataset(work / "shared", rows_per_image(request.n_rows))
+        plans = {title: _BenchRuns(request, path, work) for title, path in sets.items()}
+        loaded = models.load(request.model)
         return [_measure(title, rows, loaded) for title, rows in plans.items()]
 
 
 def rows_per_image(n_rows: int) -> list[int]:
-    """How many rows each image has: geometric with VRD's mean, `n_rows` in all."""
+    """Rows of each image, `n_rows` in total: a geometric distribution with VRD's mean."""
     rng = np.random.default_rng(0)
     counts: list[int] = []
     while (left := n_rows - sum(counts)) > 0:
-        counts.append(min(int(rng.geometric(1 / _MEAN_ROWS)), _MOST_ROWS, left))
+        counts.append(min(int(rng.geometric(1 / _MEAN_ROWS)), _MAX_ROWS, left))
     return counts
 
 
 def _write_dataset(folder: Path, counts: Sequence[int]) -> None:
-    """JPEGs of a photograph's size and questions of uneven length."""
+    """Write JPEGs of a photograph's size, and questions of different lengths."""
     rng = np.random.default_rng(0)
     names = ("person", "traffic light", "red surfboard", "man in a hat", "tree", "old bicycle")
     relations = ("left_of", "right_of", "above", "below")
@@ -138,20 +140,20 @@ def _write_dataset(folder: Path, counts: Sequence[int]) -> None:
     (folder / "metadata.json").write_text(json.dumps(records))
 
 
-class _Rows:
-    """The rows of one dataset, and runs over them."""
+class _BenchRuns:
+    """One dataset, with a run for each batch size, sharing images or not."""
 
-    def __init__(self, asked: Asked, dataset: Path, work: Path) -> None:
-        self._asked = asked
+    def __init__(self, request: BenchRequest, dataset: Path, work: Path) -> None:
+        self._request = request
         self._dataset = dataset
         self._work = work
-        sizes = asked.batch_sizes
+        sizes = request.batch_sizes
         self.shared = [self._plan(size, True) for size in sizes]
         self.samples = list(self.shared[0].manifest.rows())
         self.n_images = len({sample.image for sample in self.samples})
         self.alone = [self._plan(size, False) for size in sizes] if self.share_images else []
-        # As in a run of many batches.
-        self.n_workers = default_workers(10**6) if asked.workers is None else asked.workers
+        # As many as a run of many batches would have.
+        self.n_workers = default_workers(10**6) if request.workers is None else request.workers
 
     @property
     def share_images(self) -> bool:
@@ -160,70 +162,70 @@ class _Rows:
     def _plan(self, batch_size: int, share: bool) -> Run:
         request = PlanRequest(
             self._dataset,
-            self._asked.model,
-            self._asked.prompt,
+            self._request.model,
+            self._request.prompt,
             n_shards=1,
             batch_size=batch_size,
             share=share,
-            limit=self._asked.n_rows,
+            limit=self._request.n_rows,
             name=f"{self._dataset.name}-{batch_size}-{'shared' if share else 'alone'}",
         )
         return plan_run(request, self._work).run
 
 
-# Goes over all rows once; the seconds that it takes.
-Timed = Callable[[], float]
+# Processes all rows once and returns the seconds that it took.
+Pass = Callable[[], float]
 
 
-def _measure(title: str, rows: _Rows, loaded: Loaded) -> Bench:
+def _measure(title: str, rows: _BenchRuns, loaded: Loaded) -> Bench:
     samples = rows.samples
     own = {
         (name, run.plan.batch_size): run
-        for name, runs in ((_OWN, rows.shared), (_OWN_ALONE, rows.alone))
+        for name, runs in ((_VSP, rows.shared), (_VSP_UNSHARED, rows.alone))
         for run in runs
     }
-    timed: dict[tuple[str, int], Timed] = {}
+    timed: dict[tuple[str, int], Pass] = {}
     plain_states: dict[str, NDArray[np.floating]] = {}
     if hasattr(loaded.model, "plain"):
-        for name, size in zip(_PLAIN, (1, 16), strict=True):
-            timed[name, size] = _plain(loaded, samples, size, plain_states)
+        for name, size in zip(_TRANSFORMERS, (1, 16), strict=True):
+            timed[name, size] = _transformers_pass(loaded, samples, size, plain_states)
     for (name, size), run in own.items():
-        timed[name, size] = _extraction(run, loaded, rows.n_workers)
+        timed[name, size] = _extraction_pass(run, loaded, rows.n_workers)
         if hasattr(loaded.model, "bare"):
-            timed[f"bare {name}", size] = _bare(run, loaded)
-    rates, peaks = _rounds(title, timed, len(samples))
+            timed[f"bare {name}", size] = _forward_pass(run, loaded)
+    rates, peaks = _run_rounds(title, timed, len(samples))
     ways = []
     for name, size in timed:
         if not name.startswith("bare "):
             bare = f"bare {name}", size
             ways.append(
                 Way(
-                    name,
-                    size,
-                    rates[name, size],
-                    peaks[name, size],
-                    _over(rates[name, size], rates.get((_PLAIN[0], 1))),
-                    _over(rates[name, size], rates.get(bare)),
-                    peaks.get(bare),
+                    name=name,
+                    batch=size,
+                    rows_per_second=rates[name, size],
+                    peak_bytes=peaks[name, size],
+                    times_plain=_ratio(rates[name, size], rates.get((_TRANSFORMERS[0], 1))),
+                    of_bare=_ratio(rates[name, size], rates.get(bare)),
+                    bare_peak_bytes=peaks.get(bare),
                 )
             )
-    difference = _difference(own, plain_states) if plain_states else None
+    difference = _largest_difference(own, plain_states) if plain_states else None
     return Bench(title, len(samples), rows.n_images, tuple(ways), difference, _cuda() is not None)
 
 
-def _rounds(
-    title: str, timed: dict[tuple[str, int], Timed], n_rows: int
+def _run_rounds(
+    title: str, timed: dict[tuple[str, int], Pass], n_rows: int
 ) -> tuple[dict[tuple[str, int], float | None], dict[tuple[str, int], int | None]]:
-    """Rows per second and peak bytes of each way; memory is watched in a first round, untimed."""
+    """Rows per second and peak bytes of each way; an extra first round measures memory only."""
     seconds: dict[tuple[str, int], list[float | None]] = {way: [] for way in timed}
     peaks: dict[tuple[str, int], int | None] = {}
     with progress(f"bench {title}", "runs", len(timed) * (1 + _ROUNDS)) as advance:
         for turn in range(1 + _ROUNDS):
-            # What is freed goes back to the system at once while memory is watched, and stays
-            # at hand, as in a long run, while time is.
-            _keep_freed(below=_LEAST_MAPPED if turn == 0 else _MOST_MAPPED)
+            # To measure memory, freed blocks return to the system at once. To measure time,
+            # the process keeps them, as it does in a long run.
+            _set_allocator_threshold(below=_SMALL_THRESHOLD if turn == 0 else _LARGE_THRESHOLD)
             for way, run in timed.items():
-                took, peak = _observed(run)
+                took, peak = _measure_once(run)
                 if turn == 0:
                     peaks[way] = peak
                 else:
@@ -236,33 +238,33 @@ def _rounds(
     return rates, peaks
 
 
-def _keep_freed(below: int) -> None:
-    """Let glibc keep what is freed of blocks below so many bytes; elsewhere nothing happens."""
+def _set_allocator_threshold(below: int) -> None:
+    """Let glibc keep freed blocks smaller than `below` bytes; does nothing with another libc."""
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_THRESHOLD, below)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2 * below)  # as glibc itself sets the one by the other
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * below)  # the ratio that glibc uses
     except (OSError, AttributeError):
         return
 
 
-def _observed(run: Timed) -> tuple[float | None, int | None]:
-    """Seconds and peak bytes of one pass over the rows; no seconds if memory was out."""
-    peak = _Peak()
+def _measure_once(run: Pass) -> tuple[float | None, int | None]:
+    """Seconds and peak bytes of one pass over the rows; None if it ran out of memory."""
+    peak = _PeakMemory()
     try:
         return run(), peak.bytes()
     except MemoryError:
         return None, None
 
 
-def _over(rate: float | None, other: float | None) -> float | None:
+def _ratio(rate: float | None, other: float | None) -> float | None:
     return rate / other if rate and other else None
 
 
-def _plain(
+def _transformers_pass(
     loaded: Loaded, samples: Sequence[Any], size: int, states: dict[str, NDArray[np.floating]]
-) -> Timed:
-    """What a script does: open, process, run, keep the last token of all hidden states."""
+) -> Pass:
+    """What a short script does: open, preprocess, run, keep the last token of all hidden states."""
     from vsp.models.capture import memory_errors
 
     processor: Any = loaded.processor
@@ -282,10 +284,10 @@ def _plain(
     return run
 
 
-def _extraction(run: Run, loaded: Loaded, n_workers: int) -> Timed:
-    """A whole shard as a task does it, from image files to rows in the journal.
+def _extraction_pass(run: Run, loaded: Loaded, n_workers: int) -> Pass:
+    """Extract a whole shard as an array task does, from image files to rows in the journal.
 
-    The start of the workers counts too, though a longer run would not feel it.
+    The time includes the start of the worker processes, which is negligible in a long run.
     """
     (shard,) = run.shards
     rows = set(range(shard.start, shard.stop))
@@ -300,8 +302,8 @@ def _extraction(run: Run, loaded: Loaded, n_workers: int) -> Timed:
     return extract
 
 
-def _bare(run: Run, loaded: Loaded) -> Timed:
-    """The forward passes of a run alone, on tensors made before: its ceiling."""
+def _forward_pass(run: Run, loaded: Loaded) -> Pass:
+    """Only the forward passes of a run, on prepared tensors: an upper bound of its speed."""
     from vsp.models.capture import memory_errors
 
     (shard,) = run.shards
@@ -320,8 +322,10 @@ def _bare(run: Run, loaded: Loaded) -> Timed:
     return forward
 
 
-def _difference(own: dict[tuple[str, int], Run], plain: dict[str, NDArray[np.floating]]) -> float:
-    """How far any run's states are from the plain ones, over the largest of their layer."""
+def _largest_difference(
+    own: dict[tuple[str, int], Run], plain: dict[str, NDArray[np.floating]]
+) -> float:
+    """Largest difference of any run's states from transformers', over its layer's largest value."""
     largest = 0.0
     for run in own.values():
         expected = np.stack([plain[sample.id] for sample in run.manifest.rows()], axis=1)
@@ -331,8 +335,8 @@ def _difference(own: dict[tuple[str, int], Run], plain: dict[str, NDArray[np.flo
     return largest
 
 
-class _Peak:
-    """Memory in use beyond what was in use when this was made; of a GPU where there is one."""
+class _PeakMemory:
+    """Peak memory above the memory in use at construction; the GPU's if there is one."""
 
     def __init__(self) -> None:
         gc.collect()
@@ -344,25 +348,25 @@ class _Peak:
             return
         try:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # forget the process's highest use
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the process's peak
         except OSError:
             self._before = -1
         else:
-            self._before = _status("VmRSS")
+            self._before = _process_memory("VmRSS")
 
     def bytes(self) -> int | None:
         if self._cuda is not None:
             return int(self._cuda.max_memory_allocated() - self._before)
-        return None if self._before < 0 else max(_status("VmHWM") - self._before, 0)
+        return None if self._before < 0 else max(_process_memory("VmHWM") - self._before, 0)
 
 
 def _cuda() -> Any:
-    """torch's view of a GPU, if the model brought torch and there is one."""
+    """`torch.cuda`, if the model has imported torch and there is a GPU."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() else None
 
 
-def _status(field: str) -> int:
-    """A field of Linux' account of this process, in bytes."""
+def _process_memory(field: str) -> int:
+    """A field of /proc/self/status, in bytes."""
     lines: Iterable[str] = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field + ":"))
