@@ -79,13 +79,13 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         metavar="N",
         help="processes that decode images ahead of the model; results do not depend on it "
-        "(default with a GPU: one less than the cores, at most 8; without: 0)",
+        "(default: with a GPU, the number of cores less one, at most 8; without a GPU, 0)",
     )
 
 
 def add_retry_failed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--retry-failed", action="store_true", help="also try rows again that failed before"
+        "--retry-failed", action="store_true", help="also compute failed rows again"
     )
 
 
@@ -116,7 +116,7 @@ def add_model(group: argparse._ActionsContainer, required: bool) -> None:
     group.add_argument(
         "--quantization",
         choices=("none", "4bit", "8bit"),
-        help="of the language model's weights (default: as the model's file says, usually 4bit)",
+        help="quantization of the language model's weights (default: as the model's file says, usually 4bit)",
     )
     group.add_argument(
         "--dtype",

@@ -115,6 +115,23 @@ def _add_import(subparsers: Any) -> None:
         guide="docs/datasets.md",
         interrupted=_REMOVED,
     )
+    _add_import_files(parser)
+    _add_row_options(parser.add_argument_group("which rows"))
+    _add_split_options(parser.add_argument_group("splits and balance"))
+    parser.add_argument(
+        "--option",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
+        "file; csv: encoding; whatsup: images=coco or images=vg",
+    )
+    parser.add_argument("--json", action="store_true", help="print the row counts as JSON")
+    add_n_jobs(parser, "worker processes of --check")
+
+
+def _add_import_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -142,25 +159,12 @@ def _add_import(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the new dataset"
     )
-    _add_row_options(parser.add_argument_group("which rows"))
-    _add_split_options(parser.add_argument_group("splits and balance"))
-    parser.add_argument(
-        "--option",
-        type=key_value,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
-        "file; csv: encoding; whatsup: images=coco or images=vg",
-    )
     parser.add_argument(
         "--table",
         type=Path,
         metavar="FILE",
         help="also write the rows as CSV with img_path, subj, obj, relationship",
     )
-    parser.add_argument("--json", action="store_true", help="print the row counts as JSON")
-    add_n_jobs(parser, "worker processes of --check")
 
 
 def _add_row_options(group: argparse._ArgumentGroup) -> None:
@@ -193,7 +197,7 @@ def _add_split_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--balance",
         action="store_true",
-        help="drop rows until all classes of a split are as large as its smallest",
+        help="drop rows until all classes of a split are as large as its smallest class",
     )
     group.add_argument(
         "--resplit",

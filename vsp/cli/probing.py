@@ -134,7 +134,7 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=2,
         metavar="N",
-        help="repetitions of cross-validation, if the dataset has no test split (default: "
+        help="repetitions of cross-validation, if the dataset has no split of its own (default: "
         "%(default)s)",
     )
     parser.add_argument(

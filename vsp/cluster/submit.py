@@ -124,8 +124,8 @@ class _Sender:
         self._sent: list[str] = []  # "stage job" for each submission
         self._problems: list[str] = []  # of stages that ran here
         later = [stage for stage in ORDER if stage in options.stages and stage != EXTRACT]
-        # Jobs of earlier commands, also of other users. The new stages need the results of earlier
-        # stages. They wait for the end of the same stages, which write to the same files.
+        # Jobs submitted before, also by other users. The new stages need the results of earlier
+        # stages, and must not run beside the same stages, which write to the same files.
         earlier = ORDER[: ORDER.index(later[0])] if later else ()
         active = [task for task in states.tasks if task.active]
         self._last = tuple(task.job for task in active if task.stage in earlier)
@@ -176,7 +176,7 @@ class _Sender:
         return "vsp resume" if stage == EXTRACT else f"vsp submit --stages {','.join(rest)}"
 
     def describe_interrupt(self, stage: str) -> str:
-        """What an interrupt leaves behind; empty if nothing was submitted for certain."""
+        """What an interrupt of this stage leaves behind; empty in a dry run."""
         if self._options.dry_run:
             return ""
         rest = self._rest(stage)
