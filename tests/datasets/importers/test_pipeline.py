@@ -19,7 +19,7 @@ from rich.console import Console
 
 from vsp.datasets.importers.annotations import Relation, Thing
 from vsp.datasets.importers.image_index import ImageFolders
-from vsp.datasets.importers.kept_rows import Rows
+from vsp.datasets.importers.kept_rows import KeptRows
 from vsp.datasets.importers.pipeline import Asked, Imported, _label, import_dataset
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
 from vsp.datasets.metadata import read_samples
@@ -314,7 +314,9 @@ def test_one_split_alone_is_left_out_of_the_records(tmp_path):
     path = _write(tmp_path, "train.json", [_scene("0.jpg", *SAID)])
     imported = _import(Asked("vrd", [path], tmp_path / "out"))
     assert all("split" not in record for record in _records(imported))
-    assert any("all rows are of split train: records name no split" in n for n in imported.notes)
+    assert any(
+        "all rows are in split train: the records name no split" in n for n in imported.notes
+    )
 
 
 def test_files_of_which_one_has_no_split_are_refused(tmp_path):
@@ -330,7 +332,7 @@ def test_splits_that_share_images_are_refused_with_the_count(tmp_path):
     asked = Asked("vrd", _two(tmp_path, range(10), range(7, 12)), tmp_path / "out")
     with pytest.raises(DatasetError, match=r"splits share images, .*--resplit") as caught:
         _import(asked)
-    assert caught.value.details == ("3 of the 5 images of val are in train too",)
+    assert caught.value.details == ("3 of the 5 images of val are also in train",)
     assert not asked.out.exists()
 
 
@@ -401,27 +403,29 @@ def test_a_test_fraction_does_not_override_splits_unasked(tmp_path):
     asked = Asked(
         "vrd", _two(tmp_path, range(9), range(9, 12)), tmp_path / "out", test_fraction=0.5
     )
-    with pytest.raises(DatasetError, match="has splits of its own, train, val; leave --test-frac"):
+    with pytest.raises(DatasetError, match="has its own splits, train, val; remove --test-frac"):
         _import(asked)
     imported = _import(replace(asked, resplit=True))
     assert Counter(r["split"] for r in _records(imported)) == {"train": 24, "test": 24}
 
 
 def test_shares_of_new_splits_are_those_of_the_old_ones_or_asked_for(asked):
-    with pytest.raises(DatasetError, match="--resplit has no two splits to take shares from; use"):
+    with pytest.raises(
+        DatasetError, match="--resplit needs at least two splits in the source for their sizes; use"
+    ):
         _import(replace(asked, resplit=True))
 
 
 def test_one_image_cannot_be_split(tmp_path):
     path = _write(tmp_path, "s.json", [_scene("0.jpg", *SAID)])
-    with pytest.raises(DatasetError, match="all rows are of one image"):
+    with pytest.raises(DatasetError, match="2 splits need rows of at least 2 images"):
         _import(Asked("vrd", [path], tmp_path / "out", test_fraction=0.5))
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\ud800.jpg"])
 def test_an_image_without_a_name_is_refused(tmp_path, name):
     scenes = [_scene("0.jpg", *SAID), _scene(name, *SAID)]
-    with pytest.raises(DatasetError, match=r"image .* has no name that a file could have"):
+    with pytest.raises(DatasetError, match=r"image name .* cannot be the name of a file"):
         _import(Asked("vrd", [_write(tmp_path, "s.json", scenes)], tmp_path / "out"))
 
 
@@ -433,10 +437,10 @@ def test_an_image_that_comes_twice_in_a_split_is_refused(tmp_path):
 
 def test_ids_that_come_twice_are_refused():
     with TemporaryFile() as file:
-        rows = Rows(file)
+        rows = KeptRows(file)
         for name in ("a", "b", "a"):
-            rows.add({"id": name, "label": "x", "group": "g"}, "", "", ())
-        with pytest.raises(DatasetError, match="1 row with an id that another row has, 'a' first"):
+            rows.add_row({"id": name, "label": "x", "group": "g"}, "", "", ())
+        with pytest.raises(DatasetError, match="1 row with the id of another row, first 'a'"):
             rows.check_ids()
 
 
@@ -560,9 +564,9 @@ def test_splits_that_share_groups_of_images_are_said_to_share_these(tmp_path):
     rows = ["a.jpg,cup,above,hat,train,kitchen", "b.jpg,cup,below,hat,test,kitchen"]
     table = tmp_path / "own.csv"
     table.write_text("\n".join(["image,subject,relation,object,split,group", *rows]))
-    with pytest.raises(DatasetError, match=r"share groups, .* splits anew by group") as caught:
+    with pytest.raises(DatasetError, match=r"share groups, .* new splits by group") as caught:
         _import(Asked("csv", [str(table)], tmp_path / "out"))
-    assert caught.value.details == ("1 of the 1 groups of test are in train too",)
+    assert caught.value.details == ("1 of the 1 groups of test are also in train",)
 
 
 def _printed(funnel: dict) -> list[str]:

@@ -1,6 +1,4 @@
-"""The rows that an import keeps: their records in a file aside, and what splits and balance are made
-from, a few bytes a row.
-"""
+"""The rows that an import keeps: records spooled to a file, a few bytes per row in memory."""
 
 from __future__ import annotations
 
@@ -13,226 +11,114 @@ from itertools import islice
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vsp.datasets.importers.annotations import Picture
 from vsp.datasets.importers.quality_flags import FLAGS
 from vsp.datasets.metadata import SPLITS
-from vsp.datasets.splitting import assign_splits
 from vsp.errors import DatasetError
 from vsp.utils.text import format_count, is_encodable
 
-_NAMED = SPLITS[1:]  # in their order: the later ones keep what they share
-SHARED = "shared-image"
 _FLAGS = tuple(FLAGS)
+_SPLIT_BITS = 7  # the low bits of an image key, which leave room for the number of a split
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
-    """How rows come to their splits."""
+class StoredRow:
+    """One row as it is read back from the spool file."""
 
-    resplit: bool = False  # give up those of the source
-    test_fraction: float | None = None
-    leave_shared: bool = False  # images of several splits are no error
-    seed: int = 0
-
-    @property
-    def anew(self) -> bool:
-        return self.resplit or self.test_fraction is not None
+    part: str  # of the source; the funnel counts its rows by part
+    label: str
+    record: bytes  # JSON without the closing brace, so that a split can be added
+    flags: list[str]
 
 
-class Rows:
-    """Kept rows: their records in a file, one a line, and of each what splits are made from."""
+class KeptRows:
+    """Kept rows: one record per line in `file`; arrays hold what splits and balance need.
+
+    `part`, `split` and `label` [row] hold numbers of the names in `parts`, `splits` and `labels`;
+    `group` and `id` [row] hold hashes. `images`, `groups` and `image_split` [picture] cover all
+    pictures, also those without a kept row.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
-        self.parts: dict[str, int] = {}  # names of what the arrays hold numbers of
+        self.parts: dict[str, int] = {}
         self.splits: dict[str, int] = {}
         self.labels: dict[str, int] = {}
         self.part, self.split = array("B"), array("B")
-        self.label, self.flags = array("I"), array("I")  # flags: a bit each
-        self.group, self.id = array("Q"), array("Q")  # 64 bits of a digest
-        # Of all pictures, also those without rows.
+        self.label, self.flags = array("I"), array("I")  # one bit per flag
+        self.group, self.id = array("Q"), array("Q")
         self.images, self.groups, self.image_split = array("Q"), array("Q"), array("B")
 
-    def see(self, picture: Picture) -> None:
+    def add_picture(self, picture: Picture) -> None:
+        """Register a picture. Raises DatasetError if its split or its image name is invalid."""
         if picture.split not in SPLITS:
             raise DatasetError(
-                f"image {picture.image!r} is of split {picture.split!r}, which is none of "
-                f"{', '.join(_NAMED)}"
+                f"image {picture.image!r} has the split {picture.split!r}; use one of "
+                f"{', '.join(SPLITS[1:])}"
             )
         if not picture.image.strip() or not is_encodable(picture.image):
             raise DatasetError(
-                f"image {picture.image!a} has no name that a file could have; give it one"
+                f"image name {picture.image!a} cannot be the name of a file; give the image another"
             )
-        self.images.append(_hashed(picture.image))
-        self.groups.append(_hashed(picture.group or picture.image))
-        self.image_split.append(_index(self.splits, picture.split))
+        self.images.append(_hash(picture.image))
+        self.groups.append(_hash(picture.group or picture.image))
+        self.image_split.append(number_of(self.splits, picture.split))
 
-    def add(self, record: Mapping[str, Any], part: str, split: str, flags: Iterable[str]) -> None:
-        self.part.append(_index(self.parts, part))
-        self.split.append(_index(self.splits, split))
-        self.label.append(_index(self.labels, record["label"]))
+    def add_row(
+        self, record: Mapping[str, Any], part: str, split: str, flags: Iterable[str]
+    ) -> None:
+        """Add a row; its record has no split yet."""
+        self.part.append(number_of(self.parts, part))
+        self.split.append(number_of(self.splits, split))
+        self.label.append(number_of(self.labels, record["label"]))
         self.flags.append(sum(1 << _FLAGS.index(flag) for flag in flags))
-        self.group.append(_hashed(record["group"]))
-        self.id.append(_hashed(record["id"]))
-        # The split may change: it comes last.
+        self.group.append(_hash(record["group"]))
+        self.id.append(_hash(record["id"]))
         self.file.write(json.dumps(record)[:-1].encode() + b"\n")
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def lines(self) -> Iterator[tuple[str, str, bytes, list[str]]]:
-        """Of each row its part, its label, its record without an end, and its flags."""
+    def stored_rows(self) -> Iterator[StoredRow]:
+        """Read all rows back, in the order in which they were added."""
         parts, labels = list(self.parts), list(self.labels)
         self.file.seek(0)
         for i, line in enumerate(self.file):
-            flags = [flag for k, flag in enumerate(_FLAGS) if self.flags[i] >> k & 1]
-            yield parts[self.part[i]], labels[self.label[i]], line[:-1], flags
+            flags = [flag for bit, flag in enumerate(_FLAGS) if self.flags[i] >> bit & 1]
+            yield StoredRow(parts[self.part[i]], labels[self.label[i]], line[:-1], flags)
 
     def check_ids(self) -> None:
-        """Raise DatasetError if two rows have one id."""
+        """Raise DatasetError if two rows have the same id."""
         ids, first, counts = np.unique(np.asarray(self.id), return_index=True, return_counts=True)
         if len(ids) < len(self):
-            again = int(first[counts > 1].min())
+            repeated = int(first[counts > 1].min())
             self.file.seek(0)
-            record = next(islice(self.file, again, None))
+            record = next(islice(self.file, repeated, None))
             raise DatasetError(
-                f"{format_count(len(self) - len(ids), 'row')} with an id that another row has, "
-                f"{json.loads(record + b'}')['id']!r} first; give each row its own"
+                f"{format_count(len(self) - len(ids), 'row')} with the id of another row, first "
+                f"{json.loads(record + b'}')['id']!r}; give each row its own id"
             )
 
-    def repeated(self) -> set[int]:
-        """Images that come more than once in a split, as `short` has them."""
+    def repeated_images(self) -> set[int]:
+        """The keys (see `image_key`) of images with two pictures in one split."""
         split = np.asarray(self.image_split, dtype=np.uint64)
-        # A split is one of a few: it takes the place of the lowest bits.
-        keys, counts = np.unique(
-            np.asarray(self.images) & ~np.uint64(7) | split, return_counts=True
-        )
-        return set((keys[counts > 1] & ~np.uint64(7)).tolist())
+        keys = np.asarray(self.images) & ~np.uint64(_SPLIT_BITS)
+        pairs, counts = np.unique(keys | split, return_counts=True)
+        return set((pairs[counts > 1] & ~np.uint64(_SPLIT_BITS)).tolist())
 
 
-def short(image: str) -> int:
-    """An image's name in few bytes."""
-    return _hashed(image) & ~7
+def image_key(image: str) -> int:
+    """A hash of an image's name."""
+    return _hash(image) & ~_SPLIT_BITS
 
 
-def settled(rows: Rows, how: Sides) -> tuple[NDArray[np.intp], list[str]]:
-    """For each row [row] the index of its split in `rows.splits`, and notes.
-
-    Raises DatasetError where splits share images, or cannot be made as they were asked for.
-    """
-    own = np.asarray(rows.split, dtype=np.intp)
-    names = {name for name, i in rows.splits.items() if (own == i).any()}
-    if how.anew:
-        return _anew(rows, how, own, names)
-    if "" in names and len(names) > 1:
-        raise DatasetError(
-            f"{int((own == rows.splits['']).sum())} of {len(rows)} rows have no split; write "
-            "--annotations SPLIT=FILE for all files or for none"
-        )
-    if not how.leave_shared:
-        _check_leaks(rows)
-    if len(names) == 1 and names != {""}:
-        whole = np.full(len(rows), _index(rows.splits, ""), dtype=np.intp)
-        return whole, [
-            f"all rows are of split {min(names)}: records name no split, and `vsp probe` makes folds"
-        ]
-    return own, []
-
-
-def shared(rows: Rows, split: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Rows [row] whose image is in a later split too, where it has rows or not."""
-    image_split, groups = np.asarray(rows.image_split), np.asarray(rows.groups)
-    group = np.asarray(rows.group)
-    found = np.zeros(len(rows), dtype=np.bool_)
-    order = [rows.splits[name] for name in _NAMED if name in rows.splits]
-    for place, i in enumerate(order):
-        later = groups[np.isin(image_split, order[place + 1 :])]
-        found |= (split == i) & np.isin(group, later)
-    return found
-
-
-def _check_leaks(rows: Rows) -> None:
-    split = np.asarray(rows.image_split)
-    of = {
-        name: np.unique(np.asarray(rows.groups)[split == rows.splits[name]])
-        for name in _NAMED
-        if name in rows.splits
-    }
-    what = "images" if rows.groups == rows.images else "groups"
-    leaks = [
-        f"{len(shared):,} of the {len(of[later]):,} {what} of {later} are in {earlier} too"
-        for later, earlier in (("val", "train"), ("test", "train"), ("test", "val"))
-        if later in of and earlier in of
-        for shared in (np.intersect1d(of[later], of[earlier], assume_unique=True),)
-        if len(shared)
-    ]
-    if leaks:
-        raise DatasetError(
-            f"the source's splits share {what}, so that what is tested was trained on; --resplit "
-            f"splits anew by {what[:-1]}, --drop {SHARED} leaves them to the later split",
-            leaks,
-        )
-
-
-def _anew(
-    rows: Rows, how: Sides, own: NDArray[np.intp], names: set[str]
-) -> tuple[NDArray[np.intp], list[str]]:
-    """Whole groups to new splits, each with its share of every label."""
-    fraction = how.test_fraction
-    if fraction is not None:
-        if names != {""} and not how.resplit:
-            raise DatasetError(
-                f"the source has splits of its own, {', '.join(sorted(names))}; leave "
-                "--test-fraction out, or add --resplit to split anew"
-            )
-        shares = {"train": 1 - fraction, "test": fraction}
-    else:
-        shares = {s: float((own == rows.splits[s]).mean()) for s in _NAMED if s in names}
-        if len(shares) < 2:
-            raise DatasetError(
-                "--resplit has no two splits to take shares from; use --test-fraction"
-            )
-    if len(np.unique(np.asarray(rows.group))) < len(shares):
-        raise DatasetError("all rows are of one image; there is nothing to split")
-    indices = np.asarray([_index(rows.splits, name) for name in shares], dtype=np.intp)
-    label = np.asarray(rows.label, dtype=np.intp)
-    side = assign_splits(label, np.asarray(rows.group), list(shares.values()), how.seed)
-    counts = [f"{name} {int((side == i).sum()):,}" for i, name in enumerate(shares)]
-    return indices[side], [f"split anew by image: {', '.join(counts)} rows"]
-
-
-def over(
-    rows: Rows, split: NDArray[np.intp], kept: NDArray[np.bool_], seed: int
-) -> NDArray[np.intp]:
-    """Of the kept rows, which are more of a label than its split has of its rarest.
-
-    Raises DatasetError for a split that lacks a label.
-    """
-    rng = np.random.default_rng(seed)
-    label, found = np.asarray(rows.label), []
-    for name, i in rows.splits.items():
-        there = kept & (split == i)
-        if not there.any():
-            continue
-        counts = np.bincount(label[there], minlength=len(rows.labels))
-        if not counts.all():
-            lacks = list(rows.labels)[int(np.argmin(counts))]
-            raise DatasetError(
-                f"--balance: {name or 'the dataset'} has no row of {lacks}; use --relations "
-                "without it"
-            )
-        for number, n in enumerate(counts):
-            of_label = np.flatnonzero(there & (label == number))
-            found.append(rng.permutation(of_label)[: n - counts.min()])
-    return np.concatenate(found)
-
-
-def _index(names: dict[str, int], name: str) -> int:
+def number_of(names: dict[str, int], name: str) -> int:
+    """The number of a name; a new name gets the next number."""
     return names.setdefault(name, len(names))
 
 
-def _hashed(text: str) -> int:
+def _hash(text: str) -> int:
+    """The first 64 bits of a digest."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")

@@ -34,8 +34,15 @@ from vsp.datasets.importers.funnel import (
     read_funnel,
 )
 from vsp.datasets.importers.image_index import Found, ImageFolders
-from vsp.datasets.importers.kept_rows import SHARED, Rows, Sides, over, settled, shared, short
+from vsp.datasets.importers.kept_rows import KeptRows, image_key
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS, base_name, judge
+from vsp.datasets.importers.row_splits import (
+    SHARED,
+    SplitSettings,
+    choose_splits,
+    in_later_split,
+    surplus_rows,
+)
 from vsp.datasets.json_stream import read_records
 from vsp.datasets.metadata import write_records
 from vsp.datasets.prompts import label_words
@@ -138,8 +145,8 @@ class _Job:
         self.asked = asked
         self.notes: list[str] = []
         self.importer: Importer = IMPORTERS.load(asked.source)
-        self.relations = read_relations(asked.relations or self.importer.relations, work)
         self.dropped = _dropped(asked)
+        self.relations = read_relations(asked.relations or self.importer.relations, work)
         self.folders = ImageFolders([_folder(path) for path in asked.images])
         self.files = [self._file(text) for text in asked.annotations]
         self._check()
@@ -158,25 +165,25 @@ class _Job:
         expected = self._shared()
         held: dict[int, list[Picture]] = {}
         for picture in self.pictures():
-            key = short(picture.image)
+            key = image_key(picture.image)
             held.setdefault(key, []).append(picture)
             if len(held[key]) >= expected.get(key, 1):
                 yield tuple(held.pop(key))
 
     def _shared(self) -> dict[int, int]:
         """How many pictures the images have that have several."""
-        seen = array("Q", (short(picture.image) for picture in self.pictures()))
+        seen = array("Q", (image_key(picture.image) for picture in self.pictures()))
         keys, counts = np.unique(np.asarray(seen), return_counts=True)
         return dict(zip(keys[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
 
     @property
-    def sides(self) -> Sides:
+    def sides(self) -> SplitSettings:
         asked = self.asked
-        return Sides(asked.resplit, asked.test_fraction, SHARED in self.dropped, asked.seed)
+        return SplitSettings(asked.resplit, asked.test_fraction, SHARED in self.dropped, asked.seed)
 
     def part(self, split: str) -> str:
         """Under which name rows of a split of the source are counted."""
-        return "" if self.sides.anew else split
+        return "" if self.sides.new_splits else split
 
     def _file(self, text: str) -> tuple[str, Path]:
         name, separator, rest = text.partition("=")
@@ -264,16 +271,16 @@ def _write_folder(folder: Path, job: _Job, n_jobs: int) -> list[str]:
         (folder / "images" / link).symlink_to(path)
     funnel = Funnel(job.relations.labels, _steps(job))
     with tempfile.TemporaryFile(dir=folder.parent) as spool:
-        rows = Rows(spool)
+        rows = KeptRows(spool)
         notes = _sift(job, rows, funnel, n_jobs)
-        split, more = settled(rows, job.sides)
+        split, more = choose_splits(rows, job.sides)
         why = np.full(len(rows), _KEPT, dtype=np.int8)
-        if SHARED in job.dropped and not job.sides.anew:  # splits made anew share none
-            why[shared(rows, split)] = _LATE.index(SHARED)
+        if SHARED in job.dropped and not job.sides.new_splits:  # splits made anew share none
+            why[in_later_split(rows, split)] = _LATE.index(SHARED)
         if not (why == _KEPT).any():
             raise DatasetError(f"no row is left; --keep {SHARED} and --resplit keep them")
         if job.asked.balance:
-            why[over(rows, split, why == _KEPT, job.asked.seed)] = _LATE.index(BALANCE)
+            why[surplus_rows(rows, split, why == _KEPT, job.asked.seed)] = _LATE.index(BALANCE)
         write_records(folder, _kept_records(rows, split, why, funnel))
     write_json(folder / FUNNEL, funnel.as_json())
     return notes + more
@@ -286,7 +293,7 @@ def _steps(job: _Job) -> list[str]:
     return [UNMAPPED, INCOMPLETE, *filters, *([BALANCE] if job.asked.balance else [])]
 
 
-def _sift(job: _Job, rows: Rows, funnel: Funnel, n_jobs: int) -> list[str]:
+def _sift(job: _Job, rows: KeptRows, funnel: Funnel, n_jobs: int) -> list[str]:
     """Every picture of the source, in order: flag its rows, count what is dropped, add the rest."""
     looked = _Looked(job)
     with (
@@ -299,8 +306,8 @@ def _sift(job: _Job, rows: Rows, funnel: Funnel, n_jobs: int) -> list[str]:
             for image in chunk:
                 _sift_image(job, list(islice(seen, len(image))), rows, funnel)
             advance(len(chunk))
-    if again := rows.repeated():
-        first = next(p for p in job.pictures() if short(p.image) in again)
+    if again := rows.repeated_images():
+        first = next(p for p in job.pictures() if image_key(p.image) in again)
         raise DatasetError(
             f"{format_count(len(again), 'image')}, {first.image!r} first, in more than one record of "
             "a split; give each image one record"
@@ -427,7 +434,7 @@ def _incomplete(relation: Relation) -> bool:
     return not (asks and (relation.label or relation.predicate))
 
 
-def _sift_image(job: _Job, same: Sequence[_Seen], rows: Rows, funnel: Funnel) -> None:
+def _sift_image(job: _Job, same: Sequence[_Seen], rows: KeptRows, funnel: Funnel) -> None:
     """All that is said of an image is judged together, also where it is in several splits."""
     together = _together([seen.picture for seen in same])
     labels = [label for seen in same for label in seen.labels]
@@ -437,7 +444,7 @@ def _sift_image(job: _Job, same: Sequence[_Seen], rows: Rows, funnel: Funnel) ->
     flags = iter(judge(together, labels, size, known))
     funnel.image(job.part(together.split), len(together.relations))
     for seen in same:
-        rows.see(seen.picture)
+        rows.add_picture(seen.picture)
         _sift_picture(job, seen, list(islice(flags, len(seen.labels))), rows, funnel)
 
 
@@ -452,7 +459,7 @@ def _together(pictures: Sequence[Picture]) -> Picture:
 
 
 def _sift_picture(
-    job: _Job, seen: _Seen, flags: Sequence[tuple[str, ...]], rows: Rows, funnel: Funnel
+    job: _Job, seen: _Seen, flags: Sequence[tuple[str, ...]], rows: KeptRows, funnel: Funnel
 ) -> None:
     picture = seen.picture
     part = job.part(picture.split)
@@ -468,7 +475,7 @@ def _sift_picture(
             funnel.drop(part, why, label)
             continue
         record = _record(seen, relation, label, i, flags[i])
-        rows.add(record, part, picture.split, flags[i])
+        rows.add_row(record, part, picture.split, flags[i])
 
 
 def _record(
@@ -497,18 +504,18 @@ def _record(
 
 
 def _kept_records(
-    rows: Rows, split: NDArray[np.intp], why: NDArray[np.int8], funnel: Funnel
+    rows: KeptRows, split: NDArray[np.intp], why: NDArray[np.int8], funnel: Funnel
 ) -> Iterator[bytes]:
     """The encoded records of the rows that are kept; the others are counted as dropped."""
     splits = list(rows.splits)
-    for i, (part, label, line, flags) in enumerate(rows.lines()):
+    for i, row in enumerate(rows.stored_rows()):
         if why[i] != _KEPT:
-            funnel.drop(part, _LATE[why[i]], label)
+            funnel.drop(row.part, _LATE[why[i]], row.label)
             continue
         name = splits[split[i]]
-        funnel.keep(part, name, label, flags)
+        funnel.keep(row.part, name, row.label, row.flags)
         end = f', "split": {json.dumps(name)}}}' if name else "}"
-        yield line + end.encode()
+        yield row.record + end.encode()
 
 
 def _digest(path: Path) -> str:
