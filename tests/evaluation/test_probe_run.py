@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 import signal
@@ -62,6 +63,11 @@ def _forget_fits(run):
 def _forget(run):
     _forget_fits(run)
     shutil.rmtree(run.results)
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog):
+    caplog.set_level(logging.INFO, "vsp")
 
 
 def _stderr_and_log(capfd, caplog):

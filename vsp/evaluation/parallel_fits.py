@@ -50,8 +50,8 @@ def fit_missing(work: ProbeWork, layers: Sequence[int], n_jobs: int) -> None:
     if len(pending) < len(layers):
         n_cached = len(layers) - len(pending)
         what = "layers and random features" if RANDOM_FEATURES in layers else "layers"
-        _log.warning(
-            "note: %d of %d %s were fitted before; kept in %s",
+        _log.info(
+            "%d of %d %s were fitted before; kept in %s",
             n_cached, len(layers), what, work.cache.folder,
         )  # fmt: skip
     if not pending:
@@ -100,7 +100,7 @@ def _is_cached(cache: FitCache, layer: int) -> bool:
         return cache.read(layer) is not None
     except RunError:
         path = cache.path(layer)
-        _log.warning("note: %s is damaged; it is removed and the layer fitted again", path)
+        _log.info("%s is damaged; it is removed and the layer fitted again", path)
         cache.remove(layer)
         return False
 

@@ -164,7 +164,7 @@ def _cache_home(run: Run) -> Path:
     """The run's folder, or its results folder if the run is read-only."""
     if os.access(run.folder, os.W_OK):
         return run.folder
-    _log.warning("note: %s is read-only; fitted layers are kept in %s", run.folder, run.results)
+    _log.info("%s is read-only; fitted layers are kept in %s", run.folder, run.results)
     return run.results
 
 
