@@ -1,4 +1,4 @@
-"""YAML and options → frozen, validated models; an unknown key is refused."""
+"""Configurations: immutable, validated models of YAML files and options."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ Weights = Literal["checkpoint", "random"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 StoreDtype = Literal["float16", "float32"]
 
-# One path component that needs no quoting anywhere, not even in a Slurm file name pattern.
+# One path component without special characters, so that it never needs quoting.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 class Frozen(BaseModel):
-    """Base of every configuration: immutable, strict about keys."""
+    """Base of all configurations: immutable; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelConfig(Frozen):
-    """Which model reads the images, and how its numbers are held: part of a result's identity."""
+    """The model and its numeric precision; part of a result's identity."""
 
     family: str
     checkpoint: str | None = None  # a folder in save_pretrained layout, or a hub name
     revision: str | None = None
-    weights: Weights = "checkpoint"  # random: of the same shape, untrained
-    template: str = "{instruction}"  # what the family wraps around a row's prompt
+    weights: Weights = "checkpoint"  # random: untrained weights of the same shapes
+    template: str = "{instruction}"  # text around a row's prompt
     quantization: Quantization = "none"
-    dtype: ComputeDtype = "auto"  # what the model computes in; auto: as the checkpoint says
-    options: dict[str, Any] = {}  # whatever else the family takes
+    dtype: ComputeDtype = "auto"  # of the computation; auto: the checkpoint's dtype
+    options: dict[str, Any] = {}  # further options of the family
 
 
 class Resources(Frozen):
-    """What a task asks of the batch system; None: its default."""
+    """Resources that a task requests from the batch system; None: the system's default."""
 
     partition: str | None = None
     account: str | None = None
@@ -53,31 +53,33 @@ class Resources(Frozen):
 
 
 class Profile(Resources):
-    """Where and how a run's tasks run; the resources are those of extraction. Changes no result."""
+    """Where and how tasks run; never changes a result. The resources are for extraction."""
 
     scheduler: str = "slurm"
-    cpu: Resources = Resources()  # of the stages that need no model: verify, probe, report
+    cpu: Resources = Resources()  # for stages without a model: verify, probe, report
     throttle: Annotated[int, Field(ge=1)] | None = None  # array tasks running at once
-    signal_seconds: Annotated[int, Field(ge=1, le=65535)] = 120  # before `time` is over
+    signal_seconds: Annotated[int, Field(ge=1, le=65535)] = (
+        120  # send SIGUSR1 this long before `time`
+    )
     logs: str | None = None  # folder of the tasks' logs; default: logs/ in the run's folder
     modules: tuple[str, ...] = ()  # `module load` before the worker starts
     environment: dict[str, str] = {}  # exported before the worker starts
 
     def cpu_resources(self) -> Resources:
-        """Of stages without a model: who pays and where is as for extraction, unless named."""
+        """Resources of stages without a model; partition, account and qos default to extraction's."""
         named = self.cpu.model_fields_set
         same = {"partition", "account", "qos"} - named
         return self.cpu.model_copy(update={key: getattr(self, key) for key in same})
 
 
-# What reading YAML raises besides its own errors: a date with a 13th month is a ValueError.
+# PyYAML also raises these: a date with a 13th month is a ValueError.
 _NO_YAML = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
-    """`values` as a `model`. Raises ConfigError in one line, naming `source`, key and value."""
+    """Validate `values`. Raises ConfigError, one line that names `source`, key and value."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -89,12 +91,12 @@ def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
         if first["type"] == "missing":
             place = f"{key}: "
         elif first["type"] == "value_error" and not first["loc"]:
-            place = ""  # what is wrong with keys together names them and their values itself
+            place = ""  # a check of several keys names them in its message
         raise ConfigError(f"{source}: {place}{reason}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds one mapping. Raises ConfigError if it does not."""
+    """Read a YAML file with one mapping. Raises ConfigError if it holds anything else."""
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:

@@ -1,13 +1,13 @@
-"""Errors that a user can mend. Each is one line: what, the value, what to do.
+"""Errors that a user can fix. Each is one line: what, the value, what to do.
 
 VspError
 ├── ConfigError     an option or a configuration file
 ├── DatasetError    a dataset folder: its metadata, its images, its splits
 ├── ModelError      a checkpoint that cannot be found, read or used
-├── InputError      an image or a prompt that the model cannot take; it fails its row alone
-├── DiskError       a disk that is full, or a folder that may not be written to
+├── InputError      an image or a prompt that the model cannot take; only its row fails
+├── DiskError       a full disk, or a folder without write permission
 ├── StoreError      the array on disk or its journals
-├── RunError        a run that is missing, unfinished, changed or in the way
+├── RunError        a run that is missing, unfinished or changed, or whose name is taken
 ├── ProbeError      rows from which no probe can be fitted
 └── SchedulerError  a batch system that refuses or does not answer
 
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 
 class VspError(Exception):
-    """Base of every error a user can mend. `details` are lines that list what it sums up."""
+    """Base of all errors that a user can fix. `details` are further lines, such as a list."""
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(_one_line(message))
@@ -28,7 +28,7 @@ class VspError(Exception):
 
 
 def _one_line(text: str) -> str:
-    """Also where it names a file or a key with a line break in it."""
+    """Escape line breaks, which names of files and keys may contain."""
     return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
@@ -49,7 +49,7 @@ class InputError(VspError):
 
 
 class DiskError(VspError):
-    """A file cannot be written: the disk is full, or the folder may not be written to."""
+    """A file cannot be written: the disk is full, or the folder has no write permission."""
 
 
 class StoreError(VspError):
@@ -57,11 +57,11 @@ class StoreError(VspError):
 
 
 class RunError(VspError):
-    """A run is missing, unfinished, changed or in the way."""
+    """A run is missing, unfinished or changed, or its name is taken."""
 
 
 class ProbeError(VspError, ValueError):
-    """No probe can be fitted on these rows. A ValueError too: so scikit-learn's tools expect it."""
+    """No probe can be fitted on these rows. Also a ValueError, as scikit-learn's tools expect."""
 
 
 class SchedulerError(VspError):

@@ -62,9 +62,9 @@ def test_what_lies_in_the_way_is_a_line_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DiskError, match=r"^file: file exists; it is in the way .* move it or use"):
+    with pytest.raises(DiskError, match=r"^file: file exists; move it or use another path"):
         write_text(Path("file/a"), "text")
-    with pytest.raises(DiskError, match=r"^folder: is a directory; it is in the way"):
+    with pytest.raises(DiskError, match=r"^folder: is a directory; move it or use another path"):
         write_text(Path("folder"), "text")
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 

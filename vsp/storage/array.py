@@ -1,11 +1,11 @@
 """The array `[layer, sample, hidden]` on disk: one standard `.npy` file, written by many tasks.
 
-No two tasks ever touch the same memory page: over NFS and its like a dirty page is written back
-whole, so two nodes writing neighbouring rows of one page lose data silently. `Layout` therefore
-pads the sample axis and lets shards begin only where a page can begin.
+No two tasks write to the same memory page. Network file systems such as NFS write back whole
+pages, so two nodes that write neighbouring rows of one page would lose data silently. `Layout`
+therefore pads the sample axis, and shards begin only where a page can begin.
 
-Rows are written with `pwrite`, not through a map: the pages are the same, but a full disk is an
-error with a message instead of a SIGBUS. Readers map the file.
+Rows are written with `pwrite`, not through a memory map, because a full disk then raises an error
+instead of killing the process with SIGBUS. Readers map the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from math import ceil, gcd
 from pathlib import Path
 
 import numpy as np
-from isal import isal_zlib  # zlib's CRC-32, several times as fast
+from isal import isal_zlib  # the CRC-32 of zlib, several times faster
 from numpy.typing import NDArray
 
 from vsp.config import StoreDtype
@@ -33,24 +33,24 @@ from vsp.utils.files import disk_errors
 
 # numpy refuses to read a header of more than 10,000 bytes, so the data cannot begin at 64 KiB.
 HEADER_BYTES = 8192
-# Largest first: hosts with 64 KiB pages exist, and a boundary of 64 KiB suits smaller pages too.
+# Largest first: some hosts have pages of 64 KiB, and that boundary also suits smaller pages.
 BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS)
-_INFINITE, _SIGN = 0x7C00, 0x8000  # bits of float16: what is not finite is not below
-_ZEROS = 8 << 20  # bytes written at once
-_UNEVEN = 1.25  # a longest shard of this many shares is still even enough
+_INFINITE, _SIGN = 0x7C00, 0x8000  # float16 bit patterns from here on are infinite or NaN
+_ZEROS = 8 << 20  # bytes per write
+_MAX_UNEVEN = 1.25  # longest shard over the mean one that still counts as even
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where each row of each layer lies in the file, and where shards may begin."""
+    """Positions of rows and layers in the file, and the rows where shards may begin."""
 
     n_layers: int
     n_samples: int
     hidden_size: int
     dtype: StoreDtype
-    boundary: int  # bytes; pages of this size or a divisor of it belong to one shard only
+    boundary: int  # bytes; a page of this size, or of a divisor of it, belongs to one shard only
 
     @property
     def row_bytes(self) -> int:
@@ -58,22 +58,22 @@ class Layout:
 
     @property
     def period(self) -> int:
-        """Rows from one possible beginning of a shard to the next."""
+        """Rows between two positions where a shard can begin."""
         return self.boundary // gcd(self.boundary, self.row_bytes)
 
     @property
     def n_rows(self) -> int:
-        """Length of the sample axis: the samples, then padding that no shard owns.
+        """Length of the sample axis: the samples, then padding that belongs to no shard.
 
-        A layer's last page must end before the page in which the next layer begins, which lies
-        HEADER_BYTES % boundary into its page.
+        A layer's last page must end before the page in which the next layer begins. A layer
+        begins HEADER_BYTES % boundary bytes into its page.
         """
         overhang = ceil((HEADER_BYTES % self.boundary) / self.row_bytes)
         return ceil((self.n_samples + overhang) / self.period) * self.period
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """`[layer, sample, hidden]`, padding included."""
+        """`[layer, sample, hidden]`, including padding."""
         return self.n_layers, self.n_rows, self.hidden_size
 
     @property
@@ -81,11 +81,11 @@ class Layout:
         return HEADER_BYTES + self.n_layers * self.n_rows * self.row_bytes
 
     def offset(self, layer: int, row: int) -> int:
-        """Byte at which a row of a layer begins in the file."""
+        """Byte in the file where a row of a layer begins."""
         return HEADER_BYTES + (layer * self.n_rows + row) * self.row_bytes
 
     def first_cut(self) -> int | None:
-        """The first row that begins on a boundary; None if no row ever does."""
+        """The first row that begins on a boundary; None if there is none."""
         step = gcd(self.boundary, self.row_bytes)
         if HEADER_BYTES % step:
             return None
@@ -111,8 +111,8 @@ class Layout:
     ) -> Layout:
         """The layout with the largest boundary that allows `n_shards` nearly equal shards.
 
-        Where none does, the one with the most shards, and of these with the shortest longest one.
-        Raises StoreError if this host's page is too large for any.
+        If no boundary allows that, the layout with the most shards; among several, the one with
+        the shortest longest shard. Raises StoreError if this host's pages are too large for any.
         """
         layouts = [
             cls(n_layers, n_samples, hidden_size, dtype, boundary)
@@ -129,7 +129,7 @@ class Layout:
             )
         for layout in usable:
             sizes = layout._shard_sizes(n_shards)
-            if len(sizes) == n_shards and max(sizes) <= _UNEVEN * n_samples / n_shards:
+            if len(sizes) == n_shards and max(sizes) <= _MAX_UNEVEN * n_samples / n_shards:
                 return layout
 
         def loss(layout: Layout) -> tuple[int, int]:
@@ -145,14 +145,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """States `[layer, batch, hidden]` as a store keeps them, which made this of them."""
+    """States `[layer, batch, hidden]` in the store's dtype, checked and checksummed."""
 
     states: NDArray[np.floating]
-    reasons: dict[int, str]  # column → why it must not be written
+    reasons: dict[int, str]  # column that must not be written → reason
     checksums: list[int]  # of each column, as `row_checksum`
 
     def take(self, columns: Sequence[int]) -> Screened:
-        """These columns alone, in this order."""
+        """Only these columns, in this order."""
         if list(columns) == list(range(self.states.shape[1])):
             return self
         reasons = {i: self.reasons[c] for i, c in enumerate(columns) if c in self.reasons}
@@ -162,7 +162,7 @@ class Screened:
 
 
 class Store:
-    """The file that a layout describes."""
+    """The `.npy` file of a layout; its header also holds the identity of the plan."""
 
     def __init__(self, path: Path, layout: Layout, plan: str = "") -> None:
         self.path = path
@@ -170,9 +170,9 @@ class Store:
         self._header = _npy_header(layout, plan)
 
     def create(self) -> None:
-        """Write the header and reserve every byte now, so that no task meets a full disk.
+        """Create the file and reserve all its bytes, so that no task meets a full disk.
 
-        Raises StoreError, with the figures, if the disk or a quota is too small.
+        Raises StoreError, with the sizes, if the disk or a quota is too small.
         """
         need = self.layout.n_bytes
         free = shutil.disk_usage(self.path.parent).free
@@ -196,7 +196,7 @@ class Store:
         )
 
     def check(self) -> None:
-        """Raise StoreError unless the file on disk is the one that the layout describes."""
+        """Raise StoreError unless size and header of the file match the layout and the plan."""
         try:
             size = self.path.stat().st_size
             with self.path.open("rb") as file:
@@ -213,9 +213,9 @@ class Store:
         )
 
     def layer(self, index: int) -> NDArray[np.floating]:
-        """The states of one layer `[sample, hidden]`, padding left out.
+        """The states of one layer `[sample, hidden]`, without padding.
 
-        Mapped read-only; read into memory on a file system that refuses maps.
+        A read-only memory map, or an array on file systems without maps.
         """
         layout = self.layout
         shape = layout.n_samples, layout.hidden_size
@@ -229,10 +229,10 @@ class Store:
         return read.reshape(shape)
 
     def screen(self, states: NDArray[np.floating]) -> Screened:
-        """`states` [layer, batch, hidden] in the store's dtype, with what must not enter it named.
+        """Convert `states` [layer, batch, hidden] to the store's dtype and check each column.
 
-        A column is bad if one of its values is not finite in the store's dtype: float16 ends at
-        65,504, and residual streams have outliers.
+        A column must not be written if a value is not finite in the store's dtype: float16 ends
+        at 65,504, and residual streams have outliers.
         """
         with np.errstate(over="ignore"):
             cast = np.ascontiguousarray(states, dtype=self.layout.dtype)
@@ -247,7 +247,7 @@ class Store:
         return Screened(cast, reasons, [row_checksum(row) for row in cast.swapaxes(0, 1)])
 
     def check_writable(self) -> None:
-        """`check`, and raise StoreError on a host with larger pages than the plan allowed for."""
+        """As `check`; also raise StoreError if this host's pages are larger than the plan allows."""
         if self.layout.boundary % mmap.PAGESIZE:
             raise StoreError(
                 f"{self.path}: was planned for pages of {self.layout.boundary} bytes or less but "
@@ -257,7 +257,7 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
-        """Open the file for writing rows. Raises StoreError as `check_writable` does."""
+        """Open the file to write rows. Raises StoreError as `check_writable` does."""
         self.check_writable()
         with disk_errors(self.path):
             handle = os.open(self.path, os.O_RDWR)
@@ -276,10 +276,10 @@ class Writer:
         self._path = path
 
     def write(self, rows: Sequence[int], screened: Screened) -> None:
-        """Write states [layer, batch, hidden] at the sample `rows`, ascending; not yet flushed.
+        """Write states [layer, batch, hidden] to the sample `rows`, ascending, without flushing.
 
-        Raises StoreError if the shape does not fit the store, a row lies outside it, or a value is
-        not finite; DiskError if the disk takes no more.
+        Raises StoreError if the shape does not fit the store, a row is outside it, or a value is
+        not finite. Raises DiskError if the disk is full.
         """
         layout, states = self._layout, screened.states
         if states.shape != (layout.n_layers, len(rows), layout.hidden_size):
@@ -300,7 +300,7 @@ class Writer:
                     _write_all(self._handle, block, layout.offset(layer, rows[first]))
 
     def flush(self) -> None:
-        """Return when all that was written is on the disk. Raises DiskError if it cannot be."""
+        """Wait until all written rows are on disk. Raises DiskError if that fails."""
         with disk_errors(self._path):
             os.fdatasync(self._handle)
 
@@ -314,7 +314,7 @@ def row_checksum(row: NDArray[np.floating]) -> int:
 
 
 def _finite(states: NDArray[np.floating]) -> bool:
-    """Whether all values are finite; in float16 by their bits, which numpy compares much faster."""
+    """Whether all values are finite. For float16 it compares bits, which is much faster."""
     if states.dtype != np.float16:
         return bool(np.isfinite(states).all())
     largest, smallest = states.view(np.int16).max(initial=0), states.view(np.uint16).max(initial=0)
@@ -327,15 +327,15 @@ def _npy_header(layout: Layout, plan: str) -> bytes:
         "fortran_order": False,
         "shape": layout.shape,
     }
-    # Magic, version 1.0, length; then the fields, padded with spaces up to a newline. Whose array
-    # it is stands in a comment, which numpy's reader passes over.
+    # Magic, version 1.0, length; then the fields, padded with spaces up to a newline. The plan's
+    # identity is a Python comment, which numpy's reader ignores.
     start = b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10)
     text = repr(fields) + (f"  # plan {plan}" if plan else "")
     return (start + text.encode()).ljust(HEADER_BYTES - 1) + b"\n"
 
 
 def _described(header: bytes) -> str:
-    """What a header says, for people."""
+    """Dtype, shape and plan of a header, for error messages."""
     if not header.startswith(b"\x93NUMPY"):
         return "no .npy file"
     text = header[10:].decode("latin-1").strip()
@@ -349,10 +349,10 @@ def _described(header: bytes) -> str:
 
 
 def _reserve(handle: int, n_bytes: int) -> None:
-    """Give the file all its blocks.
+    """Allocate all blocks of the file.
 
-    Where the file system has no call for that, the C library touches every block; where it does
-    not do so either, zeros are written over everything behind the header.
+    On a file system without fallocate, the C library writes to every block; if that fails too,
+    write zeros to everything behind the header.
     """
     try:
         os.posix_fallocate(handle, 0, n_bytes)
@@ -365,7 +365,7 @@ def _reserve(handle: int, n_bytes: int) -> None:
 
 
 def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Slices [first, last) of `rows` that hold consecutive numbers."""
+    """Slices [first, last) of `rows` with consecutive numbers."""
     first = 0
     for i in range(1, len(rows) + 1):
         if i == len(rows) or rows[i] != rows[i - 1] + 1:

@@ -1,4 +1,4 @@
-"""The rows of a run, in their final order. Row i here is column i of the store, for ever."""
+"""The rows of a run, in their final order: row i of the manifest is column i of the store."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class Sample:
     prompt: str
     label: str
     group: str  # samples of one group (as a rule, one image) never straddle train and test
-    split: str = ""  # "train", "val" or "test" where the dataset says; "" where it does not
-    image_sha256: str = ""  # of the image file when the run was planned
-    n_tokens: int = 0  # of prompt and image, as the model reads them
-    n_shared: int = 0  # of these, with which the row's neighbours about the image begin too
-    # What each <mask> of the prompt means: a box (left, top, right, bottom) or a mask's path.
+    split: str = ""  # "train", "val" or "test"; "" if the dataset has no splits
+    image_sha256: str = ""  # of the image file, when the run was planned
+    n_tokens: int = 0  # of image and prompt together
+    n_shared: int = 0  # first tokens that all rows about the image have in common
+    # The region of each <mask> in the prompt: a box (left, top, right, bottom) or a mask's path.
     regions: tuple[tuple[float, ...] | str, ...] = ()
-    depth: str = ""  # path of the depth picture, where the prompt asks about it
+    depth: str = ""  # path of the depth picture, if the prompt asks about depth
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _REPEATED = ("image", "prompt", "label", "group", "split", "image_sha256", "depth")
-_BLOCK = 1 << 20  # bytes read at a time
-_REMEMBERED = 1 << 16  # texts at most that are one object in all the rows that hold them
+_BLOCK = 1 << 20  # bytes per read
+_CACHED_TEXTS = 1 << 16  # texts of which equal ones share one object, to save memory
 
 
 def _line(row: Sample) -> str:
-    """The sample in JSON; of a mapping of its fields json takes three times as long to make it."""
+    """The sample as a line of JSON; three times as fast as `json.dumps` of a mapping."""
     text = encode_basestring
     return (
         f'{{"id": {text(row.id)}, "image": {text(row.image)}, "prompt": {text(row.prompt)}, '
@@ -55,17 +55,16 @@ def _line(row: Sample) -> str:
 
 
 class Manifest:
-    """A file of samples as JSON lines, cut into slices, one for each shard.
+    """A file of samples as JSON lines, in one slice per shard.
 
-    A task reads its slice alone. A slice is known again by its SHA-256, the file by its slices:
-    all of them in order, and nothing behind the last.
+    A task reads only its own slice, and checks its SHA-256 and the length of the file first.
     """
 
     def __init__(
         self, path: Path, starts: Sequence[int], offsets: Sequence[int], digests: Sequence[str]
     ) -> None:
-        """`starts` are the slices' first rows and, last, the number of all rows; `offsets` the
-        bytes at which these begin and, last, the file's length."""
+        """`starts`: the first row of each slice, then the number of rows. `offsets`: the byte where
+        each slice begins, then the file's length. `digests`: the SHA-256 of each slice."""
         self.path = path
         self.starts = tuple(starts)
         self.offsets = tuple(offsets)
@@ -73,7 +72,7 @@ class Manifest:
 
     @classmethod
     def write(cls, path: Path, samples: Iterable[Sample], starts: Sequence[int]) -> Manifest:
-        """Write the rows; `starts` as above."""
+        """Write the samples; `starts` as for the constructor."""
         rows, offsets, digests = iter(samples), [0], []
         with write_aside(path) as file:
             for start, stop in pairwise(starts):
@@ -87,17 +86,17 @@ class Manifest:
         return cls(path, starts, offsets, digests)
 
     def check(self, index: int) -> None:
-        """Raise RunError unless a slice, and the file's length, are what they were."""
+        """Raise RunError if a slice or the length of the file has changed."""
         with self._opened() as file:
             self._check(file, index)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
-        """Samples start, …, stop - 1, in row order; no slice is read in which none of them is.
+        """Yield samples start, …, stop - 1 in row order; slices without them are not read.
 
-        Raises RunError, before the first row of a slice, if the slice was changed.
+        Raises RunError if a slice was changed, before its first row.
         """
         stop = self.starts[-1] if stop is None else stop
-        same = lru_cache(_REMEMBERED)(str)
+        same = lru_cache(_CACHED_TEXTS)(str)
         with self._opened() as file:
             for index, (first, behind) in enumerate(pairwise(self.starts)):
                 if first < stop and start < behind:

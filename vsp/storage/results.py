@@ -1,21 +1,21 @@
-"""What a run found: scores as rows, predictions, estimates and probes as arrays; nothing pickled.
+"""The results of a run: scores as JSON lines, predictions, estimates and probes as arrays.
 
 `results/RUN/` holds
 
-    summary.json       what was done with which rows, and the figures of the run as a whole
+    summary.json       settings, numbers of rows, and the figures of the whole run
     scores.jsonl       a LayerScore for each layer
     predictions.npz    rows (in the store), id, group, label [row]; layers [layer]; classes [class];
-                       outer [repeat, row], the split that judged it, or -1; predicted [layer,
-                       repeat, row], a place in `classes`, or the number; probability [layer,
+                       outer [repeat, row], the split that tested it, or -1; predicted [layer,
+                       repeat, row], an index into `classes`, or the number; probability [layer,
                        repeat, row, class]; base [repeat, row] where a number is predicted: the
                        squared distance from the training rows' mean
-    estimates.npz      what the figures were made of, by layer: inner [layer, outer, strength],
+    estimates.npz      the values behind the figures, by layer: inner [layer, outer, strength],
                        null [layer, permutation], control, portions, gaps …
     probes/LLL.npz     the arrays of layer LLL's probe
-    probes/card.json   what these arrays are, and how they make a probe
+    probes/card.json   the meaning of these arrays, and how to rebuild a probe
 
-The summary holds the SHA-256 of the other files and of itself. What does not agree with it, be it
-edited, damaged or half replaced, is not read.
+The summary holds the SHA-256 of the other files and of itself. A file that was edited, damaged or
+replaced does not match it and is not read. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ _AGAIN = "run `vsp probe` again"
 
 @dataclass(frozen=True, slots=True)
 class LayerScore:
-    """How well one layer's probe reads the target of rows it was not fitted on.
+    """How well the probe of one layer predicts the labels of rows that it was not fitted on.
 
-    None: not defined for this target or this probe, or switched off.
+    None: not defined for this target or probe, or switched off.
     """
 
     layer: int
     score: float  # accuracy, or R² where the target is a number
     low: float | None  # bounds of the interval
     high: float | None
-    chance: float  # score of what knows the training labels alone: the commonest, or their mean
+    chance: float  # score of always predicting the most frequent training label, or the mean
     balanced_accuracy: float | None
     macro_f1: float | None
     recall: dict[str, float] | None  # by class
     precision: dict[str, float] | None
-    confusion: list[list[int]] | None  # [true class, predicted class], of every repeat
+    confusion: list[list[int]] | None  # [true class, predicted class], summed over repeats
     ece: float | None  # calibration of the probability of the predicted class
     brier: float | None
     rmse: float | None
     strength: float | None  # C or alpha of the saved probe
     strengths: list[float]  # chosen in each outer split
-    at_edge: int  # outer splits whose strength is an end of the grid
-    control: float | None  # score on labels drawn for each type
+    at_edge: int  # outer splits whose strength is the smallest or largest of the grid
+    control: float | None  # score on control labels, drawn per prompt
     selectivity: float | None
     by_strength: dict[str, dict[str, float | None]]  # strength → score, control, selectivity
     p: float | None
@@ -84,7 +84,7 @@ class LayerScore:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """An array that comes in pieces along its first axis, so that it is never in memory whole."""
+    """An array given in pieces along its first axis, so that it is never completely in memory."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -105,52 +105,52 @@ class Results:
         estimates: Mapping[str, NDArray[Any] | Blocks],
         probes: Iterable[Mapping[str, NDArray[Any]]],
     ) -> None:
-        """Replace all files, the summary last, once all of them are on the disk beside the old.
+        """Replace all files, the summary last, after all new ones are on disk.
 
-        `probes` come in the order of `scores`, one for each; `summary["probe"]` is their card. A
-        figure that is not finite is written as null. Raises DiskError where a file cannot be
-        written; the old results are then whole.
+        `probes` has one item per score, in the same order; `summary["probe"]` is their card.
+        Numbers that are not finite are written as null. Raises DiskError if a file cannot be
+        written; the old results then stay complete.
         """
         layers = [score.layer for score in scores]
         names = [_SCORES, _PREDICTIONS, _ESTIMATES, *map(_probe_file, layers), _CARD, _SUMMARY]
         with write_together([self.folder / name for name in names]) as opened:
             files = dict(zip(names, opened, strict=True))
             for score in scores:
-                files[_SCORES].write(json.dumps(_plain(asdict(score))).encode() + b"\n")
+                files[_SCORES].write(json.dumps(_to_json(asdict(score))).encode() + b"\n")
             _write_npz(files[_PREDICTIONS], predictions)
             _write_npz(files[_ESTIMATES], estimates)
             for layer, arrays in zip(layers, probes, strict=True):
                 _write_npz(files[_probe_file(layer)], arrays)
             card = {"layers": layers, **summary["probe"]}
-            files[_CARD].write(_text(_plain(card)))
+            files[_CARD].write(_encode(_to_json(card)))
             digests = {name: sha256(files[name]) for name in names[:-1]}
-            files[_SUMMARY].write(_text(_sealed(_plain(summary), digests)))
+            files[_SUMMARY].write(_encode(_sealed(_to_json(summary), digests)))
         self._remove_other_probes(names)
 
     def summary(self) -> dict[str, Any]:
-        """Raises RunError if the run was not probed yet, or the file is not as it was written."""
+        """Read the summary. Raises RunError if there are no results, or the file was changed."""
         return self._summary()[0]
 
     def read(self) -> tuple[dict[str, Any], list[LayerScore]]:
-        """Summary and scores of one and the same write. Raises RunError as `summary` does."""
+        """Summary and scores of the same write. Raises RunError as `summary` does."""
         summary, digests = self._summary()
-        with self._vouched_for(_SCORES, digests) as file:
+        with self._open_checked(_SCORES, digests) as file:
             return summary, [LayerScore(**json.loads(line)) for line in file]
 
     def arrays(self, name: str, only: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """`predictions` or `estimates`: all arrays, or those of `only` that are there.
+        """The arrays of `predictions` or `estimates`; with `only`, those among them that exist.
 
         Raises RunError as `summary` does.
         """
         return self._arrays(f"{name}.npz", self._summary()[1], only)
 
     def probe(self, layer: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The card of the probes and the arrays of this layer's.
+        """The card of the probes, and the arrays of this layer's probe.
 
         Raises RunError as `summary` does, ProbeError if there is no such layer.
         """
         _, digests = self._summary()
-        with self._vouched_for(_CARD, digests) as file:
+        with self._open_checked(_CARD, digests) as file:
             card = json.loads(file.read())
         if _probe_file(layer) not in digests:
             raise ProbeError(
@@ -163,13 +163,13 @@ class Results:
         self, name: str, digests: Mapping[str, str], only: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
         with (
-            self._vouched_for(name, digests) as file,
+            self._open_checked(name, digests) as file,
             np.load(file, allow_pickle=False) as arrays,
         ):
             return {key: arrays[key] for key in arrays if only is None or key in only}
 
     def _summary(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """The summary, and the SHA-256 of the other files."""
+        """The summary, and the SHA-256 of each other file by name."""
         path = self.folder / _SUMMARY
         try:
             values = json.loads(path.read_bytes())
@@ -188,8 +188,8 @@ class Results:
         return values, digests
 
     @contextmanager
-    def _vouched_for(self, name: str, digests: Mapping[str, str]) -> Iterator[IO[bytes]]:
-        """A file of which the summary holds the digest, open to be read."""
+    def _open_checked(self, name: str, digests: Mapping[str, str]) -> Iterator[IO[bytes]]:
+        """Open a file for reading, after a check of its SHA-256 against the summary's."""
         path = self.folder / name
         try:
             with path.open("rb") as file:
@@ -205,7 +205,7 @@ class Results:
             raise _unreadable(path, error) from None
 
     def _remove_other_probes(self, names: Sequence[str]) -> None:
-        """What an earlier write left: layers that are no part of these results, older formats."""
+        """Remove probe files of an earlier write: other layers, and the older format."""
         kept = {self.folder / name for name in names}
         with disk_errors(self.folder):
             for path in {*self.folder.glob("probes/*.npz"), self.folder / "probes.npz"} - kept:
@@ -248,7 +248,7 @@ def _probe_file(layer: int) -> str:
 
 
 def _write_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any] | Blocks]) -> None:
-    """As numpy.savez writes it; the same arrays give the same bytes."""
+    """Write as numpy.savez does, but equal arrays give equal bytes."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -275,25 +275,25 @@ def _write_blocks(file: IO[bytes], name: str, array: Blocks) -> None:
         raise ValueError(f"{name}: {n_pieces} pieces of {array.shape}")
 
 
-def _plain(value: Any) -> Any:
-    """As JSON will give it back; no figure that is not finite, which JSON does not have."""
+def _to_json(value: Any) -> Any:
+    """Convert to types of JSON; numbers that are not finite become None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _to_json(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_to_json(one) for one in value]
     return value
 
 
-def _text(values: Any) -> bytes:
+def _encode(values: Any) -> bytes:
     return json.dumps(values, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
-    """What is written: the summary with all digests, its own among them."""
+    """The contents of summary.json: the summary and all digests, including its own."""
     sha256 = {**digests, _SUMMARY: json_sha256([values, digests])}
     return {"format": FORMAT, **values, "sha256": sha256}
 

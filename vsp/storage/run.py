@@ -1,4 +1,4 @@
-"""A run on disk: `scratch/NAME/` with its plan, its manifest, its store and its journals."""
+"""A run on disk: `scratch/NAME/` with its plan, manifest, store and journals."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variant
 
 
 class Plan(Frozen):
-    """Everything that decides what a run computes; written once, never changed.
+    """All settings that decide what a run computes; written once, never changed.
 
-    The file also holds the SHA-256 of all this, so that an edit is not taken for the plan.
+    plan.json also holds the SHA-256 of these values, so that edits are detected.
     """
 
     format: Literal[3]
@@ -37,14 +37,14 @@ class Plan(Frozen):
     vsp: str
     packages: dict[str, str]
     dataset: str
-    variants: tuple[str, ...] = ()  # what the dataset is of another; see vsp.datasets.VARIANTS
+    variants: tuple[str, ...] = ()  # changes to an original dataset; see vsp.datasets.VARIANTS
     labels: tuple[str, ...]
     prompt: str
     model: ModelConfig
     checkpoint_files: dict[str, str]  # see vsp.models.fingerprint
     compute_dtype: str
     image_backend: Literal["pil"]
-    manifest_offsets: tuple[int, ...]  # bytes: where each shard's lines begin; the file's length
+    manifest_offsets: tuple[int, ...]  # byte where each shard's lines begin, then the file's length
     manifest_sha256: tuple[str, ...]  # of each shard's lines
     n_samples: Annotated[int, Field(ge=1)]
     n_layers: Annotated[int, Field(ge=1)]
@@ -52,18 +52,18 @@ class Plan(Frozen):
     dtype: StoreDtype
     boundary: Annotated[int, Field(ge=4096)]
     shard_starts: Annotated[tuple[int, ...], Field(min_length=1)]
-    batch_size: Annotated[int, Field(ge=1)]  # of the longest rows, if each were by itself
-    batch_tokens: Annotated[int, Field(ge=1)]  # as many at once, padding included
-    share: bool  # whether rows about one image share its work
+    batch_size: Annotated[int, Field(ge=1)]  # number of rows of the greatest length per batch
+    batch_tokens: Annotated[int, Field(ge=1)]  # most tokens per batch, including padding
+    share: bool  # whether the common beginning of rows about one image is computed once
 
     def identity(self) -> str:
-        """SHA-256 of what decides the bytes of the store: equal plans give equal files."""
+        """SHA-256 of the fields that decide the bytes of the store: equal plans give equal files."""
         return sha256(self.model_dump_json(exclude=_NOT_IDENTITY).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Rows start, …, stop - 1: the work of one array task."""
+    """Rows start, …, stop - 1, which one array task computes."""
 
     index: int
     start: int
@@ -71,7 +71,7 @@ class Shard:
 
 
 class Run:
-    """A planned run; the one class that knows how its folder is laid out."""
+    """A planned run; the only class that knows the layout of its folder."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
@@ -80,7 +80,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Raises RunError unless the folder holds a plan that this version understands."""
+        """Open a run. Raises RunError unless the folder holds a plan that this version can read."""
         path = folder / "plan.json"
         try:
             values = json.loads(path.read_bytes())
@@ -90,9 +90,9 @@ class Run:
             raise RunError(f"{path}: cannot be read ({error.strerror}); name a run") from None
         except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: is not JSON ({error}); plan the run again") from None
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise RunError(f"{path}: {_other_format(found)}")
+        file_format = values.get("format") if isinstance(values, dict) else None
+        if file_format != FORMAT:
+            raise RunError(f"{path}: {_other_format(file_format)}")
         digest = values.pop("sha256", None)
         if not json_matches(values, digest):
             raise RunError(f"{path}: was edited; plan the run again")
@@ -134,21 +134,23 @@ class Run:
         return Manifest(path, starts, plan.manifest_offsets, plan.manifest_sha256)
 
     def samples(self, shard: Shard) -> list[Sample]:
-        """The shard's rows. Raises RunError if they are not those that were planned."""
+        """The shard's samples. Raises RunError if they were changed since the plan."""
         return list(self.manifest.rows(shard.start, shard.stop))
 
     def all_samples(self) -> list[Sample]:
-        """Every row. Raises RunError if they are not those that were planned."""
+        """The samples of all rows. Raises RunError if they were changed since the plan."""
         return list(self.manifest.rows())
 
-    def check_checkpoint(self, found: Mapping[str, str]) -> None:
-        """Raise RunError unless the checkpoint's files, as `fingerprint` finds them, are those
-        that were planned with."""
+    def check_checkpoint(self, files: Mapping[str, str]) -> None:
+        """Raise RunError if the checkpoint's files were changed since the plan.
+
+        `files` is the result of `vsp.models.fingerprint.fingerprint`.
+        """
         planned = self.plan.checkpoint_files
-        for name in sorted({*planned, *found}):
-            if planned.get(name) != found.get(name):
+        for name in sorted({*planned, *files}):
+            if planned.get(name) != files.get(name):
                 new_or_changed = "was changed" if name in planned else "is new"
-                what = new_or_changed if name in found else "is gone"
+                what = new_or_changed if name in files else "is gone"
                 raise RunError(
                     f"run {self.name}: {name} of checkpoint {self.plan.model.checkpoint!r} {what} "
                     "since the plan; put back what was there, or plan the run again"
@@ -158,9 +160,9 @@ class Run:
         return read_ledger(self.journals, self.plan.id, shard.index, shard.start, shard.stop)
 
     def ledgers(self, shards: Sequence[Shard] | None = None) -> list[Ledger]:
-        """Of these shards, by default all, in their order; the folder is listed once."""
-        asked = self.shards if shards is None else shards
-        bounds = {shard.index: (shard.start, shard.stop) for shard in asked}
+        """The ledgers of `shards` (None: all), in their order; lists the folder only once."""
+        shards = self.shards if shards is None else shards
+        bounds = {shard.index: (shard.start, shard.stop) for shard in shards}
         return read_ledgers(self.journals, self.plan.id, bounds)
 
 
@@ -170,15 +172,17 @@ def sealed_plan(plan: Plan) -> dict[str, Any]:
     return {**values, "sha256": json_sha256(values)}
 
 
-def _other_format(found: object) -> str:
-    if not isinstance(found, int):
-        return f"has format {found!r}, this vsp reads {FORMAT}; plan the run again"
-    age, then = ("an older", "plan the run again") if found < FORMAT else ("a newer", "update vsp")
-    return f"was planned by {age} vsp (format {found}, this one reads {FORMAT}); {then}"
+def _other_format(file_format: object) -> str:
+    if not isinstance(file_format, int):
+        return f"has format {file_format!r}, this vsp reads {FORMAT}; plan the run again"
+    age, then = (
+        ("an older", "plan the run again") if file_format < FORMAT else ("a newer", "update vsp")
+    )
+    return f"was planned by {age} vsp (format {file_format}, this one reads {FORMAT}); {then}"
 
 
 def find_run(name: str | None, work: Path) -> Run:
-    """The run of that name (or path), or the newest in `scratch/`. Raises RunError if none is."""
+    """The run of that name or path; None: the newest in `scratch/`. Raises RunError if none."""
     if name is not None:
         return Run.open(Path(name) if "/" in name else work / "scratch" / name)
     plans = list((work / "scratch").glob("*/plan.json"))

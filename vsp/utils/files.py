@@ -1,4 +1,4 @@
-"""Files written aside and renamed, so that a reader sees the old file or the new one, whole."""
+"""Writes files under a temporary name and renames them: readers see the old or the new file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vsp.errors import DiskError
 
 _FREE_SPACE = "free space and run the same command again"
 _MAKE_WRITABLE = "make it writable or use another folder, and run the same command again"
-_IN_THE_WAY = "it is in the way of what is to be written: move it or use another path"
+_IN_THE_WAY = "move it or use another path"
 _WHAT_TO_DO = {
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
@@ -32,10 +32,10 @@ _WHAT_TO_DO = {
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """While `path` is written: DiskError where the disk is full or will not be written to, or
-    something of another kind is in the way.
+    """Raise DiskError for those OSErrors of the block that a user can fix, while writing `path`.
 
-    Any other OSError passes.
+    These are a full disk or quota, a read-only folder, and a file where a folder should be or the
+    reverse. Any other OSError is raised unchanged.
     """
     try:
         yield
@@ -50,9 +50,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def write_aside(path: Path, *, executable: bool = False) -> Iterator[IO[bytes]]:
-    """Open a new file beside `path`; when the block ends well, flush it to disk and rename it.
+    """Write a temporary file beside `path`; if the block succeeds, flush it and rename it to `path`.
 
-    Raises DiskError as `disk_errors` does; `path` is then what it was.
+    Raises DiskError as `disk_errors` does; the old `path` is then unchanged.
     """
     with write_together([path], executable=executable) as (file,):
         yield file
@@ -62,14 +62,14 @@ def write_aside(path: Path, *, executable: bool = False) -> Iterator[IO[bytes]]:
 def write_together(
     paths: Sequence[Path], *, executable: bool = False
 ) -> Iterator[tuple[IO[bytes], ...]]:
-    """As `write_aside`, several files: none is renamed before all of them are on the disk.
+    """As `write_aside`, for several files: none is renamed before all of them are on disk.
 
-    They can be read back, and are renamed in the order of `paths`; a crash between two renames
-    leaves a mixture.
+    The files can be read back, and are renamed in the order of `paths`. A crash between two
+    renames leaves old and new files.
     """
     asides: list[Path] = []
     try:
-        # The outermost: closing a file writes again what could not be written.
+        # Outermost, because closing a file tries to write the rest again.
         with disk_errors(paths[0] if len(paths) == 1 else paths[0].parent):
             with ExitStack() as opened:
                 files = [opened.enter_context(_aside(path, asides)) for path in paths]
@@ -77,7 +77,7 @@ def write_together(
                 for file in files:
                     file.flush()
                     os.fsync(file.fileno())
-            # mkstemp makes files private; a run is shared, so give the mode open() would.
+            # mkstemp makes private files; a run is shared, so set the mode that open() would.
             mode = (0o777 if executable else 0o666) & ~_umask()
             for aside in asides:
                 aside.chmod(mode)
@@ -91,7 +91,7 @@ def write_together(
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush names: a power loss may otherwise leave none for a file that is on disk."""
+    """Flush the folder's entries; otherwise a power loss may lose the name of a flushed file."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -109,7 +109,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sha256(file: IO[bytes]) -> str:
-    """Of a whole file, which is then at its beginning."""
+    """SHA-256 of a whole open file; leaves its position at the beginning."""
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(1 << 20):
@@ -132,7 +132,7 @@ def json_matches(value: Any, digest: object) -> bool:
 
 
 def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
-    """A new file in the folder of `path`, its name added to `asides`."""
+    """Open a temporary file in the folder of `path`, and add its path to `asides`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     asides.append(Path(name))
@@ -140,13 +140,13 @@ def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
 
 
 def _culprit(path: Path, error: OSError) -> Path:
-    """What could not be written: `path`, unless the error names a file that is not beside it."""
+    """The file to blame: `path`, unless the error names a file in another folder."""
     named = Path(error.filename) if isinstance(error.filename, str) else path
     beside = (path.absolute(), path.absolute().parent)
     return path if named.parent.absolute() in beside else named
 
 
 def _umask() -> int:
-    mask = os.umask(0o022)  # the only way to read it is to set it
+    mask = os.umask(0o022)  # it can only be read by setting it
     os.umask(mask)
     return mask

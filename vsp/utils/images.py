@@ -1,4 +1,4 @@
-"""Image files → RGB pictures, upright, with the digest of the file they came from."""
+"""Reads image files as upright RGB pictures, with the SHA-256 of the file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vsp.errors import DatasetError
 
-# What Pillow's decoders raise on damaged files, besides OSError.
+# Pillow's decoders raise these on damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
-_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations in which width is height
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
-    """The picture, decoded whole, turned as its EXIF says, in RGB; and the file's SHA-256.
+    """The picture in RGB, fully decoded and turned as EXIF says, and the file's SHA-256.
 
     Raises DatasetError with the reason if the file cannot be read or decoded.
     """
@@ -35,9 +35,9 @@ def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of the picture that `open_rgb` gives; reads no more than the file's head.
+    """Width and height of the picture that `open_rgb` returns; reads only the file's header.
 
-    Raises DatasetError as `open_rgb` does, but not for what is wrong behind the head.
+    Raises DatasetError as `open_rgb` does, but not for damage after the header.
     """
     with _readable(path), Image.open(path) as image:
         width, height = image.size
@@ -54,18 +54,18 @@ def _readable(path: str | Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Without the path, which is said already, and without the names of Pillow's objects."""
+    """The reason without the path and without the names of Pillow's objects."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is in no format that is known, or empty"
+        return "unknown image format, or an empty file"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split()) or type(error).__name__
 
 
 def open_region(region: Sequence[float] | str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A box (left, top, right, bottom) in pixels, or a mask file, as a mask [height, width].
+    """A boolean mask [height, width] of a box (left, top, right, bottom) in pixels, or of a mask file.
 
-    `size` is the picture's (width, height), upright. Raises DatasetError for a region that does
-    not lie in it.
+    `size` is the (width, height) of the upright picture. Raises DatasetError if the region is not
+    inside it.
     """
     if isinstance(region, str):
         mask = np.asarray(open_rgb(region)[0]).any(axis=2)
@@ -84,13 +84,13 @@ def open_region(region: Sequence[float] | str, size: tuple[int, int]) -> NDArray
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """In RGB, as models see it: transparency is dropped, of an animation the first frame stays."""
+    """Convert to RGB: drops transparency, and keeps only the first frame of an animation."""
     if image.mode.startswith("I;16"):
-        # Pillow would cut 16 bits at 255, which leaves a white picture.
+        # Pillow would clip 16-bit values at 255, which gives a white picture.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has no fixed range; save it with 8 or 16 bits")
     picture = image.convert("RGB")
-    # A colour noted as transparent would be painted white by those who read the note.
+    # Processors that read this note would paint the transparent colour white.
     picture.info.clear()
     return picture

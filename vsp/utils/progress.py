@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, now and then a line in a log file."""
+"""Progress of long work: a live bar on a terminal, a line every 30 seconds in a log file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 from vsp.utils.text import format_clock
 
-_EVERY = 30.0  # seconds between the lines of a log
+_EVERY = 30.0  # seconds between two lines of a log
 
 
 @contextmanager
 def progress(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`; show done, rate and time left on stderr until the block ends.
+    """Yield `advance(n)`, and show count, rate and time left on stderr until the block ends.
 
-    Where nobody knows how much there is to do, `total` is None.
+    `total` is None if the amount of work is not known.
     """
     if sys.stderr.isatty():
         with _bar(what, unit, total) as advance:
@@ -59,10 +59,10 @@ def _bar(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], No
 
 @contextmanager
 def _lines(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    started = said = time.monotonic()
+    started = last_line = time.monotonic()
     done = 0
 
-    def say() -> None:
+    def print_line() -> None:
         seconds = max(time.monotonic() - started, 1e-9)
         rate = done / seconds
         left = of = ""
@@ -73,11 +73,11 @@ def _lines(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], 
         print(text, file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:
-        nonlocal done, said
+        nonlocal done, last_line
         done += n
-        if time.monotonic() - said > _EVERY:
-            said = time.monotonic()
-            say()
+        if time.monotonic() - last_line > _EVERY:
+            last_line = time.monotonic()
+            print_line()
 
     yield advance
-    say()
+    print_line()

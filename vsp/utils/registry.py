@@ -1,4 +1,4 @@
-"""Tables of the families that grow: name → "module:attribute", imported only when used."""
+"""Tables of families: name → "module:attribute", imported only when used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vsp.errors import ConfigError
 
 
 class Registry:
-    """A family: one file and one line of its table for each member.
+    """The members of a family; each is one file and one line of the table.
 
-    Other packages add members by entry points of the group `group`. A name of the table cannot be
-    replaced by one of them.
+    Other packages add members with entry points of the group `group`. They cannot replace a name
+    of the table.
     """
 
     def __init__(self, kind: str, group: str, table: Mapping[str, str]) -> None:
@@ -23,18 +23,17 @@ class Registry:
         self._table = dict(table)
 
     def own_names(self) -> list[str]:
-        """Names of the table alone, for help texts: installed packages are not searched."""
+        """Names in the table only, for help texts: does not search installed packages."""
         return sorted(self._table)
 
     def names(self) -> list[str]:
-        """All names, those of installed packages among them."""
+        """All names, including those of installed packages."""
         return sorted({*self._table, *(point.name for point in self._points())})
 
     def load(self, name: str) -> Any:
         """The object of that name.
 
-        Raises ConfigError if there is none, listing the known names, or if two installed packages
-        have one.
+        Raises ConfigError if the name is unknown, or if two installed packages define it.
         """
         if name in self._table:
             module, attribute = self._table[name].split(":")

@@ -1,7 +1,8 @@
-"""Signals that ask a task to end: it finishes the batch in hand, and what it did is on disk.
+"""Signals that ask a task to stop: it finishes the current batch, so that no work is lost.
 
-A batch system sends SIGTERM before it kills (preemption, `scancel`), and SIGUSR1 some time before
-the time limit, as `vsp plan` asks of it. Ctrl-C is the same; a second one ends at once.
+A batch system sends SIGTERM before it kills a task (preemption, `scancel`), and SIGUSR1 some time
+before the time limit, as the batch script requests. Ctrl-C does the same; a second one stops at
+once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Stopped(BaseException):
-    """The process was asked to end. No library that catches its own errors may catch this."""
+    """The process was asked to stop. A BaseException, so that no `except Exception` catches it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -24,38 +25,38 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """Holds a signal back until the work in hand is through."""
+    """Delays a signal until the current piece of work is finished."""
 
     def __init__(self) -> None:
         self._free = False
-        self._asked: int | None = None
+        self._received: int | None = None
 
     @contextmanager
     def free(self) -> Iterator[None]:
-        """A block, between two pieces of work, that raises `Stopped` at once or was asked to."""
+        """A block between two pieces of work: a signal in it, or before it, raises `Stopped`."""
         self._free = True
         try:
-            if self._asked is not None:
-                raise Stopped(self._asked)
+            if self._received is not None:
+                raise Stopped(self._received)
             yield
         finally:
             self._free = False
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and self._asked is not None:
+        if number == signal.SIGINT and self._received is not None:
             raise KeyboardInterrupt
-        self._asked = number
+        self._received = number
         if self._free:
-            self._free = False  # raised once
+            self._free = False  # raise only once
             raise Stopped(number)
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Signals end the block in order; afterwards they mean what they meant before."""
+    """Handle signals with a `Stop` in this block; restore the earlier handlers afterwards."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python gives signals to the main thread alone
+        yield stop  # Python delivers signals to the main thread only
         return
     before = {number: signal.signal(number, stop.handle) for number in _SIGNALS}
     try:

@@ -1,4 +1,4 @@
-"""What every page for the terminal has in common."""
+"""Prints pages to the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 
 def show(renderable: RenderableType) -> None:
-    """Print to stdout: in colour on a terminal, else plain, 80 columns wide."""
+    """Print to stdout: in colour on a terminal, otherwise plain and 80 columns wide."""
     if sys.stdout.isatty():
         Console(highlight=False).print(renderable)
         return
@@ -25,7 +25,7 @@ def show(renderable: RenderableType) -> None:
 
 
 def watch(page: Callable[[], RenderableType], seconds: int) -> None:
-    """Draw a page again and again until Ctrl-C; without a terminal, one below the other."""
+    """Redraw a page every few seconds until Ctrl-C; without a terminal, print it repeatedly."""
     if not sys.stdout.isatty():
         while True:
             show(page())
@@ -41,7 +41,7 @@ def watch(page: Callable[[], RenderableType], seconds: int) -> None:
 
 
 def fact_table(facts: Mapping[str, str]) -> Table:
-    """Facts by name, one below the other."""
+    """A table of two columns: name and fact."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -51,5 +51,5 @@ def fact_table(facts: Mapping[str, str]) -> Table:
 
 
 def folded_text(text: str, style: str = "") -> Text:
-    """Text of which long words are broken over lines, never cut."""
+    """Text whose long words are folded onto the next line, not cut off."""
     return Text(text, overflow="fold", style=style)
