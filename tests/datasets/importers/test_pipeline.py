@@ -727,7 +727,9 @@ def test_the_command_line_imports_and_says_what_it_did(vsp, work):
     )
     refused = vsp(*command, "--drop", "ugly")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("vsp: flag 'ugly' is not known; known: missing-image")
+    note, message = refused.stderr.splitlines()
+    assert note == "note: configs/relations/4way.yaml"
+    assert message.startswith("vsp: flag 'ugly' is not known; known: missing-image")
 
 
 _MEMORY = """
