@@ -23,12 +23,12 @@ def test_a_file_of_the_users_own_goes_first_and_the_log_says_so(tmp_path, caplog
     caplog.set_level(logging.INFO, "vsp")
     shipped = find_config("6way", "configs/relations", tmp_path)
     assert shipped == SHIPPED / "configs/relations/6way.yaml"
-    assert caplog.messages == ["configs/relations/6way.yaml, shipped with vsp"]
+    assert caplog.messages == ["using configs/relations/6way.yaml, shipped with vsp"]
     own = tmp_path / "configs/relations/6way.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("left_of: [left of]\n")
     assert find_config("6way", "configs/relations", tmp_path) == own
-    assert caplog.messages[1:] == [str(own)]
+    assert caplog.messages[1:] == [f"using {own}"]
 
 
 @pytest.mark.parametrize("name", ["configs/spatial_dataset.yaml", "spatial"])

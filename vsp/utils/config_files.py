@@ -25,7 +25,7 @@ def find_config(name: str, folder: str, work: Path, ending: str = ".yaml") -> Pa
     for base in (work, SHIPPED):
         path = base / relative
         if path.is_file():
-            _log.info("%s", f"{relative}, shipped with vsp" if base == SHIPPED else path)
+            _log.info("using %s", f"{relative}, shipped with vsp" if base == SHIPPED else path)
             return path
     return work / name if is_path else None
 
