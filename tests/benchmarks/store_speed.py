@@ -21,7 +21,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
-from vsp.extraction.verify import _differing, _pieces
+from vsp.extraction.verify import cut_pieces, differing_rows
 from vsp.storage.array import Layout, Store
 from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger, read_ledger
@@ -128,8 +128,8 @@ class Place:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         started = time.perf_counter()
         differing = self.workers(
-            delayed(_differing)(self.store.path, self.store.layout, piece)
-            for piece in _pieces(0, ledger, self.store.layout)
+            delayed(differing_rows)(self.store.path, self.store.layout, piece)
+            for piece in cut_pieces(0, ledger, self.store.layout)
         )
         assert not any(differing)
         return self.n_bytes / 1e6 / (time.perf_counter() - started)

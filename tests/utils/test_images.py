@@ -45,7 +45,10 @@ def test_a_folder_or_nothing_in_its_place_is_named(tmp_path):
 
 def test_the_reason_names_neither_the_path_again_nor_what_lies_in_memory(tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
-    for name, reason in (("a.jpg", "unknown image format, or an empty file"), ("b.jpg", "No such file or directory")):
+    for name, reason in (
+        ("a.jpg", "unknown image format, or an empty file"),
+        ("b.jpg", "No such file or directory"),
+    ):
         with pytest.raises(DatasetError, match=f"^image '[^']+' cannot be read: {reason}$") as why:
             open_rgb(tmp_path / name)
         assert "object at" not in str(why.value)

@@ -1,4 +1,4 @@
-"""Samples → what a model reads, in worker processes that run ahead of the device."""
+"""Prepares batches for the model, in worker processes that run ahead of the device."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from vsp.models import Group, Picture, Processor, Row, group
 from vsp.storage.manifest import Sample
 from vsp.utils.images import open_region, open_rgb
 
-_GRACE = 2.0  # seconds
-_AHEAD = 2  # batches that wait ready for each worker
+_GRACE = 2.0  # seconds a worker lives on after SIGTERM
+_AHEAD = 2  # prepared batches in the queue, per worker
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch that the device can take; rows in the order in which its states will come."""
+    """A batch ready for the model; `rows` are in the order of the states."""
 
     rows: tuple[int, ...]
     groups: tuple[Group, ...]
-    failures: dict[int, str]  # reasons for the other rows of the batch
+    failures: dict[int, str]  # row that cannot be used → reason
 
 
 def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
-    """Open each image of a batch once. A row that cannot be used is left to `failures`."""
+    """Prepare a batch; opens each image once. Rows that cannot be used go to `failures`."""
     rows: list[int] = []
     groups: list[Group] = []
     failures: dict[int, str] = {}
@@ -71,13 +71,13 @@ def _picture(processor: Processor, sample: Sample) -> tuple[Picture, tuple[int, 
 
 
 def make_picture(processor: Processor, image: Image.Image, depth: str = "") -> Picture:
-    """The picture, with the depth picture at that path if there is one."""
+    """The processor's picture of an image, and of the depth picture at `depth` if given."""
     extras: dict[str, Any] = {"depth": open_rgb(depth)[0]} if depth else {}
     return processor.picture(image, **extras)
 
 
 def make_row(processor: Processor, picture: Picture, sample: Sample, size: tuple[int, int]) -> Row:
-    """The sample's row; `size` (width, height) is its image's."""
+    """The tokens of a sample's prompt; `size` is the (width, height) of its image."""
     if not sample.regions:
         return processor.row(picture, sample.prompt)
     regions = np.stack([open_region(region, size) for region in sample.regions])
@@ -89,10 +89,10 @@ def make_row(processor: Processor, picture: Picture, sample: Sample, size: tuple
 def prepared(
     processor: Processor, batches: Iterable[SampleBatch], workers: int
 ) -> Iterator[Iterator[Prepared]]:
-    """The batches in their order, made ready by `workers` processes (0: by this one, in turn).
+    """Yield the prepared batches in order; `workers` processes prepare them (0: this process).
 
-    The processes are forked at once, as torch's own data loaders are: before weights are loaded
-    and a GPU is taken, which they must not touch.
+    The processes are forked at once, as torch's data loaders are: before the weights are loaded
+    and the GPU is initialised, because a forked process must not use the GPU.
     """
     if workers == 0:
         yield (prepare(processor, batch) for batch in batches)
@@ -125,30 +125,32 @@ def _in_order(
     return results()
 
 
-_processor: Processor  # of a worker
+_processor: Processor  # set in each worker process
 
 
 def _start(processor: Processor) -> None:
-    """Make a worker ready; it ends when its parent does, however that ended."""
+    """Set up a worker process, which exits when its parent ends for any reason."""
     global _processor
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGUSR1):  # the parent's to answer
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGUSR1):  # the parent handles these
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_later)
+    signal.signal(signal.SIGTERM, _exit_later)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if "torch" in sys.modules:
         import torch
 
-        torch.set_num_threads(1)  # of more, a forked process would wait for threads it has not
+        torch.set_num_threads(
+            1
+        )  # a forked process has no other threads, and would wait for them for ever
     _processor = processor
 
 
-def _end_later(*_: object) -> None:
-    """A batch system may signal every process of a task: the parent is to end in order first."""
+def _exit_later(*_: object) -> None:
+    """Exit after a delay: a batch system may signal all processes, and the parent ends first."""
     threading.Timer(_GRACE, os._exit, (1,)).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

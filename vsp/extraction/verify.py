@@ -1,7 +1,7 @@
-"""`vsp verify`: read a store again, from the disk, and compare every done row with its checksum.
+"""`vsp verify`: read the store from the disk and compare every done row with its checksum.
 
-Workers take some neighbouring rows each, and go through their layers: every read is one contiguous
-piece of the file, and a row's checksum goes on from layer to layer.
+Each worker takes a piece of neighbouring rows and reads it layer by layer, so that every read is
+contiguous. A row's checksum continues from one layer to the next.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
 from vsp.utils.progress import progress
 
-_READ = 4 << 20  # bytes at once, about
-_AHEAD = 4  # layers
-_LEAST_WORK = 256 << 20  # bytes that are worth a process of their own
+_READ = 4 << 20  # bytes per read, about
+_AHEAD = 4  # layers requested before they are read
+_MIN_WORK = 256 << 20  # bytes that justify a worker process
 _MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a reading found."""
+    """The result of a verification."""
 
     n_checked: int  # rows
     n_bytes: int
     seconds: float
-    bad: Mapping[int, Sequence[int]]  # shard → rows whose states are not what was written
+    bad: Mapping[int, Sequence[int]]  # shard → rows whose states differ from what was written
     n_failed: int  # these rows have no states
     n_missing: int
 
@@ -48,13 +48,13 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Neighbouring rows start, …, stop - 1 of a shard."""
+class Piece:
+    """Neighbouring rows start, …, stop - 1 of a shard, read together."""
 
     shard: int
     start: int
     stop: int
-    rows: NDArray[np.intp]  # of these, the ones to check
+    rows: NDArray[np.intp]  # the done rows among them
     crc32: NDArray[np.uint32]
 
     def n_bytes(self, layout: Layout) -> int:
@@ -62,21 +62,21 @@ class _Piece:
 
 
 def verify(run: Run, n_jobs: int) -> Verified:
-    """Read every done row of the run. Raises StoreError if the file is not the run's."""
+    """Check every done row of the run. Raises StoreError if the file does not belong to the run."""
     run.store.check()
     layout, ledgers = run.store.layout, run.ledgers()
-    pieces = [piece for i, ledger in enumerate(ledgers) for piece in _pieces(i, ledger, layout)]
+    pieces = [piece for i, ledger in enumerate(ledgers) for piece in cut_pieces(i, ledger, layout)]
     n_bytes = sum(piece.n_bytes(layout) for piece in pieces)
-    n_jobs = max(1, min(n_jobs, n_bytes // _LEAST_WORK))
+    n_jobs = max(1, min(n_jobs, n_bytes // _MIN_WORK))
     started, n_read = time.monotonic(), 0
     bad: dict[int, list[int]] = {}
     with progress(f"verify {run.name}", "MB", n_bytes // _MB) as advance:
-        differing = Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(_differing)(run.store.path, layout, piece) for piece in pieces
+        results = Parallel(n_jobs=n_jobs, return_as="generator")(
+            delayed(differing_rows)(run.store.path, layout, piece) for piece in pieces
         )
-        for piece, found in zip(pieces, differing, strict=True):
+        for piece, differing in zip(pieces, results, strict=True):
             earlier = ledgers[piece.shard].earlier
-            rows = [row for row, checksum in found if checksum not in earlier.get(row, ())]
+            rows = [row for row, checksum in differing if checksum not in earlier.get(row, ())]
             if rows:
                 bad.setdefault(piece.shard, []).extend(rows)
             before, n_read = n_read, n_read + piece.n_bytes(layout)
@@ -92,25 +92,25 @@ def verify(run: Run, n_jobs: int) -> Verified:
 
 
 def repair(run: Run, bad: Mapping[int, Sequence[int]]) -> None:
-    """Put exactly these rows back to missing: shard → rows. The next extraction takes them."""
+    """Mark these rows as missing: shard → rows. The next extraction computes them again."""
     for shard, rows in bad.items():
         with Journal(run.journals, run.plan.id, shard, task=current_task()) as journal:
             journal.mark_lost(rows)
 
 
-def _pieces(shard: int, ledger: Ledger, layout: Layout) -> Iterator[_Piece]:
-    """The done rows of a shard, as many at a time as one read of a layer should bring."""
+def cut_pieces(shard: int, ledger: Ledger, layout: Layout) -> Iterator[Piece]:
+    """Cut the done rows of a shard into pieces of about `_READ` bytes per layer."""
     rows, checksums = ledger.rows_done, ledger.crc32_done
     step = max(1, _READ // layout.row_bytes)
     for start in range(ledger.start, ledger.stop, step):
         first, last = np.searchsorted(rows, (start, start + step))
         if first < last:
             some = rows[first:last]
-            yield _Piece(shard, int(some[0]), int(some[-1]) + 1, some, checksums[first:last])
+            yield Piece(shard, int(some[0]), int(some[-1]) + 1, some, checksums[first:last])
 
 
-def _differing(path: Path, layout: Layout, piece: _Piece) -> list[tuple[int, int]]:
-    """(row, checksum of what is on disk) where it is not the journalled one."""
+def differing_rows(path: Path, layout: Layout, piece: Piece) -> list[tuple[int, int]]:
+    """(row, checksum on disk) of each row whose checksum differs from the journal's."""
     size = layout.row_bytes
     places = [(int(row) - piece.start) * size for row in piece.rows]
     checksums = [0] * len(places)
@@ -118,8 +118,8 @@ def _differing(path: Path, layout: Layout, piece: _Piece) -> list[tuple[int, int
     handle = os.open(path, os.O_RDONLY)
     try:
         for layer in range(layout.n_layers + _AHEAD):
-            if layer < layout.n_layers:  # read by the disk while those before it are summed
-                _fetch(handle, layout.offset(layer, piece.start), len(block))
+            if layer < layout.n_layers:  # the disk reads while earlier layers are checksummed
+                _prefetch(handle, layout.offset(layer, piece.start), len(block))
             if layer < _AHEAD:
                 continue
             _read(handle, layout.offset(layer - _AHEAD, piece.start), block)
@@ -130,11 +130,11 @@ def _differing(path: Path, layout: Layout, piece: _Piece) -> list[tuple[int, int
     finally:
         os.close(handle)
     expected = zip(piece.rows.tolist(), checksums, piece.crc32.tolist(), strict=True)
-    return [(row, found) for row, found, journalled in expected if found != journalled]
+    return [(row, on_disk) for row, on_disk, journalled in expected if on_disk != journalled]
 
 
-def _fetch(handle: int, offset: int, n_bytes: int) -> None:
-    """Ask the disk for it: what this host remembers of the file proves nothing."""
+def _prefetch(handle: int, offset: int, n_bytes: int) -> None:
+    """Start reading from the disk, not from the page cache, which proves nothing."""
     os.posix_fadvise(handle, offset, n_bytes, os.POSIX_FADV_DONTNEED)
     os.posix_fadvise(handle, offset, n_bytes, os.POSIX_FADV_WILLNEED)
 
