@@ -14,9 +14,9 @@ from vsp.datasets.summary import DatasetSummary
 from vsp.utils.terminal import fact_table
 from vsp.utils.text import format_count
 
-_MAX_LABELS = 20  # rows of the label table
-_MAX_MISSING = 3  # missing images that are named
-_MAX_PROMPT = 300  # characters of an example prompt
+_MAX_LABELS = 20  # maximum number of rows in the label table
+_MAX_MISSING = 3  # maximum number of missing images that are named
+_MAX_PROMPT = 300  # maximum length of an example prompt
 
 
 def dataset_page(summary: DatasetSummary) -> RenderableType:
@@ -113,7 +113,7 @@ def _flag_table(summary: DatasetSummary) -> Table:
 
 
 def _example_prompts(summary: DatasetSummary) -> dict[str, str]:
-    """The first row's prompt in each style, and how many rows the style works for if not all."""
+    """The prompt of the first row by style, with the number of rows if not all support the style."""
     examples = {}
     for style, prompt in summary.prompts.items():
         n = summary.n_prompts if style == prompts.DATASET else summary.n_named

@@ -73,7 +73,7 @@ def status_page(status: RunStatus, all_shards: bool, commands: Sequence[str]) ->
 
 
 def _select_shards(status: RunStatus) -> list[ShardStatus]:
-    """All shards of a small run; of a large run, the unfinished shards, stopped ones first."""
+    """All shards if they are few, otherwise unfinished shards, stopped ones first."""
     if len(status.shards) <= _MOST_SHARDS:
         return list(status.shards)
     unfinished = [shard for shard in status.shards if shard.state != "finished"]
@@ -91,7 +91,7 @@ def _headline(status: RunStatus) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _ShardTable:
-    """One row per shard; on a narrow terminal without the columns of `_OPTIONAL`, one by one."""
+    """One row per shard; a narrow terminal omits the columns in `_OPTIONAL`, in that order."""
 
     status: RunStatus
     shown: Sequence[ShardStatus]
