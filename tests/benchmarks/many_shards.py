@@ -167,8 +167,8 @@ PIECES = {
         "json.dumps(status_json(run_status(run, run.ledgers(), States())))"
     ),
     "reads of verify": (
-        "from vsp.extraction.verify import _pieces\n"
-        "[p for i, one in enumerate(run.ledgers()) for p in _pieces(i, one, run.store.layout)]"
+        "from vsp.extraction.verify import cut_pieces\n"
+        "[p for i, one in enumerate(run.ledgers()) for p in cut_pieces(i, one, run.store.layout)]"
     ),
     "map and touch a layer": "run.store.layer(run.plan.n_layers - 1)[:: run.plan.n_samples // 99, 0]",
 }

@@ -8,7 +8,7 @@ import pytest
 
 from vsp.errors import StoreError
 from vsp.extraction.extract import extract
-from vsp.extraction.verify import _differing, _pieces, repair, verify
+from vsp.extraction.verify import cut_pieces, differing_rows, repair, verify
 from vsp.storage.array import HEADER_BYTES
 from vsp.storage.journal import Journal
 
@@ -89,7 +89,7 @@ def test_a_piece_is_a_few_megabytes_and_pieces_hold_every_done_row_once(run, mon
     monkeypatch.setattr("vsp.extraction.verify._READ", 5 * run.store.layout.row_bytes)
     rows = []
     for i, ledger in enumerate(run.ledgers()):
-        for piece in _pieces(i, ledger, run.store.layout):
+        for piece in cut_pieces(i, ledger, run.store.layout):
             assert 0 < piece.stop - piece.start <= 5
             rows += piece.rows.tolist()
     assert rows == list(range(96))
@@ -110,8 +110,8 @@ def test_what_is_read_comes_from_the_disk(run, monkeypatch):
         "os.posix_fadvise", lambda *args: (calls.append(args[1:]), advise(*args))[1]
     )
     layout = run.store.layout
-    (piece,) = _pieces(0, run.ledgers()[0], layout)
-    assert _differing(run.store.path, layout, piece) == []
+    (piece,) = cut_pieces(0, run.ledgers()[0], layout)
+    assert differing_rows(run.store.path, layout, piece) == []
     size = (piece.stop - piece.start) * layout.row_bytes
     for layer in range(layout.n_layers):
         place = layout.offset(layer, piece.start)

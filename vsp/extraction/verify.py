@@ -48,7 +48,7 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ReadPiece:
     """Neighbouring rows start, …, stop - 1 of a shard, read together."""
 
     shard: int
@@ -98,7 +98,7 @@ def repair(run: Run, bad: Mapping[int, Sequence[int]]) -> None:
             journal.mark_lost(rows)
 
 
-def cut_pieces(shard: int, ledger: Ledger, layout: Layout) -> Iterator[Piece]:
+def cut_pieces(shard: int, ledger: Ledger, layout: Layout) -> Iterator[ReadPiece]:
     """Cut the done rows of a shard into pieces of about `_READ` bytes per layer."""
     rows, checksums = ledger.rows_done, ledger.crc32_done
     step = max(1, _READ // layout.row_bytes)
@@ -106,10 +106,10 @@ def cut_pieces(shard: int, ledger: Ledger, layout: Layout) -> Iterator[Piece]:
         first, last = np.searchsorted(rows, (start, start + step))
         if first < last:
             some = rows[first:last]
-            yield Piece(shard, int(some[0]), int(some[-1]) + 1, some, checksums[first:last])
+            yield ReadPiece(shard, int(some[0]), int(some[-1]) + 1, some, checksums[first:last])
 
 
-def differing_rows(path: Path, layout: Layout, piece: Piece) -> list[tuple[int, int]]:
+def differing_rows(path: Path, layout: Layout, piece: ReadPiece) -> list[tuple[int, int]]:
     """(row, checksum on disk) of each row whose checksum differs from the journal's."""
     size = layout.row_bytes
     places = [(int(row) - piece.start) * size for row in piece.rows]
