@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -15,31 +16,40 @@ from vsp.datasets.metadata import SPLITS
 from vsp.datasets.prompts import label_words
 from vsp.utils.text import format_count
 
-_WIDTH = 80
 _NAME_WIDTH = 20  # of the first column
 
 AddRow = Callable[..., None]
 
 
 def funnel_page(funnel: Mapping[str, Any]) -> RenderableType:
-    """The tables of `Funnel.as_json`, 80 columns wide. Labels without rows are left out."""
-    parts: list[RenderableType] = []
-    with_rows = {label for part in funnel["parts"].values() for label in _usable(part)}
-    labels = [label for label in funnel["labels"] if label in with_rows]
-    for name, part in funnel["parts"].items():
-        size = f"{format_count(part['rows'], 'row')} in {format_count(part['images'], 'image')}"
-        title = Text(f"{name or 'all'}: {size}", style="bold")
-        parts += [title, _step_table(part, labels), Text()]
-    parts += _split_tables(funnel, labels)
-    if funnel["other_relations"]:
-        parts.append(Text(others(funnel["other_relations"])))
-    return Group(*parts)
+    """The page of `vsp import`, for 80 columns: the tables of `Funnel.as_json`."""
+    return _FunnelPage(funnel)
 
 
-def _step_table(part: Mapping[str, Any], labels: Sequence[str]) -> Table:
+@dataclass(frozen=True, slots=True)
+class _FunnelPage:
+    """Tables with a column for each label if the terminal is wide enough."""
+
+    funnel: Mapping[str, Any]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        funnel, width = self.funnel, options.max_width
+        with_rows = {label for part in funnel["parts"].values() for label in _usable(part)}
+        labels = [label for label in funnel["labels"] if label in with_rows]
+        for name, part in funnel["parts"].items():
+            size = f"{format_count(part['rows'], 'row')} in {format_count(part['images'], 'image')}"
+            yield Text(f"{name or 'all'}: {size}", style="bold")
+            yield _step_table(part, labels, width)
+            yield Text()
+        yield from _split_tables(funnel, labels, width)
+        if funnel["other_relations"]:
+            yield Text(others(funnel["other_relations"]))
+
+
+def _step_table(part: Mapping[str, Any], labels: Sequence[str], width: int) -> Table:
     """Rows read, rows dropped at each step, rows kept, and the flags of the rows kept."""
     usable = _usable(part)
-    table, fits = _label_table(labels, part["rows"])
+    table, fits = _label_table(labels, part["rows"], width)
     add = _row_adder(table, labels if fits else ())
     add("rows in", part["rows"], {})
     for step in part["dropped"]:
@@ -70,33 +80,36 @@ def _usable(part: Mapping[str, Any]) -> Counter[str]:
     return sum((Counter(step["labels"]) for step in (part["out"], *_filters(part))), Counter[str]())
 
 
-def _split_tables(funnel: Mapping[str, Any], labels: Sequence[str]) -> list[RenderableType]:
+def _split_tables(
+    funnel: Mapping[str, Any], labels: Sequence[str], width: int
+) -> list[RenderableType]:
     """Rows kept by label and split, unless the step tables show these counts already."""
     splits = {name: funnel["splits"][name] for name in SPLITS if name in funnel["splits"]}
     n_rows = max((part["rows"] for part in funnel["parts"].values()), default=0)
-    fits = _label_table(labels, n_rows)[1]
+    fits = _label_table(labels, n_rows, width)[1]
     if fits and (list(splits) == [""] or splits.keys() <= funnel["parts"].keys()):
         return []
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("rows out", overflow="fold")
     for split in splits:
-        table.add_column(split or "all", justify="right")
+        table.add_column(split or "all", justify="right", no_wrap=True)
     for label in labels:
         cells = [f"{counts.get(label, 0):,}" for counts in splits.values()]
-        table.add_row(label_words(label), *cells)
+        table.add_row(Text(label_words(label)), *cells)
     table.add_row("all", *(f"{sum(c.values()):,}" for c in splits.values()), style="bold")
     return [table, Text()]
 
 
-def _label_table(labels: Sequence[str], n_rows: int) -> tuple[Table, bool]:
-    """An empty table with a column for each label, and whether these columns fit."""
+def _label_table(labels: Sequence[str], n_rows: int, width: int) -> tuple[Table, bool]:
+    """An empty table with a column for each label if these fit into `width`, and whether they do."""
     cell = max(len(f"−{n_rows:,}"), 5)
     widths = [max(cell - 1, *map(len, label_words(label).split())) for label in labels]
-    fits = _NAME_WIDTH + cell + sum(width + 1 for width in widths) <= _WIDTH
+    fits = _NAME_WIDTH + cell + sum(one + 1 for one in widths) <= width
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", min_width=_NAME_WIDTH, no_wrap=True)
-    for label, width in zip(labels if fits else (), widths, strict=False):
-        table.add_column(label_words(label), justify="right", vertical="bottom", min_width=width)
+    for label, least in zip(labels if fits else (), widths, strict=False):
+        name = Text(label_words(label))
+        table.add_column(name, justify="right", vertical="bottom", min_width=least)
     table.add_column("all", justify="right", vertical="bottom", min_width=cell)
     return table, fits
 
@@ -106,7 +119,7 @@ def _row_adder(table: Table, labels: Sequence[str]) -> AddRow:
 
     def add(name: str, total: int, counts: Mapping[str, int], style: str = "") -> None:
         cells = [_format_change(counts.get(label, 0)) for label in labels]
-        table.add_row(name, *cells, _format_change(total), style=style)
+        table.add_row(Text(name), *cells, _format_change(total), style=style)
 
     return add
 
