@@ -1,4 +1,4 @@
-"""`vsp bench`: every way goes over the same rows to the same states."""
+"""`vsp bench`: all ways process the same rows and give the same states."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_a_planned_run_is_measured_on_its_own_rows(vsp, work, spatial, checkpoin
 
 
 def test_a_model_without_its_weights_can_be_measured_quantized(vsp, tmp_path):
-    """With the configuration, the tokenizer and the image processor alone."""
+    """Only with the configuration, the tokenizer and the image processor."""
     folder = tiny.write_qwen(tmp_path / "qwen", "2")
     (folder / "model.safetensors").unlink()
     arguments = ("bench", "--model", "qwen2", "--checkpoint", folder, "--rows", 4)

@@ -27,7 +27,7 @@ BATCH = 8
 
 
 def _expected(run):
-    """The states that the model gives each row alone, in the store's dtype."""
+    """The states of each row run alone, in the store's dtype."""
     model = models.load(run.plan.model)
     rows = [
         model.last_token_states([open_rgb(sample.image)[0]], [sample.prompt])
@@ -87,7 +87,7 @@ def test_a_finished_shard_loads_no_model(plan_fake, monkeypatch):
 
 
 def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, checkpoint):
-    """In float16, where the last bits depend on the batch: it must be run as it was."""
+    """In float16 the last bits depend on the batch, so the same batches must run again."""
     records = [{**record, "prompt": "far " * i} for i, record in enumerate(_records(), start=1)]
     dataset = write_dataset(records)
     options = {"quantization": "none", "dtype": "float16"}
@@ -240,7 +240,7 @@ def test_rows_about_one_image_that_do_not_fit_together_are_halved_in_their_order
 
 
 def test_what_the_device_can_take_is_remembered(work, write_dataset, monkeypatch):
-    """After the first batch that did not fit, none is too large any more, also in a later life."""
+    """After the first batch that did not fit, no batch is too large, even in a later life."""
     model = models.resolve("fake", options={"memory": 3 * 12 * 12})
     run = _own_run(work, write_dataset, model=model)
     sizes = []

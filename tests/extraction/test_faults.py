@@ -1,4 +1,4 @@
-"""Nothing is lost: tasks that are killed, disks that fill up or lose power, files that are damaged."""
+"""Killed tasks, full disks, power loss and damaged files lose no finished work."""
 
 import errno
 import os
@@ -79,7 +79,7 @@ def _array(run):
 
 
 def _start(run, *more, **streams):
-    """A task of its own, as a batch system starts it."""
+    """Start a task as a separate process, as a batch system does."""
     command = [sys.executable, "-m", "vsp", "extract", "--run", str(run.folder.absolute())]
     command += ["--workers", "0", *more]  # to look whether there is a GPU takes a second
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
@@ -92,7 +92,7 @@ def _ask(cwd, *arguments, **changes):
 
 
 def _refused(answer):
-    """The one line of a command that could not do its work; notes and warnings may go before."""
+    """The single error line of a failed command; notes and warnings may come first."""
     assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer.stderr
     (line,) = [line for line in answer.stderr.splitlines() if not line.startswith(_PASSED_OVER)]
     assert line.startswith("vsp: ")
@@ -109,7 +109,7 @@ def _wait(condition, process=None, seconds=60):
 
 @pytest.fixture
 def memory(tmp_path):
-    """A folder in memory where there is one: flushing takes no time there."""
+    """A folder in memory if possible, where flushing takes no time."""
     shm = Path("/dev/shm")
     if not os.access(shm, os.W_OK):
         yield tmp_path
@@ -149,7 +149,7 @@ class _Task:
         return self._moment is not None and time.monotonic() >= self._moment
 
     def kill(self):
-        """Whether it was still alive."""
+        """Kill the process; True if it was still running."""
         self.process.kill()
         if self.process.wait() != -signal.SIGKILL:
             return False
@@ -160,7 +160,7 @@ class _Task:
         return True
 
     def _tear(self):
-        """Cut the last line of the last life anywhere, as a power loss may."""
+        """Cut the last line of the last life at a random place, as a power loss may."""
         for path in self._journals()[-1:]:
             body = path.read_bytes()
             last = body[:-1].rfind(b"\n") + 1
@@ -224,7 +224,7 @@ def _resumes_to(run, whole):
 
 
 def _only(run, body):
-    """The run's only journal, with that content."""
+    """Replace the run's journals by one with this content."""
     for path in run.journals.iterdir():
         path.unlink()
     path = run.journals / "000000-001.journal"
@@ -301,7 +301,7 @@ def test_a_flipped_bit_is_named_repaired_and_computed_again(work):
 
 
 class _Recorder:
-    """What a run asks of its disk, in order: files made, bytes written, files flushed."""
+    """Disk operations of a run in order: files created, bytes written, files flushed."""
 
     def __init__(self, folder, monkeypatch):
         self._folder = str(folder)
@@ -356,13 +356,13 @@ def _after_a_power_loss(before, calls, rng=None):
 
 
 def _put(body, offset, data):
-    """As a file system does: what lies between the end and the new bytes is zeros."""
+    """Write bytes as a file system does: a gap behind the end is filled with zeros."""
     body.extend(bytes(max(0, offset + len(data) - len(body))))
     body[offset : offset + len(data)] = data
 
 
 def _pages(offset, data):
-    """The parts of a write that lie in one page each."""
+    """Split a write at page boundaries."""
     end = offset + len(data)
     bounds = [offset, *range(offset // PAGE * PAGE + PAGE, end, PAGE), end]
     return [(a, data[a - offset : b - offset]) for a, b in pairwise(bounds)]
@@ -452,7 +452,7 @@ def _plan_elsewhere(base, disk):
 
 
 def test_a_file_longer_than_allowed_is_one_line_and_leaves_nothing(tmp_path):
-    """As `ulimit -f` has it: whatever file is the first that is too long."""
+    """As with `ulimit -f`: the first file that becomes too long raises an error."""
     _plan(tmp_path)
     place = tmp_path / "elsewhere"
     place.mkdir()
@@ -500,7 +500,7 @@ def test_a_disk_that_fills_up_under_a_task_costs_nothing_but_time(tmp_path):
 
 
 def _refusing(number):
-    """A call as a file system answers it that cannot do what it is asked."""
+    """A system call that a file system refuses."""
 
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
@@ -623,7 +623,7 @@ def test_a_run_on_a_disk_that_may_not_be_written_to_can_be_read_and_probed(tmp_p
 
 
 def _main(capsys, *arguments):
-    """A command, in this process: its exit code, and what it said on stderr."""
+    """Run a command in this process: its exit code and its stderr."""
     capsys.readouterr()
     code = main([*map(str, arguments)])
     return code, [
@@ -632,7 +632,7 @@ def _main(capsys, *arguments):
 
 
 def _sealed(path, **changes):
-    """Edit a plan as somebody does who knows of its digest."""
+    """Edit a plan and update its SHA-256."""
     write_json(path, sealed_plan(Run.open(path.parent).plan.model_copy(update=changes)))
 
 

@@ -52,7 +52,7 @@ def test_batches_hold_sequences_of_like_length_the_longest_first(plan_fake, writ
 
 
 def _shared_records(per_image):
-    """Records in an order in which no two about one image are neighbours."""
+    """Records in an order where no neighbours are about the same image."""
     rows = [
         {"id": f"{image}-{i}", "image_filename": f"{image}.png", "label": "ab"[i % 2],
          "prompt": "word " * (1 + (7 * image + 3 * i) % 11)}
@@ -284,7 +284,7 @@ def test_a_plan_that_cannot_be_understood_is_refused(plan_fake, edit, message):
 
 
 def _edited(value):
-    """The same with one little thing another, of the same type where that can be."""
+    """A copy with one small change, of the same type if possible."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""Batches made ready for the device, here and in worker processes."""
+"""Batches are prepared in this process and in worker processes."""
 
 import os
 import signal

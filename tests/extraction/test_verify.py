@@ -1,4 +1,4 @@
-"""A store read again against its checksums."""
+"""The store is compared with its checksums."""
 
 import os
 import shutil
@@ -75,7 +75,7 @@ def test_repair_puts_exactly_the_bad_rows_back_and_extraction_restores_the_bytes
 
 
 def test_states_of_an_earlier_life_with_other_last_bits_are_as_good(run):
-    """Two lives at once may differ in last bits, say after a batch was halved in one of them."""
+    """Two simultaneous lives may differ in the last bits, for example after one halved a batch."""
     ledger = run.ledgers()[0]
     with Journal(run.journals, run.plan.id, 0) as journal:
         journal.mark_done([0, 1], [ledger.done[0] ^ 1, ledger.done[1]])
@@ -99,7 +99,7 @@ def test_a_piece_is_a_few_megabytes_and_pieces_hold_every_done_row_once(run, mon
 def test_workers_find_what_one_process_finds(run, monkeypatch):
     _flip(run, run.store.layout.offset(1, 33))
     alone = verify(run, n_jobs=1).bad
-    monkeypatch.setattr("vsp.extraction.verify._LEAST_WORK", 1)
+    monkeypatch.setattr("vsp.extraction.verify._MIN_WORK", 1)
     assert verify(run, n_jobs=2).bad == alone != {}
 
 

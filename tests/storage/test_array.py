@@ -27,7 +27,7 @@ LAYOUTS = st.builds(
 
 
 def _pages(layout: Layout, start: int, stop: int, page: int) -> set[int]:
-    """Numbers of the pages that rows start, …, stop - 1 touch, over all layers."""
+    """Page numbers of rows start, …, stop - 1, over all layers."""
     touched = set()
     for layer in range(layout.n_layers):
         first, last = layout.offset(layer, start), layout.offset(layer, stop) - 1

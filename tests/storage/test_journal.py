@@ -265,7 +265,7 @@ def test_an_open_journal_is_seen_to_be_alive_and_one_of_the_dead_is_not(tmp_path
 
 
 def test_without_locks_only_a_recent_life_may_be_running(tmp_path, monkeypatch):
-    """On some file systems flock is refused: then the time of the last entry has to do."""
+    """Some file systems refuse flock; then the time of the last entry decides."""
 
     def refused(*_):
         raise OSError(95, "Operation not supported")

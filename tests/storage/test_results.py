@@ -1,4 +1,4 @@
-"""Results are replaced as a whole, and what is not as it was written is not read."""
+"""Results are replaced as a whole; changed files are not read."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def _lists(arrays):
 
 
 def _read(results):
-    """Everything that can be read, as one text."""
+    """All contents of the results, as one text."""
     summary, scores = results.read()
     arrays = {name: _lists(results.arrays(name)) for name in ("predictions", "estimates")}
     probes = [results.probe(score.layer) for score in scores]
@@ -68,7 +68,7 @@ def _read(results):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Small results that tests may damage, if they mend them again."""
+    """Small results; a test that damages them must restore them."""
     return _write(tmp_path_factory.mktemp("small"))
 
 
@@ -206,7 +206,7 @@ def test_a_layer_that_is_no_longer_part_leaves_no_probe_behind(tmp_path):
 
 
 def test_a_probe_that_the_summary_does_not_vouch_for_is_not_read(tmp_path):
-    """As a crash leaves it, just before what is no longer part is removed."""
+    """The state after a crash, just before old files are removed."""
     results = _write(tmp_path)
     old = (tmp_path / "probes/000.npz").read_bytes()
     results.write(SUMMARY, SCORES[1:], PREDICTIONS, ESTIMATES, PROBES[1:])

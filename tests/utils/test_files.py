@@ -158,7 +158,7 @@ def test_of_files_written_together_none_is_replaced_when_the_block_fails(tmp_pat
 
 
 def test_the_new_name_is_flushed_too_after_the_file_is(tmp_path, monkeypatch):
-    """A power loss may otherwise leave the old file in its place."""
+    """Otherwise a power loss may leave the old file."""
     calls = []
     fsync, replace = os.fsync, Path.replace
 

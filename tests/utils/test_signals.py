@@ -1,4 +1,4 @@
-"""A task that is asked to end finishes its batch, and what it did is on disk."""
+"""A task that is asked to stop finishes its batch and loses no work."""
 
 import json
 import os
@@ -101,7 +101,7 @@ def test_a_task_that_is_asked_to_end_keeps_what_it_did_and_goes_on_later(plan_fa
 
 
 def test_workers_that_are_signalled_too_do_not_spoil_the_end(plan_fake, work):
-    """A batch system may signal every process of a task, also those that decode images."""
+    """A batch system may send signals to all processes of a task, including workers."""
     run = plan_fake(batch_size=1, options={"pause": 0.02})
     command = [sys.executable, "-m", "vsp", "extract", "--run", run.name, "--workers", "2"]
     process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True)
