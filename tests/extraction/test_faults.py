@@ -769,7 +769,7 @@ def test_other_versions_of_libraries_are_warned_of_journalled_and_shown(work):
     (life,) = run.ledgers()[0].lives
     assert life.packages == {"pillow": "99.0"}
     status = " ".join(_ask(work, "status").stdout.split())
-    assert "note: other versions than the plan's: pillow 99.0 in 1 tasks" in status
+    assert "note: package versions other than the plan's: pillow 99.0 in 1 tasks" in status
 
 
 def test_a_library_that_is_not_there_any_more_is_another_version(work, capsys):
