@@ -215,12 +215,11 @@ def _add_split_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from vsp.datasets.importers.pipeline import Asked, import_dataset
-    from vsp.reporting.funnel_page import funnel_page
-    from vsp.utils.terminal import show
+    from vsp.datasets.importers.import_request import ImportRequest
+    from vsp.datasets.importers.pipeline import import_dataset
     from vsp.utils.text import format_count
 
-    asked = Asked(
+    request = ImportRequest(
         source=arguments.source,
         annotations=arguments.annotations,
         out=arguments.out,
@@ -237,11 +236,14 @@ def _import(arguments: argparse.Namespace) -> None:
         table=arguments.table,
     )
     with stoppable() as stop, stop.free():  # as in _generate
-        imported = import_dataset(asked, Path(), arguments.n_jobs)
+        imported = import_dataset(request, Path(), arguments.n_jobs)
     print_notes(imported.notes)
     if arguments.json:
         print_json(imported.funnel)
         return
+    from vsp.reporting.funnel_page import funnel_page
+    from vsp.utils.terminal import show
+
     show(funnel_page(imported.funnel))
     n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
     print(f"{_verb(imported.fresh)} {format_count(n_rows, 'row')} in {imported.folder}")

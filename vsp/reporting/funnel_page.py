@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from vsp.datasets.importers.funnel import INCOMPLETE, UNMAPPED, others
+from vsp.datasets.importers.funnel import INCOMPLETE, UNMAPPED, format_other_relations
 from vsp.datasets.metadata import SPLITS
 from vsp.datasets.prompts import label_words
 from vsp.utils.text import format_count
@@ -43,7 +43,7 @@ class _FunnelPage:
             yield Text()
         yield from _split_tables(funnel, labels, width)
         if funnel["other_relations"]:
-            yield Text(others(funnel["other_relations"]))
+            yield Text(format_other_relations(funnel["other_relations"]))
 
 
 def _step_table(part: Mapping[str, Any], labels: Sequence[str], width: int) -> Table:
@@ -55,7 +55,7 @@ def _step_table(part: Mapping[str, Any], labels: Sequence[str], width: int) -> T
     for step in part["dropped"]:
         if _is_unusable(step) and (step["rows"] or step["why"] == UNMAPPED):
             add(f"− {_step_name(step['why'])}", -step["rows"], {})
-    add("to be asked about", sum(usable.values()), usable, style="bold")
+    add("usable rows", sum(usable.values()), usable, style="bold")
     for step in _filters(part):
         lost = {label: -n for label, n in step["labels"].items()}
         add(f"− {_step_name(step['why'])}", -step["rows"], lost)
@@ -66,17 +66,17 @@ def _step_table(part: Mapping[str, Any], labels: Sequence[str], width: int) -> T
 
 
 def _is_unusable(step: Mapping[str, Any]) -> bool:
-    """Whether the rows dropped at this step could not be asked about."""
+    """Whether the rows dropped at this step cannot become samples."""
     return step["why"] in (UNMAPPED, INCOMPLETE)
 
 
 def _filters(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The steps that drop rows which could be asked about."""
+    """The steps that drop usable rows."""
     return [step for step in part["dropped"] if not _is_unusable(step)]
 
 
 def _usable(part: Mapping[str, Any]) -> Counter[str]:
-    """Rows that could be asked about, by label."""
+    """Rows with a label, two names or a prompt, counted by label."""
     return sum((Counter(step["labels"]) for step in (part["out"], *_filters(part))), Counter[str]())
 
 

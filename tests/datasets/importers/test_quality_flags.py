@@ -9,7 +9,7 @@ from helpers.paths import ROOT
 from helpers.real import real
 
 from vsp.datasets.importers.annotations import Picture, Relation, Thing
-from vsp.datasets.importers.quality_flags import DROPPED, FLAGS, base_name, judge
+from vsp.datasets.importers.quality_flags import DROPPED, FLAGS, base_name, flag_rows
 from vsp.datasets.importers.vrd import read
 from vsp.datasets.relations import INVERSE, read_relations
 
@@ -26,7 +26,7 @@ def _rows(pictures: Iterable[Picture], label) -> list[Row]:
     rows = []
     for picture in pictures:
         labels = [label(relation.predicate) for relation in picture.relations]
-        flags = judge(picture, labels)
+        flags = flag_rows(picture, labels)
         judged = zip(picture.relations, labels, flags, strict=True)
         rows += [(picture.image, *row) for row in judged if row[1]]
     return rows
@@ -166,7 +166,7 @@ def _judged(*said: tuple[Thing, str, Thing], things: tuple[Thing, ...] = (), **m
     every = dict.fromkeys((*(t for s, _, r in said for t in (s, r)), *things))
     picture = Picture("a.jpg", tuple(every), tuple(Relation(s, p, r) for s, p, r in said))
     size = more.pop("said_size", None)
-    return judge(replace(picture, size=size), [p for _, p, _ in said], **more)
+    return flag_rows(replace(picture, size=size), [p for _, p, _ in said], **more)
 
 
 def test_a_plain_row_has_no_flags():
@@ -237,8 +237,8 @@ def test_of_duplicates_the_first_is_kept():
 
 def test_rows_that_are_not_asked_about_take_no_part():
     picture = Picture("a", (CUP, HAT), (Relation(CUP, "on", HAT), Relation(CUP, "left of", HAT)))
-    assert judge(picture, ["", "left_of"]) == [(), ()]
-    assert judge(picture, ["", ""], known=["missing-image"]) == [(), ()]
+    assert flag_rows(picture, ["", "left_of"]) == [(), ()]
+    assert flag_rows(picture, ["", ""], known=["missing-image"]) == [(), ()]
 
 
 def test_boxes_are_held_against_the_size_of_the_file_or_else_of_the_source():
@@ -258,13 +258,13 @@ def test_flags_of_the_picture_are_on_every_row_and_in_order():
 
 def test_rows_that_bring_their_own_question_need_no_things():
     picture = Picture("a", (), (Relation(None, "", None, prompt="Where?", label="x"),))
-    assert judge(picture, ["x"]) == [()]
+    assert flag_rows(picture, ["x"]) == [()]
 
 
 def _asked(*rows: tuple[str, str], ends: tuple[Thing | None, Thing | None] = (None, None)):
     """Flags of rows with these prompts and labels in one picture."""
     said = tuple(Relation(ends[0], "", ends[1], prompt=p, label=label) for p, label in rows)
-    return judge(Picture("a", tuple(filter(None, ends)), said), [label for _, label in rows])
+    return flag_rows(Picture("a", tuple(filter(None, ends)), said), [label for _, label in rows])
 
 
 def test_a_question_with_two_answers_has_none_and_one_that_comes_again_is_a_duplicate():

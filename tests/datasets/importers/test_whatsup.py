@@ -9,7 +9,8 @@ from helpers.real import real
 from vsp import models
 from vsp.datasets import IMPORTERS
 from vsp.datasets.importers.annotations import Relation, Thing
-from vsp.datasets.importers.pipeline import Asked, import_dataset
+from vsp.datasets.importers.import_request import ImportRequest
+from vsp.datasets.importers.pipeline import import_dataset
 from vsp.errors import ConfigError, DatasetError
 from vsp.evaluation.probe_run import probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
@@ -193,7 +194,9 @@ def test_the_twelve_photographs_go_through_to_results(work, checkpoint):
         "sideways: [left of, right of]\nother: ['on', under, in front of, behind]\n"
     )
     files = [str(real(f"whatsup/controlled_{name}_dataset.json")) for name in ("images", "clevr")]
-    asked = Asked("whatsup", files, work / "sides", [real("whatsup")], "sides.yaml", check=True)
+    asked = ImportRequest(
+        "whatsup", files, work / "sides", [real("whatsup")], "sides.yaml", check=True
+    )
     imported = import_dataset(asked, work)
     assert imported.funnel["splits"] == {"": {"sideways": 6, "other": 6}}
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")

@@ -1,4 +1,4 @@
-"""Where the rows of a dataset went: into an import, out at each filter, out at its end."""
+"""Count the rows of an import: rows of the source, rows that each filter drops, and rows kept."""
 
 from __future__ import annotations
 
@@ -13,112 +13,111 @@ from vsp.errors import DatasetError
 FUNNEL = "funnel.json"  # in the dataset's folder
 UNMAPPED, INCOMPLETE, BALANCE = "other-relation", "incomplete", "balance"
 
-_SHOWN = 10  # relations that are in no table, in print; the file has all of them
-_KINDS = 100_000  # of relations that are told apart, at most
+_N_LISTED = 10  # other relations that are listed in a text; funnel.json has all
+_MAX_RELATIONS = 100_000  # other relations that are counted separately
 _REST = "(others)"
 
 
 class Funnel:
-    """Counts of rows, of each part of the source by itself. What goes in comes out or is dropped."""
+    """Counts of rows, separately for each part of the source. Every row is kept or dropped."""
 
     def __init__(self, labels: Sequence[str], steps: Sequence[str]) -> None:
-        """`steps` are those at which rows may be dropped, in their order."""
+        """`steps` are the filters that may drop rows, in order."""
         self._labels = dict.fromkeys(labels)
         self._steps = tuple(steps)
-        self._images: Counter[str] = Counter()
-        self._in: Counter[str] = Counter()
+        self._n_images: Counter[str] = Counter()
+        self._n_rows: Counter[str] = Counter()
         self._dropped: Counter[tuple[str, str, str]] = Counter()  # part, step, label
-        self._out: Counter[tuple[str, str, str]] = Counter()  # part, split, label
+        self._kept: Counter[tuple[str, str, str]] = Counter()  # part, split, label
         self._flags: Counter[tuple[str, str, str]] = Counter()  # part, flag, label
-        self._unmapped: Counter[str] = Counter()
+        self._other_relations: Counter[str] = Counter()
 
-    def image(self, part: str, n_rows: int) -> None:
-        self._images[part] += 1
-        self._in[part] += n_rows
+    def add_image(self, part: str, n_rows: int) -> None:
+        """Count an image and its rows."""
+        self._n_images[part] += 1
+        self._n_rows[part] += n_rows
 
     def drop(self, part: str, step: str, label: str = "") -> None:
+        """Count a row that a filter drops."""
         if label:
             self._labels.setdefault(label)
         self._dropped[part, step, label] += 1
 
-    def unmapped(self, part: str, said: str) -> None:
+    def drop_unmapped(self, part: str, words: str) -> None:
+        """Count a row whose relation has no label."""
         self.drop(part, UNMAPPED)
-        known = said in self._unmapped or len(self._unmapped) < _KINDS
-        self._unmapped[said if known else _REST] += 1
+        counts = self._other_relations
+        separate = words in counts or len(counts) < _MAX_RELATIONS
+        counts[words if separate else _REST] += 1
 
     def keep(self, part: str, split: str, label: str, flags: Iterable[str]) -> None:
+        """Count a row of the dataset."""
         self._labels.setdefault(label)
-        self._out[part, split, label] += 1
+        self._kept[part, split, label] += 1
         for flag in flags:
             self._flags[part, flag, label] += 1
 
     def as_json(self) -> dict[str, Any]:
-        """Raises AssertionError if a row went in and neither came out nor was dropped."""
-        parts = {part: self._part(part) for part in self._images}
+        """The contents of `funnel.json`.
+
+        Raises AssertionError if the kept and dropped rows of a part do not add up to its rows.
+        """
         splits: dict[str, dict[str, int]] = defaultdict(dict)
-        for (_, split, label), n in self._out.items():
+        for (_, split, label), n in self._kept.items():
             splits[split][label] = splits[split].get(label, 0) + n
         return {
             "labels": [label for label in self._labels if label],
-            "parts": parts,
-            "splits": {split: self._ordered(counts) for split, counts in splits.items()},
-            "other_relations": dict(self._unmapped.most_common()),
+            "parts": {part: self._part(part) for part in self._n_images},
+            "splits": {split: self._in_label_order(counts) for split, counts in splits.items()},
+            "other_relations": dict(self._other_relations.most_common()),
         }
 
     def _part(self, part: str) -> dict[str, Any]:
+        further_steps = [step for of, step, _ in self._dropped if of == part]
         dropped = [
-            {"why": step, **self._counts(self._dropped, part, step)}
-            for step in dict.fromkeys((*self._steps, *self._steps_of(part)))
+            {"why": step, **self._by_label(self._dropped, part, step)}
+            for step in dict.fromkeys((*self._steps, *further_steps))
         ]
-        out = self._of(self._out, part)
-        n_out = sum(out.values())
-        n_dropped = sum(one["rows"] for one in dropped)
-        assert self._in[part] == n_dropped + n_out, (part, self._in[part], n_dropped, n_out)
+        kept: Counter[str] = Counter()
+        for (of, _, label), n in self._kept.items():
+            if of == part:
+                kept[label] += n
+        n_rows, n_kept = self._n_rows[part], sum(kept.values())
+        n_dropped = sum(step["rows"] for step in dropped)
+        assert n_rows == n_dropped + n_kept, (part, n_rows, n_dropped, n_kept)
+        flags = dict.fromkeys(flag for of, flag, _ in sorted(self._flags) if of == part)
         return {
-            "images": self._images[part],
-            "rows": self._in[part],
+            "images": self._n_images[part],
+            "rows": n_rows,
             "dropped": dropped,
-            "out": {"rows": n_out, "labels": self._ordered(out)},
-            "flags": {
-                flag: self._counts(self._flags, part, flag)
-                for flag in dict.fromkeys(flag for of, flag, _ in sorted(self._flags) if of == part)
-            },
+            "out": {"rows": n_kept, "labels": self._in_label_order(kept)},
+            "flags": {flag: self._by_label(self._flags, part, flag) for flag in flags},
         }
 
-    def _steps_of(self, part: str) -> list[str]:
-        return [step for of, step, _ in self._dropped if of == part]
-
-    def _counts(
+    def _by_label(
         self, counter: Counter[tuple[str, str, str]], part: str, key: str
     ) -> dict[str, Any]:
-        of_label = {label: counter[part, key, label] for label in ("", *self._labels)}
-        return {"rows": sum(of_label.values()), "labels": self._ordered(of_label)}
+        counts = {label: counter[part, key, label] for label in ("", *self._labels)}
+        return {"rows": sum(counts.values()), "labels": self._in_label_order(counts)}
 
-    def _of(self, counter: Counter[tuple[str, str, str]], part: str) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for (of, _, label), n in counter.items():
-            if of == part:
-                found[label] += n
-        return found
-
-    def _ordered(self, counts: Mapping[str, int]) -> dict[str, int]:
+    def _in_label_order(self, counts: Mapping[str, int]) -> dict[str, int]:
         return {label: counts[label] for label in self._labels if counts.get(label)}
 
 
 def read_funnel(folder: Path) -> dict[str, Any]:
-    """Raises DatasetError if it is not there or not as it was written."""
+    """Read the funnel of a dataset folder. Raises DatasetError if it is missing or damaged."""
     try:
         value: dict[str, Any] = json.loads((folder / FUNNEL).read_bytes())
         return {key: value[key] for key in ("labels", "parts", "splits", "other_relations")}
     except (OSError, ValueError, RecursionError, TypeError, KeyError):
         raise DatasetError(
-            f"{folder / FUNNEL}: is lost or damaged; remove {folder} and import it again"
+            f"{folder / FUNNEL}: missing or damaged; remove {folder} and import it again"
         ) from None
 
 
-def others(counts: Mapping[str, int]) -> str:
-    """The commonest relations that are in no table."""
-    first = [f"{said or '(none)'} {n:,}" for said, n in list(counts.items())[:_SHOWN]]
-    more = len(counts) - len(first)
-    rest = f", and {more:,} more in funnel.json" if more > 0 else ""
-    return f"other relations: {', '.join(first)}{rest}"
+def format_other_relations(counts: Mapping[str, int]) -> str:
+    """The most frequent relations without a label."""
+    listed = [f"{words or '(none)'} {n:,}" for words, n in list(counts.items())[:_N_LISTED]]
+    n_more = len(counts) - len(listed)
+    more = f", and {n_more:,} more in funnel.json" if n_more > 0 else ""
+    return f"other relations: {', '.join(listed)}{more}"

@@ -1,4 +1,4 @@
-"""Names of images in annotations → files in folders of images."""
+"""Find the files of images: names in annotations → files in image folders."""
 
 from __future__ import annotations
 
@@ -11,53 +11,57 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An image's file."""
+class ImageFile:
+    """The file of an image."""
 
-    name: str  # below `images/` of the dataset
+    name: str  # path below the dataset's `images/`
     path: Path
-    exact: bool  # False: it has the stem, and another suffix
+    exact: bool  # False: only the suffix or the case differs from the name in the annotations
 
 
 class ImageFolders:
-    """Folders of images, each under a name of its own: the link to it in a dataset's `images/`."""
+    """Image folders; `links` gives each a distinct name, for the link in a dataset's `images/`."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.links: dict[str, Path] = {}
-        self._listing = cache(_listing)
+        self._names_in = cache(_names_in)
         for folder in map(Path.absolute, folders):
             name, number = folder.name, 2
             while name in self.links:
                 name, number = f"{folder.name}-{number}", number + 1
             self.links[name] = folder
 
-    def find(self, image: str) -> Found | None:
-        """The file of that name, with all or the last of the folders in front of it; else the one
-        whose name differs in the suffix alone (.gif for .jpg) or in its case."""
+    def find(self, image: str) -> ImageFile | None:
+        """Find an image by its path, with all, some or none of the folders in front of its name.
+
+        An exact name in any folder wins over a name that differs in suffix (.gif for .jpg) or case.
+        """
         parts = [part for part in PurePosixPath(image).parts if part not in ("/", "..")]
-        places = list(self._places(tuple(parts[:-1]))) if parts else []
-        for link, folder in places:
-            if parts[-1] in self._listing(folder)[0]:
-                return self._found(link, folder, parts[-1], exact=True)
-        for link, folder in places:
-            name = self._listing(folder)[1].get(stem(parts[-1]))
+        candidates = list(self._candidate_folders(tuple(parts[:-1]))) if parts else []
+        for link, folder in candidates:
+            if parts[-1] in self._names_in(folder)[0]:
+                return self._image_file(link, folder, parts[-1], exact=True)
+        for link, folder in candidates:
+            name = self._names_in(folder)[1].get(stem(parts[-1]))
             if name is not None:
-                return self._found(link, folder, name, exact=False)
+                return self._image_file(link, folder, name, exact=False)
         return None
 
-    def _places(self, parents: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    def _candidate_folders(self, parents: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
         for start in range(len(parents) + 1):
             for link, folder in self.links.items():
                 yield link, folder.joinpath(*parents[start:])
 
-    def _found(self, link: str, folder: Path, name: str, exact: bool) -> Found:
+    def _image_file(self, link: str, folder: Path, name: str, exact: bool) -> ImageFile:
         below = (folder / name).relative_to(self.links[link])
-        return Found(str(PurePosixPath(link, below)), folder / name, exact)
+        return ImageFile(str(PurePosixPath(link, below)), folder / name, exact)
 
 
-def _listing(folder: Path) -> tuple[frozenset[str], dict[str, str]]:
-    """Names in a folder, and by stem those of images. One listing asks less of a file system that
-    is shared than a question for each image."""
+def _names_in(folder: Path) -> tuple[frozenset[str], dict[str, str]]:
+    """The names in a folder, and a mapping stem → name of its images.
+
+    Listing a folder once costs a shared file system less than one look-up per image.
+    """
     if not folder.is_dir():
         return frozenset(), {}
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
@@ -66,6 +70,6 @@ def _listing(folder: Path) -> tuple[frozenset[str], dict[str, str]]:
 
 
 def stem(name: str) -> str:
-    """Without the suffix of an image, in lower case."""
+    """The name without the suffix of an image, in lower case."""
     path = PurePosixPath(name)
     return (path.stem if path.suffix.lower() in _SUFFIXES else name).lower()

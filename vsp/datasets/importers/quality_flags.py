@@ -2,7 +2,7 @@
 
 A flag judges nothing by itself: which of them drop a row is chosen when a dataset is imported, and
 `DROPPED` are those that leave a question about names without one answer. Those of images and of
-splits are found by `vsp.datasets.importers.pipeline`, the others by `judge`.
+splits are found by `vsp.datasets.importers.pipeline`, the others by `flag_rows`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def base_name(name: str) -> str:
     return _SUFFIX.sub("", name)
 
 
-def judge(
+def flag_rows(
     picture: Picture,
     labels: Sequence[str],
     size: tuple[int, int] | None = None,

@@ -1,0 +1,106 @@
+"""Find the image of each picture in the image folders, and open it if the user asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from joblib import Parallel, delayed
+
+from vsp.datasets.importers.annotations import Picture
+from vsp.datasets.importers.image_index import ImageFile, ImageFolders
+from vsp.datasets.importers.row_records import row_label
+from vsp.datasets.relations import Relations
+from vsp.errors import DatasetError
+from vsp.utils.images import open_rgb
+from vsp.utils.text import format_count
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPicture:
+    """A picture with the labels of its rows and its image file."""
+
+    picture: Picture
+    labels: Sequence[str]  # one per relation; "" if the row has no label
+    file: ImageFile | None = None  # None: not found, or not needed because no row has a label
+    size: tuple[int, int] | None = None  # width and height of an opened image
+    flags: tuple[str, ...] = ()  # of the image
+
+
+class ImageChecks:
+    """Checks the images of pictures, and counts the problems for notes to the user."""
+
+    def __init__(self, folders: ImageFolders, relations: Relations, open_images: bool) -> None:
+        self._folders = folders
+        self._relations = relations
+        self._open_images = open_images
+        self._n_opened = 0
+        self._missing: list[str] = []
+        self._inexact: list[str] = []
+        self._damaged: list[str] = []
+
+    def check(self, pictures: Sequence[Picture], parallel: Parallel) -> Iterator[CheckedPicture]:
+        """Check the pictures in order; images of pictures without a label are not looked up."""
+        labels = [
+            [row_label(relation, self._relations) for relation in picture.relations]
+            for picture in pictures
+        ]
+        files = [
+            self._folders.find(picture.image) if any(picture_labels) else None
+            for picture, picture_labels in zip(pictures, labels, strict=True)
+        ]
+        sizes = self._sizes(files, parallel)
+        for picture, picture_labels, file, size in zip(pictures, labels, files, sizes, strict=True):
+            if any(picture_labels):
+                flags = self._flags(picture.image, file, size)
+                opened_size = size if isinstance(size, tuple) else None
+                yield CheckedPicture(picture, picture_labels, file, opened_size, flags)
+            else:
+                yield CheckedPicture(picture, picture_labels)
+
+    def _sizes(
+        self, files: Sequence[ImageFile | None], parallel: Parallel
+    ) -> Sequence[tuple[int, int] | str | None]:
+        """Width and height of each image, or why it cannot be read; None: it was not opened."""
+        if not self._open_images:
+            return [None] * len(files)
+        sizes = iter(parallel(delayed(_read_size)(file.path) for file in files if file is not None))
+        return [None if file is None else next(sizes) for file in files]
+
+    def _flags(
+        self, image: str, file: ImageFile | None, size: tuple[int, int] | str | None
+    ) -> tuple[str, ...]:
+        if not self._folders.links:
+            return ()
+        if file is None:
+            self._missing.append(image)
+            return ("missing-image",)
+        if not file.exact:
+            self._inexact.append(f"{image} is {file.name}")
+        self._n_opened += size is not None
+        if isinstance(size, str):
+            self._damaged.append(size)
+            return ("unreadable-image",)
+        return ()
+
+    def notes(self) -> list[str]:
+        """What the user should know about the images."""
+        notes = []
+        for images, problem in (
+            (self._missing, "in no image folder"),
+            (self._inexact, "found under another suffix or case"),
+            (self._damaged, "that cannot be read"),
+        ):
+            if images:
+                notes.append(f"{format_count(len(images), 'image')} {problem}, first: {images[0]}")
+        if self._open_images:
+            notes.append(f"opened {format_count(self._n_opened, 'image')} with labelled rows")
+        return notes
+
+
+def _read_size(path: Path) -> tuple[int, int] | str:
+    try:
+        return open_rgb(path)[0].size
+    except DatasetError as error:
+        return str(error)

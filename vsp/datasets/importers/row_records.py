@@ -1,0 +1,60 @@
+"""One relation of a picture → its label, and its record in `metadata.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vsp.datasets.importers.annotations import Picture, Relation
+from vsp.datasets.importers.image_index import ImageFile
+from vsp.datasets.importers.quality_flags import base_name
+from vsp.datasets.questions import OWN
+from vsp.datasets.relations import Relations
+
+
+def row_label(relation: Relation, relations: Relations) -> str:
+    """The label of a row; "" if the row is incomplete or its predicate is not in the table."""
+    if is_incomplete(relation):
+        return ""
+    mapped = relations.label(relation.predicate) if relation.predicate else ""
+    return "" if relation.predicate and not mapped else relation.label or mapped
+
+
+def is_incomplete(relation: Relation) -> bool:
+    """Whether a row lacks a question (two names, or a prompt with a label) or an answer."""
+    ends = (relation.subject, relation.reference)
+    named = all(end is not None and base_name(end.name) for end in ends)
+    has_question = named or (relation.prompt and relation.label)
+    return not (has_question and (relation.label or relation.predicate))
+
+
+def row_record(
+    picture: Picture,
+    ordinal: int,
+    label: str,
+    flags: Sequence[str],
+    file: ImageFile | None,
+) -> dict[str, Any]:
+    """The record of relation number `ordinal` of a picture, without its split.
+
+    The id depends on the source only, not on the rows that are dropped.
+    """
+    relation = picture.relations[ordinal]
+    image = f"{picture.split}/{picture.image}" if picture.split else picture.image
+    record: dict[str, Any] = {
+        "id": relation.id or f"{image}/{ordinal}",
+        "image_filename": file.name if file else picture.image,
+        "group": picture.group or picture.image,
+    }
+    for part, end in (("subject", relation.subject), ("reference", relation.reference)):
+        if end is not None:
+            record[part] = base_name(end.name)
+            if end.box is not None:
+                record[f"{part}_box"] = end.box
+    if relation.prompt:
+        record |= {"prompt": relation.prompt, "question": OWN}
+    if relation.predicate:
+        record["predicate"] = relation.predicate
+    record["label"] = label
+    record["flags"] = list(flags)
+    return record
