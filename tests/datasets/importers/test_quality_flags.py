@@ -238,7 +238,7 @@ def test_of_duplicates_the_first_is_kept():
 def test_rows_that_are_not_asked_about_take_no_part():
     picture = Picture("a", (CUP, HAT), (Relation(CUP, "on", HAT), Relation(CUP, "left of", HAT)))
     assert flag_rows(picture, ["", "left_of"]) == [(), ()]
-    assert flag_rows(picture, ["", ""], known=["missing-image"]) == [(), ()]
+    assert flag_rows(picture, ["", ""], image_flags=["missing-image"]) == [(), ()]
 
 
 def test_boxes_are_held_against_the_size_of_the_file_or_else_of_the_source():
@@ -250,7 +250,7 @@ def test_boxes_are_held_against_the_size_of_the_file_or_else_of_the_source():
 
 
 def test_flags_of_the_picture_are_on_every_row_and_in_order():
-    rows = _judged((CUP, "above", CUP), (CUP, "left_of", HAT), known=["missing-image"])
+    rows = _judged((CUP, "above", CUP), (CUP, "left_of", HAT), image_flags=["missing-image"])
     assert rows[0][:3] == ("missing-image", "self-relation", "equal-names")
     assert rows[1] == ("missing-image",)
     assert all(list(flags) == [f for f in FLAGS if f in flags] for flags in rows)

@@ -1,9 +1,10 @@
-"""What real datasets say of their pictures: things in boxes, and relations between them.
+"""The contract of an importer, and the annotations that it yields.
 
-An importer is a generator function: files → `Picture`s, each with everything that is annotated in
-it. It reads what is written and judges nothing: names are as in the file but for white space at
-their ends, boxes may be wrong, relations are in the source's own words. What becomes of them is
-the business of `vsp.datasets.importers.pipeline`, the same for all sources.
+An importer is a generator function that reads annotation files and yields a `Picture` for each
+image, with everything that is annotated in it. It reports the annotations as they are: it strips
+spaces around names, but it filters nothing, corrects no box and keeps the source's own words for
+relations. `vsp.datasets.importers.pipeline` does the rest in the same way for all sources: labels,
+flags, splits and balance.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# How sources call their splits.
+# The words of sources for splits.
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -24,7 +25,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, y
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """An annotated object. Two that are equal are the same object, as far as the source tells."""
+    """An annotated object. Equal things of one picture are the same object."""
 
     name: str
     box: Box | None = None
@@ -32,30 +33,30 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A row to be: what is said of `subject` relative to `reference`.
+    """A possible row of the dataset: the relation of `subject` to `reference`.
 
-    A source that brings its own question has `prompt` and `label` instead of a predicate.
+    If a source has its own questions, `prompt` and `label` replace the predicate.
     """
 
     subject: Thing | None
-    predicate: str  # as the source writes it; "" where `label` says it
+    predicate: str  # in the source's words; "" if `label` is given
     reference: Thing | None
-    id: str = ""  # the source's own; "" where it has none
+    id: str = ""  # of the source; "" if it has none
     prompt: str = ""
     label: str = ""
-    where: str = ""  # in the source, for messages: "record 12", "line 7"
+    where: str = ""  # place in the source, for messages: "record 12", "line 7"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image and all that a source says of it. No image is in two pictures of one split."""
+    """One image and all its annotations. A split has at most one picture of each image."""
 
-    image: str  # file name as the source writes it
-    things: tuple[Thing, ...]  # all that are annotated, each once, also those in no relation
+    image: str  # file name in the source
+    things: tuple[Thing, ...]  # each annotated object once, also those without a relation
     relations: tuple[Relation, ...]  # in the source's order
     split: str = ""  # train, val, test or ""
-    size: tuple[int, int] | None = None  # width and height, where the source says
-    group: str = ""  # "": the image
+    size: tuple[int, int] | None = None  # width and height, if the source gives them
+    group: str = ""  # rows of a group stay in one split; "": the image is the group
 
 
 Read = Callable[[Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[Picture]]
@@ -63,11 +64,13 @@ Read = Callable[[Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[Pictur
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """How a source is read: `read(files, options)`, files being (split or "", path) in order.
+    """A source of annotations.
 
-    It raises DatasetError, with file and place, for what the source's layout does not allow.
+    `read(files, options)` yields the pictures of the files in order. `files` are pairs of split (or
+    "") and path; `options` are those of `--option`. `read` may be called more than once. It raises
+    DatasetError, with file and place, if a file does not have the source's format.
     """
 
     read: Read
-    relations: str = "6way"  # preset, where none is asked for
-    options: tuple[str, ...] = ()  # names that `options` may have
+    relations: str = "6way"  # default of --relations
+    options: tuple[str, ...] = ()  # known names of `options`

@@ -1,7 +1,7 @@
-"""Rows in the order of a file → pictures: the rows about an image may stand anywhere in the file.
+"""Group the rows of annotation files into pictures; the rows of an image may be anywhere in a file.
 
-Rows wait in a database in the folder for temporary files (`TMPDIR`), so that ten million of them
-take no more memory than the picture in hand.
+The rows are stored in a database in the folder for temporary files (`TMPDIR`), so that ten million
+rows need no more memory than one picture.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from vsp.datasets.importers.annotations import Picture, Relation, Thing
 from vsp.errors import DatasetError, DiskError
 from vsp.utils.files import disk_errors
 
-_AT_ONCE = 1 << 12  # rows that are written together
-_REMEMBERED = 1 << 14  # images whose number needs no look-up
-# What is lost in a crash is not missed. The cache is in KiB.
+_CHUNK = 1 << 12  # rows that are stored in one call
+_N_CACHED = 1 << 14  # keys whose number is kept in memory
+# The database is not needed after a crash. The cache is in KiB.
 _SET_UP = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;
 CREATE TABLE keys (number INTEGER PRIMARY KEY, key TEXT UNIQUE);
@@ -34,82 +34,83 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What a source says in one place of one image."""
+class AnnotatedRow:
+    """One relation of an image, as a row of a file."""
 
     image: str
     relation: Relation
     split: str = ""
-    group: str = ""  # "": none is named
+    group: str = ""  # "": the row names no group
 
 
-def pictures(rows: Iterable[Row]) -> Iterator[Picture]:
-    """A picture for each image of each split, in the order in which they first appear.
+def group_into_pictures(rows: Iterable[AnnotatedRow]) -> Iterator[Picture]:
+    """Yield a picture for each image of each split, in the order of their first rows.
 
-    Raises DatasetError where an image is said to be in two groups, DiskError where the rows find no
-    room.
+    Raises DatasetError if the rows of an image name two groups, DiskError if the rows cannot be
+    stored.
     """
-    keyed = (((row.split, row.image), _value(row)) for row in rows)
-    with closing(grouped(keyed)) as found:
-        for (split, image), values in found:
+    keyed = (((row.split, row.image), _as_json(row)) for row in rows)
+    with closing(group_by_key(keyed)) as images:
+        for (split, image), values in images:
             relations = tuple(_relation(*value[1:]) for value in values)
-            named = (thing for r in relations for thing in (r.subject, r.reference) if thing)
+            things = (thing for r in relations for thing in (r.subject, r.reference) if thing)
             group = _group(image, [value[0] for value in values], relations)
-            yield Picture(image, tuple(dict.fromkeys(named)), relations, split, group=group)
+            yield Picture(image, tuple(dict.fromkeys(things)), relations, split, group=group)
 
 
-def grouped(
+def group_by_key(
     rows: Iterable[tuple[Any, Any]],
 ) -> Generator[tuple[Any, list[Any]], None, None]:
-    """(key, value) pairs → each key with all its values, keys and values in their first order.
+    """Yield each key of (key, value) pairs with all its values; keys and values keep their order.
 
-    Both must be what JSON can hold; tuples come back as lists. Raises DiskError.
+    Keys and values must be JSON values; tuples become lists. Raises DiskError if the temporary
+    folder cannot hold them.
     """
     with disk_errors(Path(gettempdir())):
         folder = TemporaryDirectory(prefix="vsp-rows-")
     with folder:
         try:
-            with closing(sqlite3.connect(f"{folder.name}/rows", isolation_level=None)) as base:
-                yield from _through(base, iter(rows))
+            with closing(sqlite3.connect(f"{folder.name}/rows", isolation_level=None)) as database:
+                yield from _store_and_group(database, iter(rows))
         except sqlite3.OperationalError as error:
             raise DiskError(
-                f"{folder.name}: rows cannot wait there: {error}; free space, or set TMPDIR to a "
+                f"{folder.name}: cannot store rows: {error}; free space, or set TMPDIR to a "
                 "folder on a larger disk, and run the same command again"
             ) from error
 
 
-def _through(
-    base: sqlite3.Connection, rows: Iterator[tuple[Any, Any]]
+def _store_and_group(
+    database: sqlite3.Connection, rows: Iterator[tuple[Any, Any]]
 ) -> Iterator[tuple[Any, list[Any]]]:
-    base.executescript(_SET_UP)
-    # Rows that are together already need not be sorted.
-    order = "rowid" if _stored(base, rows) else "number, rowid"
-    found = base.execute(f"SELECT number, value FROM rows ORDER BY {order}")
-    for number, same in groupby(found, itemgetter(0)):
-        key = base.execute("SELECT key FROM keys WHERE number = ?", (number,)).fetchone()[0]
-        yield json.loads(key), [json.loads(value) for _, value in same]
+    database.executescript(_SET_UP)
+    order = "rowid" if _store(database, rows) else "number, rowid"
+    stored = database.execute(f"SELECT number, value FROM rows ORDER BY {order}")
+    for number, same_key in groupby(stored, itemgetter(0)):
+        key = database.execute("SELECT key FROM keys WHERE number = ?", (number,)).fetchone()[0]
+        yield json.loads(key), [json.loads(value) for _, value in same_key]
 
 
-def _stored(base: sqlite3.Connection, rows: Iterator[tuple[Any, Any]]) -> bool:
-    """Store the rows; true if they came with all the rows of a key together."""
+def _store(database: sqlite3.Connection, rows: Iterator[tuple[Any, Any]]) -> bool:
+    """Store the rows. True if the rows of each key are together, so that they need no sorting."""
 
-    @lru_cache(_REMEMBERED)
-    def number(key: str) -> int:
-        base.execute("INSERT OR IGNORE INTO keys (key) VALUES (?)", (key,))
-        found: int = base.execute("SELECT number FROM keys WHERE key = ?", (key,)).fetchone()[0]
-        return found
+    @lru_cache(_N_CACHED)
+    def number_of(key: str) -> int:
+        database.execute("INSERT OR IGNORE INTO keys (key) VALUES (?)", (key,))
+        query = database.execute("SELECT number FROM keys WHERE key = ?", (key,))
+        number: int = query.fetchone()[0]
+        return number
 
     together, last = True, 0
-    base.execute("BEGIN")
-    while some := [(number(_encode(key)), _encode(value)) for key, value in islice(rows, _AT_ONCE)]:
-        base.executemany("INSERT INTO rows VALUES (?, ?)", some)
-        for one, _ in some:
-            together, last = together and one >= last, one
-    base.execute("COMMIT")
+    database.execute("BEGIN")
+    while chunk := [(number_of(_encode(k)), _encode(value)) for k, value in islice(rows, _CHUNK)]:
+        database.executemany("INSERT INTO rows VALUES (?, ?)", chunk)
+        for number, _ in chunk:
+            together, last = together and number >= last, number
+    database.execute("COMMIT")
     return together
 
 
-def _value(row: Row) -> tuple[Any, ...]:
+def _as_json(row: AnnotatedRow) -> tuple[Any, ...]:
     r = row.relation
     things = ((t.name, t.box) if t else None for t in (r.subject, r.reference))
     return (row.group, *things, r.predicate, r.id, r.prompt, r.label, r.where)
@@ -127,12 +128,12 @@ def _thing(value: tuple[str, list[float] | None] | None) -> Thing | None:
 
 
 def _group(image: str, groups: list[str], relations: tuple[Relation, ...]) -> str:
-    """The group that rows of an image name; some may name none."""
-    said = {group: r.where for group, r in zip(groups, relations, strict=True) if group}
-    if len(said) > 1:
-        (one, place), (other, other_place) = list(said.items())[:2]
+    """The group that the rows of an image name; "" if they name none."""
+    place_of = {group: r.where for group, r in zip(groups, relations, strict=True) if group}
+    if len(place_of) > 1:
+        (one, place), (other, other_place) = list(place_of.items())[:2]
         raise DatasetError(
             f"image {image!r} is in group {one!r} ({place}) and in group {other!r} ({other_place}); "
-            "give an image one group"
+            "give each image one group"
         )
-    return next(iter(said), "")
+    return next(iter(place_of), "")

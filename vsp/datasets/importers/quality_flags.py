@@ -1,8 +1,8 @@
-"""What is wrong with a row, as far as annotations allow to tell: flags on every row.
+"""Quality flags: problems of a row that the annotations reveal.
 
-A flag judges nothing by itself: which of them drop a row is chosen when a dataset is imported, and
-`DROPPED` are those that leave a question about names without one answer. Those of images and of
-splits are found by `vsp.datasets.importers.pipeline`, the others by `flag_rows`.
+A flag alone drops no row. The user chooses the flags that drop rows; by default these are `DROPPED`,
+with which a question about two names has no single answer. `flag_rows` finds all flags except those
+of images (`image_checks`) and of splits (`row_splits`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import lru_cache
 from math import isfinite
 
 from vsp.datasets.importers.annotations import Box, Picture, Relation, Thing
-from vsp.datasets.relations import INVERSE
+from vsp.datasets.relations import INVERSE, normalize
 
-# In the order in which rows are dropped, so that a row with several counts for the first.
+# In the order of the filters: a row with several flags counts for the first.
 FLAGS = {
-    "missing-image": "no file of that name, nor of that stem, in the image folders",
+    "missing-image": "no file with this name or stem is in the image folders",
     "unreadable-image": "the image cannot be decoded",
     "self-relation": "subject and reference are the same box",
     "equal-names": "subject and reference have the same name",
@@ -26,13 +26,13 @@ FLAGS = {
     "opposite-labels": "the two names, or the prompt, have opposite labels in this image",
     "several-labels": "the two names, or the prompt, have more than one label in this image",
     "both-ways": "the two things have the same label in both orders",
-    "duplicate": "an earlier row says the same of the same two things",
-    "shared-image": "the image is in a later split, val or test, too",
-    "box-contradicts": "the centres of the boxes lie the other way",
-    "other-axis-larger": "the centres are further apart on the other axis",
-    "bad-box": "a box is inverted, empty or reaches over the image's edge",
-    "other-size": "the image is not of the size that the source says",
-    "instance-suffix": 'a name ends in a number, as "car 2"; it is left out of the prompt',
+    "duplicate": "an earlier row has the same things and label, or the same prompt and label",
+    "shared-image": "the image is also in a later split, val or test",
+    "box-contradicts": "the centres of the boxes contradict the label",
+    "other-axis-larger": "the centres are further apart on the axis that the label does not name",
+    "bad-box": "a box is inverted, empty or not inside the image",
+    "other-size": "the source gives another image size",
+    "instance-suffix": 'a name ends in a number, as "car 2"; the prompt omits the number',
 }
 DROPPED = (
     "missing-image",
@@ -47,14 +47,16 @@ DROPPED = (
 )
 
 _SUFFIX = re.compile(r"\s+\d+$")
-# Axis of the centres (0: x, 1: y) and whether the subject comes first on it, y down.
+# Axis (0: x, 1: y down) and whether the subject has the smaller coordinate.
 _ON_AXIS = {"left_of": (0, True), "right_of": (0, False), "above": (1, True), "below": (1, False)}
 
-Question = tuple[str, ...]  # a prompt, or two names
+_normalize = lru_cache(1 << 16)(normalize)
+
+Question = tuple[str, ...]  # (prompt,), or the two names
 
 
 def base_name(name: str) -> str:
-    """Without the number that tells instances apart: "car 2" → "car"."""
+    """The name without the number of an instance: "car 2" → "car"."""
     return _SUFFIX.sub("", name)
 
 
@@ -62,80 +64,83 @@ def flag_rows(
     picture: Picture,
     labels: Sequence[str],
     size: tuple[int, int] | None = None,
-    known: Collection[str] = (),
+    image_flags: Collection[str] = (),
 ) -> list[tuple[str, ...]]:
-    """Flags of each relation of a picture, in the order of `FLAGS`.
+    """The flags of each relation of a picture, in the order of `FLAGS`.
 
-    `labels` has one for each relation, "" for those that are not asked about: they have no flags,
-    and take no part in those of others. `size` is that of the image's file, where that is known;
-    `known` are flags of the whole picture.
+    `labels` has one label per relation. A relation with the label "" gets no flags and does not
+    affect other rows. `size` is width and height of the image file, if known; each row also gets
+    the flags in `image_flags`.
     """
-    facts = _Facts(picture, labels, size)
-    flags = []
+    context = _PictureContext(picture, labels, size)
+    rows = []
     for relation, label in zip(picture.relations, labels, strict=True):
-        found = {*known, *facts.flags(relation, label)} if label else set()
-        flags.append(tuple(flag for flag in FLAGS if flag in found))
-    return flags
+        flags = {*image_flags, *context.flags(relation, label)} if label else set()
+        rows.append(tuple(flag for flag in FLAGS if flag in flags))
+    return rows
 
 
-class _Facts:
-    """What the rows of one picture say together."""
+class _PictureContext:
+    """All labelled rows and all things of one picture, which the flags of a row depend on."""
 
     def __init__(
         self, picture: Picture, labels: Sequence[str], size: tuple[int, int] | None
     ) -> None:
         self._size = size or picture.size
         self._other_size = None not in (size, picture.size) and size != picture.size
-        self._of_name = _things_of_name(picture.things)
-        self._answers: Mapping[Question, set[str]] = defaultdict(set)
-        self._of_things: Mapping[tuple[Thing, Thing], set[str]] = defaultdict(set)
-        self._said: set[tuple[str, Thing | None, Thing | None, str]] = set()
+        self._things_of_name = _group_by_name(picture.things)
+        self._labels_of_question: Mapping[Question, set[str]] = defaultdict(set)
+        self._labels_of_pair: Mapping[tuple[Thing, Thing], set[str]] = defaultdict(set)
+        self._earlier: set[tuple[str, Thing | None, Thing | None, str]] = set()
         for relation, label in zip(picture.relations, labels, strict=True):
             if label:
-                self._answers[_question(relation)].add(label)
+                self._labels_of_question[_question(relation)].add(label)
             if label and relation.subject and relation.reference:
-                self._of_things[_same(relation.subject), _same(relation.reference)].add(label)
+                pair = _normalize_thing(relation.subject), _normalize_thing(relation.reference)
+                self._labels_of_pair[pair].add(label)
 
     def flags(self, relation: Relation, label: str) -> Iterable[str]:
+        """Yield the flags of the next row. Call it once per row: it looks for duplicates."""
         if self._other_size:
             yield "other-size"
-        yield from self._of_question(relation, label)
+        yield from self._question_flags(relation, label)
         if relation.subject and relation.reference:
-            yield from self._of_ends(relation.subject, relation.reference, label)
+            yield from self._name_flags(relation.subject, relation.reference)
+            yield from self._pair_flags(relation.subject, relation.reference, label)
 
-    def _of_question(self, relation: Relation, label: str) -> Iterable[str]:
-        answers = self._answers[_question(relation)]
-        if len(answers) > 1:
+    def _question_flags(self, relation: Relation, label: str) -> Iterable[str]:
+        labels = self._labels_of_question[_question(relation)]
+        if len(labels) > 1:
             yield "several-labels"
-        if any(INVERSE.get(one, one) in answers - {one} for one in answers):
+        if any(INVERSE.get(one, one) in labels - {one} for one in labels):
             yield "opposite-labels"
-        ends = (relation.subject and _same(relation.subject),
-                relation.reference and _same(relation.reference))  # fmt: skip
-        said = (relation.prompt, *ends, label)
-        if said in self._said:
+        subject = relation.subject and _normalize_thing(relation.subject)
+        reference = relation.reference and _normalize_thing(relation.reference)
+        row = (relation.prompt, subject, reference, label)
+        if row in self._earlier:
             yield "duplicate"
-        self._said.add(said)
+        self._earlier.add(row)
 
-    def _of_ends(self, subject: Thing, reference: Thing, label: str) -> Iterable[str]:
-        yield from self._of_pair(subject, reference, label)
-        names = (_key(subject.name), _key(reference.name))
+    def _name_flags(self, subject: Thing, reference: Thing) -> Iterable[str]:
+        names = (_normalize_base(subject.name), _normalize_base(reference.name))
         if names[0] == names[1]:
             yield "equal-names"
-        if any(len(self._of_name[name]) > 1 for name in names):
+        if any(len(self._things_of_name[name]) > 1 for name in names):
             yield "ambiguous-name"
         if any(base_name(thing.name) != thing.name for thing in (subject, reference)):
             yield "instance-suffix"
-        if any(thing.box and self._is_bad(thing.box) for thing in (subject, reference)):
-            yield "bad-box"
 
-    def _of_pair(self, subject: Thing, reference: Thing, label: str) -> Iterable[str]:
-        pair = (_same(subject), _same(reference))
+    def _pair_flags(self, subject: Thing, reference: Thing, label: str) -> Iterable[str]:
+        pair = (_normalize_thing(subject), _normalize_thing(reference))
+        inverse_labels = self._labels_of_pair.get(pair[::-1], ())
         if subject.box and pair[0] == pair[1]:
             yield "self-relation"
-        elif INVERSE.get(label, label) != label and label in self._of_things.get(pair[::-1], ()):
+        elif INVERSE.get(label, label) != label and label in inverse_labels:
             yield "both-ways"
+        if any(thing.box and self._is_bad(thing.box) for thing in (subject, reference)):
+            yield "bad-box"
         if subject.box and reference.box and label in _ON_AXIS:
-            yield from _of_boxes(subject.box, reference.box, label)
+            yield from _centre_flags(subject.box, reference.box, label)
 
     def _is_bad(self, box: Box) -> bool:
         left, top, right, bottom = box
@@ -144,11 +149,11 @@ class _Facts:
         return self._size is not None and (right > self._size[0] or bottom > self._size[1])
 
 
-def _of_boxes(subject: Box, reference: Box, label: str) -> Iterable[str]:
+def _centre_flags(subject: Box, reference: Box, label: str) -> Iterable[str]:
+    """Flags that compare the centres of two boxes with a label of `_ON_AXIS`."""
     axis, subject_first = _ON_AXIS[label]
-    offsets = [
-        reference[i] + reference[i + 2] - subject[i] - subject[i + 2]  # twice that of the centres
-        for i in (0, 1)
+    offsets = [  # twice the distance of the centres along x and y
+        reference[i] + reference[i + 2] - subject[i] - subject[i + 2] for i in (0, 1)
     ]
     if (offsets[axis] if subject_first else -offsets[axis]) <= 0:
         yield "box-contradicts"
@@ -156,37 +161,37 @@ def _of_boxes(subject: Box, reference: Box, label: str) -> Iterable[str]:
         yield "other-axis-larger"
 
 
-def _things_of_name(things: Iterable[Thing]) -> Mapping[str, set[Thing]]:
-    """What bears each name. One without a box may be one of that very name that has a box."""
-    found: Mapping[str, set[Thing]] = defaultdict(set)
-    boxed = {_whole(thing.name) for thing in things if thing.box}
+def _group_by_name(things: Iterable[Thing]) -> Mapping[str, set[Thing]]:
+    """The distinct things with each base name.
+
+    A thing without a box is not counted if a thing with a box has exactly the same name: it may be
+    the same thing.
+    """
+    things_of_name: Mapping[str, set[Thing]] = defaultdict(set)
+    names_with_box = {_normalize(thing.name) for thing in things if thing.box}
     for thing in things:
         if thing.box:
-            found[_key(thing.name)].add(Thing("", thing.box))
-        elif _whole(thing.name) not in boxed:
-            found[_key(thing.name)].add(_same(thing))
-    return found
+            things_of_name[_normalize_base(thing.name)].add(Thing("", thing.box))
+        elif _normalize(thing.name) not in names_with_box:
+            things_of_name[_normalize_base(thing.name)].add(_normalize_thing(thing))
+    return things_of_name
 
 
 def _question(relation: Relation) -> Question:
-    """What is asked of the picture: rows with the same have to have one label."""
+    """What the prompt asks. Rows of a picture with the same question need the same label."""
     if relation.prompt:
-        return (_whole(relation.prompt),)
-    return tuple(_key(end.name) for end in (relation.subject, relation.reference) if end)
+        return (_normalize(relation.prompt),)
+    ends = (relation.subject, relation.reference)
+    return tuple(_normalize_base(end.name) for end in ends if end)
 
 
-def _same(thing: Thing) -> Thing:
-    """Equal for things that are one, however their name is spelled."""
-    name = _whole(thing.name)
+def _normalize_thing(thing: Thing) -> Thing:
+    """The thing with a normalized name, so that spellings of one name are equal."""
+    name = _normalize(thing.name)
     return thing if name == thing.name else Thing(name, thing.box)
 
 
 @lru_cache(1 << 16)
-def _whole(name: str) -> str:
-    return " ".join(name.lower().split())
-
-
-@lru_cache(1 << 16)
-def _key(name: str) -> str:
-    """The same for names that a reader would not tell apart."""
-    return _whole(base_name(name))
+def _normalize_base(name: str) -> str:
+    """The normalized name without the number of an instance."""
+    return _normalize(base_name(name))

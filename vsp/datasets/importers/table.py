@@ -29,7 +29,7 @@ from reprlib import repr as shortened
 from typing import Any
 
 from vsp.datasets.importers.annotations import SPLIT_WORDS, Box, Importer, Picture, Relation, Thing
-from vsp.datasets.importers.group_rows import Row, pictures
+from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
 from vsp.datasets.importers.text_lines import beginning, json_records, text_lines
 from vsp.datasets.json_stream import read_records
 from vsp.errors import DatasetError
@@ -65,13 +65,15 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     file and line, for whatever cannot be used.
     """
     encoding = options.get("encoding", "")
-    return pictures(chain.from_iterable(_rows(split, path, encoding) for split, path in files))
+    return group_into_pictures(
+        chain.from_iterable(_rows(split, path, encoding) for split, path in files)
+    )
 
 
 IMPORTER = Importer(read, relations="6way", options=("encoding",))
 
 
-def _rows(split: str, path: Path, encoding: str) -> Iterator[Row]:
+def _rows(split: str, path: Path, encoding: str) -> Iterator[AnnotatedRow]:
     place = None
     with _records(path, encoding) as records:
         for place, values in records:
@@ -177,7 +179,7 @@ def _plain(name: str) -> str:
     return name.strip().lower()
 
 
-def _row(values: Mapping[str, Any], split: str, where: str) -> Row:
+def _row(values: Mapping[str, Any], split: str, where: str) -> AnnotatedRow:
     texts = {column: _text(column, values.get(column)) for column in _TEXTS}
     needed = ("image", *_needed(texts))
     for column in needed:
@@ -195,7 +197,7 @@ def _row(values: Mapping[str, Any], split: str, where: str) -> Row:
     own = texts["split"].lower()
     if own not in _SPLITS:
         raise DatasetError(f"has the split {texts['split']!r}; write train, val or test")
-    return Row(texts["image"], relation, _SPLITS[own] or split, texts["group"])
+    return AnnotatedRow(texts["image"], relation, _SPLITS[own] or split, texts["group"])
 
 
 def _needed(texts: Mapping[str, str]) -> tuple[str, ...]:

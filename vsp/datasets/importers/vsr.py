@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
-from vsp.datasets.importers.group_rows import Row, pictures
+from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
 from vsp.datasets.importers.text_lines import json_records, text_lines
 from vsp.errors import DatasetError
 
@@ -32,13 +32,13 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     Splits are as given: that images of VSR's random test are also in its train is left to see for
     whoever splits. Raises DatasetError with file and line.
     """
-    return pictures(row for split, path in files for row in _rows(split, path))
+    return group_into_pictures(row for split, path in files for row in _rows(split, path))
 
 
 IMPORTER = Importer(read, relations="6way")
 
 
-def _rows(split: str, path: Path) -> Iterator[Row]:
+def _rows(split: str, path: Path) -> Iterator[AnnotatedRow]:
     number = 0
     with text_lines(path) as lines:
         for number, record in json_records(path, lines):
@@ -46,7 +46,7 @@ def _rows(split: str, path: Path) -> Iterator[Row]:
                 relation = _relation(record, f"{path.name} line {number}")
             except DatasetError as error:
                 raise DatasetError(f"{path}: line {number} {error}") from None
-            yield Row(record["image"], relation, split)
+            yield AnnotatedRow(record["image"], relation, split)
     if not number:
         raise DatasetError(f"{path}: is empty; give a file of VSR's splits")
 

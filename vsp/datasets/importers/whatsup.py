@@ -29,7 +29,7 @@ from reprlib import repr as shortened
 from typing import Any
 
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
-from vsp.datasets.importers.group_rows import Row, pictures
+from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
 from vsp.datasets.importers.text_lines import beginning
 from vsp.datasets.json_stream import read_records
 from vsp.errors import ConfigError, DatasetError
@@ -66,13 +66,13 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     images = options.get("images", "")
     if images not in ("", *_NAMED):
         raise ConfigError(f"images {images!r} are not known; use coco or vg")
-    return pictures(row for split, path in files for row in _rows(split, path, images))
+    return group_into_pictures(row for split, path in files for row in _rows(split, path, images))
 
 
 IMPORTER = Importer(read, relations="whatsup", options=("images",))
 
 
-def _rows(split: str, path: Path, images: str) -> Iterator[Row]:
+def _rows(split: str, path: Path, images: str) -> Iterator[AnnotatedRow]:
     if beginning(path).startswith("{"):
         raise DatasetError(
             f"{path}: is no JSON list; lists of questions, such as AdaptVis's, do not name their "
@@ -90,7 +90,7 @@ def _source(path: Path) -> str:
     return next((name for name in _NAMED if path.name.lower().startswith(name)), "")
 
 
-def _row(record: Any, split: str, images: str, where: str) -> Row:
+def _row(record: Any, split: str, images: str, where: str) -> AnnotatedRow:
     if isinstance(record, dict) and record.keys() >= {"image_path", "caption_options"}:
         return _controlled(record["image_path"], record["caption_options"], split, where)
     if isinstance(record, list) and len(record) == 3:
@@ -101,7 +101,7 @@ def _row(record: Any, split: str, images: str, where: str) -> Row:
     )
 
 
-def _controlled(image: Any, captions: Any, split: str, where: str) -> Row:
+def _controlled(image: Any, captions: Any, split: str, where: str) -> AnnotatedRow:
     if not isinstance(image, str) or not (isinstance(captions, list) and captions):
         raise DatasetError(
             f"has image_path {shortened(image)} and caption_options {shortened(captions)}; give a "
@@ -117,15 +117,17 @@ def _controlled(image: Any, captions: Any, split: str, where: str) -> Row:
             f"has image_path {image!r} and the caption {captions[0]!r} first; one of them is wrong"
         )
     relation = Relation(Thing(subject), predicate, Thing(reference), where=where)
-    return Row(str(path), relation, split, group=str(path.parent / f"{named[1]}_{named[3]}"))
+    return AnnotatedRow(
+        str(path), relation, split, group=str(path.parent / f"{named[1]}_{named[3]}")
+    )
 
 
-def _numbered(number: Any, caption: Any, images: str, split: str, where: str) -> Row:
+def _numbered(number: Any, caption: Any, images: str, split: str, where: str) -> AnnotatedRow:
     if not images:
         raise DatasetError("names its image by a number; say of what with images=coco or images=vg")
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise DatasetError(f"has image number {shortened(number)}; give a whole number")
-    return Row(_NAMED[images].format(number), _said(caption, where), split)
+    return AnnotatedRow(_NAMED[images].format(number), _said(caption, where), split)
 
 
 def _said(caption: Any, where: str) -> Relation:
