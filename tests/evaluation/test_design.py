@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from vsp.datasets.splitting import assign_splits
 from vsp.errors import ProbeError
 from vsp.evaluation.design import make_design, training_portions
 
@@ -213,15 +212,3 @@ def test_portions_are_those_of_voita_and_titov_with_labels_as_in_all_rows():
     assert sizes == [20, 40, 80, 160, 320, 625, 1250, 2500, 5000, 10_000, 20_000]
     shares = np.array([np.bincount(y[part], minlength=4) / part.sum() for part in parts[4:]])
     assert abs(shares - [0.4, 0.3, 0.2, 0.1]).max() < 0.02
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(2, 60), st.sampled_from([(0.8, 0.2), (0.7, 0.1, 0.2)]), st.integers(0, 9))
-def test_sides_keep_groups_whole_and_give_each_side_its_share_of_every_label(n, shares, seed):
-    group = np.repeat(np.arange(10 * n), 1 + np.arange(10 * n) % 3)
-    label = np.arange(len(group)) % 4
-    side = assign_splits(label, group, shares, seed)
-    assert (np.diff(side)[np.diff(group) == 0] == 0).all()
-    for one in range(4):
-        held = np.bincount(side[label == one], minlength=len(shares))
-        assert np.abs(held - np.array(shares) * held.sum()).max() <= 4

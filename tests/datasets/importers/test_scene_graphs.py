@@ -59,16 +59,16 @@ def test_who_holds_a_relation_in_gqa_is_its_subject(tmp_path):
     ("value", "message"),
     [
         ('{"1": {"objects": {}}', r"graphs\.json: is not JSON: Expecting ',' delimiter: line 1 column 22"),
-        ("[]", r"graphs\.json: holds a list, where a mapping of image → objects"),
+        ("[]", r"graphs\.json: contains a list; GQA's scene graphs are a mapping of image → objects"),
         ("", "is not JSON: Expecting value: line 1 column 1"),
-        ({"a.jpg": []}, "image 'a.jpg' is a list, where a mapping of image → objects"),
-        ({"1": {"objects": []}}, "image '1' is a mapping of objects, where"),
+        ({"a.jpg": []}, "image 'a.jpg' is a list; GQA's scene graphs are a mapping of image → objects"),
+        ({"1": {"objects": []}}, "image '1' is a mapping of objects; GQA's"),
         ({"1": {"objects": {"2": 3}}}, "image '1', object '2' has no 'name'; it is 3"),
-        ({"1": {"objects": {"2": _node("cup", (1, 2, "3", 4))}}}, "object '2': w holds '3'"),
-        ({"1": {"objects": {"2": _node("cup", (1, 2, None, 4))}}}, "object '2': w holds None"),
-        ({"1": {"objects": {"2": _node("cup", (1, 2, 3, 4), [("on", "9")])}}}, "object '2', relation 0: object '9' is none of the image's objects"),
+        ({"1": {"objects": {"2": _node("cup", (1, 2, "3", 4))}}}, "object '2': w is '3', not a finite number"),
+        ({"1": {"objects": {"2": _node("cup", (1, 2, None, 4))}}}, "object '2': w is None, not a finite number"),
+        ({"1": {"objects": {"2": _node("cup", (1, 2, 3, 4), [("on", "9")])}}}, "object '2', relation 0: object '9' is not one of the image's objects"),
         ({"1": {"objects": {"2": _node("cup", (1, 2, 3, 4), [(7, "2")])}}}, "relation 0: name is 7, not a text"),
-        ({"1": {**GRAPH, "width": "wide"}}, "image '1': width holds 'wide'"),
+        ({"1": {**GRAPH, "width": "wide"}}, "image '1': width is 'wide', not a finite number"),
     ],
 )  # fmt: skip
 def test_what_is_no_scene_graph_is_refused_with_its_place(tmp_path, value, message):
@@ -100,10 +100,10 @@ def test_visual_genome_has_one_name_or_several_and_any_case(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"1": GRAPH}, "holds a mapping, where a list of records with image_id and relationships"),
-        ([{"filename": "a"}], "record 0 is a mapping of filename, where a list of records"),
-        ([3], "record 0 is 3, where"),
-        ([{"image_id": None, "relationships": []}], "record 0: image_id None is no number or text"),
+        ({"1": GRAPH}, "contains a mapping; Visual Genome's relationships.json is a list of records with image_id and relationships"),
+        ([{"filename": "a"}], "record 0 is a mapping of filename; Visual Genome's relationships.json is a list of records"),
+        ([3], "record 0 is 3; Visual"),
+        ([{"image_id": None, "relationships": []}], "record 0: image_id None is not a number or text"),
         ([_record({"subject": _vg(name="a"), "object": _vg(name="b")}), ], None),
         ([_record({"predicate": "on", "subject": _vg(name="a")})], "relationship 0 has no 'object'"),
         ([_record({"predicate": "on", "subject": _vg(), "object": _vg(name="b")})], "relationship 0: subject has no 'name'"),

@@ -53,7 +53,8 @@ def test_the_flat_file_of_the_research_project_is_read(folder):
     assert b.relations[0].where == "own.csv line 3"
 
 
-def test_all_columns_are_read_whatever_they_are_called_and_others_are_named(folder, capsys):
+def test_all_columns_are_read_whatever_they_are_called_and_others_are_named(folder, caplog):
+    caplog.set_level("INFO")
     text = (
         "Note; Image_Filename ;SUBJECT;reference;predicate;ID;group;split;subject_box;reference_box\n"
         "x;a.jpg; red cup ;plate;on;r1;kitchen;DEV;[1, 2.5, 3, 4];[0, 0, 9, 9]\n"
@@ -64,7 +65,7 @@ def test_all_columns_are_read_whatever_they_are_called_and_others_are_named(fold
     assert relation.subject == Thing("red cup", (1.0, 2.5, 3.0, 4.0))
     assert relation.reference == Thing("plate", (0.0, 0.0, 9.0, 9.0))
     assert (relation.predicate, relation.id) == ("on", "r1")
-    assert capsys.readouterr().err.endswith("own.csv: not read: Note\n")
+    assert caplog.messages == [f"{folder / 'own.csv'}: columns that are not read: Note"]
 
 
 def test_a_row_may_bring_its_own_question(folder):
@@ -154,7 +155,7 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         (b"", "has the columns none; a table needs image, and subject, object and relation or "
               "prompt and label"),
         (b"\xef\xbb\xbf\n\n", "has the columns none; a table needs"),
-        (FLAT, "has a header and no rows; write a row for each relation"),
+        (FLAT, "contains a header and no rows; write a row for each relation"),
         ("image,subject,object\na,x,y\n", "has the columns image, subject, object; a table needs"),
         ("subject,object,relation\nx,y,on\n", "has the columns subject, object, relation; a table"),
         ("image,label\na,x\n", "has the columns image, label; a table needs"),
@@ -183,13 +184,13 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         (FLAT + 'a,"x,y,on\n' + "b,x,y,on\n" * 50_000, "line 2 is not CSV: field larger than"),
         # bytes
         (FLAT.encode() + b"a,x,y,on\nb,T\xfcr,y,on\n",
-         "line 3: byte 43 is not utf-8 (invalid start byte); save the file as UTF-8, or give the "
-         "encoding it has, for instance encoding=latin-1"),
+         "line 3: byte 43 is not utf-8 (invalid start byte); save the file as UTF-8, or give its "
+         "encoding, for example --option encoding=latin-1"),
         (FLAT.encode() + b"a,x,y,on\xc3", "line 2: byte 39 is not utf-8 (unexpected end of data)"),
         (FLAT.encode() * 5000 + b"\xff", "line 5001: byte 155000 is not utf-8"),
-        (FLAT + "a,x\0,y,on\n", "line 2 holds a NUL byte, which no text does; save the file as"),
-        (bytes(100), "line 1 holds a NUL byte"),
-        (FLAT + "x" * (1 << 24), "line 2 has more than 16777215 characters; write each row on a"),
+        (FLAT + "a,x\0,y,on\n", "line 2 contains a NUL byte, so the file is not text; save it as"),
+        (bytes(100), "line 1 contains a NUL byte"),
+        (FLAT + "x" * (1 << 24), "line 2 has more than 16777215 characters; write each row on its"),
         # JSON
         ('{"image": "a"', "line 1 is not JSON: Expecting ',' delimiter: column 14"),
         ('{"image": "a", "prompt": "?", "label": "x"}\n{]\n', "line 2 is not JSON: Expecting"),
@@ -200,9 +201,9 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         ("[]", "holds no list of records"),
         ('{"prompt": "?", "label": "x"}', "line 1 has no image; a row needs image, prompt, label"),
         ('{"image": "a"}', "line 1 has no subject; a row needs image, subject, object, relation"),
-        ('{"image": ["a"]}', "line 1 has image ['a']; give it a text"),
-        ('{"image": true}', "line 1 has image True; give it a text"),
-        ('{"image": "\\ud800"}', "line 1 has image '\\ud800', which is no text"),
+        ('{"image": ["a"]}', "line 1 has image ['a']; write text"),
+        ('{"image": true}', "line 1 has image True; write text"),
+        ('{"image": "\\ud800"}', "line 1 has image '\\ud800', which cannot be encoded; write other text"),
         ('{"image": "a", "img_path": "b"}', "line 1 'image' and 'img_path' both give the image"),
     ],
 )  # fmt: skip
@@ -225,7 +226,7 @@ def test_a_box_that_is_none_is_refused(folder, box):
 def test_a_box_of_nothing_is_refused(folder):
     text = 'image,prompt,label,subject_box\na,?,x,"[1, 2, 3, 4]"\n'
     assert _refused(folder, text) == (
-        "line 2 has subject_box '[1, 2, 3, 4]' of nothing; give it a name"
+        "line 2 has subject_box '[1, 2, 3, 4]' but no name; write the name of the thing"
     )
 
 
@@ -237,9 +238,11 @@ def test_an_image_in_two_groups_is_refused_with_both_places(folder):
 
 
 def test_what_cannot_be_opened_is_said(folder):
-    with pytest.raises(DatasetError, match=r"none.csv: no such file or directory; name a file"):
+    with pytest.raises(
+        DatasetError, match=r"none.csv: no such file or directory; give a readable file"
+    ):
         list(IMPORTER.read([("", folder / "none.csv")], {}))
-    with pytest.raises(DatasetError, match=r"is a directory; name a file"):
+    with pytest.raises(DatasetError, match=r"is a directory; give a readable file"):
         list(IMPORTER.read([("", folder)], {}))
     with pytest.raises(ConfigError, match="encoding 'klingon' is not known; use utf-8"):
         _read(folder, FLAT, encoding="klingon")

@@ -136,16 +136,16 @@ def test_names_come_from_the_caption_where_it_has_the_usual_form(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": None}, "has image None; lines of VSR have the texts image, caption, relation"),
-        ({"caption": " "}, "has caption ' '; lines of VSR have"),
-        ({"relation": 3}, "has relation 3; lines of VSR have"),
-        ({"label": 2}, "has label 2; it is 1 where the caption is true, else 0"),
-        ({"label": True}, "has label True; it is 1"),
-        ({"label": "1"}, "has label '1'; it is 1"),
-        ({"label": []}, "has label []; it is 1"),
+        ({"image": None}, "has image None; VSR's lines have the texts image, caption, relation"),
+        ({"caption": " "}, "has caption ' '; VSR's lines have"),
+        ({"relation": 3}, "has relation 3; VSR's lines have"),
+        ({"label": 2}, "has label 2; write 1 if the caption is true, else 0"),
+        ({"label": True}, "has label True; write 1"),
+        ({"label": "1"}, "has label '1'; write 1"),
+        ({"label": []}, "has label []; write 1"),
         (
             {"caption": "Cats.", "subj": None},
-            "has caption 'Cats.' and no subj and obj; write \"The",
+            "has caption 'Cats.' without subj and obj; write \"The",
         ),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_line_that_is_none_of_vsr_is_named(tmp_path, change, message):
             json.dumps(LINE) + "\n" + json.dumps(LINE)[:40],
             "line 2 is not JSON: Unterminated string",
         ),
-        (json.dumps([LINE]), "line 1 is a list, not a mapping; write one {...} a line"),
+        (json.dumps([LINE]), "line 1 is a list, not a mapping; write one {...} per line"),
     ],
 )
 def test_a_file_that_is_not_of_json_lines_is_refused(tmp_path, text, message):

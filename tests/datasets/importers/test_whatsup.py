@@ -118,7 +118,7 @@ def test_numbers_name_images_of_coco_or_of_visual_genome(tmp_path):
     for name in ("own.json", "coco_qa_two_obj.json"):
         assert _read(tmp_path, records, name=name, images="vg")[0].image == "139.jpg"
     assert _refused(tmp_path, records, name="own.json") == (
-        "own.json: record 0 names its image by a number; say of what with images=coco or images=vg"
+        "own.json: record 0 gives an image number without its source; use --option images=coco or images=vg"
     )
     with pytest.raises(ConfigError, match="images 'flickr' are not known; use coco or vg"):
         _read(tmp_path, records, images="flickr")
@@ -130,23 +130,23 @@ PATH = "data/controlled_images/mug_on_table.jpeg"
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (5, "is 5; What'sUp has {image_path, caption_options} or [image number, right caption"),
+        (5, "is 5; What'sUp records are {image_path, caption_options} or [image number, correct caption"),
         ({"image_path": PATH}, "is {'image_path': "),
-        ([7, "A dog above a cat"], "is [7, 'A dog above a cat']; What'sUp has"),
+        ([7, "A dog above a cat"], "is [7, 'A dog above a cat']; What'sUp records are"),
         ({"image_path": 5, "caption_options": ["x"]}, "has image_path 5 and caption_options ['x']"),
         ({"image_path": PATH, "caption_options": []},
          "has image_path 'data/control...on_table.jpeg' and caption_options []; give a path"),
         ({"image_path": "data/mug.jpeg", "caption_options": ["A mug on a table"]},
-         "has image_path 'data/mug.jpeg'; files are named OBJECT_RELATION_OBJECT.jpeg"),
+         "has image_path 'data/mug.jpeg'; name files OBJECT_RELATION_OBJECT.jpeg"),
         ({"image_path": PATH, "caption_options": ["A mug under a table", "A mug on a table"]},
-         f"has image_path '{PATH}' and the caption 'A mug under a table' first; one of them is"),
+         f"has image_path '{PATH}' and the first caption 'A mug under a table'; correct one"),
         ({"image_path": PATH, "caption_options": [None]}, "has image_path 'data/"),
-        (["7", "A dog above a cat", "x"], "has image number '7'; give a whole number"),
-        ([-7, "A dog above a cat", "x"], "has image number -7; give a whole number"),
-        ([7, None, "x"], "has caption None; give a text"),
-        ([7, "A dog beside a cat", "x"], "has caption 'A dog beside a cat'; say one of to the left"),
+        (["7", "A dog above a cat", "x"], "has image number '7'; write an integer ≥ 0"),
+        ([-7, "A dog above a cat", "x"], "has image number -7; write an integer ≥ 0"),
+        ([7, None, "x"], "has caption None; write text"),
+        ([7, "A dog beside a cat", "x"], "has caption 'A dog beside a cat'; use exactly one of to the left"),
         ([7, "A dog above a cat to the left of a car", "x"], "has caption 'A dog above a cat to"),
-        ([7, "", "x"], "has caption ''; say one of"),
+        ([7, "", "x"], "has caption ''; use exactly one of"),
     ],
 )  # fmt: skip
 def test_a_record_that_is_none_of_whatsup_is_named(tmp_path, record, message):
@@ -160,7 +160,7 @@ def test_questions_that_name_no_images_are_refused_with_what_to_give_instead(tmp
     path = tmp_path / "Controlled_Images_A_with_answer_four_options.jsonl"
     line = {"id": 0, "question": "<image>\nUSER: Where is the mug?", "answer": ["On"]}
     path.write_text(f"{json.dumps(line)}\n{json.dumps(line)}")
-    with pytest.raises(DatasetError, match=r"AdaptVis's, do not name their images: give What'sUp"):
+    with pytest.raises(DatasetError, match=r"AdaptVis's, do not name their images: use What'sUp"):
         list(IMPORTER.read([("", path)], {}))
 
 

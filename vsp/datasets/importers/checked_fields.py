@@ -1,7 +1,6 @@
-"""Parts of annotation files: taken by key, and refused with their place where they are not what
-the layout says.
+"""Read fields of annotation files. Each function raises DatasetError for a field of another type.
 
-`where` names the place, as "FILE: record 3, object 1".
+`where` is the place for the message: "FILE: record 3, object 1".
 """
 
 from __future__ import annotations
@@ -18,29 +17,29 @@ _KINDS: dict[type, str] = {str: "text", list: "list", dict: "mapping"}
 
 
 def entry(value: Any, key: str, where: str, kind: type | None = None) -> Any:
-    """`value[key]`, of that kind where one is given."""
+    """`value[key]`, which must have the type `kind` if given."""
     if not isinstance(value, dict) or key not in value:
-        raise DatasetError(f"{where} has no {key!r}; it is {described(value)}")
-    found = value[key]
-    if kind is not None and not isinstance(found, kind):
-        raise DatasetError(f"{where}: {key} is {described(found)}, not a {_KINDS[kind]}")
-    return found
+        raise DatasetError(f"{where} has no {key!r}; it is {describe(value)}")
+    field = value[key]
+    if kind is not None and not isinstance(field, kind):
+        raise DatasetError(f"{where}: {key} is {describe(field)}, not a {_KINDS[kind]}")
+    return field
 
 
 def number(value: Any, key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise DatasetError(f"{where}: {key} holds {value!r}, which is no number")
+        raise DatasetError(f"{where}: {key} is {value!r}, not a finite number")
     return value
 
 
 def sized_box(value: Any, where: str) -> Box:
-    """From x, y, w and h."""
+    """The box given by x, y, w and h."""
     left, top, width, height = (number(entry(value, key, where), key, where) for key in "xywh")
     return (left, top, left + width, top + height)
 
 
 def size(value: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    """Width and height of an image, where both are said."""
+    """Width and height of an image; None if one is missing."""
     if value.get("width") is None or value.get("height") is None:
         return None
     return (
@@ -50,7 +49,7 @@ def size(value: Mapping[str, Any], where: str) -> tuple[int, int] | None:
 
 
 def name(value: Any, where: str) -> str:
-    """From `name`, or the first of `names`."""
+    """The field `name`, or the first of `names`, without outer spaces."""
     if isinstance(value, dict) and value.get("names"):
         names = entry(value, "names", where, list)
         value, key = {"names": names[0]}, "names"
@@ -60,11 +59,11 @@ def name(value: Any, where: str) -> str:
 
 
 def words(value: Any, key: str, where: str) -> str:
-    """A relation in the source's words; "" where it is empty or not there."""
-    found = value.get(key) if isinstance(value, dict) else entry(value, key, where)
-    if found is not None and not isinstance(found, str):
-        raise DatasetError(f"{where}: {key} is {described(found)}, not a text")
-    return (found or "").strip()
+    """A text without outer spaces; "" if it is missing or null."""
+    text = value.get(key) if isinstance(value, dict) else entry(value, key, where)
+    if text is not None and not isinstance(text, str):
+        raise DatasetError(f"{where}: {key} is {describe(text)}, not a text")
+    return (text or "").strip()
 
 
 def picture(
@@ -72,31 +71,28 @@ def picture(
     things: Iterable[Thing | None],
     relations: Sequence[Relation],
     split: str,
-    of_size: tuple[int, int] | None,
+    image_size: tuple[int, int] | None,
 ) -> Picture:
-    """Each thing once, in the order in which they come."""
-    once = tuple(dict.fromkeys(thing for thing in things if thing is not None))
-    return Picture(image, once, tuple(relations), split, of_size)
+    """A picture with each thing once, in order; None stands for a missing thing."""
+    distinct = tuple(dict.fromkeys(thing for thing in things if thing is not None))
+    return Picture(image, distinct, tuple(relations), split, image_size)
 
 
-def existing(path: Path, option: str) -> Path:
+def existing_file(path: Path, option: str) -> Path:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; name it with --option {option}=FILE")
     return path
 
 
-def described(value: Any) -> str:
-    """What a value is, in a few words."""
+def describe(value: Any) -> str:
+    """The type of a value, or a short value itself, for a message."""
     if isinstance(value, dict):
-        return f"a mapping of {listed(value)}" if value else "an empty mapping"
-    return (
-        f"{value!r}"
-        if value is None or isinstance(value, int | float)
-        else f"a {type(value).__name__}"
-    )
+        return f"a mapping of {_list_keys(value)}" if value else "an empty mapping"
+    if value is None or isinstance(value, int | float):
+        return repr(value)
+    return f"a {type(value).__name__}"
 
 
-def listed(keys: Iterable[Any]) -> str:
-    """The first few, in their order."""
+def _list_keys(keys: Iterable[Any]) -> str:
     texts = [str(key)[:40] for key in keys]
     return ", ".join(texts[:6]) + (", …" if len(texts) > 6 else "")

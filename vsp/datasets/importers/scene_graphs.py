@@ -1,4 +1,4 @@
-"""Scene graphs with boxes of left edge, top edge, width and height: GQA and Visual Genome."""
+"""Read the scene graphs of GQA and Visual Genome."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thin
 from vsp.datasets.json_stream import first_character, read_members, read_records
 from vsp.errors import DatasetError
 
-_HINT = "a file of another source is read with another `vsp import SOURCE`"
-_GQA = "a mapping of image → objects with relations, as GQA's scene graphs are"
-_VG = "a list of records with image_id and relationships, as Visual Genome's relationships.json is"
+_HINT = "use `vsp import` with the source that this file is from"
+_GQA = "a mapping of image → objects with relations"
+_VG = "a list of records with image_id and relationships"
 
 
 def read_gqa(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
-    """{image: {"width", "height", "objects": {id: {"name", "x", "y", "w", "h", "relations":
-    [{"name", "object": id}]}}}}: who holds a relation is its subject.
+    """Read {image: {"width", "height", "objects": {id: {"name", "x", "y", "w", "h", "relations":
+    [{"name", "object": id}]}}}}. The object that contains a relation is its subject.
     """
     for split, path in files:
         if first_character(path) == "[":
-            raise DatasetError(f"{path}: holds a list, where {_GQA}, is expected; {_HINT}")
+            raise DatasetError(f"{path}: contains a list; GQA's scene graphs are {_GQA}; {_HINT}")
         for image, graph in read_members(path):
             where = f"{path}: image {image!r}"
             if not isinstance(graph, dict) or not isinstance(graph.get("objects"), dict):
                 raise DatasetError(
-                    f"{where} is {checked_fields.described(graph)}, where {_GQA}, is expected; {_HINT}"
+                    f"{where} is {checked_fields.describe(graph)}; GQA's scene graphs are {_GQA}; {_HINT}"
                 )
             yield _gqa_picture(image, graph, split, where)
 
@@ -37,14 +37,14 @@ def _gqa_picture(image: str, graph: Mapping[str, Any], split: str, where: str) -
     things = {key: _thing(node, f"{where}, object {key!r}") for key, node in nodes.items()}
     relations = []
     for key, node in nodes.items():
-        at = f"{where}, object {key!r}"
-        for k, one in enumerate(checked_fields.entry(node, "relations", at, list)):
-            place = f"{at}, relation {k}"
-            other = checked_fields.entry(one, "object", place)
+        node_place = f"{where}, object {key!r}"
+        for k, edge in enumerate(checked_fields.entry(node, "relations", node_place, list)):
+            place = f"{node_place}, relation {k}"
+            other = checked_fields.entry(edge, "object", place)
             if other not in things:
-                raise DatasetError(f"{place}: object {other!r} is none of the image's objects")
-            said = checked_fields.words(one, "name", place)
-            relations.append(Relation(things[key], said, things[other], where=place))
+                raise DatasetError(f"{place}: object {other!r} is not one of the image's objects")
+            predicate = checked_fields.words(edge, "name", place)
+            relations.append(Relation(things[key], predicate, things[other], where=place))
     size = checked_fields.size(graph, where)
     return checked_fields.picture(f"{image}.jpg", things.values(), relations, split, size)
 
@@ -52,29 +52,36 @@ def _gqa_picture(image: str, graph: Mapping[str, Any], split: str, where: str) -
 def read_visual_genome(
     files: Sequence[tuple[str, Path]], options: Mapping[str, str]
 ) -> Iterator[Picture]:
-    """[{"image_id", "relationships": [{"predicate", "subject", "object"}]}]; things have "name" or
-    "names". What is in no relation is in another file of Visual Genome's, and not known here.
+    """Read [{"image_id", "relationships": [{"predicate", "subject", "object"}]}].
+
+    Things have "name" or "names". Objects without a relation are in another file, which is not read.
     """
     for split, path in files:
         if first_character(path) == "{":
-            raise DatasetError(f"{path}: holds a mapping, where {_VG}, is expected; {_HINT}")
+            raise DatasetError(
+                f"{path}: contains a mapping; Visual Genome's relationships.json is {_VG}; {_HINT}"
+            )
         for i, record in enumerate(read_records(path)):
             where = f"{path}: record {i}"
             if not isinstance(record, dict) or not record.keys() >= {"image_id", "relationships"}:
                 raise DatasetError(
-                    f"{where} is {checked_fields.described(record)}, where {_VG}, is expected; {_HINT}"
+                    f"{where} is {checked_fields.describe(record)}; Visual Genome's relationships.json is "
+                    f"{_VG}; {_HINT}"
                 )
             if not isinstance(record["image_id"], int | str):
-                raise DatasetError(f"{where}: image_id {record['image_id']!r} is no number or text")
-            listed = checked_fields.entry(record, "relationships", where, list)
+                raise DatasetError(
+                    f"{where}: image_id {record['image_id']!r} is not a number or text"
+                )
+            values = checked_fields.entry(record, "relationships", where, list)
             relations = [
-                _related(one, f"{where}, relationship {k}") for k, one in enumerate(listed)
+                _vg_relation(value, f"{where}, relationship {k}") for k, value in enumerate(values)
             ]
-            named = (thing for one in relations for thing in (one.subject, one.reference))
-            yield checked_fields.picture(f"{record['image_id']}.jpg", named, relations, split, None)
+            things = (thing for one in relations for thing in (one.subject, one.reference))
+            image = f"{record['image_id']}.jpg"
+            yield checked_fields.picture(image, things, relations, split, None)
 
 
-def _related(value: Any, where: str) -> Relation:
+def _vg_relation(value: Any, where: str) -> Relation:
     return Relation(
         _thing(checked_fields.entry(value, "subject", where), f"{where}: subject"),
         checked_fields.words(value, "predicate", where),

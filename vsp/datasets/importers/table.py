@@ -1,26 +1,25 @@
-"""One's own table → pictures: CSV, JSON lines or a JSON list, told apart by what is in the file.
+"""Read a user's own table: CSV, JSON lines or a JSON list, detected from the contents.
 
-A row is about one image. Its columns, or keys (another name for the same in brackets):
+Each row is about one image. The columns, or keys (other names in brackets):
 
-    image (img_path, image_path, image_filename)   needed
+    image (img_path, image_path, image_filename)   required
     subject (subj), object (obj, reference),
-        relation (relationship, predicate)         what is said: the subject is … the object
-    prompt, label                                  or one's own question and its answer
+        relation (relationship, predicate)         the relation of the subject to the object
+    prompt, label                                  or a question and its answer
     id, group, split                               may be empty; split is train, val or test
     subject_box, object_box (reference_box)        may be empty; [left, top, right, bottom] in pixels
 
-Names of columns may be in capitals; columns of other names are not read, and those of a CSV file are
-named in a note. Cells are separated by commas,
-semicolons or tabs; rows without any text in them are no rows. White space at the ends of a cell
-goes. The split of a row comes before the split of its file.
+Column names may be in capitals. Other columns are not read; a note lists those of a CSV file. Cells
+are separated by commas, semicolons or tabs. Empty rows and spaces around cells are ignored. The
+split of a row replaces the split of its file.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
@@ -35,7 +34,9 @@ from vsp.datasets.json_stream import read_records
 from vsp.errors import DatasetError
 from vsp.utils.text import is_encodable
 
-_CALLED = {
+_log = logging.getLogger(__name__)
+
+_NAMES_OF = {
     "image": ("image", "img_path", "image_path", "image_filename"),
     "subject": ("subject", "subj"),
     "object": ("object", "obj", "reference"),
@@ -48,21 +49,21 @@ _CALLED = {
     "subject_box": ("subject_box",),
     "object_box": ("object_box", "reference_box"),
 }
-_COLUMN = {name: column for column, names in _CALLED.items() for name in names}
-_SAID, _ASKED = ("subject", "object", "relation"), ("prompt", "label")
-_NEEDS = "image, and subject, object and relation or prompt and label"
+_COLUMN_OF_NAME = {name: column for column, names in _NAMES_OF.items() for name in names}
+_RELATION_COLUMNS = ("subject", "object", "relation")
+_PROMPT_COLUMNS = ("prompt", "label")
+_REQUIRED = "image, and subject, object and relation or prompt and label"
 _SPLITS = {"": "", **SPLIT_WORDS}
-_TEXTS = tuple(column for column in _CALLED if not column.endswith("_box"))
-_FAR = 1e9  # pixels; no box has such an edge
-_LISTED = 300  # characters of a header at most, in a message
+_TEXT_COLUMNS = tuple(column for column in _NAMES_OF if not column.endswith("_box"))
+_MAX_EDGE = 1e9  # pixels
+_MAX_LISTED = 300  # characters of column names in a message
 
 
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
-    """Pictures in the order in which the files first name them.
+    """Yield pictures in the order of their first rows.
 
-    The option `encoding` is that of the files, where it is not UTF-8 (a JSON list always is, or is
-    UTF-16 or UTF-32). Raises DatasetError, with
-    file and line, for whatever cannot be used.
+    The option `encoding` is the encoding of CSV files and JSON lines (default: UTF-8 or UTF-16).
+    Raises DatasetError, with file and line, if a row is invalid.
     """
     encoding = options.get("encoding", "")
     return group_into_pictures(
@@ -82,17 +83,17 @@ def _rows(split: str, path: Path, encoding: str) -> Iterator[AnnotatedRow]:
             except DatasetError as error:
                 raise DatasetError(f"{path}: {place} {error}") from None
     if place is None:
-        raise DatasetError(f"{path}: has a header and no rows; write a row for each relation")
+        raise DatasetError(f"{path}: contains a header and no rows; write a row for each relation")
 
 
 @contextmanager
 def _records(path: Path, encoding: str) -> Iterator[Iterator[tuple[str, Mapping[str, Any]]]]:
-    """While the file is open: where a record stands, and its values by column."""
+    """Open a file and give the place and the values by column of each record."""
     start = beginning(path, encoding)
     if start.startswith("["):
-        with closing(read_records(path)) as found:
-            listed = ((f"record {index}", record) for index, record in enumerate(found))
-            yield _by_column(path, listed)
+        with closing(read_records(path)) as values:
+            records = ((f"record {index}", record) for index, record in enumerate(values))
+            yield _by_column(path, records)
     else:
         with text_lines(path, encoding) as lines:
             if start.startswith("{"):
@@ -118,22 +119,25 @@ def _csv_records(
     rows = _cells(path, lines, delimiter)
     _, header = next(rows, (1, []))
     columns = _columns(f"{path}:", header)
-    if not ("image" in columns and (columns.keys() >= set(_SAID) or columns.keys() >= set(_ASKED))):
-        found = ", ".join(header)[:_LISTED] or "none"
-        raise DatasetError(f"{path}: has the columns {found}; a table needs {_NEEDS}")
-    _say_unread(path, [name for name in header if name not in columns.values()])
+    if not (
+        "image" in columns
+        and (columns.keys() >= set(_RELATION_COLUMNS) or columns.keys() >= set(_PROMPT_COLUMNS))
+    ):
+        names = ", ".join(header)[:_MAX_LISTED] or "none"
+        raise DatasetError(f"{path}: has the columns {names}; a table needs {_REQUIRED}")
+    _log_unread(path, [name for name in header if name not in columns.values()])
     places = [(column, header.index(name)) for column, name in columns.items()]
     for number, cells in rows:
         if len(cells) != len(header):
             raise DatasetError(
                 f"{path}: line {number} has {len(cells)} cells, the header {len(header)}; give "
-                "each row as many, and put a cell that holds the separator in quotation marks"
+                "each row as many, and quote cells that contain the separator"
             )
-        yield f"line {number}", {column: cells[at] for column, at in places}
+        yield f"line {number}", {column: cells[place] for column, place in places}
 
 
 def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows with any text in them, each with the line in which it begins."""
+    """Yield the rows that are not empty, each with the number of its first line."""
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     number = 1
     try:
@@ -144,22 +148,24 @@ def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[i
     except csv.Error as error:
         raise DatasetError(
             f"{path}: line {number} is not CSV: {error}; look for a quotation mark that is not "
-            "closed, and double the marks inside a cell"
+            "closed, and write quotation marks inside a cell twice"
         ) from None
 
 
 def _delimiter(start: str) -> str:
-    """With which the first line has most of the columns that are known."""
+    """The delimiter with which the first line has the most known columns."""
     header = re.split("[\r\n]", start, maxsplit=1)[:1]
     names = {mark: next(csv.reader(header, delimiter=mark), []) for mark in ",;\t"}
-    return max(names, key=lambda mark: sum(_plain(name) in _COLUMN for name in names[mark]))
+    return max(
+        names, key=lambda mark: sum(_plain_name(name) in _COLUMN_OF_NAME for name in names[mark])
+    )
 
 
 def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
-    """Column → the name it has here. Others are passed over."""
+    """A mapping column → its name in this file. Unknown names are skipped."""
     columns: dict[str, str] = {}
     for name in names:
-        column = _COLUMN.get(_plain(name))
+        column = _COLUMN_OF_NAME.get(_plain_name(name))
         if column in columns:
             raise DatasetError(
                 f"{place} {columns[column]!r} and {name!r} both give the {column}; keep one of them"
@@ -169,22 +175,22 @@ def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
     return columns
 
 
-def _say_unread(path: Path, names: Sequence[str]) -> None:
-    """A column with a slip in its name would be lost otherwise without a word."""
+def _log_unread(path: Path, names: Sequence[str]) -> None:
+    """Log the columns that are not read: a name may be misspelt."""
     if names:
-        print(f"note: {path}: not read: {', '.join(names)[:_LISTED]}", file=sys.stderr)
+        _log.info("%s: columns that are not read: %s", path, ", ".join(names)[:_MAX_LISTED])
 
 
-def _plain(name: str) -> str:
+def _plain_name(name: str) -> str:
     return name.strip().lower()
 
 
 def _row(values: Mapping[str, Any], split: str, where: str) -> AnnotatedRow:
-    texts = {column: _text(column, values.get(column)) for column in _TEXTS}
-    needed = ("image", *_needed(texts))
-    for column in needed:
+    texts = {column: _text(column, values.get(column)) for column in _TEXT_COLUMNS}
+    required = ("image", *_required_columns(texts))
+    for column in required:
         if not texts[column]:
-            raise DatasetError(f"has no {column}; a row needs {', '.join(needed)}")
+            raise DatasetError(f"has no {column}; a row needs {', '.join(required)}")
     relation = Relation(
         subject=_thing(texts["subject"], "subject_box", values),
         predicate=texts["relation"],
@@ -194,21 +200,21 @@ def _row(values: Mapping[str, Any], split: str, where: str) -> AnnotatedRow:
         label=texts["label"],
         where=where,
     )
-    own = texts["split"].lower()
-    if own not in _SPLITS:
+    row_split = texts["split"].lower()
+    if row_split not in _SPLITS:
         raise DatasetError(f"has the split {texts['split']!r}; write train, val or test")
-    return AnnotatedRow(texts["image"], relation, _SPLITS[own] or split, texts["group"])
+    return AnnotatedRow(texts["image"], relation, _SPLITS[row_split] or split, texts["group"])
 
 
-def _needed(texts: Mapping[str, str]) -> tuple[str, ...]:
-    """What is said, or one's own question; never both, as a label may deny what is said."""
-    asked = [column for column in _ASKED if texts[column]]
-    if asked and texts["relation"]:
+def _required_columns(texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns of a relation or of a prompt. A row with both is refused: the label may be "no"."""
+    prompt_columns = [column for column in _PROMPT_COLUMNS if texts[column]]
+    if prompt_columns and texts["relation"]:
         raise DatasetError(
-            f"has a relation and a {asked[0]}; a row takes relation, or prompt and label: empty "
-            "or remove one of them, and rows whose label says that the relation does not hold"
+            f"has a relation and a {prompt_columns[0]}; a row takes relation, or prompt and label: empty "
+            "one of them, and remove rows whose label says that the relation does not hold"
         )
-    return _ASKED if asked else _SAID
+    return _PROMPT_COLUMNS if prompt_columns else _RELATION_COLUMNS
 
 
 def _text(column: str, value: Any) -> str:
@@ -217,16 +223,18 @@ def _text(column: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise DatasetError(f"has {column} {shortened(value)}; give it a text")
+        raise DatasetError(f"has {column} {shortened(value)}; write text")
     if not is_encodable(value):
-        raise DatasetError(f"has {column} {value!a}, which is no text")
+        raise DatasetError(f"has {column} {value!a}, which cannot be encoded; write other text")
     return value.strip()
 
 
 def _thing(name: str, column: str, values: Mapping[str, Any]) -> Thing | None:
     box = _box(column, values.get(column))
     if box and not name:
-        raise DatasetError(f"has {column} {shortened(values[column])} of nothing; give it a name")
+        raise DatasetError(
+            f"has {column} {shortened(values[column])} but no name; write the name of the thing"
+        )
     return Thing(name, box) if name else None
 
 
@@ -248,4 +256,4 @@ def _box(column: str, value: Any) -> Box | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _FAR
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_EDGE

@@ -1,4 +1,4 @@
-"""A text file → its lines, and JSON lines → their records; what is wrong is said with its line."""
+"""Read the lines of a text file, and the records of JSON lines. Errors name the line."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from vsp.errors import ConfigError, DatasetError
 
 _BLOCK = 1 << 20  # bytes
 _PEEK = 1 << 16  # characters
-_LONGEST = 1 << 24  # characters of a line; a longer one has lost its ends
-_MARK = "\ufeff"  # in front of the first line, in files of some programmes
+_LONGEST = 1 << 24  # characters of a line; a longer line is probably not text
+_MARK = "\ufeff"  # byte order mark, which some programs write before the first line
 
 
 @contextmanager
 def text_lines(path: Path, encoding: str = "") -> Iterator[Iterator[str]]:
-    """While the file is open, its lines with their ends; a byte order mark is dropped.
+    """Open a file and give its lines, with line ends and without a byte order mark.
 
-    Without an `encoding` the file is UTF-8, or UTF-16 where its first bytes say so. Raises
-    DatasetError for a byte that is not in the encoding and for what no text holds, ConfigError if
-    there is no such encoding.
+    Without an `encoding`, the file is UTF-16 if it starts with UTF-16's byte order mark, else UTF-8.
+    Raises DatasetError if the file cannot be decoded or is not text, ConfigError if the encoding is
+    unknown.
     """
-    with _opened(path, encoding) as text:
+    with _open(path, encoding) as text:
         yield _lines(path, text)
 
 
 def beginning(path: Path, encoding: str = "") -> str:
-    """The first characters, from the first that is no space on; bad bytes are no matter yet."""
-    with _opened(path, encoding, "replace") as text:
+    """The first characters without leading spaces; bytes that cannot be decoded are replaced."""
+    with _open(path, encoding, "replace") as text:
         return text.read(_PEEK).removeprefix(_MARK).lstrip()
 
 
 def json_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each line's record with its number, from 1; blank lines are passed over. Raises DatasetError."""
+    """Yield line number (from 1) and record; blank lines are skipped. Raises DatasetError."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -47,12 +47,12 @@ def json_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[s
             raise DatasetError(f"{path}: line {number} is not JSON: {what}") from None
         except RecursionError:
             raise DatasetError(f"{path}: line {number} is not JSON: Nested too deeply") from None
-        except ValueError as error:  # a number of thousands of digits
+        except ValueError as error:  # a number with thousands of digits
             raise DatasetError(f"{path}: line {number} is not JSON: {error}") from None
         if not isinstance(record, dict):
             raise DatasetError(
                 f"{path}: line {number} is a {type(record).__name__}, not a mapping; write one "
-                "{...} a line"
+                "{...} per line"
             )
         yield number, record
 
@@ -64,24 +64,24 @@ def _lines(path: Path, text: TextIO) -> Iterator[str]:
             number += 1
             if "\0" in line:
                 raise DatasetError(
-                    f"{path}: line {number} holds a NUL byte, which no text does; save the file "
+                    f"{path}: line {number} contains a NUL byte, so the file is not text; save it "
                     "as UTF-8 text"
                 )
             if len(line) == _LONGEST:
                 raise DatasetError(
                     f"{path}: line {number} has more than {_LONGEST - 1} characters; write each "
-                    "row on a line of its own"
+                    "row on its own line"
                 )
             yield line.removeprefix(_MARK) if number == 1 else line
     except UnicodeDecodeError:
         raise _bad_byte(path, text.encoding) from None
 
 
-def _opened(path: Path, encoding: str, errors: str = "strict") -> TextIO:
+def _open(path: Path, encoding: str, errors: str = "strict") -> TextIO:
     try:
         return path.open(encoding=encoding or _encoding(path), errors=errors, newline="")
     except OSError as error:
-        raise DatasetError(f"{path}: {str(error.strerror).lower()}; name a file to read") from None
+        raise DatasetError(f"{path}: {str(error.strerror).lower()}; give a readable file") from None
     except LookupError:
         raise ConfigError(
             f"encoding {encoding!r} is not known; use utf-8, utf-16, latin-1 or cp1252"
@@ -95,24 +95,24 @@ def _encoding(path: Path) -> str:
 
 
 def _bad_byte(path: Path, encoding: str) -> DatasetError:
-    """Where the file ceases to be in its encoding; the reader above knows only its buffer."""
+    """The error with the line and byte of the first byte that cannot be decoded."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    place, line = 0, 1  # of the block
+    place, line = 0, 1  # byte and line at which the block starts
     with path.open("rb") as file:
         while True:
             block = file.read(_BLOCK)
-            held = len(decoder.getstate()[0])
+            n_held = len(decoder.getstate()[0])
             try:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                start = error.start - held
+                start = error.start - n_held
                 line += block.count(b"\n", 0, max(start, 0))
                 return DatasetError(
                     f"{path}: line {line}: byte {place + start} is not {encoding} "
-                    f"({error.reason}); save the file as UTF-8, or give the encoding it has, for "
-                    "instance encoding=latin-1"
+                    f"({error.reason}); save the file as UTF-8, or give its encoding, for "
+                    "example --option encoding=latin-1"
                 )
             if not block:
-                return DatasetError(f"{path}: was changed while it was read; run the command again")
+                return DatasetError(f"{path}: changed while it was read; run the command again")
             place += len(block)
             line += block.count(b"\n")

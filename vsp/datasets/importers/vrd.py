@@ -1,8 +1,9 @@
-"""VRD's annotations, in both layouts that are about; the first character of a file tells which.
+"""Read VRD's annotations, in both published layouts.
 
-`json_dataset`, published first: a mapping of image → relations, with numbers that stand for names
-in objects.json and predicates.json, and boxes [ymin, ymax, xmin, xmax]. `sg_dataset`, which came
-later, with open words: a list of records with objects, and relationships between their numbers.
+`json_dataset`, the first layout, is a mapping of image → relations. Numbers are indices of names in
+objects.json and predicates.json; boxes are [ymin, ymax, xmin, xmax]. `sg_dataset`, the second
+layout, is a list of records with objects and relationships between their indices, in free words.
+The first character of a file shows its layout.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from vsp.datasets.importers.image_index import stem
 from vsp.datasets.json_stream import first_character, read_members, read_records
 from vsp.errors import DatasetError
 
-_HINT = "a file of another source is read with another `vsp import SOURCE`"
+_HINT = "use `vsp import` with the source that this file is from"
 _SG_KEYS = ("filename", "objects", "relationships")
 
 
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
-    """Options of the first layout: `objects` and `predicates`, files with the vocabularies
-    (default: beside the annotations); `sizes`, a file with width and height of each image.
+    """Yield the pictures of the files in order.
+
+    Options for the first layout: `objects` and `predicates` are files with the names (default: in
+    the folder of the annotations). `sizes`, for both layouts, is a file with width and height of
+    each image.
     """
     sizes = _sizes(options)
     for split, path in files:
@@ -44,41 +48,42 @@ def _json_dataset(
 ) -> Iterator[Picture]:
     objects = _vocabulary("objects", path, options)
     predicates = _vocabulary("predicates", path, options)
-    for image, listed in read_members(path):
+    for image, values in read_members(path):
         where = f"{path}: image {image!r}"
-        if not isinstance(listed, list):
+        if not isinstance(values, list):
             raise DatasetError(
-                f"{where} is {checked_fields.described(listed)}, where VRD's first layout has a list of "
+                f"{where} is {checked_fields.describe(values)}, but VRD's first layout has a list of "
                 f"relations; {_HINT}"
             )
         relations = [
-            _coded(one, objects, predicates, f"{where}, relation {k}")
-            for k, one in enumerate(listed)
+            _coded_relation(value, objects, predicates, f"{where}, relation {k}")
+            for k, value in enumerate(values)
         ]
-        named = (thing for one in relations for thing in (one.subject, one.reference))
-        yield checked_fields.picture(image, named, relations, split, _size(sizes, image))
+        things = (thing for one in relations for thing in (one.subject, one.reference))
+        yield checked_fields.picture(image, things, relations, split, _size(sizes, image))
 
 
-def _coded(value: Any, objects: Sequence[str], predicates: Sequence[str], where: str) -> Relation:
-    """By key: "object" may precede "subject"."""
+def _coded_relation(
+    value: Any, objects: Sequence[str], predicates: Sequence[str], where: str
+) -> Relation:
     return Relation(
         _coded_thing(entry(value, "subject", where), objects, f"{where}, subject"),
-        _word(entry(value, "predicate", where), predicates, where, "predicate"),
+        _decode(entry(value, "predicate", where), predicates, where, "predicate"),
         _coded_thing(entry(value, "object", where), objects, f"{where}, object"),
         where=where,
     )
 
 
 def _coded_thing(value: Any, objects: Sequence[str], where: str) -> Thing:
-    name = _word(entry(value, "category", where), objects, where, "object")
+    name = _decode(entry(value, "category", where), objects, where, "object")
     return Thing(name, _box(entry(value, "bbox", where), where))
 
 
-def _word(code: Any, words: Sequence[str], where: str, of: str) -> str:
+def _decode(code: Any, words: Sequence[str], where: str, kind: str) -> str:
     if type(code) is not int or not 0 <= code < len(words):
         raise DatasetError(
-            f"{where}: {code!r} stands for no {of}, there are 0 to {len(words) - 1}; name the "
-            f"vocabulary of these annotations with --option {of}s=FILE"
+            f"{where}: {code!r} is not the number of a known {kind}, 0 to {len(words) - 1}; give "
+            f"the {kind}s of these annotations with --option {kind}s=FILE"
         )
     return words[code]
 
@@ -90,8 +95,10 @@ def _box(value: Any, where: str) -> Box:
     return (left, top, right, bottom)
 
 
-def _vocabulary(of: str, path: Path, options: Mapping[str, str]) -> list[str]:
-    file = checked_fields.existing(Path(options.get(of, path.parent / f"{of}.json")), of)
+def _vocabulary(option: str, path: Path, options: Mapping[str, str]) -> list[str]:
+    file = checked_fields.existing_file(
+        Path(options.get(option, path.parent / f"{option}.json")), option
+    )
     words = list(read_records(file))
     for i, word in enumerate(words):
         if not isinstance(word, str) or not word.strip():
@@ -100,10 +107,10 @@ def _vocabulary(of: str, path: Path, options: Mapping[str, str]) -> list[str]:
 
 
 def _sizes(options: Mapping[str, str]) -> Sizes:
-    """By name and, as one image has another suffix here than in the annotations, by stem."""
+    """Width and height by name and by stem: one image has another suffix in the annotations."""
     sizes: dict[str, tuple[int, int] | None] = {}
     if "sizes" in options:
-        path = checked_fields.existing(Path(options["sizes"]), "sizes")
+        path = checked_fields.existing_file(Path(options["sizes"]), "sizes")
         for image, value in read_members(path):
             where = f"{path}: image {image!r}"
             sides = {side: entry(value, side, where) for side in ("width", "height")}
@@ -121,16 +128,16 @@ def _sg_dataset(path: Path, split: str, sizes: Sizes) -> Iterator[Picture]:
         where = f"{path}: record {i}"
         if not isinstance(record, dict) or not record.keys() >= set(_SG_KEYS):
             raise DatasetError(
-                f"{where} is {checked_fields.described(record)}, where VRD's second layout has a mapping "
+                f"{where} is {checked_fields.describe(record)}, but VRD's second layout has a mapping "
                 f"of {', '.join(_SG_KEYS)}; {_HINT}"
             )
         things = [
-            _sg_thing(one, f"{where}, object {k}")
-            for k, one in enumerate(entry(record, "objects", where, list))
+            _sg_thing(value, f"{where}, object {k}")
+            for k, value in enumerate(entry(record, "objects", where, list))
         ]
         relations = [
-            _numbered(one, things, f"{where}, relationship {k}")
-            for k, one in enumerate(entry(record, "relationships", where, list))
+            _sg_relation(value, things, f"{where}, relationship {k}")
+            for k, value in enumerate(entry(record, "relationships", where, list))
         ]
         image = entry(record, "filename", where, str)
         size = _size(sizes, image) or checked_fields.size(record, where)
@@ -144,9 +151,8 @@ def _sg_thing(value: Any, where: str) -> Thing:
     )
 
 
-def _numbered(value: Any, things: Sequence[Thing], where: str) -> Relation:
-    """Relations with no words or no ends are said to occur: they name nothing, and are passed on
-    to be counted."""
+def _sg_relation(value: Any, things: Sequence[Thing], where: str) -> Relation:
+    """A relationship; it may lack words or objects, then the import counts it as incomplete."""
     words = checked_fields.words(value, "relationship", where)
     ends = entry(value, "objects", where)
     if not ends:
@@ -156,6 +162,6 @@ def _numbered(value: Any, things: Sequence[Thing], where: str) -> Relation:
     for end in ends:
         if type(end) is not int or not 0 <= end < len(things):
             raise DatasetError(
-                f"{where}: {end!r} stands for no object, there are 0 to {len(things) - 1}"
+                f"{where}: {end!r} is not the number of an object, 0 to {len(things) - 1}"
             )
     return Relation(things[ends[0]], words, things[ends[1]], where=where)

@@ -1,13 +1,12 @@
-"""VSR (Visual Spatial Reasoning, `splits/{random,zeroshot}/{train,dev,test}.jsonl`) → pictures.
+"""Read VSR (Visual Spatial Reasoning), `splits/{random,zeroshot}/{train,dev,test}.jsonl`.
 
-A line holds a caption, "The cat is behind the sofa.", its relation, "behind", and a label: 1 where
-the caption is true of the image. Where it is 0 nobody says what is true instead, so that such a
-line has no answer: its predicate is "not behind", which no table of relations knows, and it is
-counted among the relations that are not mapped.
+A line has a caption, "The cat is behind the sofa.", its relation, "behind", and a label, 1 if the
+caption is true. A false caption does not tell the true relation. Its predicate becomes "not behind",
+which no table of relations contains, so its row is dropped and counted as another relation.
 
-Names are taken from the caption ("The truck contains the cow." too): the fields `subj` and `obj`,
-which only the zeroshot splits have, have lost letters ("orse", "ot dog"). They are asked where a
-caption is of another form.
+Names are from the caption ("The truck contains the cow."). The fields `subj` and `obj` exist in the
+zeroshot splits only, and some lack their first letter ("orse", "ot dog"). They are used if the
+caption has another form.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _TEXTS = ("image", "caption", "relation")
 
 
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
-    """Pictures in the order in which the files first name them.
+    """Yield pictures in the order of their first lines.
 
-    Splits are as given: that images of VSR's random test are also in its train is left to see for
-    whoever splits. Raises DatasetError with file and line.
+    Some images of VSR's random test split are also in its train split; both pictures are given.
+    Raises DatasetError, with file and line, if a line is invalid.
     """
     return group_into_pictures(row for split, path in files for row in _rows(split, path))
 
@@ -56,11 +55,11 @@ def _relation(record: Mapping[str, Any], where: str) -> Relation:
         value = record.get(key)
         if not isinstance(value, str) or not value.strip():
             raise DatasetError(
-                f"has {key} {value!r}; lines of VSR have the texts {', '.join(_TEXTS)} and a label"
+                f"has {key} {value!r}; VSR's lines have the texts {', '.join(_TEXTS)} and a label"
             )
     label = record.get("label")
     if label not in (0, 1) or isinstance(label, bool):
-        raise DatasetError(f"has label {label!r}; it is 1 where the caption is true, else 0")
+        raise DatasetError(f"has label {label!r}; write 1 if the caption is true, else 0")
     relation = record["relation"].strip()
     subject, reference = _names(record, relation)
     predicate = relation if label == 1 else f"not {relation}"
@@ -68,18 +67,18 @@ def _relation(record: Mapping[str, Any], where: str) -> Relation:
 
 
 def _names(record: Mapping[str, Any], relation: str) -> tuple[str, str]:
-    found = _form(relation).fullmatch(record["caption"].strip())
-    if found:
-        return found[1], found[2]
+    caption = _caption_pattern(relation).fullmatch(record["caption"].strip())
+    if caption:
+        return caption[1], caption[2]
     subject, reference = record.get("subj"), record.get("obj")
     if not (isinstance(subject, str) and isinstance(reference, str) and subject and reference):
         raise DatasetError(
-            f'has caption {record["caption"]!r} and no subj and obj; write "The X is {relation} '
+            f'has caption {record["caption"]!r} without subj and obj; write "The X is {relation} '
             'the Y."'
         )
     return subject.strip(), reference.strip()
 
 
 @lru_cache(1 << 10)
-def _form(relation: str) -> re.Pattern[str]:
+def _caption_pattern(relation: str) -> re.Pattern[str]:
     return re.compile(rf"The (.+?) (?:is )?{re.escape(relation)} the (.+)\.")
