@@ -1,4 +1,4 @@
-"""Whole groups go to folds and splits; each gets its share of every label."""
+"""Groups stay whole, and each split gets its share of every label."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Rows of a file become pictures, wherever in the file the rows about an image stand."""
+"""Rows are grouped into pictures, wherever the rows of an image are in the file."""
 
 import os
 import subprocess
@@ -32,10 +32,10 @@ def test_keys_and_their_values_are_in_their_first_order_and_none_is_lost(rows):
 
 
 def test_a_key_that_was_forgotten_in_between_is_known_again():
-    n = 1 << 15  # more keys than are remembered
+    n = 1 << 15  # more keys than the cache holds
     rows = [(f"k{i % n}", i) for i in range(n + 100)]
-    found = dict(group_by_key(rows))
-    assert len(found) == n and found["k7"] == [7, n + 7] and found["k200"] == [200]
+    values = dict(group_by_key(rows))
+    assert len(values) == n and values["k7"] == [7, n + 7] and values["k200"] == [200]
 
 
 def _row(image, name, split="", group="", where="line 1"):
@@ -52,8 +52,8 @@ def test_a_picture_holds_the_rows_of_its_image_and_each_thing_once():
 
 
 def test_an_image_in_two_splits_is_a_picture_in_each():
-    found = list(group_into_pictures([_row("a", "cat", "train"), _row("a", "cat", "test")]))
-    assert [(p.image, p.split) for p in found] == [("a", "train"), ("a", "test")]
+    both = list(group_into_pictures([_row("a", "cat", "train"), _row("a", "cat", "test")]))
+    assert [(p.image, p.split) for p in both] == [("a", "train"), ("a", "test")]
 
 
 def test_a_group_that_one_row_names_is_the_pictures_and_two_are_refused():
@@ -90,10 +90,10 @@ def test_a_disk_without_room_for_the_rows_is_an_error_of_one_line(tmp_path, scat
 
 def test_nothing_is_left_where_rows_waited(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found = group_by_key([("a", 1), ("b", 2)])
-    next(found)
+    groups = group_by_key([("a", 1), ("b", 2)])
+    next(groups)
     assert list(tmp_path.iterdir())
-    found.close()
+    groups.close()
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""`vsp import`: from annotations to a dataset that can be planned, with every row accounted for."""
+"""`vsp import`: annotations become a dataset that `vsp plan` accepts, and every row is counted."""
 
 import csv
 import json
@@ -34,8 +34,8 @@ def _vrd() -> list[str]:
     return [str(real(f"vrd/annotations_{split}.json")) for split in ("train", "test")]
 
 
-def _import(asked: ImportRequest, n_jobs: int = 1) -> Imported:
-    return import_dataset(asked, ROOT, n_jobs)
+def _import(request: ImportRequest, n_jobs: int = 1) -> Imported:
+    return import_dataset(request, ROOT, n_jobs)
 
 
 def _records(imported: Imported) -> list[dict]:
@@ -47,7 +47,7 @@ def _thing(name: str, x: float, y: float) -> dict:
 
 
 def _scene(image: str, *said: str, **more: object) -> dict:
-    """A cup at the left of a hat, and a cat below both."""
+    """Annotations of a cup left of a hat, and a cat below both."""
     things = [_thing("cup", 5, 5), _thing("hat", 40, 5), _thing("cat", 20, 50)]
     names = [thing["names"][0] for thing in things]
     relations = []
@@ -67,8 +67,8 @@ SAID = ("cup left of hat", "hat right of cup", "cat below hat", "cup above cat",
 
 
 @pytest.fixture
-def asked(tmp_path) -> ImportRequest:
-    """20 images of four classes, in VRD's second layout."""
+def scenes_request(tmp_path) -> ImportRequest:
+    """A request for 20 images with four labels, in VRD's second layout."""
     scenes = [_scene(f"{i}.jpg", *SAID) for i in range(20)]
     return ImportRequest("vrd", [_write(tmp_path, "scenes.json", scenes)], tmp_path / "out")
 
@@ -83,14 +83,13 @@ def test_vrd_goes_through_the_funnel_as_it_was_measured(vrd):
     assert {s: (part["images"], part["rows"]) for s, part in parts.items()} == {
         "train": (4000, 30_355), "test": (1000, 7_638),
     }  # fmt: skip
-    for split, asked, self_relations in (("train", 7_700, 17), ("test", 1_902, 3)):
+    for split, n_mapped, self_relations in (("train", 7_700, 17), ("test", 1_902, 3)):
         part = parts[split]
         dropped = {one["why"]: one["rows"] for one in part["dropped"]}
-        assert part["rows"] - dropped["other-relation"] == asked
+        assert part["rows"] - dropped["other-relation"] == n_mapped
         assert dropped["self-relation"] == self_relations and dropped["incomplete"] == 0
         assert list(dropped) == ["other-relation", "incomplete", *DROPPED[2:]]
-    # Both names are the only ones of their kind in 3,704 and 932 rows; what else is wrong with
-    # some of these takes a few more.
+    # Both names are unique in 3,704 and 932 rows; other filters drop some of these rows.
     assert [parts[split]["out"]["rows"] for split in ("train", "test")] == [3_524, 884]
     assert vrd.funnel["other_relations"]["on"] == 5_113 + 1_385
     assert sum(vrd.funnel["other_relations"].values()) == 30_355 + 7_638 - 7_700 - 1_902
@@ -136,14 +135,14 @@ def test_ids_of_rows_do_not_depend_on_what_is_dropped(vrd, tmp_path):
     assert len(shared) > 2_000 and all(ours[i] == theirs[i] for i in shared)
 
 
-def test_an_import_is_the_same_bytes_again_and_left_alone_where_it_is(asked, tmp_path):
-    first = _import(asked)
-    again = _import(replace(asked, out=tmp_path / "again"))
+def test_an_import_is_the_same_bytes_again_and_left_alone_where_it_is(scenes_request, tmp_path):
+    first = _import(scenes_request)
+    again = _import(replace(scenes_request, out=tmp_path / "again"))
     assert first.fresh and again.fresh
     for name in ("metadata.json", "funnel.json", "dataset.json"):
         assert (first.folder / name).read_bytes() == (again.folder / name).read_bytes()
     before = (first.folder / "metadata.json").stat().st_mtime_ns
-    same = _import(asked)
+    same = _import(scenes_request)
     assert not same.fresh and same.funnel == first.funnel
     assert (first.folder / "metadata.json").stat().st_mtime_ns == before
 
@@ -152,17 +151,17 @@ def test_an_import_is_the_same_bytes_again_and_left_alone_where_it_is(asked, tmp
     "changes",
     [{"relations": "4way"}, {"keep": ["duplicate"]}, {"test_fraction": 0.5}, {"balance": True}],
 )
-def test_another_dataset_in_its_place_is_refused(asked, changes):
-    _import(asked)
+def test_another_dataset_in_its_place_is_refused(scenes_request, changes):
+    _import(scenes_request)
     with pytest.raises(DatasetError, match="out: holds another dataset; remove it or"):
-        _import(replace(asked, **changes))
+        _import(replace(scenes_request, **changes))
 
 
-def test_annotations_that_were_changed_make_another_dataset(asked, tmp_path):
-    _import(asked)
+def test_annotations_that_were_changed_make_another_dataset(scenes_request, tmp_path):
+    _import(scenes_request)
     _write(tmp_path, "scenes.json", [_scene("0.jpg", *SAID)])
     with pytest.raises(DatasetError, match="holds another dataset"):
-        _import(asked)
+        _import(scenes_request)
 
 
 def test_what_fails_leaves_nothing_behind(tmp_path):
@@ -180,11 +179,13 @@ def _draw(folder: Path, name: str, size: tuple[int, int] = (64, 64)) -> None:
     Image.new("RGB", size, (hash(name) % 256, 9, 9)).save(folder / name)
 
 
-def test_a_dataset_with_images_can_be_planned(asked, tmp_path, plan_fake):
+def test_a_dataset_with_images_can_be_planned(scenes_request, tmp_path, plan_fake):
     for i in range(20):
         _draw(tmp_path / ("one" if i % 2 else "two"), f"{i}.jpg")
-    asked = replace(asked, images=[tmp_path / "one", tmp_path / "two"], test_fraction=0.25)
-    imported = _import(asked)
+    scenes_request = replace(
+        scenes_request, images=[tmp_path / "one", tmp_path / "two"], test_fraction=0.25
+    )
+    imported = _import(scenes_request)
     assert {path.name: path.readlink() for path in (imported.folder / "images").iterdir()} == {
         "one": tmp_path / "one", "two": tmp_path / "two",
     }  # fmt: skip
@@ -228,8 +229,8 @@ def test_names_with_folders_are_looked_for_with_and_without_these(tmp_path):
     _draw(tmp_path / "x/data/a", "1.jpg")
     _draw(tmp_path / "y/a", "2.jpg")
     folders = ImageFolders([tmp_path / "x", tmp_path / "y", tmp_path / "y" / "a"])
-    found = {n: folders.find(f"data/a/{n}.jpg") for n in (1, 2, 3)}
-    assert (found[1].name, found[2].name, found[3]) == ("x/data/a/1.jpg", "y/a/2.jpg", None)
+    files = {n: folders.find(f"data/a/{n}.jpg") for n in (1, 2, 3)}
+    assert (files[1].name, files[2].name, files[3]) == ("x/data/a/1.jpg", "y/a/2.jpg", None)
     assert folders.find("../../2.jpg").name == "a/2.jpg"
     assert folders.find("") is folders.find("/") is None
     twins = ImageFolders([tmp_path / "x/data/a", tmp_path / "y/a"])
@@ -246,8 +247,10 @@ def test_a_check_opens_every_image_and_holds_boxes_against_it(tmp_path, n_jobs):
     whole = (tmp_path / "photos/2.png").read_bytes()
     (tmp_path / "photos/2.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "photos/3.png").unlink()
-    asked = ImportRequest("vrd", [path], tmp_path / "out", images=[tmp_path / "photos"], check=True)
-    imported = _import(asked, n_jobs)
+    request = ImportRequest(
+        "vrd", [path], tmp_path / "out", images=[tmp_path / "photos"], check=True
+    )
+    imported = _import(request, n_jobs)
     dropped = {one["why"]: one["rows"] for one in imported.funnel["parts"][""]["dropped"]}
     assert dropped["unreadable-image"] == dropped["missing-image"] == 4
     assert "opened 3 images with labelled rows" in imported.notes
@@ -277,8 +280,8 @@ def test_scene_graphs_become_samples_too(tmp_path):
         assert "'cup' relative to 'hat'" in samples[0].prompt
 
 
-def test_without_images_the_annotations_are_imported_and_that_is_said(asked):
-    imported = _import(asked)
+def test_without_images_the_annotations_are_imported_and_that_is_said(scenes_request):
+    imported = _import(scenes_request)
     assert "no --images: `vsp plan` will ask for the images of this dataset" in imported.notes
     assert len(_records(imported)) == 80 and not list((imported.folder / "images").iterdir())
 
@@ -338,11 +341,11 @@ def test_files_of_which_one_has_no_split_are_refused(tmp_path):
 
 
 def test_splits_that_share_images_are_refused_with_the_count(tmp_path):
-    asked = ImportRequest("vrd", _two(tmp_path, range(10), range(7, 12)), tmp_path / "out")
+    request = ImportRequest("vrd", _two(tmp_path, range(10), range(7, 12)), tmp_path / "out")
     with pytest.raises(DatasetError, match=r"splits share images, .*--resplit") as caught:
-        _import(asked)
+        _import(request)
     assert caught.value.details == ("3 of the 5 images of val are also in train",)
-    assert not asked.out.exists()
+    assert not request.out.exists()
 
 
 def test_images_of_two_splits_can_be_left_to_the_later_one(tmp_path):
@@ -361,13 +364,13 @@ def test_images_of_two_splits_can_be_left_to_the_later_one(tmp_path):
 
 def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
     files = _two(tmp_path, range(60), range(40, 60))
-    asked = ImportRequest("vrd", files, tmp_path / "out", resplit=True, keep=["duplicate"])
-    imported = _import(asked)
+    request = ImportRequest("vrd", files, tmp_path / "out", resplit=True, keep=["duplicate"])
+    imported = _import(request)
     records = _records(imported)
     sides = defaultdict(set)
     for record in records:
         sides[record["group"]].add(record["split"])
-    assert all(len(found) == 1 for found in sides.values())
+    assert all(len(splits) == 1 for splits in sides.values())
     assert len(records) == 320 and len({record["id"] for record in records}) == 320
     counts = Counter((record["split"], record["label"]) for record in records)
     assert all(abs(counts["val", label] - 20) <= 2 for label in ("left_of", "above"))
@@ -376,8 +379,8 @@ def test_resplit_keeps_shares_and_puts_no_image_on_two_sides(tmp_path):
 
 def test_splits_made_anew_share_no_image_that_could_be_dropped(tmp_path):
     files = _two(tmp_path, range(12), range(9, 14))
-    asked = ImportRequest("vrd", files, tmp_path / "out", resplit=True, drop=["shared-image"])
-    (part,) = _import(asked).funnel["parts"].values()
+    request = ImportRequest("vrd", files, tmp_path / "out", resplit=True, drop=["shared-image"])
+    (part,) = _import(request).funnel["parts"].values()
     assert part["images"] == 14 and part["out"]["rows"] == 4 * 14
     assert {one["rows"] for one in part["dropped"] if one["why"] == "shared-image"} == {0}
 
@@ -390,7 +393,7 @@ def test_rows_that_come_into_one_split_are_judged_together(tmp_path):
     imported = _import(ImportRequest("vrd", files, tmp_path / "out", resplit=True))
     (part,) = imported.funnel["parts"].values()
     dropped = {one["why"]: one["rows"] for one in part["dropped"]}
-    assert part["images"] == 6 and part["rows"] == 32  # of scenes 2 and 3 both parts
+    assert part["images"] == 6 and part["rows"] == 32  # scenes 2 and 3 are in both files
     assert (dropped["opposite-labels"], dropped["duplicate"]) == (2, 4)
     assert Counter(r["group"] for r in _records(imported)) == dict.fromkeys(
         ("0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg"), 4
@@ -400,31 +403,31 @@ def test_rows_that_come_into_one_split_are_judged_together(tmp_path):
 def test_a_test_fraction_holds_out_images_with_their_share_of_every_label(tmp_path):
     said = [SAID[:1], SAID[:4], SAID[2:3], SAID[1:3]]
     path = _write(tmp_path, "s.json", [_scene(f"{n}.jpg", *said[n % 4]) for n in range(200)])
-    asked = ImportRequest("vrd", [path], tmp_path / "out", test_fraction=0.2)
-    records = _records(_import(asked))
+    request = ImportRequest("vrd", [path], tmp_path / "out", test_fraction=0.2)
+    records = _records(_import(request))
     test = [r for r in records if r["split"] == "test"]
     assert not {r["group"] for r in test} & {r["group"] for r in records if r["split"] == "train"}
     of, held = (Counter(r["label"] for r in rows) for rows in (records, test))
     assert all(abs(held[label] - 0.2 * of[label]) <= 2 for label in of)
-    other = _records(_import(replace(asked, out=tmp_path / "b", seed=1)))
+    other = _records(_import(replace(request, out=tmp_path / "b", seed=1)))
     assert [r["split"] for r in other] != [r["split"] for r in records]
 
 
 def test_a_test_fraction_does_not_override_splits_unasked(tmp_path):
-    asked = ImportRequest(
+    request = ImportRequest(
         "vrd", _two(tmp_path, range(9), range(9, 12)), tmp_path / "out", test_fraction=0.5
     )
     with pytest.raises(DatasetError, match="has its own splits, train, val; remove --test-frac"):
-        _import(asked)
-    imported = _import(replace(asked, resplit=True))
+        _import(request)
+    imported = _import(replace(request, resplit=True))
     assert Counter(r["split"] for r in _records(imported)) == {"train": 24, "test": 24}
 
 
-def test_shares_of_new_splits_are_those_of_the_old_ones_or_asked_for(asked):
+def test_shares_of_new_splits_are_those_of_the_old_ones_or_asked_for(scenes_request):
     with pytest.raises(
         DatasetError, match="--resplit needs at least two splits in the source for their sizes; use"
     ):
-        _import(replace(asked, resplit=True))
+        _import(replace(scenes_request, resplit=True))
 
 
 def test_one_image_cannot_be_split(tmp_path):
@@ -467,15 +470,15 @@ def test_balance_leaves_as_many_of_every_class_in_each_split(tmp_path):
         f"{s}={_write(tmp_path, f'{s}.json', scenes[a:b])}"
         for s, a, b in (("train", 0, 21), ("test", 21, 30))
     ]
-    asked = ImportRequest("vrd", files, tmp_path / "out", balance=True)
-    imported = _import(asked)
+    request = ImportRequest("vrd", files, tmp_path / "out", balance=True)
+    imported = _import(request)
     counts = Counter((r["split"], r["label"]) for r in _records(imported))
     assert set(counts.values()) == {7, 3} and len(counts) == 8
     dropped = {split: part["dropped"][-1] for split, part in imported.funnel["parts"].items()}
     assert dropped["train"]["why"] == "balance"
     assert dropped["train"]["labels"] == {"left_of": 7, "above": 7, "below": 7}
-    again = _records(_import(replace(asked, out=tmp_path / "again")))
-    other = _records(_import(replace(asked, out=tmp_path / "other", seed=1)))
+    again = _records(_import(replace(request, out=tmp_path / "again")))
+    other = _records(_import(replace(request, out=tmp_path / "other", seed=1)))
     assert again == _records(imported) != other
 
 
@@ -520,11 +523,11 @@ def test_every_row_of_the_source_is_in_the_records_or_counted_as_dropped(
 ):
     folder = tmp_path_factory.mktemp("drawn")
     path = _write(folder, "s.json", records)
-    asked = ImportRequest(
+    request = ImportRequest(
         "vrd", [path], folder / "out", keep=tuple(keep), drop=tuple(drop), balance=balance
     )
     try:
-        imported = _import(asked)
+        imported = _import(request)
     except DatasetError as error:
         assert "no row is left" in str(error)
         return
@@ -606,8 +609,8 @@ def test_the_funnel_is_a_table_of_80_columns(vrd):
 def test_the_page_has_the_labels_there_are_and_splits_in_their_order(tmp_path):
     rows = [f"{i}.jpg,cup,{'above' if i % 2 else 'below'},hat" for i in range(20)]
     (tmp_path / "own.csv").write_text("\n".join(["image,subject,relation,object", *rows]))
-    asked = ImportRequest("csv", [str(tmp_path / "own.csv")], tmp_path / "out", test_fraction=0.3)
-    funnel = _import(asked).funnel
+    request = ImportRequest("csv", [str(tmp_path / "own.csv")], tmp_path / "out", test_fraction=0.3)
+    funnel = _import(request).funnel
     assert funnel["labels"] == ["left_of", "right_of", "above", "below", "in_front_of", "behind"]
     heads = [line.split() for line in _printed(funnel)]
     assert ["above", "below", "all"] in heads and ["rows", "out", "train", "test"] in heads
@@ -632,7 +635,7 @@ def test_a_funnel_of_many_classes_or_rows_lists_classes_below_each_other(vrd, n_
     assert sum(line.split()[-1:] == [f"{3 * times:,}"] for line in lines) == n_labels
 
 
-# What is asked for
+# Requests
 
 
 @pytest.mark.parametrize(
@@ -654,9 +657,9 @@ def test_a_funnel_of_many_classes_or_rows_lists_classes_below_each_other(vrd, n_
         ({"check": True}, "--check opens images; name their folders with --images"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused(asked, changes, message):
+def test_what_cannot_be_asked_for_is_refused(scenes_request, changes, message):
     with pytest.raises(ConfigError, match=message):
-        _import(replace(asked, **changes))
+        _import(replace(scenes_request, **changes))
 
 
 @pytest.mark.parametrize(
@@ -679,14 +682,14 @@ def test_a_rows_label_is_its_own_or_that_of_its_words(relation, label):
     assert row_label(relation, read_relations("6way", ROOT)) == label
 
 
-def test_the_flat_table_of_the_research_project_is_written_too(asked, tmp_path):
-    imported = _import(replace(asked, table=tmp_path / "flat.csv"))
+def test_the_flat_table_of_the_research_project_is_written_too(scenes_request, tmp_path):
+    imported = _import(replace(scenes_request, table=tmp_path / "flat.csv"))
     with (tmp_path / "flat.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["img_path", "subj", "obj", "relationship"] and len(rows) == 81
     assert rows[1] == [str(imported.folder / "images/0.jpg"), "cup", "hat", "left of"]
     (tmp_path / "flat.csv").unlink()
-    assert not _import(replace(asked, table=tmp_path / "flat.csv")).fresh
+    assert not _import(replace(scenes_request, table=tmp_path / "flat.csv")).fresh
     with (tmp_path / "flat.csv").open(newline="") as file:
         assert list(csv.reader(file)) == rows
 
@@ -695,12 +698,12 @@ def test_the_flat_table_counts_what_does_not_fit_and_follows_its_dataset(tmp_pat
     own, flat = tmp_path / "own.csv", tmp_path / "flat.csv"
     rows = ["a.jpg,cup,hat,left of,,", "a.jpg,cup,hat,,Is it full?,yes", "b.jpg,,,,Is it red?,no"]
     own.write_text("\n".join(["image,subject,object,relation,prompt,label", *rows]))
-    asked = ImportRequest("csv", [str(own)], tmp_path / "out", table=flat)
-    assert f"wrote {flat} without 2 rows with a prompt of the source" in _import(asked).notes
+    request = ImportRequest("csv", [str(own)], tmp_path / "out", table=flat)
+    assert f"wrote {flat} without 2 rows with a prompt of the source" in _import(request).notes
     written = flat.read_bytes()
     assert written.count(b"\n") == 2
     flat.write_bytes(b"of another dataset")
-    assert not _import(asked).fresh and flat.read_bytes() == written
+    assert not _import(request).fresh and flat.read_bytes() == written
     assert len(_records(_import(ImportRequest("csv", [str(flat)], tmp_path / "back")))) == 1
 
 
@@ -773,8 +776,8 @@ def run(n_images):
         for i in range(n_images):
             file.write("," * bool(i) + json.dumps({"image_id": i, "relationships": said}))
         file.write("]")
-    asked = ImportRequest("vg", [f"{n_images}.json"], Path(f"out-{n_images}"), test_fraction=0.5)
-    return import_dataset(asked, Path(sys.argv[1])).funnel["parts"][""]["out"]["rows"]
+    request = ImportRequest("vg", [f"{n_images}.json"], Path(f"out-{n_images}"), test_fraction=0.5)
+    return import_dataset(request, Path(sys.argv[1])).funnel["parts"][""]["out"]["rows"]
 run(150)
 before = peak()
 print(run(1500), peak() - before)
@@ -786,6 +789,6 @@ def test_a_hundred_thousand_rows_take_little_memory(work):
         [sys.executable, "-c", _MEMORY, ROOT], cwd=work, capture_output=True, text=True, check=True
     )
     n_rows, megabytes = answer.stdout.split()
-    # The records are as many bytes again as hundreds a row.
+    # The records need hundreds of bytes per row, on disk only.
     assert int(n_rows) == 99_000 and float(megabytes) < 16
     assert (work / "out-1500/metadata.json").stat().st_size > 25e6

@@ -1,4 +1,4 @@
-"""Flags of rows: what was measured on the real annotations of VRD, and each flag by itself."""
+"""Flags of rows: their counts in the real annotations of VRD, and each flag alone."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -27,14 +27,14 @@ def _rows(pictures: Iterable[Picture], label) -> list[Row]:
     for picture in pictures:
         labels = [label(relation.predicate) for relation in picture.relations]
         flags = flag_rows(picture, labels)
-        judged = zip(picture.relations, labels, flags, strict=True)
-        rows += [(picture.image, *row) for row in judged if row[1]]
+        flagged = zip(picture.relations, labels, flags, strict=True)
+        rows += [(picture.image, *row) for row in flagged if row[1]]
     return rows
 
 
 @pytest.fixture(scope="module")
 def every(pictures) -> dict[str, list[Row]]:
-    """Rows of all 70 predicates, each its own label."""
+    """Rows of all 70 predicates; each predicate is its own label."""
     return {split: _rows(pictures[split], str) for split in SPLITS}
 
 
@@ -63,9 +63,9 @@ def _without(rows: dict[str, list[Row]], flag: str) -> tuple[int, ...]:
 )
 def test_tables_ask_about_as_many_rows_as_were_measured(pictures, name, rows, images):
     table = read_relations(name, ROOT)
-    found = [_rows(pictures[split], table.label) for split in SPLITS]
-    assert tuple(map(len, found)) == rows
-    assert images is None or tuple(len({row[0] for row in one}) for one in found) == images
+    rows_of_split = [_rows(pictures[split], table.label) for split in SPLITS]
+    assert tuple(map(len, rows_of_split)) == rows
+    assert images is None or tuple(len({row[0] for row in one}) for one in rows_of_split) == images
 
 
 def test_rows_of_a_class_are_as_many_as_were_measured(six):
@@ -123,10 +123,10 @@ LARGER = {"left_of": 87.0, "right_of": 87.4, "above": 70.8, "below": 73.5}
 
 def _shares(rows: Iterable[Row], flags: set[str]) -> dict[str, float]:
     n, without = Counter(), Counter()
-    for _, _, label, found in rows:
+    for _, _, label, row_flags in rows:
         for of in (label, "all four" if label in AGREES else "others"):
             n[of] += 1
-            without[of] += not flags & set(found)
+            without[of] += not flags & set(row_flags)
     return {label: round(100 * without[label] / n[label], 1) for label in n}
 
 
@@ -136,7 +136,7 @@ def test_boxes_agree_with_labels_as_often_as_was_measured(six):
     assert agrees["all four"] == 96.7 and agrees.items() >= AGREES.items()
     larger = _shares(rows, {"box-contradicts", "other-axis-larger"})
     assert larger.items() >= LARGER.items()
-    assert agrees["others"] == larger["others"] == 100  # depth is not told by boxes
+    assert agrees["others"] == larger["others"] == 100  # boxes do not show depth
     assert sum(label in AGREES for _, _, label, _ in rows) == 4_844
 
 
@@ -161,7 +161,7 @@ CUP, HAT, CAT = (
 )
 
 
-def _judged(*said: tuple[Thing, str, Thing], things: tuple[Thing, ...] = (), **more):
+def _flags(*said: tuple[Thing, str, Thing], things: tuple[Thing, ...] = (), **more):
     """Flags of rows with these labels in one picture."""
     every = dict.fromkeys((*(t for s, _, r in said for t in (s, r)), *things))
     picture = Picture("a.jpg", tuple(every), tuple(Relation(s, p, r) for s, p, r in said))
@@ -170,7 +170,7 @@ def _judged(*said: tuple[Thing, str, Thing], things: tuple[Thing, ...] = (), **m
 
 
 def test_a_plain_row_has_no_flags():
-    assert _judged((CUP, "left_of", HAT), (CUP, "above", CAT)) == [(), ()]
+    assert _flags((CUP, "left_of", HAT), (CUP, "above", CAT)) == [(), ()]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_plain_row_has_no_flags():
         ("ambiguous-name", (CUP, "left_of", HAT), (Thing(" HAT", (50, 50, 60, 60)),)),
         ("ambiguous-name", (CUP, "left_of", HAT), (Thing("hat 7", (50, 50, 60, 60)),)),
         ("box-contradicts", (HAT, "left_of", CUP), ()),
-        ("box-contradicts", (CUP, "above", HAT), ()),  # neither is higher
+        ("box-contradicts", (CUP, "above", HAT), ()),  # both are at the same height
         ("box-contradicts", (CUP, "right_of", HAT), ()),
         ("box-contradicts", (CUP, "below", CAT), ()),
         ("other-axis-larger", (CAT, "left_of", HAT), ()),
@@ -193,13 +193,17 @@ def test_a_plain_row_has_no_flags():
     ],
 )  # fmt: skip
 def test_a_flag_is_on_the_row_it_is_about(flag, said, things):
-    assert flag in _judged(said, things=things)[0]
+    assert flag in _flags(said, things=things)[0]
 
 
 @pytest.mark.parametrize(
     ("flag", "said", "things"),
     [
-        ("self-relation", (Thing("cup"), "above", Thing("cup")), ()),  # no box says it is one
+        (
+            "self-relation",
+            (Thing("cup"), "above", Thing("cup")),
+            (),
+        ),  # without boxes they may be two things
         ("ambiguous-name", (CUP, "left_of", HAT), (Thing("teacup", (5, 5, 6, 6)), CAT)),
         ("ambiguous-name", (Thing("cup"), "left_of", HAT), ()),
         ("other-axis-larger", (CAT, "below", HAT), ()),
@@ -210,28 +214,28 @@ def test_a_flag_is_on_the_row_it_is_about(flag, said, things):
     ],
 )
 def test_a_flag_is_not_on_a_row_it_is_not_about(flag, said, things):
-    assert flag not in _judged(said, things=things)[0]
+    assert flag not in _flags(said, things=things)[0]
 
 
 def test_labels_of_the_same_names_in_one_image_are_held_against_each_other():
-    rows = _judged((CUP, "above", HAT), (CUP, "behind", HAT), (CUP, "left_of", CAT))
+    rows = _flags((CUP, "above", HAT), (CUP, "behind", HAT), (CUP, "left_of", CAT))
     assert ["several-labels" in flags for flags in rows] == [True, True, False]
     assert not any("opposite-labels" in flags for flags in rows)
-    rows = _judged((CUP, "above", HAT), (CUP, "below", HAT))
+    rows = _flags((CUP, "above", HAT), (CUP, "below", HAT))
     assert all({"several-labels", "opposite-labels"} <= set(flags) for flags in rows)
-    # Consistent: the same said in two ways.
-    assert _judged((CUP, "left_of", HAT), (HAT, "right_of", CUP)) == [(), ()]
+    # Two consistent rows: one states the inverse of the other.
+    assert _flags((CUP, "left_of", HAT), (HAT, "right_of", CUP)) == [(), ()]
 
 
 def test_the_same_label_in_both_orders_contradicts_itself_unless_it_may_be_so():
     said = [(CUP, "behind", HAT), (HAT, "behind", CUP)]
-    assert _judged(*said) == [("both-ways",)] * 2
-    assert _judged((CUP, "near", HAT), (HAT, "near", CUP)) == [(), ()]
-    assert _judged((CUP, "touching", HAT), (HAT, "touching", CUP)) == [(), ()]
+    assert _flags(*said) == [("both-ways",)] * 2
+    assert _flags((CUP, "near", HAT), (HAT, "near", CUP)) == [(), ()]
+    assert _flags((CUP, "touching", HAT), (HAT, "touching", CUP)) == [(), ()]
 
 
 def test_of_duplicates_the_first_is_kept():
-    rows = _judged((CUP, "left_of", HAT), (CUP, "left_of", HAT), (CUP, "left_of", HAT))
+    rows = _flags((CUP, "left_of", HAT), (CUP, "left_of", HAT), (CUP, "left_of", HAT))
     assert rows == [(), ("duplicate",), ("duplicate",)]
 
 
@@ -243,14 +247,14 @@ def test_rows_that_are_not_asked_about_take_no_part():
 
 def test_boxes_are_held_against_the_size_of_the_file_or_else_of_the_source():
     said = (CUP, "left_of", HAT)
-    assert _judged(said, said_size=(30, 10)) == [()]
-    assert _judged(said, said_size=(29, 10)) == [("bad-box",)]
-    assert _judged(said, size=(30, 9)) == [("bad-box",)]
-    assert _judged(said, said_size=(20, 10), size=(30, 10)) == [("other-size",)]
+    assert _flags(said, said_size=(30, 10)) == [()]
+    assert _flags(said, said_size=(29, 10)) == [("bad-box",)]
+    assert _flags(said, size=(30, 9)) == [("bad-box",)]
+    assert _flags(said, said_size=(20, 10), size=(30, 10)) == [("other-size",)]
 
 
 def test_flags_of_the_picture_are_on_every_row_and_in_order():
-    rows = _judged((CUP, "above", CUP), (CUP, "left_of", HAT), image_flags=["missing-image"])
+    rows = _flags((CUP, "above", CUP), (CUP, "left_of", HAT), image_flags=["missing-image"])
     assert rows[0][:3] == ("missing-image", "self-relation", "equal-names")
     assert rows[1] == ("missing-image",)
     assert all(list(flags) == [f for f in FLAGS if f in flags] for flags in rows)
@@ -261,36 +265,41 @@ def test_rows_that_bring_their_own_question_need_no_things():
     assert flag_rows(picture, ["x"]) == [()]
 
 
-def _asked(*rows: tuple[str, str], ends: tuple[Thing | None, Thing | None] = (None, None)):
+def _flags_of_prompts(
+    *rows: tuple[str, str], ends: tuple[Thing | None, Thing | None] = (None, None)
+):
     """Flags of rows with these prompts and labels in one picture."""
     said = tuple(Relation(ends[0], "", ends[1], prompt=p, label=label) for p, label in rows)
     return flag_rows(Picture("a", tuple(filter(None, ends)), said), [label for _, label in rows])
 
 
 def test_a_question_with_two_answers_has_none_and_one_that_comes_again_is_a_duplicate():
-    assert _asked(("Is it full?", "yes"), ("Is it  full?", "no")) == [("several-labels",)] * 2
-    assert _asked(("Is it full?", "yes"), ("Is it full?", "yes")) == [(), ("duplicate",)]
     assert (
-        _asked(("Where?", "left_of"), ("Where?", "right_of"))
+        _flags_of_prompts(("Is it full?", "yes"), ("Is it  full?", "no"))
+        == [("several-labels",)] * 2
+    )
+    assert _flags_of_prompts(("Is it full?", "yes"), ("Is it full?", "yes")) == [(), ("duplicate",)]
+    assert (
+        _flags_of_prompts(("Where?", "left_of"), ("Where?", "right_of"))
         == [("opposite-labels", "several-labels")] * 2
     )
 
 
 def test_several_questions_about_two_things_may_have_several_answers():
     rows = (("Is it left of the hat?", "yes"), ("Is it above the hat?", "no"))
-    assert _asked(*rows, ends=(CUP, HAT)) == [(), ()]
+    assert _flags_of_prompts(*rows, ends=(CUP, HAT)) == [(), ()]
 
 
 def test_a_thing_is_the_same_however_its_name_is_spelled():
     cup, hat = Thing("Cup"), Thing("hat")
-    assert _judged((cup, "left_of", hat), (Thing("cup"), "above", CAT)) == [(), ()]
-    assert _judged((cup, "left_of", hat), (Thing("cup"), "left_of", hat)) == [(), ("duplicate",)]
+    assert _flags((cup, "left_of", hat), (Thing("cup"), "above", CAT)) == [(), ()]
+    assert _flags((cup, "left_of", hat), (Thing("cup"), "left_of", hat)) == [(), ("duplicate",)]
 
 
 def test_a_thing_whose_box_is_left_out_once_is_no_other_thing():
-    rows = _judged((CUP, "left_of", HAT), (Thing("cup"), "above", CAT))
+    rows = _flags((CUP, "left_of", HAT), (Thing("cup"), "above", CAT))
     assert rows == [(), ()]
-    rows = _judged((Thing("cup 1", CUP.box), "left_of", HAT), (Thing("cup 2"), "above", CAT))
+    rows = _flags((Thing("cup 1", CUP.box), "left_of", HAT), (Thing("cup 2"), "above", CAT))
     assert all("ambiguous-name" in flags for flags in rows)
 
 

@@ -1,4 +1,4 @@
-"""Scene graphs of GQA and Visual Genome, in files made in their layouts."""
+"""GQA and Visual Genome: small files in their formats."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_who_holds_a_relation_in_gqa_is_its_subject(tmp_path):
         ({"1": {"objects": {"2": _node("cup", (1, 2, "3", 4))}}}, "object '2': w is '3', not a finite number"),
         ({"1": {"objects": {"2": _node("cup", (1, 2, None, 4))}}}, "object '2': w is None, not a finite number"),
         ({"1": {"objects": {"2": _node("cup", (1, 2, 3, 4), [("on", "9")])}}}, "object '2', relation 0: object '9' is not one of the image's objects"),
-        ({"1": {"objects": {"2": _node("cup", (1, 2, 3, 4), [(7, "2")])}}}, "relation 0: name is 7, not a text"),
+        ({"1": {"objects": {"2": _node("cup", (1, 2, 3, 4), [(7, "2")])}}}, "relation 0: name is 7, not text"),
         ({"1": {**GRAPH, "width": "wide"}}, "image '1': width is 'wide', not a finite number"),
     ],
 )  # fmt: skip
@@ -113,7 +113,7 @@ def test_visual_genome_has_one_name_or_several_and_any_case(tmp_path):
 )  # fmt: skip
 def test_what_is_not_visual_genome_is_refused_with_its_place(tmp_path, value, message):
     path = _write(tmp_path, value)
-    if message is None:  # no words: a row that says nothing, which is counted
+    if message is None:  # without words the row is incomplete, but counted
         assert next(VISUAL_GENOME.read([("", path)], {})).relations[0].predicate == ""
         return
     with pytest.raises(DatasetError, match=rf"graphs\.json.*{message}"):

@@ -1,4 +1,4 @@
-"""One's own CSV and JSON lines: what is in them comes back, what is wrong is said with its line."""
+"""A user's own CSV and JSON lines: all values are read, and errors name the line."""
 
 import csv
 import json
@@ -151,7 +151,7 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        # what the file is
+        # the file as a whole
         (b"", "has the columns none; a table needs image, and subject, object and relation or "
               "prompt and label"),
         (b"\xef\xbb\xbf\n\n", "has the columns none; a table needs"),
@@ -226,7 +226,7 @@ def test_a_box_that_is_none_is_refused(folder, box):
 def test_a_box_of_nothing_is_refused(folder):
     text = 'image,prompt,label,subject_box\na,?,x,"[1, 2, 3, 4]"\n'
     assert _refused(folder, text) == (
-        "line 2 has subject_box '[1, 2, 3, 4]' but no name; write the name of the thing"
+        "line 2 has subject_box '[1, 2, 3, 4]' but no name; write a name, or remove the box"
     )
 
 
@@ -265,19 +265,21 @@ names = cells.filter(str.strip)
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
 def test_what_the_csv_module_writes_comes_back(folder, rows, delimiter, quoting, order, encoding):
-    """Any text in any cell; only white space at its ends is not kept."""
+    """Any text in any cell is read as written, except for outer spaces."""
     header = ["image", "subject", "object", "relation", "note"]
     path = folder / "written.csv"
     with path.open("w", encoding=encoding, newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
         writer.writerows([[row[i] for i in order] for row in (header, *rows)])
-    found = list(IMPORTER.read([("", path)], {}))
-    said = [
-        (p.image, r.subject.name, r.reference.name, r.predicate) for p in found for r in p.relations
+    pictures = list(IMPORTER.read([("", path)], {}))
+    read_rows = [
+        (p.image, r.subject.name, r.reference.name, r.predicate)
+        for p in pictures
+        for r in p.relations
     ]
     expected = [tuple(text.strip() for text in row[:4]) for row in rows]
-    assert sorted(said) == sorted(expected)
-    assert [p.image for p in found] == list(dict.fromkeys(row[0] for row in expected))
+    assert sorted(read_rows) == sorted(expected)
+    assert [p.image for p in pictures] == list(dict.fromkeys(row[0] for row in expected))
 
 
 @given(
@@ -288,11 +290,11 @@ def test_what_the_csv_module_writes_comes_back(folder, rows, delimiter, quoting,
 )  # fmt: skip
 def test_no_bytes_end_in_a_traceback(folder, data, start):
     try:
-        found = _read(folder, start + data)
+        pictures = _read(folder, start + data)
     except DatasetError as error:
         assert str(error).startswith(str(folder / "own.csv")) and "\n" not in str(error)
     else:
-        assert found and all(p.image and p.relations for p in found)
+        assert pictures and all(p.image and p.relations for p in pictures)
 
 
 _PEAK = """

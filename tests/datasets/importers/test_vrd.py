@@ -1,4 +1,4 @@
-"""VRD in both layouts: the real files' counts, and what is refused."""
+"""VRD in both layouts: counts of the real files, and invalid files."""
 
 import json
 from collections import Counter
@@ -86,7 +86,7 @@ def test_a_row_of_the_first_layout_is_read_by_key(write_vrd):
 
 @pytest.fixture
 def write_vrd(tmp_path):
-    """Write annotations in the first layout, with vocabularies beside them."""
+    """Write annotations in the first layout, with vocabularies in the same folder."""
 
     def write(text: str | list | dict) -> Path:
         (tmp_path / "objects.json").write_text('["cup", "hat", "cat"]')
@@ -148,8 +148,8 @@ def test_vocabularies_are_beside_the_annotations_or_named(write_vrd, tmp_path):
     (tmp_path / "objects.json").rename(tmp_path / "names.json")
     with pytest.raises(DatasetError, match=r"objects\.json: no such file; .*--option objects=FILE"):
         list(read([("", path)], {}))
-    found = next(read([("", path)], {"objects": str(tmp_path / "names.json")}))
-    assert [thing.name for thing in found.things] == ["cup", "hat"]
+    picture = next(read([("", path)], {"objects": str(tmp_path / "names.json")}))
+    assert [thing.name for thing in picture.things] == ["cup", "hat"]
     (tmp_path / "names.json").write_text('["cup", 3]')
     with pytest.raises(DatasetError, match=r"names\.json: record 1 is 3; write a list of names"):
         list(read([("", path)], {"objects": str(tmp_path / "names.json")}))
@@ -177,7 +177,7 @@ def test_the_second_layout_is_told_by_its_content_and_read_from_real_objects(tmp
         "sky", "above", "car",
     )  # fmt: skip
     assert picture.size == (1024, 683) and picture.image == "5526.jpg"
-    assert len(picture.things) == len(objects)  # also those in no relation
+    assert len(picture.things) == len(objects)  # also those without a relation
 
 
 CUP = {"names": ["cup"], "bbox": {"x": 1.5, "y": 2, "w": 3, "h": 4}}
@@ -205,14 +205,14 @@ def test_relations_of_the_second_layout_that_say_nothing_are_passed_on_to_be_cou
         (_sg([{**CUP, "bbox": [1, 2, 3, 4]}], []), "object 0 has no 'x'; it is a list"),
         (_sg([{**CUP, "bbox": {**CUP["bbox"], "w": "3"}}], []), "w is '3', not a finite number"),
         (_sg([{"bbox": CUP["bbox"]}], []), ", object 0 has no 'name'"),
-        (_sg([{**CUP, "names": [7]}], []), "object 0: names is 7, not a text"),
+        (_sg([{**CUP, "names": [7]}], []), "object 0: names is 7, not text"),
         (_sg([CUP], [{"objects": [0, 1], "relationship": "on"}]), "relationship 0: 1 is not the number of an object, 0 to 0"),
         (_sg([CUP], [{"objects": [-1, 0], "relationship": "on"}]), "-1 is not the number of an object"),
         (_sg([CUP], [{"objects": [0], "relationship": "on"}]), r"objects \[0\] are not \[subject, object\]"),
-        (_sg([CUP], [{"objects": [0, 0], "relationship": 3}]), "relationship is 3, not a text"),
+        (_sg([CUP], [{"objects": [0, 0], "relationship": 3}]), "relationship is 3, not text"),
         (_sg([CUP], [{"relationship": "on"}]), "relationship 0 has no 'objects'"),
         (_sg([CUP], 3), "relationships is 3, not a list"),
-        ([{**_sg([], [])[0], "filename": None}], "filename is None, not a text"),
+        ([{**_sg([], [])[0], "filename": None}], "filename is None, not text"),
     ],
 )  # fmt: skip
 def test_what_the_second_layout_does_not_allow_is_refused_with_its_place(tmp_path, record, message):

@@ -1,4 +1,4 @@
-"""VSR as it is: the counts of its real files, their captions, and lines that are none of it."""
+"""VSR: counts of the real files, captions, and invalid lines."""
 
 import json
 import re
@@ -54,13 +54,13 @@ def test_the_real_splits_are_read_whole(
         p for p in pictures if SIX & {r.predicate.removeprefix("not ") for r in p.relations}
     ]
     assert len(with_six) == six_images and round(six / six_images, 2) == six_mean
-    assert len({picture.image for picture in pictures}) == images  # no image is in two
+    assert len({picture.image for picture in pictures}) == images  # one picture per image
 
 
 def test_relations_of_the_real_train_are_those_that_were_counted():
-    found = Counter(r.predicate.removeprefix("not ") for r in _said(_real("random", "train")))
-    assert len(found) == 64
-    assert {name: found[name] for name in COUNTED} == COUNTED
+    counts = Counter(r.predicate.removeprefix("not ") for r in _said(_real("random", "train")))
+    assert len(counts) == 64
+    assert {name: counts[name] for name in COUNTED} == COUNTED
 
 
 COUNTED = {
@@ -122,7 +122,7 @@ def test_a_caption_that_is_false_is_kept_as_what_does_not_hold(tmp_path):
         ("The potted plant is at the left side of the tv.", "at the left side of",
          ("potted plant", "tv")),
         ("The cat is in the box in the room.", "in", ("cat", "box in the room")),
-        ("A cat lies on a bed", "on", ("ot dog", "bed")),  # of the fields
+        ("A cat lies on a bed", "on", ("ot dog", "bed")),  # from the fields
     ],
 )  # fmt: skip
 def test_names_come_from_the_caption_where_it_has_the_usual_form(

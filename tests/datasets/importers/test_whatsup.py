@@ -1,4 +1,4 @@
-"""What'sUp as it is: the real photographs, the other files' captions, and what is none of it."""
+"""What'sUp: the real photographs, captions of the other files, and invalid records."""
 
 import json
 from collections import Counter, defaultdict
@@ -58,7 +58,7 @@ def test_the_real_photographs_are_in_sets_of_four_with_one_of_each_relation(
         assert f"{relation.subject.name}_{relation.reference.name}" in picture.group
         sets[picture.group].append(relation.predicate)
     assert len(pictures) == 4 * len(groups)
-    assert {group: sorted(found) for group, found in sets.items()} == dict.fromkeys(
+    assert {group: sorted(predicates) for group, predicates in sets.items()} == dict.fromkeys(
         groups, relations
     )
 
@@ -174,7 +174,7 @@ def test_a_damaged_file_is_refused_with_the_place(tmp_path):
 
 
 def test_sets_of_the_sizes_that_are_published_are_balanced_in_each_group(tmp_path):
-    """102 sets of B, as file names have them."""
+    """The 102 sets of B."""
     says = {"left_of": "to the left of", "right_of": "to the right of", "behind": "behind",
             "in-front_of": "in front of"}  # fmt: skip
     records = [
@@ -189,15 +189,15 @@ def test_sets_of_the_sizes_that_are_published_are_balanced_in_each_group(tmp_pat
 
 
 def test_the_twelve_photographs_go_through_to_results(work, checkpoint):
-    """Three sets of four, so three folds; two classes, so that each is in every set."""
+    """Three sets of four photographs: three folds, and two labels that are in every set."""
     (work / "sides.yaml").write_text(
         "sideways: [left of, right of]\nother: ['on', under, in front of, behind]\n"
     )
     files = [str(real(f"whatsup/controlled_{name}_dataset.json")) for name in ("images", "clevr")]
-    asked = ImportRequest(
+    request = ImportRequest(
         "whatsup", files, work / "sides", [real("whatsup")], "sides.yaml", check=True
     )
-    imported = import_dataset(asked, work)
+    imported = import_dataset(request, work)
     assert imported.funnel["splits"] == {"": {"sideways": 6, "other": 6}}
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
     run = plan_run(PlanRequest(work / "sides", model), work).run
@@ -210,4 +210,4 @@ def test_the_twelve_photographs_go_through_to_results(work, checkpoint):
     of_set = set(zip(judged["group"].tolist(), judged["outer"][0].tolist(), strict=True))
     sets = {"clevr/mug_plate", "images/dog_table", "images/mug_table"}
     assert {group for group, _ in of_set} == {f"controlled_{name}" for name in sets}
-    assert len(of_set) == len({outer for _, outer in of_set}) == 3  # each judged as a whole
+    assert len(of_set) == len({outer for _, outer in of_set}) == 3  # each set is in one test fold

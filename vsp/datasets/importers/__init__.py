@@ -1,1 +1,1 @@
-"""Importers: annotations of real datasets become rows."""
+"""Importers read the annotations of real datasets."""

@@ -13,7 +13,7 @@ from typing import Any
 from vsp.datasets.importers.annotations import Box, Picture, Relation, Thing
 from vsp.errors import DatasetError
 
-_KINDS: dict[type, str] = {str: "text", list: "list", dict: "mapping"}
+_TYPE_NAMES: dict[type, str] = {str: "text", list: "a list", dict: "a mapping"}
 
 
 def entry(value: Any, key: str, where: str, kind: type | None = None) -> Any:
@@ -22,7 +22,7 @@ def entry(value: Any, key: str, where: str, kind: type | None = None) -> Any:
         raise DatasetError(f"{where} has no {key!r}; it is {describe(value)}")
     field = value[key]
     if kind is not None and not isinstance(field, kind):
-        raise DatasetError(f"{where}: {key} is {describe(field)}, not a {_KINDS[kind]}")
+        raise DatasetError(f"{where}: {key} is {describe(field)}, not {_TYPE_NAMES[kind]}")
     return field
 
 
@@ -59,10 +59,10 @@ def name(value: Any, where: str) -> str:
 
 
 def words(value: Any, key: str, where: str) -> str:
-    """A text without outer spaces; "" if it is missing or null."""
+    """The text in a field, without outer spaces; "" if it is missing or null."""
     text = value.get(key) if isinstance(value, dict) else entry(value, key, where)
     if text is not None and not isinstance(text, str):
-        raise DatasetError(f"{where}: {key} is {describe(text)}, not a text")
+        raise DatasetError(f"{where}: {key} is {describe(text)}, not text")
     return (text or "").strip()
 
 
@@ -80,7 +80,7 @@ def picture(
 
 def existing_file(path: Path, option: str) -> Path:
     if not path.is_file():
-        raise DatasetError(f"{path}: no such file; name it with --option {option}=FILE")
+        raise DatasetError(f"{path}: no such file; give it with --option {option}=FILE")
     return path
 
 

@@ -1,4 +1,4 @@
-"""What the user asks `vsp import` for, and the same request checked and looked up."""
+"""The options of `vsp import`, and the checked job that is made from them."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def _flag_and_keep_rows(job: ImportJob, rows: KeptRows, funnel: Funnel, n_jobs: 
 
 
 def _pictures_by_image(job: ImportJob) -> Iterator[tuple[Picture, ...]]:
-    """The pictures that are flagged together.
+    """Yield groups of pictures; the rows of a group are flagged together.
 
     With --resplit, rows of an image in several splits may end up in one split. All pictures of an
     image are then flagged together.

@@ -1,4 +1,4 @@
-"""One relation of a picture → its label, and its record in `metadata.json`."""
+"""Find the label of a relation, and make its record for `metadata.json`."""
 
 from __future__ import annotations
 

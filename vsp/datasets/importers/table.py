@@ -88,7 +88,7 @@ def _rows(split: str, path: Path, encoding: str) -> Iterator[AnnotatedRow]:
 
 @contextmanager
 def _records(path: Path, encoding: str) -> Iterator[Iterator[tuple[str, Mapping[str, Any]]]]:
-    """Open a file and give the place and the values by column of each record."""
+    """Open a file; give an iterator of place and values by column."""
     start = beginning(path, encoding)
     if start.startswith("["):
         with closing(read_records(path)) as values:
@@ -162,7 +162,7 @@ def _delimiter(start: str) -> str:
 
 
 def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
-    """A mapping column → its name in this file. Unknown names are skipped."""
+    """Map each column to its name in this file; unknown names are skipped."""
     columns: dict[str, str] = {}
     for name in names:
         column = _COLUMN_OF_NAME.get(_plain_name(name))
@@ -233,7 +233,7 @@ def _thing(name: str, column: str, values: Mapping[str, Any]) -> Thing | None:
     box = _box(column, values.get(column))
     if box and not name:
         raise DatasetError(
-            f"has {column} {shortened(values[column])} but no name; write the name of the thing"
+            f"has {column} {shortened(values[column])} but no name; write a name, or remove the box"
         )
     return Thing(name, box) if name else None
 

@@ -152,7 +152,7 @@ def _sg_thing(value: Any, where: str) -> Thing:
 
 
 def _sg_relation(value: Any, things: Sequence[Thing], where: str) -> Relation:
-    """A relationship; it may lack words or objects, then the import counts it as incomplete."""
+    """A relationship. If it lacks words or objects, the import counts it as incomplete."""
     words = checked_fields.words(value, "relationship", where)
     ends = entry(value, "objects", where)
     if not ends:
