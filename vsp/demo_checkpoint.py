@@ -2,8 +2,8 @@
 
     python -m vsp.demo_checkpoint data/small-llava
 
-It loads exactly as llava-hf/llava-1.5-7b-hf does, so demo and tests run the real loading code.
-Its weights know nothing: what a probe finds in it is what an untrained network passes on.
+It is loaded like llava-hf/llava-1.5-7b-hf, so the demo and the tests run the real loading code. Its
+weights are random: a probe finds only the information that an untrained network passes on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONTEXT = 2048  # tokens
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Widths are multiples of 64, the block of 4-bit quantisation."""
+    """Size of the model. Widths are multiples of 64, the block size of 4-bit quantisation."""
 
     image: int = 112  # pixels a side
     n_layers: int = 6
@@ -100,7 +100,7 @@ def _config(tokenizer: Any, size: Size) -> LlavaConfig:
 
 
 def _enlarge(model: torch.nn.Module) -> None:
-    """Bring the states to the order of 1, so that comparing them to 1e-4 means something."""
+    """Scale the weights so that states are of order 1, so that 1e-4 is a meaningful tolerance."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -108,7 +108,7 @@ def _enlarge(model: torch.nn.Module) -> None:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that knows the words of the synthetic tasks."""
+    """A byte-level BPE tokenizer, trained on the prompts of the synthetic tasks."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -150,7 +150,9 @@ def main() -> None:
     disable_progress_bar()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the weights (default: 0)"
+    )
     for name, default in asdict(SMALL).items():
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=default, help=f"default: {default}")

@@ -15,6 +15,7 @@ from vsp.config import ModelConfig, Profile
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreError
 from vsp.extraction.batches import cut_batches
 from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.models.contract import count_shared
 from vsp.storage.run import Plan, Run, find_run
 
 RECORDS = [
@@ -384,7 +385,7 @@ def test_rows_of_like_prompts_are_counted_as_each_alone(work, write_dataset, che
         picture = processor.picture(Image.open(image))
         alone = [processor.row(picture, row.prompt) for row in rows]
         assert [row.n_tokens for row in rows] == [len(one.tokens) for one in alone]
-        assert {row.n_shared for row in rows} == {models.n_shared(alone)}
+        assert {row.n_shared for row in rows} == {count_shared(alone)}
 
 
 def test_the_batch_script_lies_in_jobs_and_in_the_run(plan_fake, work):

@@ -25,6 +25,7 @@ from transformers import (
 
 from vsp import models
 from vsp.errors import ModelError
+from vsp.models.contract import ModelShape
 
 WRITERS = {
     **tiny_vlms.WRITERS,
@@ -172,7 +173,7 @@ def test_the_shape_is_known_and_random_weights_run_without_weight_files(family, 
     bare = tmp_path / "bare"
     shutil.copytree(family.folder, bare, ignore=shutil.ignore_patterns("*.safetensors"))
     config = family.config(checkpoint=str(bare))
-    assert models.shape(config) == models.ModelShape(5, 64, "float32")
+    assert models.shape(config) == ModelShape(5, 64, "float32")
     assert models.shape(family.config(checkpoint=str(bare), dtype="bfloat16")).dtype == "bfloat16"
     with pytest.raises(ModelError, match="1 of 1 weight files are missing"):
         models.check(config)
@@ -200,5 +201,5 @@ def test_a_model_without_a_decoder_of_a_known_kind_is_refused_with_its_modules(t
 
 
 def test_a_processor_without_an_image_token_is_refused_before_weights_are_looked_for(tmp_path):
-    with pytest.raises(ModelError, match="a blip has no processor of images and text"):
+    with pytest.raises(ModelError, match="no processor of images and text for model type 'blip'"):
         models.read_processor(_bare(tmp_path, BlipConfig()))

@@ -14,6 +14,7 @@ from vsp import models
 from vsp.errors import DatasetError, InputError, VspError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.models.contract import prompt_group
 from vsp.utils.images import open_rgb
 
 SPATIALRGPT = Path(__file__).parent / "spatialrgpt/ckpt"
@@ -146,7 +147,7 @@ def test_a_picture_of_any_kind_is_seen_as_its_plain_rgb_copy(load, odd, name, ki
     loaded = load(name)
     if kind in ("1x2000", "2000x1") and name not in ("spatialrgpt", "fake"):
         # Kept in proportion it would be resized to an image of enormous length.
-        with pytest.raises(InputError, match="is a thread; crop or pad it"):
+        with pytest.raises(InputError, match="has an aspect ratio over 200:1; crop or pad it"):
             loaded.last_token_states([odd_image], ["Up?"])
         return
     states = loaded.last_token_states([odd_image], ["Up?"])
@@ -276,7 +277,7 @@ def test_an_empty_prompt_has_states_of_its_own(load, name):
     states = loaded.last_token_states([_noise()] * 4, prompts)
     picture = loaded.processor.picture(_noise())
     rows = [loaded.processor.row(picture, prompt) for prompt in prompts]
-    together = loaded.model.forward([models.group(picture, rows)])()
+    together = loaded.model.forward([prompt_group(picture, rows)])()
     assert np.isfinite(states).all() and np.abs(states - together).max() < 1e-4
     assert len({state.tobytes() for state in states[-1]}) == 4
 
@@ -293,7 +294,7 @@ def test_a_prompt_of_nothing_right_behind_the_image_is_refused(configs):
     config = configs["llava15"].model_copy(update={"template": "<image>{instruction}"})
     processor = models.read_processor(config)
     picture = processor.picture(_noise())
-    with pytest.raises(InputError, match="the prompt is empty, and nothing follows the image"):
+    with pytest.raises(InputError, match="the prompt is empty, and no text follows the image"):
         processor.row(picture, "")
     assert processor.row(picture, "?").tokens[:-1] == picture.tokens
 

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from vsp import models
 from vsp.errors import InputError
 from vsp.models.capture import memory_errors
+from vsp.models.contract import prompt_group
 
 PROMPTS = ["Where is the red circle relative to the blue square?" * n for n in range(1, 9)]
 
@@ -68,10 +69,10 @@ def test_memory_grows_with_layers_by_the_kept_rows_alone(checkpoint, tmp_path):
     for loaded in (few, many):
         pictures = [loaded.processor.picture(image) for image in _images(8)]
         rows = map(loaded.processor.row, pictures, PROMPTS)
-        groups = [models.group(p, [row]) for p, row in zip(pictures, rows, strict=True)]
-        inputs = loaded.processor.plain(_images(8), PROMPTS)
+        groups = [prompt_group(p, [row]) for p, row in zip(pictures, rows, strict=True)]
         states.append(_peak(lambda m=loaded, g=groups: m.model.forward(g)()))
-        plain.append(_peak(lambda m=loaded, i=inputs: m.model.plain(i)))
+        reference = loaded.model.reference_states
+        plain.append(_peak(lambda r=reference, p=loaded.processor: r(p, _images(8), PROMPTS)))
     kept = 12 * 8 * 128 * 4  # layers × rows × hidden × bytes
     assert states[1] - states[0] <= 2 * kept + 1000  # once in a list, once stacked
     n_tokens = 8 * max(len(group.rows[0].tokens) for group in groups)
@@ -84,8 +85,8 @@ def test_a_forward_that_captures_takes_what_a_bare_one_takes_and_the_kept_rows(
     loaded = _loaded(checkpoint, tmp_path, 6)
     (image, *_) = _images(1)
     picture = loaded.processor.picture(image)
-    group = models.group(picture, [loaded.processor.row(picture, p) for p in PROMPTS[:4]])
-    bare = loaded.model.bare([group] * 4)
+    group = prompt_group(picture, [loaded.processor.row(picture, p) for p in PROMPTS[:4]])
+    bare = loaded.model.forward_only([group] * 4)
     inputs = 4 * sum(array.nbytes for array in picture.arrays.values())
     kept = 7 * 16 * 128 * 4
     assert _peak(lambda: loaded.model.forward([group] * 4)()) <= _peak(bare) + 2 * kept + inputs
@@ -114,7 +115,7 @@ def test_hooks_are_gone_after_a_forward_that_failed(checkpoint, monkeypatch):
     config = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
     loaded = models.load(config)
     expected = loaded.last_token_states(_images(1), ["?"])
-    language = loaded.model._language
+    language = loaded.model._decoder
     handle = language.layers[3].register_forward_pre_hook(lambda *_: torch.empty(10**15))
     with pytest.raises(MemoryError):
         loaded.last_token_states(_images(1), ["?"])

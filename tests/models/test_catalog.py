@@ -227,11 +227,11 @@ def test_models_are_listed_with_what_is_known_and_the_hub_is_never_asked(
     assert " llava-hf/llava-onevision-qwen2-7b-ov-hf" in lines
     assert "hf download CHECKPOINT" in text
     said = " ".join(text.split())
-    assert "broken cannot be used: " in said and "is a llava, not" in said
+    assert "broken cannot be used: " in said and "has model type llava," in said
     assert [value["name"] for value in values] == sorted([*SHIPPED, "broken"])
     by_name = {value["name"]: value for value in values}
     assert (by_name["llava-1.5-7b"]["n_layers"], by_name["gemma-3-4b"]["n_layers"]) == (7, None)
-    assert "is a llava" in by_name["broken"]["problem"]
+    assert "has model type llava" in by_name["broken"]["problem"]
 
 
 def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
@@ -263,7 +263,7 @@ BOTH = (
 
 def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(cache):
     for message in _told(BOTH):
-        assert "'some/model' cannot be read; fetch it where there is a network" in message
+        assert "'some/model' cannot be read; download it where there is a network" in message
         assert "`hf download some/model --revision v2 --local-dir DIR`" in message
         assert "HF_HOME" in message and "HF_HUB_OFFLINE=1" in message
         assert "`environment` in jobs/slurm.yaml" in message and len(message.splitlines()) == 1
@@ -272,8 +272,8 @@ def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(cache):
 def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
     refused = {
         "GatedRepo": "is gated: ask for access on https://huggingface.co/some/GatedRepo, then "
-        "`hf auth login` and fetch it: `hf download some/GatedRepo",
-        "RepoNotFound": "is not on the hub, or hidden from you; mend the name",
+        "`hf auth login` and download it: `hf download some/GatedRepo",
+        "RepoNotFound": "is not on the hub, or you have no access; correct the name",
         "RevisionNotFound": "has no revision 'v2'; name another with --revision",
     }
     with _hub(*refused) as (address, asked):
@@ -304,7 +304,9 @@ def test_a_folder_that_is_not_there_says_what_to_put_in_it(tmp_path):
 
 def test_a_folder_without_a_configuration_is_fetched_again(tmp_path):
     config = models.resolve("llava15", checkpoint=str(tmp_path))
-    with pytest.raises(ModelError, match=r"cannot be read \(.*; fetch it again: `hf download NAME"):
+    with pytest.raises(
+        ModelError, match=r"cannot be read \(.*; download it again: `hf download NAME"
+    ):
         models.shape(config)
 
 
@@ -325,8 +327,8 @@ def test_a_half_downloaded_snapshot_is_refused_and_a_whole_one_with_leftovers_is
     )
     assert fine == "fine"
     assert weights.endswith(
-        "1 of 1 weight files are missing or cut short, model.safetensors among them; a download "
-        "broke off; fetch it: `hf download some/half`"
+        "1 of 1 weight files are missing or cut short, for example model.safetensors; a download "
+        "was interrupted; download it: `hf download some/half`"
     )
     assert "/llm: 1 of 1 weight files" in llm and llm.endswith("`hf download some/parts`")
 
@@ -349,19 +351,21 @@ def test_a_weight_file_that_is_not_whole_is_named(checkpoint, tmp_path, damage):
     config = models.resolve("llava15", checkpoint=str(folder))
     check_weights(config)
     damage(folder / "model.safetensors")
-    with pytest.raises(ModelError, match=r"missing or cut short, model\.safetensors among them; f"):
+    with pytest.raises(
+        ModelError, match=r"missing or cut short, for example model\.safetensors; d"
+    ):
         check_weights(config)
     left = folder / ".cache/huggingface/download/x.incomplete"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"")
-    with pytest.raises(ModelError, match=f"a download broke off; .* --local-dir {folder}`"):
+    with pytest.raises(ModelError, match=f"a download was interrupted; .* --local-dir {folder}`"):
         check_weights(config)
 
 
 def test_weights_in_pieces_without_their_index_are_not_whole(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "copy")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
-    with pytest.raises(ModelError, match=r"1 of 2 .*, model\.safetensors\.index\.json among them"):
+    with pytest.raises(ModelError, match=r"1 of 2 .*, for example model\.safetensors\.index\.json"):
         check_weights(models.resolve("llava15", checkpoint=str(folder)))
 
 
@@ -375,11 +379,11 @@ def _typed(folder, model_type, checkpoint):
 @pytest.mark.parametrize(
     ("family", "model_type", "message"),
     [
-        ("qwen2", "llava", "is a llava, not a qwen2_vl or qwen2_5_vl; use --model llava15, or name"),
+        ("qwen2", "llava", "has model type llava, not qwen2_vl or qwen2_5_vl; use --model llava15, or name"),
         ("llava15", "qwen2_5_vl", "is a qwen2_5_vl, not a llava; use --model qwen2, or name"),
         ("llava15", "gemma3", "is a gemma3, not a llava; use --model auto, or name"),
-        ("llava15", "llama", "is a llama, not a llava; name another with --checkpoint"),
-        ("llava15", "llava_llama", "is a llava_llama, not a llava; use --model spatialrgpt"),
+        ("llava15", "llama", "has model type llama, not llava; name another with --checkpoint"),
+        ("llava15", "llava_llama", "has model type llava_llama, not llava; use --model spatialrgpt"),
         ("auto", "llava_llama", "not a model that transformers loads .*; use --model spatialrgpt"),
         ("auto", "no_such_type", "is a no_such_type, not a model that .*; name another with"),
         ("spatialrgpt", "llava", "model_type is 'llava', not 'llava_llama'; use --model llava15"),

@@ -21,7 +21,7 @@ from vsp import models
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.loading import load_model
 from vsp.models.memory import Load, activations, estimate, outline, weights
-from vsp.models.outline import Outline, skeleton
+from vsp.models.outline import Outline, empty_model
 from vsp.models.spatialrgpt import SpatialRGPT
 from vsp.reporting.plan_summary import plan_lines
 
@@ -105,7 +105,7 @@ def _llava_7b():
         num_attention_heads=32, max_position_embeddings=4096,
     )  # fmt: skip
     config = LlavaConfig(vision_config=tower, text_config=text)
-    return Outline(skeleton(config), "model.language_model", "float16")
+    return Outline(empty_model(config), "model.language_model", "float16")
 
 
 def test_llava_7b_is_as_large_as_it_is_known_to_be():
@@ -149,7 +149,7 @@ for n in (4, 16):
     groups = []
     for i in range(n):
         picture = loaded.processor.picture(Image.new("RGB", (112, 112)))
-        groups.append(models.group(picture, [loaded.processor.row(picture, "left or right? " * 9)]))
+        groups.append(prompt_group(picture, [loaded.processor.row(picture, "left or right? " * 9)]))
     n_values = n * sum(array.size for array in picture.arrays.values())
     loaded.model.forward(groups)()
     gc.collect()

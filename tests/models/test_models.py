@@ -19,6 +19,7 @@ from transformers import (
 
 from vsp import models
 from vsp.errors import ConfigError, ModelError
+from vsp.models.contract import ModelShape
 
 PROMPTS = ["Where is the red circle?", "Up?", "{braces} and a rather longer question, is it above?"]
 
@@ -116,7 +117,7 @@ def test_llava_states_are_those_of_transformers_one_sample_at_a_time(checkpoint)
 def test_the_shape_is_known_without_the_weights(checkpoint, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(checkpoint, bare, ignore=shutil.ignore_patterns("*.safetensors"))
-    assert models.shape(_llava(bare)) == models.ModelShape(7, 128, "float32")
+    assert models.shape(_llava(bare)) == ModelShape(7, 128, "float32")
     assert models.shape(_llava(bare, dtype="float16")).dtype == "float16"
 
 
@@ -160,14 +161,14 @@ def test_half_precision_computes_in_it(checkpoint, dtype):
 
 
 def test_a_checkpoint_that_is_not_there_says_what_to_do(tmp_path):
-    with pytest.raises(ModelError, match=r"none' cannot be read; fetch it .* --checkpoint"):
+    with pytest.raises(ModelError, match=r"none' cannot be read; download it .* --checkpoint"):
         models.shape(_llava(tmp_path / "none"))
 
 
 def test_a_checkpoint_of_another_family_is_refused(checkpoint, tmp_path):
     config = json.loads((checkpoint / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config["text_config"]))
-    with pytest.raises(ModelError, match="is a llama, not a llava"):
+    with pytest.raises(ModelError, match="has model type llama, not llava"):
         models.shape(_llava(tmp_path))
 
 
@@ -216,7 +217,7 @@ def test_a_weight_file_that_the_index_names_must_be_there(checkpoint, tmp_path):
     whole = index.read_text()
     for damaged in (whole[:100], "[]", "{}"):
         index.write_text(damaged)
-        with pytest.raises(ModelError, match=r"index\.json: names no weight files"):
+        with pytest.raises(ModelError, match=r"index\.json: lists no weight files"):
             models.check(_llava(folder))
     index.write_text(whole)
     files[1].write_bytes(b"")

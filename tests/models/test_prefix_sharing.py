@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vsp import models
-from vsp.models import Group, Picture, Row
-from vsp.models.prefix_sharing import bundle
+from vsp.models.contract import Picture, PromptGroup, TokenizedPrompt, n_padded_tokens, prompt_group
+from vsp.models.prefix_sharing import bundle_groups
 
 SPATIALRGPT = Path(__file__).parent / "spatialrgpt/ckpt"
 KINDS = {
@@ -71,7 +71,7 @@ def _groups(loaded, prompts, share=True):
         picture = loaded.processor.picture(image)
         rows = [loaded.processor.row(picture, prompt) for prompt in asked]
         parts = [rows] if share else [[row] for row in rows]
-        groups += [models.group(picture, part) for part in parts]
+        groups += [prompt_group(picture, part) for part in parts]
     return groups
 
 
@@ -103,13 +103,13 @@ def test_where_work_can_be_shared_it_is_and_nothing_is_said(load, name, caplog):
     shared, alone = (_n_computed(loaded, share) for share in (True, False))
     assert shared < 0.75 * alone
     # The padding included, no more than the groups themselves say.
-    assert shared == models.n_padded_tokens(_groups(loaded, PROMPTS))
+    assert shared == n_padded_tokens(_groups(loaded, PROMPTS))
     assert not caplog.records
 
 
 def _n_computed(loaded, share):
     """Tokens that enter the first decoder layer."""
-    language = getattr(loaded.model, "_language", None) or loaded.model._llm
+    language = getattr(loaded.model, "_decoder", None) or loaded.model._llm
     seen = []
 
     def count(_module, args, kwargs):
@@ -137,7 +137,7 @@ def test_a_model_that_cannot_share_says_why_and_once(checkpoint, tmp_path, name,
     for _ in range(3):
         _shared(loaded)
     (record,) = caplog.records
-    assert record.name == "vsp" and CANNOT[name] in record.getMessage()
+    assert record.name == "vsp.models.capture" and CANNOT[name] in record.getMessage()
 
 
 @pytest.mark.parametrize("name", ["gemma3", "narrow"])
@@ -168,10 +168,10 @@ def test_regions_are_put_where_their_branch_is(load):
         loaded.processor.row(picture, "Is it? And where is <mask> in the end?", regions=masks[:1]),
         loaded.processor.row(picture, "Is there a circle?"),
     ]
-    alone = [loaded.model.forward([models.group(picture, [row])])() for row in rows]
+    alone = [loaded.model.forward([prompt_group(picture, [row])])() for row in rows]
     alone = np.concatenate(alone, axis=1)
     for n_rows in (4, 2):  # the first two have the same tokens throughout
-        group = models.group(picture, rows[:n_rows])
+        group = prompt_group(picture, rows[:n_rows])
         shared = loaded.model.forward([group])()
         assert np.abs(shared - alone[:, :n_rows]).max() < 1e-4
     assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
@@ -192,11 +192,13 @@ PICTURE = Picture({}, (7, 7, 7), {}, ("", ""))
 
 
 def _group(*tails):
-    return models.group(PICTURE, [Row((7, 7, 7, *tail), 3 + len(tail)) for tail in tails])
+    return prompt_group(
+        PICTURE, [TokenizedPrompt((7, 7, 7, *tail), 3 + len(tail)) for tail in tails]
+    )
 
 
 def test_a_bundle_is_laid_out_as_described():
-    laid = bundle([_group((1, 2), (1, 3, 4), (1, 5)), _group((8,))], pad=0)
+    laid = bundle_groups([_group((1, 2), (1, 3, 4), (1, 5)), _group((8,))], pad=0)
     assert laid.trunks.tolist() == [[7, 7, 7, 1, 3, 4], [7, 7, 7, 8, 0, 0]]
     assert laid.trunk_lengths.tolist() == [6, 4]
     assert laid.tokens.tolist() == [[7, 7, 7, 1, 3, 4, 2, 5], [7, 7, 7, 8, 0, 0, 0, 0]]
@@ -206,12 +208,12 @@ def test_a_bundle_is_laid_out_as_described():
     assert kinds[1] == [1, 1, 1, 1, -1, -1, -1, -1]
     assert laid.places.tolist() == [[0, 6], [0, 5], [0, 7], [1, 3]]
     assert laid.has_branches
-    assert not bundle([_group((8,)), _group((9, 9))], pad=0).has_branches
+    assert not bundle_groups([_group((8,)), _group((9, 9))], pad=0).has_branches
 
 
 def test_one_token_of_each_row_stays_its_own():
     assert _group((1,), (1,)).n_shared == 3 and _group((1, 2), (1, 2, 3)).n_shared == 4
-    laid = bundle([_group((1,), (1,), (1,))], pad=0)
+    laid = bundle_groups([_group((1,), (1,), (1,))], pad=0)
     assert laid.tokens.tolist() == [[7, 7, 7, 1, 1, 1]]
     assert laid.places.tolist() == [[0, 3], [0, 4], [0, 5]]
 
@@ -223,7 +225,7 @@ TAILS = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=6), min_size=1
 def test_every_row_can_be_read_off_the_bundle(groups):
     """Prefix and own branch, in the order of their sources, are the row's tokens."""
     given = [_group(*tails) for tails in groups]
-    laid = bundle(given, pad=-5)
+    laid = bundle_groups(given, pad=-5)
     rows = [(i, group, row) for i, group in enumerate(given) for row in group.rows]
     for number, (sequence, group, row) in enumerate(rows):
         last = tuple(laid.places[number])
@@ -246,4 +248,6 @@ def test_a_group_cut_in_half_holds_the_same_rows(tails):
     if len(group.rows) > 1:
         halves = group.halves()
         assert halves[0].rows + halves[1].rows == group.rows
-        assert all(isinstance(half, Group) and half.n_tokens <= group.n_tokens for half in halves)
+        assert all(
+            isinstance(half, PromptGroup) and half.n_tokens <= group.n_tokens for half in halves
+        )

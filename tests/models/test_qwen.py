@@ -12,6 +12,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from vsp import models
 from vsp.errors import ConfigError, InputError, ModelError
+from vsp.models.contract import ModelShape
 
 PROMPTS = ["Where is the red circle?", "Up?", "{braces} and a rather longer question: is it above?"]
 
@@ -65,7 +66,7 @@ def test_states_are_those_of_transformers_one_sample_at_a_time(checkpoint):
 
 
 def test_the_shape_is_known_without_the_weights(checkpoint):
-    assert models.shape(_config(checkpoint)) == models.ModelShape(5, 64, "float32")
+    assert models.shape(_config(checkpoint)) == ModelShape(5, 64, "float32")
 
 
 def test_limits_of_the_image_size_change_what_is_seen_and_are_checked(checkpoint):
@@ -101,11 +102,13 @@ def test_a_template_in_a_file_of_its_own_is_found(checkpoint, tmp_path):
 
 def test_an_image_that_is_a_thread_is_no_bug(checkpoint):
     model = models.load(_config(checkpoint))
-    with pytest.raises(InputError, match="image of 4000 × 10 is a thread; crop or pad it"):
+    with pytest.raises(
+        InputError, match="image of 4000 × 10 has an aspect ratio over 200:1; crop or pad it"
+    ):
         model.last_token_states([Image.new("RGB", (4000, 10))], ["?"])
 
 
 def test_a_checkpoint_of_another_family_is_refused(checkpoint, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
-    with pytest.raises(ModelError, match="is a llava, not a qwen2_vl or qwen2_5_vl"):
+    with pytest.raises(ModelError, match="has model type llava, not qwen2_vl or qwen2_5_vl"):
         models.shape(_config(tmp_path))

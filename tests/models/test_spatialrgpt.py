@@ -22,6 +22,7 @@ from vsp import models
 from vsp.errors import ConfigError, DatasetError, InputError, ModelError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.models.contract import prompt_group
 from vsp.models.spatialrgpt import CONVERSATIONS, SpatialRGPT
 from vsp.models.vila_modules import Downsample, Projector
 
@@ -58,7 +59,7 @@ def _row(name):
     loaded, case = _loaded(conversation), GOLDEN[name]
     picture = loaded.processor.picture(_image(case["image"]), **_depth(case))
     row = loaded.processor.row(picture, question, **_masks(case))
-    return loaded.model, models.group(picture, [row])
+    return loaded.model, prompt_group(picture, [row])
 
 
 def _image(name):
@@ -224,7 +225,7 @@ def test_other_projectors_have_the_published_names(kind, names):
         ("config.json", {"model_type": "llava"}, "model_type is 'llava'"),
         ("vision_tower/config.json", {"model_type": "intern_vit_6b"}, "is a intern_vit_6b, not a SigLIP"),
         ("llm/config.json", {"model_type": "qwen2"}, "is a qwen2, not a Llama"),
-        ("llm/config.json", {"quantization_config": {}}, "quantised already"),
+        ("llm/config.json", {"quantization_config": {}}, "is already quantised"),
         ("region_extractor/config.json", {"region_extractor_type": "x"}, "'x', not 'regiongpt'"),
     ],
 )  # fmt: skip
@@ -252,7 +253,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path):
     with pytest.raises(ModelError, match="there is no folder region_extractor/"):
         models.shape(_config(folder))
     (folder / "vision_tower/config.json").unlink()
-    with pytest.raises(ModelError, match="not whole, fetch it again"):
+    with pytest.raises(ModelError, match="is incomplete, download it again"):
         models.shape(_config(folder))
 
 
@@ -314,9 +315,9 @@ def test_rows_about_one_image_may_mean_different_regions():
     first = group.rows[0]
     other = dataclasses.replace(first, regions=first.regions[::-1].copy())
     rows = [first, other, first]
-    both = models.group(group.picture, rows)
+    both = prompt_group(group.picture, rows)
     assert both.n_shared < len(first.tokens) - 3
-    alone = model.forward([models.group(group.picture, [row]) for row in rows])()
+    alone = model.forward([prompt_group(group.picture, [row]) for row in rows])()
     assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
     together = model.forward([both])()
     assert np.abs(together - alone).max() < 1e-4
@@ -380,7 +381,7 @@ def test_a_dataset_brings_its_regions_to_the_model(work, write_dataset, regions)
             image, **({"depth": depth} if regions == "depth" else {})
         )
         row = loaded.processor.row(picture, prompt, regions=np.stack([box, mask, box]))
-        expected = loaded.model.forward([models.group(picture, [row])])()[:, 0]
+        expected = loaded.model.forward([prompt_group(picture, [row])])()[:, 0]
         states = np.stack([run.store.layer(layer)[i] for layer in range(5)])
         assert np.abs(states - expected).max() < 1e-4
         seen.append(states[-1])

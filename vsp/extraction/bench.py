@@ -28,7 +28,7 @@ from vsp.extraction.batches import batches_with
 from vsp.extraction.extract import default_workers, extract_shard
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare, prepared
-from vsp.models import Loaded
+from vsp.models.contract import Loaded
 from vsp.storage.run import Run
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
@@ -186,13 +186,13 @@ def _measure(title: str, rows: _BenchRuns, loaded: Loaded) -> Bench:
     }
     timed: dict[tuple[str, int], Pass] = {}
     plain_states: dict[str, NDArray[np.floating]] = {}
-    if hasattr(loaded.model, "plain"):
+    if loaded.model.has_reference:
         for name, size in zip(_TRANSFORMERS, (1, 16), strict=True):
             timed[name, size] = _transformers_pass(loaded, samples, size, plain_states)
     for (name, size), run in own.items():
         timed[name, size] = _extraction_pass(run, loaded, rows.n_workers)
-        if hasattr(loaded.model, "bare"):
-            timed[f"bare {name}", size] = _forward_pass(run, loaded)
+        if (forward := _forward_pass(run, loaded)) is not None:
+            timed[f"bare {name}", size] = forward
     rates, peaks = _run_rounds(title, timed, len(samples))
     ways = []
     for name, size in timed:
@@ -267,18 +267,16 @@ def _transformers_pass(
     """What a short script does: open, preprocess, run, keep the last token of all hidden states."""
     from vsp.models.capture import memory_errors
 
-    processor: Any = loaded.processor
-    model: Any = loaded.model
-
     def run() -> float:
         started = time.perf_counter()
         with memory_errors():
             for start in range(0, len(samples), size):
                 part = samples[start : start + size]
                 images = [open_rgb(sample.image)[0] for sample in part]
-                found = model.plain(processor.plain(images, [sample.prompt for sample in part]))
+                prompts = [sample.prompt for sample in part]
+                last = loaded.model.reference_states(loaded.processor, images, prompts)
                 if size == 1:
-                    states[part[0].id] = found[:, 0]
+                    states[part[0].id] = last[:, 0]
         return time.perf_counter() - started
 
     return run
@@ -302,20 +300,26 @@ def _extraction_pass(run: Run, loaded: Loaded, n_workers: int) -> Pass:
     return extract
 
 
-def _forward_pass(run: Run, loaded: Loaded) -> Pass:
-    """Only the forward passes of a run, on prepared tensors: an upper bound of its speed."""
+def _forward_pass(run: Run, loaded: Loaded) -> Pass | None:
+    """Only the forward passes of a run, on prepared tensors: an upper bound of its speed.
+
+    None if the family has no such pass.
+    """
     from vsp.models.capture import memory_errors
 
     (shard,) = run.shards
-    model: Any = loaded.model
     batches = batches_with(run, shard, set(range(shard.start, shard.stop)))
     with memory_errors():
-        passes = [model.bare(prepare(loaded.processor, batch).groups) for batch in batches]
+        prepared_batches = [prepare(loaded.processor, batch).groups for batch in batches]
+        passes = [loaded.model.forward_only(groups) for groups in prepared_batches]
+    forwards = [one for one in passes if one is not None]
+    if not forwards:
+        return None
 
     def forward() -> float:
         started = time.perf_counter()
         with memory_errors():
-            for one in passes:
+            for one in forwards:
                 one()
         return time.perf_counter() - started
 

@@ -19,7 +19,13 @@ from vsp.errors import RunError
 from vsp.extraction.batches import batches_with, rows_to_run_alone
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
-from vsp.models import Group, States, VisionLanguageModel
+from vsp.models.contract import (
+    PromptGroup,
+    States,
+    VisionLanguageModel,
+    n_padded_tokens,
+    prompt_group,
+)
 from vsp.models.fingerprint import fingerprint
 from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger
@@ -164,12 +170,12 @@ class _TokenLimit:
     def __post_init__(self) -> None:
         self._journalled = self.limit
 
-    def allows(self, groups: Sequence[Group]) -> bool:
-        return self.limit is None or models.n_padded_tokens(groups) <= self.limit
+    def allows(self, groups: Sequence[PromptGroup]) -> bool:
+        return self.limit is None or n_padded_tokens(groups) <= self.limit
 
-    def lower(self, groups: Sequence[Group]) -> None:
+    def lower(self, groups: Sequence[PromptGroup]) -> None:
         """Halve the limit after `groups` did not fit."""
-        n_tokens = models.n_padded_tokens(groups)
+        n_tokens = n_padded_tokens(groups)
         self.limit = min(self.limit or n_tokens, n_tokens) // 2
 
     def lowered(self) -> bool:
@@ -179,7 +185,7 @@ class _TokenLimit:
 
 
 # Rows that went through the model together, their groups, and their states.
-_Part = tuple[tuple[int, ...], tuple[Group, ...], States]
+_Part = tuple[tuple[int, ...], tuple[PromptGroup, ...], States]
 
 
 def _forward(
@@ -205,11 +211,11 @@ def _forward(
 
 
 def _halves(
-    rows: tuple[int, ...], groups: tuple[Group, ...]
-) -> list[tuple[tuple[int, ...], tuple[Group, ...]]]:
+    rows: tuple[int, ...], groups: tuple[PromptGroup, ...]
+) -> list[tuple[tuple[int, ...], tuple[PromptGroup, ...]]]:
     """Split a batch between groups; a single group between its rows."""
-    first: tuple[Group, ...]
-    second: tuple[Group, ...]
+    first: tuple[PromptGroup, ...]
+    second: tuple[PromptGroup, ...]
     if len(groups) == 1:
         first, second = ((group,) for group in groups[0].halves())
     else:
@@ -219,13 +225,13 @@ def _halves(
 
 
 def _single_row_groups(
-    rows: tuple[int, ...], groups: tuple[Group, ...], wanted: set[int]
-) -> Iterator[tuple[int, Group]]:
+    rows: tuple[int, ...], groups: tuple[PromptGroup, ...], wanted: set[int]
+) -> Iterator[tuple[int, PromptGroup]]:
     """Each row in `wanted`, with a group of that row alone."""
     prompts = [(group.picture, prompt) for group in groups for prompt in group.rows]
     for row, (picture, prompt) in zip(rows, prompts, strict=True):
         if row in wanted:
-            yield row, models.group(picture, [prompt])
+            yield row, prompt_group(picture, [prompt])
 
 
 def _check(run: Run, shards: Iterable[Shard]) -> None:

@@ -36,6 +36,7 @@ from vsp.extraction.preflight import (
     garbage_collection_paused,
 )
 from vsp.models.checkpoints import pinned
+from vsp.models.contract import ModelShape
 from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.storage.array import Layout, Store
@@ -95,7 +96,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
     images = check_images(dict.fromkeys(sample.image for sample in samples))
     counter = TokenCounter(processor, request.share)
     notes = check_rows(samples, images, counter, request.drop_unreadable)
-    if getattr(processor, "crops", False):
+    if processor.crops:
         notes += _crop_notes(images.values(), request.model.family)
     if moved:
         notes.append("rows about one image were moved together; ids identify the rows")
@@ -111,7 +112,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
 
 
 def plan_shards(
-    request: PlanRequest, shape: models.ModelShape, n_samples: int, notes: list[str]
+    request: PlanRequest, shape: ModelShape, n_samples: int, notes: list[str]
 ) -> tuple[Layout, list[int]]:
     """The store's layout and each shard's first row.
 
@@ -152,7 +153,7 @@ def _plan_values(
     request: PlanRequest,
     labels: Sequence[str],
     prompt: str,
-    shape: models.ModelShape,
+    shape: ModelShape,
     layout: Layout,
     starts: Sequence[int],
     samples: Sequence[Sample],

@@ -14,9 +14,10 @@ from operator import attrgetter
 
 from PIL import Image
 
-from vsp import models
 from vsp.errors import DatasetError, InputError
 from vsp.extraction.preprocess import make_picture, make_row
+from vsp.models.contract import Picture, Processor, TokenizedPrompt
+from vsp.models.contract import count_shared
 from vsp.storage.manifest import Sample
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
@@ -71,7 +72,7 @@ def _check_image(path: str) -> CheckedImage:
 
 
 def check_prompts(
-    samples: Sequence[Sample], processor: models.Processor, family: str, marker: str
+    samples: Sequence[Sample], processor: Processor, family: str, marker: str
 ) -> None:
     """Raise DatasetError for a prompt with text that the model reads as a special token.
 
@@ -140,10 +141,10 @@ class TokenCounter:
     Image tokens depend on the image's size only, prompt tokens on size and text; both are cached.
     """
 
-    def __init__(self, processor: models.Processor, share: bool) -> None:
+    def __init__(self, processor: Processor, share: bool) -> None:
         self._processor = processor
         self._share = share
-        self._pictures: list[models.Picture] = []  # blank ones, different in tokens or text
+        self._pictures: list[Picture] = []  # blank ones, different in tokens or text
         self._number: dict[tuple[int, int], int] = {}  # size → place in `_pictures`
         self._blank_with_depth = lru_cache(1)(self._blank)
         self._cached_prompt = lru_cache(_CACHED_PROMPTS)(self._prompt)
@@ -156,7 +157,7 @@ class TokenCounter:
 
         A sample that cannot be used is skipped, and its problem is added to `problems`.
         """
-        good: list[tuple[Sample, int, models.Row]] = []
+        good: list[tuple[Sample, int, TokenizedPrompt]] = []
         for sample in samples:
             try:
                 good.append((sample, *self._tail(sample, image.size)))
@@ -164,7 +165,7 @@ class TokenCounter:
                 problems.append(f"row {sample.id!r}: {error}")
         n_shared = 0
         if self._share and len(good) > 1:
-            n_shared = good[0][1] + models.n_shared([tail for _, _, tail in good])
+            n_shared = good[0][1] + count_shared([tail for _, _, tail in good])
         for sample, n_ahead, tail in good:
             yield Sample(  # dataclasses.replace is slower: 3 s for a million rows
                 id=sample.id,
@@ -180,7 +181,7 @@ class TokenCounter:
                 depth=sample.depth,
             )
 
-    def _tail(self, sample: Sample, size: tuple[int, int]) -> tuple[int, models.Row]:
+    def _tail(self, sample: Sample, size: tuple[int, int]) -> tuple[int, TokenizedPrompt]:
         """The sample's tokens as `_split_off_picture` gives them."""
         if not sample.regions:
             return self._cached_prompt(self._picture_number(size), sample.prompt)
@@ -190,7 +191,7 @@ class TokenCounter:
             blank = self._pictures[self._picture_number(size)]
         return _split_off_picture(blank, make_row(self._processor, blank, sample, size))
 
-    def _prompt(self, picture_number: int, prompt: str) -> tuple[int, models.Row]:
+    def _prompt(self, picture_number: int, prompt: str) -> tuple[int, TokenizedPrompt]:
         blank = self._pictures[picture_number]
         return _split_off_picture(blank, self._processor.row(blank, prompt))
 
@@ -202,17 +203,17 @@ class TokenCounter:
             self._number[size] = self._pictures.index(blank)
         return self._number[size]
 
-    def _blank(self, size: tuple[int, int], depth: str = "") -> models.Picture:
+    def _blank(self, size: tuple[int, int], depth: str = "") -> Picture:
         blank = make_picture(self._processor, Image.new("RGB", size), depth)
         pixels = (array for array in blank.arrays.values() if array.dtype.kind == "f")
         self.n_values = max(self.n_values, sum(array.size for array in pixels))
         return blank
 
 
-def _split_off_picture(picture: models.Picture, row: models.Row) -> tuple[int, models.Row]:
+def _split_off_picture(picture: Picture, row: TokenizedPrompt) -> tuple[int, TokenizedPrompt]:
     """The number of the picture's tokens but the last, and the row without them.
 
     All rows about a picture begin with these tokens, so caching them for each would waste memory.
     """
     n_ahead = max(len(picture.tokens) - 1, 0)
-    return n_ahead, models.Row(row.tokens[n_ahead:], row.n_common - n_ahead)
+    return n_ahead, TokenizedPrompt(row.tokens[n_ahead:], row.n_common - n_ahead)

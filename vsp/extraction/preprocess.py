@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vsp.errors import DatasetError, InputError
 from vsp.extraction.batches import SampleBatch
-from vsp.models import Group, Picture, Processor, Row, group
+from vsp.models.contract import Picture, Processor, PromptGroup, TokenizedPrompt, prompt_group
 from vsp.storage.manifest import Sample
 from vsp.utils.images import open_region, open_rgb
 
@@ -32,19 +31,19 @@ class Prepared:
     """A batch ready for the model; `rows` are in the order of the states."""
 
     rows: tuple[int, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[PromptGroup, ...]
     failures: dict[int, str]  # row that cannot be used → reason
 
 
 def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
     """Prepare a batch; opens each image once. Rows that cannot be used go to `failures`."""
     rows: list[int] = []
-    groups: list[Group] = []
+    groups: list[PromptGroup] = []
     failures: dict[int, str] = {}
     opened: tuple[tuple[str, str], Picture, tuple[int, int]] | None = None
     for samples in batch:
         first = next(iter(samples.values()))
-        good: dict[int, Row] = {}
+        good: dict[int, TokenizedPrompt] = {}
         try:
             if opened is None or opened[0] != (first.image, first.depth):
                 opened = ((first.image, first.depth), *_picture(processor, first))
@@ -58,7 +57,7 @@ def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
             except (DatasetError, InputError) as error:
                 failures[row] = str(error)
         if good:
-            groups.append(group(picture, list(good.values())))
+            groups.append(prompt_group(picture, list(good.values())))
             rows += good
     return Prepared(tuple(rows), tuple(groups), failures)
 
@@ -72,17 +71,17 @@ def _picture(processor: Processor, sample: Sample) -> tuple[Picture, tuple[int, 
 
 def make_picture(processor: Processor, image: Image.Image, depth: str = "") -> Picture:
     """The processor's picture of an image, and of the depth picture at `depth` if given."""
-    extras: dict[str, Any] = {"depth": open_rgb(depth)[0]} if depth else {}
-    return processor.picture(image, **extras)
+    return processor.picture(image, depth=open_rgb(depth)[0] if depth else None)
 
 
-def make_row(processor: Processor, picture: Picture, sample: Sample, size: tuple[int, int]) -> Row:
+def make_row(
+    processor: Processor, picture: Picture, sample: Sample, size: tuple[int, int]
+) -> TokenizedPrompt:
     """The tokens of a sample's prompt; `size` is the (width, height) of its image."""
     if not sample.regions:
         return processor.row(picture, sample.prompt)
     regions = np.stack([open_region(region, size) for region in sample.regions])
-    extras: dict[str, Any] = {"regions": regions}
-    return processor.row(picture, sample.prompt, **extras)
+    return processor.row(picture, sample.prompt, regions)
 
 
 @contextmanager

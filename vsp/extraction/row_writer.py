@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.models import States
+from vsp.models.contract import States
 from vsp.storage.array import Screened, Store, Writer
 from vsp.storage.journal import Journal
 

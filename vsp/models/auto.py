@@ -1,7 +1,7 @@
 """Any vision-language model that transformers loads for image and text.
 
-Its checkpoint's own processor and chat template make the input; hooks take what is asked for. The
-families `llava15` and `qwen2` are this one with their own defaults and checks.
+The checkpoint's own processor and chat template make the input; hooks on the decoder record the
+states. The families `llava15` and `qwen2` derive from this one, with their own defaults and checks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from PIL import Image
 
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
-from vsp.models import Group, ModelShape, Picture, Row, States
+from vsp.models.contract import (
+    ModelShape,
+    Picture,
+    Processor,
+    PromptGroup,
+    States,
+    TokenizedPrompt,
+    VisionLanguageModel,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,22 +34,24 @@ if TYPE_CHECKING:
     from vsp.models.outline import Outline
     from vsp.models.prefix_sharing import Bundle
 
-IMAGE = "<image>"  # where a template puts the image, whatever the model calls it
-_MOST_SKEWED = 200  # one side over the other
+IMAGE = "<image>"  # the image in a template, whatever the model calls it
+_MAX_ASPECT_RATIO = 200
 _BRACKETS = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
-_PROMPT = "Qzx"  # stands for a row's prompt while what is around it is found out
+_PROMPT = "Qzx"  # placeholder of a row's prompt, to find the text around it
 
 
 class NoOptions(Frozen):
-    """A family that takes none."""
+    """Options of a family that has none."""
 
 
-class AutoProcessor:
-    """The checkpoint's processor for one image and text, without its video part, which would need
-    torchvision; images always go through Pillow, so that every machine sees the same pixels."""
+class AutoProcessor(Processor):
+    """The checkpoint's processor for one image and text.
 
-    model_types: ClassVar[tuple[str, ...]] = ()  # which checkpoints are right; none named: any
-    options: ClassVar[type[Frozen]] = NoOptions  # passed on to the image processor
+    Its video part is left out, because it needs torchvision. Images are always resized by Pillow, so
+    that every machine gets the same pixels.
+    """
+
+    options: ClassVar[type[Frozen]] = NoOptions  # passed to the image processor
 
     def __init__(self, config: ModelConfig) -> None:
         from vsp.models.checkpoints import reading
@@ -53,28 +63,32 @@ class AutoProcessor:
         with reading(config, "tokenizer or image processor"):
             self._processor = _read_processor(config, checkpoint, limits)
         self._tokenizer = self._processor.tokenizer
-        self._tokenizer.model_max_length = 10**9  # what is too long is refused, not warned of
-        self._processor.tokenizer = self._asked = _Listening(self._tokenizer)
+        self._tokenizer.model_max_length = 10**9  # long prompts are refused by `row`, so no warning
+        self._processor.tokenizer = self._last_text = _RecordingTokenizer(self._tokenizer)
         self._image = checkpoint.image_token_id
         self._text = self._whole_prompt(config)
-        bos = self._tokenizer.bos_token  # once: some chat templates begin with it
+        bos = self._tokenizer.bos_token  # some chat templates begin with it; it must occur once
         self._adds_special = bos is None or not self._text.startswith(bos)
-        self._reserved = any_of(reserved_tokens(self._tokenizer))
+        self._reserved = match_any(reserved_tokens(self._tokenizer))
         context = getattr(checkpoint.get_text_config(), "max_position_embeddings", None)
         self._context = context or 10**9
 
     @property
     def crops(self) -> bool:
-        """Whether of an image that is not square only the middle is kept."""
         return bool(getattr(self._processor.image_processor, "do_center_crop", False))
 
     def reserved(self, prompt: str) -> str | None:
-        found = self._reserved.search(prompt)
-        return found[0] if found else None
+        match = self._reserved.search(prompt)
+        return match[0] if match else None
 
-    def picture(self, image: Image.Image) -> Picture:
-        if max(image.size) > _MOST_SKEWED * min(image.size):
-            raise InputError(f"image of {image.width} × {image.height} is a thread; crop or pad it")
+    def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
+        if depth is not None:
+            raise InputError("this model takes no depth picture")
+        if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
+            raise InputError(
+                f"image of {image.width} × {image.height} has an aspect ratio over "
+                f"{_MAX_ASPECT_RATIO}:1; crop or pad it"
+            )
         try:
             seen = self._processor(
                 images=[[image]],
@@ -82,16 +96,16 @@ class AutoProcessor:
                 add_special_tokens=self._adds_special,
                 return_tensors="np",
             )
-        except ValueError as error:  # such as sides in a ratio of more than 200
+        except ValueError as error:  # for example an aspect ratio over 200:1
             raise InputError(f"image cannot be used: {error}") from None
         tokens = np.asarray(seen.pop("input_ids"))
         stop = int(np.flatnonzero(tokens[0] == self._image)[-1]) + 1
         image_text = self._tokenizer.convert_ids_to_tokens(self._image)
-        ahead, _, behind = self._asked.text.rpartition(image_text)[2].partition(_PROMPT)
+        ahead, _, behind = self._last_text.text.rpartition(image_text)[2].partition(_PROMPT)
         per_token = {k: v for k, v in seen.items() if np.shape(v) == tokens.shape}
         for name, array in seen.items():
             if np.ndim(array) > 2 and np.shape(array)[:2] == tokens.shape:
-                raise ModelError(f"its {name} says something of each token; it is not supported")
+                raise ModelError(f"its input {name} has a vector per token; this is not supported")
         picture = Picture(
             {k: np.asarray(v) for k, v in seen.items() if k not in per_token},
             tuple(tokens[0, :stop].tolist()),
@@ -100,26 +114,30 @@ class AutoProcessor:
         )
         if self.row(picture, _PROMPT).tokens != tuple(tokens[0].tolist()):
             raise ModelError(
-                f"its {type(self._processor).__name__} lays out prompts in a way that is not known "
-                "here; this checkpoint is not supported"
+                f"its {type(self._processor).__name__} places text around the image in an unknown "
+                "way; this checkpoint is not supported"
             )
         return picture
 
-    def row(self, picture: Picture, prompt: str) -> Row:
-        # The image's last token stands in front, as some tokenizers treat a text's start apart.
+    def row(
+        self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None
+    ) -> TokenizedPrompt:
+        if regions is not None:
+            raise InputError("this model takes no regions")
+        # The last image token is put in front, because some tokenizers treat the start of a text specially.
         text = self._tokenizer.convert_ids_to_tokens(self._image) + prompt.join(picture.around)
         after = self._tokenizer(text, add_special_tokens=False)["input_ids"][1:]
         if not after:
-            raise InputError("the prompt is empty, and nothing follows the image")
+            raise InputError("the prompt is empty, and no text follows the image")
         tokens = (*picture.tokens, *after)
         if len(tokens) > self._context:
             raise InputError(
                 f"prompt and image make {len(tokens)} tokens, over the context of {self._context}"
             )
-        return Row(tokens, len(tokens))
+        return TokenizedPrompt(tokens, len(tokens))
 
-    def plain(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
-        """Whole rows as transformers' own processor makes them, padded on the right."""
+    def reference_inputs(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
+        """Inputs as transformers' own processor makes them, padded on the right."""
         return self._processor(
             images=[[image] for image in images],
             text=[self._text.replace(_PROMPT, prompt) for prompt in prompts],
@@ -130,7 +148,7 @@ class AutoProcessor:
         )
 
     def _whole_prompt(self, config: ModelConfig) -> str:
-        """The text of a prompt, with _PROMPT for the row's own, as the processor takes it."""
+        """The whole prompt as the processor takes it, with _PROMPT in place of the row's prompt."""
         text = config.template.replace("{instruction}", _PROMPT)
         if IMAGE in text:
             names = (getattr(self._processor, "image_token", None), IMAGE)
@@ -143,12 +161,14 @@ class AutoProcessor:
             tokenize=False,
         )
         if whole.count(_PROMPT) != 1:
-            raise ModelError(f"its chat template puts a prompt {whole.count(_PROMPT)} times")
+            raise ModelError(
+                f"its chat template contains the prompt {whole.count(_PROMPT)} times instead of once"
+            )
         return whole
 
 
-class _Listening:
-    """A tokenizer that remembers the text it was given last, with all that stands for an image."""
+class _RecordingTokenizer:
+    """A tokenizer that keeps its last input text, in which image tokens are already expanded."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -162,21 +182,22 @@ class _Listening:
         return self._tokenizer(text, **arguments)
 
 
-class AutoVLM:
-    """See the module."""
+class AutoVLM(VisionLanguageModel):
+    """A model of transformers for image and text, with hooks on its decoder."""
 
     defaults: ClassVar = ModelConfig(family="auto", quantization="4bit")
     processor: ClassVar[type[AutoProcessor]] = AutoProcessor
+    has_reference: ClassVar = True
 
     def __init__(self, config: ModelConfig) -> None:
         from vsp.models.capture import Capture
         from vsp.models.loading import load_model, read_config
 
         checkpoint = read_config(config, *self.processor.model_types)
-        self._model, self._language = load_model(config, checkpoint, self.shape(config).dtype)
-        # Without lm_head: no states need logits.
+        self._model, self._decoder = load_model(config, checkpoint, self.shape(config).dtype)
+        # The base model, without lm_head: no logits are computed.
         self._base = getattr(self._model, "model", self._model)
-        self._capture = Capture(self._language, _padding(checkpoint))
+        self._capture = Capture(self._decoder, _pad_token(checkpoint))
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
@@ -199,27 +220,26 @@ class AutoVLM:
 
         return outline(config, *cls.processor.model_types)
 
-    def forward(self, groups: Sequence[Group]) -> States:
-        return self._capture.last_tokens(groups, lambda *given: self._pass(*given)())
+    def forward(self, groups: Sequence[PromptGroup]) -> States:
+        return self._capture.last_tokens(groups, lambda *given: self._prepare_pass(*given)())
 
-    def bare(self, groups: Sequence[Group]) -> Callable[[], None]:
-        """The forward pass of `forward` alone, on tensors that are on the device already."""
-        return self._capture.bare(groups, self._pass)
+    def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
+        return self._capture.forward_only(groups, self._prepare_pass)
 
-    def _pass(self, groups: Sequence[Group], laid: Bundle) -> Callable[[], object]:
-        inputs = self._inputs(groups, laid)
+    def _prepare_pass(self, groups: Sequence[PromptGroup], bundle: Bundle) -> Callable[[], object]:
+        inputs = self._inputs(groups, bundle)
         return lambda: self._base(**inputs, use_cache=False)
 
-    def plain(self, inputs: Any) -> NDArray[np.floating]:
-        """What a script of a few lines does: one forward pass of transformers, every hidden state
-        of every token, and of these the last token's `[layer, row, hidden]`.
-
-        `inputs` are those of `AutoProcessor.plain`. `vsp bench` measures against it; no stage
-        uses it.
-        """
+    def reference_states(
+        self, processor: Processor, images: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> NDArray[np.floating]:
+        """One forward pass that returns all hidden states, then the last token of each row."""
         import torch
 
-        inputs = inputs.to(self._model.device, self._model.dtype)
+        assert isinstance(processor, AutoProcessor)
+        inputs = processor.reference_inputs(images, prompts).to(
+            self._model.device, self._model.dtype
+        )
         with torch.inference_mode():
             hidden = self._model(**inputs, output_hidden_states=True, use_cache=False).hidden_states
         last = inputs["attention_mask"].sum(dim=1) - 1
@@ -227,43 +247,43 @@ class AutoVLM:
         states = torch.stack([layer[rows, last] for layer in hidden])
         return np.asarray(states.float().cpu().numpy())
 
-    def _inputs(self, groups: Sequence[Group], laid: Bundle) -> dict[str, torch.Tensor]:
-        """What the whole model takes: trunks, what their tokens are, and pictures."""
+    def _inputs(self, groups: Sequence[PromptGroup], bundle: Bundle) -> dict[str, torch.Tensor]:
+        """Inputs of the whole model: tokens of the trunks, their kinds, and pictures."""
         from vsp.models.loading import to_device
-        from vsp.models.prefix_sharing import moved
+        from vsp.models.prefix_sharing import copy_to_device
 
         device, dtype = self._base.device, self._base.dtype
-        shape = laid.trunks.shape
-        real = np.arange(shape[1]) < laid.trunk_lengths[:, None]
+        shape = bundle.trunks.shape
+        real = np.arange(shape[1]) < bundle.trunk_lengths[:, None]
         inputs: dict[str, torch.Tensor] = {
-            "input_ids": moved(laid.trunks, device),
-            "attention_mask": moved(real.astype(np.int64), device),
+            "input_ids": copy_to_device(bundle.trunks, device),
+            "attention_mask": copy_to_device(real.astype(np.int64), device),
         }
         for name in groups[0].picture.kinds:
             kinds = np.zeros(shape, np.int64)
             for i, group in enumerate(groups):
                 kinds[i, : len(group.picture.tokens)] = group.picture.kinds[name]
-            inputs[name] = moved(kinds, device)
-        for name, array in join([group.picture.arrays for group in groups]).items():
+            inputs[name] = copy_to_device(kinds, device)
+        for name, array in join_arrays([group.picture.arrays for group in groups]).items():
             inputs[name] = to_device(array, device, dtype)
         return inputs
 
 
 def reserved_tokens(tokenizer: Any) -> list[str]:
-    """What a tokenizer reads as tokens of its own: special ones, and others in brackets."""
+    """Texts that a tokenizer reads as special tokens: declared ones, and added ones in brackets."""
     added = tokenizer.added_tokens_decoder.values()
     return [t.content for t in added if t.special or _BRACKETS.fullmatch(t.content)]
 
 
-def any_of(texts: Sequence[str]) -> re.Pattern[str]:
-    """Finds any of the texts, the longest where several begin."""
+def match_any(texts: Sequence[str]) -> re.Pattern[str]:
+    """A pattern that matches any of the texts, the longest first."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
-def join(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """The arrays of several pictures as one of each name, along the first axis.
+def join_arrays(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Concatenate the arrays of several pictures by name, along the first axis.
 
-    Other axes grow by zeros to the longest, as processors fill up tiles.
+    Other axes are padded with zeros to the longest, as processors pad tiles.
     """
     joined = {}
     for name in pictures[0]:
@@ -271,11 +291,11 @@ def join(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[An
         longest = (
             np.max([array.shape[1:] for array in arrays], axis=0) if arrays[0].ndim > 1 else ()
         )
-        joined[name] = np.concatenate([_grown(array, longest) for array in arrays])
+        joined[name] = np.concatenate([_pad_to(array, longest) for array in arrays])
     return joined
 
 
-def _grown(array: NDArray[Any], longest: Any) -> NDArray[Any]:
+def _pad_to(array: NDArray[Any], longest: Any) -> NDArray[Any]:
     if array.ndim < 2 or array.shape[1:] == tuple(longest):
         return array
     return np.pad(
@@ -283,8 +303,8 @@ def _grown(array: NDArray[Any], longest: Any) -> NDArray[Any]:
     )
 
 
-def _padding(checkpoint: Any) -> int:
-    """A token that stands for nothing: the tokenizer's own, or any but the image's."""
+def _pad_token(checkpoint: Any) -> int:
+    """The token that fills sequences; 0 if the checkpoint names none."""
     pad = getattr(checkpoint.get_text_config(), "pad_token_id", None)
     return pad if isinstance(pad, int) and pad >= 0 else 0
 
@@ -298,13 +318,14 @@ def _read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, 
     name = names.get(checkpoint.model_type)
     if name is None or not hasattr(checkpoint, "image_token_id"):
         raise ModelError(
-            f"a {checkpoint.model_type} has no processor of images and text in transformers; "
+            f"transformers has no processor of images and text for model type "
+            f"{checkpoint.model_type!r}; "
             "name another --checkpoint"
         )
     base: Any = getattr(transformers, name)
     where = {"revision": config.revision, "trust_remote_code": False}
     parts = {
-        # With torchvision about, the default would be another processor with other pixels.
+        # If torchvision is installed, the default processor is another one, with other pixels.
         "image_processor": AutoImageProcessor.from_pretrained(
             config.checkpoint, backend="pil", **where, **options
         ),
@@ -316,9 +337,9 @@ def _read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, 
         def get_attributes(cls) -> list[str]:
             return [part for part in super().get_attributes() if part in parts]
 
-    WithoutVideo.__name__ = base.__name__  # processors look their defaults up by name
+    WithoutVideo.__name__ = base.__name__  # processors look up their defaults by name
     values, _ = WithoutVideo.get_processor_dict(str(config.checkpoint), **where)
-    if checkpoint.model_type == "llava":  # older checkpoints leave these to the reader
+    if checkpoint.model_type == "llava":  # missing in older checkpoints
         values |= {
             "patch_size": checkpoint.vision_config.patch_size,
             "vision_feature_select_strategy": checkpoint.vision_feature_select_strategy,
@@ -330,7 +351,7 @@ def _read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, 
 
 
 def _chat_template(config: ModelConfig, processor: Any) -> str:
-    """The processor's template, the tokenizer's, or one that an older checkpoint keeps apart."""
+    """The template of the processor or the tokenizer, or of an older checkpoint's separate file."""
     for template in (processor.chat_template, processor.tokenizer.chat_template):
         if template is not None:
             return str(template)

@@ -1,4 +1,4 @@
-"""Forward hooks that keep one token of each row and layer as it passes, and nothing else."""
+"""Forward hooks that keep the states of one token per row at every layer, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vsp.models import Group, States, group
-from vsp.models.prefix_sharing import Bundle, CannotShareError, bundle, grafting, moved
+from vsp.models.contract import PromptGroup, States, prompt_group
+from vsp.models.prefix_sharing import (
+    Bundle,
+    CannotShareError,
+    branch_hook,
+    bundle_groups,
+    copy_to_device,
+)
 
 _log = logging.getLogger(__name__)
 
-# Calls the decoder with the embedded trunks of a bundle.
-Forward = Callable[[Sequence[Group], Bundle], object]
-# Makes what a forward pass takes, and gives the pass.
-Inputs = Callable[[Sequence[Group], Bundle], Callable[[], object]]
+# Runs the decoder on the embedded trunks of a bundle.
+Forward = Callable[[Sequence[PromptGroup], Bundle], object]
+# Prepares the inputs of a forward pass and returns the pass.
+PreparePass = Callable[[Sequence[PromptGroup], Bundle], Callable[[], object]]
 # Overwrites some of the embeddings [sequence, token, hidden] of a bundle, branches included.
 Replace = Callable[[Bundle, torch.Tensor], None]
 
 
 class Capture:
-    """A decoder with `layers` and a final `norm`, watched while it runs."""
+    """Records states of a decoder that has `layers` and a final `norm`."""
 
-    def __init__(self, language: Any, pad: int) -> None:
-        self._language = language
+    def __init__(self, decoder: Any, pad: int) -> None:
+        self._decoder = decoder
         self._pad = pad
         self._shares = True
 
     def last_tokens(
-        self, groups: Sequence[Group], forward: Forward, replace: Replace | None = None
+        self, groups: Sequence[PromptGroup], forward: Forward, replace: Replace | None = None
     ) -> States:
-        """Start one forward pass and keep each row's last token: [layer, row, hidden].
+        """Start one forward pass; the states of each row's last token, [layer, row, hidden].
 
-        `forward` has to call the decoder with the embedded trunks, on which the branches are then
-        grafted. Raises MemoryError if memory is out.
+        `forward` calls the decoder on the embedded trunks; a hook appends the branches. Raises
+        MemoryError if the device has too little memory.
         """
         if self._shares:
             try:
@@ -47,37 +53,41 @@ class Capture:
             except CannotShareError as reason:
                 _log.warning("rows about one image share no work in this model: %s", reason)
                 self._shares = False
-        alone = [group(one.picture, [row]) for one in groups for row in one.rows]
+        alone = [prompt_group(one.picture, [row]) for one in groups for row in one.rows]
         return self._run(alone, forward, replace)
 
-    def _run(self, groups: Sequence[Group], forward: Forward, replace: Replace | None) -> States:
-        laid = bundle(groups, self._pad)
-        language = self._language
-        graft = grafting(language, laid, replace)
-        hook = language.register_forward_pre_hook(graft, with_kwargs=True)
+    def _run(
+        self, groups: Sequence[PromptGroup], forward: Forward, replace: Replace | None
+    ) -> States:
+        bundle = bundle_groups(groups, self._pad)
+        decoder = self._decoder
+        append = branch_hook(decoder, bundle, replace)
+        hook = decoder.register_forward_pre_hook(append, with_kwargs=True)
         try:
             with (
                 memory_errors(),
                 torch.inference_mode(),
-                capture_tokens(language, laid.places) as kept,
+                capture_tokens(decoder, bundle.places) as kept,
             ):
-                forward(groups, laid)
-                return _on_the_way(torch.stack(kept))
+                forward(groups, bundle)
+                return _copy_to_host(torch.stack(kept))
         finally:
             hook.remove()
 
-    def bare(self, groups: Sequence[Group], inputs: Inputs) -> Callable[[], None]:
-        """The same pass on tensors made before, keeping nothing: the least it could take."""
-        laid = bundle(groups, self._pad)
-        forward = inputs(groups, laid)
-        language = self._language
+    def forward_only(
+        self, groups: Sequence[PromptGroup], prepare: PreparePass
+    ) -> Callable[[], None]:
+        """The same pass on prepared tensors, without recording: a lower bound of its time."""
+        bundle = bundle_groups(groups, self._pad)
+        forward = prepare(groups, bundle)
+        decoder = self._decoder
 
         def run() -> None:
-            hook = language.register_forward_pre_hook(grafting(language, laid), with_kwargs=True)
+            hook = decoder.register_forward_pre_hook(branch_hook(decoder, bundle), with_kwargs=True)
             try:
                 with torch.inference_mode():
                     forward()
-                if language.device.type == "cuda":
+                if decoder.device.type == "cuda":
                     torch.cuda.synchronize()
             finally:
                 hook.remove()
@@ -86,15 +96,15 @@ class Capture:
 
 
 @contextmanager
-def capture_tokens(language: Any, places: NDArray[np.int64]) -> Iterator[list[torch.Tensor]]:
-    """Collect the tokens at `places` [row, (sequence, position)] at every layer of one forward.
+def capture_tokens(decoder: Any, places: NDArray[np.int64]) -> Iterator[list[torch.Tensor]]:
+    """Collect states of the tokens at `places` [row, (sequence, position)] during one forward pass.
 
-    The list fills up with [row, hidden]: the first layer's input (the embedding output), the
-    output of every layer but the last, and the final norm's output, as transformers counts its
-    `hidden_states`.
+    The list receives arrays [row, hidden]: the first layer's input (the embedding output), the
+    output of every layer except the last, and the output of the final norm, in the order of
+    `hidden_states` of transformers.
     """
     kept: list[torch.Tensor] = []
-    sequences, positions = moved(np.ascontiguousarray(places.T), language.device)
+    sequences, positions = copy_to_device(np.ascontiguousarray(places.T), decoder.device)
 
     def keep(states: torch.Tensor) -> None:
         kept.append(states[sequences, positions])
@@ -105,9 +115,9 @@ def capture_tokens(language: Any, places: NDArray[np.int64]) -> Iterator[list[to
     def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
         keep(output[0] if isinstance(output, tuple) else output)
 
-    hooks = [language.layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
-    hooks += [layer.register_forward_hook(keep_output) for layer in language.layers[:-1]]
-    hooks.append(language.norm.register_forward_hook(keep_output))
+    hooks = [decoder.layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
+    hooks += [layer.register_forward_hook(keep_output) for layer in decoder.layers[:-1]]
+    hooks.append(decoder.norm.register_forward_hook(keep_output))
     try:
         yield kept
     finally:
@@ -115,10 +125,10 @@ def capture_tokens(language: Any, places: NDArray[np.int64]) -> Iterator[list[to
             hook.remove()
 
 
-def _on_the_way(states: torch.Tensor) -> States:
-    """Start copying to the host; the device goes on meanwhile."""
+def _copy_to_host(states: torch.Tensor) -> States:
+    """Start copying to the host; the device continues meanwhile."""
     if states.device.type != "cuda":
-        return lambda: _array(states)
+        return lambda: _to_numpy(states)
     host = torch.empty(states.shape, dtype=states.dtype, pin_memory=True)
     host.copy_(states, non_blocking=True)
     copied = torch.cuda.Event()
@@ -126,19 +136,19 @@ def _on_the_way(states: torch.Tensor) -> States:
 
     def wait() -> NDArray[np.floating]:
         copied.synchronize()
-        return _array(host)
+        return _to_numpy(host)
 
     return wait
 
 
-def _array(states: torch.Tensor) -> NDArray[np.floating]:
-    # numpy has no bfloat16; float32 holds each of its values.
+def _to_numpy(states: torch.Tensor) -> NDArray[np.floating]:
+    # numpy has no bfloat16; float32 represents all of its values.
     return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
 
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn torch's two ways of saying that memory is out, on a GPU and on a CPU, into one."""
+    """Turn torch's out-of-memory errors, of GPU and CPU, into MemoryError."""
     try:
         yield
     except torch.OutOfMemoryError as error:

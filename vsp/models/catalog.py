@@ -1,4 +1,4 @@
-"""The names that `vsp plan --model` takes: families, and files in `configs/models/`."""
+"""The models that `vsp plan --model` accepts: families, and files in `configs/models/`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vsp.config import ModelConfig, parse, read_yaml
 from vsp.errors import ConfigError, ModelError
 from vsp.models import FAMILIES
 from vsp.models.checkpoints import on_disk
+from vsp.models.contract import ModelShape
 from vsp.utils.config_files import config_names, find_config
 
 FOLDER = "configs/models"
@@ -18,25 +19,25 @@ FOLDER = "configs/models"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model that a file describes, and what is known of it without a network."""
+    """A model that a file describes, with its shape if the checkpoint is on this disk."""
 
     name: str
     model: ModelConfig
-    shape: models.ModelShape | None  # None: its checkpoint is not on this disk, or cannot be used
+    shape: ModelShape | None  # None: the checkpoint is not on this disk, or cannot be used
     problem: str = ""  # why it cannot be used
 
 
 def find(name: str, work: Path, **changes: Any) -> ModelConfig:
-    """The model of that name below `work`, or of that path, with every change that is not None.
+    """The model of that name or path, with every change that is not None; options are merged.
 
-    Options are merged. Raises ConfigError, listing what is known, if there is no such model.
+    Raises ConfigError, listing the known names, if there is no such model.
     """
     base = _named(name, work)
     if changes.get("checkpoint") is not None:
-        base = base.model_copy(update={"revision": None})  # another checkpoint has its own
-    model = models.changed(base, name, changes)
+        base = base.model_copy(update={"revision": None})  # it belongs to the file's checkpoint
+    model = models.apply_changes(base, name, changes)
     if model.checkpoint is not None and Path(model.checkpoint).exists():
-        # Tasks may run in another folder.
+        # Tasks may run in another folder, so the path must be absolute.
         model = model.model_copy(update={"checkpoint": str(Path(model.checkpoint).absolute())})
     return model
 
@@ -47,7 +48,7 @@ def names(work: Path) -> list[str]:
 
 
 def entries(work: Path) -> list[Entry]:
-    """Every model that a file describes. Reads what is on this disk, never the network."""
+    """Every model that a file describes. Never uses the network."""
     return [_entry(name, find(name, work)) for name in names(work)]
 
 
@@ -75,7 +76,7 @@ def _named(name: str, work: Path) -> ModelConfig:
 
 
 def _read(path: Path) -> ModelConfig:
-    """A file over its family's defaults."""
+    """The file's values over its family's defaults."""
     given = parse(ModelConfig, read_yaml(path), str(path))
     if given.family not in FAMILIES.names():
         known = ", ".join(FAMILIES.names())

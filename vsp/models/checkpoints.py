@@ -1,6 +1,6 @@
-"""Where a checkpoint lies, whether it is whole there, and what to tell of one that is not.
+"""Finds checkpoints on this disk, checks that they are complete, and explains what is missing.
 
-Nothing here loads a model or, but for an error's details, imports more than the hub's client.
+No model is loaded here. transformers is imported for details of errors only.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
-from vsp.models import FAMILIES
+from vsp.models import FAMILIES, load_family
 
-# What transformers raises for parts that it cannot put together, or not without other packages.
+# Errors of transformers for a part that it cannot build, or that needs another package.
 CANNOT_BUILD = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError)
 _LONGEST_HEADER = 100_000_000  # of a safetensors file, as its own library reads it
 
 
 def on_disk(config: ModelConfig) -> Path | None:
-    """The checkpoint's folder, or that of its commit in the hub's cache; None if it is in neither.
+    """The checkpoint's folder, or the folder of its commit in the hub's cache; None if neither exists.
 
-    Never asks the network.
+    Never uses the network.
     """
     if config.checkpoint is None:
         return None
@@ -34,13 +34,13 @@ def on_disk(config: ModelConfig) -> Path | None:
 
     try:
         found = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
-    except HFValidationError:  # the path of a folder that is not there
+    except HFValidationError:  # the path of a folder that does not exist
         return None
     return Path(found).parent if isinstance(found, str) else None
 
 
 def pinned(config: ModelConfig) -> ModelConfig:
-    """The same, and of a hub checkpoint that was read the commit that was read."""
+    """The same configuration; for a checkpoint in the hub's cache, with its commit as revision."""
     folder = on_disk(config)
     if folder is None or Path(str(config.checkpoint)).is_dir():
         return config
@@ -48,20 +48,21 @@ def pinned(config: ModelConfig) -> ModelConfig:
 
 
 def check_weights(config: ModelConfig, part: str = "") -> None:
-    """Raise ModelError unless every weight file of a checkpoint, or a part of it, lies here whole.
+    """Raise ModelError unless every weight file of a checkpoint, or of a part of it, is complete.
 
-    Array tasks load what is here: a thousand of them should not fetch it, and many could not.
+    Array tasks load these files. They never download: there may be a thousand of them, and nodes
+    often have no network.
     """
     folder = on_disk(config)
     if folder is None:
         raise _missing(config)
     names = _weight_files(folder / part, config)
-    lacking = [name for name in sorted(names) if not _is_whole(folder / part / name)]
-    if lacking:
-        broken = "; a download broke off" if _has_broken_off(folder) else ""
+    incomplete = [name for name in sorted(names) if not _is_whole(folder / part / name)]
+    if incomplete:
+        broken = "; a download was interrupted" if _has_partial_download(folder) else ""
         raise ModelError(
-            f"{folder / part}: {len(lacking)} of {len(names)} weight files are missing or cut "
-            f"short, {lacking[0]} among them{broken}; {_fetch(config)}"
+            f"{folder / part}: {len(incomplete)} of {len(names)} weight files are missing or cut "
+            f"short, for example {incomplete[0]}{broken}; {_fetch(config)}"
         )
 
 
@@ -75,12 +76,12 @@ def _weight_files(folder: Path, config: ModelConfig) -> set[str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         names = set()
     if not names or not all(isinstance(name, str) for name in names):
-        raise ModelError(f"{index}: names no weight files; {_fetch(config)}")
+        raise ModelError(f"{index}: lists no weight files; {_fetch(config)}")
     return names
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is there and, as safetensors, as long as its header says."""
+    """Whether a file exists and, if it is safetensors, has the length that its header says."""
     try:
         size = path.stat().st_size
         if path.suffix != ".safetensors":
@@ -88,7 +89,7 @@ def _is_whole(path: Path) -> bool:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
-                return False  # so ends also what Git LFS leaves in a file's place
+                return False  # also the case for a Git LFS pointer
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
         return bool(size >= 8 + length + max(ends, default=0))
@@ -96,15 +97,15 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _has_broken_off(folder: Path) -> bool:
-    """Whether the hub's client left a part of a file behind, in its cache or below a folder."""
+def _has_partial_download(folder: Path) -> bool:
+    """Whether the hub's client left an incomplete file, in its cache or in the folder."""
     places = (folder.parent.parent / "blobs", folder / ".cache/huggingface/download")
     return any(True for place in places for _ in place.rglob("*.incomplete"))
 
 
 @contextmanager
 def reading(config: ModelConfig, what: str) -> Iterator[None]:
-    """Turn what transformers raises for a damaged or missing part into one line."""
+    """Turn errors of transformers about a damaged or missing part into a ModelError."""
     try:
         yield
     except CANNOT_BUILD as error:
@@ -117,7 +118,7 @@ def reading(config: ModelConfig, what: str) -> Iterator[None]:
 
 
 def unreadable(config: ModelConfig, error: Exception) -> ModelError:
-    """What to tell of a checkpoint that is neither on this disk nor to be had from the hub."""
+    """The error for a checkpoint that is neither on this disk nor available from the hub."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     name = str(config.checkpoint)
@@ -128,11 +129,11 @@ def unreadable(config: ModelConfig, error: Exception) -> ModelError:
         )
     if _caused_by(error, RevisionNotFoundError):
         return ModelError(
-            f"checkpoint {name!r} has no revision {config.revision!r}; name another with --revision"
+            f"checkpoint {name!r} has no revision {config.revision!r}; choose another with --revision"
         )
     if _caused_by(error, RepositoryNotFoundError):
         return ModelError(
-            f"checkpoint {name!r} is not on the hub, or hidden from you; mend the name, or "
+            f"checkpoint {name!r} is not on the hub, or you have no access; correct the name, or "
             "`hf auth login`"
         )
     if Path(name).is_dir():
@@ -140,28 +141,28 @@ def unreadable(config: ModelConfig, error: Exception) -> ModelError:
     return _missing(config, error)
 
 
-def elsewhere(model_type: str, family: str) -> str:
-    """What to do with a checkpoint that is not of `family`: the family that reads it, if any."""
-    found = _reader(model_type)
-    if found in (None, family):
+def suggest_family(model_type: str, family: str) -> str:
+    """Advice for a checkpoint that is not of `family`: the family that reads it, if any."""
+    reader = _family_of(model_type)
+    if reader in (None, family):
         return "name another with --checkpoint"
-    return f"use --model {found}, or name another with --checkpoint"
+    return f"use --model {reader}, or name another with --checkpoint"
 
 
 def other_family(config: ModelConfig, model_type: str, wanted: Sequence[str]) -> ModelError:
-    kinds = " or ".join(wanted) or "model that transformers loads for image and text"
+    kinds = " or ".join(wanted) or "one that transformers loads for image and text"
     return ModelError(
-        f"checkpoint {config.checkpoint!r} is a {model_type}, not a {kinds}; "
-        f"{elsewhere(model_type, config.family)}"
+        f"checkpoint {config.checkpoint!r} has model type {model_type}, not {kinds}; "
+        f"{suggest_family(model_type, config.family)}"
     )
 
 
-def _reader(model_type: str) -> str | None:
-    """The family made for checkpoints of a type; `auto` for any other that it may load."""
+def _family_of(model_type: str) -> str | None:
+    """The family for checkpoints of a type; `auto` if transformers may load it."""
     from transformers.models.auto import modeling_auto
 
     for name in FAMILIES.names():
-        if model_type in getattr(FAMILIES.load(name).processor, "model_types", ()):
+        if model_type in load_family(name).processor.model_types:
             return name
     known = vars(modeling_auto)["MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"]
     return "auto" if model_type in known else None
@@ -171,17 +172,17 @@ def _missing(config: ModelConfig, error: Exception | None = None) -> ModelError:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     name = str(config.checkpoint)
-    nodes = "nodes without a network want HF_HUB_OFFLINE=1 (`environment` in jobs/slurm.yaml)"
+    nodes = "nodes without a network need HF_HUB_OFFLINE=1 (`environment` in jobs/slurm.yaml)"
     if not _is_hub_name(name):
         return ModelError(
-            f"checkpoint {name!r} cannot be read; fetch it where there is a network: "
+            f"checkpoint {name!r} cannot be read; download it where there is a network: "
             f"`{_download(config)}`, or name another with --checkpoint"
         )
-    # That it is not in the cache is what the line says anyway.
-    told = error is None or _caused_by(error, LocalEntryNotFoundError)
-    why = "" if told or error is None else f" ({_short(error)})"
+    # The message already says that it is not in the cache.
+    known = error is None or _caused_by(error, LocalEntryNotFoundError)
+    why = "" if known or error is None else f" ({_short(error)})"
     return ModelError(
-        f"checkpoint {name!r} cannot be read{why}; fetch it where there is a network: "
+        f"checkpoint {name!r} cannot be read{why}; download it where there is a network: "
         f"`{_download(config)}` with HF_HOME in a shared folder, or `{_download(config)} "
         f"--local-dir DIR` and --checkpoint DIR; {nodes}"
     )
@@ -189,7 +190,7 @@ def _missing(config: ModelConfig, error: Exception | None = None) -> ModelError:
 
 def _fetch(config: ModelConfig) -> str:
     again = " again" if Path(str(config.checkpoint)).is_dir() else ""
-    return f"fetch it{again}: `{_download(config)}`"
+    return f"download it{again}: `{_download(config)}`"
 
 
 def _download(config: ModelConfig) -> str:
@@ -211,7 +212,7 @@ def _is_gated(error: BaseException) -> bool:
 
 
 def _caused_by(error: BaseException | None, kind: type[Exception]) -> bool:
-    """Whether an error, or one that it was raised for, is of a kind."""
+    """Whether an error, or one of its causes, is of a kind."""
     while error is not None:
         if isinstance(error, kind):
             return True

@@ -1,8 +1,7 @@
-"""A model without weights, for tests of the stages: its states are plain sums over the picture.
+"""A model without weights, to test the stages. Its states are linear in the picture.
 
-Layer 0 knows the prompt alone, as an embedding output does; every later layer also sees an 8 × 8
-copy of the picture, so that a probe has something to find. The same row gives the same bytes in
-any batch.
+Layer 0 depends on the prompt only, like an embedding output. Every later layer also depends on an
+8 × 8 copy of the picture, so that a probe can find something. A row has the same bytes in any batch.
 """
 
 from __future__ import annotations
@@ -18,22 +17,33 @@ from PIL import Image
 from pydantic import Field
 
 from vsp.config import Frozen, ModelConfig, parse
-from vsp.models import Group, ModelShape, Picture, Row, States
+from vsp.errors import InputError
+from vsp.models.contract import (
+    ModelShape,
+    Picture,
+    Processor,
+    PromptGroup,
+    States,
+    TokenizedPrompt,
+    VisionLanguageModel,
+)
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
-_IMAGE, _END = 256, 257  # tokens; bytes are below
+_IMAGE, _END = 256, 257  # tokens; the smaller ones are bytes
 
 
 class FakeOptions(Frozen):
     n_layers: Annotated[int, Field(ge=2)] = 5
     hidden_size: Annotated[int, Field(ge=1)] = 64
-    gain: float = 1.0  # what the pictures' share is multiplied by
-    pause: Annotated[float, Field(ge=0)] = 0.0  # seconds that each batch takes at least
-    memory: Annotated[int, Field(ge=1)] | None = None  # pixels of pictures that fit at once
+    gain: float = 1.0  # factor of the picture's part of the states
+    pause: Annotated[float, Field(ge=0)] = 0.0  # minimum seconds per batch
+    memory: Annotated[int, Field(ge=1)] | None = (
+        None  # pixels of all pictures that fit in one batch
+    )
 
 
-class FakeProcessor:
-    """A token for each byte of the prompt, behind one for the picture."""
+class FakeProcessor(Processor):
+    """One token for the picture, then one per byte of the prompt."""
 
     def __init__(self, config: ModelConfig) -> None:
         _options(config)
@@ -41,19 +51,25 @@ class FakeProcessor:
     def reserved(self, prompt: str) -> str | None:
         return "<image>" if "<image>" in prompt else None
 
-    def picture(self, image: Image.Image) -> Picture:
+    def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
+        if depth is not None:
+            raise InputError("this model takes no depth picture")
         small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.float64)
         size = np.array([image.width * image.height])
         arrays = {"pixels": small.ravel() / 127.5 - 1, "size": size}
         return Picture(arrays, (_IMAGE,), {}, ("", ""))
 
-    def row(self, picture: Picture, prompt: str) -> Row:
+    def row(
+        self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None
+    ) -> TokenizedPrompt:
+        if regions is not None:
+            raise InputError("this model takes no regions")
         tokens = (*picture.tokens, *prompt.encode(), _END)
-        return Row(tokens, len(tokens))
+        return TokenizedPrompt(tokens, len(tokens))
 
 
-class Fake:
-    """See the module."""
+class Fake(VisionLanguageModel):
+    """A model without weights."""
 
     defaults: ClassVar = ModelConfig(family="fake")
     processor: ClassVar = FakeProcessor
@@ -73,16 +89,16 @@ class Fake:
     def check(cls, config: ModelConfig) -> None:
         _options(config)
 
-    def forward(self, groups: Sequence[Group]) -> States:
+    def forward(self, groups: Sequence[PromptGroup]) -> States:
         memory = self._options.memory
         sizes = [int(group.picture.arrays["size"][0]) * len(group.rows) for group in groups]
         if memory is not None and sum(sizes) > memory:
-            raise MemoryError(f"{len(groups)} pictures hold more than {memory} pixels")
+            raise MemoryError(f"{len(groups)} pictures have more than {memory} pixels")
         time.sleep(self._options.pause)
         rows = [self._row(group.picture, row) for group in groups for row in group.rows]
         return lambda: np.stack(rows, axis=1)
 
-    def _row(self, picture: Picture, row: Row) -> NDArray[np.floating]:
+    def _row(self, picture: Picture, row: TokenizedPrompt) -> NDArray[np.floating]:
         prompt = bytes(row.tokens[1:-1])
         words = np.frombuffer(hashlib.sha256(prompt).digest(), np.uint8)[:_WORDS] / 127.5 - 1
         seen = np.concatenate([words, self._options.gain * picture.arrays["pixels"]])

@@ -1,4 +1,4 @@
-"""By what a run knows the checkpoint again that it was planned with."""
+"""Fingerprint of a checkpoint's files: a run detects that its checkpoint has changed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from vsp.config import ModelConfig
 from vsp.models.checkpoints import on_disk
 
-# Folders of a checkpoint that are read, the families' parts among them.
+# Folders of a checkpoint that are read; a family's parts have their own folders.
 _FOLDERS = (
     "", "additional_chat_templates", "llm", "vision_tower", "mm_projector", "region_extractor",
 )  # fmt: skip
-# What configurations, tokenizers and image processors are read from, and what only looks like it.
+# Files of configurations, tokenizers and image processors, and files that only look like them.
 _READ = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
 _UNREAD = ("*.index.json", "trainer_state.json", "*_results.json")
 _INDEX = "model.safetensors.index.json"
@@ -24,20 +24,20 @@ _N_SAMPLES, _SAMPLE = 16, 64 << 10  # of a large weight file, bytes of each
 
 
 def fingerprint(config: ModelConfig) -> dict[str, str]:
-    """Size and SHA-256 of each file that the model is read from, by its path in the checkpoint.
+    """Size and SHA-256 of each file that the model is loaded from, by its path in the checkpoint.
 
-    Of large weight files only samples are read: the weights of another training differ everywhere,
-    and a task should not read 15 GB twice. Empty for a model without a folder.
+    Large weight files are sampled: weights of another training differ everywhere, and a task should
+    not read 15 GB twice. Empty for a model without a folder.
     """
     root = on_disk(config)
     if root is None:
         return {}
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for name in _FOLDERS:
         weights = set(_weights(root / name)) if config.weights == "checkpoint" else set()
         for path in sorted({*_texts(root / name), *weights}):
-            found[str(path.relative_to(root))] = _digest(path, sampled=path in weights)
-    return found
+            digests[str(path.relative_to(root))] = _digest(path, sampled=path in weights)
+    return digests
 
 
 def _texts(folder: Path) -> Iterator[Path]:
@@ -48,13 +48,13 @@ def _texts(folder: Path) -> Iterator[Path]:
 
 
 def _weights(folder: Path) -> Iterator[Path]:
-    """The files that the index names, else all, and the index itself."""
+    """The index and the weight files that it names; without an index, all weight files."""
     index = folder / _INDEX
     if index.exists():
         try:
             named = set(json.loads(index.read_bytes())["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            named = set()  # it is not the one that was planned with, if any was
+            named = set()  # a damaged index; it differs from the planned one
         names = ("model.safetensors", _INDEX, *(name for name in named if isinstance(name, str)))
         yield from (folder / name for name in names if os.path.isfile(folder / name))  # noqa: PTH113
     else:
@@ -67,7 +67,7 @@ def _digest(path: Path, sampled: bool) -> str:
     with path.open("rb") as file:
         if sampled and size >= _LARGE:
             digest.update(file.read(_FIRST))
-            for i in range(_N_SAMPLES):  # the last one ends where the file ends
+            for i in range(_N_SAMPLES):  # the last sample is the end of the file
                 file.seek(i * (size - _SAMPLE) // (_N_SAMPLES - 1))
                 digest.update(file.read(_SAMPLE))
         else:

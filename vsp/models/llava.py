@@ -13,7 +13,7 @@ class LlavaProcessor(AutoProcessor):
 
 
 class Llava15(AutoVLM):
-    """The conversation of LLaVA-1.5, without its system sentence."""
+    """LLaVA-1.5 with its conversation, without the system sentence."""
 
     defaults: ClassVar = ModelConfig(
         family="llava15",

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: the dtype it computes in, bitsandbytes' 4 or 8 bits, its device."""
+"""Loads checkpoints: dtype of the computation, 4 or 8 bits by bitsandbytes, device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
-from vsp.models import ModelShape
 from vsp.models.checkpoints import on_disk, other_family, unreadable
-from vsp.models.outline import Outline, decoder_path, modules_outside_decoder, skeleton
-from vsp.models.prefix_sharing import moved
+from vsp.models.contract import ModelShape
+from vsp.models.outline import Outline, decoder_path, empty_model, modules_outside_decoder
+from vsp.models.prefix_sharing import copy_to_device
 
 
 def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> ModelShape:
-    """Layers and width of a decoder; a dtype of `auto` is the one the checkpoint was saved in."""
+    """Shape of a decoder; the dtype `auto` is the one that the checkpoint was saved in."""
     dtype = str(saved or torch.float32).removeprefix("torch.") if asked == "auto" else asked
     if dtype not in ("bfloat16", "float16"):
         dtype = "float32"
@@ -30,8 +30,10 @@ def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> Mo
 
 
 def read_config(config: ModelConfig, *model_types: str) -> Any:
-    """The checkpoint's configuration. Raises ModelError unless it is of one of `model_types`, if
-    there are any."""
+    """The checkpoint's configuration.
+
+    Raises ModelError if it cannot be read, or if `model_types` are given and it has another type.
+    """
     if config.checkpoint is None:
         raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
     try:
@@ -49,7 +51,7 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
 
 
 def _unknown_type(config: ModelConfig) -> str | None:
-    """The type that the configuration names, if transformers knows none of that name."""
+    """The model type in the configuration if transformers does not know it; otherwise None."""
     folder = on_disk(config)
     try:
         kind = json.loads((folder / "config.json").read_bytes()).get("model_type") if folder else ""
@@ -59,21 +61,21 @@ def _unknown_type(config: ModelConfig) -> str | None:
 
 
 def outline(config: ModelConfig, *model_types: str) -> Outline:
-    """The whole model, its weights without memory."""
+    """The outline of the checkpoint's model."""
     checkpoint = read_config(config, *model_types)
-    model = skeleton(checkpoint)
+    model = empty_model(checkpoint)
     shape = decoder_shape(checkpoint.get_text_config(), config.dtype, checkpoint.dtype)
     return Outline(model, decoder_path(model), shape.dtype)
 
 
 def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) -> dict[str, Any]:
-    """Arguments of `from_pretrained`; modules named `unquantized` keep their full precision.
+    """Arguments of `from_pretrained`; the modules `unquantized` keep their precision.
 
-    transformers matches these names from their beginning or their end: "model.vision_tower" keeps
-    the tower, "vision_tower" alone would keep nothing in it.
+    transformers matches these names at the start or the end of a module's name:
+    "model.vision_tower" excludes the whole tower, "vision_tower" alone would exclude nothing in it.
     """
-    _calm_libraries()
-    _settle_vector_math()
+    _quiet_libraries()
+    _initialise_vector_math()
     compute = getattr(torch, dtype)
     arguments: dict[str, Any] = {
         "dtype": compute,
@@ -98,20 +100,17 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
 
 
 def on_gpu() -> bool:
-    """Whether models are put on a GPU here."""
+    """Whether this machine loads models onto a GPU."""
     return torch.cuda.is_available()
 
 
 def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, Any]:
-    """A model of image and text with its language decoder, ready to run.
-
-    Nothing but the decoder's layers is quantised.
-    """
+    """A model for image and text, and its decoder. Only the decoder's layers are quantised."""
     from transformers import AutoModelForImageTextToText
 
-    bones = skeleton(checkpoint)
-    path = decoder_path(bones)
-    arguments = load_arguments(config, dtype, unquantized=modules_outside_decoder(bones, path))
+    empty = empty_model(checkpoint)
+    path = decoder_path(empty)
+    arguments = load_arguments(config, dtype, unquantized=modules_outside_decoder(empty, path))
     if config.weights == "random":
         model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
     else:
@@ -121,9 +120,9 @@ def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, A
 
 
 def random_model(auto: Any, checkpoint: Any, arguments: Mapping[str, Any], path: str) -> Any:
-    """A model of the configuration's shape with random weights, quantised as asked for.
+    """A model with random weights, quantised as `arguments` say.
 
-    For measuring a model before its weights are there, and as the untrained control of a probe.
+    It is the untrained control of a probe, and measures speed before the weights are downloaded.
     """
     device = arguments["device_map"][""]
     torch.manual_seed(0)
@@ -142,9 +141,9 @@ def _quantized(linear: nn.Linear, quantization: BitsAndBytesConfig, device: str)
     from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     size, bias = (linear.in_features, linear.out_features), linear.bias is not None
-    short: Any
+    quantized: Any
     if quantization.load_in_4bit:
-        short = Linear4bit(
+        quantized = Linear4bit(
             *size,
             bias=bias,
             compute_dtype=quantization.bnb_4bit_compute_dtype,
@@ -152,32 +151,31 @@ def _quantized(linear: nn.Linear, quantization: BitsAndBytesConfig, device: str)
             quant_type=quantization.bnb_4bit_quant_type,
         )
     else:
-        short = Linear8bitLt(*size, bias=bias, has_fp16_weights=False)
-    # On a CPU first: the move to the device is what quantises.
-    short.load_state_dict({k: v.cpu() for k, v in linear.state_dict().items()})
-    moved: nn.Module = short.to(device)
-    return moved
+        quantized = Linear8bitLt(*size, bias=bias, has_fp16_weights=False)
+    # Load on the CPU first: moving to the device quantises the weights.
+    quantized.load_state_dict({k: v.cpu() for k, v in linear.state_dict().items()})
+    on_device: nn.Module = quantized.to(device)
+    return on_device
 
 
 def to_device(array: NDArray[Any], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Start moving an array to the device, numbers with a fraction in the model's dtype."""
-    tensor = moved(array, device)
+    """Start copying an array to the device; floating-point values get the model's dtype."""
+    tensor = copy_to_device(array, device)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _settle_vector_math() -> None:
-    """Make the first cosine of the process in one thread.
+def _initialise_vector_math() -> None:
+    """Compute the first cosine of the process in one thread.
 
-    On a CPU torch hands cos and sin to a math library that sets itself up in its first call. When
-    two threads make that call at once, one of them may get other roundings than ever after (7 of
-    60 processes with torch 2.13.0), and the first batch's rotary embeddings, so its states, differ
-    from a later run's.
+    On a CPU, torch calls a math library that initialises itself in its first call. If two threads
+    make this call at once, one of them may round differently (7 of 60 processes with torch 2.13.0).
+    The rotary embeddings of the first batch, and its states, would then differ between runs.
     """
     torch.zeros(1).cos()
 
 
-class _Once(logging.Filter):
-    """Lets each message through once: 8-bit layers on a CPU repeat theirs in every batch."""
+class _OnceFilter(logging.Filter):
+    """Passes each message once: 8-bit layers on a CPU repeat theirs in every batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,10 +188,10 @@ class _Once(logging.Filter):
         return new
 
 
-_once = _Once()
+_once = _OnceFilter()
 
 
-def _calm_libraries() -> None:
-    """Keep weight-loading bars and repeated warnings out of the tasks' logs."""
+def _quiet_libraries() -> None:
+    """Keep progress bars of loading and repeated warnings out of the logs."""
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_once)

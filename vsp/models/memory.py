@@ -1,7 +1,7 @@
-"""How much memory a model will take on its device, from shapes alone: no weight is read.
+"""Estimates the memory of a model on its device from shapes alone, without reading weights.
 
-The weights are counted; what a batch adds is estimated from the widest moment of each part. Not in
-either: what CUDA itself keeps (about half a gigabyte) and what its allocator cannot fill.
+The weights are counted. The memory of a batch is estimated from the largest activations of each part.
+Not included: CUDA's own memory (about half a gigabyte) and fragmentation of its allocator.
 """
 
 from __future__ import annotations
@@ -13,56 +13,59 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from vsp.config import ModelConfig
-from vsp.models import FAMILIES
+from vsp.models import load_family
 from vsp.models.outline import Outline, modules_outside_decoder
 
 if TYPE_CHECKING:
     from torch import nn
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_BLOCK = 64  # weights that share a scale in 4 bits
-_NESTED = 256  # scales that share a scale of their own
-_TABLES = 4 * (16 + 256 + 1)  # the two code books of a matrix in 4 bits, and an offset
+_BLOCK = 64  # weights per scale in 4 bits
+_NESTED = 256  # scales per second-level scale
+_TABLES = 4 * (16 + 256 + 1)  # two code books and an offset per matrix in 4 bits
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What goes through a model at once, as far as its memory depends on it."""
+    """The size of a batch, as far as memory depends on it."""
 
     n_sequences: int
-    n_tokens: int  # of each, padding included
+    n_tokens: int  # per sequence, padding included
     n_rows: int
-    n_values: int  # of all pictures, as the vision tower takes them
-    branched: bool  # rows about one image share a sequence, so attention needs a mask
+    n_values: int  # input values of the vision tower, of all pictures
+    branched: bool  # rows share sequences, so attention needs an explicit mask
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a model takes of its device, in bytes."""
+    """Memory of a model on its device, in bytes."""
 
     weights: int
-    unquantized: Mapping[str, int]  # of these: modules that keep their precision, by name
-    batch: int  # about
+    unquantized: Mapping[str, int]  # the part of `weights` that is not quantised, by module
+    batch: int  # estimate
 
 
 def outline(config: ModelConfig) -> Outline | None:
-    """None for a family that does not say. Raises ModelError for a model that cannot be used."""
-    family = FAMILIES.load(config.family)
-    found: Outline | None = family.outline(config) if hasattr(family, "outline") else None
-    return found
+    """The outline of a model; None if its family gives none.
+
+    Raises ModelError if the model cannot be used.
+    """
+    return load_family(config.family).outline(config)
 
 
 def estimate(outline: Outline, quantization: str, load: Load) -> Memory:
     sizes = weights(outline, quantization)
-    beside = {name: sizes[name] for name in modules_outside_decoder(outline.model, outline.decoder)}
-    return Memory(sum(sizes.values()), beside, activations(outline, quantization, load))
+    unquantized = {
+        name: sizes[name] for name in modules_outside_decoder(outline.model, outline.decoder)
+    }
+    return Memory(sum(sizes.values()), unquantized, activations(outline, quantization, load))
 
 
 def weights(outline: Outline, quantization: str) -> Counter[str]:
-    """Bytes of parameters and buffers, by module: those beside the decoder, and the decoder."""
+    """Bytes of parameters and buffers: of the decoder, and of each module outside it."""
     linear, sizes = _quantized(outline), Counter[str]()
     parts = [*modules_outside_decoder(outline.model, outline.decoder), outline.decoder]
-    for name, tensor in outline.model.named_parameters():  # names what is tied once
+    for name, tensor in outline.model.named_parameters():  # tied parameters once
         size = tensor.numel() * _BYTES[outline.dtype]
         if name in linear:
             size = _quantized_bytes(tensor, quantization, size)
@@ -73,35 +76,35 @@ def weights(outline: Outline, quantization: str) -> Counter[str]:
 
 
 def activations(outline: Outline, quantization: str, load: Load) -> int:
-    """Bytes that a batch needs beside the weights, about: the greatest of what is needed in turn."""
+    """Estimated bytes of a batch without the weights: the maximum over tower and decoder."""
     size = _BYTES[outline.dtype]
     decoder = _decoder_bytes(outline, quantization, load)
     n_layers = len(_decoder(outline).layers) + 1
     captured = 2 * n_layers * load.n_rows * _width(outline) * size
-    pixels = load.n_values * (size + 4)  # they come as float32
+    pixels = load.n_values * (size + 4)  # they are copied as float32
     return pixels + max(_tower_bytes(outline, load), decoder + captured)
 
 
 def _decoder_bytes(outline: Outline, quantization: str, load: Load) -> int:
     decoder, size = _decoder(outline), _BYTES[outline.dtype]
     layer = decoder.layers[-1]
-    # Alive besides: the embedded input, the images' share of it, the residual and its norm.
+    # Also in memory: the embeddings, those of the images, the residual stream and its norm.
     per_token = size * (4 * _width(outline) + _widest(layer))
-    if quantization == "8bit":  # sums of products in 32 bits, and a copy on their way back
+    if quantization == "8bit":  # 32-bit products, and their conversion
         per_token += (4 + size) * max(linear.out_features for linear in _linears(layer))
     n_bytes = load.n_sequences * load.n_tokens * per_token
-    if quantization == "4bit":  # one matrix at a time is unpacked
+    if quantization == "4bit":  # one matrix at a time is dequantised
         n_bytes += size * max(linear.weight.numel() for linear in _linears(layer))
     pairs = load.n_sequences * load.n_tokens**2
     if decoder.config._attn_implementation == "eager":
         n_bytes += pairs * decoder.config.num_attention_heads * (2 * size + 4)
     if load.branched:
-        n_bytes += pairs * (1 + size)  # the mask, and as numbers that are added
+        n_bytes += pairs * (1 + size)  # the mask, and its values that are added
     return n_bytes
 
 
 def _tower_bytes(outline: Outline, load: Load) -> int:
-    """The most while images are seen; nothing of it is kept while the decoder runs."""
+    """Peak of the vision tower; its memory is freed before the decoder runs."""
     from torch import nn
 
     model, size = outline.model, _BYTES[outline.dtype]
@@ -125,33 +128,33 @@ def _tower_bytes(outline: Outline, load: Load) -> int:
     finer = [module for module in model.modules() if isinstance(module, nn.ConvTranspose2d)]
     if not finer:
         return seen
-    # SpatialRGPT's refinement: so many more places, in and out of its last activation.
+    # SpatialRGPT's refinement: more positions, before and after its last activation.
     fine = n_patches * size * width * prod(prod(module.stride) for module in finer)
     return max(seen, 2 * fine)
 
 
 def _widest(layer: nn.Module) -> int:
-    """Values a token has in the widest moment of a layer, beside those that go around it."""
+    """Largest number of values per token inside a layer, without the residual stream."""
     out = [linear.out_features for linear in _linears(layer)]
     if not out:
         return 0
     widest = max(out)
     # Gate, its activation and their product; without a gate, before and after the activation.
     inner = (3 if out.count(widest) > 1 else 2) * widest
-    # Queries and keys before and after their rotation.
+    # Queries and keys before and after the rotary embedding.
     return max(inner, 2 * sum(n for n in out if n < widest))
 
 
 def _quantized(outline: Outline) -> set[str]:
-    """Names of the weights that are quantised when it is asked for."""
-    found = _named_linears(_decoder(outline), outline.decoder)
-    return {f"{name}.weight" for name, _ in found}
+    """Names of the weights that quantization applies to."""
+    linears = _named_linears(_decoder(outline), outline.decoder)
+    return {f"{name}.weight" for name, _ in linears}
 
 
 def _quantized_bytes(weight: Any, quantization: str, full: int) -> int:
     n = weight.numel()
     if quantization == "8bit":
-        return int(n + 4 * weight.shape[0])  # a scale for each row
+        return int(n + 4 * weight.shape[0])  # one scale per row
     if quantization == "4bit":
         blocks = -(-n // _BLOCK)
         return int(-(-n // 2) + blocks + 4 * -(-blocks // _NESTED) + _TABLES)
@@ -159,7 +162,7 @@ def _quantized_bytes(weight: Any, quantization: str, full: int) -> int:
 
 
 def _part(name: str, parts: Sequence[str]) -> str:
-    """The module of `parts` that holds what is called `name`, or else that itself."""
+    """The module in `parts` that contains `name`; `name` itself if none does."""
     return next((part for part in parts if name.startswith(f"{part}.")), name)
 
 
@@ -178,6 +181,6 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
 def _named_linears(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Linear]]:
     from torch import nn
 
-    for name, found in module.named_modules(prefix=prefix):
-        if isinstance(found, nn.Linear):
-            yield name, found
+    for name, child in module.named_modules(prefix=prefix):
+        if isinstance(child, nn.Linear):
+            yield name, child

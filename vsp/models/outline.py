@@ -14,18 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A model as a family loads it, its weights on torch's meta device: shapes without memory.
-
-    A family says it in an optional class method, `outline(config)`.
-    """
+    """A model on torch's meta device: modules and shapes as loaded, without memory for weights."""
 
     model: nn.Module
-    decoder: str  # name of the module with the language model's layers; only in it is quantised
+    decoder: str  # name of the module with the decoder's layers; only these are quantised
     dtype: str
 
 
-def skeleton(checkpoint: Any) -> Any:
-    """The model that a configuration describes, without memory for its weights."""
+def empty_model(checkpoint: Any) -> Any:
+    """The model that a configuration describes, on torch's meta device."""
     import torch
     from transformers import AutoModelForImageTextToText
 
@@ -35,16 +32,17 @@ def skeleton(checkpoint: Any) -> Any:
     except CANNOT_BUILD as error:
         reason = " ".join(str(error).split())
         raise ModelError(
-            f"transformers loads no {checkpoint.model_type} for image and text ({reason[:120]}); "
+            f"transformers cannot load model type {checkpoint.model_type!r} for image and text "
+            f"({reason[:120]}); "
             "name another --checkpoint"
         ) from None
 
 
 def decoder_path(model: Any) -> str:
-    """Name of the module that holds the language model's layers and its final norm."""
+    """Name of the module that holds the decoder's layers and its final norm."""
     from torch import nn
 
-    found: list[str] = [
+    names: list[str] = [
         name
         for name, module in model.named_modules()
         if isinstance(getattr(module, "layers", None), nn.ModuleList)
@@ -52,14 +50,14 @@ def decoder_path(model: Any) -> str:
         and len(module.layers) == model.config.get_text_config().num_hidden_layers
         and module.get_input_embeddings() is not None
     ]
-    if len(found) != 1:
+    if len(names) != 1:
         seen = [name for name, _ in model.named_modules() if 0 < len(name.split(".")) <= 3 and name]
         raise ModelError(
-            f"a {type(model).__name__} has {len(found)} modules with decoder layers and a final "
-            "norm where 1 is looked for; this model is not supported",
+            f"a {type(model).__name__} has {len(names)} modules with decoder layers and a final "
+            "norm instead of 1; this model is not supported",
             details=[f"module {name}" for name in seen if not name.split(".")[-1].isdigit()],
         )
-    return found[0]
+    return names[0]
 
 
 def modules_outside_decoder(model: Any, path: str) -> list[str]:

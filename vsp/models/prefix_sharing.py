@@ -1,10 +1,10 @@
-"""The rows about one image as one sequence, so that what they have in common is computed once.
+"""Computes the prompts about one image as one sequence, so that their common prefix is shared.
 
-The longest row of a group is its trunk and runs whole. Of every other row only the tokens behind
-the common prefix are appended to the trunk, as a branch: they take the positions that the trunk's
-tokens have there, and see the prefix and their own branch, nothing else. So each row has the
-states it has alone, and the keys and values of the prefix are neither computed twice nor copied.
-This is tree attention (Miao et al. 2024, SpecInfer, arXiv:2305.09781) on prompts.
+The longest prompt of a group is the trunk; the whole of it is in the sequence. Every other prompt is
+a branch: its tokens after the common prefix are appended to the trunk. They get the positions that
+they would have alone, and attend to the prefix and to their own branch only. So each prompt has the
+same states as alone, and keys and values of the prefix are computed once and never copied. This is
+tree attention (Miao et al. 2024, SpecInfer, arXiv:2305.09781) applied to prompts.
 """
 
 from __future__ import annotations
@@ -17,42 +17,46 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsp.models import Group
+from vsp.models.contract import PromptGroup
 
-_PREFIX, _TRUNK, _PADDING = 0, 1, -1  # branches are counted on from the trunk's own tokens
+_PREFIX, _TRUNK, _PADDING = 0, 1, -1  # branches have the numbers after _TRUNK
 
 
 class CannotShareError(Exception):
-    """The model's attention does not allow it; each row has to be a sequence of its own."""
+    """The model's attention does not allow sharing; each row has to be its own sequence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A batch of groups: a sequence for each, padded on the right.
+    """A batch of groups: one sequence each, padded on the right.
 
-    Under a causal mask no real token ever sees the padding.
+    The mask is causal, so no token attends to the padding after it.
     """
 
-    trunks: NDArray[np.int64]  # tokens [sequence, token] of the trunks alone
+    trunks: NDArray[np.int64]  # tokens [sequence, token] of the trunks, without branches
     trunk_lengths: NDArray[np.int64]  # [sequence]
     tokens: NDArray[np.int64]  # [sequence, token] with the branches
-    sources: NDArray[np.int64]  # [sequence, token] token of the trunk in whose place each stands
-    branches: NDArray[np.int64]  # [sequence, token] prefix, trunk, branches, padding
+    sources: NDArray[np.int64]  # [sequence, token] the trunk token with the same position
+    branches: NDArray[
+        np.int64
+    ]  # [sequence, token] _PREFIX, _TRUNK, number of the branch, or _PADDING
     places: NDArray[np.int64]  # [row, 2] sequence and position of each row's last token
-    starts: tuple[tuple[int, int, int], ...]  # row: sequence, prefix, where the row's own begin
+    starts: tuple[
+        tuple[int, int, int], ...
+    ]  # per row: sequence, length of the prefix, position of its first own token
 
     @property
     def has_branches(self) -> bool:
         return bool(self.branches.max() > _TRUNK)
 
     def place(self, row: int, token: int) -> tuple[int, int]:
-        """Sequence and position at which a token of a row stands."""
+        """Sequence and position of a row's token."""
         sequence, prefix, start = self.starts[row]
         return sequence, token if token < prefix else start + token - prefix
 
 
-def bundle(groups: Sequence[Group], pad: int) -> Bundle:
-    """Lay out groups as sequences; `pad` is a token that stands for nothing."""
+def bundle_groups(groups: Sequence[PromptGroup], pad: int) -> Bundle:
+    """Lay out groups as sequences; `pad` is the padding token."""
     tokens: list[list[int]] = []
     sources: list[list[int]] = []
     branches: list[list[int]] = []
@@ -75,19 +79,19 @@ def bundle(groups: Sequence[Group], pad: int) -> Bundle:
             starts.append((sequence, shared, start))
             places.append((sequence, start + len(row.tokens) - shared - 1))
     return Bundle(
-        _padded(trunks, pad),
+        _pad_rows(trunks, pad),
         np.array([len(trunk) for trunk in trunks]),
-        _padded(tokens, pad),
-        # Padding stands in the place of a text token, as some models count their image's.
-        _padded(sources, [len(trunk) - 1 for trunk in trunks]),
-        _padded(branches, _PADDING),
+        _pad_rows(tokens, pad),
+        # Padding gets the position of a text token, because some models count image tokens.
+        _pad_rows(sources, [len(trunk) - 1 for trunk in trunks]),
+        _pad_rows(branches, _PADDING),
         np.array(places),
         tuple(starts),
     )
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int | Sequence[int]) -> NDArray[np.int64]:
-    """Rows of one length [row, longest]; `value` fills up all of them, or one each."""
+def _pad_rows(rows: Sequence[Sequence[int]], value: int | Sequence[int]) -> NDArray[np.int64]:
+    """Rows padded to one length [row, longest] with `value`: one for all rows, or one per row."""
     padded = np.empty((len(rows), max(map(len, rows))), dtype=np.int64)
     padded[:] = np.reshape(value, (-1, 1))
     for i, row in enumerate(rows):
@@ -95,60 +99,62 @@ def _padded(rows: Sequence[Sequence[int]], value: int | Sequence[int]) -> NDArra
     return padded
 
 
-def grafting(
-    language: Any, bundled: Bundle, replaced: Callable[[Bundle, torch.Tensor], None] | None = None
+def branch_hook(
+    decoder: Any, bundle: Bundle, replace: Callable[[Bundle, torch.Tensor], None] | None = None
 ) -> Callable[[Any, Any, Any], Any]:
-    """A forward pre-hook of a decoder that is called with trunks: it adds their branches.
+    """A forward pre-hook of a decoder: it appends the branches to the trunks.
 
-    `replaced` may overwrite some of the embeddings [sequence, token, hidden] in place.
+    `replace` may overwrite some of the embeddings [sequence, token, hidden] in place.
     """
 
-    places = _Places.of(bundled, language.device) if bundled.has_branches else None
+    places = _Places.of(bundle, decoder.device) if bundle.has_branches else None
 
-    def graft(_module: Any, args: Any, kwargs: Any) -> Any:
+    def append(_module: Any, args: Any, kwargs: Any) -> Any:
         kwargs = dict(kwargs)
         mask = kwargs.get("attention_mask")
         if isinstance(mask, torch.Tensor) and mask.dim() == 2:
-            # It only hides padding on the right, which a causal mask hides already.
+            # It only hides padding on the right, which the causal mask hides anyway.
             mask = kwargs["attention_mask"] = None
         if places is not None:
-            _check_layers(language.config, mask, int(bundled.trunk_lengths.max()))
-            _graft(language, places, mask, kwargs)
-        if replaced is not None:
+            _check_layers(decoder.config, mask, int(bundle.trunk_lengths.max()))
+            _append_branches(decoder, places, mask, kwargs)
+        if replace is not None:
             kwargs["inputs_embeds"] = kwargs["inputs_embeds"].clone()
-            replaced(bundled, kwargs["inputs_embeds"])
+            replace(bundle, kwargs["inputs_embeds"])
         return args, kwargs
 
-    return graft
+    return append
 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """A bundle's arrays on the device, brought there before it starts: later it would wait."""
+    """A bundle's arrays, copied to the device before the forward pass starts."""
 
     sources: torch.Tensor  # [sequence, token]
     branches: torch.Tensor  # [sequence, token]
-    added: tuple[torch.Tensor, torch.Tensor]  # sequence and position of each branches' token
-    tokens: torch.Tensor  # of these
+    added: tuple[torch.Tensor, torch.Tensor]  # sequence and position of each token of a branch
+    tokens: torch.Tensor  # the tokens at `added`
 
     @classmethod
-    def of(cls, bundled: Bundle, device: torch.device) -> _Places:
-        sequences, positions = np.nonzero(bundled.branches > _TRUNK)
-        tokens = bundled.tokens[sequences, positions]
-        arrays = (bundled.sources, bundled.branches, sequences, positions, tokens)
-        sources, branches, first, second, added = (moved(array, device) for array in arrays)
+    def of(cls, bundle: Bundle, device: torch.device) -> _Places:
+        sequences, positions = np.nonzero(bundle.branches > _TRUNK)
+        tokens = bundle.tokens[sequences, positions]
+        arrays = (bundle.sources, bundle.branches, sequences, positions, tokens)
+        sources, branches, first, second, added = (
+            copy_to_device(array, device) for array in arrays
+        )
         return cls(sources, branches, (first, second), added)
 
 
-def moved(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Start moving an array to the device; the host does not wait for it."""
+def copy_to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Start copying an array to the device; the host does not wait."""
     tensor = torch.from_numpy(array)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
-def _graft(language: Any, places: _Places, mask: Any, kwargs: dict[str, Any]) -> None:
+def _append_branches(decoder: Any, places: _Places, mask: Any, kwargs: dict[str, Any]) -> None:
     trunk = kwargs["inputs_embeds"]
     device, shape = trunk.device, trunk.shape[:2]
     sources, branches = places.sources, places.branches
@@ -156,17 +162,17 @@ def _graft(language: Any, places: _Places, mask: Any, kwargs: dict[str, Any]) ->
         kwargs["position_ids"] = torch.arange(shape[1], device=device).expand(shape)
     for name, value in kwargs.items():
         if isinstance(value, torch.Tensor):
-            if name == "position_ids":  # [sequence, token], with axes before them for M-RoPE
+            if name == "position_ids":  # [sequence, token], with leading axes for M-RoPE
                 leading = value.shape[:-2]
                 value = value.expand(*leading, *shape)
                 kwargs[name] = value.gather(-1, sources.expand(*leading, *sources.shape))
             elif name != "attention_mask" and value.shape[:2] == shape:
                 kwargs[name] = value[torch.arange(len(value), device=device)[:, None], sources]
-    embedded = language.get_input_embeddings()(places.tokens)
+    embedded = decoder.get_input_embeddings()(places.tokens)
     kwargs["inputs_embeds"][places.added] = embedded.to(trunk.dtype)
-    # A prefix of padding alone would be no number after softmax, so padding sees padding.
+    # Softmax over no visible token gives NaN, so padding attends to padding.
     visible = (branches[:, None, :] == _PREFIX) | (branches[:, :, None] == branches[:, None, :])
-    eager = language.config._attn_implementation == "eager"
+    eager = decoder.config._attn_implementation == "eager"
     masks = mask if isinstance(mask, dict) else {"": mask}
     made = {
         kind: _mask(one, sources, branches, visible, trunk.dtype, eager)
@@ -183,7 +189,7 @@ def _mask(
     dtype: torch.dtype,
     eager: bool,
 ) -> torch.Tensor:
-    """What each token may see [sequence, 1, token, token]: what its source sees, in its branch."""
+    """Attention mask [sequence, 1, token, token]: as the trunk token's, within prefix and branch."""
     if given is None:
         allowed = sources[:, :, None] >= sources[:, None, :]
     else:
@@ -200,17 +206,17 @@ def _mask(
 
 
 def _check_prefix(seen: torch.Tensor, branches: torch.Tensor) -> None:
-    """Raise CannotShareError if the prefix sees what comes after it, as in a prefix-LM."""
+    """Raise CannotShareError if the prefix attends to later tokens, as in a prefix-LM."""
     ahead = (branches[:, :, None] == _PREFIX) & (branches[:, None, :] == _TRUNK)
     if bool((seen & ahead).any()):
-        raise CannotShareError("its attention looks from the image ahead at the prompt")
+        raise CannotShareError("its image tokens attend to the prompt")
 
 
 def _check_layers(config: Any, mask: Any, longest: int) -> None:
-    """Raise CannotShareError for layers that do not see what a mask says, and no more.
+    """Raise CannotShareError for layers that do not follow the mask.
 
-    A recurrent layer runs through trunk and branches alike; a sliding window matters where no
-    given mask spells it out.
+    A recurrent layer would run through the trunk and all branches. A sliding window matters only if
+    the given mask does not contain it.
     """
     kinds = set(getattr(config, "layer_types", None) or ())
     if others := kinds - {"full_attention", "sliding_attention"}:
@@ -218,4 +224,6 @@ def _check_layers(config: Any, mask: Any, longest: int) -> None:
     window = getattr(config, "sliding_window", None)
     slides = not kinds or "sliding_attention" in kinds
     if mask is None and window and window < longest and slides:
-        raise CannotShareError(f"its attention window of {window} is shorter than the prompts")
+        raise CannotShareError(
+            f"its attention window of {window} tokens is shorter than the prompts"
+        )

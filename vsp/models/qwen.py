@@ -11,7 +11,7 @@ from vsp.models.auto import AutoProcessor, AutoVLM
 
 
 class QwenOptions(Frozen):
-    """Limits of an image's size in pixels; None: the checkpoint's own."""
+    """Limits of the image size in pixels; None: the checkpoint's own."""
 
     min_pixels: Annotated[int, Field(ge=1)] | None = None
     max_pixels: Annotated[int, Field(ge=1)] | None = None
@@ -23,7 +23,7 @@ class QwenProcessor(AutoProcessor):
 
 
 class Qwen2VL(AutoVLM):
-    """One image and the instruction in the checkpoint's own chat template."""
+    """Qwen2-VL with the checkpoint's own chat template."""
 
     defaults: ClassVar = ModelConfig(
         family="qwen2", checkpoint="Qwen/Qwen2-VL-7B-Instruct", quantization="4bit"

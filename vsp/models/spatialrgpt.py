@@ -1,8 +1,8 @@
 """SpatialRGPT (Cheng et al. 2024, arXiv:2406.01584) and plain VILA-1.5 with a Llama, natively.
 
 A checkpoint is a folder of parts: llm/, vision_tower/, mm_projector/ and, for SpatialRGPT,
-region_extractor/. SpatialRGPT sends every image through the region extractor's refinement, whether
-or not its prompt speaks of regions.
+region_extractor/. SpatialRGPT passes every image through the refinement of the region extractor,
+also if the prompt names no region.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ from PIL import Image
 
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
-from vsp.models import Group, ModelShape, Picture, Row, States
-from vsp.models.auto import any_of, reserved_tokens
+from vsp.models.auto import match_any, reserved_tokens
+from vsp.models.contract import (
+    ModelShape,
+    Picture,
+    Processor,
+    PromptGroup,
+    States,
+    TokenizedPrompt,
+    VisionLanguageModel,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +36,11 @@ if TYPE_CHECKING:
     from vsp.models.prefix_sharing import Bundle
     from vsp.models.vila_modules import RegionExtractor
 
-    RegionVectors = list[tuple[Row, dict[str, torch.Tensor]]]
+    RegionVectors = list[tuple[TokenizedPrompt, dict[str, torch.Tensor]]]
 
 IMAGE = "<image>"
-IMAGE_TOKEN = -200  # no token of the tokenizer
-# What stands around a row's prompt; the tokenizer adds the one BOS.
+IMAGE_TOKEN = -200  # outside the tokenizer's vocabulary
+# Text around a row's prompt; the tokenizer adds the BOS.
 CONVERSATIONS = {
     # SpatialRGPT's own
     "llama_3": "<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision "
@@ -44,7 +52,7 @@ CONVERSATIONS = {
     "vicuna_v1": "A chat between a curious user and an artificial intelligence assistant. The "
     "assistant gives helpful, detailed, and polite answers to the user's questions. "
     "USER: <image>\n{instruction} ASSISTANT:",
-    # LLaVA-1.5's, in which older figures for SpatialRGPT were taken; it never saw it in training
+    # LLaVA-1.5's, with which older figures for SpatialRGPT were measured; not used in its training
     "user_assistant": "USER: <image>\n{instruction}\nASSISTANT:",
 }
 
@@ -54,8 +62,8 @@ class SpatialRGPTOptions(Frozen):
     regions: Literal["none", "mask", "depth"]  # ask about regions instead of names
 
 
-class SpatialRGPTProcessor:
-    """SigLIP's pictures and Llama's tokens; IMAGE_TOKEN stands where the image's vectors go."""
+class SpatialRGPTProcessor(Processor):
+    """SigLIP's image processor and Llama's tokenizer; IMAGE_TOKEN marks the image's positions."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_llama",)
 
@@ -73,23 +81,23 @@ class SpatialRGPTProcessor:
         tower = _read_json(root / "vision_tower/config.json")
         side = tower["image_size"] // tower["patch_size"]
         self._n_tokens = image_tokens(_projector_kind(root), side)
-        # The original cuts what is longer; here it is an error.
+        # The original code truncates longer prompts; here they are an error.
         llm = _read_json(root / "llm/config.json")
         self._context = llm.get("tokenizer_model_max_length", 4096)
         self._tokenizer.model_max_length = 10**9
-        # <mask> and <depth> are no tokens of a plain VILA, but mean regions wherever they stand.
+        # <mask> and <depth> are not tokens of a plain VILA, but always mean regions.
         own = (IMAGE, "<mask>", "<depth>", *reserved_tokens(self._tokenizer))
-        self._reserved = any_of(own)
+        self._reserved = match_any(own)
 
     def reserved(self, prompt: str) -> str | None:
-        found = self._reserved.search(prompt)
-        return found[0] if found else None
+        match = self._reserved.search(prompt)
+        return match[0] if match else None
 
     def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
-        """With a depth picture, if its prompts have `<depth>` in them."""
-        arrays = {"pixels": self._seen(image)}
+        """A depth picture is needed if prompts contain `<depth>`."""
+        arrays = {"pixels": self._pixel_values(image)}
         if depth is not None:
-            arrays["depth"] = self._seen(depth)
+            arrays["depth"] = self._pixel_values(depth)
         before, _, after = self._conversation.partition(IMAGE)
         bos = self._tokenizer.bos_token_id
         ids = self._tokenizer(before).input_ids
@@ -97,12 +105,13 @@ class SpatialRGPTProcessor:
         ahead, _, behind = after.partition("{instruction}")
         return Picture(arrays, tokens, {}, (ahead, behind))
 
-    def row(self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None) -> Row:
-        """The k-th `<mask>` of a prompt stands for the k-th of its `regions` [region, height,
-        width], the k-th `<depth>` for the same region on the depth picture.
+    def row(
+        self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None
+    ) -> TokenizedPrompt:
+        """The k-th `<mask>` in a prompt is the k-th of `regions` [region, height, width]; the k-th
+        `<depth>` is the same region on the depth picture.
 
-        The text behind the image is tokenised by itself, as the model was trained, and brings no
-        BOS of its own.
+        The text after the image is tokenised separately, as in training, without a BOS.
         """
         after = self._tokenizer(prompt.join(picture.around)).input_ids
         bos = self._tokenizer.bos_token_id
@@ -112,10 +121,10 @@ class SpatialRGPTProcessor:
                 f"prompt and image make {len(tokens)} tokens, over the context of {self._context}"
             )
         if regions is None:
-            return Row(tokens, len(tokens))
-        return Row(tokens, *self._marked(tokens, "depth" in picture.arrays, regions))
+            return TokenizedPrompt(tokens, len(tokens))
+        return TokenizedPrompt(tokens, *self._marked(tokens, "depth" in picture.arrays, regions))
 
-    def _seen(self, image: Image.Image) -> NDArray[np.floating]:
+    def _pixel_values(self, image: Image.Image) -> NDArray[np.floating]:
         """[1, channel, height, width]"""
         if self._top["image_aspect_ratio"] == "pad":
             image = _square(image, self._pixels.image_mean)
@@ -127,7 +136,7 @@ class SpatialRGPTProcessor:
     def _marked(
         self, tokens: tuple[int, ...], has_depth: bool, regions: NDArray[np.bool_]
     ) -> tuple[int, NDArray[np.bool_]]:
-        """Tokens in front of the first marker, and the regions at the tower's resolution."""
+        """Number of tokens before the first marker, and the regions at the tower's resolution."""
         if not self._top["enable_region"]:
             raise InputError("this checkpoint has no region extractor; ask without regions")
         resized = self._resized(regions)
@@ -136,12 +145,12 @@ class SpatialRGPTProcessor:
         first = len(tokens)
         for marker in ("<mask>", "<depth>"):
             wanted = self._tokenizer.convert_tokens_to_ids(marker)
-            found = tokens.count(wanted)
-            if found != len(regions) and (marker == "<mask>" or found or has_depth):
-                raise InputError(f"a prompt has {found} {marker} for {len(regions)} regions")
-            first = min(first, tokens.index(wanted)) if found else first
+            n_markers = tokens.count(wanted)
+            if n_markers != len(regions) and (marker == "<mask>" or n_markers or has_depth):
+                raise InputError(f"a prompt has {n_markers} {marker} for {len(regions)} regions")
+            first = min(first, tokens.index(wanted)) if n_markers else first
         if self._tokenizer.convert_tokens_to_ids("<depth>") in tokens and not has_depth:
-            raise InputError("a prompt has <depth> but there is no depth picture")
+            raise InputError("a prompt contains <depth> but there is no depth picture")
         return first, resized
 
     def _resized(self, regions: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -153,8 +162,8 @@ class SpatialRGPTProcessor:
         return regions[:, down][:, :, across]
 
 
-class SpatialRGPT:
-    """See the module."""
+class SpatialRGPT(VisionLanguageModel):
+    """SigLIP, a projector, a region extractor and a Llama, each from its own folder."""
 
     defaults: ClassVar = ModelConfig(
         family="spatialrgpt",
@@ -219,11 +228,11 @@ class SpatialRGPT:
 
         root = _folder(config, weights=False)
         kind = _projector_kind(root)
-        Projector(kind, 1, 1)  # refuses a kind that it does not know
+        Projector(kind, 1, 1)  # raises ModelError for an unknown kind
         for part in ("llm", "vision_tower"):
             check_weights(config, part)
         for part in _small_parts(_read_top(root)):
-            # Small parts may come in the older format, or hold no weights at all.
+            # Small parts may be in the older format, or have no weights.
             older = (root / part / "pytorch_model.bin").exists()
             if not older and (part, kind) != ("mm_projector", "identity"):
                 check_weights(config, part)
@@ -253,54 +262,51 @@ class SpatialRGPT:
                 whole.region_extractor = RegionExtractor(*sizes)
         return Outline(whole, "llm.model", cls.shape(config).dtype)
 
-    @staticmethod
-    def region_marker(config: ModelConfig) -> str:
-        """What stands for a region in a prompt; "" where names are asked about."""
+    @classmethod
+    def region_marker(cls, config: ModelConfig) -> str:
         options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
         return {"none": "", "mask": "<mask>", "depth": "<mask> <depth>"}[options.regions]
 
-    def forward(self, groups: Sequence[Group]) -> States:
-        regions: list[RegionVectors] = []  # of each group, once its image has been seen
+    def forward(self, groups: Sequence[PromptGroup]) -> States:
+        regions: list[RegionVectors] = []  # per group; filled when its image is encoded
 
-        def run(groups: Sequence[Group], laid: Bundle) -> None:
-            images, fine = self._see(self._pixels(groups))
+        def run(groups: Sequence[PromptGroup], bundle: Bundle) -> None:
+            images, fine = self._encode(self._group_pixels(groups))
             regions[:] = [self._region_vectors(g, f) for g, f in zip(groups, fine, strict=True)]
-            embeds = self._embed(laid, images)
-            del images, fine  # large, and not needed while the decoder runs
+            embeds = self._embed(bundle, images)
+            del images, fine  # large, and not needed by the decoder
             self._llm(inputs_embeds=embeds, use_cache=False)
 
-        def replaced(laid: Bundle, embeds: torch.Tensor) -> None:
-            rows = [(row, found) for group in regions for row, found in group]
-            for number, (row, found) in enumerate(rows):
-                for marker, vectors in found.items():
+        def replace_markers(bundle: Bundle, embeds: torch.Tensor) -> None:
+            rows = [(row, of_marker) for group in regions for row, of_marker in group]
+            for number, (row, of_marker) in enumerate(rows):
+                for marker, vectors in of_marker.items():
                     wanted = self._tokenizer.convert_tokens_to_ids(marker)
                     places = [i for i, token in enumerate(row.tokens) if token == wanted]
                     for place, vector in zip(places, vectors, strict=True):
-                        embeds[laid.place(number, place)] = vector.to(embeds.dtype)
+                        embeds[bundle.place(number, place)] = vector.to(embeds.dtype)
 
-        return self._capture.last_tokens(groups, run, replaced)
+        return self._capture.last_tokens(groups, run, replace_markers)
 
-    def bare(self, groups: Sequence[Group]) -> Callable[[], None]:
-        """The forward pass of `forward` alone, on tensors that are on the device already."""
-
-        def inputs(groups: Sequence[Group], laid: Bundle) -> Callable[[], object]:
-            pixels = self._pixels(groups)
+    def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
+        def prepare(groups: Sequence[PromptGroup], bundle: Bundle) -> Callable[[], object]:
+            pixels = self._group_pixels(groups)
             return lambda: self._llm(
-                inputs_embeds=self._embed(laid, self._see(pixels)[0]), use_cache=False
+                inputs_embeds=self._embed(bundle, self._encode(pixels)[0]), use_cache=False
             )
 
-        return self._capture.bare(groups, inputs)
+        return self._capture.forward_only(groups, prepare)
 
-    def _pixels(self, groups: Sequence[Group]) -> torch.Tensor:
-        return self._moved(np.concatenate([group.picture.arrays["pixels"] for group in groups]))
+    def _group_pixels(self, groups: Sequence[PromptGroup]) -> torch.Tensor:
+        return self._to_device(np.concatenate([group.picture.arrays["pixels"] for group in groups]))
 
-    def _moved(self, pixels: NDArray[Any]) -> torch.Tensor:
+    def _to_device(self, pixels: NDArray[Any]) -> torch.Tensor:
         from vsp.models.loading import to_device
 
         return to_device(pixels, self._tower.device, self._tower.dtype)
 
-    def _see(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image tokens [batch, token, hidden], and the features that regions are pooled from."""
+    def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image tokens [batch, token, hidden], and the features from which regions are pooled."""
         features = self._features(pixels)
         if self._regions is None:
             return self._projector(features), features
@@ -308,78 +314,85 @@ class SpatialRGPT:
         return self._projector(coarse), fine
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the selected layer of the tower gives [batch, patch, width]; it is the last kept."""
-        found: list[torch.Tensor] = []
-        hook = self._last_layer.register_forward_hook(lambda *given: found.append(given[-1]))
+        """Output of the tower's selected layer, [batch, patch, width]."""
+        outputs: list[torch.Tensor] = []
+        hook = self._last_layer.register_forward_hook(lambda *given: outputs.append(given[-1]))
         try:
             self._tower(pixels)
         finally:
             hook.remove()
-        return found[0][0] if isinstance(found[0], tuple) else found[0]
+        return outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
 
-    def _embed(self, laid: Bundle, images: torch.Tensor) -> torch.Tensor:
-        """Embeddings [sequence, token, hidden] of the trunks with the images' in their place."""
-        from vsp.models.prefix_sharing import moved
+    def _embed(self, bundle: Bundle, images: torch.Tensor) -> torch.Tensor:
+        """Embeddings [sequence, token, hidden] of the trunks, with those of the images inserted."""
+        from vsp.models.prefix_sharing import copy_to_device
 
-        text = moved(laid.trunks.clip(min=0), images.device)
-        places = [moved(axis, images.device) for axis in np.nonzero(laid.trunks == IMAGE_TOKEN)]
+        text = copy_to_device(bundle.trunks.clip(min=0), images.device)
+        places = [
+            copy_to_device(axis, images.device) for axis in np.nonzero(bundle.trunks == IMAGE_TOKEN)
+        ]
         embeds: torch.Tensor = self._llm.embed_tokens(text).clone()
         embeds[tuple(places)] = images.flatten(0, 1).to(embeds.dtype)
         return embeds
 
-    def _region_vectors(self, group: Group, fine: torch.Tensor) -> RegionVectors:
-        """For each row the vectors [region, hidden] that take its markers' places."""
+    def _region_vectors(self, group: PromptGroup, fine: torch.Tensor) -> RegionVectors:
+        """For each row the vectors [region, hidden] that replace its markers, by marker."""
         import torch
 
         if self._regions is None or all(row.regions is None for row in group.rows):
             return [(row, {}) for row in group.rows]
         depth = group.picture.arrays.get("depth")
-        flat = None if depth is None else self._features(self._moved(depth))[0]
+        flat = None if depth is None else self._features(self._to_device(depth))[0]
         vectors: RegionVectors = []
         for row in group.rows:
-            found = {}
+            of_marker = {}
             if row.regions is not None:
                 masks = torch.from_numpy(row.regions).to(fine.device, torch.float32)
-                found["<mask>"] = self._regions.regions(fine, masks)
+                of_marker["<mask>"] = self._regions.regions(fine, masks)
                 if flat is not None:
-                    found["<depth>"] = self._regions.depths(flat, masks)
-            vectors.append((row, found))
+                    of_marker["<depth>"] = self._regions.depths(flat, masks)
+            vectors.append((row, of_marker))
         return vectors
 
 
 def cut_tower(tower: Any, top: Mapping[str, Any]) -> Any:
-    """Take away the layers behind the selected one, which is given back."""
-    # Entry 0 of the hidden states that are counted here is the embedding output.
+    """Remove the layers after the selected one; the selected layer."""
+    # The index counts hidden states; number 0 is the embedding output.
     states = range(len(tower.encoder.layers) + 1)
     tower.encoder.layers = tower.encoder.layers[: states[top["mm_vision_select_layer"]]]
     return tower.encoder.layers[-1]
 
 
 def image_tokens(kind: str, side: int) -> int:
-    """Tokens that a projector of this kind makes of `side` × `side` patches."""
+    """Number of tokens that a projector of this kind makes from `side` × `side` patches."""
     return ((side + 1) // 2) ** 2 if kind == "mlp_downsample" else side**2
 
 
 def add_region_tokens(tokenizer: Any, root: Path) -> None:
-    """Make sure that `<mask>` and `<depth>` are tokens, with the ids the tower's config names."""
+    """Add the tokens `<mask>` and `<depth>`.
+
+    Raises ModelError if their ids are not those in the tower's configuration.
+    """
     tokenizer.add_tokens(["<mask>", "<depth>"], special_tokens=True)
     tower = _read_json(root / "vision_tower/config.json")
     for token, key in (("<mask>", "llm_mask_token_id"), ("<depth>", "llm_depth_token_id")):
-        found = tokenizer.convert_tokens_to_ids(token)
-        if tower.get(key, found) != found:
+        number = tokenizer.convert_tokens_to_ids(token)
+        if tower.get(key, number) != number:
             raise ModelError(
-                f"{root}: {token} has id {found}, but vision_tower/config.json says "
+                f"{root}: {token} has id {number}, but vision_tower/config.json says "
                 f"{tower[key]}; the checkpoint's parts do not belong together"
             )
 
 
 def _refuse_random(config: ModelConfig) -> None:
     if config.weights == "random":
-        raise ModelError("model spatialrgpt: has no random weights; use those of its checkpoint")
+        raise ModelError(
+            "model spatialrgpt: --weights random is not supported; use the checkpoint's weights"
+        )
 
 
 def _folder(config: ModelConfig, weights: bool) -> Path:
-    """The checkpoint's folder, from the hub's cache or the hub itself where it is a hub name."""
+    """The checkpoint's folder; for a hub name, in the hub's cache, downloaded if necessary."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -390,10 +403,10 @@ def _folder(config: ModelConfig, weights: bool) -> Path:
         return Path(checkpoint)
     patterns = None if weights else ["*.json", "*/*.json", "*/tokenizer*"]
     try:
-        found = snapshot_download(checkpoint, revision=config.revision, allow_patterns=patterns)
+        folder = snapshot_download(checkpoint, revision=config.revision, allow_patterns=patterns)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise unreadable(config, error) from None
-    return Path(found)
+    return Path(folder)
 
 
 def _read_processors(root: Path) -> tuple[Any, Any]:
@@ -417,28 +430,28 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ModelError(
-            f"{path}: no such file; the checkpoint is not whole, fetch it again"
+            f"{path}: no such file; the checkpoint is incomplete, download it again"
         ) from None
     except ValueError as error:
-        raise ModelError(f"{path}: is not JSON ({error}); fetch the checkpoint again") from None
+        raise ModelError(f"{path}: is not JSON ({error}); download the checkpoint again") from None
     if not isinstance(values, dict):
         raise ModelError(f"{path}: holds a {type(values).__name__}, not a configuration")
     return values
 
 
 def _read_top(root: Path) -> dict[str, Any]:
-    """The top-level configuration with its defaults, once everything unsupported is refused."""
-    from vsp.models.checkpoints import elsewhere
+    """The top-level configuration with defaults. Raises ModelError if it is not supported."""
+    from vsp.models.checkpoints import suggest_family
 
     if (root / "adapter_config.json").exists():
         raise ModelError(
-            f"{root}: holds LoRA weights alone; merge them into their base model first"
+            f"{root}: contains LoRA weights only; merge them into their base model first"
         )
     top = _read_json(root / "config.json")
     kind = str(top.get("model_type"))
     if kind not in SpatialRGPTProcessor.model_types:
         raise ModelError(
-            f"{root}: its model_type is {kind!r}, not 'llava_llama'; {elsewhere(kind, 'spatialrgpt')}"
+            f"{root}: its model_type is {kind!r}, not 'llava_llama'; {suggest_family(kind, 'spatialrgpt')}"
         )
     top.setdefault("mm_vision_select_layer", -2)
     top.setdefault("image_aspect_ratio", "resize")
@@ -450,7 +463,7 @@ def _read_top(root: Path) -> dict[str, Any]:
 
 
 def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
-    """Reasons why a checkpoint could not be read as it was trained, and whether they hold."""
+    """Reasons to refuse a checkpoint, and whether each applies."""
     tower = _read_json(root / "vision_tower/config.json").get("model_type")
     llm = _read_json(root / "llm/config.json")
     aspect = str(top["image_aspect_ratio"])
@@ -465,7 +478,7 @@ def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
          feature != "cls_patch"),
         (f"its language model is a {llm.get('model_type')}, not a Llama",
          llm.get("model_type") != "llama"),
-        ("its language model is quantised already (AWQ or the like)", "quantization_config" in llm),
+        ("its language model is already quantised (for example AWQ)", "quantization_config" in llm),
     ]  # fmt: skip
     if top["enable_region"]:
         path = root / "region_extractor/config.json"
@@ -478,7 +491,7 @@ def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
 
 
 def _square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
-    """The image in the middle of a square in the processor's mean colour."""
+    """The image in the middle of a square of the processor's mean colour."""
     side = max(image.size)
     square = Image.new("RGB", (side, side), tuple(int(255 * m) for m in mean))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))

@@ -1,6 +1,6 @@
-"""What VILA-1.5 and SpatialRGPT put between SigLIP and Llama: projector and region extractor.
+"""Modules between SigLIP and Llama in VILA-1.5 and SpatialRGPT: projector, region extractor.
 
-Parameter names are those of the published checkpoints, so that weights load strictly.
+Parameters have the names of the published checkpoints, so that weights load strictly.
 (Lin et al. 2024, arXiv:2312.07533; Cheng et al. 2024, arXiv:2406.01584.)
 """
 
@@ -21,10 +21,10 @@ AnyPart = TypeVar("AnyPart", bound=nn.Module)
 
 
 class Downsample(nn.Module):
-    """Join each 2 × 2 cell of patches into one vector, column of cells after column of cells."""
+    """Join each 2 × 2 cell of patches into one vector; cells are in column-major order."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """[batch, side², width] → [batch, ceil(side / 2)², 4 width]; an odd side grows by zeros."""
+        """[batch, side², width] → [batch, ceil(side / 2)², 4 width]; an odd side is padded with zeros."""
         batch, n_patches, width = features.shape
         side = isqrt(n_patches)
         grid = features.view(batch, side, side, width)
@@ -74,7 +74,7 @@ def _projector_layers(kind: str, vision_size: int, hidden_size: int) -> nn.Modul
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel, in float32: float16 overflows on squares."""
+    """Layer norm over the channels of each pixel, in float32, because float16 overflows."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class ChannelNorm(nn.Module):
 
 
 class RegionExtractor(nn.Module):
-    """SpatialRGPT's refinement, through which every image goes, and its region vectors."""
+    """SpatialRGPT's refinement of image features, and its region vectors."""
 
     def __init__(self, vision_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class RegionExtractor(nn.Module):
 def _pool(features: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Mean of `features` [side², width] under each mask, in float32: [region, width].
 
-    Raises InputError for a mask that covers nothing.
+    Raises InputError for an empty mask.
     """
     n_tokens = features.shape[0]
     scale = (n_tokens / (masks.shape[1] * masks.shape[2])) ** 0.5
@@ -143,7 +143,7 @@ def _pool(features: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def load_part(part: AnyPart, folder: Path, dtype: torch.dtype) -> AnyPart:
-    """Load a part's weights strictly. Raises ModelError naming what is missing or left over."""
+    """Load a part's weights strictly. Raises ModelError for missing or unexpected weights."""
     from safetensors.torch import load_file
 
     tensors: dict[str, torch.Tensor] = {}

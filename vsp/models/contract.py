@@ -1,0 +1,199 @@
+"""The contract of a model family, and the values that its two halves exchange.
+
+The processor turns an image and a prompt into tokens and arrays. It needs no weights, so the plan
+uses it to count tokens, and worker processes use it ahead of the device. The model takes prompt
+groups: one image and all prompts about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vsp.config import ModelConfig
+
+if TYPE_CHECKING:
+    from vsp.models.outline import Outline
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What a plan needs to know about a model; read from its configuration, without weights."""
+
+    n_layers: int  # the embedding output and each decoder layer
+    hidden_size: int
+    dtype: Literal["bfloat16", "float16", "float32"]  # of the computation
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image as a processor prepares it, for any prompt about it."""
+
+    # Inputs of the vision tower. Those of several pictures are concatenated along the first axis.
+    arrays: Mapping[str, NDArray[Any]]
+    tokens: tuple[int, ...]  # the beginning of every prompt about it, up to the last image token
+    kinds: Mapping[str, tuple[int, ...]]  # other inputs with one value per token of `tokens`
+    around: tuple[str, str]  # text between the image and the prompt, and text after the prompt
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPrompt:
+    """One prompt about one image, as tokens."""
+
+    tokens: tuple[int, ...]
+    n_common: int  # the first so many tokens may be shared with other prompts about the image
+    regions: NDArray[np.bool_] | None = None  # [region, height, width], at the tower's resolution
+
+
+@dataclass(frozen=True, slots=True)
+class PromptGroup:
+    """One image and prompts about it, all of which begin with the same `n_shared` tokens."""
+
+    picture: Picture
+    rows: tuple[TokenizedPrompt, ...]
+    n_shared: int  # 0 in a group of one prompt
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens to compute; shared tokens count once."""
+        return self.n_shared + sum(len(row.tokens) - self.n_shared for row in self.rows)
+
+    def halves(self) -> tuple[PromptGroup, PromptGroup]:
+        """Two groups with half of the prompts each."""
+        middle = len(self.rows) // 2
+        first, second = self.rows[:middle], self.rows[middle:]
+        return prompt_group(self.picture, first), prompt_group(self.picture, second)
+
+
+# Waits for the device and returns hidden states [layer, row, hidden].
+States = Callable[[], NDArray[np.floating]]
+
+
+class Processor(Protocol):
+    """The half of a family that needs no weights.
+
+    Its methods raise InputError for an image or prompt that the model cannot take.
+    """
+
+    # Values of `model_type` that the family's checkpoints may have; empty: any, or no checkpoint.
+    model_types: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ModelConfig) -> None: ...
+
+    @property
+    def crops(self) -> bool:
+        """Whether the edges of an image that is not square are cut off."""
+        return False
+
+    def reserved(self, prompt: str) -> str | None:
+        """The first part of a prompt that the tokenizer reads as a special token, if any."""
+        ...
+
+    def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
+        """Prepare an image; `depth` is its depth picture, for families that take one."""
+        ...
+
+    def row(
+        self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None
+    ) -> TokenizedPrompt:
+        """Tokenize a prompt; `regions` [region, height, width] for families that take them."""
+        ...
+
+
+class VisionLanguageModel(Protocol):
+    """A family. `config` is complete; the constructor loads the weights.
+
+    Optional parts have defaults here: a family that derives from this class inherits them.
+    """
+
+    defaults: ClassVar[ModelConfig]
+    processor: ClassVar[type[Processor]]
+    has_reference: ClassVar[bool] = False  # whether `reference_states` is implemented
+
+    def __init__(self, config: ModelConfig) -> None: ...
+
+    @classmethod
+    def shape(cls, config: ModelConfig) -> ModelShape:
+        """Read the checkpoint's configuration only. Raises ModelError if it cannot be used."""
+        ...
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        """Raise ModelError if weight files are missing or incomplete. Reads no weights."""
+        ...
+
+    @classmethod
+    def outline(cls, config: ModelConfig) -> Outline | None:
+        """The model without weights, to estimate memory; None: the family cannot say."""
+        return None
+
+    @classmethod
+    def region_marker(cls, config: ModelConfig) -> str:
+        """The text that stands for a region in a prompt; empty if the model is asked by names."""
+        return ""
+
+    def forward(self, groups: Sequence[PromptGroup]) -> States:
+        """Start computing the hidden state of each prompt's last token at every layer.
+
+        Rows are the prompts of all groups, in order. Layer 0 is the embedding output; the last
+        layer is taken after the final norm. Raises MemoryError if the batch does not fit.
+        """
+        ...
+
+    def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None] | None:
+        """The forward pass on tensors that are already on the device, for `vsp bench`.
+
+        None if the family has no such pass.
+        """
+        return None
+
+    def reference_states(
+        self, processor: Processor, images: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> NDArray[np.floating]:
+        """States [layer, row, hidden] as a short script with transformers gets them.
+
+        `vsp bench` compares with it; no stage uses it.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Both halves of a family, ready to use."""
+
+    processor: Processor
+    model: VisionLanguageModel
+
+    def last_token_states(
+        self, images: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> NDArray[np.floating]:
+        """Hidden states [layer, row, hidden] of each prompt's last token; nothing is shared."""
+        groups = []
+        for image, prompt in zip(images, prompts, strict=True):
+            picture = self.processor.picture(image)
+            groups.append(prompt_group(picture, [self.processor.row(picture, prompt)]))
+        return self.model.forward(groups)()
+
+
+def prompt_group(picture: Picture, rows: Sequence[TokenizedPrompt]) -> PromptGroup:
+    """Prompts about one image, to be computed as one sequence."""
+    return PromptGroup(picture, tuple(rows), count_shared(rows) if len(rows) > 1 else 0)
+
+
+def n_padded_tokens(groups: Sequence[PromptGroup]) -> int:
+    """Tokens of a batch of groups, padding included."""
+    return len(groups) * max(group.n_tokens for group in groups)
+
+
+def count_shared(rows: Sequence[TokenizedPrompt]) -> int:
+    """Number of tokens with which all prompts begin; each keeps at least its last token."""
+    most = min(min(row.n_common, len(row.tokens) - 1) for row in rows)
+    # A prefix of the first and the last prompt in sorted order is a prefix of all between them.
+    first, last = min(row.tokens for row in rows), max(row.tokens for row in rows)
+    pairs = zip(first[:most], last[:most], strict=True)
+    return next((i for i, (one, other) in enumerate(pairs) if one != other), most)
