@@ -274,7 +274,7 @@ def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
         "GatedRepo": "is gated: ask for access on https://huggingface.co/some/GatedRepo, then "
         "`hf auth login` and download it: `hf download some/GatedRepo",
         "RepoNotFound": "is not on the hub, or you have no access; correct the name",
-        "RevisionNotFound": "has no revision 'v2'; name another with --revision",
+        "RevisionNotFound": "has no revision 'v2'; choose another with --revision",
     }
     with _hub(*refused) as (address, asked):
         monkeypatch.setenv("HF_ENDPOINT", address)
@@ -380,12 +380,12 @@ def _typed(folder, model_type, checkpoint):
     ("family", "model_type", "message"),
     [
         ("qwen2", "llava", "has model type llava, not qwen2_vl or qwen2_5_vl; use --model llava15, or name"),
-        ("llava15", "qwen2_5_vl", "is a qwen2_5_vl, not a llava; use --model qwen2, or name"),
-        ("llava15", "gemma3", "is a gemma3, not a llava; use --model auto, or name"),
+        ("llava15", "qwen2_5_vl", "has model type qwen2_5_vl, not llava; use --model qwen2, or name"),
+        ("llava15", "gemma3", "has model type gemma3, not llava; use --model auto, or name"),
         ("llava15", "llama", "has model type llama, not llava; name another with --checkpoint"),
         ("llava15", "llava_llama", "has model type llava_llama, not llava; use --model spatialrgpt"),
-        ("auto", "llava_llama", "not a model that transformers loads .*; use --model spatialrgpt"),
-        ("auto", "no_such_type", "is a no_such_type, not a model that .*; name another with"),
+        ("auto", "llava_llama", "not one that transformers loads .*; use --model spatialrgpt"),
+        ("auto", "no_such_type", "has model type no_such_type, not one that .*; name another with"),
         ("spatialrgpt", "llava", "model_type is 'llava', not 'llava_llama'; use --model llava15"),
     ],
 )  # fmt: skip

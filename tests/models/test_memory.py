@@ -19,9 +19,10 @@ from transformers import (
 
 from vsp import models
 from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.models.contract import Outline
 from vsp.models.loading import load_model
 from vsp.models.memory import Load, activations, estimate, outline, weights
-from vsp.models.outline import Outline, empty_model
+from vsp.models.outline import empty_model
 from vsp.models.spatialrgpt import SpatialRGPT
 from vsp.reporting.plan_summary import plan_lines
 
@@ -137,6 +138,7 @@ import gc, re, sys, numpy as np
 from PIL import Image
 from vsp import demo_checkpoint
 from vsp import models
+from vsp.models.contract import prompt_group
 from vsp.models.memory import Load, activations, outline
 
 def read(name):

@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from vsp import models
-from vsp.errors import ConfigError, ModelError
-from vsp.models.contract import ModelShape
+from vsp.errors import ConfigError, InputError, ModelError
+from vsp.models.contract import ModelShape, Outline, Processor, VisionLanguageModel, prompt_group
 
 PROMPTS = ["Where is the red circle?", "Up?", "{braces} and a rather longer question, is it above?"]
 
@@ -230,3 +230,38 @@ def test_images_and_prompts_come_in_pairs():
     for images, prompts in ((_images(2), ["?"]), (_images(1), ["?", "!"])):
         with pytest.raises(ValueError, match="zip"):
             loaded.last_token_states(images, prompts)
+
+
+@pytest.mark.parametrize("family", models.FAMILIES.names())
+def test_every_family_declares_its_optional_parts(checkpoint, family):
+    config = _configs(checkpoint)[family]
+    loaded = models.load(config)
+    assert VisionLanguageModel in type(loaded.model).__mro__  # derived: no part is missing
+    assert Processor in type(loaded.processor).__mro__
+    assert all(isinstance(name, str) for name in type(loaded.processor).model_types)
+    assert loaded.processor.crops in (True, False)
+    assert isinstance(models.region_marker(config), str)
+    outline = type(loaded.model).outline(config)
+    assert outline is None or isinstance(outline, Outline)
+    (image, *_) = _images()
+    group = prompt_group(
+        picture := loaded.processor.picture(image), [loaded.processor.row(picture, PROMPTS[0])]
+    )
+    forward = loaded.model.forward_only([group])
+    assert forward is None or forward() is None
+    if loaded.model.has_reference:
+        expected = loaded.model.reference_states(loaded.processor, [image], PROMPTS[:1])
+        states = loaded.model.forward([group])()
+        assert np.abs(states - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "family", [name for name in models.FAMILIES.names() if name != "spatialrgpt"]
+)
+def test_what_a_family_does_not_take_is_refused_not_ignored(checkpoint, family):
+    processor = models.read_processor(_configs(checkpoint)[family])
+    (image, *_) = _images()
+    with pytest.raises(InputError, match="takes no depth picture"):
+        processor.picture(image, depth=image)
+    with pytest.raises(InputError, match="takes no regions"):
+        processor.row(processor.picture(image), "?", np.ones((1, 4, 4), bool))

@@ -24,7 +24,7 @@ KINDS = {
     **{name: ("auto", write) for name, write in tiny_vlms.WRITERS.items()},
     "narrow": ("auto", partial(tiny_vlms.write_narrow, window=16)),
 }
-CANNOT = {"paligemma": "looks from the image ahead", "narrow": "window of 16 is shorter",
+CANNOT = {"paligemma": "its image tokens attend to the prompt", "narrow": "window of 16 tokens is shorter",
           "qwen3_5": "layers of type linear_attention need whole rows"}  # fmt: skip
 # About each of four images; Gemma 3 sees 32 tokens, of which the last prompt has more.
 PROMPTS = [

@@ -16,8 +16,7 @@ from PIL import Image
 
 from vsp.errors import DatasetError, InputError
 from vsp.extraction.preprocess import make_picture, make_row
-from vsp.models.contract import Picture, Processor, TokenizedPrompt
-from vsp.models.contract import count_shared
+from vsp.models.contract import Picture, Processor, TokenizedPrompt, count_shared
 from vsp.storage.manifest import Sample
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress

@@ -31,7 +31,7 @@ from vsp.models.contract import (
 if TYPE_CHECKING:
     import torch
 
-    from vsp.models.outline import Outline
+    from vsp.models.contract import Outline
     from vsp.models.prefix_sharing import Bundle
 
 IMAGE = "<image>"  # the image in a template, whatever the model calls it

@@ -18,7 +18,7 @@ from PIL import Image
 from vsp.config import ModelConfig
 
 if TYPE_CHECKING:
-    from vsp.models.outline import Outline
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,15 @@ class ModelShape:
     n_layers: int  # the embedding output and each decoder layer
     hidden_size: int
     dtype: Literal["bfloat16", "float16", "float32"]  # of the computation
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A model on torch's meta device: modules and shapes as loaded, without memory for weights."""
+
+    model: nn.Module
+    decoder: str  # name of the module with the decoder's layers; only these are quantised
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from transformers.utils import logging as transformers_logging
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
 from vsp.models.checkpoints import on_disk, other_family, unreadable
-from vsp.models.contract import ModelShape
-from vsp.models.outline import Outline, decoder_path, empty_model, modules_outside_decoder
+from vsp.models.contract import ModelShape, Outline
+from vsp.models.outline import decoder_path, empty_model, modules_outside_decoder
 from vsp.models.prefix_sharing import copy_to_device
 
 

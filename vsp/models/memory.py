@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from vsp.config import ModelConfig
 from vsp.models import load_family
-from vsp.models.outline import Outline, modules_outside_decoder
+from vsp.models.contract import Outline
+from vsp.models.outline import modules_outside_decoder
 
 if TYPE_CHECKING:
     from torch import nn

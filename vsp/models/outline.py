@@ -1,24 +1,11 @@
-"""The outline of a model: its modules and shapes, without memory for its weights."""
+"""Makes outlines: the modules and shapes of a model, without memory for its weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vsp.errors import ModelError
 from vsp.models.checkpoints import CANNOT_BUILD
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """A model on torch's meta device: modules and shapes as loaded, without memory for weights."""
-
-    model: nn.Module
-    decoder: str  # name of the module with the decoder's layers; only these are quantised
-    dtype: str
 
 
 def empty_model(checkpoint: Any) -> Any:

@@ -32,7 +32,7 @@ from vsp.models.contract import (
 if TYPE_CHECKING:
     import torch
 
-    from vsp.models.outline import Outline
+    from vsp.models.contract import Outline
     from vsp.models.prefix_sharing import Bundle
     from vsp.models.vila_modules import RegionExtractor
 
@@ -243,7 +243,7 @@ class SpatialRGPT(VisionLanguageModel):
         from torch import nn
         from transformers import AutoConfig, LlamaForCausalLM, SiglipVisionModel
 
-        from vsp.models.outline import Outline
+        from vsp.models.contract import Outline
         from vsp.models.vila_modules import Projector, RegionExtractor
 
         root = _folder(config, weights=False)
