@@ -7,7 +7,6 @@ import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import pytest
 from helpers.paths import ROOT
@@ -17,15 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from vsp.datasets.importers.annotations import Relation, Thing
-from vsp.datasets.importers.image_index import ImageFolders
 from vsp.datasets.importers.import_request import ImportRequest
-from vsp.datasets.importers.kept_rows import KeptRows
 from vsp.datasets.importers.pipeline import Imported, import_dataset
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
-from vsp.datasets.importers.row_records import row_label
 from vsp.datasets.metadata import read_samples
-from vsp.datasets.relations import read_relations
 from vsp.errors import ConfigError, DatasetError
 from vsp.reporting.funnel_page import funnel_page
 
@@ -221,20 +215,6 @@ def test_an_image_is_found_by_its_stem_where_its_suffix_is_another(tmp_path):
     )
     lost = [r for r in _records(kept) if r["group"] == "d.jpg"]
     assert len(lost) == 4 and all(r["flags"] == ["missing-image"] for r in lost)
-
-
-def test_names_with_folders_are_looked_for_with_and_without_these(tmp_path):
-    for folder in ("x/data/a", "y/a", "y/b"):
-        (tmp_path / folder).mkdir(parents=True)
-    _draw(tmp_path / "x/data/a", "1.jpg")
-    _draw(tmp_path / "y/a", "2.jpg")
-    folders = ImageFolders([tmp_path / "x", tmp_path / "y", tmp_path / "y" / "a"])
-    files = {n: folders.find(f"data/a/{n}.jpg") for n in (1, 2, 3)}
-    assert (files[1].name, files[2].name, files[3]) == ("x/data/a/1.jpg", "y/a/2.jpg", None)
-    assert folders.find("../../2.jpg").name == "a/2.jpg"
-    assert folders.find("") is folders.find("/") is None
-    twins = ImageFolders([tmp_path / "x/data/a", tmp_path / "y/a"])
-    assert list(twins.links) == ["a", "a-2"] and twins.find("2.jpg").name == "a-2/2.jpg"
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -451,15 +431,6 @@ def test_an_image_that_comes_twice_in_a_split_is_refused(tmp_path):
         _import(ImportRequest("vrd", [_write(tmp_path, "s.json", scenes)], tmp_path / "out"))
 
 
-def test_ids_that_come_twice_are_refused():
-    with TemporaryFile() as file:
-        rows = KeptRows(file)
-        for name in ("a", "b", "a"):
-            rows.add_row({"id": name, "label": "x", "group": "g"}, "", "", ())
-        with pytest.raises(DatasetError, match="1 row with the id of another row, first 'a'"):
-            rows.check_ids()
-
-
 # Balance and the funnel
 
 
@@ -616,25 +587,6 @@ def test_the_page_has_the_labels_there_are_and_splits_in_their_order(tmp_path):
     assert ["above", "below", "all"] in heads and ["rows", "out", "train", "test"] in heads
 
 
-@pytest.mark.parametrize(("n_labels", "times"), [(20, 1), (6, 1000)])
-def test_a_funnel_of_many_classes_or_rows_lists_classes_below_each_other(vrd, n_labels, times):
-    labels = [f"relation_{i}" for i in range(n_labels)]
-    counts = dict.fromkeys(labels, 3 * times)
-    total = 3 * times * n_labels
-    part = {
-        "images": 5,
-        "rows": total,
-        "dropped": [],
-        "out": {"rows": total, "labels": counts},
-        "flags": {},
-    }
-    lines = _printed(
-        {"labels": labels, "parts": {"": part}, "splits": {"": counts}, "other_relations": {}}
-    )
-    assert all(len(line) <= 80 for line in lines) and f"{total:,}" in lines[-2]
-    assert sum(line.split()[-1:] == [f"{3 * times:,}"] for line in lines) == n_labels
-
-
 # Requests
 
 
@@ -660,26 +612,6 @@ def test_a_funnel_of_many_classes_or_rows_lists_classes_below_each_other(vrd, n_
 def test_what_cannot_be_asked_for_is_refused(scenes_request, changes, message):
     with pytest.raises(ConfigError, match=message):
         _import(replace(scenes_request, **changes))
-
-
-@pytest.mark.parametrize(
-    ("relation", "label"),
-    [
-        (Relation(Thing("a"), "Left  of", Thing("b")), "left_of"),
-        (Relation(Thing("a"), "on", Thing("b")), ""),
-        (Relation(None, "left of", Thing("b")), ""),
-        (Relation(Thing("a"), "left of", Thing("")), ""),
-        (Relation(Thing("a"), "", Thing("b")), ""),
-        (Relation(Thing("a"), "", Thing("b"), label="near"), "near"),
-        (Relation(None, "", None, prompt="Where?", label="near"), "near"),
-        (Relation(None, "", None, prompt="Where?"), ""),
-        (Relation(None, "", None, label="near"), ""),
-        (Relation(Thing("a"), "left of", Thing("b"), prompt="True?", label="yes"), "yes"),
-        (Relation(Thing("a"), "on", Thing("b"), prompt="True?", label="yes"), ""),
-    ],
-)
-def test_a_rows_label_is_its_own_or_that_of_its_words(relation, label):
-    assert row_label(relation, read_relations("6way", ROOT)) == label
 
 
 def test_the_flat_table_of_the_research_project_is_written_too(scenes_request, tmp_path):
