@@ -631,7 +631,7 @@ def test_the_flat_table_counts_what_does_not_fit_and_follows_its_dataset(tmp_pat
     rows = ["a.jpg,cup,hat,left of,,", "a.jpg,cup,hat,,Is it full?,yes", "b.jpg,,,,Is it red?,no"]
     own.write_text("\n".join(["image,subject,object,relation,prompt,label", *rows]))
     request = ImportRequest("csv", [str(own)], tmp_path / "out", table=flat)
-    assert f"wrote {flat} without 2 rows with a prompt of the source" in _import(request).notes
+    assert f"wrote {flat}; 2 rows with a prompt left out" in _import(request).notes
     written = flat.read_bytes()
     assert written.count(b"\n") == 2
     flat.write_bytes(b"of another dataset")

@@ -76,12 +76,10 @@ def import_dataset(request: ImportRequest, work: Path, n_jobs: int = 1) -> Impor
     )
     if request.table is not None:
         n_left_out = write_table(request.out, request.table)
-        without = (
-            f" without {format_count(n_left_out, 'row')} with a prompt of the source"
-            if n_left_out
-            else ""
+        left_out = (
+            f"; {format_count(n_left_out, 'row')} with a prompt left out" if n_left_out else ""
         )
-        notes.append(f"wrote {request.table}{without}")
+        notes.append(f"wrote {request.table}{left_out}")
     return Imported(request.out, fresh, read_funnel(request.out), tuple(notes))
 
 
