@@ -109,7 +109,7 @@ def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, work, check
 def test_a_file_of_ones_own_goes_first_and_vsp_says_so(vsp, work):
     own = work / "configs" / "spatial_dataset.yaml"
     own.parent.mkdir()
-    own.write_text("task: spatial\nn_samples: 8\n")
+    own.write_text("task: spatial\nn_samples: 8\nseed: 1\noutput: data/own\n")
     answer = vsp("generate", "--config", "spatial")
     assert "wrote 8 spatial samples" in answer.stdout
     assert "configs/spatial_dataset.yaml" in answer.stderr
