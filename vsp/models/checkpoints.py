@@ -33,10 +33,10 @@ def on_disk(config: ModelConfig) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
+        cached = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
     except HFValidationError:  # the path of a folder that does not exist
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def pinned(config: ModelConfig) -> ModelConfig:

@@ -37,7 +37,7 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
     if config.checkpoint is None:
         raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
     try:
-        found = AutoConfig.from_pretrained(
+        checkpoint = AutoConfig.from_pretrained(
             config.checkpoint, revision=config.revision, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
@@ -45,9 +45,9 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
         if unknown is not None:
             raise other_family(config, unknown, model_types) from None
         raise unreadable(config, error) from None
-    if model_types and found.model_type not in model_types:
-        raise other_family(config, found.model_type, model_types)
-    return found
+    if model_types and checkpoint.model_type not in model_types:
+        raise other_family(config, checkpoint.model_type, model_types)
+    return checkpoint
 
 
 def _unknown_type(config: ModelConfig) -> str | None:

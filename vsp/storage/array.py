@@ -205,8 +205,8 @@ class Store:
             raise StoreError(f"{self.path}: no such file; plan the run again") from None
         if size == self.layout.n_bytes and header == self._header:
             return
-        expected, found = _described(self._header), _described(header)
-        what = f"it is {found}" if found != expected else f"it has {size:,} bytes"
+        expected, actual = _described(self._header), _described(header)
+        what = f"it is {actual}" if actual != expected else f"it has {size:,} bytes"
         raise StoreError(
             f"{self.path}: is not the array of this plan ({expected}, {self.layout.n_bytes:,} "
             f"bytes): {what}; plan the run again"
