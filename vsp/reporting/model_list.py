@@ -33,9 +33,7 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
         )
         table.add_row(name, entry.model.family, *known, entry.model.quantization)
     notes = [f"{entry.name} cannot be used: {entry.problem}" for entry in entries if entry.problem]
-    if not entries:
-        notes.append("no files in configs/models/")
-    elif not all(entry.shape for entry in entries):
+    if not all(entry.shape for entry in entries):
         notes.append(
             "–: checkpoint not on this disk. `hf download CHECKPOINT` downloads it into the cache "
             "(HF_HOME); `--local-dir DIR` downloads it into a folder for `--checkpoint DIR`."
