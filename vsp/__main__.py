@@ -1,4 +1,4 @@
-"""`python -m vsp`: what an array task runs, so that it needs no console script on its path."""
+"""Runs the command line. Array tasks call `python -m vsp`, which needs no script on the path."""
 
 from vsp.cli.main import console
 

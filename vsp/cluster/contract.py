@@ -1,4 +1,4 @@
-"""What vsp needs from a batch system: a protocol, and the values that go in and out.
+"""The contract of a batch system: a protocol, and the values that it takes and returns.
 
 Words and commands of a batch system appear only in its own file.
 """

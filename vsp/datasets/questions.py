@@ -35,7 +35,7 @@ _NEEDED["color"].add("color_label")
 
 
 class Question(NamedTuple):
-    """What a record can be asked."""
+    """A question about a record: its prompt forms and the names in them."""
 
     forms: Mapping[str, str]  # style → prompt form
     fields: Fields

@@ -43,7 +43,7 @@ def find(name: str, work: Path, **changes: Any) -> ModelConfig:
 
 
 def names(work: Path) -> list[str]:
-    """Of the files in `configs/models/`, those shipped with vsp among them."""
+    """Names of the files in `configs/models/`, including those shipped with vsp."""
     return config_names(FOLDER, work)
 
 

@@ -189,7 +189,9 @@ def _mask(
     dtype: torch.dtype,
     eager: bool,
 ) -> torch.Tensor:
-    """Attention mask [sequence, 1, token, token]: as the trunk token's, within prefix and branch."""
+    """Attention mask [sequence, 1, token, token]: the mask at each token's position in the trunk,
+    limited to the prefix and its own branch.
+    """
     if given is None:
         allowed = sources[:, :, None] >= sources[:, None, :]
     else:
