@@ -237,6 +237,7 @@ def test_models_are_listed_with_what_is_known_and_the_hub_is_never_asked(
 def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
     answer = vsp("models")
     assert answer.returncode == 0
+    assert answer.stderr == ""  # a list uses no file
     assert {line.split()[0] for line in answer.stdout.splitlines() if line.strip()} >= set(SHIPPED)
     assert "auto, fake, llava15, qwen2, spatialrgpt" in answer.stdout
 

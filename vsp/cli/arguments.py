@@ -155,13 +155,16 @@ def model_config(arguments: argparse.Namespace) -> ModelConfig:
     )
 
 
-def read_profile(path: Path | None) -> Profile:
-    """The scheduler profile in that file, or else in `jobs/slurm.yaml`."""
+def read_profile(path: Path | None, *, log: bool = True) -> Profile:
+    """The scheduler profile in that file, or else in `jobs/slurm.yaml`.
+
+    With `log`, the log says which `jobs/slurm.yaml` is used: the user's or the shipped one.
+    """
     from vsp.config import Profile, parse, read_yaml
     from vsp.utils.config_files import find_config
 
     if path is None:
-        path = find_config(str(PROFILE), "", Path())
+        path = find_config(str(PROFILE), "", Path(), log=log)
     return parse(Profile, read_yaml(path), str(path)) if path else Profile()
 
 

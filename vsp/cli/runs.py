@@ -302,7 +302,7 @@ def _status(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show, watch
 
     run = find_run(arguments.run, Path())
-    scheduler = scheduler_of(read_profile(arguments.profile))
+    scheduler = scheduler_of(read_profile(arguments.profile, log=False))
 
     def read_status() -> RunStatus:
         ledgers = run.ledgers()
@@ -348,7 +348,7 @@ def _logs(arguments: argparse.Namespace) -> None:
     from vsp.storage.run import find_run
 
     run = find_run(arguments.run, Path())
-    profile = read_profile(arguments.profile)
+    profile = read_profile(arguments.profile, log=False)
     if arguments.shard is not None:
         run.shard(arguments.shard)  # raises if there is no such shard
     ledgers = run.ledgers()

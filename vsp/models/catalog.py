@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ def find(name: str, work: Path, **changes: Any) -> ModelConfig:
 
     Raises ConfigError, listing the known names, if there is no such model.
     """
-    base = _named(name, work)
+    return _complete(_named(name, work), name, changes)
+
+
+def _complete(base: ModelConfig, name: str, changes: Mapping[str, Any]) -> ModelConfig:
+    """`base` with the changes, and with an absolute path if the checkpoint is a folder."""
     if changes.get("checkpoint") is not None:
         base = base.model_copy(update={"revision": None})  # it belongs to the file's checkpoint
     model = models.apply_changes(base, name, changes)
@@ -49,7 +54,9 @@ def names(work: Path) -> list[str]:
 
 def entries(work: Path) -> list[Entry]:
     """Every model that a file describes. Never uses the network."""
-    return [_entry(name, find(name, work)) for name in names(work)]
+    return [
+        _entry(name, _complete(_named(name, work, log=False), name, {})) for name in names(work)
+    ]
 
 
 def _entry(name: str, model: ModelConfig) -> Entry:
@@ -63,8 +70,8 @@ def _entry(name: str, model: ModelConfig) -> Entry:
         return Entry(name, model, None, str(error))
 
 
-def _named(name: str, work: Path) -> ModelConfig:
-    path = find_config(name, FOLDER, work)
+def _named(name: str, work: Path, *, log: bool = True) -> ModelConfig:
+    path = find_config(name, FOLDER, work, log=log)
     if path is not None:
         if name in FAMILIES.names():
             raise ConfigError(f"{path}: a model family has that name too; rename the file")

@@ -13,19 +13,22 @@ SHIPPED = Path(__file__).parents[1] / "shipped"
 _log = logging.getLogger(__name__)
 
 
-def find_config(name: str, folder: str, work: Path, ending: str = ".yaml") -> Path | None:
+def find_config(
+    name: str, folder: str, work: Path, ending: str = ".yaml", *, log: bool = True
+) -> Path | None:
     """The file that `name` stands for; None if there is none of that name.
 
     A name with the suffix .yaml or .yml is a path. Any other name means the file `name` + `ending`
-    in `folder`. Both are looked up below `work`, then among the files shipped with vsp; the log
-    says which file is used.
+    in `folder`. Both are looked up below `work`, then among the files shipped with vsp. With `log`,
+    the log says which file is used.
     """
     is_path = name.endswith((".yaml", ".yml"))
     relative = name if is_path else f"{folder}/{name}{ending}"
     for base in (work, SHIPPED):
         path = base / relative
         if path.is_file():
-            _log.info("using %s", f"{relative}, shipped with vsp" if base == SHIPPED else path)
+            if log:
+                _log.info("using %s", f"{relative}, shipped with vsp" if base == SHIPPED else path)
             return path
     return work / name if is_path else None
 
