@@ -26,6 +26,9 @@ INVERSE = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 # All other labels are the same in a mirrored picture.
 MIRRORED = {"left_of": "right_of", "right_of": "left_of"}
 
+# Axis of the centres (0: x, 1: y, downwards), and whether the subject has the smaller coordinate.
+ON_AXIS = {"left_of": (0, True), "right_of": (0, False), "above": (1, True), "below": (1, False)}
+
 _FOLDER = "configs/relations"
 
 

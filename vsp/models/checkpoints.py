@@ -17,6 +17,7 @@ from vsp.models import FAMILIES, load_family
 
 # Errors of transformers for a part that it cannot build, or that needs another package.
 CANNOT_BUILD = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError)
+INDEX = "model.safetensors.index.json"  # names the weight file of each tensor
 _LONGEST_HEADER = 100_000_000  # of a safetensors file, as its own library reads it
 
 
@@ -67,17 +68,23 @@ def check_weights(config: ModelConfig, part: str = "") -> None:
 
 
 def _weight_files(folder: Path, config: ModelConfig) -> set[str]:
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if not index.exists():
         some = sorted(folder.glob("model-*-of-*.safetensors"))
         return {index.name, *(path.name for path in some)} if some else {"model.safetensors"}
+    names = indexed_files(index)
+    if not names:
+        raise ModelError(f"{index}: lists no weight files; {_fetch(config)}")
+    return names
+
+
+def indexed_files(index: Path) -> set[str]:
+    """The weight files that an index names; empty if the index is damaged."""
     try:
         names = set(json.loads(index.read_bytes())["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        names = set()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ModelError(f"{index}: lists no weight files; {_fetch(config)}")
-    return names
+        return set()
+    return names if all(isinstance(name, str) for name in names) else set()
 
 
 def _is_whole(path: Path) -> bool:

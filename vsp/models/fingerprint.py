@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from vsp.config import ModelConfig
-from vsp.models.checkpoints import on_disk
+from vsp.models.checkpoints import INDEX, indexed_files, on_disk
 
 # Folders of a checkpoint that are read; a family's parts have their own folders.
 _FOLDERS = (
@@ -18,7 +17,6 @@ _FOLDERS = (
 # Files of configurations, tokenizers and image processors, and files that only look like them.
 _READ = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
 _UNREAD = ("*.index.json", "trainer_state.json", "*_results.json")
-_INDEX = "model.safetensors.index.json"
 _LARGE, _FIRST = 16 << 20, 1 << 20  # bytes
 _N_SAMPLES, _SAMPLE = 16, 64 << 10  # of a large weight file, bytes of each
 
@@ -49,13 +47,9 @@ def _texts(folder: Path) -> Iterator[Path]:
 
 def _weights(folder: Path) -> Iterator[Path]:
     """The index and the weight files that it names; without an index, all weight files."""
-    index = folder / _INDEX
+    index = folder / INDEX
     if index.exists():
-        try:
-            named = set(json.loads(index.read_bytes())["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            named = set()  # a damaged index; it differs from the planned one
-        names = ("model.safetensors", _INDEX, *(name for name in named if isinstance(name, str)))
+        names = ("model.safetensors", INDEX, *indexed_files(index))
         yield from (folder / name for name in names if os.path.isfile(folder / name))  # noqa: PTH113
     else:
         tensors = list(folder.glob("*.safetensors"))

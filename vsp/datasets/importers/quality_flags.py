@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import isfinite
 
 from vsp.datasets.importers.annotations import Box, Picture, Relation, Thing
-from vsp.datasets.relations import INVERSE, normalize
+from vsp.datasets.relations import INVERSE, ON_AXIS, normalize
 
 # In the order of the filters: a row with several flags counts for the first.
 FLAGS = {
@@ -47,8 +47,6 @@ DROPPED = (
 )
 
 _SUFFIX = re.compile(r"\s+\d+$")
-# Axis (0: x, 1: y down) and whether the subject has the smaller coordinate.
-_ON_AXIS = {"left_of": (0, True), "right_of": (0, False), "above": (1, True), "below": (1, False)}
 
 _normalize = lru_cache(1 << 16)(normalize)
 
@@ -139,7 +137,7 @@ class _PictureContext:
             yield "both-ways"
         if any(thing.box and self._is_bad(thing.box) for thing in (subject, reference)):
             yield "bad-box"
-        if subject.box and reference.box and label in _ON_AXIS:
+        if subject.box and reference.box and label in ON_AXIS:
             yield from _centre_flags(subject.box, reference.box, label)
 
     def _is_bad(self, box: Box) -> bool:
@@ -150,8 +148,8 @@ class _PictureContext:
 
 
 def _centre_flags(subject: Box, reference: Box, label: str) -> Iterable[str]:
-    """Flags that compare the centres of two boxes with a label of `_ON_AXIS`."""
-    axis, subject_first = _ON_AXIS[label]
+    """Flags that compare the centres of two boxes with a label of `ON_AXIS`."""
+    axis, subject_first = ON_AXIS[label]
     offsets = [  # twice the distance of the centres along x and y
         reference[i] + reference[i + 2] - subject[i] - subject[i + 2] for i in (0, 1)
     ]

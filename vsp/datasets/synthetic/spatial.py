@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from vsp.datasets.relations import ON_AXIS
 from vsp.datasets.synthetic.placement import (
     DistractorConfig,
     Distractors,
@@ -17,13 +18,6 @@ from vsp.datasets.synthetic.shapes import COLORS, MARGIN, SHAPES, SIZES, Scene, 
 
 Relation = Literal["left_of", "right_of", "above", "below"]
 
-# The axis of each relation (0: x, 1: y), and whether the subject comes first on that axis.
-_GEOMETRY = {
-    "left_of": (0, True),
-    "right_of": (0, False),
-    "above": (1, True),
-    "below": (1, False),
-}
 SEPARATION = 80  # least distance of the centres on the relation's axis, pixels
 DRIFT = 30  # largest distance of a centre from a common line on the other axis, pixels
 
@@ -53,7 +47,7 @@ class SpatialWorld:
         sizes = rng.integers(SIZES[0], SIZES[1], size=2, endpoint=True)
         kinds = rng.choice(SHAPES, size=2)
         colors = rng.choice(list(COLORS), size=2, replace=False)
-        axis, subject_first = _GEOMETRY[label]
+        axis, subject_first = ON_AXIS[label]
         first, second = self._positions(axis, int(sizes.sum()), rng)
         line = int(rng.integers(MARGIN + DRIFT, self.config.image_size[1 - axis] - MARGIN - DRIFT))
         shapes = []
