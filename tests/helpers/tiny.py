@@ -19,7 +19,7 @@ QWEN_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
-# What Qwen's own template makes of one user turn, no more.
+# The part of Qwen's template that renders one user turn.
 QWEN_CHAT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
@@ -72,7 +72,7 @@ def write_qwen(folder: Path, generation: str) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(4)  # states of the order of 1, so that 1e-4 means something
+                parameter.mul_(4)  # states of order 1, so that 1e-4 is a meaningful tolerance
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=28 * 28 * 16).save_pretrained(folder)

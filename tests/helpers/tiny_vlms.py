@@ -1,4 +1,4 @@
-"""Small checkpoints of more model families, laid out as their hub repositories are.
+"""Small checkpoints of more model families, with the files of their hub repositories.
 
 Weights are random, texts are bytes. `preprocessor_config.json`, `processor_config.json` and the
 file that holds the chat template are those that the family's repository has; so are the tokens
@@ -275,14 +275,14 @@ def write_smolvlm(folder: Path) -> Path:
 
 
 def write_qwen3_vl(folder: Path) -> Path:
-    """Qwen3-VL: up to 32 tokens for the image, and two layers of the tower go to the decoder's."""
+    """Qwen3-VL: up to 32 tokens for the image, and two layers of the tower feed decoder layers."""
     return _write_qwen3(
         folder, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {"deepstack_visual_indexes": [0, 1]}
     )
 
 
 def write_qwen3_5(folder: Path) -> Path:
-    """Qwen3.5: as `write_qwen3_vl`, but 3 of 4 layers carry a state along instead of attending."""
+    """Qwen3.5: as `write_qwen3_vl`, but 3 of 4 layers are recurrent."""
     heads = {
         "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 16,
         "linear_num_value_heads": 32,
@@ -291,7 +291,7 @@ def write_qwen3_5(folder: Path) -> Path:
 
 
 def write_narrow(folder: Path, window: int) -> Path:
-    """`write_llava_next`, with a Mistral of which each token sees the last `window` only."""
+    """`write_llava_next`, with a Mistral whose attention window is `window` tokens."""
     write_llava_next(folder)
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["sliding_window"] = window
@@ -392,9 +392,11 @@ def _save_model(kind: Callable[[Any], Any], config: Any, folder: Path) -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:
-                    if not parameter.any():  # Gemma 3's projector: the image would not count
+                    if (
+                        not parameter.any()
+                    ):  # Gemma 3's projector: otherwise the image would have no effect
                         parameter.normal_(std=0.02)
-                    parameter.mul_(4)  # states of the order of 1, so that 1e-4 means something
+                    parameter.mul_(4)  # states of order 1, so that 1e-4 is a meaningful tolerance
     model.save_pretrained(folder)
 
 
@@ -417,7 +419,7 @@ def _save_parts(
 
 
 def _write_video(folder: Path, kind: str, settings: dict[str, Any]) -> None:
-    """What a video processor would have saved; none can be made without torchvision."""
+    """The file of a video processor, which cannot be built without torchvision."""
     processor = kind.replace("VideoProcessor", "Processor")
     path = folder / "video_preprocessor_config.json"
     _write_json(path, {**settings, "video_processor_type": kind, "processor_class": processor})
@@ -427,7 +429,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
-# SmolVLM is not here: see `write_smolvlm`.
+# Without SmolVLM: see `write_smolvlm`.
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "llava_next": write_llava_next,
     "llava_onevision": write_llava_onevision,

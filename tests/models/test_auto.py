@@ -1,6 +1,6 @@
 """The family `auto` on small checkpoints of many families, against transformers alone.
 
-The reference takes nothing from vsp: prompts are written out whole, and where the checkpoint's
+The reference uses no code of vsp: prompts are written out in full. If the checkpoint's
 processor cannot be made without torchvision, the image's tokens are too.
 """
 
@@ -35,7 +35,7 @@ WRITERS = {
 CHATML = "<|im_start|>user\n{vision}{prompt}<|im_end|>\n<|im_start|>assistant\n"
 QWEN = CHATML.replace("{vision}", "<|vision_start|>{image}<|vision_end|>")
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-# Whole prompts; {image} is where the image's tokens go.
+# Whole prompts; {image} marks the image tokens.
 TEXTS = {
     "llava_next": "[INST] <image>\n{prompt} [/INST]",
     "llava_onevision": "<|im_start|>user {image}\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
@@ -124,7 +124,7 @@ def test_a_text_starts_once(family):
     row = processor.row(processor.picture(_images()[2]), "Up?")
     start = STARTS.get(family.name, "<|im_start|>")
     texts = AutoTokenizer.from_pretrained(family.folder).convert_ids_to_tokens(row.tokens)
-    if family.name == "paligemma":  # its text starts behind the image
+    if family.name == "paligemma":  # its text starts after the image
         texts = [text for text in texts if text != "<image>"]
     assert texts[0] == start and texts[1] != start
     assert texts.count(start) == (1 if family.name in STARTS else texts.count("<|im_end|>") + 1)

@@ -1,4 +1,4 @@
-"""Pictures, files and prompts of every odd kind: the right states, or one clear line."""
+"""Unusual pictures, files and prompts give the right states or a one-line error."""
 
 import json
 import zlib
@@ -63,7 +63,7 @@ def _frames(path, **changes):
 
 
 def _write(kind, folder):
-    """A file of a kind, and the picture that a model should see in it."""
+    """Write a file of a kind; the picture that a model should get from it."""
     noise = _noise()
     grey = noise.convert("L")
     alpha = Image.fromarray(np.arange(24 * 40, dtype=np.uint8).reshape(24, 40))
@@ -85,16 +85,16 @@ def _write(kind, folder):
         noise.convert(kind).save(path)
         return path, noise.convert(kind)
     if kind == "16 bits":
-        values = np.asarray(grey).astype(np.uint16) << 8 | np.asarray(alpha)  # fine shades below
+        values = np.asarray(grey).astype(np.uint16) << 8 | np.asarray(alpha)  # values below 8 bits
         Image.fromarray(values).save(path)
         return path, grey
     if kind in ("CMYK.jpg", "YCbCr.jpg", "L.jpg"):
         noise.convert(kind.partition(".")[0]).save(path, quality=95)
-        with Image.open(path) as saved:  # what JPEG left of it
+        with Image.open(path) as saved:  # after JPEG compression
             return path, saved.convert("RGB")
     if kind == "turned.jpg":
         exif = Image.Exif()
-        exif[0x0112] = 6  # its right side is its top
+        exif[0x0112] = 6  # rotated: its right side is the top
         noise.save(path, exif=exif)
         with Image.open(path) as saved:
             return path, saved.convert("RGB").transpose(Image.Transpose.ROTATE_270)
@@ -122,14 +122,14 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """Each kind of file with a plain RGB file of the same picture: written once."""
+    """Each kind of file, with a plain RGB file of the same picture."""
     base = tmp_path_factory.mktemp("odd")
     files = {}
     for kind in ODD:
         folder = base / kind.replace(" ", "-")
         folder.mkdir()
         path, picture = _write(kind, folder)
-        plain = Image.fromarray(np.asarray(picture.convert("RGB")))  # its pixels and no more
+        plain = Image.fromarray(np.asarray(picture.convert("RGB")))  # its pixels, without metadata
         plain.save(folder / "plain.png", compress_level=1)
         files[kind] = (path, folder / "plain.png")
     return files
@@ -146,7 +146,7 @@ def test_a_picture_of_any_kind_is_seen_as_its_plain_rgb_copy(load, odd, name, ki
     assert odd_image.size == plain.size and (np.asarray(odd_image) == np.asarray(plain)).all()
     loaded = load(name)
     if kind in ("1x2000", "2000x1") and name not in ("spatialrgpt", "fake"):
-        # Kept in proportion it would be resized to an image of enormous length.
+        # Resized in proportion, it would become extremely long.
         with pytest.raises(InputError, match="has an aspect ratio over 200:1; crop or pad it"):
             loaded.last_token_states([odd_image], ["Up?"])
         return
@@ -157,7 +157,7 @@ def test_a_picture_of_any_kind_is_seen_as_its_plain_rgb_copy(load, odd, name, ki
 
 @pytest.mark.parametrize("name", SIX)
 def test_a_picture_of_one_colour_is_of_that_colour_in_any_size(load, name):
-    """Where sides of 1 or 3 pixels were taken for channels, colours would be mixed."""
+    """A side of 1 or 3 pixels must not be taken for the colour channels."""
     seen = []
     for size in [(60, 60), (1, 1), (3, 3), (90, 3), (3, 90), (1, 90)]:
         arrays = load(name).processor.picture(Image.new("RGB", size, (200, 100, 50))).arrays
@@ -167,7 +167,7 @@ def test_a_picture_of_one_colour_is_of_that_colour_in_any_size(load, name):
 
 
 def _png(side):
-    """A PNG that says it has so many pixels to a side and holds none; its checksums are right."""
+    """A PNG whose header gives this side length but which contains no pixels; checksums are valid."""
     size = side.to_bytes(4, "big") * 2
     chunks = [b"IHDR" + size + b"\x08\x02\0\0\0", b"IDAT" + zlib.compress(b""), b"IEND"]
     parts = [(len(c) - 4).to_bytes(4, "big") + c + zlib.crc32(c).to_bytes(4, "big") for c in chunks]
@@ -290,7 +290,7 @@ def test_a_record_without_a_prompt_is_named(work, write_dataset, configs, prompt
 
 
 def test_a_prompt_of_nothing_right_behind_the_image_is_refused(configs):
-    """Its last token would be the image's."""
+    """Without text, the last token would be an image token."""
     config = configs["llava15"].model_copy(update={"template": "<image>{instruction}"})
     processor = models.read_processor(config)
     picture = processor.picture(_noise())

@@ -1,4 +1,4 @@
-"""What capturing costs: memory that does not grow with layers × tokens."""
+"""Memory of capturing states: it does not grow with layers × tokens."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ PROMPTS = ["Where is the red circle relative to the blue square?" * n for n in r
 
 
 class Peak(TorchDispatchMode):
-    """The most bytes that tensors made inside were alive at once."""
+    """Peak number of bytes of the tensors that are created inside."""
 
     def __init__(self):
         super().__init__()
@@ -76,7 +76,7 @@ def test_memory_grows_with_layers_by_the_kept_rows_alone(checkpoint, tmp_path):
     kept = 12 * 8 * 128 * 4  # layers × rows × hidden × bytes
     assert states[1] - states[0] <= 2 * kept + 1000  # once in a list, once stacked
     n_tokens = 8 * max(len(group.rows[0].tokens) for group in groups)
-    assert plain[1] - plain[0] > 0.9 * 12 * n_tokens * 128 * 4  # as it is where all are kept
+    assert plain[1] - plain[0] > 0.9 * 12 * n_tokens * 128 * 4  # all hidden states are kept here
 
 
 def test_a_forward_that_captures_takes_what_a_bare_one_takes_and_the_kept_rows(
@@ -111,7 +111,7 @@ def test_memory_that_runs_out_is_one_kind_of_error():
 
 
 def test_hooks_are_gone_after_a_forward_that_failed(checkpoint, monkeypatch):
-    """A batch that does not fit is tried again in halves on the same model."""
+    """After a failure the same model runs the batch again in halves."""
     config = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
     loaded = models.load(config)
     expected = loaded.last_token_states(_images(1), ["?"])

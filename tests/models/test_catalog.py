@@ -1,4 +1,4 @@
-"""Models by name, and what `vsp plan` says of a checkpoint before anything is queued."""
+"""Models by name, and the errors of `vsp plan` about checkpoints."""
 
 import json
 import os
@@ -112,11 +112,11 @@ def test_a_model_without_a_checkpoint_asks_for_one(work):
         models.shape(catalog.find("auto", work))
 
 
-# The hub's cache, made by hand.
+# A cache of the hub, written by hand.
 
 
 def _cached(cache: Path, name: str, commit: str, source: Path) -> Path:
-    """Lay a checkpoint into a cache as the hub's client does; its snapshot."""
+    """Put a checkpoint into a cache as the hub's client does; the snapshot folder."""
     top = cache / f"models--{name.replace('/', '--')}"
     for file in (path for path in source.rglob("*") if path.is_file()):
         part = file.relative_to(source)
@@ -148,7 +148,7 @@ def test_the_plan_pins_the_commit_and_tasks_load_that_one(vsp, work, cache, chec
     answer = vsp(*asked, "--quantization", "none", "--limit", "8")
     assert answer.returncode == 0, answer.stderr
     assert _plan_of(work)["model"]["revision"] == COMMIT
-    # The branch moves on to something else; the run does not.
+    # The branch changes; the run keeps its commit.
     later = _cached(cache, "some/llava", LATER, RGPT)
     assert (later.parent.parent / "refs/main").read_text() == LATER
     answer = vsp("extract", "--workers", "0")
@@ -199,7 +199,7 @@ def _hub(*codes: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _ran(code: str, folder: Path = ROOT) -> list[str]:
-    """What a process prints that reads its environment anew."""
+    """The output of a new process, which reads its environment again."""
     command = [sys.executable, "-c", "from vsp.cli.main import main\n" + code]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
     assert answer.returncode == 0, answer.stderr
@@ -242,7 +242,7 @@ def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
     assert "auto, fake, llava15, qwen2, spatialrgpt" in answer.stdout
 
 
-# What is wrong with a checkpoint.
+# Errors about checkpoints.
 
 
 def _told(code: str) -> list[str]:
@@ -287,7 +287,7 @@ def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
 
 
 def test_a_gated_checkpoint_is_known_however_deep_the_reason_lies():
-    gated = GatedRepoError.__new__(GatedRepoError)  # its constructor wants a response
+    gated = GatedRepoError.__new__(GatedRepoError)  # its constructor needs a response
     error = OSError("You are trying to access a gated repo.")
     error.__cause__ = gated
     config = models.resolve("auto", checkpoint="google/gemma-3-4b-it")

@@ -1,4 +1,4 @@
-"""A run knows the checkpoint again that it was planned with."""
+"""A run detects that its checkpoint has changed since the plan."""
 
 import json
 import shutil
@@ -115,7 +115,7 @@ def test_large_weights_are_sampled_and_other_files_read_whole(large):
         return [file for file in before if before[file] != after[file]]
 
     size = 20 * MIB + 5
-    last = size - (64 << 10)  # where the last sample begins
+    last = size - (64 << 10)  # start of the last sample
     sampled = [0, MIB - 1, 7 * last // 15, 7 * last // 15 + (64 << 10) - 99, last, size - 1]
     for at in sampled:
         assert changed("part.safetensors", at) == ["part.safetensors"], at

@@ -1,4 +1,4 @@
-"""The memory that a plan promises, next to what a loaded model holds."""
+"""The memory estimate of a plan, compared with the memory of the loaded model."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ RGPT = Path(__file__).parent / "spatialrgpt/ckpt"
 
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory):
-    """A LLaVA of eight million parameters, tokenizer and processor left out."""
+    """A LLaVA of eight million parameters, without tokenizer and processor."""
     folder = tmp_path_factory.mktemp("llava")
     tower = CLIPVisionConfig(
         hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
@@ -50,7 +50,7 @@ def llava(tmp_path_factory):
 
 
 def _held(*modules):
-    """Bytes of everything that modules keep, what quantisation adds included."""
+    """Bytes of all parameters and buffers, including those that quantisation adds."""
     held = {}
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
@@ -89,7 +89,7 @@ def test_the_weights_of_spatialrgpt_take_what_was_said(quantization):
     config = models.resolve("spatialrgpt", checkpoint=str(RGPT), **changes)
     model, said = SpatialRGPT(config), weights(outline(config), quantization)
     held = _held(model._llm, model._tower, model._projector, model._regions)
-    # It lets go of lm_head once it is loaded.
+    # lm_head is freed after loading.
     assert sum(said.values()) - said["llm.lm_head"] == pytest.approx(held, rel=0.001)
     assert set(said) == {
         "vision_tower", "mm_projector", "region_extractor", "llm.lm_head", "llm.model",
@@ -164,7 +164,7 @@ for n in (4, 16):
 
 
 def test_what_a_batch_was_said_to_take_is_of_the_order_of_what_it_takes(tmp_path, monkeypatch):
-    # Memory goes back to the system as soon as it is free, so that the peak is that of what lives.
+    # Freed memory returns to the system at once, so that the peak counts live memory only.
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "checkpoint")]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)

@@ -66,7 +66,7 @@ def test_every_family_keeps_the_contract(checkpoint, family):
     states = models.load(config).last_token_states(_images(), PROMPTS)
     assert states.shape == (shape.n_layers, 3, shape.hidden_size)
     assert np.isfinite(states).all() and states.dtype in (np.float32, np.float64)
-    # Layer 0 is the embedding of a token; what the pictures say shows later.
+    # Layer 0 is the embedding of a token; later layers depend on the picture.
     blank = models.load(config).last_token_states([Image.new("RGB", (64, 64))] * 3, PROMPTS)
     assert (states[0] == blank[0]).all() and (states[-1] != blank[-1]).any()
 
@@ -88,7 +88,7 @@ def test_every_family_finishes_its_own_defaults(family):
 
 
 def _reference(checkpoint, image, prompt):
-    """transformers alone, one sample at a time: [layer, hidden] of the last token."""
+    """States [layer, hidden] of the last token by transformers alone, one sample at a time."""
     model = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
     processor = LlavaProcessor(
         AutoImageProcessor.from_pretrained(checkpoint, backend="pil"),
@@ -247,12 +247,30 @@ def test_every_family_declares_its_optional_parts(checkpoint, family):
     group = prompt_group(
         picture := loaded.processor.picture(image), [loaded.processor.row(picture, PROMPTS[0])]
     )
-    forward = loaded.model.forward_only([group])
-    assert forward is None or forward() is None
+    if loaded.model.has_forward_only:
+        assert loaded.model.forward_only([group])() is None
     if loaded.model.has_reference:
         expected = loaded.model.reference_states(loaded.processor, [image], PROMPTS[:1])
         states = loaded.model.forward([group])()
         assert np.abs(states - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(("base", "part"), [
+    (VisionLanguageModel, "shape"), (VisionLanguageModel, "check"), (VisionLanguageModel, "forward"),
+    (Processor, "reserved"), (Processor, "picture"), (Processor, "row"),
+])  # fmt: skip
+def test_a_family_without_a_required_part_cannot_be_constructed(base, part):
+    whole = (
+        models.load_family("fake")
+        if base is VisionLanguageModel
+        else models.load_family("fake").processor
+    )
+    parts = {k: v for k, v in vars(whole).items() if callable(v) or isinstance(v, classmethod)}
+    config = models.resolve("fake")
+    assert type("Whole", (base,), dict(parts))(config)
+    del parts[part]
+    with pytest.raises(TypeError, match=part):
+        type("Partial", (base,), parts)(config)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rows about one image as branches of one sequence: each has the states it has alone."""
+"""Rows that share a sequence have the same states as alone."""
 
 import logging
 from functools import partial
@@ -26,7 +26,7 @@ KINDS = {
 }
 CANNOT = {"paligemma": "its image tokens attend to the prompt", "narrow": "window of 16 tokens is shorter",
           "qwen3_5": "layers of type linear_attention need whole rows"}  # fmt: skip
-# About each of four images; Gemma 3 sees 32 tokens, of which the last prompt has more.
+# Prompts about four images. Gemma 3's window is 32 tokens; the last prompt is longer.
 PROMPTS = [
     ["Where is the red circle?", "Up?", "Where is the red circle?", "{or}\nleft of the blue one?"],
     ["The only one"],
@@ -90,7 +90,7 @@ def test_a_row_that_shares_its_image_has_the_states_it_has_alone(load, name):
     expected = _alone(loaded)
     assert np.abs(expected).max() > 1  # so that 1e-4 means something
     assert np.abs(_shared(loaded) - expected).max() < 1e-4
-    # Every two rows that differ in image or prompt also differ in state, so order shows.
+    # Rows with different image or prompt have different states, so a wrong order is noticed.
     states = expected[-1]
     apart = np.abs(states[:, None] - states[None]).max(axis=2)
     same = {(0, 2), (2, 0), (8, 9), (9, 8)} | {(i, i) for i in range(10)}
@@ -102,13 +102,13 @@ def test_where_work_can_be_shared_it_is_and_nothing_is_said(load, name, caplog):
     loaded = load(name)
     shared, alone = (_n_computed(loaded, share) for share in (True, False))
     assert shared < 0.75 * alone
-    # The padding included, no more than the groups themselves say.
+    # No more tokens than the groups count, padding included.
     assert shared == n_padded_tokens(_groups(loaded, PROMPTS))
     assert not caplog.records
 
 
 def _n_computed(loaded, share):
-    """Tokens that enter the first decoder layer."""
+    """Number of tokens that enter the first decoder layer."""
     language = getattr(loaded.model, "_decoder", None) or loaded.model._llm
     seen = []
 
@@ -125,7 +125,7 @@ def _n_computed(loaded, share):
 
 
 def test_a_prompt_that_begins_with_the_image_is_padded_with_text(load):
-    """Qwen3-VL counts the tokens of images in what its decoder gets, padding included."""
+    """Qwen3-VL counts image tokens in the input of its decoder, including padding."""
     loaded = load("qwen3_vl", template="<image>{instruction}")
     assert np.abs(_shared(loaded) - _alone(loaded)).max() < 1e-4
 
@@ -133,7 +133,7 @@ def test_a_prompt_that_begins_with_the_image_is_padded_with_text(load):
 @pytest.mark.parametrize("name", CANNOT)
 def test_a_model_that_cannot_share_says_why_and_once(checkpoint, tmp_path, name, caplog):
     caplog.set_level(logging.WARNING, "vsp")
-    loaded = models.load(_config(name, checkpoint, tmp_path))  # one that has said nothing yet
+    loaded = models.load(_config(name, checkpoint, tmp_path))  # a new one, which has not logged yet
     for _ in range(3):
         _shared(loaded)
     (record,) = caplog.records
@@ -170,14 +170,14 @@ def test_regions_are_put_where_their_branch_is(load):
     ]
     alone = [loaded.model.forward([prompt_group(picture, [row])])() for row in rows]
     alone = np.concatenate(alone, axis=1)
-    for n_rows in (4, 2):  # the first two have the same tokens throughout
+    for n_rows in (4, 2):  # the first two have equal tokens
         group = prompt_group(picture, rows[:n_rows])
         shared = loaded.model.forward([group])()
         assert np.abs(shared - alone[:, :n_rows]).max() < 1e-4
     assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
 
 
-# Few letters and few lengths, so that prompts often begin alike or are equal.
+# Few letters and lengths, so that prompts often share a prefix or are equal.
 TEXTS = st.lists(st.text("ab ", min_size=1, max_size=12), min_size=1, max_size=5)
 
 
@@ -223,7 +223,7 @@ TAILS = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=6), min_size=1
 
 @given(st.lists(TAILS, min_size=1, max_size=4))
 def test_every_row_can_be_read_off_the_bundle(groups):
-    """Prefix and own branch, in the order of their sources, are the row's tokens."""
+    """The tokens of prefix and branch, ordered by position, are the row's tokens."""
     given = [_group(*tails) for tails in groups]
     laid = bundle_groups(given, pad=-5)
     rows = [(i, group, row) for i, group in enumerate(given) for row in group.rows]

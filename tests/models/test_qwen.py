@@ -34,7 +34,7 @@ def checkpoint(request, tmp_path_factory):
 
 
 def _reference(checkpoint, image, prompt):
-    """transformers alone: [layer, hidden] of the last token, inputs written out by hand."""
+    """States [layer, hidden] of the last token by transformers alone, with inputs built by hand."""
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     seen = Qwen2VLImageProcessorPil.from_pretrained(checkpoint)(images=image, return_tensors="pt")

@@ -1,7 +1,7 @@
 """SpatialRGPT against states that its original code gave on a small checkpoint of random weights.
 
 `spatialrgpt/golden.npz` holds last-token states [layer, hidden], `golden.json` their prompts, token
-ids (-200 where the image stands) and images.
+ids (-200 for the image) and images.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def _config(checkpoint=HERE / "ckpt", **changes):
 
 @cache
 def _loaded(conversation):
-    """The model of which the golden states are, asked in a conversation."""
+    """The model of the golden states, with a conversation."""
     return models.load(_config(options={"conversation": conversation}))
 
 
@@ -93,7 +93,7 @@ def test_states_are_the_originals(name):
 
 
 def test_a_batch_of_different_lengths_gives_each_its_own_states():
-    groups = [_row(name)[1] for name in GOLDEN]  # the weights are those of any conversation
+    groups = [_row(name)[1] for name in GOLDEN]  # the weights do not depend on the conversation
     assert len({group.n_tokens for group in groups}) > 3
     states = _loaded("llama_3").model.forward(groups)()
     for column, name in enumerate(GOLDEN):
@@ -123,10 +123,10 @@ def test_an_unknown_conversation_is_refused():
 
 
 def test_words_matter():
-    """The fault of older code: every word was replaced by one token, so questions looked alike."""
+    """A bug of older code: all words became one token, so all questions were equal."""
     one, other = "Is the bus left of the truck?", "Is the truck left of the bus?"
     states = _loaded("llama_3").last_token_states([_image("wide.png")] * 2, [one, other])
-    assert np.abs(states[-1, 0] - states[-1, 1]).max() > 0.01  # equal, in that code
+    assert np.abs(states[-1, 0] - states[-1, 1]).max() > 0.01  # equal in the old code
 
 
 def _copy(tmp_path):
@@ -165,7 +165,7 @@ def test_plain_vila_goes_without_the_refinement(tmp_path):
 
 
 def test_a_tokenizer_of_sentencepiece_alone_is_read_as_in_training(tmp_path):
-    """VILA-1.5 3B and 13B bring nothing else; each piece around the image is its own text."""
+    """Tokenizer of VILA-1.5 3B and 13B; the texts before and after the image are tokenised separately."""
     folder = _copy(tmp_path)
     for path in (folder / "llm").glob("*token*"):
         path.unlink()
@@ -310,7 +310,7 @@ def test_regions_must_match_the_prompt_and_cover_something():
 
 
 def test_rows_about_one_image_may_mean_different_regions():
-    """Their tokens are equal: only what stands in front of the first region can be shared."""
+    """Their tokens are equal, but only those before the first region can be shared."""
     model, group = _row("region/mask_depth")
     first = group.rows[0]
     other = dataclasses.replace(first, regions=first.regions[::-1].copy())

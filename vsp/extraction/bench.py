@@ -191,8 +191,8 @@ def _measure(title: str, rows: _BenchRuns, loaded: Loaded) -> Bench:
             timed[name, size] = _transformers_pass(loaded, samples, size, plain_states)
     for (name, size), run in own.items():
         timed[name, size] = _extraction_pass(run, loaded, rows.n_workers)
-        if (forward := _forward_pass(run, loaded)) is not None:
-            timed[f"bare {name}", size] = forward
+        if loaded.model.has_forward_only:
+            timed[f"bare {name}", size] = _forward_pass(run, loaded)
     rates, peaks = _run_rounds(title, timed, len(samples))
     ways = []
     for name, size in timed:
@@ -232,8 +232,8 @@ def _run_rounds(
                     seconds[way].append(took)
                 advance(1)
     rates = {
-        way: None if None in found else statistics.median(n_rows / s for s in found if s)
-        for way, found in seconds.items()
+        way: None if None in times else statistics.median(n_rows / s for s in times if s)
+        for way, times in seconds.items()
     }
     return rates, peaks
 
@@ -300,26 +300,21 @@ def _extraction_pass(run: Run, loaded: Loaded, n_workers: int) -> Pass:
     return extract
 
 
-def _forward_pass(run: Run, loaded: Loaded) -> Pass | None:
-    """Only the forward passes of a run, on prepared tensors: an upper bound of its speed.
-
-    None if the family has no such pass.
-    """
+def _forward_pass(run: Run, loaded: Loaded) -> Pass:
+    """Only the forward passes of a run, on prepared tensors: an upper bound of its speed."""
     from vsp.models.capture import memory_errors
 
     (shard,) = run.shards
     batches = batches_with(run, shard, set(range(shard.start, shard.stop)))
     with memory_errors():
-        prepared_batches = [prepare(loaded.processor, batch).groups for batch in batches]
-        passes = [loaded.model.forward_only(groups) for groups in prepared_batches]
-    forwards = [one for one in passes if one is not None]
-    if not forwards:
-        return None
+        passes = [
+            loaded.model.forward_only(prepare(loaded.processor, batch).groups) for batch in batches
+        ]
 
     def forward() -> float:
         started = time.perf_counter()
         with memory_errors():
-            for one in forwards:
+            for one in passes:
                 one()
         return time.perf_counter() - started
 

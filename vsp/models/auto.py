@@ -187,6 +187,7 @@ class AutoVLM(VisionLanguageModel):
 
     defaults: ClassVar = ModelConfig(family="auto", quantization="4bit")
     processor: ClassVar[type[AutoProcessor]] = AutoProcessor
+    has_forward_only: ClassVar = True
     has_reference: ClassVar = True
 
     def __init__(self, config: ModelConfig) -> None:

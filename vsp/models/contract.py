@@ -7,6 +7,7 @@ groups: one image and all prompts about it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -99,14 +100,17 @@ class Processor(Protocol):
         """Whether the edges of an image that is not square are cut off."""
         return False
 
+    @abstractmethod
     def reserved(self, prompt: str) -> str | None:
         """The first part of a prompt that the tokenizer reads as a special token, if any."""
         ...
 
+    @abstractmethod
     def picture(self, image: Image.Image, depth: Image.Image | None = None) -> Picture:
         """Prepare an image; `depth` is its depth picture, for families that take one."""
         ...
 
+    @abstractmethod
     def row(
         self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None
     ) -> TokenizedPrompt:
@@ -117,21 +121,25 @@ class Processor(Protocol):
 class VisionLanguageModel(Protocol):
     """A family. `config` is complete; the constructor loads the weights.
 
-    Optional parts have defaults here: a family that derives from this class inherits them.
+    Optional parts have defaults here, which a family that derives from this class inherits. A
+    family without a required part raises TypeError when it is constructed.
     """
 
     defaults: ClassVar[ModelConfig]
     processor: ClassVar[type[Processor]]
+    has_forward_only: ClassVar[bool] = False  # whether `forward_only` is implemented
     has_reference: ClassVar[bool] = False  # whether `reference_states` is implemented
 
     def __init__(self, config: ModelConfig) -> None: ...
 
     @classmethod
+    @abstractmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
         """Read the checkpoint's configuration only. Raises ModelError if it cannot be used."""
         ...
 
     @classmethod
+    @abstractmethod
     def check(cls, config: ModelConfig) -> None:
         """Raise ModelError if weight files are missing or incomplete. Reads no weights."""
         ...
@@ -146,6 +154,7 @@ class VisionLanguageModel(Protocol):
         """The text that stands for a region in a prompt; empty if the model is asked by names."""
         return ""
 
+    @abstractmethod
     def forward(self, groups: Sequence[PromptGroup]) -> States:
         """Start computing the hidden state of each prompt's last token at every layer.
 
@@ -154,12 +163,12 @@ class VisionLanguageModel(Protocol):
         """
         ...
 
-    def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None] | None:
-        """The forward pass on tensors that are already on the device, for `vsp bench`.
+    def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
+        """The forward pass on tensors that are already on the device.
 
-        None if the family has no such pass.
+        `vsp bench` measures it; no stage uses it.
         """
-        return None
+        raise NotImplementedError
 
     def reference_states(
         self, processor: Processor, images: Sequence[Image.Image], prompts: Sequence[str]

@@ -21,6 +21,7 @@ from vsp.errors import InputError, ModelError
 from vsp.models.auto import match_any, reserved_tokens
 from vsp.models.contract import (
     ModelShape,
+    Outline,
     Picture,
     Processor,
     PromptGroup,
@@ -32,7 +33,6 @@ from vsp.models.contract import (
 if TYPE_CHECKING:
     import torch
 
-    from vsp.models.contract import Outline
     from vsp.models.prefix_sharing import Bundle
     from vsp.models.vila_modules import RegionExtractor
 
@@ -172,6 +172,7 @@ class SpatialRGPT(VisionLanguageModel):
         options={"conversation": "llama_3", "regions": "none"},
     )
     processor: ClassVar = SpatialRGPTProcessor
+    has_forward_only: ClassVar = True
 
     def __init__(self, config: ModelConfig) -> None:
         import torch
@@ -243,7 +244,6 @@ class SpatialRGPT(VisionLanguageModel):
         from torch import nn
         from transformers import AutoConfig, LlamaForCausalLM, SiglipVisionModel
 
-        from vsp.models.contract import Outline
         from vsp.models.vila_modules import Projector, RegionExtractor
 
         root = _folder(config, weights=False)
