@@ -20,7 +20,13 @@ def _start(work, *arguments, code=None):
     return subprocess.Popen(
         command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        preexec_fn=_heed_sigint,
     )  # fmt: skip
+
+
+def _heed_sigint():
+    """Tests that run in a shell's background inherit an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _finish(work, *arguments):
@@ -41,7 +47,11 @@ def _interrupt(process, number, ready, send=os.kill):
 
 
 def _last_line(process, number):
-    _, said = process.communicate(timeout=60)
+    try:
+        _, said = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # no process outlives its test
+        _, said = process.communicate()
     assert process.returncode == 128 + number and "Traceback" not in said, said
     line = next(line for line in reversed(said.splitlines()) if line.startswith("vsp: "))
     name = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
