@@ -22,7 +22,7 @@ class Job:
     """A stage of a run: one task, or an array of tasks that differ only in their number."""
 
     stage: str
-    name: str  # in the batch system's lists
+    name: str  # as the batch system lists it
     run_id: str
     command: tuple[str, ...]
     logs: Path  # folder
@@ -66,7 +66,7 @@ class Query:
 
     run_id: str
     stages: Mapping[str, str]  # job name → stage
-    n_tasks: int  # of the extract stage
+    n_tasks: int  # number of tasks of the extract stage
     since: datetime  # all jobs of the run are newer
     jobs: Mapping[str, int] = field(default_factory=dict)  # known array jobs: number → first shard
     ended: bool = True  # False: only queued and running tasks

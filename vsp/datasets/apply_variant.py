@@ -39,7 +39,7 @@ class VariantRequest:
 
 
 def apply_variant(request: VariantRequest, n_jobs: int) -> tuple[bool, list[str]]:
-    """Write the variant's folder. Gives False if it exists already, and notes on what rows lost.
+    """Write the variant's folder. Returns False if it exists, and notes of what rows lost.
 
     Raises DatasetError if the folder holds another dataset or a record cannot be changed.
     """
@@ -70,7 +70,7 @@ def _card(request: VariantRequest) -> dict[str, Any]:
 def _write_folder(
     folder: Path, request: VariantRequest, variant: Variant, n_jobs: int
 ) -> list[str]:
-    """Write pictures, links and records to `folder`, which is renamed later. Gives notes."""
+    """Write pictures, links and records to `folder`, which is renamed later. Returns notes."""
     source = request.source.absolute()
     survey = _survey(source, variant)
     new: NewPictures = {}
@@ -94,7 +94,7 @@ def _write_folder(
 
 @dataclass(slots=True)
 class _Survey:
-    """What is counted over all records before the first picture is redrawn."""
+    """Counts over all records, made before the first picture is redrawn."""
 
     n_rows: int = 0
     # Folder → picture name → the splits that use it, one bit per split.
@@ -220,7 +220,7 @@ def _exchange_images(
 def _write_records(
     folder: Path, source: Path, variant: Variant, new: NewPictures, n_rows: int
 ) -> list[str]:
-    """Write the changed records; gives a note for each thing that rows lost."""
+    """Write the changed records. Returns a note for each kind of loss, with the number of rows."""
     lost: Counter[str] = Counter()
 
     def lines(advance: Callable[[int], None]) -> Iterator[bytes]:
@@ -238,7 +238,7 @@ def _write_records(
 def _change_record(
     record: Record, variant: Variant, new: NewPictures
 ) -> tuple[Record, tuple[str, ...]]:
-    """The changed record and what it lost. `group` is set, because the image name may change."""
+    """The changed record, and notes of its losses. Sets `group`: the image name may change."""
     label = variant.change_label(metadata.label_of(record))
     key = next(key for key in metadata.LABEL_KEYS if key in record)
     image = new.get("images", {}).get(metadata.text_of(record, "image_filename"))

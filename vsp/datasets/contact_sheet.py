@@ -17,11 +17,11 @@ from vsp.utils.images import open_rgb
 from vsp.utils.text import format_count
 
 # Lengths are in pixels.
-_SIDE = 280  # of the square that a picture fits into
+_SIDE = 280  # side of the square that a picture fits into
 _LINE = 19  # height of a line of text
 _GAP = 14  # between cells
 _FONT_SIZE, _SMALL_FONT = 13, 11
-_MAX_TEXT = 200  # characters of a text that are measured; no more fit into a cell
+_MAX_TEXT = 200  # longer texts are cut before they are measured; they fit no cell
 _COLUMNS = 6
 _TEXT, _LIGHT, _PAPER, _FRAME, _RIM = "#222222", "#767676", "white", "#f0f0f0", "#cccccc"
 # These two colours can be told apart without seeing red and green.

@@ -32,7 +32,7 @@ _REGION = re.compile(r"_box(es)?$|_mask$|^depth_filename$")  # keys of a record
 _GREY = (128, 128, 128)
 
 Record = dict[str, Any]
-Notes = tuple[str, ...]  # what a row lost, as the end of "3 of 9 rows …"
+Notes = tuple[str, ...]  # what rows lost; each note completes "3 of 9 rows …"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Variant:
     # Takes a record whose label is already changed, and the width of its picture (None: the
     # picture cannot be read). Raises DatasetError if the record cannot be changed.
     change_record: Callable[[Record, int | None], tuple[Record, Notes]]
-    # Gives None for a label that cannot be changed. Applied twice it gives the label back.
+    # Returns None if the label cannot be changed. Two calls in a row restore the label.
     change_label: Callable[[str], str | None] = str
     refusal: str = ""  # why a label cannot be changed
     redraw: Mapping[str, Redraw] = field(default_factory=dict)  # by folder; other folders are links

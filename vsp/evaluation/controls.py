@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vsp.datasets.splitting import integer_codes
 from vsp.evaluation.design import is_constant
 
-_SIZE_TOLERANCE = 0.1  # relative size difference of groups with one label that are exchanged
+_SIZE_TOLERANCE = 0.1  # largest relative size difference of one-label groups that exchange labels
 
 
 @dataclass(frozen=True, slots=True)

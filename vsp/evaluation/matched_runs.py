@@ -34,13 +34,13 @@ class TestedRun:
     """Predictions of a run for the rows that it tests in every repeat."""
 
     name: str
-    probe: str  # and its treatment
+    probe: str  # names of probe and treatment
     statistic: str
     is_proportion: bool  # accuracy; otherwise R²
-    n_layers: int  # of the model
+    n_layers: int  # number of layers of the model
     best_layer: int
     layers: Indices
-    variants: tuple[str, ...]  # by which the dataset was derived from another
+    variants: tuple[str, ...]  # applied to the original dataset, in order
     id: NDArray[np.str_]
     group: NDArray[np.str_]
     label: NDArray[Any]

@@ -32,7 +32,7 @@ from vsp.utils.progress import progress
 
 _log = logging.getLogger(__name__)
 
-_MAX_IDLE = 1.25  # run time relative to one without idle workers, above which layers are divided
+_MAX_IDLE = 1.25  # divide layers if idle workers make the run longer by more than this factor
 _MAX_DIVISIONS = 8  # jobs of one layer
 _ROWS_AT_ONCE = 4096  # rows that are checked for finite values at once
 

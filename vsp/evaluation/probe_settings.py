@@ -17,7 +17,7 @@ class ProbeSettings:
     tolerance: float = 0.0  # relative duality gap, if the probe has one; 0: the probe's default
     max_iter: int = 0  # 0: the probe's default
     folds: int = 5
-    repeats: int = 2  # of cross-validation, if the dataset has no split
+    repeats: int = 2  # repeats of cross-validation, if the dataset has no split
     permutations: int = 100
     controls: int = 5  # control tasks
     curve: bool = True  # learning curve and online code length

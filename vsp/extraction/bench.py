@@ -63,8 +63,8 @@ class Way:
     batch: int  # images with their rows; for transformers and --no-sharing: rows
     rows_per_second: float | None  # None: out of memory
     peak_bytes: int | None  # above the memory in use before; None if it cannot be measured
-    times_plain: float | None = None  # rows/s over those of transformers, one by one
-    of_bare: float | None = None  # rows/s over those of the forward passes alone
+    times_plain: float | None = None  # rows/s divided by those of transformers, one by one
+    of_bare: float | None = None  # rows/s divided by those of the forward passes alone
     bare_peak_bytes: int | None = None  # peak_bytes of the forward passes alone
 
 
@@ -76,7 +76,7 @@ class Bench:
     n_rows: int
     n_images: int
     ways: tuple[Way, ...]
-    # Largest difference between vsp's and transformers' states, over its layer's largest value.
+    # Largest difference between vsp's and transformers' states, relative to the layer's maximum.
     difference: float | None
     on_gpu: bool
 
@@ -324,7 +324,7 @@ def _forward_pass(run: Run, loaded: Loaded) -> Pass:
 def _largest_difference(
     own: dict[tuple[str, int], Run], plain: dict[str, NDArray[np.floating]]
 ) -> float:
-    """Largest difference of any run's states from transformers', over its layer's largest value."""
+    """Largest difference of any run's states from transformers', relative to the layer's maximum."""
     largest = 0.0
     for run in own.values():
         expected = np.stack([plain[sample.id] for sample in run.manifest.rows()], axis=1)

@@ -129,7 +129,7 @@ def check_rows(
 
 
 def _first(problems: Sequence[str]) -> list[str]:
-    """The first problems; if a folder is missing, each of its images is one."""
+    """The first problems: a missing folder alone would give one for each of its images."""
     more = len(problems) - _MAX_LISTED
     return [*problems[:_MAX_LISTED], f"… and {more:,} more"] if more > 0 else [*problems]
 
@@ -143,11 +143,11 @@ class TokenCounter:
     def __init__(self, processor: Processor, share: bool) -> None:
         self._processor = processor
         self._share = share
-        self._pictures: list[Picture] = []  # blank ones, different in tokens or text
+        self._pictures: list[Picture] = []  # blank pictures that differ in tokens or text
         self._number: dict[tuple[int, int], int] = {}  # size → place in `_pictures`
         self._blank_with_depth = lru_cache(1)(self._blank)
         self._cached_prompt = lru_cache(_CACHED_PROMPTS)(self._prompt)
-        self.n_values = 0  # of the largest picture, as the model takes it
+        self.n_values = 0  # input values of the largest picture
 
     def count(
         self, samples: Sequence[Sample], image: CheckedImage, problems: list[str]

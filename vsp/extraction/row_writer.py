@@ -20,7 +20,7 @@ from vsp.models.contract import States
 from vsp.storage.array import Screened, Store, Writer
 from vsp.storage.journal import Journal
 
-_MAX_WAITING = 2  # calls; more would keep the states of too many batches in memory
+_MAX_WAITING = 2  # waiting calls; more would keep the states of too many batches in memory
 
 
 class BackgroundThread:

@@ -33,7 +33,7 @@ _MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The result of a verification."""
+    """Numbers of rows and bytes checked, and the damaged rows."""
 
     n_checked: int  # rows
     n_bytes: int

@@ -15,10 +15,10 @@ from vsp.config import ModelConfig
 from vsp.errors import ModelError
 from vsp.models import FAMILIES, load_family
 
-# Errors of transformers for a part that it cannot build, or that needs another package.
+# transformers raises these if it cannot build a part, or if a package is missing.
 CANNOT_BUILD = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError)
 INDEX = "model.safetensors.index.json"  # names the weight file of each tensor
-_LONGEST_HEADER = 100_000_000  # of a safetensors file, as its own library reads it
+_LONGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
 
 
 def on_disk(config: ModelConfig) -> Path | None:

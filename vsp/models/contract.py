@@ -46,7 +46,7 @@ class Picture:
 
     # Inputs of the vision tower. Those of several pictures are concatenated along the first axis.
     arrays: Mapping[str, NDArray[Any]]
-    tokens: tuple[int, ...]  # the beginning of every prompt about it, up to the last image token
+    tokens: tuple[int, ...]  # every prompt about it begins with these; the last is an image token
     kinds: Mapping[str, tuple[int, ...]]  # other inputs with one value per token of `tokens`
     around: tuple[str, str]  # text between the image and the prompt, and text after the prompt
 
@@ -56,7 +56,7 @@ class TokenizedPrompt:
     """One prompt about one image, as tokens."""
 
     tokens: tuple[int, ...]
-    n_common: int  # the first so many tokens may be shared with other prompts about the image
+    n_common: int  # number of first tokens that other prompts about the image may share
     regions: NDArray[np.bool_] | None = None  # [region, height, width], at the tower's resolution
 
 

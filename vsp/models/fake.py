@@ -29,17 +29,16 @@ from vsp.models.contract import (
 )
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
-_IMAGE, _END = 256, 257  # tokens; the smaller ones are bytes
+_IMAGE, _END = 256, 257  # token ids; ids below 256 are bytes
 
 
 class FakeOptions(Frozen):
     n_layers: Annotated[int, Field(ge=2)] = 5
     hidden_size: Annotated[int, Field(ge=1)] = 64
-    gain: float = 1.0  # factor of the picture's part of the states
+    gain: float = 1.0  # multiplies the part of the states that depends on the picture
     pause: Annotated[float, Field(ge=0)] = 0.0  # minimum seconds per batch
-    memory: Annotated[int, Field(ge=1)] | None = (
-        None  # pixels of all pictures that fit in one batch
-    )
+    # Pixels of all pictures that fit in one batch; None: no limit.
+    memory: Annotated[int, Field(ge=1)] | None = None
 
 
 class FakeProcessor(Processor):

@@ -14,18 +14,18 @@ from vsp.models.checkpoints import INDEX, indexed_files, on_disk
 _FOLDERS = (
     "", "additional_chat_templates", "llm", "vision_tower", "mm_projector", "region_extractor",
 )  # fmt: skip
-# Files of configurations, tokenizers and image processors, and files that only look like them.
+# _READ: files of configurations, tokenizers and image processors. _UNREAD: exceptions to it.
 _READ = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
 _UNREAD = ("*.index.json", "trainer_state.json", "*_results.json")
 _LARGE, _FIRST = 16 << 20, 1 << 20  # bytes
-_N_SAMPLES, _SAMPLE = 16, 64 << 10  # of a large weight file, bytes of each
+_N_SAMPLES, _SAMPLE = 16, 64 << 10  # samples of a large file, bytes of each
 
 
 def fingerprint(config: ModelConfig) -> dict[str, str]:
     """Size and SHA-256 of each file that the model is loaded from, by its path in the checkpoint.
 
-    Large weight files are sampled: weights of another training differ everywhere, and a task should
-    not read 15 GB twice. Empty for a model without a folder.
+    Only samples of large weight files are read: another training changes all weights, and a task
+    should not read 15 GB twice. Empty for a model without a folder.
     """
     root = on_disk(config)
     if root is None:

@@ -36,14 +36,12 @@ class Bundle:
     trunks: NDArray[np.int64]  # tokens [sequence, token] of the trunks, without branches
     trunk_lengths: NDArray[np.int64]  # [sequence]
     tokens: NDArray[np.int64]  # [sequence, token] with the branches
-    sources: NDArray[np.int64]  # [sequence, token] the trunk token with the same position
-    branches: NDArray[
-        np.int64
-    ]  # [sequence, token] _PREFIX, _TRUNK, number of the branch, or _PADDING
+    sources: NDArray[np.int64]  # [sequence, token] index of the trunk token with the same position
+    # [sequence, token] _PREFIX, _TRUNK, number of the branch, or _PADDING
+    branches: NDArray[np.int64]
     places: NDArray[np.int64]  # [row, 2] sequence and position of each row's last token
-    starts: tuple[
-        tuple[int, int, int], ...
-    ]  # per row: sequence, length of the prefix, position of its first own token
+    # per row: sequence, length of the prefix, position of its first own token
+    starts: tuple[tuple[int, int, int], ...]
 
     @property
     def has_branches(self) -> bool:

@@ -37,9 +37,9 @@ HEADER_BYTES = 8192
 BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS)
-_INFINITE, _SIGN = 0x7C00, 0x8000  # float16 bit patterns from here on are infinite or NaN
-_ZEROS = 8 << 20  # bytes per write
-_MAX_UNEVEN = 1.25  # longest shard over the mean one that still counts as even
+_INFINITE, _SIGN = 0x7C00, 0x8000  # float16 bit patterns from 0x7C00 on are inf or NaN
+_ZEROS = 8 << 20  # bytes of zeros per write
+_MAX_UNEVEN = 1.25  # shards count as even if longest / mean is at most this
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Screened:
 
     states: NDArray[np.floating]
     reasons: dict[int, str]  # column that must not be written → reason
-    checksums: list[int]  # of each column, as `row_checksum`
+    checksums: list[int]  # one per column, as `row_checksum` computes it
 
     def take(self, columns: Sequence[int]) -> Screened:
         """Only these columns, in this order."""

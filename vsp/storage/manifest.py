@@ -39,7 +39,7 @@ class Sample:
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _REPEATED = ("image", "prompt", "label", "group", "split", "image_sha256", "depth")
 _BLOCK = 1 << 20  # bytes per read
-_CACHED_TEXTS = 1 << 16  # texts of which equal ones share one object, to save memory
+_CACHED_TEXTS = 1 << 16  # equal texts share one object, to save memory
 
 
 def _line(row: Sample) -> str:

@@ -59,7 +59,7 @@ class LayerScore:
     recall: dict[str, float] | None  # by class
     precision: dict[str, float] | None
     confusion: list[list[int]] | None  # [true class, predicted class], summed over repeats
-    ece: float | None  # calibration of the probability of the predicted class
+    ece: float | None  # calibration error of the probability of the predicted class
     brier: float | None
     rmse: float | None
     strength: float | None  # C or alpha of the saved probe
@@ -71,10 +71,11 @@ class LayerScore:
     p: float | None
     p_corrected: float | None  # over layers
     code_bits: float | None  # online code length
-    compression: float | None  # uniform over online code length
+    compression: float | None  # uniform code length / online code length
     curve: list[list[float]]  # [rows fitted on, score]
-    over_embedding: dict[str, float | None] | None  # difference, low, high: to layer 0
-    below_best: dict[str, float | None] | None  # difference, low, high: to the best layer
+    # Score minus that of layer 0, and score minus that of the best layer.
+    over_embedding: dict[str, float | None] | None  # difference, low, high
+    below_best: dict[str, float | None] | None  # difference, low, high
     n_fits: int
     n_uncertified: int  # fits whose gap is not within the tolerance
     max_gap: float | None  # relative duality gap

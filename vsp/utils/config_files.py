@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 def find_config(
     name: str, folder: str, work: Path, ending: str = ".yaml", *, log: bool = True
 ) -> Path | None:
-    """The file that `name` stands for; None if there is none of that name.
+    """The file that `name` means; None if there is no such file.
 
     A name with the suffix .yaml or .yml is a path. Any other name means the file `name` + `ending`
     in `folder`. Both are looked up below `work`, then among the files shipped with vsp. With `log`,

@@ -140,13 +140,13 @@ def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
 
 
 def _culprit(path: Path, error: OSError) -> Path:
-    """The file to blame: `path`, unless the error names a file in another folder."""
+    """The file for the message: `path`, unless the error names a file in another folder."""
     named = Path(error.filename) if isinstance(error.filename, str) else path
     beside = (path.absolute(), path.absolute().parent)
     return path if named.parent.absolute() in beside else named
 
 
 def _umask() -> int:
-    mask = os.umask(0o022)  # it can only be read by setting it
+    mask = os.umask(0o022)  # os.umask returns the old mask only when it sets a new one
     os.umask(mask)
     return mask

@@ -41,7 +41,7 @@ class Relation:
     subject: Thing | None
     predicate: str  # in the source's words; "" if `label` is given
     reference: Thing | None
-    id: str = ""  # of the source; "" if it has none
+    id: str = ""  # the source's id; "" if it has none
     prompt: str = ""
     label: str = ""
     where: str = ""  # place in the source, for messages: "record 12", "line 7"

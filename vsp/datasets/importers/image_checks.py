@@ -25,7 +25,7 @@ class CheckedPicture:
     labels: Sequence[str]  # one per relation; "" if the row has no label
     file: ImageFile | None = None  # None: not found, or not needed because no row has a label
     size: tuple[int, int] | None = None  # width and height of an opened image
-    flags: tuple[str, ...] = ()  # of the image
+    flags: tuple[str, ...] = ()  # flags of the image, which all its rows get
 
 
 class ImageChecks:
@@ -85,7 +85,7 @@ class ImageChecks:
         return ()
 
     def notes(self) -> list[str]:
-        """What the user should know about the images."""
+        """Notes for the user about problems of the images."""
         notes = []
         for images, problem in (
             (self._missing, "in no image folder"),

@@ -26,7 +26,7 @@ _SPLIT_BITS = 7  # the low bits of an image key, which leave room for the number
 class StoredRow:
     """One row as it is read back from the spool file."""
 
-    part: str  # of the source; the funnel counts its rows by part
+    part: str  # part of the source; the funnel counts rows by part
     label: str
     record: bytes  # JSON without the closing brace, so that a split can be added
     flags: list[str]
