@@ -22,7 +22,7 @@ _SOURCE = ("vsp", "configs", "jobs", "setup.cfg", "pyproject.toml", "README.md",
 
 
 def _run(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
-    """Without the caller's PYTHONPATH, which could name the checkout."""
+    """Run a command without the caller's PYTHONPATH, which could contain the checkout."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     answer = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, env=environment, **more
@@ -37,7 +37,7 @@ def _pip(python: Path, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the checkout, as a build writes into its source."""
+    """A wheel built from a copy of the checkout, because a build writes into its source."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -54,7 +54,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with this wheel.
 
-    The other packages are those of the environment of the tests: a path file appends it.
+    A path file adds the other packages from the environment that runs the tests.
     """
     folder = tmp_path_factory.mktemp("installed")
     _run(sys.executable, "-m", "venv", folder)

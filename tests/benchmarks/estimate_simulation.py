@@ -28,9 +28,9 @@ class World:
     """Distribution of a dataset: dependent rows in groups; two labels that differ in dimension 0."""
 
     n_groups: int = 60
-    rows: float = 3  # in a group, on average
+    rows: float = 3  # mean number of rows in a group
     unequal: bool = True
-    one_label: bool = True  # in a group
+    one_label: bool = True  # all rows of a group have the same label
     depend: float = 0.5  # share of the variance that is common to the rows of a group
     apart: tuple[float, ...] = (1.0,)  # half the distance between the class means [layer]
     dims: int = 5
@@ -171,7 +171,7 @@ def coverage(world: World, n_worlds: int, seed: int = 0):
 def false_positives(world: World, n_worlds: int, n_permutations: int, seed: int = 0):
     """Share of datasets without an effect that have p ≤ 0.05.
 
-    Of the first layer without correction, and of any layer with correction over layers.
+    Returns the share for the first layer, uncorrected, and for any layer, corrected over layers.
     """
     rng, alone, together = np.random.default_rng(seed), [], []
     for i in range(n_worlds):

@@ -112,7 +112,7 @@ def _without_flushing() -> Iterator[None]:
         os.fdatasync, os.fsync = saved
 
 
-# Peak memory of this process alone; the value of getrusage starts with that of the parent.
+# Peak memory of this process only; getrusage would start at the peak of the parent.
 _PEAK = """
 def peak():
     with open("/proc/self/status") as file:

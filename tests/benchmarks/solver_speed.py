@@ -45,9 +45,9 @@ from vsp.utils.terminal import show
 
 OURS, RESEARCH = "vsp", "scikit-learn, research code"
 OURS_SCALED, CAREFUL = "vsp, standardised", "scikit-learn, careful"
-_TOLERANCE = 1e-7  # of vsp's fits and of the careful fit
-_REFERENCE_TOLERANCE = 1e-10  # of the reference fits
-_MAX_ITERATIONS = 10_000  # of the careful fit
+_TOLERANCE = 1e-7  # tolerance of vsp's fits and of the careful fit
+_REFERENCE_TOLERANCE = 1e-10  # tolerance of the reference fits
+_MAX_ITERATIONS = 10_000  # limit of the careful fit
 _HELD_OUT = 5  # one row in this many is held out, to compare predictions
 _FOLDS = 5
 _CONTROLS = 5

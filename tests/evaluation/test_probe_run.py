@@ -34,7 +34,7 @@ from vsp.storage.array import row_checksum
 from vsp.storage.journal import Journal
 from vsp.storage.results import Results
 
-# As few fits and resamples as a test needs.
+# Few fits and resamples, so that tests are fast.
 ALL = ProbeSettings(permutations=4, controls=2, resamples=100)
 NONE = replace(ALL, permutations=0, controls=0, curve=False, random=False)
 LIGHT = ["--permutations", "0", "--controls", "0", "--resamples", "100", "--no-curve", "--no-random",

@@ -66,7 +66,7 @@ def test_a_planned_run_is_measured_on_its_own_rows(vsp, work, spatial, checkpoin
 
 
 def test_a_model_without_its_weights_can_be_measured_quantized(vsp, tmp_path):
-    """Only with the configuration, the tokenizer and the image processor."""
+    """The folder has the configuration, the tokenizer and the image processor only."""
     folder = tiny.write_qwen(tmp_path / "qwen", "2")
     (folder / "model.safetensors").unlink()
     arguments = ("bench", "--model", "qwen2", "--checkpoint", folder, "--rows", 4)

@@ -198,7 +198,7 @@ def test_a_value_the_store_cannot_hold_fails_its_row_alone(work, write_dataset):
     gain = 65504 / np.median(np.abs(plain).max(axis=(0, 2)))
     model = models.resolve("fake", options={"gain": float(gain)})
     run = _own_run(work, write_dataset, model=model, store_dtype="float16")
-    large = np.abs(_expected_float(run)) > 65520  # float16 rounds what is below to 65,504
+    large = np.abs(_expected_float(run)) > 65520  # float16 rounds smaller values to 65,504
     bad = np.flatnonzero(large.any(axis=(0, 2)))
     assert 0 < len(bad) < 16
     extract(run, run.shards)
@@ -284,9 +284,8 @@ def test_a_sample_of_rows_is_compared_with_the_model_run_on_each_alone(
         # The store keeps float16, which rounds by less than bfloat16 does.
         assert np.allclose(off, absolute, atol=2e-3 * np.abs(alone).max())
         assert np.allclose(relative, absolute / np.abs(alone).max(axis=1))
-    assert (
-        max(map(max, (a for a, _ in ledger.batch_effects.values()))) > 0
-    )  # half precision shows it
+    # In half precision, a row's states depend on its batch.
+    assert max(map(max, (a for a, _ in ledger.batch_effects.values()))) > 0
 
 
 def test_worker_processes_change_no_byte(work, write_dataset, checkpoint):
@@ -353,7 +352,7 @@ def test_a_bug_keeps_its_traceback_and_stops_the_shard(plan_fake, monkeypatch):
 
 
 def test_a_write_that_fails_is_not_lost_in_the_background(plan_fake, monkeypatch):
-    run = plan_fake(batch_size=96)  # one batch: nothing comes after it that could notice
+    run = plan_fake(batch_size=96)  # one batch, so no later batch can raise the error
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -60,7 +60,7 @@ def _small(base, **options):
     """Eight rows, each a page in each of two layers, in batches of two."""
     options = {"n_layers": 2, "hidden_size": 1024, **options}
     run = _plan(base, options=options, batch_size=2, n_shards=1, share=False)
-    # Without the versions of libraries, which take longer to look up than all the rest.
+    # No package versions in the plan: looking them up takes longer than all the rest.
     return Run(run.folder, run.plan.model_copy(update={"packages": {}}))
 
 
@@ -81,7 +81,8 @@ def _array(run):
 def _start(run, *more, **streams):
     """Start a task as a separate process, as a batch system does."""
     command = [sys.executable, "-m", "vsp", "extract", "--run", str(run.folder.absolute())]
-    command += ["--workers", "0", *more]  # to look whether there is a GPU takes a second
+    # Without --workers the task looks for a GPU, which takes a second.
+    command += ["--workers", "0", *more]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
     return subprocess.Popen(command, text=True, **streams)
 
@@ -125,7 +126,7 @@ N_KILLS, N_ROWS = 50, 1024
 
 @dataclass
 class _Task:
-    """A shard's process, killed before it writes anything or some time after it began to."""
+    """A shard's process, killed before its first write or some time after it."""
 
     run: Run
     shard: int
@@ -185,7 +186,7 @@ def test_fifty_kills_and_torn_journals_lose_no_row_and_change_no_byte(work):
             if task.is_due() and n_kills < N_KILLS:
                 n_kills += task.kill()
                 assert sum(_counts(killed)) == N_ROWS
-                rows = _rows_done(killed)  # of a row that is done, every byte is there
+                rows = _rows_done(killed)  # every byte of a done row is on disk
                 assert (_array(killed)[:, rows] == expected[:, rows]).all()
                 task.start()
     for task in tasks:
@@ -205,12 +206,12 @@ def test_fifty_kills_and_torn_journals_lose_no_row_and_change_no_byte(work):
 
 
 def _spoil(run, rows):
-    """Put something else where rows are that are not done: only their work can mend it."""
+    """Overwrite the states of rows that are not done; only computing the rows restores them."""
     np.load(run.store.path, mmap_mode="r+")[:, rows] = -1.5
 
 
 def _resumes_to(run, whole):
-    """Extract what is missing; it is computed, nothing else is, and the bytes are the whole's."""
+    """Extract. Check that only missing rows were computed and that the bytes equal `whole`."""
     missing = run.ledgers()[0].missing
     _spoil(run, missing)
     n_lives = len(list(run.journals.iterdir()))
@@ -263,7 +264,7 @@ def test_a_journal_damaged_at_any_byte_is_resumed_to_the_same_bytes(memory):
 
 
 def test_a_repair_that_is_damaged_itself_is_said_and_verify_names_the_row_again(memory):
-    """The one damage that may leave a bad row done: of the line that said it was lost."""
+    """If the line that marks a row as lost is damaged, the row counts as done although it is bad."""
     run = _small(memory)
     extract(run, run.shards)
     whole = run.store.path.read_bytes()
@@ -297,7 +298,7 @@ def test_a_flipped_bit_is_named_repaired_and_computed_again(work):
     assert run.store.path.read_bytes() == whole and _ask(work, "verify").returncode == 0
 
 
-# Power.
+# Power loss.
 
 
 class _Recorder:
@@ -331,7 +332,7 @@ class _Recorder:
 
 
 def _after_a_power_loss(before, calls, rng=None):
-    """Path → content: only what was flushed; with `rng`, of the rest any pages, and any names."""
+    """Path → content: all flushed bytes. With `rng`, also random unflushed pages and names."""
     disk = {path: bytearray(body) for path, body in before.items()}
     unnamed, pending = {}, {}
     for kind, path, *what in calls:
@@ -384,7 +385,7 @@ def _lay(run, disk):
 def test_a_power_loss_at_any_moment_leaves_no_row_done_that_is_not_on_disk(
     memory, monkeypatch, kind
 ):
-    run = _small(memory, pause=0.01)  # so slow that no batch is settled together with the next
+    run = _small(memory, pause=0.01)  # slow, so that no two batches are settled together
     run = Run(run.folder.absolute(), run.plan)
     extract(run, run.shards)
     whole, expected = run.store.path.read_bytes(), np.load(run.store.path)
@@ -400,8 +401,9 @@ def test_a_power_loss_at_any_moment_leaves_no_row_done_that_is_not_on_disk(
         extract(run, run.shards)
     calls, rng = recorder.calls, random.Random(0)
     assert _lay(run, _after_a_power_loss(before, calls)) is None
-    assert run.store.path.read_bytes() == whole and _counts(run) == (8, 0, 0)  # all was flushed
-    assert run.ledgers()[0].lives[-1].n_done == (8 if kind == "first" else 3)  # and no more
+    # All states were flushed, and only missing rows were computed.
+    assert run.store.path.read_bytes() == whole and _counts(run) == (8, 0, 0)
+    assert run.ledgers()[0].lives[-1].n_done == (8 if kind == "first" else 3)
     n_done = []
     for n_calls in range(len(calls) + 1):
         for variant in range(4):
@@ -413,7 +415,7 @@ def test_a_power_loss_at_any_moment_leaves_no_row_done_that_is_not_on_disk(
             extract(run, run.shards)
             assert run.store.path.read_bytes() == whole and _counts(run) == (8, 0, 0)
     assert min(n_done) == (0 if kind == "first" else 5) and max(n_done) == 8
-    assert len(set(n_done)) >= 4  # it was lost between batches and inside
+    assert len(set(n_done)) >= 4  # power was lost between batches and within them
 
 
 # Disks that fill up or refuse.
@@ -475,7 +477,7 @@ def test_a_disk_that_fills_up_under_a_task_costs_nothing_but_time(tmp_path):
         run = run.run
         task = _start(run, stderr=subprocess.PIPE)
         _wait(lambda: _counts(run)[0] > 5, task)
-        fill(disk)  # but for what is left of the journal's page
+        fill(disk)  # except for the rest of the journal's page
         _, said = task.communicate(timeout=60)
         said = [line for line in said.splitlines() if line]
         (line,) = said
@@ -488,7 +490,7 @@ def test_a_disk_that_fills_up_under_a_task_costs_nothing_but_time(tmp_path):
         done, failed, missing = _counts(run)
         assert failed == 0 and 5 < done < 160 and done + missing == 160
         assert not verify(run, n_jobs=1).bad
-        again = _start(run, stderr=subprocess.PIPE)  # it cannot even begin
+        again = _start(run, stderr=subprocess.PIPE)  # a new task cannot start either
         assert (
             "no space left on device" in again.communicate(timeout=60)[1] and again.returncode == 1
         )
@@ -510,7 +512,8 @@ def _refusing(number):
 
 def test_where_a_file_system_reserves_nothing_every_block_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("os.posix_fallocate", _refusing(errno.EOPNOTSUPP))
-    monkeypatch.setattr("vsp.storage.array._ZEROS", 3 * PAGE)  # the end is no whole piece
+    # The length of the file is not a multiple of this.
+    monkeypatch.setattr("vsp.storage.array._ZEROS", 3 * PAGE)
     store = Store(tmp_path / "states.npy", Layout.choose(3, 700, 100, "float32", 1))
     store.create()
     assert store.path.stat().st_size == store.layout.n_bytes
@@ -524,7 +527,7 @@ def test_where_a_file_system_reserves_nothing_every_block_is_written(tmp_path, m
 
 
 def test_a_file_system_without_reservation_is_one_the_c_library_fills(tmp_path):
-    """ramfs is one."""
+    """ramfs is such a file system."""
     command = ["mount", "-t", "ramfs", "ramfs", str(tmp_path)]
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode:
@@ -619,7 +622,7 @@ def test_a_run_on_a_disk_that_may_not_be_written_to_can_be_read_and_probed(tmp_p
         assert (tmp_path / "results" / run.name / "summary.json").exists()
 
 
-# A world that changed.
+# Files that changed since the plan.
 
 
 def _main(capsys, *arguments):
@@ -643,7 +646,7 @@ def _rewrite(path, old, new):
 
 
 def _copy_store(run):
-    """Of a plan that differs in its batches alone; and with it the journals."""
+    """Replace array and journals by those of a plan that differs only in its batches."""
     dataset = Path(run.plan.dataset)
     other = plan_run(
         PlanRequest(dataset, run.plan.model, batch_size=1), run.folder.parent.parent
@@ -718,7 +721,7 @@ def test_a_changed_world_is_one_line_that_says_what_differs(work, capsys, change
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     code, said = _main(capsys, "extract", "--run", run.name)
     assert code == 1 and len(said) == 1 and re.match(f"vsp: .*{message}", said[0]), said
-    # Nothing was touched, so that the change can be undone.
+    # No file of the run was touched, so the user can undo the change.
     assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
 
 
@@ -743,7 +746,7 @@ def test_another_checkpoint_in_its_place_is_one_line_before_weights_are_loaded(
     model = models.resolve("llava15", checkpoint=str(copy), quantization="none")
     run = plan_run(PlanRequest(work / "rows-8", model), work).run
     body = content or (copy / file).read_bytes()
-    if content is None:  # a bit, where the file stays what it was
+    if content is None:  # change one byte; a JSON file keeps its values
         place = len(body) - 8 if file == "model.safetensors" else body.index(b" ")
         body = body[:place] + (b"\n" if body[place] == 32 else b"\x01") + body[place + 1 :]
     (copy / file).write_bytes(body)

@@ -46,7 +46,7 @@ def test_batches_hold_sequences_of_like_length_the_longest_first(plan_fake, writ
     run = plan_fake(write_dataset(records), batch_size=2)
     samples = dict(enumerate(run.manifest.rows()))
     assert run.plan.batch_tokens == 2 * samples[1].n_tokens == 2 * 202
-    # 150 is not three quarters of 202; of the short ones as many fit as have no more tokens.
+    # 150 is less than three quarters of 202. A batch takes short rows up to the limit of tokens.
     assert cut_batches(run.plan, samples) == [
         ((1,), (6,)), ((3,),), ((8,),), ((0,), (2,), (4,), (5,)), ((7,),),
     ]  # fmt: skip
@@ -348,7 +348,7 @@ def test_a_checkpoint_that_changed_since_the_plan_is_refused(plan_fake):
 
 
 def test_a_plan_takes_memory_for_what_its_rows_differ_in(work, write_dataset):
-    """Peak memory of Python's objects, for 15,000 rows and for 35,000: the same for each row more."""
+    """Peak memory of Python's objects grows by less than 285 bytes per row."""
     relations = ["left_of", "above"]
     peaks = []
     for n in (15_000, 35_000):
@@ -364,7 +364,7 @@ def test_a_plan_takes_memory_for_what_its_rows_differ_in(work, write_dataset):
         plan_run(PlanRequest(folder, models.resolve("fake", options={"hidden_size": 64})), work)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert (peaks[1] - peaks[0]) / 20_000 < 285  # bytes of a row: 35 more hold a second list
+    assert (peaks[1] - peaks[0]) / 20_000 < 285  # bytes per row; a second list takes 35 more
 
 
 def test_rows_of_like_prompts_are_counted_as_each_alone(work, write_dataset, checkpoint):

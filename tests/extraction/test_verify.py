@@ -139,7 +139,7 @@ def test_the_command_names_rows_and_says_what_to_do(run, vsp):
     assert answer.returncode == 1 and "Traceback" not in answer.stderr
     assert "shard 0: rows 3-5\n" in answer.stderr and "shard 3: rows 90\n" in answer.stderr
     assert "4 rows do not match their checksums" in answer.stderr and "--repair" in answer.stderr
-    answer = vsp("verify", "--run", run.name)  # what it says to do is about the same run
+    answer = vsp("verify", "--run", run.name)  # the suggested command names the same run
     assert f"`vsp verify --run {run.name} --repair`" in answer.stderr
     answer = vsp("verify", "--repair")
     assert answer.returncode == 0 and "shard 0: rows 3-5\n" in answer.stdout

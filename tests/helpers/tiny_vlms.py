@@ -74,7 +74,7 @@ ONEVISION_CHAT = (
     "{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# The language model's own template, for turns of plain text: what is in `tokenizer_config.json`.
+# The language model's own template in `tokenizer_config.json`, for turns of plain text.
 PLAIN_CHAT = "{% for turn in messages %}{{ turn['role'] + ': ' + turn['content'] }}\n{% endfor %}"
 GEMMA_CHAT = (
     "{{ bos_token }}{% for turn in messages %}"

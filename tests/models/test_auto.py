@@ -115,7 +115,7 @@ def test_tokens_and_states_are_those_of_transformers_one_sample_at_a_time(family
     for column, (image, prompt) in enumerate(zip(_images(), PROMPTS, strict=True)):
         ids, expected = family.reference(image, prompt)
         assert list(loaded.processor.row(loaded.processor.picture(image), prompt).tokens) == ids
-        assert np.abs(expected).max() > 1  # so that 1e-4 means something
+        assert np.abs(expected).max() > 1  # so that 1e-4 is a meaningful tolerance
         assert np.abs(states[:, column] - expected).max() < 1e-4
 
 

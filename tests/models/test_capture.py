@@ -111,7 +111,7 @@ def test_memory_that_runs_out_is_one_kind_of_error():
 
 
 def test_hooks_are_gone_after_a_forward_that_failed(checkpoint, monkeypatch):
-    """After a failure the same model runs the batch again in halves."""
+    """The model still works after a failure: the batch is run again in halves."""
     config = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
     loaded = models.load(config)
     expected = loaded.last_token_states(_images(1), ["?"])

@@ -175,8 +175,10 @@ def test_a_checkpoint_in_a_folder_has_no_commit(work, checkpoint, spatial):
 
 @contextmanager
 def _hub(*codes: str) -> Iterator[tuple[str, list[str]]]:
-    """A hub on this machine that refuses everything, with the one of `codes` that the path holds:
-    its address, and what it was asked."""
+    """A local hub that refuses every request; the error code is the one of `codes` in its path.
+
+    Yields the hub's address and the list of requested paths.
+    """
     asked: list[str] = []
 
     class Answer(BaseHTTPRequestHandler):
@@ -237,7 +239,7 @@ def test_models_are_listed_with_what_is_known_and_the_hub_is_never_asked(
 def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
     answer = vsp("models")
     assert answer.returncode == 0
-    assert answer.stderr == ""  # a list uses no file
+    assert answer.stderr == ""  # listing models logs no file
     assert {line.split()[0] for line in answer.stdout.splitlines() if line.strip()} >= set(SHIPPED)
     assert "auto, fake, llava15, qwen2, spatialrgpt" in answer.stdout
 
@@ -246,7 +248,7 @@ def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
 
 
 def _told(code: str) -> list[str]:
-    """The messages of ModelErrors."""
+    """Lines that `code` prints in a new process; `tell` prints the message of a ModelError."""
     program = (
         "from vsp import models\nfrom vsp.errors import ModelError\n"
         "def tell(call, *arguments, **changes):\n"
@@ -393,7 +395,7 @@ def _typed(folder, model_type, checkpoint):
 def test_a_checkpoint_of_another_family_says_which_reads_it(
     checkpoint, tmp_path, family, model_type, message
 ):
-    if model_type == "qwen2_5_vl":  # a LLaVA's configuration would not do as one
+    if model_type == "qwen2_5_vl":  # a LLaVA's configuration does not fit this type
         (tmp_path / "c").mkdir()
         (tmp_path / "c/config.json").write_text('{"model_type": "qwen2_5_vl"}')
         folder = str(tmp_path / "c")

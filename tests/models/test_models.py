@@ -110,7 +110,7 @@ def test_llava_states_are_those_of_transformers_one_sample_at_a_time(checkpoint)
     states = models.load(_llava(checkpoint)).last_token_states(_images(), PROMPTS)
     for column, (image, prompt) in enumerate(zip(_images(), PROMPTS, strict=True)):
         expected = _reference(checkpoint, image, prompt)
-        assert np.abs(expected).max() > 1  # so that 1e-4 means something
+        assert np.abs(expected).max() > 1  # so that 1e-4 is a meaningful tolerance
         assert np.abs(states[:, column] - expected).max() < 1e-4
 
 

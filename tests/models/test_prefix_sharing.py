@@ -88,7 +88,7 @@ def _alone(loaded, prompts=PROMPTS):
 def test_a_row_that_shares_its_image_has_the_states_it_has_alone(load, name):
     loaded = load(name)
     expected = _alone(loaded)
-    assert np.abs(expected).max() > 1  # so that 1e-4 means something
+    assert np.abs(expected).max() > 1  # so that 1e-4 is a meaningful tolerance
     assert np.abs(_shared(loaded) - expected).max() < 1e-4
     # Rows with different image or prompt have different states, so a wrong order is noticed.
     states = expected[-1]

@@ -13,7 +13,7 @@ from vsp.storage.array import HEADER_BYTES, Layout, Store, _finite, row_checksum
 LAYOUTS = st.builds(
     Layout.choose,
     n_layers=st.integers(1, 5),
-    # Lengths just below and at the rows of a page, where one layer's end meets the next.
+    # Lengths at or just below whole pages, where one layer ends and the next begins.
     n_samples=st.one_of(
         st.integers(1, 5000),
         st.builds(lambda pages, less: 64 * pages - less, st.integers(1, 60), st.integers(0, 7)),
@@ -54,7 +54,7 @@ def test_no_two_shards_touch_one_page(layout, n_shards):
         (4096, "float16", 8, 65536),  # LLaVA-1.5-7B
         (5120, "float16", 8, 65536),  # LLaVA-1.5-13B
         (3584, "float16", 8, 65536),  # Qwen2-VL-7B
-        (4096, "float32", 8, 8192),  # its rows cannot meet 64 KiB behind a header numpy accepts
+        (4096, "float32", 8, 8192),  # no row begins at a multiple of 64 KiB after an 8 KiB header
         (8192, "float16", 8, 8192),
     ],
 )
@@ -151,7 +151,7 @@ def test_values_that_are_not_finite_never_enter_the_array(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_every_value_that_is_not_finite_is_seen_and_no_other(dtype):
-    every = np.arange(2**16, dtype=np.uint16).view(np.float16)  # all there are
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)  # all float16 values
     for value in every[::17].astype(dtype) if dtype == "float32" else every:
         assert _finite(np.array([0, value, -1], dtype)) == np.isfinite(value)
     assert _finite(np.zeros((0, 3), dtype))

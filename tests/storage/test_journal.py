@@ -95,7 +95,7 @@ def test_a_flipped_bit_anywhere_costs_its_line_and_is_said(tmp_path):
         for bit in (0, 5, 7):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
             ledger = _ledger(tmp_path)
-            last = place >= whole[:-1].rindex(b"\n")  # torn, as after a kill, or how it ended
+            last = place >= whole[:-1].rindex(b"\n")  # damage here may be silent, as after a kill
             assert ledger.damage or last
             assert ledger.done.items() <= truth.done.items()
             assert ledger.failed.items() <= truth.failed.items()

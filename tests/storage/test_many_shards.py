@@ -14,7 +14,7 @@ from vsp.cluster.submit import unfinished
 from vsp.storage.run import Run
 
 UNFINISHED = {0, 3, 500, 998, 999}
-ALLOWED = 2.5  # seconds; on a quiet machine it is one
+ALLOWED = 2.5  # seconds; an idle machine takes one
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def run(tmp_path_factory) -> Run:
 
 
 def _fastest(call, times=3):
-    """Seconds; what else goes on at a machine can only add to them."""
+    """Minimum of several times in seconds: other load can only increase a time."""
     seconds = []
     for _ in range(times):
         started = time.perf_counter()
@@ -37,9 +37,9 @@ def _fastest(call, times=3):
 
 
 def _growth(runs):
-    """CPU seconds of the second's ledgers over the first's: in turns, so that both see the same.
+    """CPU time of reading the second run's ledgers, divided by that of the first run.
 
-    CPU time, not the clock's: what else goes on at a machine takes the clock's alone.
+    The runs take turns, so that other load affects both. CPU time is less affected than wall time.
     """
     seconds = [[], []]
     for _ in range(7):

@@ -73,7 +73,7 @@ def small(tmp_path_factory):
 
 
 def _refused_or_right(results, name, body):
-    """One line for `body` in place of the file, or what the whole file gives; never another."""
+    """With `body` as the file: "refused" in one line, or "right", the values of the whole file."""
     path = results.folder / name
     whole, expected = path.read_bytes(), _read(results)
     try:
@@ -220,7 +220,7 @@ def test_a_file_cut_at_any_place_is_refused(small, name):
     body = (small.folder / name).read_bytes()
     places = range(len(body)) if len(body) < 1500 else [*range(0, len(body), 7), len(body) - 1]
     answers = [_refused_or_right(small, name, body[:n]) for n in places]
-    # Without its last newline the summary still says all it said.
+    # Without its last newline the summary is still complete.
     last = 1 if name == "summary.json" else 0
     assert answers == ["refused"] * (len(places) - last) + ["right"] * last
 

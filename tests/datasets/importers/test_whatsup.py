@@ -174,7 +174,7 @@ def test_a_damaged_file_is_refused_with_the_place(tmp_path):
 
 
 def test_sets_of_the_sizes_that_are_published_are_balanced_in_each_group(tmp_path):
-    """The 102 sets of B."""
+    """The published part B has 102 sets of images."""
     says = {"left_of": "to the left of", "right_of": "to the right of", "behind": "behind",
             "in-front_of": "in front of"}  # fmt: skip
     records = [
