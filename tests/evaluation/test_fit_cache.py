@@ -31,7 +31,7 @@ def cache(tmp_path_factory):
 
 
 def _refused_or_right(cache, body):
-    """Whether this content of the file of layer 7 is read correctly or refused."""
+    """Write `body` as the file of layer 7. Returns "right" or "refused"; anything else fails."""
     other = FitCache(cache.folder.parent / "other" / cache.key)
     other.folder.mkdir(parents=True, exist_ok=True)
     other.path(7).write_bytes(body)

@@ -7,6 +7,7 @@ from vsp.datasets import WORLDS
 from vsp.errors import ConfigError
 from vsp.models import FAMILIES
 from vsp.probes import PROBES
+from vsp.utils import registry as registry_module
 from vsp.utils.registry import Registry
 
 
@@ -44,3 +45,14 @@ def test_two_packages_with_one_name_are_refused(tmp_path, monkeypatch):
         _install(tmp_path, package, {"mine": "json:dumps"})
     with pytest.raises(ConfigError, match="probe 'mine' is in the packages one and two; uninstall"):
         Registry("probe", "vsp.probes", {}).load("mine")
+
+
+def test_installed_packages_are_searched_once_and_only_for_names_outside_the_table(monkeypatch):
+    """A search opens a file of every installed package, and a thousand tasks start at once."""
+    searches = []
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: searches.append(group) or ())
+    registry = Registry("probe", "vsp.probes", {"a": "json:dump"})
+    assert "a" in registry and registry.load("a") is json.dump and registry.own_names() == ["a"]
+    assert searches == []
+    assert "b" not in registry and registry.names() == ["a"] and "c" not in registry
+    assert searches == ["vsp.probes"]

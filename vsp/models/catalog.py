@@ -73,10 +73,10 @@ def _entry(name: str, model: ModelConfig) -> Entry:
 def _named(name: str, work: Path, *, log: bool = True) -> ModelConfig:
     path = find_config(name, FOLDER, work, log=log)
     if path is not None:
-        if name in FAMILIES.names():
+        if name in FAMILIES:
             raise ConfigError(f"{path}: a model family has that name too; rename the file")
         return _read(path)
-    if name in FAMILIES.names():
+    if name in FAMILIES:
         return models.resolve(name)
     files = f"; in {FOLDER}/: {', '.join(names(work))}" if names(work) else ""
     raise ConfigError(f"model {name!r} is not known; known: {', '.join(FAMILIES.names())}{files}")
@@ -85,7 +85,7 @@ def _named(name: str, work: Path, *, log: bool = True) -> ModelConfig:
 def _read(path: Path) -> ModelConfig:
     """The file's values over its family's defaults."""
     given = parse(ModelConfig, read_yaml(path), str(path))
-    if given.family not in FAMILIES.names():
+    if given.family not in FAMILIES:
         known = ", ".join(FAMILIES.names())
         raise ConfigError(f"{path}: family {given.family!r} is not known; known: {known}")
     changes = given.model_dump(exclude_unset=True)

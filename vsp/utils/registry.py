@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -22,13 +23,16 @@ class Registry:
         self.group = group
         self._table = dict(table)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._table or any(point.name == name for point in self._points)
+
     def own_names(self) -> list[str]:
         """Names in the table only, for help texts: does not search installed packages."""
         return sorted(self._table)
 
     def names(self) -> list[str]:
         """All names, including those of installed packages."""
-        return sorted({*self._table, *(point.name for point in self._points())})
+        return sorted({*self._table, *(point.name for point in self._points)})
 
     def load(self, name: str) -> Any:
         """The object of that name.
@@ -38,7 +42,7 @@ class Registry:
         if name in self._table:
             module, attribute = self._table[name].split(":")
             return getattr(import_module(module), attribute)
-        points = [point for point in self._points() if point.name == name]
+        points = [point for point in self._points if point.name == name]
         if not points:
             known = ", ".join(self.names())
             raise ConfigError(f"{self.kind} {name!r} is not known; known: {known}")
@@ -49,5 +53,7 @@ class Registry:
             )
         return points[0].load()
 
-    def _points(self) -> list[EntryPoint]:
-        return list(entry_points(group=self.group))
+    @cached_property
+    def _points(self) -> tuple[EntryPoint, ...]:
+        """Found once: the search opens a file of every installed package."""
+        return tuple(entry_points(group=self.group))
