@@ -1,28 +1,73 @@
 #!/usr/bin/env bash
-# The whole pipeline on this machine: a small untrained LLaVA on two synthetic worlds.
-#   bash jobs/demo.sh
-# The first call makes .venv. Each further call plans new runs; the old ones stay.
+# The whole pipeline on this machine: a small trained LLaVA, two synthetic worlds and two controls.
+#   bash jobs/demo.sh                 # pictures of shapes on white
+#   bash jobs/demo.sh --photos DIR    # the shapes lie on your own photographs
+# The first call makes .venv. A later call replaces the runs demo-* of an earlier one.
 set -euo pipefail
+photos=""
+if [ $# -gt 0 ]; then
+    if [ $# -ne 2 ] || [ "$1" != --photos ] || [ ! -d "$2" ]; then
+        echo "demo.sh: bash jobs/demo.sh [--photos DIR], where DIR is a folder of photographs" >&2
+        exit 2
+    fi
+    photos="$(cd "$2" && pwd)"
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/install.sh
 export PATH="$PWD/.venv/bin:$PATH"
 started=$SECONDS
 
-checkpoint=data/small-llava
-[ -f "$checkpoint/config.json" ] || python -m vsp.demo_checkpoint "$checkpoint"
-
-for task in spatial color; do
+# run NAME DATASET [options of vsp probe]: plan, extract and probe.
+run() {
+    local name="$1" dataset="$2"
+    shift 2
     echo
-    echo "== $task =="
-    vsp generate --config "configs/${task}_dataset.yaml"
-    vsp plan --model llava15 --checkpoint "$checkpoint" --quantization none --dataset "data/raw/$task"
-    vsp extract
-    vsp probe
-    vsp report --plot "results/demo/$task.png"
+    echo "== $name =="
+    rm -rf "scratch/$name" "results/$name"
+    vsp plan --model small --dataset "$dataset" --limit 1000 --run "$name"
+    vsp extract --run "$name"
+    vsp probe --run "$name" "$@"
+}
+
+if [ -n "$photos" ]; then
+    # The same scenes as without photographs.
+    config=data/demo-photos.yaml
+    mkdir -p data
+    sed -e 's|^output:.*|output: data/raw/spatial-photos|' -e '/^photos:/d' \
+        configs/spatial_dataset.yaml >"$config"
+    # JSON quotes any path so that YAML reads it.
+    python -c 'import json, sys; print("photos:", json.dumps(sys.argv[1]))' "$photos" >>"$config"
+    vsp generate --config "$config"
+    run demo-photos data/raw/spatial-photos
+    vsp report --run demo-photos
+    echo
+    echo "The model has seen shapes on white only; on photographs it may know less. A model that knows"
+    echo "photographs needs its real checkpoint: vsp plan --model llava15 --checkpoint DIR"
+    echo "demo: $((SECONDS - started)) s after the install"
+    exit
+fi
+
+vsp generate --config spatial
+vsp generate --config color
+for variant in mirrored blank; do
+    vsp generate --of data/raw/spatial --variant "$variant" --out "data/raw/spatial-$variant"
 done
 
+# Colour questions have five prompts, too few for control tasks.
+run demo-color data/raw/color --controls 0
+run demo-mirrored data/raw/spatial-mirrored
+run demo-blank data/raw/spatial-blank
+run demo-spatial data/raw/spatial
+
 echo
-echo "The model is untrained. Expect the probe at chance for the relation of two shapes, which has to"
-echo "be understood, and above chance for a colour, which is visible in the pixels. Layer 0 is always"
-echo "at chance: it is the embedding of the last prompt token and has not seen the picture."
+vsp compare demo-spatial demo-mirrored demo-blank --plot results/demo/spatial.png >results/demo/compare.txt
+vsp report --run demo-color --plot results/demo/color.png >results/demo/color.txt
+vsp report --run demo-spatial
+echo
+for name in spatial blank; do
+    vsp report --run "demo-$name" --json |
+        python -c 'import json, sys; print(f"{sys.argv[1]:>8}:", json.load(sys.stdin)["answer"])' "$name"
+done
+echo "A relation can be read from the states only where the model has seen the picture."
+echo "The picture is results/demo/spatial.png; docs/tutorial.md reads it slowly."
 echo "demo: $((SECONDS - started)) s after the install"

@@ -23,6 +23,7 @@ LEVELS = [
     {"reporting"},
     {"cli"},
     {"__main__", "demo_checkpoint"},
+    {"demo_training"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 FILES = sorted((ROOT / "vsp").rglob("*.py"))

@@ -28,6 +28,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.utils.logging import disable_progress_bar
 
 from vsp.datasets import prompts
+from vsp.datasets.relations import ON_AXIS
 from vsp.datasets.synthetic.shapes import COLORS, SHAPES
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
@@ -42,6 +43,8 @@ class Size:
     image: int = 112  # pixels a side
     n_layers: int = 6
     hidden: int = 128
+    vision_layers: int = 3
+    vision_hidden: int = 64
 
 
 SMALL = Size()
@@ -49,17 +52,22 @@ SMALL = Size()
 
 def write_checkpoint(folder: Path, size: Size = SMALL, seed: int = 0) -> None:
     """Write configuration, weights, tokenizer and processor in `save_pretrained` layout."""
-    tokenizer = _tokenizer()
+    tokenizer = make_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(_config(tokenizer, size))
+        model = LlavaForConditionalGeneration(make_config(tokenizer, size))
         _enlarge(model)
+    save_checkpoint(folder, model, tokenizer)
+
+
+def save_checkpoint(
+    folder: Path, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Write the model with its tokenizer and its processor."""
     model.save_pretrained(folder)
+    side: int = model.config.vision_config.image_size  # type: ignore[union-attr]
     processor = LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": size.image},
-            crop_size={"height": size.image, "width": size.image},
-        ),
+        image_processor=make_image_processor(side),
         tokenizer=tokenizer,
         patch_size=PATCH_SIZE,
         vision_feature_select_strategy="default",
@@ -69,16 +77,24 @@ def write_checkpoint(folder: Path, size: Size = SMALL, seed: int = 0) -> None:
     processor.image_processor.save_pretrained(folder)  # older checkpoints keep it in its own file
 
 
-def _config(tokenizer: Any, size: Size) -> LlavaConfig:
+def make_image_processor(side: int) -> CLIPImageProcessorPil:
+    """CLIP's preprocessing for square images of `side` pixels."""
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+    )
+
+
+def make_config(tokenizer: Any, size: Size) -> LlavaConfig:
+    """The configuration of a LLaVA of this size, with the token ids of the tokenizer."""
     return LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=size.hidden // 2,
-            intermediate_size=size.hidden,
-            num_hidden_layers=size.n_layers // 2,
+            hidden_size=size.vision_hidden,
+            intermediate_size=2 * size.vision_hidden,
+            num_hidden_layers=size.vision_layers,
             num_attention_heads=4,
             image_size=size.image,
             patch_size=PATCH_SIZE,
-            projection_dim=size.hidden // 2,
+            projection_dim=size.vision_hidden,
         ),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
@@ -107,8 +123,8 @@ def _enlarge(model: torch.nn.Module) -> None:
                 parameter.mul_(3)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, trained on the prompts of the synthetic tasks."""
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer, trained on the prompts and answers of two synthetic tasks."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -134,15 +150,22 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _corpus() -> Iterator[str]:
-    relations = ["left_of", "right_of", "above", "below"]
+    """Conversations about two shapes, and about the colour of one."""
     for color in COLORS:
         for shape in SHAPES:
             thing = f"{color} {shape}"
             for form in prompts.SPATIAL.values():
                 fields = {"subject": thing, "reference": thing}
-                yield f"USER: \n{prompts.render(form, fields, relations)}\nASSISTANT:"
+                question = prompts.render(form, fields, list(ON_AXIS))
+                for label in ON_AXIS:
+                    yield conversation(question, label)
             for form in prompts.COLOR.values():
-                yield f"USER: \n{prompts.render(form, {'shape': shape}, list(COLORS))}\nASSISTANT:"
+                yield conversation(prompts.render(form, {"shape": shape}, list(COLORS)), color)
+
+
+def conversation(question: str, label: str) -> str:
+    """A question behind an image and the answer, as the small model's template has them."""
+    return f"USER: \n{question}\nASSISTANT: {prompts.label_words(label)}"
 
 
 def main() -> None:
@@ -157,7 +180,7 @@ def main() -> None:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=default, help=f"default: {default}")
     given = parser.parse_args()
-    size = Size(given.image, given.n_layers, given.hidden)
+    size = Size(**{name: getattr(given, name) for name in asdict(SMALL)})
     write_checkpoint(given.folder, size, given.seed)
     print(f"wrote {given.folder}")
 

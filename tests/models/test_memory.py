@@ -144,7 +144,7 @@ from vsp.models.memory import Load, activations, outline
 def read(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 
-demo_checkpoint.write_checkpoint(sys.argv[1], demo_checkpoint.Size(hidden=512))
+demo_checkpoint.write_checkpoint(sys.argv[1], demo_checkpoint.Size(hidden=512, vision_hidden=256))
 config = models.resolve("llava15", checkpoint=sys.argv[1], quantization="none")
 loaded, model = models.load(config), outline(config)
 for n in (4, 16):

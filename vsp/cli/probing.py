@@ -242,7 +242,7 @@ def _add_compare(subparsers: Any) -> None:
         "compare",
         _compare,
         "test whether runs differ on the same rows, layer by layer",
-        example="vsp compare llava15-spatial llava15-blank-images\n"
+        example="vsp compare llava15-spatial llava15-blank-images --plot blank.png\n"
         "vsp compare llava15-spatial qwen2-spatial /shared/results/vila-spatial --json",
         guide="docs/statistics.md",
         interrupted="results are unchanged; the same command starts over",
@@ -256,6 +256,9 @@ def _add_compare(subparsers: Any) -> None:
     )
     add_seed(parser, "the sign-flip test and the bootstrap")
     add_json(parser)
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="plot the curves of all runs as .png or .svg"
+    )
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -268,6 +271,11 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     runs = [(name, find_results(name, Path())) for name in arguments.runs]
     pairs = compare(runs, ComparisonSettings(seed=arguments.seed))
+    if arguments.plot:
+        from vsp.reporting.curve_plot import plot_runs
+
+        plot_runs(runs, arguments.plot)
+        print(f"wrote {arguments.plot}", file=sys.stderr)
     if arguments.json:
         print_json([asdict(pair) for pair in pairs])
     else:

@@ -13,7 +13,7 @@ from vsp.errors import ConfigError, ModelError
 from vsp.models import FAMILIES
 from vsp.models.checkpoints import on_disk
 from vsp.models.contract import ModelShape
-from vsp.utils.config_files import config_names, find_config
+from vsp.utils.config_files import config_names, find_config, find_folder
 
 FOLDER = "configs/models"
 
@@ -33,18 +33,19 @@ def find(name: str, work: Path, **changes: Any) -> ModelConfig:
 
     Raises ConfigError, listing the known names, if there is no such model.
     """
-    return _complete(_named(name, work), name, changes)
+    return _complete(_named(name, work), name, work, changes)
 
 
-def _complete(base: ModelConfig, name: str, changes: Mapping[str, Any]) -> ModelConfig:
+def _complete(base: ModelConfig, name: str, work: Path, changes: Mapping[str, Any]) -> ModelConfig:
     """`base` with the changes, and with an absolute path if the checkpoint is a folder."""
     if changes.get("checkpoint") is not None:
         base = base.model_copy(update={"revision": None})  # it belongs to the file's checkpoint
     model = models.apply_changes(base, name, changes)
-    if model.checkpoint is not None and Path(model.checkpoint).exists():
-        # Tasks may run in another folder, so the path must be absolute.
-        model = model.model_copy(update={"checkpoint": str(Path(model.checkpoint).absolute())})
-    return model
+    if model.checkpoint is None:
+        return model
+    folder = find_folder(model.checkpoint, work)
+    # Tasks may run in another folder, so the path must be absolute. Other names are the hub's.
+    return model if folder is None else model.model_copy(update={"checkpoint": str(folder)})
 
 
 def names(work: Path) -> list[str]:
@@ -55,7 +56,8 @@ def names(work: Path) -> list[str]:
 def entries(work: Path) -> list[Entry]:
     """Every model that a file describes. Never uses the network."""
     return [
-        _entry(name, _complete(_named(name, work, log=False), name, {})) for name in names(work)
+        _entry(name, _complete(_named(name, work, log=False), name, work, {}))
+        for name in names(work)
     ]
 
 

@@ -1,19 +1,31 @@
-"""The plot of `vsp report --plot`: score by layer, readable without colour."""
+"""The plots of `vsp report` and `vsp compare`: score by layer, readable without colour."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vsp.errors import ConfigError
+from vsp.reporting.answer import LEVEL, beats_chance
 from vsp.reporting.probe_report import run_title
 from vsp.storage.results import LayerScore, Results
 from vsp.utils.files import write_aside
 
-_SIGNIFICANT = 0.05  # level of the corrected p
 _SCORE, _BAND, _CONTROL, _LINES = "#0b3d73", "#b9d0e8", "#b45f06", "#666666"
+# Colour (told apart with any colour vision: Wong 2011, Nature Methods 8:441), mark and line of each
+# run of a comparison.
+_STYLES = (
+    ("#0072b2", "o", "-"),
+    ("#d55e00", "s", "--"),
+    ("#009e73", "^", "-."),
+    ("#cc79a7", "D", ":"),
+    ("#e69f00", "v", "-"),
+    ("#56b4e9", "P", "--"),
+    ("#000000", "X", "-."),
+)
 
 
 def plot(results: Results, path: Path) -> None:
@@ -22,6 +34,42 @@ def plot(results: Results, path: Path) -> None:
     The file is PNG or SVG by its suffix; the same results give the same bytes. Raises ConfigError
     for any other suffix.
     """
+    summary, scores = results.read()
+    with _figure(path) as axes:
+        _draw_scores(axes, summary, scores)
+        _draw_control(axes, scores)
+        _draw_chance(axes, summary)
+        if summary["peak"] is not None:
+            _draw_peak(axes, summary)
+        _label_axes(axes, summary, scores)
+        axes.set_title(run_title(summary), fontsize=10)
+
+
+def plot_runs(runs: Sequence[tuple[str, Results]], path: Path) -> None:
+    """Draw the scores of several runs (name, results) with their intervals in one plot.
+
+    File and errors are those of `plot`. Raises ConfigError for more runs than there are styles.
+    """
+    if len(runs) > len(_STYLES):
+        raise ConfigError(f"plot of {len(runs)} runs: at most {len(_STYLES)} can be told apart")
+    with _figure(path) as axes:
+        chances = set()
+        for (name, results), (color, mark, line) in zip(runs, _STYLES, strict=False):
+            summary, scores = results.read()
+            layers = [score.layer for score in scores]
+            low, high = _curve(scores, lambda s: s.low), _curve(scores, lambda s: s.high)
+            axes.fill_between(layers, low, high, color=color, alpha=0.2, linewidth=0)
+            values = _curve(scores, lambda s: s.score)
+            axes.plot(layers, values, line, marker=mark, markersize=5, color=color, label=name)
+            chances.add(summary["chance"])
+        for chance in sorted(chances):
+            axes.axhline(chance, color=_LINES, linestyle=":", label=f"chance: {chance:.3f}")
+        _label_axes(axes, summary, scores)
+
+
+@contextmanager
+def _figure(path: Path) -> Iterator[Any]:
+    """The axes to draw on. At the end of the block, the figure is written with a legend."""
     if path.suffix not in (".png", ".svg"):
         raise ConfigError(f"plot {str(path)!r}: unknown suffix {path.suffix!r}; use .png or .svg")
     import matplotlib
@@ -31,15 +79,8 @@ def plot(results: Results, path: Path) -> None:
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vsp"})
     from matplotlib.figure import Figure
 
-    summary, scores = results.read()
     figure = Figure(figsize=(7, 4.6), layout="constrained")
-    axes = figure.subplots()
-    _draw_scores(axes, summary, scores)
-    _draw_control(axes, scores)
-    _draw_chance(axes, summary)
-    if summary["peak"] is not None:
-        _draw_peak(axes, summary)
-    _label_axes(axes, summary, scores)
+    yield figure.subplots()
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     with write_aside(path) as file:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
@@ -56,10 +97,10 @@ def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSc
     axes.plot(layers, values, "-", color=_SCORE, linewidth=1.8, label=summary["statistic"])
     tested = any(score.p_corrected is not None for score in scores)
     for passed, fill, words in (
-        (True, _SCORE, f"corrected p < {_SIGNIFICANT:g}"),
-        (False, "white", f"corrected p ≥ {_SIGNIFICANT:g}"),
+        (True, _SCORE, f"corrected p < {LEVEL:g}"),
+        (False, "white", f"corrected p ≥ {LEVEL:g}"),
     ):
-        shown = [s for s in scores if tested and _passes(s) is passed]
+        shown = [s for s in scores if tested and beats_chance(s) is passed]
         if shown:
             axes.plot(
                 [s.layer for s in shown],
@@ -70,10 +111,6 @@ def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSc
                 markersize=5,
                 label=words,
             )
-
-
-def _passes(score: LayerScore) -> bool:
-    return score.p_corrected is not None and score.p_corrected < _SIGNIFICANT
 
 
 def _draw_control(axes: Any, scores: Sequence[LayerScore]) -> None:
@@ -121,7 +158,6 @@ def _label_axes(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSco
         ylabel=summary["statistic"],
         ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.02),
     )
-    axes.set_title(run_title(summary), fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)

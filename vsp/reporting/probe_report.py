@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vsp.config import parse
+from vsp.reporting.answer import answer
 from vsp.reporting.formatting import (
     format_batch_effect,
     format_difference,
@@ -37,14 +38,17 @@ _CLASSES = 20  # maximum number of rows in the table of classes
 def report_json(results: Results) -> dict[str, Any]:
     """The summary and the scores of every layer, as `vsp report --json` prints them."""
     summary, scores = results.read()
-    return {**summary, "layers": [asdict(score) for score in scores]}
+    layers = [asdict(score) for score in scores]
+    return {**summary, "answer": answer(summary, scores), "layers": layers}
 
 
 def report_page(results: Results) -> RenderableType:
     """The page of `vsp report`, for 80 columns."""
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
-    parts: list[RenderableType] = [_run_facts(summary, best), Text()]
+    sentence = answer(summary, scores)
+    parts: list[RenderableType] = [folded_text(sentence, style="bold"), Text()] if sentence else []
+    parts += [_run_facts(summary, best), Text()]
     parts += [_layer_table(summary, scores), Text()]
     parts += [folded_text(note) for note in _layer_notes(summary, scores)]
     parts += [Text(), _baseline_table(summary), Text()]

@@ -1,7 +1,7 @@
-"""Configuration files: those of the working folder come first, then those shipped with vsp.
+"""Files of the working folder come first, then those shipped with vsp.
 
-`vsp/shipped/` mirrors a working folder: `configs/` and `jobs/slurm.yaml` of the project are package
-data there, so that an installed vsp needs no checkout.
+`vsp/shipped/` mirrors a working folder: `configs/`, `jobs/slurm.yaml` and the small model of the
+project are package data there, so that an installed vsp needs no checkout.
 """
 
 from __future__ import annotations
@@ -31,6 +31,17 @@ def find_config(
                 _log.info("using %s", f"{relative}, shipped with vsp" if base == SHIPPED else path)
             return path
     return work / name if is_path else None
+
+
+def find_folder(name: str, work: Path) -> Path | None:
+    """The absolute path of a folder below `work` or, failing that, of one shipped with vsp.
+
+    None if there is no such folder.
+    """
+    for base in (work, SHIPPED):
+        if (base / name).exists():
+            return (base / name).absolute()
+    return None
 
 
 def config_names(folder: str, work: Path, ending: str = ".yaml") -> list[str]:

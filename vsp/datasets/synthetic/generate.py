@@ -14,6 +14,7 @@ from vsp.config import parse, read_yaml
 from vsp.datasets import WORLDS, metadata, prompts, questions
 from vsp.datasets.provenance import write_once
 from vsp.datasets.synthetic.clutter import clutter_marks
+from vsp.datasets.synthetic.photos import find_photos, photos_card, put_on_photo
 from vsp.datasets.synthetic.shapes import World, WorldConfig, draw_scene, write_picture
 from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
@@ -24,7 +25,7 @@ _ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
 _CHUNK = 64  # samples that a worker renders in one job
 # Seeds of other random streams than those of the samples, [seed, index].
 _LABELS, _SPLIT = 2**32, 2**32 + 1
-_CLUTTER = 2  # seed of a sample's clutter: [seed, index, 2]
+_CLUTTER, _PHOTO = 2, 3  # seeds of a sample's clutter and photograph: [seed, index, 2]
 
 
 def config_path(name: str, work: Path) -> Path:
@@ -56,10 +57,11 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
     Raises DatasetError if the folder holds anything else.
     """
     folder = Path(config.output).absolute()  # workers may have another working directory
+    photos = [] if config.photos is None else find_photos(Path(config.photos).absolute())
     fresh = write_once(
         folder,
-        config.card(),
-        lambda temporary: _write_folder(temporary, config, n_jobs),
+        config.card() | (photos_card(photos) if photos else {}),
+        lambda temporary: _write_folder(temporary, config, photos, n_jobs),
         "remove it or change `output` in the configuration",
     )
     _write_splits(folder, Path(config.splits) / config.task)
@@ -88,7 +90,7 @@ def stratified_splits(labels: Sequence[str], val_fraction: float, seed: int) -> 
     return splits
 
 
-def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
+def _write_folder(folder: Path, config: WorldConfig, photos: Sequence[Path], n_jobs: int) -> None:
     (folder / "images").mkdir()
     world: World = WORLDS.load(config.task)(config)
     labels = balanced_labels(world.labels, config.n_samples, config.seed)
@@ -99,7 +101,7 @@ def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
     records: list[dict[str, Any]] = []
     with progress("generate", "images", config.n_samples) as advance:
         for chunk in _render_all(
-            folder / "images", config, list(zip(labels, languages, strict=True)), n_jobs
+            folder / "images", config, photos, list(zip(labels, languages, strict=True)), n_jobs
         ):
             records += chunk
             advance(len(chunk))
@@ -109,10 +111,14 @@ def _write_folder(folder: Path, config: WorldConfig, n_jobs: int) -> None:
 
 
 def _render_all(
-    images: Path, config: WorldConfig, labels: Sequence[tuple[str, str]], n_jobs: int
+    images: Path,
+    config: WorldConfig,
+    photos: Sequence[Path],
+    labels: Sequence[tuple[str, str]],
+    n_jobs: int,
 ) -> Iterator[list[dict[str, Any]]]:
     jobs = (
-        delayed(_render_chunk)(images, config, start, labels[start : start + _CHUNK])
+        delayed(_render_chunk)(images, config, photos, start, labels[start : start + _CHUNK])
         for start in range(0, len(labels), _CHUNK)
     )
     chunks: Iterator[list[dict[str, Any]]] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
@@ -120,11 +126,16 @@ def _render_all(
 
 
 def _render_chunk(
-    images: Path, config: WorldConfig, start: int, labels: Sequence[tuple[str, str]]
+    images: Path,
+    config: WorldConfig,
+    photos: Sequence[Path],
+    start: int,
+    labels: Sequence[tuple[str, str]],
 ) -> list[dict[str, Any]]:
     """Write pictures and give records of samples `start`, `start` + 1, …
 
-    Clutter and language are added outside the world, so they cannot depend on the label.
+    Clutter, photographs and language are added outside the world, so they cannot depend on the
+    label.
     """
     world: World = WORLDS.load(config.task)(config)
     records = []
@@ -132,7 +143,11 @@ def _render_chunk(
         scene = world.scene(label, np.random.default_rng([config.seed, index]))
         marks = clutter_marks(config, np.random.default_rng([config.seed, index, _CLUTTER]))
         name = f"{config.task}_{index:06d}"
-        write_picture(draw_scene(scene, config.image_size, marks), images / f"{name}.png")
+        image = draw_scene(scene, config.image_size, marks)
+        if photos:
+            chosen = np.random.default_rng([config.seed, index, _PHOTO]).integers(len(photos))
+            image = put_on_photo(image, photos[int(chosen)])
+        write_picture(image, images / f"{name}.png")
         record = {"image_id": name, "image_filename": f"{name}.png", **scene.record}
         if language:
             record["language"] = language

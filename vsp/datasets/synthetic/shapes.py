@@ -50,6 +50,7 @@ class WorldConfig(Frozen):
     prompt_template_index: Literal[0, 1, 2] = 0
     clutter: Annotated[int, Field(ge=0, le=40)] = 0  # pale lines and patches behind the shapes
     words: Annotated[int, Field(ge=0, le=40)] = 0  # pale words of several sizes
+    photos: str | None = None  # folder of photographs that replace the white background
     languages: tuple[Language, ...] = ()  # of the prompts; empty: English, without the key
 
     def card(self) -> dict[str, Any]:
@@ -62,7 +63,13 @@ class WorldConfig(Frozen):
         return {k: v for k, v in values.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
 
 
-_DEFAULTS: dict[str, Any] = {"clutter": 0, "words": 0, "languages": [], "distractors": [0, 0]}
+_DEFAULTS: dict[str, Any] = {
+    "clutter": 0,
+    "words": 0,
+    "photos": None,
+    "languages": [],
+    "distractors": [0, 0],
+}
 
 
 @dataclass(frozen=True, slots=True)
