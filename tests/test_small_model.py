@@ -40,7 +40,10 @@ QUICK = ProbeSettings(permutations=20, controls=3, resamples=200, curve=False, r
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 scenes, each with two questions of two styles, so that prompts differ in length."""
+    """200 scenes, each with two questions in two of the four styles.
+
+    All pairs of styles occur, so that the sequences of a batch differ in length.
+    """
     folder = tmp_path_factory.mktemp("known") / "spatial"
     splits = str(folder.parent / "splits")
     config = SpatialConfig(
@@ -52,7 +55,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, record in enumerate(json.loads(path.read_text())):
         for turned in (False, True):
             asked = _turned(record) if turned else record
-            style = STYLES[(i + 2 * turned) % len(STYLES)]
+            style = STYLES[(i + turned * (1 + i // 4 % 3)) % len(STYLES)]
             prompt = (
                 text_of(asked, style).removeprefix("USER: <image>\n").removesuffix("\nASSISTANT:")
             )
@@ -150,6 +153,12 @@ def test_a_style_of_prompts_asks_in_that_style(dataset, work, rows):
 
 
 # The curve.
+
+
+def test_layer_0_has_not_seen_the_picture(run):
+    """It is the embedding of the last token of the prompt, which all rows have in common."""
+    states = _states(run)
+    assert (states[0] == states[0, 0]).all() and np.ptp(states[1:], axis=1).min() > 0
 
 
 def test_the_curve_begins_at_chance_and_rises_to_the_answer(results):
