@@ -16,6 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/install.sh
 export PATH="$PWD/.venv/bin:$PATH"
 started=$SECONDS
+mkdir -p results/demo
 
 # run NAME DATASET [options of vsp probe]: plan, extract and probe.
 run() {
@@ -24,7 +25,7 @@ run() {
     echo
     echo "== $name =="
     rm -rf "scratch/$name" "results/$name"
-    vsp plan --model small --dataset "$dataset" --limit 1000 --run "$name"
+    vsp plan --model small --dataset "$dataset" --run "$name"
     vsp extract --run "$name"
     vsp probe --run "$name" "$@"
 }
@@ -33,12 +34,13 @@ if [ -n "$photos" ]; then
     # The same scenes as without photographs.
     config=data/demo-photos.yaml
     mkdir -p data
-    sed -e 's|^output:.*|output: data/raw/spatial-photos|' -e '/^photos:/d' \
-        configs/spatial_dataset.yaml >"$config"
+    sed -e 's|^output:.*|output: data/raw/demo-photos|' -e '/^photos:/d' \
+        configs/demo_dataset.yaml >"$config"
     # JSON quotes any path so that YAML reads it.
     python -c 'import json, sys; print("photos:", json.dumps(sys.argv[1]))' "$photos" >>"$config"
+    rm -rf data/raw/demo-photos
     vsp generate --config "$config"
-    run demo-photos data/raw/spatial-photos
+    run demo-photos data/raw/demo-photos
     vsp report --run demo-photos
     echo
     echo "The model has seen shapes on white only; on photographs it may know less. A model that knows"
@@ -47,17 +49,17 @@ if [ -n "$photos" ]; then
     exit
 fi
 
-vsp generate --config spatial
+vsp generate --config demo
 vsp generate --config color
 for variant in mirrored blank; do
-    vsp generate --of data/raw/spatial --variant "$variant" --out "data/raw/spatial-$variant"
+    vsp generate --of data/raw/demo --variant "$variant" --out "data/raw/demo-$variant"
 done
 
 # Colour questions have five prompts, too few for control tasks.
 run demo-color data/raw/color --controls 0
-run demo-mirrored data/raw/spatial-mirrored
-run demo-blank data/raw/spatial-blank
-run demo-spatial data/raw/spatial
+run demo-mirrored data/raw/demo-mirrored
+run demo-blank data/raw/demo-blank
+run demo-spatial data/raw/demo
 
 echo
 vsp compare demo-spatial demo-mirrored demo-blank --plot results/demo/spatial.png >results/demo/compare.txt

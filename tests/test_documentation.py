@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,9 +65,8 @@ def _commands(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [PAGES[0], *sorted((ROOT / "docs").glob("*.md"))],
                          ids=lambda page: page.name)  # fmt: skip
-def test_every_block_runs_on_the_small_model(page, work, checkpoint):
+def test_every_block_runs_on_the_small_model(page, work):
     """All blocks of a page, one after another, in one folder; the Python blocks as one program."""
-    shutil.copytree(checkpoint, work / "data/small-llava")
     program = ""
     for block in _blocks(page):
         if block.language == "python" and not block.not_run:

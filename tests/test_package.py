@@ -18,7 +18,16 @@ from helpers.paths import ROOT
 from PIL import Image
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-_SOURCE = ("vsp", "configs", "jobs", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+_SOURCE = (
+    "vsp",
+    "configs",
+    "data/models",
+    "jobs",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 
 
 def _run(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
@@ -83,20 +92,20 @@ def test_the_installed_package_is_the_wheels(installed, work):
 def test_a_wheel_holds_every_configuration_and_no_job_script(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     files = [path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml")]
+    files += [path.relative_to(ROOT) for path in (ROOT / "data/models").glob("*/*")]
     assert names >= {f"vsp/shipped/{path}" for path in files}
+    assert "vsp/shipped/data/models/small-llava/model.safetensors" in names
     assert "vsp/shipped/jobs/slurm.yaml" in names
     assert not [name for name in names if name.endswith(".sh") or name.startswith("tests")]
 
 
-def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, work, checkpoint):
+def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, work):
     generated = vsp("generate", "--config", "spatial")
     assert "configs/spatial_dataset.yaml, shipped with vsp" in generated.stderr
     assert "llava-1.5-7b" in vsp("models").stdout
-    planned = vsp(
-        "plan", "--model", "llava-1.5-7b", "--checkpoint", checkpoint, "--quantization", "none",
-        "--limit", 40, "--run", "small",
-    )  # fmt: skip
-    for name in ("configs/models/llava-1.5-7b.yaml", "jobs/slurm.yaml"):
+    planned = vsp("plan", "--model", "small", "--limit", 40, "--run", "small")
+    assert "site-packages/vsp/shipped/data/models/small-llava" in planned.stdout
+    for name in ("configs/models/small.yaml", "jobs/slurm.yaml"):
         assert f"{name}, shipped with vsp" in planned.stderr
     assert (work / "jobs/extract_array.sh").is_file()
     assert "sbatch" in vsp("submit", "--dry-run").stdout

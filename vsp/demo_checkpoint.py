@@ -2,8 +2,9 @@
 
     python -m vsp.demo_checkpoint data/small-llava
 
-It is loaded like llava-hf/llava-1.5-7b-hf, so the demo and the tests run the real loading code. Its
-weights are random: a probe finds only the information that an untrained network passes on.
+It is loaded like llava-hf/llava-1.5-7b-hf, so the tests run the real loading code. Its weights are
+random: a probe finds only the information that an untrained network passes on. `vsp.demo_training`
+makes a trained one.
 """
 
 from __future__ import annotations

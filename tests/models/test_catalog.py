@@ -45,6 +45,8 @@ def test_every_shipped_model_says_all_that_decides_its_states(name):
     wanted = ("family", "checkpoint", "revision", "template", "quantization", "dtype")
     assert set(wanted) <= written.keys() <= {*wanted, "options"}
     found = catalog.find(name, ROOT)
+    if (ROOT / written["checkpoint"]).exists():
+        written["checkpoint"] = str(ROOT / written["checkpoint"])
     assert {key: getattr(found, key) for key in wanted} == {key: written[key] for key in wanted}
     assert "{instruction}" in found.template
 
@@ -69,6 +71,13 @@ def test_the_revision_of_a_file_is_not_taken_for_another_checkpoints(work):
     _write(work, "mine", "family: llava15\ncheckpoint: a/b\nrevision: v1\n")
     assert catalog.find("mine", work, checkpoint="c/d").revision is None
     assert catalog.find("mine", work, checkpoint="c/d", revision="v2").revision == "v2"
+
+
+def test_the_shipped_checkpoint_is_found_from_any_folder_and_ones_own_goes_first(work):
+    shipped = Path(str(catalog.find("small", work).checkpoint))
+    assert shipped.resolve() == ROOT / "data/models/small-llava"
+    (work / "data/models/small-llava").mkdir(parents=True)
+    assert catalog.find("small", work).checkpoint == str(work / "data/models/small-llava")
 
 
 def test_a_checkpoint_in_a_folder_is_found_from_anywhere(work):

@@ -42,7 +42,7 @@ def _changed(folder, change, **summary):
 
 def _layer_lines(text):
     lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("layer"))
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer  "))
     return lines[start + 1 : start + 14]
 
 

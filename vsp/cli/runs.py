@@ -48,7 +48,7 @@ def _add_plan(subparsers: Any) -> None:
         _plan,
         "check a dataset and a model, reserve disk space, and write the batch script",
         example="vsp plan --model llava15 --checkpoint /shared/llava-1.5-7b-hf --shards 8\n"
-        "vsp plan --model llava15 --checkpoint data/small-llava --quantization none",
+        "vsp plan --model small --dataset data/raw/demo",
         guide="docs/cluster.md",
         interrupted="the unfinished run was removed; the same command starts over",
     )

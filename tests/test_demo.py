@@ -1,0 +1,97 @@
+"""`jobs/demo.sh` from beginning to end, and the figures that the tutorial reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+from helpers.real import real
+
+_SETTINGS = ("setup.cfg", "pyproject.toml", "jobs/constraints.txt")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the demo needs, with the tests' environment as its installed .venv."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("jobs", "configs", "data/models"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("extract_array.sh")
+        )
+    for name in _SETTINGS:
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    content = b"".join((folder / name).read_bytes() for name in _SETTINGS)
+    (folder / ".venv/installed").write_text(f"{hashlib.sha256(content).hexdigest()}  -\n")
+    return folder
+
+
+def _demo(project: Path, *arguments: object) -> str:
+    command = ["bash", str(project / "jobs/demo.sh"), *map(str, arguments)]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=project)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def _curve(project: Path, run: str) -> list[float]:
+    command = [sys.executable, "-m", "vsp", "report", "--run", run, "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=project, check=True)
+    return [layer["score"] for layer in json.loads(answer.stdout)["layers"]]
+
+
+@pytest.fixture(scope="module")
+def printed(project: Path) -> str:
+    return _demo(project)
+
+
+def test_the_demo_ends_with_what_it_shows(printed, project):
+    *_, spatial, blank, why, where, time = printed.splitlines()
+    assert re.match(r" spatial: Layers 2–6 score above chance \(0\.250\)", spatial)
+    assert blank == "   blank: No layer scores above chance (0.250) at corrected p < 0.05."
+    assert (
+        why == "A relation can be read from the states only where the model has seen the picture."
+    )
+    assert "docs/tutorial.md" in where and re.match(r"demo: \d+ s after the install", time)
+    for name in ("spatial", "color"):
+        assert (project / f"results/demo/{name}.png").stat().st_size > 10_000
+
+
+def test_the_curves_are_those_that_the_tutorial_reads(printed, project):
+    """Other processors may differ in the last bits, and so in a few rows of 200."""
+    text = (ROOT / "docs/tutorial.md").read_text()
+    spatial, mirrored, blank = (
+        _curve(project, f"demo-{n}") for n in ("spatial", "mirrored", "blank")
+    )
+    for layer, quoted in ((1, "0.315"), (2, "0.375"), (3, "0.915"), (4, "0.990"), (6, "1.000")):
+        assert quoted in text
+        assert spatial[layer] == pytest.approx(float(quoted), abs=0.03)
+    assert spatial[0] == mirrored[0] == blank[0] == 0.25
+    assert max(abs(a - b) for a, b in zip(spatial, mirrored, strict=True)) < 0.1
+    assert max(blank) < 0.35
+    color = _curve(project, "demo-color")
+    assert color[0] == 0.1 and min(color[2:]) > 0.95
+
+
+def test_the_demo_draws_no_control_of_the_color_task(printed, project):
+    page = (project / "results/demo/color.txt").read_text()
+    assert "layer  accuracy" in page and "select." not in page
+
+
+def test_ones_own_photographs_are_used_and_a_wrong_call_is_refused(printed, project):
+    said = _demo(project, "--photos", real("spatialmqa/images"))
+    assert "A model that knows\nphotographs needs its real checkpoint" in said
+    curve = _curve(project, "demo-photos")
+    assert curve[0] == 0.25 and 0.35 < max(curve) < 0.7
+    command = ["bash", str(project / "jobs/demo.sh"), "--photos", "nowhere"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=project)
+    assert answer.returncode == 2 and answer.stderr.startswith(
+        "demo.sh: bash jobs/demo.sh [--photos"
+    )
