@@ -77,7 +77,7 @@ def test_the_curves_are_those_that_the_tutorial_reads(printed, project):
     assert max(abs(a - b) for a, b in zip(spatial, mirrored, strict=True)) < 0.1
     assert max(blank) < 0.35
     color = _curve(project, "demo-color")
-    assert color[0] == 0.1 and min(color[2:]) > 0.95
+    assert color[0] == pytest.approx(0.1) and min(color[2:]) > 0.95
 
 
 def test_the_demo_draws_no_control_of_the_color_task(printed, project):
