@@ -74,9 +74,7 @@ def test_every_photograph_is_used(make, photos, work):
 
 
 def test_a_folder_without_photographs_or_with_another_file_is_refused(make, work):
-    with pytest.raises(
-        ConfigError, match="nowhere': no files there; name a folder of photographs"
-    ):
+    with pytest.raises(ConfigError, match="nowhere': no files there; name a folder of photographs"):
         make("a", "nowhere")
     (work / "texts").mkdir()
     (work / "texts" / "a.txt").write_text("no picture")
