@@ -34,9 +34,15 @@ class ModelConfig(Frozen):
     revision: str | None = None
     weights: Weights = "checkpoint"  # random: untrained weights of the same shapes
     template: str = "{instruction}"  # text around a row's prompt
-    quantization: Quantization = "none"
+    quantization: Quantization = "none"  # of the language model when it is loaded
+    stored_quantization: str = ""  # of the checkpoint's files, used as stored; "": none
     dtype: ComputeDtype = "auto"  # of the computation; auto: the checkpoint's dtype
     options: dict[str, Any] = {}  # further options of the family
+
+    @property
+    def quantized_as(self) -> str:
+        """The quantization of the weights in memory, whether it is stored or made when loading."""
+        return self.stored_quantization or self.quantization
 
 
 class Resources(Frozen):

@@ -116,6 +116,22 @@ def test_an_unknown_name_lists_families_and_files(work):
         catalog.find("gpt.yaml", work)
 
 
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_a_written_shape_is_the_one_that_transformers_reads(work, checkpoint, dtype):
+    from vsp.models.loading import decoder_shape, read_config
+
+    config = catalog.find("llava15", work, checkpoint=str(checkpoint), dtype=dtype)
+    whole = read_config(config)
+    expected = decoder_shape(whole.get_text_config(), dtype, whole.dtype)
+    assert models.shape(config) == expected
+    shutil.copytree(checkpoint, work / "short")
+    values = json.loads((work / "short/config.json").read_text())
+    del values["text_config"]["num_hidden_layers"]  # transformers has a default
+    (work / "short/config.json").write_text(json.dumps(values))
+    short = catalog.find("llava15", work, checkpoint="short", dtype=dtype)
+    assert models.shape(short).n_layers == 33
+
+
 def test_a_model_without_a_checkpoint_asks_for_one(work):
     with pytest.raises(ModelError, match="names no checkpoint; give one with --checkpoint"):
         models.shape(catalog.find("auto", work))

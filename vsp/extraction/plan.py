@@ -107,7 +107,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
         run, commands = _write_run(values, samples, layout, request.profile, work)
     free = shutil.disk_usage(run.folder).free
     load = _largest_batch(run, samples, counter.n_values)
-    memory = estimate(model, request.model.quantization, load) if model is not None else None
+    memory = estimate(model, request.model.quantized_as, load) if model is not None else None
     return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 IMAGE = "<image>"  # the image in a template, whatever the model calls it
 _MAX_ASPECT_RATIO = 200
+_HALF = ("bfloat16", "float16")  # other dtypes are computed in float32
 _BRACKETS = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 _PROMPT = "Qzx"  # placeholder of a row's prompt, to find the text around it
 
@@ -202,18 +203,25 @@ class AutoVLM(VisionLanguageModel):
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
+        parse(cls.processor.options, config.options, f"model {config.family}: options")
+        written = _written_shape(config, cls.processor.model_types)
+        if written is not None:
+            return written
         from vsp.models.loading import decoder_shape, read_config
 
-        parse(cls.processor.options, config.options, f"model {config.family}: options")
         checkpoint = read_config(config, *cls.processor.model_types)
         return decoder_shape(checkpoint.get_text_config(), config.dtype, checkpoint.dtype)
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        from vsp.models.checkpoints import check_weights
+        from vsp.models.loading import read_config
+        from vsp.models.stored_quantization import require_loadable
+        from vsp.models.weights import require_whole
 
         if config.weights == "checkpoint":
-            check_weights(config)
+            checkpoint = read_config(config, *cls.processor.model_types)
+            require_loadable(config, checkpoint)
+            require_whole(config, checkpoint)
 
     @classmethod
     def outline(cls, config: ModelConfig) -> Outline:
@@ -268,6 +276,27 @@ class AutoVLM(VisionLanguageModel):
         for name, array in join_arrays([group.picture.arrays for group in groups]).items():
             inputs[name] = to_device(array, device, dtype)
         return inputs
+
+
+def _written_shape(config: ModelConfig, model_types: Sequence[str]) -> ModelShape | None:
+    """The shape if config.json says all of it; else None, and transformers has to add defaults.
+
+    Listing models would otherwise take seconds to import transformers.
+    """
+    from vsp.models.checkpoints import on_disk
+
+    folder = on_disk(config)
+    try:
+        values = json.loads((folder / "config.json").read_bytes()) if folder else {}
+        text = values["text_config"]
+        dtype = values["dtype"] if config.dtype == "auto" else config.dtype
+        layers, hidden = text["num_hidden_layers"], text["hidden_size"]
+        known = values["model_type"] in model_types
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    if not known or not (isinstance(layers, int) and isinstance(hidden, int)):
+        return None
+    return ModelShape(layers + 1, hidden, dtype if dtype in _HALF else "float32")
 
 
 def reserved_tokens(tokenizer: Any) -> list[str]:

@@ -13,6 +13,7 @@ from vsp.errors import ConfigError, ModelError
 from vsp.models import FAMILIES
 from vsp.models.checkpoints import on_disk
 from vsp.models.contract import ModelShape
+from vsp.models.stored_quantization import as_stored
 from vsp.utils.config_files import config_names, find_config, find_folder
 
 FOLDER = "configs/models"
@@ -33,7 +34,8 @@ def find(name: str, work: Path, **changes: Any) -> ModelConfig:
 
     Raises ConfigError, listing the known names, if there is no such model.
     """
-    return _complete(_named(name, work), name, work, changes)
+    model = _complete(_named(name, work), name, work, changes)
+    return as_stored(model, changes.get("quantization"))
 
 
 def _complete(base: ModelConfig, name: str, work: Path, changes: Mapping[str, Any]) -> ModelConfig:

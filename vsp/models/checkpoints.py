@@ -48,8 +48,8 @@ def pinned(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"revision": folder.name})
 
 
-def check_weights(config: ModelConfig, part: str = "") -> None:
-    """Raise ModelError unless every weight file of a checkpoint, or of a part of it, is complete.
+def check_weights(config: ModelConfig, part: str = "") -> list[Path]:
+    """The weight files of a checkpoint, or of a part of it. Raises ModelError unless all are complete.
 
     Array tasks load these files. They never download: there may be a thousand of them, and nodes
     often have no network.
@@ -65,6 +65,7 @@ def check_weights(config: ModelConfig, part: str = "") -> None:
             f"{folder / part}: {len(incomplete)} of {len(names)} weight files are missing or cut "
             f"short, for example {incomplete[0]}{broken}; {_fetch(config)}"
         )
+    return [folder / part / name for name in sorted(names)]
 
 
 def _weight_files(folder: Path, config: ModelConfig) -> set[str]:

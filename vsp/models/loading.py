@@ -19,6 +19,14 @@ from vsp.models.checkpoints import on_disk, other_family, unreadable
 from vsp.models.contract import ModelShape, Outline
 from vsp.models.outline import decoder_path, empty_model, modules_outside_decoder
 from vsp.models.prefix_sharing import copy_to_device
+from vsp.models.weights import (
+    Needed,
+    match_of,
+    outside_head,
+    report_off,
+    require_finite,
+    require_match,
+)
 
 
 def decoder_shape(text: PretrainedConfig, asked: ComputeDtype, saved: Any) -> ModelShape:
@@ -114,9 +122,25 @@ def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, A
     if config.weights == "random":
         model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
     else:
-        model = AutoModelForImageTextToText.from_pretrained(str(config.checkpoint), **arguments)
+        model = load_whole(AutoModelForImageTextToText, str(config.checkpoint), arguments)
     model = model.eval()
     return model, model.get_submodule(path)
+
+
+def load_whole(
+    kind: Any, checkpoint: str, arguments: Mapping[str, Any], needed: Needed = outside_head
+) -> Any:
+    """A model of transformers whose weights all come from the checkpoint.
+
+    Raises ModelError if a needed weight is missing, has another shape, or is not finite.
+    """
+    with report_off():
+        model, info = kind.from_pretrained(
+            checkpoint, **arguments, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    require_match(match_of(model, info), checkpoint, needed)
+    require_finite(model, checkpoint)
+    return model
 
 
 def random_model(auto: Any, checkpoint: Any, arguments: Mapping[str, Any], path: str) -> Any:

@@ -179,7 +179,7 @@ class SpatialRGPT(VisionLanguageModel):
         from transformers import LlamaForCausalLM, SiglipVisionModel
 
         from vsp.models.capture import Capture
-        from vsp.models.loading import load_arguments
+        from vsp.models.loading import load_arguments, load_whole
         from vsp.models.vila_modules import Projector, RegionExtractor, load_part
 
         _refuse_random(config)
@@ -190,7 +190,7 @@ class SpatialRGPT(VisionLanguageModel):
         arguments = load_arguments(config, name, unquantized=("lm_head",))
         plain = {k: v for k, v in arguments.items() if k != "quantization_config"}
 
-        llm = LlamaForCausalLM.from_pretrained(root / "llm", **arguments)
+        llm = load_whole(LlamaForCausalLM, str(root / "llm"), arguments)
         self._tokenizer, _ = _read_processors(root)
         if top["enable_region"]:
             add_region_tokens(self._tokenizer, root)
@@ -198,7 +198,8 @@ class SpatialRGPT(VisionLanguageModel):
                 llm.resize_token_embeddings(len(self._tokenizer), mean_resizing=False)
         self._llm = llm.eval().model
         self._capture = Capture(self._llm, 0)
-        self._tower = SiglipVisionModel.from_pretrained(root / "vision_tower", **plain).eval()
+        folder = str(root / "vision_tower")
+        self._tower = load_whole(SiglipVisionModel, folder, plain, _before_cut(root, top)).eval()
         self._last_layer = cut_tower(self._tower, top)
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
         projector = Projector(_projector_kind(root), vision_size, hidden_size)
@@ -225,41 +226,35 @@ class SpatialRGPT(VisionLanguageModel):
     @classmethod
     def check(cls, config: ModelConfig) -> None:
         from vsp.models.checkpoints import check_weights
-        from vsp.models.vila_modules import Projector
+        from vsp.models.weights import (
+            match_module,
+            match_shapes,
+            outside_head,
+            read_shapes,
+            require_match,
+        )
 
         root = _folder(config, weights=False)
-        kind = _projector_kind(root)
-        Projector(kind, 1, 1)  # raises ModelError for an unknown kind
-        for part in ("llm", "vision_tower"):
-            check_weights(config, part)
-        for part in _small_parts(_read_top(root)):
+        top = _read_top(root)
+        whole = _empty_parts(root, top)
+        before_cut = _before_cut(root, top)
+        for part, needed in (("llm", outside_head), ("vision_tower", before_cut)):
+            shapes = read_shapes(check_weights(config, part))
+            require_match(match_shapes(getattr(whole, part), shapes), root / part, needed)
+        for part in _small_parts(top):
+            module = getattr(whole, part)
             # Small parts may be in the older format, or have no weights.
             older = (root / part / "pytorch_model.bin").exists()
-            if not older and (part, kind) != ("mm_projector", "identity"):
-                check_weights(config, part)
+            if not older and module.state_dict():
+                shapes = read_shapes(check_weights(config, part))
+                require_match(match_module(module, shapes), root / part)
 
     @classmethod
     def outline(cls, config: ModelConfig) -> Outline:
-        import torch
-        from torch import nn
-        from transformers import AutoConfig, LlamaForCausalLM, SiglipVisionModel
-
-        from vsp.models.vila_modules import Projector, RegionExtractor
-
         root = _folder(config, weights=False)
-        llm, tower = (
-            AutoConfig.from_pretrained(root / part, trust_remote_code=False)
-            for part in ("llm", "vision_tower")
-        )
-        sizes = (tower.hidden_size, llm.hidden_size)
-        with torch.device("meta"):
-            whole = nn.Module()
-            whole.llm = LlamaForCausalLM(llm)
-            whole.vision_tower = SiglipVisionModel(tower)
-            cut_tower(whole.vision_tower, _read_top(root))
-            whole.mm_projector = Projector(_projector_kind(root), *sizes)
-            if _read_top(root)["enable_region"]:
-                whole.region_extractor = RegionExtractor(*sizes)
+        top = _read_top(root)
+        whole = _empty_parts(root, top)
+        cut_tower(whole.vision_tower, top)
         return Outline(whole, "llm.model", cls.shape(config).dtype)
 
     @classmethod
@@ -353,6 +348,43 @@ class SpatialRGPT(VisionLanguageModel):
                     of_marker["<depth>"] = self._regions.depths(flat, masks)
             vectors.append((row, of_marker))
         return vectors
+
+
+def _empty_parts(root: Path, top: Mapping[str, Any]) -> Any:
+    """The parts of the model on torch's meta device, with the whole tower."""
+    import torch
+    from torch import nn
+    from transformers import AutoConfig, LlamaForCausalLM, SiglipVisionModel
+
+    from vsp.models.vila_modules import Projector, RegionExtractor
+
+    llm, tower = (
+        AutoConfig.from_pretrained(root / part, trust_remote_code=False)
+        for part in ("llm", "vision_tower")
+    )
+    sizes = (tower.hidden_size, llm.hidden_size)
+    with torch.device("meta"):
+        whole = nn.Module()
+        whole.llm = LlamaForCausalLM(llm)
+        whole.vision_tower = SiglipVisionModel(tower)
+        whole.mm_projector = Projector(_projector_kind(root), *sizes)
+        if top["enable_region"]:
+            whole.region_extractor = RegionExtractor(*sizes)
+    return whole
+
+
+def _before_cut(root: Path, top: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Whether a weight of the tower is used: the layers after the selected one are cut off."""
+    n_layers = int(_read_json(root / "vision_tower/config.json")["num_hidden_layers"])
+    n_used = range(n_layers + 1)[top["mm_vision_select_layer"]]
+
+    def needed(name: str) -> bool:
+        _, found, rest = name.partition("encoder.layers.")
+        if found:
+            return bool(int(rest.partition(".")[0]) < n_used)
+        return "post_layernorm" not in name and "head." not in name
+
+    return needed
 
 
 def cut_tower(tower: Any, top: Mapping[str, Any]) -> Any:

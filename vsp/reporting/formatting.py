@@ -45,7 +45,8 @@ def shorten_path(path: str) -> str:
 def format_model(model: ModelConfig) -> str:
     """Family, checkpoint and quantization of a model."""
     checkpoint = shorten_path(model.checkpoint) if model.checkpoint else "no checkpoint"
-    return f"{model.family} ({checkpoint}), quantization {model.quantization}"
+    stored = ", as stored in the checkpoint" if model.stored_quantization else ""
+    return f"{model.family} ({checkpoint}), quantization {model.quantized_as}{stored}"
 
 
 def format_batch_effect(worst: BatchEffect) -> str:

@@ -31,7 +31,7 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
         name.append(
             f" {shorten_path(entry.model.checkpoint or 'no checkpoint')}", style="not bold dim"
         )
-        table.add_row(name, entry.model.family, *known, entry.model.quantization)
+        table.add_row(name, entry.model.family, *known, entry.model.quantized_as)
     notes = [f"{entry.name} cannot be used: {entry.problem}" for entry in entries if entry.problem]
     if not all(entry.shape for entry in entries):
         notes.append(

@@ -24,7 +24,7 @@ def plan_lines(planned: Planned) -> list[str]:
         "shards": f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens",
         "array": f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
         "disk": f"{format_bytes(layout.n_bytes)} reserved, {format_bytes(planned.free_bytes)} left free",
-        "memory": _memory_fact(planned.memory, plan.model.quantization),
+        "memory": _memory_fact(planned.memory, plan.model.quantized_as),
         "next": "\n         ".join(planned.commands),
         "": "or, with all later stages: vsp submit\n         or, on this machine: vsp extract",
     }

@@ -1,0 +1,74 @@
+"""Checkpoints whose weights are stored quantised: they are used as they are, or refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vsp.config import ModelConfig
+from vsp.errors import ModelError
+from vsp.models.checkpoints import on_disk
+
+
+def stored_quantization(config: ModelConfig) -> str:
+    """How a checkpoint on this disk is stored: "4bit", "8bit", another method's name, or "" (plain)."""
+    folder = on_disk(config)
+    if folder is None:
+        return ""
+    try:
+        values = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return ""  # said by whoever reads the configuration
+    return _method(values.get("quantization_config") if isinstance(values, dict) else None)
+
+
+def _method(values: Any) -> str:
+    if not isinstance(values, Mapping):
+        return ""
+    method = str(values.get("quant_method", "bitsandbytes"))
+    if method != "bitsandbytes":
+        return method
+    return "8bit" if values.get("load_in_8bit") or values.get("_load_in_8bit") else "4bit"
+
+
+def as_stored(config: ModelConfig, asked: str | None) -> ModelConfig:
+    """The same configuration; for a checkpoint that is stored quantised, used as stored.
+
+    `asked` is the quantization that the user asked for, if any. Raises ModelError if it is another
+    one than the checkpoint's.
+    """
+    stored = stored_quantization(config) if config.weights == "checkpoint" else ""
+    if not stored:
+        return config
+    if asked not in (None, stored):
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} is stored in {stored}; leave out --quantization "
+            f"{asked}, or name a checkpoint that is not quantised"
+        )
+    return config.model_copy(update={"quantization": "none", "stored_quantization": stored})
+
+
+def require_loadable(config: ModelConfig, checkpoint: Any) -> None:
+    """Raise ModelError if the configuration does not say how the checkpoint is stored, or if this
+    installation cannot load it.
+    """
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    stored = stored_quantization(config)
+    if stored != config.stored_quantization:
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} is stored in {stored or 'full precision'}, but the "
+            f"model's configuration says {config.stored_quantization or 'full precision'}"
+        )
+    if not stored:
+        return
+    try:
+        quantizer = AutoHfQuantizer.from_config(checkpoint.quantization_config, pre_quantized=True)
+        quantizer.validate_environment(device_map={"": "cpu"}, dtype=checkpoint.dtype)
+    except (ImportError, ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} is stored in {stored}, which this installation cannot "
+            f"load ({reason[:200]}); name a checkpoint that is not quantised"
+        ) from None
