@@ -34,6 +34,7 @@ class ModelConfig(Frozen):
     revision: str | None = None
     weights: Weights = "checkpoint"  # random: untrained weights of the same shapes
     template: str = "{instruction}"  # text around a row's prompt
+    frame: str = ""  # the checkpoint's chat template as the plan rendered it; "": not rendered
     quantization: Quantization = "none"  # of the language model when it is loaded
     stored_quantization: str = ""  # of the checkpoint's files, used as stored; "": none
     dtype: ComputeDtype = "auto"  # of the computation; auto: the checkpoint's dtype

@@ -88,6 +88,9 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
     # Tasks load the revision of the checkpoint that is checked here.
     request = replace(request, name=name, model=pinned(request.model))
     processor = models.check(request.model)
+    # A template may print the date, so tasks get the text that was rendered here.
+    framed = request.model.model_copy(update={"frame": processor.frame})
+    request = replace(request, model=framed)
     check_prompts(samples, processor, request.model.family, marker)
     model = outline(request.model)
     moved = request.share and _sort_by_image(samples)

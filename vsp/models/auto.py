@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from vsp.models.prefix_sharing import Bundle
 
 IMAGE = "<image>"  # the image in a template, whatever the model calls it
+INSTRUCTION = "{instruction}"  # a row's prompt in a template
 _MAX_ASPECT_RATIO = 200
 _HALF = ("bfloat16", "float16")  # other dtypes are computed in float32
 _BRACKETS = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
@@ -67,6 +67,7 @@ class AutoProcessor(Processor):
         self._tokenizer.model_max_length = 10**9  # long prompts are refused by `row`, so no warning
         self._processor.tokenizer = self._last_text = _RecordingTokenizer(self._tokenizer)
         self._image = checkpoint.image_token_id
+        self._template = config.template
         self._text = self._whole_prompt(config)
         bos = self._tokenizer.bos_token  # some chat templates begin with it; it must occur once
         self._adds_special = bos is None or not self._text.startswith(bos)
@@ -100,7 +101,13 @@ class AutoProcessor(Processor):
         except ValueError as error:  # for example an aspect ratio over 200:1
             raise InputError(f"image cannot be used: {error}") from None
         tokens = np.asarray(seen.pop("input_ids"))
-        stop = int(np.flatnonzero(tokens[0] == self._image)[-1]) + 1
+        places = np.flatnonzero(tokens[0] == self._image)
+        if not len(places):
+            raise ModelError(
+                f"the prompt {self._text!r} gives no image token of number {self._image}; the "
+                "template does not print the image, or the checkpoint's image token is another one"
+            )
+        stop = int(places[-1]) + 1
         image_text = self._tokenizer.convert_ids_to_tokens(self._image)
         ahead, _, behind = self._last_text.text.rpartition(image_text)[2].partition(_PROMPT)
         per_token = {k: v for k, v in seen.items() if np.shape(v) == tokens.shape}
@@ -148,24 +155,21 @@ class AutoProcessor(Processor):
             return_tensors="pt",
         )
 
+    @property
+    def frame(self) -> str:
+        return "" if IMAGE in self._template else self._text.replace(_PROMPT, INSTRUCTION)
+
     def _whole_prompt(self, config: ModelConfig) -> str:
         """The whole prompt as the processor takes it, with _PROMPT in place of the row's prompt."""
-        text = config.template.replace("{instruction}", _PROMPT)
+        text = config.template.replace(INSTRUCTION, _PROMPT)
         if IMAGE in text:
             names = (getattr(self._processor, "image_token", None), IMAGE)
             return text.replace(IMAGE, next(str(name) for name in names if name))
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        whole: str = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=_chat_template(config, self._processor),
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        if whole.count(_PROMPT) != 1:
-            raise ModelError(
-                f"its chat template contains the prompt {whole.count(_PROMPT)} times instead of once"
-            )
-        return whole
+        if config.frame:
+            return config.frame.replace(INSTRUCTION, _PROMPT)
+        from vsp.models.chat_template import render_prompt
+
+        return render_prompt(config, self._processor, text)
 
 
 class _RecordingTokenizer:
@@ -378,24 +382,3 @@ def _read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, 
     return WithoutVideo.from_args_and_dict(
         [parts[p] for p in WithoutVideo.get_attributes()], values
     )
-
-
-def _chat_template(config: ModelConfig, processor: Any) -> str:
-    """The template of the processor or the tokenizer, or of an older checkpoint's separate file."""
-    for template in (processor.chat_template, processor.tokenizer.chat_template):
-        if template is not None:
-            return str(template)
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(
-        str(config.checkpoint),
-        "chat_template.json",
-        revision=config.revision,
-        _raise_exceptions_for_missing_entries=False,
-    )
-    if path is None:
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r} has no chat template; write the whole prompt, with "
-            f"{IMAGE} in it, as `template` of a file in configs/models/"
-        )
-    return str(json.loads(Path(path).read_bytes())["chat_template"])

@@ -100,6 +100,11 @@ class Processor(Protocol):
         """Whether the edges of an image that is not square are cut off."""
         return False
 
+    @property
+    def frame(self) -> str:
+        """The rendered chat template, with `{instruction}` for a row's prompt; "" without one."""
+        return ""
+
     @abstractmethod
     def reserved(self, prompt: str) -> str | None:
         """The first part of a prompt that the tokenizer reads as a special token, if any."""

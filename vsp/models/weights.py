@@ -98,7 +98,8 @@ def match_shapes(model: Any, shapes: Mapping[str, Shape]) -> Match:
 
 @contextmanager
 def report_off() -> Iterator[None]:
-    """Turn off the table of missing weights that transformers logs: `require_match` says it."""
+    """Turn off the bar and the table of missing weights of transformers: `require_match` says it."""
+    transformers_logging.disable_progress_bar()
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

@@ -1,0 +1,104 @@
+"""Renders a checkpoint's chat template for one image and one prompt.
+
+The plan renders it once and keeps the result, so that a template that prints a date gives every task
+the same prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from vsp.config import ModelConfig
+from vsp.errors import ModelError
+
+_WRITE = "write the whole prompt, with <image> in it, as `template` of a file in configs/models/"
+# What a faulty template raises when it is rendered.
+_FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
+           RecursionError)  # fmt: skip
+
+
+def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
+    """The whole prompt as the processor takes it: one image and the text `prompt`.
+
+    Raises ModelError if there is no template, if it fails, or if what it prints has not exactly one
+    image and one prompt.
+    """
+    template = _select(config, _found(config, processor))
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    try:
+        whole: str = processor.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+    except _FAULTS as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: its chat template fails "
+            f"({type(error).__name__}: {reason[:200]}); {_WRITE}"
+        ) from None
+    _require_one(config, "image", _n_images(processor, whole))
+    _require_one(config, "prompt", whole.count(prompt))
+    return whole
+
+
+def _require_one(config: ModelConfig, what: str, n: int) -> None:
+    if n == 1:
+        return
+    why = " (it is for text only)" if what == "image" and n == 0 else ""
+    raise ModelError(
+        f"checkpoint {config.checkpoint!r}: its chat template prints the {what} {n} times instead of "
+        f"once{why}; {_WRITE}"
+    )
+
+
+def _n_images(processor: Any, whole: str) -> int:
+    """How often the text that stands for an image is in a prompt."""
+    names = (getattr(processor, name, None) for name in ("image_token", "boi_token"))
+    return max(whole.count(name) for name in {"<image>", *names} if isinstance(name, str) and name)
+
+
+def _select(config: ModelConfig, found: Any) -> str:
+    """The template, or the one named `default` of several."""
+    if isinstance(found, list):  # older files: a list of names and templates
+        found = {
+            str(one.get("name")): one.get("template") for one in found if isinstance(one, Mapping)
+        }
+    if isinstance(found, Mapping):
+        if "default" not in found:
+            raise ModelError(
+                f"checkpoint {config.checkpoint!r} has chat templates named "
+                f"{', '.join(map(str, found)) or 'nothing'}, and none named default; {_WRITE}"
+            )
+        found = found["default"]
+    if not isinstance(found, str):
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: its chat template is a {type(found).__name__}, not "
+            f"text; {_WRITE}"
+        )
+    return found
+
+
+def _found(config: ModelConfig, processor: Any) -> Any:
+    """The template of the processor or the tokenizer, or of an older checkpoint's separate file."""
+    for template in (processor.chat_template, processor.tokenizer.chat_template):
+        if template is not None:
+            return template
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(
+        str(config.checkpoint),
+        "chat_template.json",
+        revision=config.revision,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    if path is None:
+        raise ModelError(f"checkpoint {config.checkpoint!r} has no chat template; {_WRITE}")
+    values = json.loads(Path(path).read_bytes())
+    return values.get("chat_template") if isinstance(values, Mapping) else values
