@@ -2,7 +2,8 @@
 # The whole pipeline on this machine: a small trained LLaVA, two synthetic worlds and two controls.
 #   bash jobs/demo.sh                 # pictures of shapes on white
 #   bash jobs/demo.sh --photos DIR    # the shapes lie on your own photographs
-# The first call makes .venv. A later call replaces the runs demo-* of an earlier one.
+# The first call makes .venv. A later call removes the runs demo-* and data/raw/demo-photos of an
+# earlier one and makes them again.
 set -euo pipefail
 photos=""
 if [ $# -gt 0 ]; then
@@ -10,7 +11,7 @@ if [ $# -gt 0 ]; then
         echo "demo.sh: bash jobs/demo.sh [--photos DIR], where DIR is a folder of photographs" >&2
         exit 2
     fi
-    photos="$(cd "$2" && pwd)"
+    photos="$(CDPATH="" cd -- "$2" && pwd)"
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/install.sh
@@ -36,8 +37,7 @@ if [ -n "$photos" ]; then
     mkdir -p data
     sed -e 's|^output:.*|output: data/raw/demo-photos|' -e '/^photos:/d' \
         configs/demo_dataset.yaml >"$config"
-    # JSON quotes any path so that YAML reads it.
-    python -c 'import json, sys; print("photos:", json.dumps(sys.argv[1]))' "$photos" >>"$config"
+    python -c 'import sys, yaml; print(yaml.safe_dump({"photos": sys.argv[1]}))' "$photos" >>"$config"
     rm -rf data/raw/demo-photos
     vsp generate --config "$config"
     run demo-photos data/raw/demo-photos
@@ -70,6 +70,6 @@ for name in spatial blank; do
     vsp report --run "demo-$name" --json |
         python -c 'import json, sys; print(f"{sys.argv[1]:>8}:", json.load(sys.stdin)["answer"])' "$name"
 done
-echo "A relation can be read from the states only where the model has seen the picture."
+echo "Expected: the relation is found where the model sees the picture, and nowhere on grey pictures."
 echo "The picture is results/demo/spatial.png; docs/tutorial.md reads it slowly."
 echo "demo: $((SECONDS - started)) s after the install"

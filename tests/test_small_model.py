@@ -207,14 +207,14 @@ def test_quantization_spares_the_tower_and_keeps_the_answer(dataset, work, rows,
 
 
 @pytest.mark.parametrize("training", [0, 1])
-def test_no_picture_of_a_dataset_is_a_training_picture(training, dataset, tmp_path):
+def test_no_picture_of_a_dataset_is_a_training_picture(training):
     recipe = json.loads((CHECKPOINT / "training.json").read_text())["recipe"]
     shown = {
         _contents((s.kind, s.color, s.x, s.y) for s in scene.shapes)
         for scene in training_scenes(0, recipe["n_pictures"], training)
     }
     assert len(shown) > 0.9 * recipe["n_pictures"]
-    for name in ("spatial", "color"):
+    for name in ("spatial", "color", "demo"):
         for scene in _scenes_of_the_shipped_dataset(name):
             assert _contents((s.kind, s.color, s.x, s.y) for s in scene) not in shown
 
@@ -228,7 +228,7 @@ def _scenes_of_the_shipped_dataset(name: str) -> list:
     from vsp.datasets.synthetic.generate import balanced_labels, read_config
 
     config = read_config(ROOT / f"configs/{name}_dataset.yaml")
-    world = WORLDS.load(name)(config)
+    world = WORLDS.load(config.task)(config)
     labels = balanced_labels(world.labels, config.n_samples, config.seed)
     return [
         world.scene(label, np.random.default_rng([config.seed, i])).shapes

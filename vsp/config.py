@@ -32,6 +32,7 @@ class ModelConfig(Frozen):
     family: str
     checkpoint: str | None = None  # a folder in save_pretrained layout, or a hub name
     revision: str | None = None
+    adapter: str | None = None  # a folder with a LoRA adapter of the checkpoint
     weights: Weights = "checkpoint"  # random: untrained weights of the same shapes
     template: str = "{instruction}"  # text around a row's prompt
     frame: str = ""  # the checkpoint's chat template as the plan rendered it; "": not rendered

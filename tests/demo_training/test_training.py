@@ -10,8 +10,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from helpers.answers import RELATIONS, label_of
+from helpers.answers import text_of
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import AutoProcessor
 
 from vsp.datasets.relations import ON_AXIS
@@ -82,6 +83,40 @@ def _options(recipe):
     return {name: getattr(recipe, name) for name in recipe.__slots__}
 
 
+@pytest.mark.parametrize("part", ["model.safetensors", "training.json"])
+def test_an_interruption_while_the_checkpoint_is_written_is_continued(
+    finished, tmp_path, monkeypatch, part
+):
+    if part == "training.json":
+        monkeypatch.setattr(training, "write_json", _interrupt)
+    else:
+        monkeypatch.setattr("transformers.modeling_utils.safe_save_file", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tmp_path / "a", TINY, n_jobs=1)
+    assert (tmp_path / "a/config.json").exists()
+    monkeypatch.undo()
+    training.train(tmp_path / "a", TINY, n_jobs=1)
+    assert _files(tmp_path / "a")[0] == _files(finished)[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", None])
+def test_a_damaged_state_is_named(tmp_path, content):
+    path = tmp_path / "training.safetensors"
+    if content is None:
+        save_file({"x": torch.zeros(1)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(RunError, match=r"training\.safetensors: (cannot be read|is not the state)"):
+        training.train(tmp_path, TINY, n_jobs=1)
+
+
+def test_a_stage_without_steps_and_a_negative_seed_are_refused(tmp_path):
+    for wrong in (("--relation-steps", "0"), ("--seed", "-1"), ("--n-pictures", "0")):
+        command = [sys.executable, "-m", "vsp.demo_training", str(tmp_path / "x"), *wrong]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        assert answer.returncode == 2 and "must be an integer" in answer.stderr
+
+
 def test_a_state_of_other_options_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "save_checkpoint", _interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -92,7 +127,7 @@ def test_a_state_of_other_options_is_refused(tmp_path, monkeypatch):
     assert (tmp_path / "training.safetensors").read_bytes() == before
 
 
-def _interrupt(*_):
+def _interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -181,11 +216,8 @@ def test_a_question_is_encoded_as_the_finished_processor_does(finished, style):
     assert tokenizer.decode(one.tokens[one.n_prompt :]) == " left of</s>"
     for words, name in zip(one.words, question.names, strict=True):
         assert [tokenizer.decode(one.tokens[i]).strip(" '") for i in words] == name.split()
-    from helpers.answers import SPATIAL, text_of
-
     record = {"relation": "left_of", "subject_color": "red", "subject_shape": "circle",
               "reference_color": "blue", "reference_shape": "star"}  # fmt: skip
-    assert label_of(record) in RELATIONS and style in SPATIAL
     processor = AutoProcessor.from_pretrained(finished, backend="pil")
     picture = Image.new("RGB", (112, 112))
     tokens = processor(images=picture, text=text_of(record, style))["input_ids"][0]

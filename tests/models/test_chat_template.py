@@ -38,22 +38,21 @@ def with_template(checkpoint, tmp_path):
     return make
 
 
+NAMED = {"default": GOOD, "tool_use": "{{ nothing }}"}
+LISTED = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": GOOD}]
+
+
 @pytest.mark.parametrize(
-    "file", ["tokenizer_config.json", "processor_config.json", "chat_template.json"]
-)
-@pytest.mark.parametrize(
-    "several",
+    ("file", "several"),
     [
-        GOOD,
-        {"default": GOOD, "tool_use": "{{ nothing }}"},
-        [{"name": "tool_use", "template": "x"}, {"name": "default", "template": GOOD}],
+        *(("tokenizer_config.json", one) for one in (GOOD, NAMED, LISTED)),
+        *(("processor_config.json", one) for one in (GOOD, NAMED)),
+        *(("chat_template.json", one) for one in (GOOD, NAMED, LISTED)),
     ],
-)  # fmt: skip
+)
 def test_the_default_of_several_templates_is_used(
-    with_template, checkpoint, spatial, work, several, file
+    with_template, checkpoint, spatial, work, file, several
 ):
-    if file == "processor_config.json" and isinstance(several, list):
-        pytest.skip("processors keep their templates as a mapping")
     config = with_template(several, file)
     assert models.read_processor(config).frame == "USER: <image>\n{instruction}\nASSISTANT:"
     got, wanted = (

@@ -9,8 +9,10 @@ from PIL import Image
 
 from vsp.cli.main import main
 from vsp.errors import ConfigError
+from vsp.reporting import curve_plot
 from vsp.reporting.answer import answer
 from vsp.reporting.curve_plot import plot_runs
+from vsp.storage.results import find_results
 
 
 def _answer(folder, p_values, **summary):
@@ -30,7 +32,7 @@ PEAK = {"estimate": 0.87, "low": 0.8, "high": 0.92, "layers": {3: 1}, "naive": 0
         ([1, 0.2, 0.01, 0.01], "Layers 2–3 score above chance (0.250) at corrected p < 0.05; "),
         ([1, 0.01, 0.06, 0.01], "Layers 1, 3 score above chance (0.250) at corrected p < 0.05; "),
         ([1, 0.05, 0.06, 0.01], "Layer 3 scores above chance (0.250) at corrected p < 0.05; "),
-        ([0.01] * 4, "All layers score above chance (0.250) at corrected p < 0.05; "),
+        ([0.01] * 4, "Layers 1–3 score above chance (0.250) at corrected p < 0.05; "),
     ],
 )
 def test_the_layers_above_chance_are_named_with_the_score_to_quote(tmp_path, p_values, beginning):
@@ -43,11 +45,30 @@ def test_the_layers_above_chance_are_named_with_the_score_to_quote(tmp_path, p_v
 
 def test_no_layer_above_chance_is_said_as_plainly(tmp_path):
     said = _answer(tmp_path / "a", [1, 0.2, 0.05, 0.06], peak=PEAK)
-    assert said == "No layer scores above chance (0.250) at corrected p < 0.05."
+    assert said == "None of the 4 probed layers scores above chance (0.250) at corrected p < 0.05."
 
 
-def test_without_a_permutation_test_nothing_is_claimed(tmp_path):
-    assert _answer(tmp_path / "a", [None] * 4) == ""
+@pytest.mark.parametrize("n_permutations", [0, 1, 19])
+def test_with_too_few_permutations_nothing_is_claimed(tmp_path, n_permutations):
+    smallest = 1 / (n_permutations + 1) if n_permutations else None
+    said = _answer(tmp_path / "a", [smallest] * 4, n_permutations=n_permutations, peak=PEAK)
+    assert said == ""
+
+
+def test_a_layer_below_the_most_frequent_label_is_not_above_chance(tmp_path):
+    """Its p is small because it differs from permuted labels, which is another question."""
+    said = _answer(tmp_path / "a", [0.01] * 4, chance=0.8, peak=None)
+    assert said == "Layer 2 scores above chance (0.800) at corrected p < 0.05."
+    said = _answer(tmp_path / "c", [0.01] * 4, chance=0.1, peak=None)
+    assert said == "All 4 probed layers score above chance (0.100) at corrected p < 0.05."
+    said = _answer(tmp_path / "b", [0.01] * 4, chance=0.99, peak=PEAK)
+    assert said == "None of the 4 probed layers scores above chance (0.990) at corrected p < 0.05."
+
+
+def test_splits_that_selected_different_layers_are_said(tmp_path):
+    peak = {**PEAK, "layers": {2: 3, 3: 7}}
+    said = _answer(tmp_path / "a", [1, 1, 0.01, 0.01], peak=peak)
+    assert "; the layers selected on the training rows of each split have accuracy 0.870" in said
 
 
 @pytest.fixture
@@ -73,9 +94,42 @@ def test_several_runs_are_drawn_in_one_plot(two, capsys):
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= shown  # a curve of each run
 
 
-def test_more_runs_than_styles_and_other_files_are_refused(two):
-    from vsp.storage.results import find_results
+def test_runs_of_different_depth_are_drawn_by_relative_depth(two, tmp_path):
+    made.made(two / "results/deep", made.predictions(made.accuracies(25)))
+    runs = [(name, find_results(name, two)) for name in ("first", "deep")]
+    plot_runs(runs, tmp_path / "a.svg")
+    assert (
+        "relative depth (0 = embedding output, 1 = last layer)" in (tmp_path / "a.svg").read_text()
+    )
 
+
+def test_names_with_signs_of_mathematics_and_underscores_are_drawn_as_they_are(two, tmp_path):
+    one = find_results("first", two)
+    plot_runs([("x$_{/a$b", one), ("_hidden", one)], tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    assert "x$_{/a$b" in text and "_hidden" in text
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_curve_below_zero_is_inside_the_plot_whatever_the_order(two, tmp_path, order):
+    rows = made.predictions(made.accuracies(13))
+    low = [replace(score, score=-0.6, low=-0.7, high=-0.5) for score in made.scores(rows)]
+    made.made(two / "results/low", rows, low)
+    runs = [(name, find_results(name, two)) for name in ("first", "low")][::order]
+    seen = []
+
+    def remember(axes, *_):
+        label(axes, *_)
+        seen.append(axes.get_ylim())
+
+    label = curve_plot._label_axes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve_plot, "_label_axes", remember)
+        plot_runs(runs, tmp_path / "a.png")
+    assert seen[0][0] <= -0.7
+
+
+def test_more_runs_than_styles_and_other_files_are_refused(two):
     one = find_results("first", two)
     with pytest.raises(ConfigError, match="plot of 8 runs: at most 7 can be told apart"):
         plot_runs([(str(i), one) for i in range(8)], two / "a.png")

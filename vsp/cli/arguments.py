@@ -114,6 +114,9 @@ def add_model(group: argparse._ActionsContainer, required: bool) -> None:
     )
     group.add_argument("--revision", help="revision of a checkpoint on the hub")
     group.add_argument(
+        "--adapter", metavar="DIR", help="LoRA adapter of the checkpoint, as PEFT saves it"
+    )
+    group.add_argument(
         "--quantization",
         choices=("none", "4bit", "8bit"),
         help="quantization of the language model's weights (default: as the model's file says, usually 4bit)",
@@ -148,6 +151,7 @@ def model_config(arguments: argparse.Namespace) -> ModelConfig:
         Path(),
         checkpoint=arguments.checkpoint,
         revision=arguments.revision,
+        adapter=arguments.adapter,
         quantization=arguments.quantization,
         dtype=arguments.dtype,
         weights=arguments.weights,

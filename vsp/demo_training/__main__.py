@@ -12,6 +12,7 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
+from vsp.cli.arguments import at_least
 from vsp.demo_training.curriculum import Recipe
 from vsp.demo_training.train import train
 from vsp.errors import VspError
@@ -28,9 +29,13 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
     for name, default in asdict(Recipe()).items():
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=int, default=default, help=f"default: {default}")
+        least = 0 if name == "seed" else 1
+        parser.add_argument(flag, type=at_least(least), default=default, help=f"default: {default}")
     parser.add_argument(
-        "--n-jobs", type=int, default=2, help="processes that draw the pictures (default: 2)"
+        "--n-jobs",
+        type=at_least(1),
+        default=2,
+        help="processes that draw the pictures (default: 2)",
     )
     given = parser.parse_args()
     recipe = Recipe(**{field.name: getattr(given, field.name) for field in fields(Recipe)})

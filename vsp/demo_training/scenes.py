@@ -16,8 +16,7 @@ from vsp.datasets.synthetic.spatial import SpatialConfig, SpatialWorld
 from vsp.utils.progress import progress
 
 CANVAS = 448  # side of a picture as it is drawn, pixels
-# Training seeds are this much larger than those of datasets, so that no dataset has their pictures.
-SEEDS_FROM = 7_000_000
+SEEDS_FROM = 7_000_000  # other random streams than those of datasets with small seeds
 GREY_SHARE = 0.03
 SPATIAL_SHARE = 0.64
 CROWDED_SHARE = 0.15  # of the spatial pictures: with one or two distractors

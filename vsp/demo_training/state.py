@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
@@ -51,14 +51,19 @@ def write_state(
 def read_state(path: Path, recipe: Recipe, learner: Learner) -> tuple[Position, Moments]:
     """Load the weights into `learner`; without a file, change nothing and begin at the beginning.
 
-    Raises RunError if the file belongs to another recipe.
+    Raises RunError if the file is damaged or belongs to another recipe.
     """
     if not path.exists():
         return Position(), {}
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        names = list(file.keys())
-        tensors = {name: file.get_tensor(name) for name in names}
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it to begin again") from None
+    if not {"recipe", "position"} <= metadata.keys():
+        raise RunError(f"{path}: is not the state of a training; move it or use another folder")
     if json.loads(metadata["recipe"]) != asdict(recipe):
         raise RunError(
             f"{path}: belongs to a training with other options, {metadata['recipe']}; "

@@ -41,7 +41,7 @@ def train(folder: Path, recipe: Recipe, n_jobs: int) -> None:
     was interrupted gives the same weights as one that was not. Raises RunError if the folder has a
     finished checkpoint, or the state of a training with another recipe.
     """
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() and not (folder / FILE).exists():
         raise RunError(f"{folder}: has a checkpoint already; give another folder")
     torch.set_num_threads(1)  # the order of sums depends on the number of threads
     torch.manual_seed(recipe.seed)
@@ -57,7 +57,7 @@ def train(folder: Path, recipe: Recipe, n_jobs: int) -> None:
     learner.llava.config.dtype = torch.float16
     save_checkpoint(folder, learner.llava.eval().half(), tokenizer)
     write_json(folder / "training.json", _summary(recipe, position))
-    (folder / FILE).unlink()
+    (folder / FILE).unlink()  # last: while it exists, the checkpoint is not finished
 
 
 def _run(
@@ -86,11 +86,11 @@ def _run(
                 seconds=before + time.process_time(),
                 history=(*position.history, entry),
             )
-            moments = optimizer.state_dict()["state"]
-            if done == stage.n_steps:
-                position, moments = replace(position, stage=start.stage + 1, step=0), {}
-            write_state(file, recipe, position, learner, moments)
+            if done < stage.n_steps:
+                write_state(file, recipe, position, learner, optimizer.state_dict()["state"])
             recent = []
+    position = replace(position, stage=start.stage + 1, step=0)
+    write_state(file, recipe, position, learner, {})
     return position
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vsp.config import ModelConfig, parse
+from vsp.errors import ModelError
 from vsp.models.contract import Loaded, ModelShape, Processor, VisionLanguageModel
 from vsp.utils.registry import Registry
 
@@ -55,7 +56,12 @@ def shape(config: ModelConfig) -> ModelShape:
 
 def check(config: ModelConfig) -> Processor:
     """Raise ModelError if a part of the checkpoint is missing or unreadable; its processor."""
-    load_family(config.family).check(config)
+    family = load_family(config.family)
+    if config.adapter is not None and not family.takes_adapter:
+        raise ModelError(
+            f"model {config.family}: takes no --adapter; merge the adapter into the checkpoint"
+        )
+    family.check(config)
     return read_processor(config)
 
 

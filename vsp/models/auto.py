@@ -72,6 +72,7 @@ class AutoProcessor(Processor):
         bos = self._tokenizer.bos_token  # some chat templates begin with it; it must occur once
         self._adds_special = bos is None or not self._text.startswith(bos)
         self._reserved = match_any(reserved_tokens(self._tokenizer))
+        self._vocabulary = getattr(checkpoint.get_text_config(), "vocab_size", 10**9)
         context = getattr(checkpoint.get_text_config(), "max_position_embeddings", None)
         self._context = context or 10**9
 
@@ -137,6 +138,12 @@ class AutoProcessor(Processor):
         after = self._tokenizer(text, add_special_tokens=False)["input_ids"][1:]
         if not after:
             raise InputError("the prompt is empty, and no text follows the image")
+        if max(after) >= self._vocabulary:
+            word = self._tokenizer.convert_ids_to_tokens(max(after))
+            raise InputError(
+                f"the prompt has the token {word!r} of number {max(after)}, beyond the model's "
+                f"{self._vocabulary} embeddings"
+            )
         tokens = (*picture.tokens, *after)
         if len(tokens) > self._context:
             raise InputError(
@@ -194,13 +201,17 @@ class AutoVLM(VisionLanguageModel):
     processor: ClassVar[type[AutoProcessor]] = AutoProcessor
     has_forward_only: ClassVar = True
     has_reference: ClassVar = True
+    takes_adapter: ClassVar = True
 
     def __init__(self, config: ModelConfig) -> None:
+        from vsp.models.adapter import attach
         from vsp.models.capture import Capture
         from vsp.models.loading import load_model, read_config
 
         checkpoint = read_config(config, *self.processor.model_types)
         self._model, self._decoder = load_model(config, checkpoint, self.shape(config).dtype)
+        if config.adapter is not None:
+            attach(self._model, config.adapter)
         # The base model, without lm_head: no logits are computed.
         self._base = getattr(self._model, "model", self._model)
         self._capture = Capture(self._decoder, _pad_token(checkpoint))
@@ -218,14 +229,17 @@ class AutoVLM(VisionLanguageModel):
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
+        from vsp.models.adapter import check_adapter
         from vsp.models.loading import read_config
         from vsp.models.stored_quantization import require_loadable
         from vsp.models.weights import require_whole
 
+        checkpoint = read_config(config, *cls.processor.model_types)
         if config.weights == "checkpoint":
-            checkpoint = read_config(config, *cls.processor.model_types)
             require_loadable(config, checkpoint)
             require_whole(config, checkpoint)
+        if config.adapter is not None:
+            check_adapter(config, checkpoint)
 
     @classmethod
     def outline(cls, config: ModelConfig) -> Outline:

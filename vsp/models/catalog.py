@@ -35,6 +35,8 @@ def find(name: str, work: Path, **changes: Any) -> ModelConfig:
     Raises ConfigError, listing the known names, if there is no such model.
     """
     model = _complete(_named(name, work), name, work, changes)
+    if model.adapter is not None:
+        model = model.model_copy(update={"adapter": str(Path(model.adapter).absolute())})
     return as_stored(model, changes.get("quantization"))
 
 

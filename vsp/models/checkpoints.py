@@ -48,6 +48,19 @@ def pinned(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"revision": folder.name})
 
 
+def refuse_adapter_files(folder: Path) -> None:
+    """Raise ModelError if a checkpoint's folder has adapter files.
+
+    transformers would apply them where `peft` happens to be installed, and ignore them elsewhere.
+    """
+    found = sorted(path.name for path in folder.glob("adapter_*"))
+    if found:
+        raise ModelError(
+            f"{folder}: holds an adapter ({found[0]}); name the base model with --checkpoint and this "
+            "folder with --adapter, or merge them (`model.merge_and_unload()`) into a new folder"
+        )
+
+
 def check_weights(config: ModelConfig, part: str = "") -> list[Path]:
     """The weight files of a checkpoint, or of a part of it. Raises ModelError unless all are complete.
 
@@ -58,7 +71,7 @@ def check_weights(config: ModelConfig, part: str = "") -> list[Path]:
     if folder is None:
         raise _missing(config)
     names = _weight_files(folder / part, config)
-    incomplete = [name for name in sorted(names) if not _is_whole(folder / part / name)]
+    incomplete = [name for name in sorted(names) if not is_whole(folder / part / name)]
     if incomplete:
         broken = "; a download was interrupted" if _has_partial_download(folder) else ""
         raise ModelError(
@@ -69,7 +82,17 @@ def check_weights(config: ModelConfig, part: str = "") -> list[Path]:
 
 
 def _weight_files(folder: Path, config: ModelConfig) -> set[str]:
+    """The files that transformers would load, in its order of preference."""
+    if (folder / "model.safetensors").exists():
+        return {"model.safetensors"}
     index = folder / INDEX
+    pickled = sorted(folder.glob("*.bin"))
+    if pickled and not index.exists() and not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder}: has its weights as pickles only ({pickled[0].name}), which vsp does not read; "
+            'convert them: `python -c "from transformers import AutoModelForImageTextToText as M; '
+            "M.from_pretrained('DIR').save_pretrained('NEW')\"`, and copy the other files to NEW"
+        )
     if not index.exists():
         some = sorted(folder.glob("model-*-of-*.safetensors"))
         return {index.name, *(path.name for path in some)} if some else {"model.safetensors"}
@@ -88,7 +111,7 @@ def indexed_files(index: Path) -> set[str]:
     return names if all(isinstance(name, str) for name in names) else set()
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Whether a file exists and, if it is safetensors, has the length that its header says."""
     try:
         size = path.stat().st_size

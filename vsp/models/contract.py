@@ -134,6 +134,7 @@ class VisionLanguageModel(Protocol):
     processor: ClassVar[type[Processor]]
     has_forward_only: ClassVar[bool] = False  # whether `forward_only` is implemented
     has_reference: ClassVar[bool] = False  # whether `reference_states` is implemented
+    takes_adapter: ClassVar[bool] = False  # whether the constructor reads `config.adapter`
 
     def __init__(self, config: ModelConfig) -> None: ...
 

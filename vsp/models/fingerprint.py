@@ -35,6 +35,9 @@ def fingerprint(config: ModelConfig) -> dict[str, str]:
         weights = set(_weights(root / name)) if config.weights == "checkpoint" else set()
         for path in sorted({*_texts(root / name), *weights}):
             digests[str(path.relative_to(root))] = _digest(path, sampled=path in weights)
+    if config.adapter is not None:
+        for path in sorted(Path(config.adapter).glob("adapter_*")):
+            digests[f"adapter/{path.name}"] = _digest(path, sampled=True)
     return digests
 
 

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import on_disk, other_family, unreadable
+from vsp.models.checkpoints import on_disk, other_family, refuse_adapter_files, unreadable
 from vsp.models.contract import ModelShape, Outline
 from vsp.models.outline import decoder_path, empty_model, modules_outside_decoder
 from vsp.models.prefix_sharing import copy_to_device
@@ -44,6 +44,9 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
     """
     if config.checkpoint is None:
         raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
+    folder = on_disk(config)
+    if folder is not None:
+        refuse_adapter_files(folder)
     try:
         checkpoint = AutoConfig.from_pretrained(
             config.checkpoint, revision=config.revision, trust_remote_code=False
@@ -55,6 +58,18 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
         raise unreadable(config, error) from None
     if model_types and checkpoint.model_type not in model_types:
         raise other_family(config, checkpoint.model_type, model_types)
+    if hasattr(checkpoint, "mm_vision_tower"):
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} has the layout of the original LLaVA repository; use the "
+            "converted one, for example llava-hf/llava-1.5-7b-hf for liuhaotian/llava-v1.5-7b"
+        )
+    text = checkpoint.get_text_config()
+    pad, vocabulary = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(pad, int) and isinstance(vocabulary, int) and pad >= vocabulary:
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: pad_token_id {pad} is beyond the vocabulary of "
+            f"{vocabulary} tokens; correct it in config.json"
+        )
     return checkpoint
 
 

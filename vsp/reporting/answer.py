@@ -18,24 +18,31 @@ def beats_chance(score: LayerScore) -> bool:
 
 
 def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
-    """Which layers beat chance, and the score of the layer selected on training rows.
+    """Which of the probed layers score above chance, and the score of the selected layer.
 
-    Empty if no permutation test was done.
+    A layer is named if its corrected p, against permuted labels, is under LEVEL and its score is
+    over that of the most frequent label. Empty if there are too few permutations for such a p.
     """
-    if all(score.p_corrected is None for score in scores):
+    if 1 / (summary["n_permutations"] + 1) >= LEVEL or not summary["n_permutations"]:
         return ""
     chance = format_figure(summary["chance"])
-    above = [score.layer for score in scores if beats_chance(score)]
-    if not above:
-        return f"No layer scores above chance ({chance}) at corrected p < {LEVEL:g}."
-    if len(above) == len(scores):
-        said = "All layers score"
-    else:
+    above = [s.layer for s in scores if beats_chance(s) and s.score > summary["chance"]]
+    if len(above) == len(scores) > 1:
+        said = f"All {len(scores)} probed layers score"
+    elif above:
         listed = format_ranges(above).replace("-", "–").replace(",", ", ")
         said = f"Layers {listed} score" if len(above) > 1 else f"Layer {listed} scores"
+    else:
+        said = f"None of the {len(scores)} probed layers scores"
     said += f" above chance ({chance}) at corrected p < {LEVEL:g}"
     peak = summary["peak"]
-    if peak is None:
+    if peak is None or not above:
         return f"{said}."
+    one = len(peak["layers"]) == 1
+    which = (
+        "the layer selected on training rows has"
+        if one
+        else ("the layers selected on the training rows of each split have")
+    )
     estimate = f"{summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}"
-    return f"{said}; the layer selected on training rows has {estimate} on test rows."
+    return f"{said}; {which} {estimate} on test rows."

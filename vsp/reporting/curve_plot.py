@@ -48,23 +48,39 @@ def plot(results: Results, path: Path) -> None:
 def plot_runs(runs: Sequence[tuple[str, Results]], path: Path) -> None:
     """Draw the scores of several runs (name, results) with their intervals in one plot.
 
-    File and errors are those of `plot`. Raises ConfigError for more runs than there are styles.
+    Layers of models of different depth are placed by relative depth, as the comparison matches
+    them. File and errors are those of `plot`. Raises ConfigError for more runs than styles.
     """
     if len(runs) > len(_STYLES):
         raise ConfigError(f"plot of {len(runs)} runs: at most {len(_STYLES)} can be told apart")
+    read = [(name, *results.read()) for name, results in runs]
+    deepest = {max(score.layer for score in scores) for _, _, scores in read}
+    by_depth = len(deepest) > 1
     with _figure(path) as axes:
-        chances = set()
-        for (name, results), (color, mark, line) in zip(runs, _STYLES, strict=False):
-            summary, scores = results.read()
-            layers = [score.layer for score in scores]
+        for (name, _, scores), (color, mark, line) in zip(read, _STYLES, strict=False):
+            last = max(score.layer for score in scores)
+            x = [score.layer / last if by_depth else score.layer for score in scores]
             low, high = _curve(scores, lambda s: s.low), _curve(scores, lambda s: s.high)
-            axes.fill_between(layers, low, high, color=color, alpha=0.2, linewidth=0)
+            axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+            label = name.replace("$", r"\$")  # otherwise matplotlib reads it as mathematics
+            if label.startswith("_"):
+                label = f"\u200b{label}"  # otherwise the legend leaves it out
             values = _curve(scores, lambda s: s.score)
-            axes.plot(layers, values, line, marker=mark, markersize=5, color=color, label=name)
-            chances.add(summary["chance"])
-        for chance in sorted(chances):
-            axes.axhline(chance, color=_LINES, linestyle=":", label=f"chance: {chance:.3f}")
-        _label_axes(axes, summary, scores)
+            axes.plot(x, values, line, marker=mark, markersize=5, color=color, label=label)
+        for chance in sorted({f"{summary['chance']:.3f}" for _, summary, _ in read}):
+            axes.axhline(float(chance), color=_LINES, linestyle=":", label=f"chance: {chance}")
+        lowest = min(summary["chance"] for _, summary, _ in read)
+        everything = [score for _, _, scores in read for score in scores]
+        _label_axes(axes, {**read[0][1], "chance": lowest}, everything)
+        if by_depth:
+            axes.set_xlabel("relative depth (0 = embedding output, 1 = last layer)")
+            axes.xaxis.set_major_locator(_every_quarter())
+
+
+def _every_quarter() -> Any:
+    from matplotlib.ticker import MultipleLocator
+
+    return MultipleLocator(0.25)
 
 
 @contextmanager
@@ -152,7 +168,8 @@ def _draw_peak(axes: Any, summary: Mapping[str, Any]) -> None:
 def _label_axes(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    lowest = min([score.score for score in scores] + [summary["chance"], 0.0])
+    drawn = [value for s in scores for value in (s.score, s.low) if value is not None]
+    lowest = min([*drawn, summary["chance"], 0.0])
     axes.set(
         xlabel="layer (0 = embedding output)",
         ylabel=summary["statistic"],

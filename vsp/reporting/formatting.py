@@ -46,7 +46,8 @@ def format_model(model: ModelConfig) -> str:
     """Family, checkpoint and quantization of a model."""
     checkpoint = shorten_path(model.checkpoint) if model.checkpoint else "no checkpoint"
     stored = ", as stored in the checkpoint" if model.stored_quantization else ""
-    return f"{model.family} ({checkpoint}), quantization {model.quantized_as}{stored}"
+    adapter = f" with adapter {shorten_path(model.adapter)}" if model.adapter else ""
+    return f"{model.family} ({checkpoint}){adapter}, quantization {model.quantized_as}{stored}"
 
 
 def format_batch_effect(worst: BatchEffect) -> str:

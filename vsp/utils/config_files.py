@@ -34,13 +34,14 @@ def find_config(
 
 
 def find_folder(name: str, work: Path) -> Path | None:
-    """The absolute path of a folder below `work` or, failing that, of one shipped with vsp.
+    """The absolute path of a folder below `work` or, if there is none, of a checkpoint shipped with vsp.
 
-    None if there is no such folder.
+    None if there is neither.
     """
-    for base in (work, SHIPPED):
-        if (base / name).exists():
-            return (base / name).absolute()
+    if (work / name).exists():
+        return (work / name).absolute()
+    if name and (SHIPPED / name / "config.json").is_file():
+        return (SHIPPED / name).absolute()
     return None
 
 

@@ -67,6 +67,18 @@ def test_the_card_knows_which_photographs_they_were(make, photos, work):
     assert card["n_photos"] == 2 and len(card["photos_sha256"]) == 64
 
 
+def test_the_same_photographs_in_another_folder_are_the_same_dataset(make, photos, work):
+    make("a", photos)
+    shutil.copytree(photos, work / "copy")
+    assert make("a", "copy") is False
+
+
+def test_an_empty_name_is_refused(make, work):
+    (work / "config.yaml").write_text(CONFIG.format("spatial", "a") + 'photos: ""\n')
+    with pytest.raises(ConfigError, match="photos '': string should have at least 1 character"):
+        read_config(work / "config.yaml")
+
+
 def test_every_photograph_is_used(make, photos, work):
     make("a", photos)
     corners = {tuple(picture[0, 0]) for picture in _pictures(work / "a")}

@@ -25,7 +25,7 @@ _ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
 _CHUNK = 64  # samples that a worker renders in one job
 # Seeds of other random streams than those of the samples, [seed, index].
 _LABELS, _SPLIT = 2**32, 2**32 + 1
-_CLUTTER, _PHOTO = 2, 3  # seeds of a sample's clutter and photograph: [seed, index, 2]
+_CLUTTER, _PHOTO = 2, 3  # seeds of a sample's clutter and photograph: [seed, index, 2 or 3]
 
 
 def config_path(name: str, work: Path) -> Path:
@@ -57,7 +57,9 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
     Raises DatasetError if the folder holds anything else.
     """
     folder = Path(config.output).absolute()  # workers may have another working directory
-    photos = [] if config.photos is None else find_photos(Path(config.photos).absolute())
+    photos = (
+        [] if config.photos is None else find_photos(Path(config.photos).expanduser().absolute())
+    )
     fresh = write_once(
         folder,
         config.card() | (photos_card(photos) if photos else {}),

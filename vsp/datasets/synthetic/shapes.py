@@ -50,7 +50,10 @@ class WorldConfig(Frozen):
     prompt_template_index: Literal[0, 1, 2] = 0
     clutter: Annotated[int, Field(ge=0, le=40)] = 0  # pale lines and patches behind the shapes
     words: Annotated[int, Field(ge=0, le=40)] = 0  # pale words of several sizes
-    photos: str | None = None  # folder of photographs that replace the white background
+    # None, not "": an empty name would mean the working folder.
+    photos: Annotated[str, Field(min_length=1)] | None = (
+        None  # folder of photographs that replace the white background
+    )
     languages: tuple[Language, ...] = ()  # of the prompts; empty: English, without the key
 
     def card(self) -> dict[str, Any]:
@@ -59,14 +62,13 @@ class WorldConfig(Frozen):
         Newer options are left out at their default value, so that the card of an older dataset
         does not change.
         """
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude={"photos"})  # known by their contents
         return {k: v for k, v in values.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
 
 
 _DEFAULTS: dict[str, Any] = {
     "clutter": 0,
     "words": 0,
-    "photos": None,
     "languages": [],
     "distractors": [0, 0],
 }
@@ -129,8 +131,11 @@ def draw_scene(
 
 
 def write_picture(image: Image.Image, path: Path) -> None:
-    """Write a PNG with a palette, which takes a fifth of the time that RGB takes."""
-    image.save(path, compress_level=1, compress_type=Z_RLE)
+    """Write a PNG. A picture with a palette takes a fifth of the time that RGB takes."""
+    if image.mode == "P":
+        image.save(path, compress_level=1, compress_type=Z_RLE)
+    else:
+        image.save(path)
 
 
 def bounding_box(s: Shape) -> list[int]:

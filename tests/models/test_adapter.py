@@ -1,0 +1,149 @@
+"""LoRA adapters: applied exactly, checked at plan time, refused where they lie in a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import peft
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from vsp import models
+from vsp.errors import ModelError
+from vsp.models import catalog
+from vsp.models.fingerprint import fingerprint
+
+TARGETS = ["q_proj", "v_proj", "up_proj"]
+
+
+def _adapter(checkpoint, folder, fill):
+    """Write an adapter of the language model; `fill` gives its second matrices."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+    options = peft.LoraConfig(r=4, target_modules=r".*language_model.*(q_proj|v_proj|up_proj)")
+    wrapped = peft.get_peft_model(model, options)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, value in wrapped.named_parameters():
+            if "lora_B" in name:
+                value.copy_(fill(value, generator))
+    wrapped.save_pretrained(folder)
+    return wrapped
+
+
+def _zeros(value, _):
+    return torch.zeros_like(value)
+
+
+def _random(value, generator):
+    return torch.randn(value.shape, generator=generator) * 0.3
+
+
+def _states(config):
+    loaded = models.load(config)
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (112, 112, 3), np.uint8)) for _ in range(3)]
+    return loaded.last_token_states(pictures, ["where?", "what colour is it?", "left or right?"])
+
+
+def _config(checkpoint, adapter=None, quantization="none"):
+    return models.resolve(
+        "llava15", checkpoint=str(checkpoint), quantization=quantization,
+        adapter=None if adapter is None else str(adapter),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("quantization", ["none", "4bit"])
+def test_an_adapter_of_zeros_gives_the_bytes_of_the_base(checkpoint, tmp_path, quantization):
+    _adapter(checkpoint, tmp_path / "zeros", _zeros)
+    config = _config(checkpoint, tmp_path / "zeros", quantization)
+    models.check(config)
+    assert np.array_equal(_states(config), _states(_config(checkpoint, None, quantization)))
+
+
+def test_an_adapter_equals_the_merged_model(checkpoint, tmp_path):
+    merged = _adapter(checkpoint, tmp_path / "random", _random).merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
+    for path in checkpoint.glob("*.json"):
+        if not (tmp_path / "merged" / path.name).exists():
+            shutil.copy(path, tmp_path / "merged")
+    config = _config(checkpoint, tmp_path / "random")
+    models.check(config)
+    got, wanted = _states(config), _states(_config(tmp_path / "merged"))
+    np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+    assert np.abs(got - _states(_config(checkpoint))).max() > 0.1
+
+
+def test_an_adapter_is_in_plan_report_and_fingerprint(checkpoint, tmp_path, vsp, spatial, work):
+    _adapter(checkpoint, work / "mine", _random)
+    asked = ("plan", "--model", "llava15", "--checkpoint", checkpoint, "--quantization", "none")
+    answer = vsp(*asked, "--adapter", "mine", "--dataset", spatial, "--limit", 40, "--run", "r")
+    assert "with adapter mine, quantization none" in answer.stdout, answer.stderr
+    plan = json.loads((work / "scratch/r/plan.json").read_text())
+    assert plan["model"]["adapter"] == str(work / "mine")
+    assert "adapter/adapter_model.safetensors" in plan["checkpoint_files"]
+    assert "40 rows done" in vsp("extract", "--workers", 0).stdout
+    weights = load_file(work / "mine/adapter_model.safetensors")
+    save_file({n: v * 2 for n, v in weights.items()}, work / "mine/adapter_model.safetensors")
+    changed = fingerprint(catalog.find("llava15", work, checkpoint=str(checkpoint), adapter="mine"))
+    assert changed != plan["checkpoint_files"]
+    again = vsp(*asked, "--adapter", "mine", "--dataset", spatial, "--limit", 8, "--run", "s")
+    assert again.returncode == 0, again.stderr
+    save_file(weights, work / "mine/adapter_model.safetensors")
+    answer = vsp("extract", "--workers", 0, "--run", "s")
+    assert answer.returncode == 1
+    assert "adapter/adapter_model.safetensors of checkpoint" in answer.stderr
+    assert "was changed since the plan" in answer.stderr
+
+
+def test_adapter_files_in_a_checkpoint_are_refused_with_both_ways_out(checkpoint, tmp_path):
+    _adapter(checkpoint, tmp_path / "mine", _random)
+    shutil.copytree(checkpoint, tmp_path / "mixed")
+    shutil.copy(tmp_path / "mine/adapter_config.json", tmp_path / "mixed")
+    for folder in ("mixed", "mine"):  # beside base weights, and alone
+        with pytest.raises(ModelError) as refused:
+            models.check(_config(tmp_path / folder))
+        assert "holds an adapter (adapter_config.json)" in str(refused.value)
+        assert "with --adapter, or merge them" in str(refused.value)
+
+
+BROKEN = {
+    "another type": ({"peft_type": "IA3"}, r"is of type 'IA3', not LORA; merge it into its base"),
+    "for Megatron": ({"megatron_config": {"a": 1}}, "is for Megatron; merge it"),
+    "other layers": ({"target_modules": "nothing"}, "does not fit the model .*Target modules"),
+    "another rank": ({"r": 8}, r"another shape than its configuration says, for example .*lora_A"),
+    "fewer layers": (
+        {"target_modules": ".*language_model.*q_proj"},
+        r"24 of its 36 tensors do not belong to the model, for example",
+    ),
+    "more layers": ({"target_modules": [*TARGETS, "o_proj"]}, r"\d+ of \d+ weights are missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_an_adapter_that_does_not_fit_is_refused_by_the_plan(checkpoint, tmp_path, broken):
+    change, message = BROKEN[broken]
+    _adapter(checkpoint, tmp_path / "mine", _random)
+    path = tmp_path / "mine/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=message):
+        models.check(_config(checkpoint, tmp_path / "mine"))
+
+
+def test_an_adapter_without_its_files_says_which(checkpoint, tmp_path):
+    with pytest.raises(ModelError, match=r"has no adapter_config\.json; name a folder that PEFT"):
+        models.check(_config(checkpoint, tmp_path))
+    _adapter(checkpoint, tmp_path / "mine", _random)
+    (tmp_path / "mine/adapter_model.safetensors").rename(tmp_path / "mine/adapter_model.bin")
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors is missing or cut short"):
+        models.check(_config(checkpoint, tmp_path / "mine"))
+
+
+def test_a_family_that_reads_no_adapter_refuses_it(tmp_path):
+    config = models.resolve("fake", adapter=str(tmp_path))
+    with pytest.raises(ModelError, match="model fake: takes no --adapter; merge the adapter"):
+        models.check(config)
