@@ -7,8 +7,12 @@
 set -euo pipefail
 photos=""
 if [ $# -gt 0 ]; then
-    if [ $# -ne 2 ] || [ "$1" != --photos ] || [ ! -d "$2" ]; then
-        echo "demo.sh: bash jobs/demo.sh [--photos DIR], where DIR is a folder of photographs" >&2
+    if [ $# -ne 2 ] || [ "$1" != --photos ]; then
+        echo "demo.sh: use bash jobs/demo.sh [--photos DIR]" >&2
+        exit 2
+    fi
+    if [ ! -d "$2" ] || [ -z "$(ls -- "$2")" ]; then
+        echo "demo.sh: $2: no such folder, or an empty one; name a folder of photographs" >&2
         exit 2
     fi
     photos="$(CDPATH="" cd -- "$2" && pwd)"
@@ -31,6 +35,12 @@ run() {
     vsp probe --run "$name" "$@"
 }
 
+# sentence NAME: what the report of a run says first.
+sentence() {
+    vsp report --run "demo-$1" --json |
+        python -c 'import json, sys; print(f"{sys.argv[1]:>8}:", json.load(sys.stdin)["answer"])' "$1"
+}
+
 if [ -n "$photos" ]; then
     # The same scenes as without photographs.
     config=data/demo-photos.yaml
@@ -43,8 +53,9 @@ if [ -n "$photos" ]; then
     run demo-photos data/raw/demo-photos
     vsp report --run demo-photos
     echo
-    echo "The model has seen shapes on white only; on photographs it may know less. A model that knows"
-    echo "photographs needs its real checkpoint: vsp plan --model llava15 --checkpoint DIR"
+    sentence photos
+    echo "This model has seen shapes on white only. A model that knows photographs needs its real"
+    echo "checkpoint: vsp plan --model llava15 --checkpoint DIR"
     echo "demo: $((SECONDS - started)) s after the install"
     exit
 fi
@@ -66,9 +77,8 @@ vsp compare demo-spatial demo-mirrored demo-blank --plot results/demo/spatial.pn
 vsp report --run demo-color --plot results/demo/color.png >results/demo/color.txt
 vsp report --run demo-spatial
 echo
-for name in spatial blank; do
-    vsp report --run "demo-$name" --json |
-        python -c 'import json, sys; print(f"{sys.argv[1]:>8}:", json.load(sys.stdin)["answer"])' "$name"
+for name in spatial mirrored blank; do
+    sentence "$name"
 done
 echo "Expected: the relation is found where the model sees the picture, and nowhere on grey pictures."
 echo "The picture is results/demo/spatial.png; docs/tutorial.md reads it slowly."

@@ -57,9 +57,11 @@ def printed(project: Path) -> str:
 
 
 def test_the_demo_ends_with_what_it_shows(printed, project):
-    *_, spatial, blank, why, where, time = printed.splitlines()
+    *_, spatial, mirrored, blank, why, where, time = printed.splitlines()
     assert re.match(r" spatial: Layers 2–6 score above chance \(0\.250\)", spatial)
-    assert blank == "   blank: No layer scores above chance (0.250) at corrected p < 0.05."
+    assert mirrored.startswith("mirrored: Layers ")
+    said = "None of the 7 probed layers scores above chance (0.250) at corrected p < 0.05."
+    assert blank == f"   blank: {said}"
     assert (
         why == "A relation can be read from the states only where the model has seen the picture."
     )
@@ -98,7 +100,7 @@ def test_the_demo_draws_no_control_of_the_color_task(printed, project):
 
 def test_ones_own_photographs_are_used_and_a_wrong_call_is_refused(printed, project):
     said = _demo(project, "--photos", real("spatialmqa/images"))
-    assert "A model that knows\nphotographs needs its real checkpoint" in said
+    assert "  photos: Layers " in said and "needs its real\ncheckpoint" in said
     assert _curve(project, "demo-photos")[0] == 0.25
     # The tutorial and the model's card quote this figure for these eight photographs.
     selected = _report(project, "demo-photos")["peak"]["estimate"]

@@ -14,8 +14,22 @@ from transformers.utils.logging import disable_progress_bar
 
 from vsp.cli.arguments import at_least
 from vsp.demo_training.curriculum import Recipe
+from vsp.demo_training.state import FILE
 from vsp.demo_training.train import train
 from vsp.errors import VspError
+
+_MEANING = {
+    "seed": "of pictures, weights and steps; the shipped model has 1",
+    "n_pictures": "training pictures",
+    "tower_steps": "steps of the vision tower alone",
+    "relation_steps": "steps of the relation in short prompts",
+    "name_steps": "steps that tell shapes of one kind apart",
+    "style_steps": "steps of all prompt styles",
+}
+
+
+def _help(name: str, default: int) -> str:
+    return f"{_MEANING[name]} (default: {default})"
 
 
 def main() -> int:
@@ -24,13 +38,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vsp.demo_training",
         description=(__doc__ or "").partition("\n")[0],
-        epilog="After an interruption, the same command continues from the last hundred of steps.",
+        epilog="The defaults take about 24 minutes on 2 cores. After an interruption, the same command "
+        "continues from the last state on disk, which is written every 100 steps.",
     )
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
     for name, default in asdict(Recipe()).items():
         flag = f"--{name.replace('_', '-')}"
         least = 0 if name == "seed" else 1
-        parser.add_argument(flag, type=at_least(least), default=default, help=f"default: {default}")
+        parser.add_argument(flag, type=at_least(least), default=default, help=_help(name, default))
     parser.add_argument(
         "--n-jobs",
         type=at_least(1),
@@ -45,7 +60,9 @@ def main() -> int:
         print(f"vsp: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("vsp: interrupted; the same command continues the training", file=sys.stderr)
+        begun = (given.folder / FILE).exists()
+        what = "continues the training" if begun else "begins again; no state was written yet"
+        print(f"vsp: interrupted; the same command {what}", file=sys.stderr)
         return 130
     print(f"wrote {given.folder}")
     return 0

@@ -69,6 +69,8 @@ def _run(
     optimizer = AdamW(parameters, lr=_RATE, betas=(0.9, 0.95), weight_decay=0.05)
     restore_moments(optimizer, moments)
     before = start.seconds - time.process_time()
+    if start.step:
+        print(f"{stage.name}: continuing after step {start.step} of {stage.n_steps}", flush=True)
     position, recent = start, []
     with progress(f"training, {stage.name}", "steps", stage.n_steps - start.step) as advance:
         for step in range(start.step, stage.n_steps):

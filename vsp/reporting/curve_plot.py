@@ -72,9 +72,20 @@ def plot_runs(runs: Sequence[tuple[str, Results]], path: Path) -> None:
         lowest = min(summary["chance"] for _, summary, _ in read)
         everything = [score for _, _, scores in read for score in scores]
         _label_axes(axes, {**read[0][1], "chance": lowest}, everything)
+        confidence = read[0][1]["confidence"]
+        axes.set_title(f"{_common_title(read)}bands: {confidence:.0%} interval", fontsize=10)
         if by_depth:
             axes.set_xlabel("relative depth (0 = embedding output, 1 = last layer)")
             axes.xaxis.set_major_locator(_every_quarter())
+
+
+def _common_title(read: Sequence[tuple[str, Mapping[str, Any], Sequence[LayerScore]]]) -> str:
+    """Model and prompt if all runs have the same; else nothing."""
+    plans = {(p["model"]["checkpoint"], p["prompt"]) for _, s, _ in read for p in (s["plan"],)}
+    if len(plans) > 1:
+        return ""
+    ((checkpoint, prompt),) = plans
+    return f"{Path(str(checkpoint)).name}, prompt {prompt}; ".replace("$", r"\$")
 
 
 def _every_quarter() -> Any:
