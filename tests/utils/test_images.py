@@ -116,6 +116,14 @@ def test_a_damaged_file_is_named_with_the_reason(tmp_path, cut):
         open_rgb(path)
 
 
+def test_a_name_in_another_unicode_form_is_the_reason(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "cafe\u0301.png")
+    with pytest.raises(DatasetError, match=r"read: its accents are .*NFD.*; rename the file$"):
+        open_rgb(tmp_path / "caf\u00e9.png")
+    with pytest.raises(DatasetError, match=r"read: No such file or directory$"):
+        open_rgb(tmp_path / "th\u00e9.png")
+
+
 def test_a_folder_or_nothing_in_its_place_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "none.png"):
         with pytest.raises(DatasetError, match="cannot be read"):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from vsp.errors import DatasetError
+from vsp.utils.text import composed
 
 # Pillow's decoders raise these on damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
@@ -81,15 +82,23 @@ def _readable(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise DatasetError(f"image {str(path)!r} cannot be read: {_reason(error)}") from None
+        raise DatasetError(f"image {str(path)!r} cannot be read: {_reason(error, path)}") from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: str | Path) -> str:
     """The reason without the path and without the names of Pillow's objects."""
     if isinstance(error, UnidentifiedImageError):
         return "unknown image format, or an empty file"
+    if isinstance(error, FileNotFoundError) and _is_spelled_otherwise(Path(path)):
+        return "its accents are composed in one place and decomposed (NFC, NFD) in the other; rename the file"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split()) or type(error).__name__
+
+
+def _is_spelled_otherwise(path: Path) -> bool:
+    """Whether the folder has this name in another Unicode form."""
+    names = () if path.name.isascii() or not path.parent.is_dir() else path.parent.iterdir()
+    return any(composed(other.name) == composed(path.name) for other in names)
 
 
 def open_region(region: Sequence[float] | str, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -53,6 +53,31 @@ def test_the_flat_file_of_the_research_project_is_read(folder):
     assert b.relations[0].where == "own.csv line 3"
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("line", ["sep={}\n", '"sep={}"\r\n', "\ufeffSEP={}\r\n"])
+def test_a_first_line_that_declares_the_separator_is_not_the_header(folder, mark, line):
+    text = line.format(mark) + "image,prompt,label\na.png,what?,b\n".replace(",", mark)
+    (picture,) = _read(folder, text)
+    assert picture.image == "a.png" and picture.relations[0].where == "own.csv line 3"
+
+
+def test_a_column_without_a_name_is_not_read_and_said(folder, caplog):
+    caplog.set_level("INFO")
+    (picture,) = _read(folder, ",image,prompt,label\n0,a.png,what?,b\n")
+    assert picture.image == "a.png"
+    assert "columns that are not read: one without a name" in caplog.text
+    assert _refused(folder, ",image\n0,a\n").startswith("has the columns one without a name, image")
+
+
+def test_the_unicode_form_of_a_name_makes_no_second_image_group_or_class(folder):
+    rows = "".join(
+        f"{form}.png,what?,{form},{form}\n" for form in ("caf\u00e9", "cafe\u0301", "caf\u00e9")
+    )
+    (picture,) = _read(folder, "image,prompt,label,group\n" + rows)
+    assert picture.image == "caf\u00e9.png" and picture.group == "caf\u00e9"
+    assert {relation.label for relation in picture.relations} == {"caf\u00e9"}
+
+
 def test_all_columns_are_read_whatever_they_are_called_and_others_are_named(folder, caplog):
     caplog.set_level("INFO")
     text = (

@@ -10,7 +10,7 @@ Each row is about one image. The columns, or keys (other names in brackets):
     subject_box, object_box (reference_box)        may be empty; [left, top, right, bottom] in pixels
 
 Column names may be in capitals. Other columns are not read; a note lists those of a CSV file. Cells
-are separated by commas, semicolons or tabs. Empty rows and spaces around cells are ignored. The
+are separated by commas, semicolons or tabs, or as a first line like `sep=;` says. Empty rows and spaces around cells are ignored. The
 split of a row replaces the split of its file.
 """
 
@@ -32,7 +32,7 @@ from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
 from vsp.datasets.importers.text_lines import beginning, json_records, text_lines
 from vsp.datasets.json_stream import read_records
 from vsp.errors import DatasetError
-from vsp.utils.text import is_encodable
+from vsp.utils.text import composed, is_encodable
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +55,10 @@ _PROMPT_COLUMNS = ("prompt", "label")
 _REQUIRED = "image, and subject, object and relation or prompt and label"
 _SPLITS = {"": "", **SPLIT_WORDS}
 _TEXT_COLUMNS = tuple(column for column in _NAMES_OF if not column.endswith("_box"))
+_COMPARED_COLUMNS = ("group", "label")  # equal texts are one group or one class
 _MAX_EDGE = 1e9  # pixels
 _MAX_LISTED = 300  # characters of column names in a message
+_SEPARATOR_LINE = re.compile(r"""\ufeff?"?sep=(\t|[^\w\s"'])"?[\r\n]""", re.IGNORECASE)
 
 
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
@@ -100,7 +102,7 @@ def _records(path: Path, encoding: str) -> Iterator[Iterator[tuple[str, Mapping[
                 numbered = json_records(path, lines)
                 yield _by_column(path, ((f"line {number}", record) for number, record in numbered))
             else:
-                yield _csv_records(path, lines, _delimiter(start))
+                yield _csv_records(path, _without_separator_line(lines), _delimiter(start))
 
 
 def _by_column(
@@ -123,7 +125,7 @@ def _csv_records(
         "image" in columns
         and (columns.keys() >= set(_RELATION_COLUMNS) or columns.keys() >= set(_PROMPT_COLUMNS))
     ):
-        names = ", ".join(header)[:_MAX_LISTED] or "none"
+        names = _listed(header)
         raise DatasetError(f"{path}: has the columns {names}; a table needs {_REQUIRED}")
     _log_unread(path, [name for name in header if name not in columns.values()])
     places = [(column, header.index(name)) for column, name in columns.items()]
@@ -153,12 +155,22 @@ def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[i
 
 
 def _delimiter(start: str) -> str:
-    """The delimiter with which the first line has the most known columns."""
+    """The delimiter that the first line declares, or with which it has the most known columns."""
+    declared = _SEPARATOR_LINE.match(start)
+    if declared:
+        return declared[1]
     header = re.split("[\r\n]", start, maxsplit=1)[:1]
     names = {mark: next(csv.reader(header, delimiter=mark), []) for mark in ",;\t"}
     return max(
         names, key=lambda mark: sum(_plain_name(name) in _COLUMN_OF_NAME for name in names[mark])
     )
+
+
+def _without_separator_line(lines: Iterator[str]) -> Iterator[str]:
+    """The lines; a first line like `sep=;`, which Excel writes, is empty."""
+    first = next(lines, "")
+    yield "\n" if _SEPARATOR_LINE.match(first) else first
+    yield from lines
 
 
 def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
@@ -178,7 +190,11 @@ def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
 def _log_unread(path: Path, names: Sequence[str]) -> None:
     """Log the columns that are not read: a name may be misspelt."""
     if names:
-        _log.info("%s: columns that are not read: %s", path, ", ".join(names)[:_MAX_LISTED])
+        _log.info("%s: columns that are not read: %s", path, _listed(names))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(name.strip() or "one without a name" for name in names)[:_MAX_LISTED] or "none"
 
 
 def _plain_name(name: str) -> str:
@@ -226,7 +242,7 @@ def _text(column: str, value: Any) -> str:
         raise DatasetError(f"has {column} {shortened(value)}; write text")
     if not is_encodable(value):
         raise DatasetError(f"has {column} {value!a}, which cannot be encoded; write other text")
-    return value.strip()
+    return composed(value.strip()) if column in _COMPARED_COLUMNS else value.strip()
 
 
 def _thing(name: str, column: str, values: Mapping[str, Any]) -> Thing | None:
