@@ -205,8 +205,8 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         (FLAT + 'a,"x"x,y,on\n', "line 2 is not CSV: ',' expected after '\"'; look for"),
         (FLAT + '"a\n\nb",x,y,on\nc,x,y\n', "line 5 has 3 cells"),
         (FLAT + "a," + "x" * 200_000 + ",y,on\n",
-         "line 2 is not CSV: field larger than field limit (131072)"),
-        (FLAT + 'a,"x,y,on\n' + "b,x,y,on\n" * 50_000, "line 2 is not CSV: field larger than"),
+         "line 2 has a subject of 200,000 characters, at most 131,072 can be read; look for a quotation"),
+        (FLAT + 'a,"x,y,on\n' + "b,x,y,on\n" * 50_000, "line 2 is not CSV: unexpected end of data; look for a quotation mark"),
         # bytes
         (FLAT.encode() + b"a,x,y,on\nb,T\xfcr,y,on\n",
          "line 3: byte 43 is not utf-8 (invalid start byte); save the file as UTF-8, or give its "

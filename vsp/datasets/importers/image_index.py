@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from vsp.datasets.importers.embedded import EMBEDDED
 from vsp.errors import DatasetError
 from vsp.utils.text import composed
 
@@ -32,14 +33,18 @@ class ImageFile:
 
 
 class ImageFolders:
-    """Image folders; `links` gives each a distinct name, for the link in a dataset's `images/`."""
+    """Image folders; `links` gives each a distinct name, for the link in a dataset's `images/`.
+
+    `embedded` is the folder above the pictures that the annotations contain, if there are any.
+    """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.links: dict[str, Path] = {}
+        self.embedded: Path | None = None
         self._names_in = cache(_names_in)
         for folder in map(Path.absolute, folders):
             name, number = folder.name, 2
-            while name in self.links:
+            while name in self.links or name == EMBEDDED:
                 name, number = f"{folder.name}-{number}", number + 1
             self.links[name] = folder
 
@@ -49,6 +54,8 @@ class ImageFolders:
         An exact name in any folder wins over a name that differs in suffix (.gif for .jpg) or case.
         Names that differ only in the form of accented letters (NFC, NFD) are the same name.
         """
+        if self.embedded is not None and image.startswith(f"{EMBEDDED}/"):
+            return ImageFile(image, self.embedded / image, exact=True)
         parts = [part for part in PurePosixPath(image).parts if part not in ("/", "..")]
         candidates = list(self._candidate_folders(tuple(parts[:-1]))) if parts else []
         for link, folder in candidates:
