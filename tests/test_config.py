@@ -59,6 +59,20 @@ def test_a_clock_time_in_yaml_needs_no_quotes(tmp_path, text, time):
     assert profile.further_options == {"begin": "2026-01-31T10:00:00"}
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("USER: <image>", r"write \{instruction\} once, where the row's prompt belongs"),
+        ("<image> {prompt}", r"write \{instruction\} once instead of \{prompt\}, where"),
+        ("{instruction} {instruction}", r"write \{instruction\} once, where"),
+    ],
+)
+def test_a_template_without_one_place_for_the_prompt_is_refused(template, reason):
+    with pytest.raises(ConfigError, match=rf"^m.yaml: template '.*': {reason}") as caught:
+        parse(ModelConfig, {"family": "auto", "template": template}, "m.yaml")
+    assert "\n" not in str(caught.value)
+
+
 def test_configurations_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         ModelConfig(family="fake").family = "other"

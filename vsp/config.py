@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -47,6 +48,15 @@ class ModelConfig(Frozen):
     quantization: Quantization = "none"
     dtype: ComputeDtype = "auto"  # of the computation; auto: the checkpoint's dtype
     options: dict[str, Any] = {}  # further options of the family
+
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, template: str) -> str:
+        n_places = template.count("{instruction}")
+        if n_places != 1:
+            instead = " instead of {prompt}" if not n_places and "{prompt}" in template else ""
+            raise ValueError(f"write {{instruction}} once{instead}, where the row's prompt belongs")
+        return template
 
 
 def _option_text(value: Any) -> Any:
