@@ -29,7 +29,15 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"partitoin": "gpu"}, r"partitoin 'gpu': extra inputs"),
+        ({"partitoin": "gpu"}, r"'partitoin' is neither .*; write partition$"),
+        ({"mem-per-cpu": "4G"}, r"'mem-per-cpu' is neither .*; write mem_per_cpu$"),
+        ({"throtle": 3}, r"'throtle' is neither .*; write throttle$"),
+        ({"cpu": {"exclusiv": True}}, r"cpu: 'exclusiv' is neither .*; write exclusive$"),
+        ({"qqqqqqq": 1}, r"'qqqqqqq' is neither .*; remove it$"),
+        ({"array": "1-3"}, r"array cannot be set in a profile: .*throttle"),
+        ({"mem": "1G", "mem_per_gpu": "1G"}, r"mem and mem_per_gpu exclude each other"),
+        ({"gpus": 1.5}, r"gpus 1\.5: write text or a whole number"),
+        ({"mem": "1G\n2G"}, r"mem '1G\\n2G': write one line"),
         ({"cpus_per_task": 0}, r"cpus_per_task 0: "),
         ({"environment": {"A": [1]}}, r"environment\.A \[1\]: "),
     ],
@@ -37,6 +45,32 @@ def test_a_missing_file_is_named(tmp_path):
 def test_an_unknown_key_or_a_wrong_value_names_source_key_and_value(values, message):
     with pytest.raises(ConfigError, match=f"jobs/p.yaml: {message}"):
         parse(Profile, values, "jobs/p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [("12:00:00", "12:00:00"), ("1-12:00:00", "1-12:00:00"), ("90", "90"), ("'60'", "60")],
+)
+def test_a_clock_time_in_yaml_needs_no_quotes(tmp_path, text, time):
+    path = tmp_path / "p.yaml"
+    path.write_text(f"time: {text}\nbegin: 2026-01-31T10:00:00\nenvironment: {{A: 1:30.5}}")
+    profile = parse(Profile, read_yaml(path), str(path))
+    assert profile.time == time and profile.environment == {"A": "1:30.5"}
+    assert profile.further_options == {"begin": "2026-01-31T10:00:00"}
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("USER: <image>", r"write \{instruction\} once, where the row's prompt belongs"),
+        ("<image> {prompt}", r"write \{instruction\} once instead of \{prompt\}, where"),
+        ("{instruction} {instruction}", r"write \{instruction\} once, where"),
+    ],
+)
+def test_a_template_without_one_place_for_the_prompt_is_refused(template, reason):
+    with pytest.raises(ConfigError, match=rf"^m.yaml: template '.*': {reason}") as caught:
+        parse(ModelConfig, {"family": "auto", "template": template}, "m.yaml")
+    assert "\n" not in str(caught.value)
 
 
 def test_configurations_cannot_be_changed():

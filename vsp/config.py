@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from vsp.errors import ConfigError
 
@@ -46,18 +57,115 @@ class ModelConfig(Frozen):
         """The quantization of the weights in memory, whether it is stored or made when loading."""
         return self.stored_quantization or self.quantization
 
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, template: str) -> str:
+        n_places = template.count("{instruction}")
+        if n_places != 1:
+            instead = " instead of {prompt}" if not n_places and "{prompt}" in template else ""
+            raise ValueError(f"write {{instruction}} once{instead}, where the row's prompt belongs")
+        return template
+
+
+def _option_text(value: Any) -> Any:
+    """The text of an option of a batch system; whole numbers may be written without quotes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("write text or a whole number")
+    if not value.strip() or "\\" in value or not value.isprintable():
+        raise ValueError("write one line of text without a backslash")
+    return value
+
+
+def _option_value(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool) else _option_text(value)
+
+
+OptionText = Annotated[str, BeforeValidator(_option_text)]
+OptionValue = Annotated[bool | str | None, BeforeValidator(_option_value)]
+
+# Options of sbatch that vsp sets itself or relies on, and what to do instead.
+_NOT_IN_A_PROFILE: Mapping[str, str] = {
+    "array": "vsp sets it; use `vsp plan --shards` and `throttle`",
+    "chdir": "tasks run in the folder of `vsp submit`",
+    "clusters": "vsp asks one cluster only; submit on a machine of that cluster",
+    "comment": "vsp finds its jobs by it",
+    "cpus_per_gpu": "write cpus_per_task, which is also the number of threads",
+    "dependency": "vsp sets it",
+    "error": "write `logs`, the folder of the logs",
+    "job_name": "vsp finds its jobs by it",
+    "kill_on_invalid_dep": "vsp sets it",
+    "ntasks": "vsp starts one process per task; write cpus_per_task",
+    "open_mode": "vsp sets it",
+    "output": "write `logs`, the folder of the logs",
+    "parsable": "vsp sets it",
+    "requeue": "vsp sets it; write `no_requeue: true` to turn it off",
+    "signal": "write signal_seconds",
+    "test_only": "use `vsp submit --dry-run`",
+    "wait": "`vsp status --watch` waits for the jobs",
+    "wrap": "vsp writes the script",
+}
+_MEMORY = ("mem", "mem_per_cpu", "mem_per_gpu")
+
+
+def sbatch_options() -> set[str]:
+    """The names of sbatch's options, with `_` for `-`, as simple-slurm lists them."""
+    from simple_slurm.core import read_simple_txt
+
+    return {names[0] for names in read_simple_txt("arguments.txt")}
+
 
 class Resources(Frozen):
-    """Resources that a task requests from the batch system; None: the system's default."""
+    """Resources that a task requests from the batch system; None: the system's default.
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    time: str | None = None  # D-HH:MM:SS
-    gres: str | None = None  # gpu:1
-    mem: str | None = None  # 32G
+    Any other option of sbatch may be set by its name with `_` for `-`. True stands for an option
+    without a value; False and None leave it out.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, OptionValue] = Field(init=False)
+
+    partition: OptionText | None = None
+    account: OptionText | None = None
+    qos: OptionText | None = None
+    constraint: OptionText | None = None
+    time: OptionText | None = None  # D-HH:MM:SS
+    gres: OptionText | None = None  # gpu:1
+    mem: OptionText | None = None  # 32G
     cpus_per_task: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def further_options(self) -> dict[str, bool | str]:
+        """The options that are not fields of this class."""
+        return {
+            name: value for name, value in (self.model_extra or {}).items() if value is not None
+        }
+
+    @model_validator(mode="after")
+    def _check_further_options(self) -> Resources:
+        given = self.model_extra or {}
+        known = sbatch_options() if given else set()
+        for name in given:
+            if name in _NOT_IN_A_PROFILE:
+                raise ValueError(f"{name} cannot be set in a profile: {_NOT_IN_A_PROFILE[name]}")
+            if name not in known:
+                raise ValueError(self._unknown(name, known - set(_NOT_IN_A_PROFILE)))
+        return self
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> Resources:
+        options = {"mem": self.mem, **self.further_options}
+        given = [name for name in _MEMORY if options.get(name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other; keep one of them")
+        return self
+
+    def _unknown(self, name: str, options: set[str]) -> str:
+        keys = {*type(self).model_fields, *options}
+        nearest = get_close_matches(name.replace("-", "_").lower(), sorted(keys), 1, 0.5)
+        advice = f"write {nearest[0]}" if nearest else "remove it"
+        return f"{name!a} is neither a key of a profile nor an option of sbatch; {advice}"
 
 
 class Profile(Resources):
@@ -80,6 +188,21 @@ class Profile(Resources):
         return self.cpu.model_copy(update={key: getattr(self, key) for key in same})
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 12:00:00 and 2026-01-31 as text, as YAML 1.2 does; SafeLoader makes 43200 and a date."""
+
+
+def _number_or_clock(construct: Any) -> Any:
+    return lambda loader, node: node.value if ":" in node.value else construct(loader, node)
+
+
+for _tag, _construct in (
+    ("int", _number_or_clock(yaml.SafeLoader.construct_yaml_int)),
+    ("float", _number_or_clock(yaml.SafeLoader.construct_yaml_float)),
+    ("timestamp", yaml.SafeLoader.construct_yaml_str),
+):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
+
 # PyYAML also raises these: a date with a 13th month is a ValueError.
 _NO_YAML = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -98,15 +221,16 @@ def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
         place = f"{key} {first['input']!r}: "
         if first["type"] == "missing":
             place = f"{key}: "
-        elif first["type"] == "value_error" and not first["loc"]:
-            place = ""  # a check of several keys names them in its message
+        elif first["type"] == "value_error" and isinstance(first["input"], dict):
+            # A check of several keys names them in its message.
+            place = f"{key}: " if first["loc"] else ""
         raise ConfigError(f"{source}: {place}{reason}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file with one mapping. Raises ConfigError if it holds anything else."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; name an existing YAML file") from None
     except (yaml.YAMLError, *_NO_YAML) as error:

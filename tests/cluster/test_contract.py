@@ -37,8 +37,8 @@ def _run(script, *arguments, **environment):
 
 
 def _directives(script):
-    lines = [line.split(None, 2) for line in script.splitlines() if line.startswith("#SBATCH")]
-    return {line[1]: line[2] if len(line) > 2 else "" for line in lines}
+    lines = [line[8:].strip() for line in script.splitlines() if line.startswith("#SBATCH ")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def _query(**changes):
@@ -142,6 +142,34 @@ def test_resources_become_directives_and_what_is_not_named_is_left_out():
     assert "--account" not in found and "--qos" not in found and "--signal" not in found
     assert "--requeue" in found and found["--open-mode"] == "append"
     assert found["--comment"] == "vsp:abc:extract:0"
+
+
+@pytest.mark.parametrize(
+    ("values", "directives"),
+    [
+        ({"mem_per_cpu": 4000}, {"--mem-per-cpu": "4000"}),
+        ({"gpus": "a100:2", "reservation": "r"}, {"--gpus": "a100:2", "--reservation": "r"}),
+        ({"exclude": "n[1-3],n7"}, {"--exclude": "n[1-3],n7"}),
+        ({"exclusive": True, "contiguous": False}, {"--exclusive": ""}),
+        ({"exclusive": "user", "nice": -5}, {"--exclusive": "user", "--nice": "-5"}),
+        ({"licenses": "a b#c's"}, {"--licenses": '"a b#c\\\'s"'}),
+        ({"nodelist": None}, {}),
+    ],
+)
+def test_every_option_of_sbatch_becomes_a_directive(values, directives):
+    plain = _directives(_slurm().script(_job()))
+    found = _directives(_slurm().script(_job(resources=Resources(**values))))
+    assert found == plain | directives
+
+
+def test_a_profile_turns_requeueing_off():
+    found = _directives(_slurm().script(_job(resources=Resources(no_requeue=True))))
+    assert "--no-requeue" in found and "--requeue" not in found
+
+
+def test_the_commands_of_a_script_are_not_read_as_directives():
+    environment = {"A": "\n#SBATCH --mem   1G\n"}
+    assert environment["A"] in _slurm().script(_job(environment=environment))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from helpers import rig
 
-from vsp.cluster.slurm import max_array_size
+from vsp.cluster.contract import Job
+from vsp.cluster.slurm import Slurm, max_array_size
+from vsp.config import Resources
 from vsp.storage.run import Run
 
 REASON = rig.why_not()
@@ -100,6 +102,18 @@ def test_one_task_more_than_the_limit_is_what_slurm_refuses(cluster, place, monk
             cwd=place, env=cluster.environment, capture_output=True, text=True,
         )  # fmt: skip
         assert answer.returncode == code, answer.stderr
+
+
+def test_slurm_takes_the_options_of_a_profile(cluster, place):
+    values = {"mem_per_cpu": 100, "exclusive": "user", "nice": 50, "exclude": "n1", "hold": True}
+    job = Job("extract", "n", "abc", ("true",), place, resources=Resources(**values))
+    script = place / "options.sh"
+    script.write_text(Slurm().script(job))
+    number = cluster.sbatch(str(script), cwd=place)
+    shown = cluster.run("scontrol", "show", "job", str(number), cwd=place).split()
+    expected = {"MinMemoryCPU=100M", "OverSubscribe=USER", "Nice=50", "ExcNodeList=n1"}
+    assert expected <= set(shown)
+    cluster.run("scancel", str(number), cwd=place)
 
 
 def test_a_task_that_fails_fails_in_slurm_and_says_why(cluster, place, spatial):

@@ -348,6 +348,31 @@ def test_a_number_that_is_not_finite_is_refused(name):
     _refused(CLASSES[name](), states, y, "NaN or inf as the number of row 7")
 
 
+@pytest.mark.parametrize("name", OF_NUMBERS)
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((-1e308, 1e308), r"numbers from -1e\+308 to 1e\+308; their size must lie .*: scale them$"),
+        ((0, 1e39), r"numbers from 0 to 1e\+39; their size must lie"),
+        ((0, 1e-200), r"numbers from 0 to 1e-200; their size must lie"),
+        ((1.7e9, 1.7e9 + 60), r"numbers from 1700000000 to 1700000060 differ too little.*mean$"),
+    ],
+)
+def test_numbers_for_which_float32_is_too_coarse_are_refused(name, numbers, message):
+    states, codes = _states()
+    _refused(CLASSES[name](), states, np.choose(codes % 2, numbers), message)
+
+
+@pytest.mark.parametrize("numbers", [(-1e29, 1e29), (0, 1e-29), (5, 5), (0, 0), (1990, 2026)])
+def test_numbers_of_other_sizes_are_read_with_their_precision(numbers):
+    states, codes = _states()
+    y = np.choose(codes % 2, numbers).astype(np.float64)
+    found = CLASSES["ridge"](alpha=1e-9).fit(states, y).predict(states).astype(np.float32)
+    reference = CLASSES["ridge"](alpha=1e-9).fit(states, codes % 2).predict(states)
+    expected = numbers[0] + (numbers[1] - numbers[0]) * reference
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-4 * abs(numbers[1] - numbers[0]))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_treatment_that_is_not_known_is_refused(name):
     states, codes = _states()

@@ -1,11 +1,14 @@
 import hashlib
+import struct
+import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vsp.errors import DatasetError
-from vsp.utils.images import open_region, open_rgb
+from vsp.utils.images import open_region, open_rgb, upright_size
 
 
 def test_a_picture_comes_with_the_digest_of_its_file(tmp_path):
@@ -27,6 +30,82 @@ def test_exif_orientation_is_applied(tmp_path):
     assert turned[-1].min() == 255 and turned[0].max() == 0
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "tiff", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_in_every_format_is_that_of_pillow(tmp_path, suffix, orientation):
+    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
+    exif[0x112] = orientation
+    _noise(12, 8).save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = ImageOps.exif_transpose(image).convert("RGB")
+    assert open_rgb(path)[0].tobytes() == expected.tobytes()
+    assert upright_size(path) == expected.size
+
+
+def _exif(*entries):
+    """EXIF data of (tag, type, count, four bytes of the value)."""
+    body = b"".join(struct.pack(">HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + body + bytes(44)
+
+
+_TURN = (0x112, 3, 1, b"\0\6\0\0")
+
+
+@pytest.mark.parametrize(
+    ("exif", "turned"),
+    [
+        (_exif(_TURN, (0x10E, 5, 1, b"\0\0\0\x26")), True),  # a description that is a fraction
+        (_exif(_TURN, (0x11A, 2, 1, b"x\0\0\0")), True),  # a resolution that is text
+        (_exif(_TURN, (0x201, 8, 1, b"\xff\xff\0\0")), True),  # a negative offset
+        (_exif(_TURN, (0x8769, 2, 4, b"abc\0")), True),  # a folder of values that is text
+        (_exif((0x112, 5, 1, b"\0\0\0\0")), False),
+        (_exif((0x112, 2, 2, b"6\0\0\0")), False),
+        (b"Exif\0\0XX\0*", False),
+        (b"Exif\0\0", False),
+    ],
+)
+def test_odd_exif_values_keep_no_picture_from_being_read(tmp_path, exif, turned):
+    path = tmp_path / "a.jpg"
+    _noise(12, 8).save(path, exif=exif)
+    size = (8, 12) if turned else (12, 8)
+    assert open_rgb(path)[0].size == upright_size(path) == size
+
+
+@pytest.mark.parametrize("exif", [b"XX\0*", b""])
+def test_exif_data_that_cannot_be_read_turn_nothing(tmp_path, exif):
+    path = tmp_path / "a.png"
+    _write_png(path, b"eXIf", exif)
+    assert open_rgb(path)[0].size == upright_size(path) == (12, 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (b"zTXt", b"workflow\0\0" + zlib.compress(bytes(5 << 20))),
+        (b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(bytes(5 << 20))),
+        (b"tEXt", b"workflow\0" + b"a" * (65 << 20)),
+    ],
+)
+def test_a_png_with_much_text_is_read(tmp_path, kind, text):
+    _write_png(tmp_path / "a.png", kind, text)
+    picture, _ = open_rgb(tmp_path / "a.png")
+    assert picture.tobytes() == _noise(12, 8).tobytes()
+
+
+def _write_png(path, kind, body):
+    """Write a PNG with one more chunk behind its header."""
+    file = BytesIO()
+    _noise(12, 8).save(file, "PNG")
+    data, header = file.getvalue(), 33
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    path.write_bytes(data[:header] + chunk + data[header:])
+
+
+def _noise(width, height):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
 @pytest.mark.parametrize("cut", [0, 10, 60, 200])
 def test_a_damaged_file_is_named_with_the_reason(tmp_path, cut):
     path = tmp_path / "a b.png"
@@ -35,6 +114,14 @@ def test_a_damaged_file_is_named_with_the_reason(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DatasetError, match=r"image '.*a b\.png' cannot be read: .+"):
         open_rgb(path)
+
+
+def test_a_name_in_another_unicode_form_is_the_reason(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "cafe\u0301.png")
+    with pytest.raises(DatasetError, match=r"read: its accents are .*NFD.*; rename the file$"):
+        open_rgb(tmp_path / "caf\u00e9.png")
+    with pytest.raises(DatasetError, match=r"read: No such file or directory$"):
+        open_rgb(tmp_path / "th\u00e9.png")
 
 
 def test_a_folder_or_nothing_in_its_place_is_named(tmp_path):

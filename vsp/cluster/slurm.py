@@ -68,28 +68,30 @@ class Slurm:
         from simple_slurm import Slurm as SlurmOptions  # not needed by `vsp status`
 
         options = {key: value for key, value in self._options(job).items() if value is not None}
-        slurm = SlurmOptions(**options)
-        for line in _body(job):
-            slurm.add_cmd(line)
-        return str(slurm.script(shell="/bin/bash", convert=False))
+        header = str(SlurmOptions(**options).script(shell="/bin/bash", convert=False))
+        # sbatch takes values of --exclusive, --nice and some others only after an equals sign.
+        directives = re.sub(r"^(#SBATCH --\S+) +(?=\S)", r"\1=", header, flags=re.MULTILINE)
+        return "\n".join((directives, *_body(job), ""))
 
     def _options(self, job: Job) -> dict[str, object]:
         resources = job.resources
+        further = {key: _quoted(value) for key, value in resources.further_options.items()}
         options: dict[str, object] = {
             "job_name": job.name,
             "comment": _comment(job, 0),
             "output": _log_pattern(job),
             "open_mode": "append",  # a requeued task keeps the log of its first start
-            "requeue": True,
+            "requeue": not further.get("no_requeue"),
             "ntasks": 1,
             "cpus_per_task": resources.cpus_per_task,
-            "partition": resources.partition,
-            "account": resources.account,
-            "qos": resources.qos,
-            "constraint": resources.constraint,
-            "time": resources.time,
-            "gres": resources.gres,
-            "mem": resources.mem,
+            "partition": _quoted(resources.partition),
+            "account": _quoted(resources.account),
+            "qos": _quoted(resources.qos),
+            "constraint": _quoted(resources.constraint),
+            "time": _quoted(resources.time),
+            "gres": _quoted(resources.gres),
+            "mem": _quoted(resources.mem),
+            **further,
         }
         if job.n_tasks is not None:
             options["array"] = _array(range(min(job.n_tasks, self._limit)), job.throttle)
@@ -386,8 +388,19 @@ def _log_pattern(job: Job) -> str:
         )
     literal = path.replace("%", "%%")
     name = log_name(job.stage, "%j" if job.n_tasks is None else "%A_%a")
-    # Unlike a shell, sbatch ends a word at an escaped space, so the path is quoted.
-    return '"' + re.sub(r"([\"'])", r"\\\1", literal) + f'/{name}"'
+    return _in_quotes(f"{literal}/{name}")
+
+
+def _quoted(value: bool | str | None) -> bool | str | None:
+    """The value of an option, in quotes if it would not be one word of an #SBATCH line."""
+    if isinstance(value, str) and re.search(r"[\s#\"']", value):
+        return _in_quotes(value)
+    return value
+
+
+def _in_quotes(text: str) -> str:
+    # Unlike a shell, sbatch ends a word at an escaped space, so the text is quoted.
+    return '"' + re.sub(r"([\"'])", r"\\\1", text) + '"'
 
 
 def _body(job: Job) -> list[str]:

@@ -25,7 +25,7 @@ from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.probes import PROBES
-from vsp.probes.base import ProbeBase
+from vsp.probes.base import ProbeBase, check_scale
 from vsp.storage.ledger import BatchEffect, Ledger, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.run import Run
@@ -157,7 +157,10 @@ def _numbers(rows: ProbedRows) -> NDArray[np.float64]:
             raise ProbeError(
                 f"label {label!r} is not a number, which this probe needs; use --probe logistic"
             ) from None
-    return rows.label.astype(np.float64)
+    numbers = rows.label.astype(np.float64)
+    if np.isfinite(numbers).all():  # others are counted when folds are made
+        check_scale(numbers)
+    return numbers
 
 
 def _cache_home(run: Run) -> Path:

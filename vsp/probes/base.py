@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, NDArray[Any]]
 _FLOATS = (np.float64, np.float32, np.float16)  # kept as they are; other dtypes become float64
+_LARGEST_NUMBER = 1e30  # scores are float32, which ends at 3e38, and losses are squares
+_LEAST_SPREAD = 1e-5  # of numbers, as a share of the largest; float32 has 6e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +238,10 @@ class NumberProbe(RegressorMixin, ProbeBase):
         return self.scores(states)[:, 0]
 
     def check_numbers(self, numbers: Any, n_rows: int) -> Array:
-        """`numbers` [row] as float64. Raises ProbeError if one is not finite."""
+        """`numbers` [row] as float64. Raises ProbeError if one is not finite, or as `check_scale`."""
         numbers = column_or_1d(numbers, warn=True, dtype=np.float64)
         _check_finite(numbers, "number")
+        check_scale(numbers)
         if len(numbers) != n_rows:
             raise ProbeError(f"{n_rows} rows of states and {len(numbers)} numbers; they must agree")
         return np.asarray(numbers)
@@ -300,6 +303,22 @@ def restore_common(probe: Any, arrays: Arrays) -> None:
         probe.classes_ = arrays["classes"]
     if "strength" in arrays:
         probe.set_params(**{probe.strength_name: float(arrays["strength"])})
+
+
+def check_scale(numbers: Array) -> None:
+    """Raise ProbeError if float32, in which scores are kept, is too coarse for finite numbers."""
+    least, largest = float(numbers.min()), float(numbers.max())
+    size = max(-least, largest)
+    if size > _LARGEST_NUMBER or 0 < size < 1 / _LARGEST_NUMBER:
+        raise ProbeError(
+            f"numbers from {least:g} to {largest:g}; their size must lie between "
+            f"{1 / _LARGEST_NUMBER:g} and {_LARGEST_NUMBER:g}: scale them"
+        )
+    if 0 < largest - least < _LEAST_SPREAD * size:
+        raise ProbeError(
+            f"numbers from {least:.17g} to {largest:.17g} differ too little for float32: subtract "
+            "their mean"
+        )
 
 
 def _check_finite(y: NDArray[Any], what: str) -> None:

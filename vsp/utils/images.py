@@ -10,27 +10,47 @@ from contextlib import contextmanager
 from io import BytesIO
 from math import ceil, floor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from vsp.errors import DatasetError
+from vsp.utils.text import composed
 
 # Pillow's decoders raise these on damaged files.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
+# What turns the picture of an EXIF orientation upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+# The text in a PNG has no effect on its picture. Programs store megabytes there, and Pillow would
+# refuse the file: its limits are 1 MiB for a chunk and 64 MiB for all of them.
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26
+PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
 
 
 def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
     """The picture in RGB, fully decoded and turned as EXIF says, and the file's SHA-256.
 
+    EXIF data that cannot be read turn nothing.
     Raises DatasetError with the reason if the file cannot be read or decoded.
     """
     with _readable(path):
         data = Path(path).read_bytes()
         with Image.open(BytesIO(data)) as image:
-            picture = _rgb(ImageOps.exif_transpose(image))
+            image.load()  # a TIFF is turned while it is loaded
+            turn = _TURNS.get(_orientation(image))
+            picture = _rgb(image if turn is None else image.transpose(turn))
     return picture, hashlib.sha256(data).hexdigest()
 
 
@@ -41,8 +61,20 @@ def upright_size(path: str | Path) -> tuple[int, int]:
     """
     with _readable(path), Image.open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
+        # Pillow gives the size of a TIFF as it is after turning.
+        turned = image.format != "TIFF" and _orientation(image) in _QUARTER_TURNS
     return (height, width) if turned else (width, height)
+
+
+def _orientation(image: Image.Image) -> Any:
+    """The EXIF orientation, of any type if the camera wrote another; None: there is none.
+
+    `ImageOps.exif_transpose` writes all EXIF values again, which fails for values of a wrong type.
+    """
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, struct.error):
+        return None
 
 
 @contextmanager
@@ -50,15 +82,23 @@ def _readable(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise DatasetError(f"image {str(path)!r} cannot be read: {_reason(error)}") from None
+        raise DatasetError(f"image {str(path)!r} cannot be read: {_reason(error, path)}") from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: str | Path) -> str:
     """The reason without the path and without the names of Pillow's objects."""
     if isinstance(error, UnidentifiedImageError):
         return "unknown image format, or an empty file"
+    if isinstance(error, FileNotFoundError) and _is_spelled_otherwise(Path(path)):
+        return "its accents are composed in one place and decomposed (NFC, NFD) in the other; rename the file"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split()) or type(error).__name__
+
+
+def _is_spelled_otherwise(path: Path) -> bool:
+    """Whether the folder has this name in another Unicode form."""
+    names = () if path.name.isascii() or not path.parent.is_dir() else path.parent.iterdir()
+    return any(composed(other.name) == composed(path.name) for other in names)
 
 
 def open_region(region: Sequence[float] | str, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 
 
@@ -18,6 +19,11 @@ def is_encodable(text: str) -> bool:
         except UnicodeEncodeError:
             return False
     return True
+
+
+def composed(text: str) -> str:
+    """The text with accents and letters composed (NFC): macOS writes names decomposed (NFD)."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def format_ranges(numbers: Collection[int]) -> str:

@@ -1,8 +1,35 @@
 """Images are found in image folders by their paths in the annotations."""
 
+import unicodedata
+
+import pytest
 from PIL import Image
 
 from vsp.datasets.importers.image_index import ImageFolders
+from vsp.errors import DatasetError
+
+FORMS = ("NFC", "NFD")
+
+
+@pytest.mark.parametrize("on_disk", FORMS)
+@pytest.mark.parametrize("asked", FORMS)
+def test_a_name_is_the_same_in_both_unicode_forms(tmp_path, on_disk, asked):
+    name = unicodedata.normalize(on_disk, "é/ü.png")
+    (tmp_path / name).parent.mkdir()
+    for suffix in (".png", ".jpg"):
+        Image.new("RGB", (8, 8)).save((tmp_path / name).with_suffix(suffix))
+    folders = ImageFolders([tmp_path])
+    for image, exact in (("é/ü.png", True), ("É/Ü.PNG".replace("É", "é"), False)):
+        file = folders.find(unicodedata.normalize(asked, image))
+        assert file.path.is_file() and file.exact == exact
+    assert folders.find(unicodedata.normalize(asked, "é/ü.png")).path == tmp_path / name
+
+
+def test_two_files_whose_names_differ_in_unicode_form_alone_are_refused(tmp_path):
+    for form in FORMS:
+        Image.new("RGB", (8, 8)).save(tmp_path / unicodedata.normalize(form, "ü.png"))
+    with pytest.raises(DatasetError, match=r"two files named 'ü.png'.*; rename one"):
+        ImageFolders([tmp_path]).find("ü.png")
 
 
 def test_names_with_folders_are_looked_for_with_and_without_these(tmp_path):

@@ -53,6 +53,31 @@ def test_the_flat_file_of_the_research_project_is_read(folder):
     assert b.relations[0].where == "own.csv line 3"
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("line", ["sep={}\n", '"sep={}"\r\n', "\ufeffSEP={}\r\n"])
+def test_a_first_line_that_declares_the_separator_is_not_the_header(folder, mark, line):
+    text = line.format(mark) + "image,prompt,label\na.png,what?,b\n".replace(",", mark)
+    (picture,) = _read(folder, text)
+    assert picture.image == "a.png" and picture.relations[0].where == "own.csv line 3"
+
+
+def test_a_column_without_a_name_is_not_read_and_said(folder, caplog):
+    caplog.set_level("INFO")
+    (picture,) = _read(folder, ",image,prompt,label\n0,a.png,what?,b\n")
+    assert picture.image == "a.png"
+    assert "columns that are not read: one without a name" in caplog.text
+    assert _refused(folder, ",image\n0,a\n").startswith("has the columns one without a name, image")
+
+
+def test_the_unicode_form_of_a_name_makes_no_second_image_group_or_class(folder):
+    rows = "".join(
+        f"{form}.png,what?,{form},{form}\n" for form in ("caf\u00e9", "cafe\u0301", "caf\u00e9")
+    )
+    (picture,) = _read(folder, "image,prompt,label,group\n" + rows)
+    assert picture.image == "caf\u00e9.png" and picture.group == "caf\u00e9"
+    assert {relation.label for relation in picture.relations} == {"caf\u00e9"}
+
+
 def test_all_columns_are_read_whatever_they_are_called_and_others_are_named(folder, caplog):
     caplog.set_level("INFO")
     text = (
@@ -180,8 +205,8 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         (FLAT + 'a,"x"x,y,on\n', "line 2 is not CSV: ',' expected after '\"'; look for"),
         (FLAT + '"a\n\nb",x,y,on\nc,x,y\n', "line 5 has 3 cells"),
         (FLAT + "a," + "x" * 200_000 + ",y,on\n",
-         "line 2 is not CSV: field larger than field limit (131072)"),
-        (FLAT + 'a,"x,y,on\n' + "b,x,y,on\n" * 50_000, "line 2 is not CSV: field larger than"),
+         "line 2 has a subject of 200,000 characters, at most 131,072 can be read; look for a quotation"),
+        (FLAT + 'a,"x,y,on\n' + "b,x,y,on\n" * 50_000, "line 2 is not CSV: unexpected end of data; look for a quotation mark"),
         # bytes
         (FLAT.encode() + b"a,x,y,on\nb,T\xfcr,y,on\n",
          "line 3: byte 43 is not utf-8 (invalid start byte); save the file as UTF-8, or give its "

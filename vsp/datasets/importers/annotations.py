@@ -60,6 +60,9 @@ class Picture:
 
 
 Read = Callable[[Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[Picture]]
+ReadEmbedded = Callable[
+    [Sequence[tuple[str, Path]], Mapping[str, str]], Iterator[tuple[str, bytes]]
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +77,5 @@ class Importer:
     read: Read
     relations: str = "6way"  # default of --relations
     options: tuple[str, ...] = ()  # known names of `options`
+    # Name, as in `Picture.image`, and bytes of the pictures that the files contain, also repeated.
+    read_embedded: ReadEmbedded | None = None

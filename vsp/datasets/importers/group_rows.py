@@ -21,6 +21,7 @@ from typing import Any
 from vsp.datasets.importers.annotations import Picture, Relation, Thing
 from vsp.errors import DatasetError, DiskError
 from vsp.utils.files import disk_errors
+from vsp.utils.text import composed
 
 _CHUNK = 1 << 12  # rows that are stored in one call
 _N_CACHED = 1 << 14  # keys whose number is kept in memory
@@ -49,10 +50,11 @@ def group_into_pictures(rows: Iterable[AnnotatedRow]) -> Iterator[Picture]:
     Raises DatasetError if the rows of an image name two groups, DiskError if the rows cannot be
     stored.
     """
-    keyed = (((row.split, row.image), _as_json(row)) for row in rows)
+    keyed = (((row.split, composed(row.image)), _as_json(row)) for row in rows)
     with closing(group_by_key(keyed)) as images:
-        for (split, image), values in images:
-            relations = tuple(_relation(*value[1:]) for value in values)
+        for (split, _), values in images:
+            image = values[0][1]  # as the first row spells it
+            relations = tuple(_relation(*value[2:]) for value in values)
             things = (thing for r in relations for thing in (r.subject, r.reference) if thing)
             group = _group(image, [value[0] for value in values], relations)
             yield Picture(image, tuple(dict.fromkeys(things)), relations, split, group=group)
@@ -113,7 +115,7 @@ def _store(database: sqlite3.Connection, rows: Iterator[tuple[Any, Any]]) -> boo
 def _as_json(row: AnnotatedRow) -> tuple[Any, ...]:
     r = row.relation
     things = ((t.name, t.box) if t else None for t in (r.subject, r.reference))
-    return (row.group, *things, r.predicate, r.id, r.prompt, r.label, r.where)
+    return (row.group, row.image, *things, r.predicate, r.id, r.prompt, r.label, r.where)
 
 
 def _relation(subject: Any, reference: Any, predicate: str, *rest: str) -> Relation:

@@ -71,7 +71,7 @@ class ImageChecks:
     def _flags(
         self, image: str, file: ImageFile | None, size: tuple[int, int] | str | None
     ) -> tuple[str, ...]:
-        if not self._folders.links:
+        if file is None and not self._folders.links:
             return ()
         if file is None:
             self._missing.append(image)

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from vsp.datasets.importers.embedded import EMBEDDED
+from vsp.errors import DatasetError
+from vsp.utils.text import composed
+
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names in a folder."""
+
+    exact: frozenset[str]
+    by_form: dict[str, str]  # composed name → name; only of names that are not ASCII
+    by_stem: dict[str, str]  # of images
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +33,18 @@ class ImageFile:
 
 
 class ImageFolders:
-    """Image folders; `links` gives each a distinct name, for the link in a dataset's `images/`."""
+    """Image folders; `links` gives each a distinct name, for the link in a dataset's `images/`.
+
+    `embedded` is the folder above the pictures that the annotations contain, if there are any.
+    """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.links: dict[str, Path] = {}
+        self.embedded: Path | None = None
         self._names_in = cache(_names_in)
         for folder in map(Path.absolute, folders):
             name, number = folder.name, 2
-            while name in self.links:
+            while name in self.links or name == EMBEDDED:
                 name, number = f"{folder.name}-{number}", number + 1
             self.links[name] = folder
 
@@ -35,14 +52,18 @@ class ImageFolders:
         """Find an image by its path, with all, some or none of the folders in front of its name.
 
         An exact name in any folder wins over a name that differs in suffix (.gif for .jpg) or case.
+        Names that differ only in the form of accented letters (NFC, NFD) are the same name.
         """
+        if self.embedded is not None and image.startswith(f"{EMBEDDED}/"):
+            return ImageFile(image, self.embedded / image, exact=True)
         parts = [part for part in PurePosixPath(image).parts if part not in ("/", "..")]
         candidates = list(self._candidate_folders(tuple(parts[:-1]))) if parts else []
         for link, folder in candidates:
-            if parts[-1] in self._names_in(folder)[0]:
-                return self._image_file(link, folder, parts[-1], exact=True)
+            name = self._same_name(folder, parts[-1])
+            if name is not None:
+                return self._image_file(link, folder, name, exact=True)
         for link, folder in candidates:
-            name = self._names_in(folder)[1].get(stem(parts[-1]))
+            name = self._names_in(folder).by_stem.get(stem(parts[-1]))
             if name is not None:
                 return self._image_file(link, folder, name, exact=False)
         return None
@@ -50,26 +71,44 @@ class ImageFolders:
     def _candidate_folders(self, parents: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
         for start in range(len(parents) + 1):
             for link, folder in self.links.items():
-                yield link, folder.joinpath(*parents[start:])
+                for part in parents[start:]:
+                    # A listing of the parents is not needed if all spellings are one.
+                    folder /= part if part.isascii() else self._same_name(folder, part) or part
+                yield link, folder
+
+    def _same_name(self, folder: Path, name: str) -> str | None:
+        """The name in the folder that is `name`, in any Unicode form; None if there is none."""
+        names = self._names_in(folder)
+        if name.isascii():
+            return name if name in names.exact else None
+        return names.by_form.get(composed(name))
 
     def _image_file(self, link: str, folder: Path, name: str, exact: bool) -> ImageFile:
         below = (folder / name).relative_to(self.links[link])
         return ImageFile(str(PurePosixPath(link, below)), folder / name, exact)
 
 
-def _names_in(folder: Path) -> tuple[frozenset[str], dict[str, str]]:
-    """The names in a folder, and a mapping stem → name of its images.
+def _names_in(folder: Path) -> _Names:
+    """Listing a folder once costs a shared file system less than one look-up per image.
 
-    Listing a folder once costs a shared file system less than one look-up per image.
+    Raises DatasetError if two names are the same but for their Unicode form.
     """
     if not folder.is_dir():
-        return frozenset(), {}
+        return _Names(frozenset(), {}, {})
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
     images = {stem(name): name for name in names if Path(name).suffix.lower() in _SUFFIXES}
-    return frozenset(names), images
+    by_form: dict[str, str] = {}
+    for name in names:
+        if not name.isascii() and by_form.setdefault(composed(name), name) != name:
+            raise DatasetError(
+                f"{folder}: contains two files named {composed(name)!r}, with accents composed and "
+                "decomposed (NFC and NFD); rename one of them"
+            )
+    return _Names(frozenset(names), by_form, images)
 
 
 def stem(name: str) -> str:
     """The name without the suffix of an image, in lower case."""
+    name = composed(name)
     path = PurePosixPath(name)
     return (path.stem if path.suffix.lower() in _SUFFIXES else name).lower()

@@ -57,8 +57,6 @@ class ImportJob:
         self.folders = ImageFolders([_existing_folder(path) for path in request.images])
         self.files = [self._annotation_file(text) for text in request.annotations]
         self._check_options()
-        if not request.images:
-            self.notes.append("no --images: `vsp plan` will ask for the images of this dataset")
 
     def pictures(self) -> Iterator[Picture]:
         """Read the annotations from the start."""

@@ -16,7 +16,7 @@ from vsp.datasets.importers.annotations import Picture
 from vsp.datasets.importers.quality_flags import FLAGS
 from vsp.datasets.metadata import SPLITS
 from vsp.errors import DatasetError
-from vsp.utils.text import format_count, is_encodable
+from vsp.utils.text import composed, format_count, is_encodable
 
 _FLAGS = tuple(FLAGS)
 _SPLIT_BITS = 7  # the low bits of an image key, which leave room for the number of a split
@@ -119,6 +119,8 @@ def number_of(names: dict[str, int], name: str) -> int:
 
 
 def _hash(text: str) -> int:
-    """The first 64 bits of a digest."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    """The first 64 bits of a digest; the same for a name in any Unicode form."""
+    digest = hashlib.blake2b(
+        composed(text).encode("utf-8", "surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little")

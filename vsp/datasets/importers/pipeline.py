@@ -22,6 +22,7 @@ from joblib import Parallel
 from numpy.typing import NDArray
 
 from vsp.datasets.importers.annotations import Picture
+from vsp.datasets.importers.embedded import EMBEDDED, write_pictures
 from vsp.datasets.importers.flat_table import write_table
 from vsp.datasets.importers.funnel import (
     BALANCE,
@@ -74,6 +75,8 @@ def import_dataset(request: ImportRequest, work: Path, n_jobs: int = 1) -> Impor
         lambda folder: notes.extend(_write_folder(folder, job, n_jobs)),
         "remove it or use another --out",
     )
+    if not request.images and not (request.out / "images" / EMBEDDED).is_dir():
+        notes.append("no --images: `vsp plan` will ask for the images of this dataset")
     if request.table is not None:
         n_left_out = write_table(request.out, request.table)
         left_out = (
@@ -88,6 +91,7 @@ def _write_folder(folder: Path, job: ImportJob, n_jobs: int) -> list[str]:
     (folder / "images").mkdir()
     for link, path in job.folders.links.items():
         (folder / "images" / link).symlink_to(path)
+    embedded_notes = _write_embedded(folder / "images", job)
     funnel = Funnel(job.relations.labels, job.filters)
     with tempfile.TemporaryFile(dir=folder.parent) as spool:
         rows = KeptRows(spool)
@@ -96,7 +100,18 @@ def _write_folder(folder: Path, job: ImportJob, n_jobs: int) -> list[str]:
         filter_of_row = _apply_late_filters(job, rows, split)
         write_records(folder, _final_records(rows, split, filter_of_row, funnel))
     write_json(folder / FUNNEL, funnel.as_json())
-    return image_notes + split_notes
+    return embedded_notes + image_notes + split_notes
+
+
+def _write_embedded(folder: Path, job: ImportJob) -> list[str]:
+    """Write the pictures that the annotations contain. Return notes."""
+    if job.importer.read_embedded is None:
+        return []
+    pictures = job.importer.read_embedded(job.files, job.request.options)
+    n_pictures = write_pictures(folder, pictures)
+    job.folders.embedded = folder if n_pictures else None
+    written = f"wrote {format_count(n_pictures, 'picture')} of the annotations to images/{EMBEDDED}"
+    return [written] if n_pictures else []
 
 
 def _flag_and_keep_rows(job: ImportJob, rows: KeptRows, funnel: Funnel, n_jobs: int) -> list[str]:

@@ -10,6 +10,7 @@ from vsp.datasets.importers.image_index import ImageFile
 from vsp.datasets.importers.quality_flags import base_name
 from vsp.datasets.questions import OWN
 from vsp.datasets.relations import Relations
+from vsp.utils.text import composed
 
 
 def row_label(relation: Relation, relations: Relations) -> str:
@@ -44,7 +45,7 @@ def row_record(
     record: dict[str, Any] = {
         "id": relation.id or f"{image}/{ordinal}",
         "image_filename": file.name if file else picture.image,
-        "group": picture.group or picture.image,
+        "group": composed(picture.group or picture.image),
     }
     for part, end in (("subject", relation.subject), ("reference", relation.reference)):
         if end is not None:

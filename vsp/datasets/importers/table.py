@@ -9,8 +9,10 @@ Each row is about one image. The columns, or keys (other names in brackets):
     id, group, split                               may be empty; split is train, val or test
     subject_box, object_box (reference_box)        may be empty; [left, top, right, bottom] in pixels
 
+An image may also be the picture itself, in base64 or as a data URI of up to 16 million characters.
+
 Column names may be in capitals. Other columns are not read; a note lists those of a CSV file. Cells
-are separated by commas, semicolons or tabs. Empty rows and spaces around cells are ignored. The
+are separated by commas, semicolons or tabs, or as a first line like `sep=;` says. Empty rows and spaces around cells are ignored. The
 split of a row replaces the split of its file.
 """
 
@@ -28,11 +30,12 @@ from reprlib import repr as shortened
 from typing import Any
 
 from vsp.datasets.importers.annotations import SPLIT_WORDS, Box, Importer, Picture, Relation, Thing
+from vsp.datasets.importers.embedded import decode_picture
 from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
-from vsp.datasets.importers.text_lines import beginning, json_records, text_lines
+from vsp.datasets.importers.text_lines import LONGEST_LINE, beginning, json_records, text_lines
 from vsp.datasets.json_stream import read_records
 from vsp.errors import DatasetError
-from vsp.utils.text import is_encodable
+from vsp.utils.text import composed, is_encodable
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +58,11 @@ _PROMPT_COLUMNS = ("prompt", "label")
 _REQUIRED = "image, and subject, object and relation or prompt and label"
 _SPLITS = {"": "", **SPLIT_WORDS}
 _TEXT_COLUMNS = tuple(column for column in _NAMES_OF if not column.endswith("_box"))
+_COMPARED_COLUMNS = ("group", "label")  # equal texts are one group or one class
+_LONGEST_TEXT = 1 << 17  # characters of a cell that is not a picture
 _MAX_EDGE = 1e9  # pixels
 _MAX_LISTED = 300  # characters of column names in a message
+_SEPARATOR_LINE = re.compile(r"""\ufeff?"?sep=(\t|[^\w\s"'])"?[\r\n]""", re.IGNORECASE)
 
 
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
@@ -71,17 +77,38 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     )
 
 
-IMPORTER = Importer(read, relations="6way", options=("encoding",))
+def read_embedded(
+    files: Sequence[tuple[str, Path]], options: Mapping[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of the pictures that cells contain. Raises DatasetError as `read` does."""
+    for _, path in files:
+        with _records(path, options.get("encoding", "")) as records:
+            for place, values in records:
+                with _at(path, place):
+                    picture = decode_picture(_text("image", values.get("image")))
+                if picture is not None:
+                    yield picture
+
+
+IMPORTER = Importer(read, relations="6way", options=("encoding",), read_embedded=read_embedded)
+
+
+@contextmanager
+def _at(path: Path, place: str) -> Iterator[None]:
+    """Put file and place before the message of a DatasetError."""
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {place} {error}") from None
 
 
 def _rows(split: str, path: Path, encoding: str) -> Iterator[AnnotatedRow]:
     place = None
     with _records(path, encoding) as records:
         for place, values in records:
-            try:
-                yield _row(values, split, f"{path.name} {place}")
-            except DatasetError as error:
-                raise DatasetError(f"{path}: {place} {error}") from None
+            with _at(path, place):
+                row = _row(values, split, f"{path.name} {place}")
+            yield row
     if place is None:
         raise DatasetError(f"{path}: contains a header and no rows; write a row for each relation")
 
@@ -100,7 +127,7 @@ def _records(path: Path, encoding: str) -> Iterator[Iterator[tuple[str, Mapping[
                 numbered = json_records(path, lines)
                 yield _by_column(path, ((f"line {number}", record) for number, record in numbered))
             else:
-                yield _csv_records(path, lines, _delimiter(start))
+                yield _csv_records(path, _without_separator_line(lines), _delimiter(start))
 
 
 def _by_column(
@@ -123,7 +150,7 @@ def _csv_records(
         "image" in columns
         and (columns.keys() >= set(_RELATION_COLUMNS) or columns.keys() >= set(_PROMPT_COLUMNS))
     ):
-        names = ", ".join(header)[:_MAX_LISTED] or "none"
+        names = _listed(header)
         raise DatasetError(f"{path}: has the columns {names}; a table needs {_REQUIRED}")
     _log_unread(path, [name for name in header if name not in columns.values()])
     places = [(column, header.index(name)) for column, name in columns.items()]
@@ -138,6 +165,7 @@ def _csv_records(
 
 def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not empty, each with the number of its first line."""
+    csv.field_size_limit(LONGEST_LINE)  # a picture is longer than Python's limit for a cell
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     number = 1
     try:
@@ -153,12 +181,22 @@ def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[i
 
 
 def _delimiter(start: str) -> str:
-    """The delimiter with which the first line has the most known columns."""
+    """The delimiter that the first line declares, or with which it has the most known columns."""
+    declared = _SEPARATOR_LINE.match(start)
+    if declared:
+        return declared[1]
     header = re.split("[\r\n]", start, maxsplit=1)[:1]
     names = {mark: next(csv.reader(header, delimiter=mark), []) for mark in ",;\t"}
     return max(
         names, key=lambda mark: sum(_plain_name(name) in _COLUMN_OF_NAME for name in names[mark])
     )
+
+
+def _without_separator_line(lines: Iterator[str]) -> Iterator[str]:
+    """The lines; a first line like `sep=;`, which Excel writes, is empty."""
+    first = next(lines, "")
+    yield "\n" if _SEPARATOR_LINE.match(first) else first
+    yield from lines
 
 
 def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
@@ -178,7 +216,11 @@ def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
 def _log_unread(path: Path, names: Sequence[str]) -> None:
     """Log the columns that are not read: a name may be misspelt."""
     if names:
-        _log.info("%s: columns that are not read: %s", path, ", ".join(names)[:_MAX_LISTED])
+        _log.info("%s: columns that are not read: %s", path, _listed(names))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(name.strip() or "one without a name" for name in names)[:_MAX_LISTED] or "none"
 
 
 def _plain_name(name: str) -> str:
@@ -203,7 +245,9 @@ def _row(values: Mapping[str, Any], split: str, where: str) -> AnnotatedRow:
     row_split = texts["split"].lower()
     if row_split not in _SPLITS:
         raise DatasetError(f"has the split {texts['split']!r}; write train, val or test")
-    return AnnotatedRow(texts["image"], relation, _SPLITS[row_split] or split, texts["group"])
+    embedded = decode_picture(texts["image"])
+    image = embedded[0] if embedded else texts["image"]
+    return AnnotatedRow(image, relation, _SPLITS[row_split] or split, texts["group"])
 
 
 def _required_columns(texts: Mapping[str, str]) -> tuple[str, ...]:
@@ -224,9 +268,14 @@ def _text(column: str, value: Any) -> str:
         return str(value)
     if not isinstance(value, str):
         raise DatasetError(f"has {column} {shortened(value)}; write text")
+    if column != "image" and len(value) > _LONGEST_TEXT:
+        raise DatasetError(
+            f"has a {column} of {len(value):,} characters, at most {_LONGEST_TEXT:,} can be read; look "
+            "for a quotation mark that is not closed"
+        )
     if not is_encodable(value):
         raise DatasetError(f"has {column} {value!a}, which cannot be encoded; write other text")
-    return value.strip()
+    return composed(value.strip()) if column in _COMPARED_COLUMNS else value.strip()
 
 
 def _thing(name: str, column: str, values: Mapping[str, Any]) -> Thing | None:

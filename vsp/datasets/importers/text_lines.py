@@ -13,7 +13,7 @@ from vsp.errors import ConfigError, DatasetError
 
 _BLOCK = 1 << 20  # bytes
 _PEEK = 1 << 16  # characters
-_LONGEST = 1 << 24  # characters of a line; a longer line is probably not text
+LONGEST_LINE = 1 << 24  # characters of a line; a longer line is probably not text
 _MARK = "\ufeff"  # byte order mark, which some programs write before the first line
 
 
@@ -60,16 +60,16 @@ def json_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[s
 def _lines(path: Path, text: TextIO) -> Iterator[str]:
     number = 0
     try:
-        while line := text.readline(_LONGEST):
+        while line := text.readline(LONGEST_LINE):
             number += 1
             if "\0" in line:
                 raise DatasetError(
                     f"{path}: line {number} contains a NUL byte, so the file is not text; save it "
                     "as UTF-8 text"
                 )
-            if len(line) == _LONGEST:
+            if len(line) == LONGEST_LINE:
                 raise DatasetError(
-                    f"{path}: line {number} has more than {_LONGEST - 1} characters; write each "
+                    f"{path}: line {number} has more than {LONGEST_LINE - 1} characters; write each "
                     "row on its own line"
                 )
             yield line.removeprefix(_MARK) if number == 1 else line

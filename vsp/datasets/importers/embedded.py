@@ -1,0 +1,93 @@
+"""Pictures that a table contains as base64 or as data URIs, as benchmark files do.
+
+The name of such a picture is its digest, so a picture that many rows repeat is written once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from reprlib import repr as shortened
+
+from vsp.errors import DatasetError
+
+EMBEDDED = "embedded"  # the folder in a dataset's `images/`
+_LONGEST = 1 << 24  # characters of a picture
+_SHORTEST = 64  # characters; the smallest GIF has 35 bytes, and a shorter text may be a name
+_DATA_URI = re.compile(r"data:[^,]*,", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_URL_SAFE = str.maketrans("-_", "+/")
+# The first bytes of a file, and the suffix of such files.
+_SIGNATURES = (
+    (b"\x89PNG", "png"),
+    (b"\xff\xd8\xff", "jpg"),
+    (b"GIF8", "gif"),
+    (b"RIFF", "webp"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+)
+
+
+def decode_picture(cell: str) -> tuple[str, bytes] | None:
+    """Name and bytes of the picture in a cell; None if the cell is the name of a file.
+
+    Raises DatasetError if a data URI, or base64 that begins as a picture does, is damaged, too long
+    or in another format.
+    """
+    uri = _DATA_URI.match(cell[:200])
+    if uri is None and not _begins_as_picture(cell):
+        return None
+    if len(cell) > _LONGEST:
+        raise DatasetError(
+            f"has an image of {len(cell):,} characters, at most {_LONGEST:,} can be read; write it to "
+            "a file and give the file's name"
+        )
+    if uri is not None and not uri[0].lower().endswith(";base64,"):
+        raise DatasetError(f"has the image {shortened(cell)}; only data URIs in base64 can be read")
+    data = _decode(cell[uri.end() :] if uri else cell)
+    suffix = _suffix(data)
+    if not suffix:
+        raise DatasetError(
+            f"has an image in an unknown format, {shortened(cell)}; write PNG, JPEG, GIF, WebP, BMP "
+            "or TIFF in base64"
+        )
+    return f"{EMBEDDED}/{hashlib.sha256(data).hexdigest()}.{suffix}", data
+
+
+def write_pictures(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> int:
+    """Write each picture once below `folder`. Return the number of pictures."""
+    written: set[str] = set()
+    for name, data in pictures:
+        if name not in written:
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+            written.add(name)
+    return len(written)
+
+
+def _begins_as_picture(cell: str) -> bool:
+    """Whether a cell is base64 whose first bytes are those of a picture."""
+    start = "".join(cell[: 2 * _SHORTEST].split())[:_SHORTEST]  # lines may be short
+    if len(start) < _SHORTEST or not _BASE64.fullmatch(start):
+        return False
+    return bool(_suffix(binascii.a2b_base64(start.translate(_URL_SAFE))))
+
+
+def _decode(text: str) -> bytes:
+    text = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise DatasetError(
+            f"has an image that is not base64, {shortened(text)} ({error}); write it again"
+        ) from None
+
+
+def _suffix(data: bytes) -> str:
+    return next((suffix for start, suffix in _SIGNATURES if data.startswith(start)), "")
