@@ -54,6 +54,7 @@ class AutoProcessor(Processor):
     options: ClassVar[type[Frozen]] = NoOptions  # passed to the image processor
 
     def __init__(self, config: ModelConfig) -> None:
+        from vsp.models.checkpoint_processor import read_processor
         from vsp.models.checkpoints import reading
         from vsp.models.loading import read_config
 
@@ -61,7 +62,7 @@ class AutoProcessor(Processor):
         chosen = parse(self.options, config.options, f"model {config.family}: options")
         limits = {key: value for key, value in chosen if value is not None}
         with reading(config, "tokenizer or image processor"):
-            self._processor = _read_processor(config, checkpoint, limits)
+            self._processor = read_processor(config, checkpoint, limits)
         self._tokenizer = self._processor.tokenizer
         self._tokenizer.model_max_length = 10**9  # long prompts are refused by `row`, so no warning
         self._processor.tokenizer = self._last_text = _RecordingTokenizer(self._tokenizer)
@@ -308,47 +309,6 @@ def _pad_token(checkpoint: Any) -> int:
     """The token that fills sequences; 0 if the checkpoint names none."""
     pad = getattr(checkpoint.get_text_config(), "pad_token_id", None)
     return pad if isinstance(pad, int) and pad >= 0 else 0
-
-
-def _read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, Any]) -> Any:
-    import transformers
-    from transformers import AutoImageProcessor, AutoTokenizer
-    from transformers.models.auto import processing_auto
-
-    names: Mapping[str, str] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
-    name = names.get(checkpoint.model_type)
-    if name is None or not hasattr(checkpoint, "image_token_id"):
-        raise ModelError(
-            f"transformers has no processor of images and text for model type "
-            f"{checkpoint.model_type!r}; "
-            "name another --checkpoint"
-        )
-    base: Any = getattr(transformers, name)
-    where = {"revision": config.revision, "trust_remote_code": False}
-    parts = {
-        # If torchvision is installed, the default processor is another one, with other pixels.
-        "image_processor": AutoImageProcessor.from_pretrained(
-            config.checkpoint, backend="pil", **where, **options
-        ),
-        "tokenizer": AutoTokenizer.from_pretrained(config.checkpoint, **where),
-    }
-
-    class WithoutVideo(base):
-        @classmethod
-        def get_attributes(cls) -> list[str]:
-            return [part for part in super().get_attributes() if part in parts]
-
-    WithoutVideo.__name__ = base.__name__  # processors look up their defaults by name
-    values, _ = WithoutVideo.get_processor_dict(str(config.checkpoint), **where)
-    if checkpoint.model_type == "llava":  # missing in older checkpoints
-        values |= {
-            "patch_size": checkpoint.vision_config.patch_size,
-            "vision_feature_select_strategy": checkpoint.vision_feature_select_strategy,
-            "num_additional_image_tokens": 1,  # CLIP's class token
-        }
-    return WithoutVideo.from_args_and_dict(
-        [parts[p] for p in WithoutVideo.get_attributes()], values
-    )
 
 
 def _chat_template(config: ModelConfig, processor: Any) -> str:
