@@ -30,7 +30,7 @@ def read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, A
 
     Raises ModelError if transformers has none for the model type, or if torchvision is missing.
     """
-    base = _processor_class(config, checkpoint)
+    base: Any = _processor_class(config, checkpoint)
     with _torchvision_errors(checkpoint):
         parts = {name: _read_part(config, name, options) for name in base.get_attributes()}
 
