@@ -36,6 +36,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil,
 )
 from transformers.models.ovis2.image_processing_pil_ovis2 import Ovis2ImageProcessorPil
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.video_llama_3.image_processing_pil_video_llama_3 import (
@@ -64,7 +65,7 @@ AYA_CHAT = (
 DEEPSEEK_CHAT = (
     "{% for turn in messages %}User: {% for part in turn['content'] %}"
     "{% if part['type'] == 'image' %}<image_placeholder>{% else %}{{ '\n' + part['text'] }}"
-    "{% endif %}{% endfor %}\n\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+    "{% endif %}{% endfor %}{{ '\n\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 GLM_CHAT = (
     "[gMASK]<sop>\n{% for turn in messages %}<|user|>\n{% for part in turn['content'] %}"
@@ -72,9 +73,15 @@ GLM_CHAT = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
+PIXTRAL_CHAT = (
+    "{{ bos_token }}{% for turn in messages %}[INST]{% for part in turn['content'] %}"
+    "{% if part['type'] == 'image' %}[IMG]{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}[/INST]{% endfor %}"
+)
+_PIXTRAL_TOWER = {**TOWER, "image_size": 112, "patch_size": 16}
 GEMMA4_CHAT = (
     "{{ bos_token }}{% for turn in messages %}<|turn>user\n{% for part in turn['content'] %}"
-    "{% if part['type'] == 'image' %}\n\n<|image|>\n\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}{{ '\n\n<|image|>\n\n' }}{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}<turn|>\n{% endfor %}{% if add_generation_prompt %}<|turn>model\n{% endif %}"
 )
 
@@ -112,7 +119,11 @@ def write_vipllava(folder: Path) -> Path:
     images = CLIPImageProcessorPil(
         size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}
     )
-    return _save(folder, config, tokenizer, images, "LlavaProcessor", VICUNA_CHAT)
+    settings = {
+        "num_additional_image_tokens": 1, "patch_size": PATCH,
+        "vision_feature_select_strategy": "default",
+    }  # fmt: skip
+    return _save(folder, config, tokenizer, images, "LlavaProcessor", VICUNA_CHAT, settings)
 
 
 def write_llava_next_video(folder: Path) -> Path:
@@ -380,6 +391,47 @@ def write_video_llama_3(folder: Path) -> Path:
     return folder
 
 
+def write_pixtral(folder: Path) -> Path:
+    """Pixtral, saved as LLaVA: an image token for each patch, in its own aspect ratio."""
+    tokenizer = _pixtral_tokenizer()
+    config = transformers.LlavaConfig(
+        vision_config={"model_type": "pixtral", **_PIXTRAL_TOWER},
+        text_config={"model_type": "mistral", **text_settings(tokenizer)},
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    images = PixtralImageProcessorPil(
+        size={"longest_edge": 112}, patch_size={"height": 16, "width": 16}
+    )
+    return _save(
+        folder, config, tokenizer, images, "PixtralProcessor", PIXTRAL_CHAT, {"patch_size": 16}
+    )
+
+
+def write_mistral3(folder: Path) -> Path:
+    """Mistral 3: Pixtral's tower, of which each token joins four patches, and Mistral."""
+    tokenizer = _pixtral_tokenizer()
+    config = transformers.Mistral3Config(
+        vision_config={"model_type": "pixtral", **_PIXTRAL_TOWER, "patch_size": PATCH},
+        text_config={"model_type": "mistral", **text_settings(tokenizer)},
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+        spatial_merge_size=2,
+    )
+    images = PixtralImageProcessorPil(size={"longest_edge": 112}, patch_size=PATCH)
+    settings = {"patch_size": PATCH, "spatial_merge_size": 2}
+    return _save(folder, config, tokenizer, images, "PixtralProcessor", PIXTRAL_CHAT, settings)
+
+
+def _pixtral_tokenizer() -> Any:
+    return special_tokenizer(
+        ("<pad>", "<s>", "</s>", "[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
+        bos_token="<s>",
+        eos_token="</s>",
+        starts_with="<s>",
+    )
+
+
 def _llama_tokenizer(*special: str, extra: dict[str, str] | None = None) -> Any:
     return special_tokenizer(
         (*LLAMA, *special),
@@ -425,6 +477,8 @@ def _save(
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "llava": write_llava_siglip,
+    "pixtral": write_pixtral,
+    "mistral3": write_mistral3,
     "vipllava": write_vipllava,
     "llava_next_video": write_llava_next_video,
     "idefics2": write_idefics2,

@@ -27,6 +27,7 @@ from vsp.models.contract import (
     TokenizedPrompt,
     VisionLanguageModel,
 )
+from vsp.models.supported import check_type
 
 if TYPE_CHECKING:
     import torch
@@ -56,9 +57,8 @@ class AutoProcessor(Processor):
     def __init__(self, config: ModelConfig) -> None:
         from vsp.models.checkpoint_processor import read_processor
         from vsp.models.checkpoints import reading
-        from vsp.models.loading import read_config
 
-        checkpoint = read_config(config, *self.model_types)
+        checkpoint = _read_config(config, self.model_types)
         chosen = parse(self.options, config.options, f"model {config.family}: options")
         limits = {key: value for key, value in chosen if value is not None}
         with reading(config, "tokenizer or image processor"):
@@ -193,9 +193,9 @@ class AutoVLM(VisionLanguageModel):
 
     def __init__(self, config: ModelConfig) -> None:
         from vsp.models.capture import Capture
-        from vsp.models.loading import load_model, read_config
+        from vsp.models.loading import load_model
 
-        checkpoint = read_config(config, *self.processor.model_types)
+        checkpoint = _read_config(config, self.processor.model_types)
         self._model, self._decoder = load_model(config, checkpoint, self.shape(config).dtype)
         # The base model, without lm_head: no logits are computed.
         self._base = getattr(self._model, "model", self._model)
@@ -203,10 +203,10 @@ class AutoVLM(VisionLanguageModel):
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
-        from vsp.models.loading import decoder_shape, read_config
+        from vsp.models.loading import decoder_shape
 
         parse(cls.processor.options, config.options, f"model {config.family}: options")
-        checkpoint = read_config(config, *cls.processor.model_types)
+        checkpoint = _read_config(config, cls.processor.model_types)
         return decoder_shape(checkpoint.get_text_config(), config.dtype, checkpoint.dtype)
 
     @classmethod
@@ -269,6 +269,15 @@ class AutoVLM(VisionLanguageModel):
         for name, array in join_arrays([group.picture.arrays for group in groups]).items():
             inputs[name] = to_device(array, device, dtype)
         return inputs
+
+
+def _read_config(config: ModelConfig, model_types: Sequence[str]) -> Any:
+    """The checkpoint's configuration. Raises ModelError for a model type that is refused."""
+    from vsp.models.loading import read_config
+
+    checkpoint = read_config(config, *model_types)
+    check_type(checkpoint.model_type)
+    return checkpoint
 
 
 def reserved_tokens(tokenizer: Any) -> list[str]:

@@ -63,6 +63,10 @@ def _processor_class(config: ModelConfig, checkpoint: Any) -> Any:
             f"{checkpoint.model_type!r}; "
             "name another --checkpoint"
         )
+    if name == "PixtralProcessor":
+        from vsp.models.pixtral_processor import PixtralProcessor
+
+        return PixtralProcessor
     return getattr(transformers, name)
 
 
