@@ -96,3 +96,10 @@ def test_a_refused_type_is_refused_with_its_reason(tmp_path, kind):
         with pytest.raises(ModelError, match=re.escape(supported.REFUSED[kind])) as caught:
             use(config)
         assert "\n" not in str(caught.value) and repr(kind) in str(caught.value)
+
+
+def test_the_command_lists_the_same_table(vsp):
+    assert json.loads(vsp("models", "--supported", "--json").stdout) == supported.supported()
+    page = vsp("models", "--supported").stdout
+    assert page.startswith("parity tested\n") and max(map(len, page.splitlines())) <= 80
+    assert all(name in page for name in supported.supported())

@@ -108,9 +108,8 @@ def capture_tokens(decoder: Any, places: NDArray[np.int64]) -> Iterator[list[tor
     sequences, positions = copy_to_device(np.ascontiguousarray(places.T), decoder.device)
 
     def keep(states: torch.Tensor) -> None:
-        if (
-            states.dim() != 3
-        ):  # [sequence, token, hidden]; otherwise the index below means other axes
+        # [sequence, token, hidden]; with more axes, the index below would mean others.
+        if states.dim() != 3:
             raise ModelError(
                 f"its decoder layers pass on states with {states.dim()} axes instead of 3; this "
                 "model is not supported"
