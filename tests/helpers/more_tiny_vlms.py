@@ -23,6 +23,7 @@ from helpers.tiny_vlms import (
     write_video,
 )
 from transformers.models.aria.image_processing_pil_aria import AriaImageProcessorPil
+from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import (
     DeepseekVLImageProcessorPil,
@@ -72,6 +73,11 @@ GLM_CHAT = (
     "{% if part['type'] == 'image' %}<|begin_of_image|><|image|><|end_of_image|>"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+CHAMELEON_CHAT = (
+    "{{ bos_token }}{% for turn in messages %}{% for part in turn['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
 )
 PIXTRAL_CHAT = (
     "{{ bos_token }}{% for turn in messages %}[INST]{% for part in turn['content'] %}"
@@ -423,6 +429,36 @@ def write_mistral3(folder: Path) -> Path:
     return _save(folder, config, tokenizer, images, "PixtralProcessor", PIXTRAL_CHAT, settings)
 
 
+def write_chameleon(folder: Path) -> Path:
+    """Chameleon: its decoder encodes the image to 16 tokens of its own vocabulary."""
+    codes = tuple(f"IMGIMG{letter}Z" for letter in "ABCDEFGH")
+    named = {
+        "image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>",
+        "sep_token": "<reserved08706>",
+    }  # fmt: skip
+    tokenizer = special_tokenizer(
+        ("<pad>", "<s>", "</s>", *(named[name] for name in named), *codes),
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token=named.pop("sep_token"),
+        extra_special_tokens=named,
+        starts_with="<s>",
+    )
+    config = transformers.ChameleonConfig(
+        **text_settings(tokenizer),
+        vq_config={
+            "embed_dim": 8, "num_embeddings": 8, "latent_channels": 32, "resolution": 32,
+            "base_channels": 32, "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1,
+        },
+        vocabulary_map={**dict(tokenizer.get_vocab())},
+    )  # fmt: skip
+    images = ChameleonImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    settings = {"image_seq_length": 16, "image_token": "<image>"}
+    return _save(folder, config, tokenizer, images, "ChameleonProcessor", CHAMELEON_CHAT, settings)
+
+
 def _pixtral_tokenizer() -> Any:
     return special_tokenizer(
         ("<pad>", "<s>", "</s>", "[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
@@ -479,6 +515,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "llava": write_llava_siglip,
     "pixtral": write_pixtral,
     "mistral3": write_mistral3,
+    "chameleon": write_chameleon,
     "vipllava": write_vipllava,
     "llava_next_video": write_llava_next_video,
     "idefics2": write_idefics2,

@@ -73,6 +73,7 @@ TEXTS = {
     "janus": DEEPSEEK,
     "glm4v": "[gMASK]<sop>\n<|user|>\n<|begin_of_image|>{image}<|end_of_image|>{prompt}"
              "<|assistant|>\n",
+    "chameleon": "<image>{prompt}",
     "pixtral": "[INST]{image}{prompt}[/INST]",
     "mistral3": "[INST]{image}{prompt}[/INST]",
     "gemma4": "<|turn>user\n\n\n<|image>{image}<image|>\n\n{prompt}<turn|>\n<|turn>model\n",

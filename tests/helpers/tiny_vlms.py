@@ -268,7 +268,7 @@ def write_idefics3(folder: Path) -> Path:
 
 
 def write_smolvlm(folder: Path) -> Path:
-    """As `write_idefics3`. Its processor class needs the package num2words."""
+    """As `write_idefics3`. transformers' own processor class needs the package num2words."""
     _write_idefics(folder, "SmolVLM", SmolVLMImageProcessorPil)
     write_video(folder, "SmolVLMVideoProcessor", {"size": {"longest_edge": 56}})
     return folder
@@ -429,7 +429,6 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
-# Without SmolVLM: see `write_smolvlm`.
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "llava_next": write_llava_next,
     "llava_onevision": write_llava_onevision,

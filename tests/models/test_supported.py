@@ -8,6 +8,7 @@ import pytest
 import transformers
 from helpers.paths import ROOT
 from helpers.reference import MORE_WRITERS, PROMPTS, WRITERS, Family, make_images
+from PIL import Image
 from transformers import CONFIG_MAPPING
 from transformers.models.auto import image_processing_auto, modeling_auto, processing_auto
 
@@ -21,6 +22,7 @@ TYPES = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 ALL_WRITERS = {**WRITERS, **MORE_WRITERS}
 # Configurations whose defaults do not make a model.
 FIELDS = {
+    "emu3": {"vocabulary_map": {"<image>": 3}},
     "hunyuan_vl": {"text_config": {"head_dim": 32}},
     "deepseek_ocr2": {"text_config": {"mlp_layer_types": ["dense"] * 12, "num_hidden_layers": 12}},
     "granite4_vision": {"deepstack_layer_map": [[-1, 2]], "downsample_rate": "4/8"},
@@ -48,6 +50,15 @@ def test_tokens_and_states_are_those_of_transformers_one_sample_at_a_time(family
         assert list(loaded.processor.row(loaded.processor.picture(image), prompt).tokens) == ids
         assert np.abs(expected).max() > 1  # so that 1e-4 is a meaningful tolerance
         assert np.abs(states[:, column] - expected).max() < 1e-4
+
+
+def test_states_depend_on_the_image(family):
+    loaded = models.load(family.config())
+    image = make_images()[0]
+    images = [image, Image.new("RGB", image.size, (200, 30, 30))]
+    states = loaded.last_token_states(images, PROMPTS[:1] * 2)
+    assert (states[0, 0] == states[0, 1]).all()  # the embedding of a token of the text
+    assert np.abs(states[-1, 0] - states[-1, 1]).max() > 1e-2
 
 
 def test_prompts_that_share_an_image_have_the_states_of_transformers(family):

@@ -156,7 +156,9 @@ def copy_to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 def _append_branches(decoder: Any, places: _Places, mask: Any, kwargs: dict[str, Any]) -> None:
-    trunk = kwargs["inputs_embeds"]
+    trunk = kwargs.get("inputs_embeds")
+    if trunk is None:
+        raise CannotShareError("its decoder embeds the tokens itself")
     device, shape = trunk.device, trunk.shape[:2]
     sources, branches = places.sources, places.branches
     if kwargs.get("position_ids") is None:

@@ -12,14 +12,14 @@ from vsp.errors import ModelError
 
 # A test compares states and tokens of a small checkpoint with those of transformers alone.
 TESTED = (
-    "aria", "aya_vision", "deepseek_vl", "gemma3", "gemma4", "glm4v", "idefics2", "idefics3",
+    "aria", "aya_vision", "chameleon", "deepseek_vl", "gemma3", "gemma4", "glm4v", "idefics2", "idefics3",
     "internvl", "janus", "llava", "llava_next", "llava_next_video", "llava_onevision", "mistral3", "ovis2",
     "paligemma", "qwen2_5_vl", "qwen2_vl", "qwen3_5", "qwen3_vl", "qwen3_vl_moe", "smolvlm",
     "video_llama_3", "vipllava",
 )  # fmt: skip
 # The decoder is found, and an image processor of Pillow exists. Nothing else is tested.
 UNTESTED = (
-    "cohere_compass", "cosmos3_edge", "deepseek_ocr2", "deepseek_vl_hybrid", "dots3_note",
+    "cohere_compass", "cosmos3_edge", "deepseek_ocr2", "deepseek_vl_hybrid", "dots3_note", "emu3",
     "ernie4_5_vl_moe", "exaone4_5", "glm46v", "glm4v_moe", "glm5_next", "glm_ocr", "glmga",
     "got_ocr2", "granite4_vision", "granite_docling", "hunyuan_vl", "hyperclovax_vision_v2",
     "lighton_ocr", "minicpmv4_6", "mistral_large4", "minicpmv4_7", "paddleocr_vl", "pp_chart2table", "qianfan_ocr",
@@ -40,10 +40,8 @@ REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "blip": _CROSS,
         "blip-2": _NORM,
-        "chameleon": "its decoder replaces image tokens itself, which vsp was not tested with",
         "cosmos3_omni": _PART,
         "diffusion_gemma": "it generates by diffusion, not token by token",
-        "emu3": "its decoder replaces image tokens itself, which vsp was not tested with",
         "evolla": "it takes proteins, not images",
         "fast_vlm": _TIMM,
         "florence2": _ENCODER,
