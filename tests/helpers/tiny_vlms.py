@@ -102,7 +102,7 @@ IDEFICS_CHAT = (
 
 def write_llava_next(folder: Path) -> Path:
     """CLIP and Mistral: 16 tokens for the image, and those of up to 4 tiles."""
-    tokenizer = _tokenizer(
+    tokenizer = special_tokenizer(
         ("<pad>", "<s>", "</s>", "<image>"),
         bos_token="<s>",
         eos_token="</s>",
@@ -112,30 +112,30 @@ def write_llava_next(folder: Path) -> Path:
     )
     config = LlavaNextConfig(
         vision_config={"model_type": "clip_vision_model", "image_size": 56, **TOWER},
-        text_config={"model_type": "mistral", **_text(tokenizer)},
+        text_config={"model_type": "mistral", **text_settings(tokenizer)},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=GRIDS,
         image_seq_length=16,
     )
-    _save_model(LlavaNextForConditionalGeneration, config, folder)
+    save_model(LlavaNextForConditionalGeneration, config, folder)
     images = LlavaNextImageProcessorPil(
         size={"shortest_edge": 56},
         crop_size={"height": 56, "width": 56},
         image_grid_pinpoints=GRIDS,
     )
-    _save_parts(folder, tokenizer, images, "LlavaNextProcessor")
-    _write_json(folder / "chat_template.json", {"chat_template": MISTRAL_CHAT})
+    save_parts(folder, tokenizer, images, "LlavaNextProcessor")
+    write_json(folder / "chat_template.json", {"chat_template": MISTRAL_CHAT})
     settings = {
         "image_token": "<image>", "num_additional_image_tokens": 1, "patch_size": PATCH,
         "processor_class": "LlavaNextProcessor", "vision_feature_select_strategy": "default",
     }  # fmt: skip
-    _write_json(folder / "processor_config.json", settings)
+    write_json(folder / "processor_config.json", settings)
     return folder
 
 
 def write_llava_onevision(folder: Path) -> Path:
     """SigLIP and Qwen2: 16 tokens for the image, and those of up to 4 tiles."""
-    tokenizer = _tokenizer(
+    tokenizer = special_tokenizer(
         ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"),
         eos_token="<|im_end|>",
         extra_special_tokens={"image_token": "<image>", "video_token": "<video>"},
@@ -145,35 +145,35 @@ def write_llava_onevision(folder: Path) -> Path:
         vision_config={
             "model_type": "siglip_vision_model", "image_size": 56, "vision_use_head": False, **TOWER
         },
-        text_config={"model_type": "qwen2", **_text(tokenizer)},
+        text_config={"model_type": "qwen2", **text_settings(tokenizer)},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=GRIDS,
     )  # fmt: skip
-    _save_model(LlavaOnevisionForConditionalGeneration, config, folder)
+    save_model(LlavaOnevisionForConditionalGeneration, config, folder)
     images = LlavaOnevisionImageProcessorPil(
         size={"height": 56, "width": 56}, image_grid_pinpoints=GRIDS
     )
-    _save_parts(folder, tokenizer, images, "LlavaOnevisionProcessor")
-    _write_json(folder / "chat_template.json", {"chat_template": ONEVISION_CHAT})
+    save_parts(folder, tokenizer, images, "LlavaOnevisionProcessor")
+    write_json(folder / "chat_template.json", {"chat_template": ONEVISION_CHAT})
     settings = {
         "image_token": "<image>", "num_image_tokens": 16, "video_token": "<video>",
         "processor_class": "LlavaOnevisionProcessor", "vision_feature_select_strategy": "full",
     }  # fmt: skip
-    _write_json(folder / "processor_config.json", settings)
-    _write_video(folder, "LlavaOnevisionVideoProcessor", {"size": {"height": 56, "width": 56}})
+    write_json(folder / "processor_config.json", settings)
+    write_video(folder, "LlavaOnevisionVideoProcessor", {"size": {"height": 56, "width": 56}})
     return folder
 
 
 def write_paligemma(folder: Path) -> Path:
     """SigLIP and Gemma: 64 tokens for the image. No chat template, no processor_config.json."""
-    tokenizer = _tokenizer(
+    tokenizer = special_tokenizer(
         ("<pad>", "<eos>", "<bos>", "<image>"),
         bos_token="<bos>",
         eos_token="<eos>",
         extra_special_tokens={"image_token": "<image>"},
     )
-    text = {**_text(tokenizer), "head_dim": 32, "num_key_value_heads": 1}
+    text = {**text_settings(tokenizer), "head_dim": 32, "num_key_value_heads": 1}
     config = PaliGemmaConfig(
         vision_config={
             "model_type": "siglip_vision_model", "image_size": 112, "vision_use_head": False,
@@ -184,9 +184,9 @@ def write_paligemma(folder: Path) -> Path:
         projection_dim=64,
         hidden_size=64,
     )  # fmt: skip
-    _save_model(PaliGemmaForConditionalGeneration, config, folder)
+    save_model(PaliGemmaForConditionalGeneration, config, folder)
     images = SiglipImageProcessorPil(size={"height": 112, "width": 112}, image_seq_length=64)
-    _save_parts(folder, tokenizer, images, "PaliGemmaProcessor")
+    save_parts(folder, tokenizer, images, "PaliGemmaProcessor")
     return folder
 
 
@@ -197,7 +197,7 @@ def write_gemma3(folder: Path) -> Path:
         "boi_token": "<start_of_image>",
         "eoi_token": "<end_of_image>",
     }
-    tokenizer = _tokenizer(
+    tokenizer = special_tokenizer(
         ("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", *extra.values()),
         bos_token="<bos>",
         eos_token="<eos>",
@@ -207,7 +207,7 @@ def write_gemma3(folder: Path) -> Path:
     )
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in extra.items()}
     text = {
-        **_text(tokenizer), "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32,
+        **text_settings(tokenizer), "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32,
         "layer_types": ["sliding_attention", "sliding_attention", "full_attention",
                         "sliding_attention"],
     }  # fmt: skip
@@ -222,12 +222,12 @@ def write_gemma3(folder: Path) -> Path:
         boi_token_index=ids["boi_token"],
         eoi_token_index=ids["eoi_token"],
     )  # fmt: skip
-    _save_model(Gemma3ForConditionalGeneration, config, folder)
+    save_model(Gemma3ForConditionalGeneration, config, folder)
     images = Gemma3ImageProcessorPil(size={"height": 112, "width": 112})
-    _save_parts(folder, tokenizer, images, "Gemma3Processor")
-    _write_json(folder / "chat_template.json", {"chat_template": GEMMA_CHAT})
+    save_parts(folder, tokenizer, images, "Gemma3Processor")
+    write_json(folder / "chat_template.json", {"chat_template": GEMMA_CHAT})
     settings = {"image_seq_length": 16, "processor_class": "Gemma3Processor"}
-    _write_json(folder / "processor_config.json", settings)
+    write_json(folder / "processor_config.json", settings)
     return folder
 
 
@@ -239,7 +239,7 @@ def write_internvl(folder: Path) -> Path:
         "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     }
-    tokenizer = _tokenizer(
+    tokenizer = special_tokenizer(
         ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *extra.values()),
         eos_token="<|im_end|>",
         extra_special_tokens=extra,
@@ -248,17 +248,17 @@ def write_internvl(folder: Path) -> Path:
     tower = {**TOWER, "image_size": [112, 112], "patch_size": [PATCH, PATCH]}
     config = InternVLConfig(
         vision_config=tower,
-        text_config={"model_type": "qwen2", **_text(tokenizer)},
+        text_config={"model_type": "qwen2", **text_settings(tokenizer)},
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=16,
         tie_word_embeddings=False,
     )
-    _save_model(InternVLForConditionalGeneration, config, folder)
+    save_model(InternVLForConditionalGeneration, config, folder)
     images = GotOcr2ImageProcessorPil(size={"height": 112, "width": 112}, max_patches=4)
-    _save_parts(folder, tokenizer, images, "InternVLProcessor", jinja=True, fast=True)
+    save_parts(folder, tokenizer, images, "InternVLProcessor", jinja=True, fast=True)
     settings = {"image_seq_length": 16, "processor_class": "InternVLProcessor"}
-    _write_json(folder / "processor_config.json", settings)
-    _write_video(folder, "InternVLVideoProcessor", {"size": {"height": 112, "width": 112}})
+    write_json(folder / "processor_config.json", settings)
+    write_video(folder, "InternVLVideoProcessor", {"size": {"height": 112, "width": 112}})
     return folder
 
 
@@ -268,9 +268,9 @@ def write_idefics3(folder: Path) -> Path:
 
 
 def write_smolvlm(folder: Path) -> Path:
-    """As `write_idefics3`. Its processor class needs the package num2words."""
+    """As `write_idefics3`. transformers' own processor class needs the package num2words."""
     _write_idefics(folder, "SmolVLM", SmolVLMImageProcessorPil)
-    _write_video(folder, "SmolVLMVideoProcessor", {"size": {"longest_edge": 56}})
+    write_video(folder, "SmolVLMVideoProcessor", {"size": {"longest_edge": 56}})
     return folder
 
 
@@ -295,7 +295,7 @@ def write_narrow(folder: Path, window: int) -> Path:
     write_llava_next(folder)
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["sliding_window"] = window
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     return folder
 
 
@@ -306,12 +306,12 @@ def _write_qwen3(
     seen: dict[str, Any],
     read: dict[str, Any] | None = None,
 ) -> Path:
-    tokenizer = _tokenizer(QWEN_TOKENS, eos_token="<|im_end|>", chat_template=QWEN_CHAT)
+    tokenizer = special_tokenizer(QWEN_TOKENS, eos_token="<|im_end|>", chat_template=QWEN_CHAT)
     ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in
            (("image", "image_pad"), ("video", "video_pad"),
             ("vision_start", "vision_start"), ("vision_end", "vision_end"))}  # fmt: skip
     text = {
-        **_text(tokenizer), "head_dim": 16, **(read or {}),
+        **text_settings(tokenizer), "head_dim": 16, **(read or {}),
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
                             "partial_rotary_factor": 1.0,
                             "mrope_section": [4, 2, 2], "mrope_interleaved": True},
@@ -320,16 +320,16 @@ def _write_qwen3(
         "depth": 2, "hidden_size": 64, "out_hidden_size": 64, "num_heads": 4,
         "intermediate_size": 128, "num_position_embeddings": 64, **seen,
     }  # fmt: skip
-    _save_model(model, config(text_config=text, vision_config=vision, **ids), folder)
+    save_model(model, config(text_config=text, vision_config=vision, **ids), folder)
     limits = {"shortest_edge": 64 * 64, "longest_edge": 32 * 32 * 32}
     half = [0.5, 0.5, 0.5]
     images = Qwen2VLImageProcessorPil(
         patch_size=16, size=limits, image_mean=half, image_std=half, merge_size=2
     )
-    _save_parts(folder, tokenizer, images, "Qwen3VLProcessor", fast=True)
-    _write_json(folder / "chat_template.json", {"chat_template": QWEN_CHAT})
+    save_parts(folder, tokenizer, images, "Qwen3VLProcessor", fast=True)
+    write_json(folder / "chat_template.json", {"chat_template": QWEN_CHAT})
     sizes = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "size": limits}
-    _write_video(folder, "Qwen3VLVideoProcessor", sizes)
+    write_video(folder, "Qwen3VLVideoProcessor", sizes)
     return folder
 
 
@@ -339,7 +339,7 @@ def _write_idefics(folder: Path, family: str, image_processor: Callable[..., Any
         "<pad>", "<|begin_of_text|>", "<end_of_utterance>", "<fake_token_around_image>",
         "<image>", "<global-img>", *tiles,
     )  # fmt: skip
-    tokenizer = _tokenizer(
+    tokenizer = special_tokenizer(
         special,
         bos_token="<|begin_of_text|>",
         eos_token="<end_of_utterance>",
@@ -353,20 +353,20 @@ def _write_idefics(folder: Path, family: str, image_processor: Callable[..., Any
     config_class, model_class = kinds[family]
     config = config_class(
         vision_config={"image_size": 56, **TOWER},
-        text_config={"model_type": "llama", **_text(tokenizer)},
+        text_config={"model_type": "llama", **text_settings(tokenizer)},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
     )
-    _save_model(model_class, config, folder)
+    save_model(model_class, config, folder)
     images = image_processor(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
-    _save_parts(folder, tokenizer, images, f"{family}Processor")
-    _write_json(folder / "chat_template.json", {"chat_template": IDEFICS_CHAT})
+    save_parts(folder, tokenizer, images, f"{family}Processor")
+    write_json(folder / "chat_template.json", {"chat_template": IDEFICS_CHAT})
     settings = {"image_seq_len": 4, "processor_class": f"{family}Processor"}
-    _write_json(folder / "processor_config.json", settings)
+    write_json(folder / "processor_config.json", settings)
     return folder
 
 
-def _tokenizer(
+def special_tokenizer(
     special: tuple[str, ...], starts_with: str | None = None, **named: Any
 ) -> PreTrainedTokenizerFast:
     """`byte_tokenizer` with named special tokens; the first of `special` pads."""
@@ -379,13 +379,13 @@ def _tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=special[0], **named)
 
 
-def _text(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def text_settings(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     names = ("pad_token_id", "bos_token_id", "eos_token_id")
     ids = {name: getattr(tokenizer, name) for name in names}
     return {**TEXT, "vocab_size": len(tokenizer), **ids}
 
 
-def _save_model(kind: Callable[[Any], Any], config: Any, folder: Path) -> None:
+def save_model(kind: Callable[[Any], Any], config: Any, folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(config)
@@ -400,7 +400,7 @@ def _save_model(kind: Callable[[Any], Any], config: Any, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _save_parts(
+def save_parts(
     folder: Path,
     tokenizer: PreTrainedTokenizerFast,
     images: Any,
@@ -415,21 +415,20 @@ def _save_parts(
     settings = json.loads(path.read_text())
     name = type(images).__name__.removesuffix("Pil")
     settings["image_processor_type"] = f"{name}Fast" if fast else name
-    _write_json(path, {**settings, "processor_class": processor})
+    write_json(path, {**settings, "processor_class": processor})
 
 
-def _write_video(folder: Path, kind: str, settings: dict[str, Any]) -> None:
+def write_video(folder: Path, kind: str, settings: dict[str, Any]) -> None:
     """The file of a video processor, which cannot be built without torchvision."""
     processor = kind.replace("VideoProcessor", "Processor")
     path = folder / "video_preprocessor_config.json"
-    _write_json(path, {**settings, "video_processor_type": kind, "processor_class": processor})
+    write_json(path, {**settings, "video_processor_type": kind, "processor_class": processor})
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
-# Without SmolVLM: see `write_smolvlm`.
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "llava_next": write_llava_next,
     "llava_onevision": write_llava_onevision,

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vsp import models
-from vsp.errors import InputError
-from vsp.models.capture import memory_errors
+from vsp.errors import InputError, ModelError
+from vsp.models.capture import capture_tokens, memory_errors
 from vsp.models.contract import prompt_group
 
 PROMPTS = ["Where is the red circle relative to the blue square?" * n for n in range(1, 9)]
@@ -128,3 +128,15 @@ def test_a_prompt_beyond_the_context_is_refused(checkpoint):
     config = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
     with pytest.raises(InputError, match="over the context of 2048"):
         models.load(config).last_token_states(_images(1), ["far " * 3000])
+
+
+def test_layers_that_pass_on_several_streams_are_refused_and_not_indexed_by_another_axis():
+    decoder = torch.nn.Module()
+    decoder.layers = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
+    decoder.norm, decoder.device = torch.nn.Identity(), torch.device("cpu")
+    places = np.array([[0, 1]])
+    with capture_tokens(decoder, places) as kept:
+        decoder.layers[0](torch.zeros(1, 2, 8))
+        assert kept[0].shape == (1, 8)
+        with pytest.raises(ModelError, match="4 axes instead of 3"):
+            decoder.layers[0](torch.zeros(4, 1, 2, 8))

@@ -26,6 +26,7 @@ from vsp.models.contract import (
     TokenizedPrompt,
     VisionLanguageModel,
 )
+from vsp.models.supported import check_type
 
 if TYPE_CHECKING:
     import torch
@@ -55,14 +56,14 @@ class AutoProcessor(Processor):
     options: ClassVar[type[Frozen]] = NoOptions  # passed to the image processor
 
     def __init__(self, config: ModelConfig) -> None:
+        from vsp.models.checkpoint_processor import read_processor
         from vsp.models.checkpoints import reading
-        from vsp.models.loading import read_config
 
-        checkpoint = read_config(config, *self.model_types)
+        checkpoint = _read_config(config, self.model_types)
         chosen = parse(self.options, config.options, f"model {config.family}: options")
         limits = {key: value for key, value in chosen if value is not None}
         with reading(config, "tokenizer or image processor"):
-            self._processor = _read_processor(config, checkpoint, limits)
+            self._processor = read_processor(config, checkpoint, limits)
         self._tokenizer = self._processor.tokenizer
         self._tokenizer.model_max_length = 10**9  # long prompts are refused by `row`, so no warning
         self._processor.tokenizer = self._last_text = _RecordingTokenizer(self._tokenizer)
@@ -206,9 +207,9 @@ class AutoVLM(VisionLanguageModel):
     def __init__(self, config: ModelConfig) -> None:
         from vsp.models.adapter import attach
         from vsp.models.capture import Capture
-        from vsp.models.loading import load_model, read_config
+        from vsp.models.loading import load_model
 
-        checkpoint = read_config(config, *self.processor.model_types)
+        checkpoint = _read_config(config, self.processor.model_types)
         self._model, self._decoder = load_model(config, checkpoint, self.shape(config).dtype)
         if config.adapter is not None:
             attach(self._model, config.adapter)
@@ -222,19 +223,18 @@ class AutoVLM(VisionLanguageModel):
         written = _written_shape(config, cls.processor.model_types)
         if written is not None:
             return written
-        from vsp.models.loading import decoder_shape, read_config
+        from vsp.models.loading import decoder_shape
 
-        checkpoint = read_config(config, *cls.processor.model_types)
+        checkpoint = _read_config(config, cls.processor.model_types)
         return decoder_shape(checkpoint.get_text_config(), config.dtype, checkpoint.dtype)
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
         from vsp.models.adapter import check_adapter
-        from vsp.models.loading import read_config
         from vsp.models.stored_quantization import require_loadable
         from vsp.models.weights import require_whole
 
-        checkpoint = read_config(config, *cls.processor.model_types)
+        checkpoint = _read_config(config, cls.processor.model_types)
         if config.weights == "checkpoint":
             require_loadable(config, checkpoint)
             require_whole(config, checkpoint)
@@ -317,6 +317,15 @@ def _written_shape(config: ModelConfig, model_types: Sequence[str]) -> ModelShap
     return ModelShape(layers + 1, hidden, dtype if dtype in _HALF else "float32")
 
 
+def _read_config(config: ModelConfig, model_types: Sequence[str]) -> Any:
+    """The checkpoint's configuration. Raises ModelError for a model type that is refused."""
+    from vsp.models.loading import read_config
+
+    checkpoint = read_config(config, *model_types)
+    check_type(checkpoint.model_type)
+    return checkpoint
+
+
 def reserved_tokens(tokenizer: Any) -> list[str]:
     """Texts that a tokenizer reads as special tokens: declared ones, and added ones in brackets."""
     added = tokenizer.added_tokens_decoder.values()
@@ -355,44 +364,3 @@ def _pad_token(checkpoint: Any) -> int:
     """The token that fills sequences; 0 if the checkpoint names none."""
     pad = getattr(checkpoint.get_text_config(), "pad_token_id", None)
     return pad if isinstance(pad, int) and pad >= 0 else 0
-
-
-def _read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, Any]) -> Any:
-    import transformers
-    from transformers import AutoImageProcessor, AutoTokenizer
-    from transformers.models.auto import processing_auto
-
-    names: Mapping[str, str] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
-    name = names.get(checkpoint.model_type)
-    if name is None or not hasattr(checkpoint, "image_token_id"):
-        raise ModelError(
-            f"transformers has no processor of images and text for model type "
-            f"{checkpoint.model_type!r}; "
-            "name another --checkpoint"
-        )
-    base: Any = getattr(transformers, name)
-    where = {"revision": config.revision, "trust_remote_code": False}
-    parts = {
-        # If torchvision is installed, the default processor is another one, with other pixels.
-        "image_processor": AutoImageProcessor.from_pretrained(
-            config.checkpoint, backend="pil", **where, **options
-        ),
-        "tokenizer": AutoTokenizer.from_pretrained(config.checkpoint, **where),
-    }
-
-    class WithoutVideo(base):
-        @classmethod
-        def get_attributes(cls) -> list[str]:
-            return [part for part in super().get_attributes() if part in parts]
-
-    WithoutVideo.__name__ = base.__name__  # processors look up their defaults by name
-    values, _ = WithoutVideo.get_processor_dict(str(config.checkpoint), **where)
-    if checkpoint.model_type == "llava":  # missing in older checkpoints
-        values |= {
-            "patch_size": checkpoint.vision_config.patch_size,
-            "vision_feature_select_strategy": checkpoint.vision_feature_select_strategy,
-            "num_additional_image_tokens": 1,  # CLIP's class token
-        }
-    return WithoutVideo.from_args_and_dict(
-        [parts[p] for p in WithoutVideo.get_attributes()], values
-    )

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vsp.errors import ModelError
 from vsp.models.contract import PromptGroup, States, prompt_group
 from vsp.models.prefix_sharing import (
     Bundle,
@@ -107,6 +108,12 @@ def capture_tokens(decoder: Any, places: NDArray[np.int64]) -> Iterator[list[tor
     sequences, positions = copy_to_device(np.ascontiguousarray(places.T), decoder.device)
 
     def keep(states: torch.Tensor) -> None:
+        # [sequence, token, hidden]; with more axes, the index below would mean others.
+        if states.dim() != 3:
+            raise ModelError(
+                f"its decoder layers pass on states with {states.dim()} axes instead of 3; this "
+                "model is not supported"
+            )
         kept.append(states[sequences, positions])
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:

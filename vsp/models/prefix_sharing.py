@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from vsp.models.contract import PromptGroup
 
 _PREFIX, _TRUNK, _PADDING = 0, 1, -1  # branches have the numbers after _TRUNK
+# Inputs of a decoder with a value per token that depends on the token's position in the trunk, or is
+# overwritten.
+_PER_TOKEN = ("inputs_embeds", "visual_pos_masks")
 
 
 class CannotShareError(Exception):
@@ -153,7 +156,9 @@ def copy_to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 def _append_branches(decoder: Any, places: _Places, mask: Any, kwargs: dict[str, Any]) -> None:
-    trunk = kwargs["inputs_embeds"]
+    trunk = kwargs.get("inputs_embeds")
+    if trunk is None:
+        raise CannotShareError("its decoder embeds the tokens itself")
     device, shape = trunk.device, trunk.shape[:2]
     sources, branches = places.sources, places.branches
     if kwargs.get("position_ids") is None:
@@ -165,6 +170,8 @@ def _append_branches(decoder: Any, places: _Places, mask: Any, kwargs: dict[str,
                 value = value.expand(*leading, *shape)
                 kwargs[name] = value.gather(-1, sources.expand(*leading, *sources.shape))
             elif name != "attention_mask" and value.shape[:2] == shape:
+                if name not in _PER_TOKEN:  # Gemma 4: an embedding of each token for every layer
+                    raise CannotShareError(f"its input {name} depends on each token")
                 kwargs[name] = value[torch.arange(len(value), device=device)[:, None], sources]
     embedded = decoder.get_input_embeddings()(places.tokens)
     kwargs["inputs_embeds"][places.added] = embedded.to(trunk.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -42,6 +42,20 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
         notes.append("layers: embedding output and decoder layers")
     notes.append(f"families (for --model): {', '.join(families)}")
     return Group(table, Text(), *map(folded_text, notes))
+
+
+def supported_page(supported: Mapping[str, str]) -> RenderableType:
+    """The page of `vsp models --supported`: the model types below what vsp does with them."""
+    types: dict[str, list[str]] = {}
+    for name, status in supported.items():
+        types.setdefault(status, []).append(name)
+    lines = []
+    order = ("parity", "loads", "refused")
+    for status in sorted(
+        types, key=lambda status: (order.index(status.split()[0].strip(",")), status)
+    ):
+        lines += [Text(status, style="bold"), folded_text("  " + ", ".join(types[status]))]
+    return Group(*lines)
 
 
 def models_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:

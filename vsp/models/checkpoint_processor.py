@@ -1,0 +1,146 @@
+"""Builds the processor of images and text of a checkpoint, each part by its name.
+
+Parts for video and audio are left out: they need torchvision or an audio library, and vsp gives them
+nothing to do. Images are always resized by Pillow, so that every machine gets the same pixels.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vsp.config import ModelConfig
+from vsp.errors import ModelError
+
+# The number of tokens that a vision tower puts before those of its patches.
+_CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+_LLAVA_TYPES = ("llava", "vipllava", "llava_next", "llava_next_video")
+# Files that may name the processor's class, in the order in which transformers reads them.
+_NAMING_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+
+
+def read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, Any]) -> Any:
+    """The checkpoint's processor; `options` are passed to its image processor.
+
+    Raises ModelError if transformers has none for the model type, or if torchvision is missing.
+    """
+    base: Any = _processor_class(config, checkpoint)
+    with _torchvision_errors(checkpoint):
+        parts = {name: _read_part(config, name, options) for name in base.get_attributes()}
+
+    class OfImageAndText(base):
+        def check_argument_for_proper_class(self, name: str, part: Any) -> Any:
+            return None if part is None else super().check_argument_for_proper_class(name, part)
+
+    OfImageAndText.__name__ = base.__name__  # processors look up their defaults by name
+    values, _ = base.get_processor_dict(
+        str(config.checkpoint), revision=config.revision, trust_remote_code=False
+    )
+    values |= _feature_settings(checkpoint)
+    known = inspect.signature(base.__init__).parameters.keys() - parts.keys()
+    settings = {key: value for key, value in values.items() if key in known}
+    with _no_num2words(base):
+        return OfImageAndText(**parts, **settings)
+
+
+def _processor_class(config: ModelConfig, checkpoint: Any) -> Any:
+    """The class that the checkpoint's files name; otherwise that of its model type."""
+    import transformers
+    from transformers.models.auto import processing_auto
+
+    by_type: Mapping[str, str] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
+    named = next(filter(None, map(partial(_named_class, config), _NAMING_FILES)), None)
+    name = named if named in by_type.values() else by_type.get(checkpoint.model_type)
+    if name is None or not hasattr(checkpoint, "image_token_id"):
+        raise ModelError(
+            f"transformers has no processor of images and text for model type "
+            f"{checkpoint.model_type!r}; "
+            "name another --checkpoint"
+        )
+    if name == "PixtralProcessor":
+        from vsp.models.pixtral_processor import PixtralProcessor
+
+        return PixtralProcessor
+    return getattr(transformers, name)
+
+
+def _named_class(config: ModelConfig, file: str) -> str | None:
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(
+        str(config.checkpoint),
+        file,
+        revision=config.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return json.loads(Path(path).read_bytes()).get("processor_class") if path else None
+
+
+def _read_part(config: ModelConfig, name: str, options: Mapping[str, Any]) -> Any:
+    """A part of the processor; None for one that images and text do not need."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    where = {"revision": config.revision, "trust_remote_code": False}
+    if name == "image_processor":
+        # If torchvision is installed, the default processor is another one, with other pixels.
+        return AutoImageProcessor.from_pretrained(
+            config.checkpoint, backend="pil", **where, **options
+        )
+    return (
+        AutoTokenizer.from_pretrained(config.checkpoint, **where) if name == "tokenizer" else None
+    )
+
+
+def _feature_settings(checkpoint: Any) -> dict[str, Any]:
+    """Settings from which a processor of LLaVA counts image tokens, as the model counts them.
+
+    They are missing in older checkpoints, and some checkpoints have those of another vision tower.
+    """
+    if checkpoint.model_type not in _LLAVA_TYPES:
+        return {}
+    tower = checkpoint.vision_config
+    settings = {
+        "patch_size": tower.patch_size,
+        # VipLLaVA's model has no setting; it leaves out the class token.
+        "vision_feature_select_strategy": getattr(
+            checkpoint, "vision_feature_select_strategy", "default"
+        ),
+    }
+    if tower.model_type in _CLASS_TOKENS:
+        settings["num_additional_image_tokens"] = _CLASS_TOKENS[tower.model_type]
+    return settings
+
+
+@contextmanager
+def _torchvision_errors(checkpoint: Any) -> Iterator[None]:
+    """Turn the error about a missing torchvision into a ModelError."""
+    try:
+        yield
+    except ImportError as error:
+        if "torchvision" not in str(error).lower():
+            raise
+        raise ModelError(
+            f"the image processor of model type {checkpoint.model_type!r} needs torchvision; "
+            "install torchvision"
+        ) from None
+
+
+@contextmanager
+def _no_num2words(base: Any) -> Iterator[None]:
+    """Build SmolVLM's processor without the package num2words, which it needs for videos only."""
+    module = sys.modules[base.__module__]
+    if getattr(module, "num2words", True):
+        yield
+        return
+    vars(module)["num2words"] = str
+    try:
+        yield
+    finally:
+        vars(module)["num2words"] = None
