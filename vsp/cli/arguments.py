@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
@@ -182,6 +182,11 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return int(text)
 
     return integer
+
+
+def device_count(text: str) -> int | Literal["auto"]:
+    """The argument type of --devices."""
+    return "auto" if text == "auto" else at_least(1)(text)
 
 
 def positive_number(text: str) -> float:

@@ -189,13 +189,15 @@ class AutoVLM(VisionLanguageModel):
     processor: ClassVar[type[AutoProcessor]] = AutoProcessor
     has_forward_only: ClassVar = True
     has_reference: ClassVar = True
+    splits: ClassVar = True
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None:
         from vsp.models.capture import Capture
         from vsp.models.loading import load_model, read_config
 
         checkpoint = read_config(config, *self.processor.model_types)
-        self._model, self._decoder = load_model(config, checkpoint, self.shape(config).dtype)
+        dtype = self.shape(config).dtype
+        self._model, self._decoder = load_model(config, checkpoint, dtype, devices)
         # The base model, without lm_head: no logits are computed.
         self._base = getattr(self._model, "model", self._model)
         self._capture = Capture(self._decoder, _pad_token(checkpoint))
@@ -251,9 +253,9 @@ class AutoVLM(VisionLanguageModel):
     def _inputs(self, groups: Sequence[PromptGroup], bundle: Bundle) -> dict[str, torch.Tensor]:
         """Inputs of the whole model: tokens of the trunks, their kinds, and pictures."""
         from vsp.models.loading import to_device
-        from vsp.models.prefix_sharing import copy_to_device
+        from vsp.models.prefix_sharing import copy_to_device, input_device
 
-        device, dtype = self._base.device, self._base.dtype
+        device, dtype = input_device(self._decoder), self._base.dtype
         shape = bundle.trunks.shape
         real = np.arange(shape[1]) < bundle.trunk_lengths[:, None]
         inputs: dict[str, torch.Tensor] = {
