@@ -186,7 +186,9 @@ def at_least(minimum: int) -> Callable[[str], int]:
 
 def device_count(text: str) -> int | Literal["auto"]:
     """The argument type of --devices."""
-    return "auto" if text == "auto" else at_least(1)(text)
+    if text != "auto" and (not text.isdecimal() or int(text) < 1):
+        raise argparse.ArgumentTypeError(f"{text!r} must be auto or an integer ≥ 1")
+    return "auto" if text == "auto" else int(text)
 
 
 def positive_number(text: str) -> float:

@@ -28,7 +28,7 @@ def visible_devices(asked: Devices) -> tuple[str, ...]:
     n_gpus = torch.cuda.device_count()
     if asked != "auto" and asked > n_gpus:
         raise ModelError(
-            f"devices {asked}: this machine has {n_gpus} GPUs; ask the batch system for {asked} "
+            f"devices {asked}: this machine has {n_gpus} GPU{'s' * (n_gpus != 1)}; ask the batch system for {asked} "
             f"(`gres: gpu:{asked}` in the profile), or plan again with another --devices"
         )
     n_used = n_gpus if asked == "auto" else asked
