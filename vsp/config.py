@@ -25,6 +25,8 @@ Quantization = Literal["none", "4bit", "8bit"]
 Weights = Literal["checkpoint", "random"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 StoreDtype = Literal["float16", "float32"]
+# GPUs that hold the layers of one model; auto: all that a task sees.
+Devices = Literal["auto"] | Annotated[int, Field(ge=1)]
 
 # One path component without special characters, so that it never needs quoting.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"

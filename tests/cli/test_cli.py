@@ -101,6 +101,8 @@ def test_an_error_a_user_can_cause_is_one_line(vsp, spatial, arguments, message)
         ["probe", "--part", "1"],
         ["probe", "--part", "-1/2"],
         ["probe", "--part", "0/0"],
+        ["plan", "--model", "fake", "--devices", "0"],
+        ["plan", "--model", "fake", "--devices", "all"],
         ["extract", "--shard", "x"],
         [],
     ],

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.errors import DatasetError, DiskError, RunError
+from vsp.errors import DatasetError, DiskError, ModelError, RunError
 from vsp.extraction.batches import cut_batches
 from vsp.extraction.extract import extract, pending_rows
 from vsp.extraction.plan import PlanRequest, plan_run
@@ -341,6 +341,19 @@ def test_an_edited_manifest_is_refused_before_weights_are_loaded(
     path.write_text(path.read_text().replace("question 3", "question 4"))
     with pytest.raises(RunError, match="was changed or lost since the plan"):
         extract(run, run.shards)
+
+
+def test_fewer_gpus_than_planned_are_refused_before_weights_are_loaded(
+    work, write_dataset, checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    model = models.resolve("llava15", checkpoint=str(copy), quantization="none")
+    run = _own_run(work, write_dataset, model=model, devices=2)
+    monkeypatch.setattr(models, "read_model", None)  # calling it would be another error
+    with pytest.raises(ModelError, match=r"^devices 2: this machine has 0 GPUs; ask the batch "):
+        extract(run, run.shards)
+    assert not list(run.journals.iterdir())
 
 
 def test_a_bug_keeps_its_traceback_and_stops_the_shard(plan_fake, monkeypatch):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -432,3 +433,55 @@ def test_the_plan_says_how_many_images_will_be_cropped(work, write_dataset, chec
         Image.new("RGB", (40, 30)).save(folder / "images" / name)
     notes = plan_run(PlanRequest(folder, model), work).notes
     assert any(note.startswith("2 images are not square; llava15's own") for note in notes)
+
+
+def test_the_number_of_gpus_is_no_part_of_what_a_run_computes(plan_fake):
+    """Runs planned before `devices` can be read, and any number of GPUs gives the same store."""
+    run = plan_fake()
+    values = json.loads((run.folder / "plan.json").read_text())
+    del values["sha256"], values["devices"]
+    seal = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    (run.folder / "plan.json").write_text(json.dumps({**values, "sha256": seal}))
+    old = Run.open(run.folder)
+    assert old.plan == run.plan and old.plan.devices == 1
+    split = run.plan.model_copy(update={"devices": 4})
+    assert split.identity() == run.plan.identity()
+
+
+@pytest.mark.parametrize("devices", [2, "auto"])
+def test_a_family_that_cannot_be_split_is_refused(work, spatial, devices):
+    request = PlanRequest(spatial, models.resolve("fake"), devices=devices)
+    with pytest.raises(ModelError, match=f"^devices {devices}: model fake cannot be split over"):
+        plan_run(request, work)
+    assert not list((work / "scratch").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("gres", "note"),
+    [
+        (None, "each task needs 4 GPUs, and the profile has no `gres`: write `gres: gpu:4` there"),
+        ("gpu:2", "each task needs 4 GPUs, and the profile asks for `gres: gpu:2`: write"),
+        ("gpu", "the profile asks for `gres: gpu`: write"),
+        ("lustre:4", "the profile asks for `gres: lustre:4`: write"),
+        ("gpu:4", None),
+        ("gpu:a100:4", None),
+        ("lustre:1,gpu:h100:8", None),
+        ("gpu:a100:2,gpu:h100:2", None),
+    ],
+)
+def test_a_profile_with_too_few_gpus_is_noted(work, spatial, checkpoint, gres, note):
+    model = models.resolve("llava15", checkpoint=str(checkpoint))
+    profile = Profile(gres=gres)
+    request = PlanRequest(spatial, model, limit=4, devices=4, profile=profile)
+    noted = [one for one in plan_run(request, work).notes if "GPUs" in one]
+    assert [note in one for one in noted] == ([] if note is None else [True])
+
+
+def test_no_gpus_are_noted_where_the_number_is_open_or_no_slurm_gives_them(
+    work, spatial, checkpoint
+):
+    model = models.resolve("llava15", checkpoint=str(checkpoint))
+    local = Profile(scheduler="local")
+    for changes in ({}, {"devices": "auto"}, {"devices": 2, "profile": local}):
+        planned = plan_run(PlanRequest(spatial, model, limit=4, **changes), work)
+        assert not [note for note in planned.notes if "GPUs" in note]

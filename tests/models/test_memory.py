@@ -208,6 +208,24 @@ def test_the_plan_prints_memory_and_what_keeps_its_precision(work, checkpoint, s
     assert not [line for line in lines("fake") if line.startswith("memory")]
 
 
+def test_the_plan_prints_the_memory_of_each_device(work, checkpoint, spatial):
+    def memory(devices):
+        model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+        planned = plan_run(PlanRequest(spatial, model, limit=8, devices=devices), work)
+        (line,) = (line for line in plan_lines(planned) if line.startswith("memory "))
+        return planned, line.removeprefix("memory").strip()
+
+    planned, line = memory(2)
+    assert len(planned.device_weights) == 2
+    assert sum(planned.device_weights) == planned.memory.weights
+    first, second = (f"{n / 1e6:.3g} MB" for n in planned.device_weights)
+    assert line.startswith(f"{first} + {second} weights on 2 GPUs + about ")
+    assert line.endswith("B per batch on each")
+    planned, line = memory("auto")
+    assert not planned.device_weights
+    assert " weights, divided among a task's GPUs, + about " in line
+
+
 def test_no_memory_is_taken_to_say_it():
     assert all(p.device == torch.device("meta") for p in _llava_7b().model.parameters())
     assert outline(models.resolve("fake")) is None

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
@@ -186,6 +186,13 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return int(text)
 
     return integer
+
+
+def device_count(text: str) -> int | Literal["auto"]:
+    """The argument type of --devices."""
+    if text != "auto" and (not text.isdecimal() or int(text) < 1):
+        raise argparse.ArgumentTypeError(f"{text!r} must be auto or an integer ≥ 1")
+    return "auto" if text == "auto" else int(text)
 
 
 def positive_number(text: str) -> float:

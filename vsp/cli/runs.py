@@ -15,6 +15,7 @@ from vsp.cli.arguments import (
     add_run,
     add_workers,
     at_least,
+    device_count,
     model_config,
     read_profile,
     run_option,
@@ -113,6 +114,14 @@ def _add_job_options(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="approximate number of rows per array task (default: %(default)s)",
     )
+    group.add_argument(
+        "--devices",
+        type=device_count,
+        default=1,
+        metavar="auto|N",
+        help="split the layers of the language model over N GPUs of a node, or over all that a task "
+        "sees (default: %(default)s)",
+    )
     add_profile(group)
 
 
@@ -137,6 +146,7 @@ def _plan(arguments: argparse.Namespace) -> None:
             name=arguments.run,
             drop_unreadable=arguments.drop_unreadable,
             profile=read_profile(arguments.profile),
+            devices=arguments.devices,
         )
         planned = plan_run(request, Path())
     print_notes(planned.notes)

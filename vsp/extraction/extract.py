@@ -27,6 +27,7 @@ from vsp.models.contract import (
     prompt_group,
 )
 from vsp.models.fingerprint import fingerprint
+from vsp.models.placement import visible_devices
 from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Plan, Run, Shard
@@ -45,8 +46,8 @@ def extract(
 
     `workers` processes decode images (None: `default_workers`). It is safe to run this again, or
     twice at the same time: batches are fixed, so the same row gives the same bytes. Raises RunError
-    or StoreError if the run was changed, before any weights are loaded. Raises Stopped after a
-    signal, once the current batch is on disk.
+    or StoreError if the run was changed, and ModelError if there are fewer GPUs than planned, before
+    any weights are loaded. Raises Stopped after a signal, once the current batch is on disk.
     """
     shards = list(dict.fromkeys(shards))
     left = (set(pending_rows(ledger, retry_failed)) for ledger in run.ledgers(shards))
@@ -54,6 +55,7 @@ def extract(
     if not todo:
         return
     _check(run, todo)
+    devices = visible_devices(run.plan.devices)
     n_rows = sum(map(len, todo.values()))
     batches = (batch for shard, rows in todo.items() for batch in batches_with(run, shard, rows))
     n_workers = default_workers(n_rows // run.plan.batch_size) if workers is None else workers
@@ -62,7 +64,7 @@ def extract(
         prepared(models.read_processor(run.plan.model), batches, n_workers) as ready,
     ):
         with stop.free():
-            model = models.read_model(run.plan.model)
+            model = models.read_model(run.plan.model, devices)
         with progress(f"extract {run.name}", "rows", n_rows) as advance:
             for shard, rows in todo.items():
                 extract_shard(run, shard, rows, model, _until_stopped(ready, stop), advance)

@@ -22,10 +22,10 @@ from typing import Any
 from vsp import __version__, models
 from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
-from vsp.config import NAME_PATTERN, ModelConfig, Profile, StoreDtype, parse
+from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
-from vsp.errors import ConfigError, RunError
+from vsp.errors import ConfigError, ModelError, RunError
 from vsp.extraction.batches import cut_batches, n_group_tokens
 from vsp.extraction.preflight import (
     CheckedImage,
@@ -36,9 +36,10 @@ from vsp.extraction.preflight import (
     garbage_collection_paused,
 )
 from vsp.models.checkpoints import pinned
-from vsp.models.contract import ModelShape
+from vsp.models.contract import ModelShape, Outline
 from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Load, Memory, estimate, outline
+from vsp.models.placement import device_weights
 from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
@@ -63,6 +64,7 @@ class PlanRequest:
     limit: int | None = None  # plan only the first rows
     name: str | None = None
     drop_unreadable: bool = False
+    devices: Devices = 1  # GPUs that each task splits the model over
     profile: Profile = field(default_factory=Profile)
 
 
@@ -76,6 +78,7 @@ class Planned:
     commands: tuple[str, ...]
     free_bytes: int
     memory: Memory | None  # needed on the device; None if the model's family cannot tell
+    device_weights: tuple[int, ...] = ()  # bytes on each GPU of a fixed number; empty: not split
 
 
 def plan_run(request: PlanRequest, work: Path) -> Planned:
@@ -93,6 +96,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
     request = replace(request, model=framed)
     check_prompts(samples, processor, request.model.family, marker)
     model = outline(request.model)
+    weights = _device_weights(request, model)
     moved = request.share and _sort_by_image(samples)
     if request.limit is not None:
         del samples[request.limit :]
@@ -103,6 +107,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
         notes += _crop_notes(images.values(), request.model.family)
     if moved:
         notes.append("rows about one image were moved together; ids identify the rows")
+    notes += _gpu_notes(request)
     notes += _unfinished_plan_notes(work / "scratch")
     layout, starts = plan_shards(request, shape, len(samples), notes)
     values = _plan_values(request, labels, prompt, shape, layout, starts, samples)
@@ -111,7 +116,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
     free = shutil.disk_usage(run.folder).free
     load = _largest_batch(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantized_as, load) if model is not None else None
-    return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory)
+    return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory, weights)
 
 
 def plan_shards(
@@ -131,6 +136,41 @@ def plan_shards(
             f"where a page of {layout.boundary} bytes can begin"
         )
     return layout, starts
+
+
+def _device_weights(request: PlanRequest, model: Outline | None) -> tuple[int, ...]:
+    """Bytes of weights on each GPU; empty if their number is not fixed or the model is not split.
+
+    Raises ModelError if the model cannot be split over that many.
+    """
+    if request.devices == 1:
+        return ()
+    if model is None or not models.load_family(request.model.family).splits:
+        raise ModelError(
+            f"devices {request.devices}: model {request.model.family} cannot be split over GPUs; "
+            "leave out --devices"
+        )
+    if request.devices == "auto":
+        return ()
+    return device_weights(model, request.model.quantized_as, request.devices)
+
+
+def _gpu_notes(request: PlanRequest) -> list[str]:
+    """A note if a task gets fewer GPUs from Slurm than it needs."""
+    n_needed, gres = request.devices, request.profile.gres
+    if request.profile.scheduler != "slurm" or n_needed == "auto" or n_needed == 1:
+        return []
+    if _n_gpus(gres) >= n_needed:
+        return []
+    asked = f"the profile asks for `gres: {gres}`" if gres else "the profile has no `gres`"
+    return [f"each task needs {n_needed} GPUs, and {asked}: write `gres: gpu:{n_needed}` there"]
+
+
+def _n_gpus(gres: str | None) -> int:
+    """Number of GPUs in a request such as gpu:2, gpu:a100:2 or gpu."""
+    requests = [request.split(":") for request in (gres or "").split(",")]
+    counts = [words[-1] for words in requests if words[0] == "gpu"]
+    return sum(int(count) if count.isdecimal() else 1 for count in counts)
 
 
 def _unfinished_plan_notes(scratch: Path) -> list[str]:
@@ -176,6 +216,7 @@ def _plan_values(
         "image_backend": "pil",
         "batch_size": request.batch_size,
         "share": request.share,
+        "devices": request.devices,
         "labels": labels,
         "prompt": prompt,
         "compute_dtype": shape.dtype,

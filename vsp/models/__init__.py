@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vsp.config import ModelConfig, parse
@@ -70,11 +70,15 @@ def read_processor(config: ModelConfig) -> Processor:
     return load_family(config.family).processor(config)
 
 
-def read_model(config: ModelConfig) -> VisionLanguageModel:
-    """The family's model with its weights. Raises ModelError if they cannot be used."""
-    return load_family(config.family)(config)
+def read_model(config: ModelConfig, devices: Sequence[str] = ()) -> VisionLanguageModel:
+    """The family's model with its weights, split over `devices` if any are named.
+
+    Raises ModelError if the weights cannot be used.
+    """
+    family = load_family(config.family)
+    return family(config, devices) if devices else family(config)
 
 
-def load(config: ModelConfig) -> Loaded:
+def load(config: ModelConfig, devices: Sequence[str] = ()) -> Loaded:
     """Processor and model, ready to use."""
-    return Loaded(read_processor(config), read_model(config))
+    return Loaded(read_processor(config), read_model(config, devices))

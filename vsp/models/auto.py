@@ -203,14 +203,16 @@ class AutoVLM(VisionLanguageModel):
     has_forward_only: ClassVar = True
     has_reference: ClassVar = True
     takes_adapter: ClassVar = True
+    splits: ClassVar = True
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None:
         from vsp.models.adapter import attach
         from vsp.models.capture import Capture
         from vsp.models.loading import load_model
 
         checkpoint = _read_config(config, self.processor.model_types)
-        self._model, self._decoder = load_model(config, checkpoint, self.shape(config).dtype)
+        dtype = self.shape(config).dtype
+        self._model, self._decoder = load_model(config, checkpoint, dtype, devices)
         if config.adapter is not None:
             attach(self._model, config.adapter)
         # The base model, without lm_head: no logits are computed.
@@ -277,9 +279,9 @@ class AutoVLM(VisionLanguageModel):
     def _inputs(self, groups: Sequence[PromptGroup], bundle: Bundle) -> dict[str, torch.Tensor]:
         """Inputs of the whole model: tokens of the trunks, their kinds, and pictures."""
         from vsp.models.loading import to_device
-        from vsp.models.prefix_sharing import copy_to_device
+        from vsp.models.prefix_sharing import copy_to_device, input_device
 
-        device, dtype = self._base.device, self._base.dtype
+        device, dtype = input_device(self._decoder), self._base.dtype
         shape = bundle.trunks.shape
         real = np.arange(shape[1]) < bundle.trunk_lengths[:, None]
         inputs: dict[str, torch.Tensor] = {

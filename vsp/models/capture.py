@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -71,7 +73,7 @@ class Capture:
                 capture_tokens(decoder, bundle.places) as kept,
             ):
                 forward(groups, bundle)
-                return _copy_to_host(torch.stack(kept))
+                return _gather(kept)
         finally:
             hook.remove()
 
@@ -88,8 +90,9 @@ class Capture:
             try:
                 with torch.inference_mode():
                     forward()
-                if decoder.device.type == "cuda":
-                    torch.cuda.synchronize()
+                for device in _devices(decoder):
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)
             finally:
                 hook.remove()
 
@@ -102,10 +105,12 @@ def capture_tokens(decoder: Any, places: NDArray[np.int64]) -> Iterator[list[tor
 
     The list receives arrays [row, hidden]: the first layer's input (the embedding output), the
     output of every layer except the last, and the output of the final norm, in the order of
-    `hidden_states` of transformers.
+    `hidden_states` of transformers. Each is on the device where the layer left its output.
     """
     kept: list[torch.Tensor] = []
-    sequences, positions = copy_to_device(np.ascontiguousarray(places.T), decoder.device)
+    pairs = np.ascontiguousarray(places.T)
+    # Copied before the pass starts, so that no layer waits for it.
+    places_on = {device: copy_to_device(pairs, device) for device in _devices(decoder)}
 
     def keep(states: torch.Tensor) -> None:
         # [sequence, token, hidden]; with more axes, the index below would mean others.
@@ -114,6 +119,7 @@ def capture_tokens(decoder: Any, places: NDArray[np.int64]) -> Iterator[list[tor
                 f"its decoder layers pass on states with {states.dim()} axes instead of 3; this "
                 "model is not supported"
             )
+        sequences, positions = places_on[states.device]
         kept.append(states[sequences, positions])
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -132,14 +138,28 @@ def capture_tokens(decoder: Any, places: NDArray[np.int64]) -> Iterator[list[tor
             hook.remove()
 
 
+def _devices(decoder: nn.Module) -> set[torch.device]:
+    """The devices that hold parts of a decoder: several if its layers are split."""
+    return {parameter.device for parameter in decoder.parameters()}
+
+
+def _gather(kept: Sequence[torch.Tensor]) -> States:
+    """Start copying states [row, hidden] of each layer to the host, from the devices they are on."""
+    parts = [
+        _copy_to_host(torch.stack(tuple(states)))
+        for _, states in groupby(kept, key=attrgetter("device"))
+    ]
+    return parts[0] if len(parts) == 1 else lambda: np.concatenate([wait() for wait in parts])
+
+
 def _copy_to_host(states: torch.Tensor) -> States:
     """Start copying to the host; the device continues meanwhile."""
     if states.device.type != "cuda":
-        return lambda: _to_numpy(states)
+        return lambda: _to_numpy(states.cpu())
     host = torch.empty(states.shape, dtype=states.dtype, pin_memory=True)
     host.copy_(states, non_blocking=True)
     copied = torch.cuda.Event()
-    copied.record()
+    copied.record(torch.cuda.current_stream(states.device))
 
     def wait() -> NDArray[np.floating]:
         copied.synchronize()

@@ -126,6 +126,8 @@ class Processor(Protocol):
 class VisionLanguageModel(Protocol):
     """A family. `config` is complete; the constructor loads the weights.
 
+    It gets names of `devices` to split the layers over only if the family says that it `splits`.
+
     Optional parts have defaults here, which a family that derives from this class inherits. A
     family without a required part raises TypeError when it is constructed.
     """
@@ -135,8 +137,9 @@ class VisionLanguageModel(Protocol):
     has_forward_only: ClassVar[bool] = False  # whether `forward_only` is implemented
     has_reference: ClassVar[bool] = False  # whether `reference_states` is implemented
     takes_adapter: ClassVar[bool] = False  # whether the constructor reads `config.adapter`
+    splits: ClassVar[bool] = False  # whether the constructor takes `devices`
 
-    def __init__(self, config: ModelConfig) -> None: ...
+    def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None: ...
 
     @classmethod
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from vsp.errors import ModelError
 from vsp.models.checkpoints import on_disk, other_family, refuse_adapter_files, unreadable
 from vsp.models.contract import ModelShape, Outline
 from vsp.models.outline import decoder_path, empty_model, modules_outside_decoder
+from vsp.models.placement import device_map
 from vsp.models.prefix_sharing import copy_to_device
 from vsp.models.weights import (
     Needed,
@@ -127,13 +129,21 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def load_model(config: ModelConfig, checkpoint: Any, dtype: str) -> tuple[Any, Any]:
-    """A model for image and text, and its decoder. Only the decoder's layers are quantised."""
+def load_model(
+    config: ModelConfig, checkpoint: Any, dtype: str, devices: Sequence[str] = ()
+) -> tuple[Any, Any]:
+    """A model for image and text, and its decoder. Only the decoder's layers are quantised.
+
+    The layers are split over `devices` if there are several.
+    """
     from transformers import AutoModelForImageTextToText
 
     empty = empty_model(checkpoint)
     path = decoder_path(empty)
     arguments = load_arguments(config, dtype, unquantized=modules_outside_decoder(empty, path))
+    if len(devices) > 1:
+        whole = Outline(empty, path, dtype)
+        arguments["device_map"] = device_map(whole, config.quantized_as, devices)
     if config.weights == "random":
         model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
     else:
@@ -162,18 +172,22 @@ def random_model(auto: Any, checkpoint: Any, arguments: Mapping[str, Any], path:
     """A model with random weights, quantised as `arguments` say.
 
     It is the untrained control of a probe, and measures speed before the weights are downloaded.
+    The numbers are drawn on the CPU, so they are the same on every machine and for any split.
     """
-    device = arguments["device_map"][""]
+    from accelerate import dispatch_model
+
+    placed: Mapping[str, str] = arguments["device_map"]
     torch.manual_seed(0)
-    with torch.device(device):
+    with torch.device("cpu"):
         model = auto.from_config(checkpoint, dtype=arguments["dtype"])
     quantization = arguments.get("quantization_config")
     if quantization is not None:
-        for layer in model.get_submodule(path).layers:
+        for i, layer in enumerate(model.get_submodule(path).layers):
+            device = placed.get(f"{path}.layers.{i}") or placed[""]
             for name, module in list(layer.named_modules()):
                 if isinstance(module, nn.Linear):
                     layer.set_submodule(name, _quantized(module, quantization, device))
-    return model
+    return dispatch_model(model, dict(placed))
 
 
 def _quantized(linear: nn.Linear, quantization: BitsAndBytesConfig, device: str) -> nn.Module:
@@ -233,4 +247,6 @@ _once = _OnceFilter()
 def _quiet_libraries() -> None:
     """Keep progress bars of loading and repeated warnings out of the logs."""
     transformers_logging.disable_progress_bar()
+    # A device map may name single tensors, such as LLaVA-NeXT's `image_newline`.
+    warnings.filterwarnings("ignore", "The following device_map keys do not match any submodules")
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_once)

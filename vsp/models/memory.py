@@ -62,10 +62,17 @@ def estimate(outline: Outline, quantization: str, load: Load) -> Memory:
     return Memory(sum(sizes.values()), unquantized, activations(outline, quantization, load))
 
 
-def weights(outline: Outline, quantization: str) -> Counter[str]:
-    """Bytes of parameters and buffers: of the decoder, and of each module outside it."""
+def weights(
+    outline: Outline, quantization: str, parts: Sequence[str] | None = None
+) -> Counter[str]:
+    """Bytes of parameters and buffers, by the module in `parts` that holds them.
+
+    The default parts are the decoder and each module outside it. A tensor in no part has its own
+    entry.
+    """
     linear, sizes = _quantized(outline), Counter[str]()
-    parts = [*modules_outside_decoder(outline.model, outline.decoder), outline.decoder]
+    if parts is None:
+        parts = [*modules_outside_decoder(outline.model, outline.decoder), outline.decoder]
     for name, tensor in outline.model.named_parameters():  # tied parameters once
         size = tensor.numel() * _BYTES[outline.dtype]
         if name in linear:

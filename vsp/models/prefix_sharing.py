@@ -108,7 +108,7 @@ def branch_hook(
     `replace` may overwrite some of the embeddings [sequence, token, hidden] in place.
     """
 
-    places = _Places.of(bundle, decoder.device) if bundle.has_branches else None
+    places = _Places.of(bundle, input_device(decoder)) if bundle.has_branches else None
 
     def append(_module: Any, args: Any, kwargs: Any) -> Any:
         kwargs = dict(kwargs)
@@ -145,6 +145,12 @@ class _Places:
             copy_to_device(array, device) for array in arrays
         )
         return cls(sources, branches, (first, second), added)
+
+
+def input_device(decoder: Any) -> torch.device:
+    """The device of a decoder's embeddings; its layers may be on others."""
+    device: torch.device = decoder.get_input_embeddings().weight.device
+    return device
 
 
 def copy_to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:

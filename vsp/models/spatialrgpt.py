@@ -173,13 +173,15 @@ class SpatialRGPT(VisionLanguageModel):
     )
     processor: ClassVar = SpatialRGPTProcessor
     has_forward_only: ClassVar = True
+    splits: ClassVar = True
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None:
         import torch
         from transformers import LlamaForCausalLM, SiglipVisionModel
 
         from vsp.models.capture import Capture
         from vsp.models.loading import load_arguments, load_whole
+        from vsp.models.placement import device_map
         from vsp.models.vila_modules import Projector, RegionExtractor, load_part
 
         _refuse_random(config)
@@ -189,6 +191,14 @@ class SpatialRGPT(VisionLanguageModel):
         dtype = getattr(torch, name)
         arguments = load_arguments(config, name, unquantized=("lm_head",))
         plain = {k: v for k, v in arguments.items() if k != "quantization_config"}
+        if len(devices) > 1:
+            placed = device_map(self.outline(config), config.quantization, devices)
+            arguments["device_map"] = {
+                name.removeprefix("llm."): device
+                for name, device in placed.items()
+                if name.startswith("llm.")
+            }
+            plain["device_map"] = {"": devices[0]}
 
         llm = load_whole(LlamaForCausalLM, str(root / "llm"), arguments)
         self._tokenizer, _ = _read_processors(root)

@@ -24,20 +24,31 @@ def plan_lines(planned: Planned) -> list[str]:
         "shards": f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens",
         "array": f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
         "disk": f"{format_bytes(layout.n_bytes)} reserved, {format_bytes(planned.free_bytes)} left free",
-        "memory": _memory_fact(planned.memory, plan.model.quantized_as),
+        "memory": _memory_fact(planned),
         "next": "\n         ".join(planned.commands),
         "": "or, with all later stages: vsp submit\n         or, on this machine: vsp extract",
     }
     return [f"{name:<8} {fact}" for name, fact in facts.items() if fact]
 
 
-def _memory_fact(memory: Memory | None, quantization: str) -> str:
-    """Memory of the device, and the modules that are not quantized."""
+def _memory_fact(planned: Planned) -> str:
+    """Memory of each device, and the modules that are not quantized."""
+    memory = planned.memory
     if memory is None:
         return ""
-    line = f"{format_bytes(memory.weights)} weights + about {format_bytes(memory.batch)} per batch"
-    if quantization == "none":
+    line = _weights_and_batch(planned, memory)
+    if planned.run.plan.model.quantized_as == "none":
         return line
     names = ", ".join(name.rpartition(".")[2] for name in memory.unquantized)
     full = format_bytes(sum(memory.unquantized.values()))
     return f"{line}\n         {full} of the weights are not quantized: {names}"
+
+
+def _weights_and_batch(planned: Planned, memory: Memory) -> str:
+    weights, batch = format_bytes(memory.weights), format_bytes(memory.batch)
+    if planned.device_weights:
+        each = " + ".join(format_bytes(n) for n in planned.device_weights)
+        return f"{each} weights on {len(planned.device_weights)} GPUs + about {batch} per batch on each"
+    if planned.run.plan.devices == "auto":
+        return f"{weights} weights, divided among a task's GPUs, + about {batch} per batch on each"
+    return f"{weights} weights + about {batch} per batch"

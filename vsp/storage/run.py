@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vsp.config import Frozen, ModelConfig, Name, StoreDtype, parse
+from vsp.config import Devices, Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
 from vsp.storage.array import Layout, Store
 from vsp.storage.ledger import Ledger, read_ledger, read_ledgers
@@ -21,7 +21,9 @@ from vsp.storage.manifest import Manifest, Sample
 from vsp.utils.files import json_matches, json_sha256
 
 FORMAT = 3
-_NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variants"}
+# `devices` says how a run is computed, not what: a layer is computed whole on one GPU, so a split
+# changes no arithmetic. Like the packages and the kind of GPU, it may change last bits at most.
+_NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variants", "devices"}
 
 
 class Plan(Frozen):
@@ -55,6 +57,7 @@ class Plan(Frozen):
     batch_size: Annotated[int, Field(ge=1)]  # number of rows of the greatest length per batch
     batch_tokens: Annotated[int, Field(ge=1)]  # most tokens per batch, including padding
     share: bool  # whether the common beginning of rows about one image is computed once
+    devices: Devices = 1  # GPUs that each task splits the model over
 
     def identity(self) -> str:
         """SHA-256 of the fields that decide the bytes of the store: equal plans give equal files."""
