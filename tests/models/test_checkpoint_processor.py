@@ -8,7 +8,7 @@ from helpers import more_tiny_vlms, tiny_vlms
 from helpers.reference import make_images
 from transformers import AutoImageProcessor, Cohere2VisionConfig, LlavaConfig
 from transformers.models.smolvlm import processing_smolvlm
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 from vsp import models
 from vsp.errors import InputError, ModelError

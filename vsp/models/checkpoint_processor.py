@@ -124,7 +124,7 @@ def _torchvision_errors(checkpoint: Any) -> Iterator[None]:
 
     transformers raises ImportError or ValueError, depending on the name that the files give.
     """
-    from transformers.utils import is_torchvision_available
+    from transformers.utils.import_utils import is_torchvision_available
 
     try:
         yield
