@@ -120,11 +120,16 @@ def _feature_settings(checkpoint: Any) -> dict[str, Any]:
 
 @contextmanager
 def _torchvision_errors(checkpoint: Any) -> Iterator[None]:
-    """Turn the error about a missing torchvision into a ModelError."""
+    """Turn an error about a missing torchvision into a ModelError.
+
+    transformers raises ImportError or ValueError, depending on the name that the files give.
+    """
+    from transformers.utils.import_utils import is_torchvision_available
+
     try:
         yield
-    except ImportError as error:
-        if "torchvision" not in str(error).lower():
+    except (ImportError, ValueError) as error:
+        if is_torchvision_available() or "torchvision" not in str(error).lower():
             raise
         raise ModelError(
             f"the image processor of model type {checkpoint.model_type!r} needs torchvision; "

@@ -33,7 +33,7 @@ UNTESTED_WITH_TORCHVISION = (
 )  # fmt: skip
 _CROSS = "its decoder reads the image by cross-attention, so the image is not part of the prompt"
 _TIMM = "its vision tower is one of timm, with which vsp was not tested"
-_ENCODER = "it is an encoder-decoder, and prompt and image are in the encoder"
+_ENCODER = "it is an encoder-decoder, and the image is in the encoder"
 _NORM = "its decoder has no final norm of a known kind"
 _PART = "transformers has no processor of images and text for it"
 REFUSED: Mapping[str, str] = MappingProxyType(
