@@ -356,6 +356,23 @@ def test_fewer_gpus_than_planned_are_refused_before_weights_are_loaded(
     assert not list(run.journals.iterdir())
 
 
+def test_a_task_splits_the_model_over_the_gpus_it_finds(
+    work, write_dataset, checkpoint, monkeypatch
+):
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    run = _own_run(work, write_dataset, model=model, devices=2)
+    read_model, given = models.read_model, []
+
+    def read(config, devices):
+        given.append(devices)
+        return read_model(config, devices)
+
+    monkeypatch.setattr(models, "read_model", read)
+    monkeypatch.setattr("vsp.extraction.extract.visible_devices", lambda n: ("cpu",) * n)
+    extract(run, run.shards)
+    assert given == [("cpu", "cpu")] and _counts(run) == (16, 0, 0)
+
+
 def test_a_bug_keeps_its_traceback_and_stops_the_shard(plan_fake, monkeypatch):
     run = plan_fake()
     monkeypatch.setattr("vsp.models.fake.Fake._row", lambda *_: 1 / 0)
