@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.more_tiny_vlms import write_qwen3_vl_moe
 from PIL import Image
 
 from vsp import models
@@ -393,7 +394,7 @@ def test_the_batch_script_lies_in_jobs_and_in_the_run(plan_fake, work):
     run = plan_fake(n_shards=3)
     script = work / "jobs/extract_array.sh"
     assert script.read_text() == (run.folder / "jobs/extract.sh").read_text()
-    assert "--array               0-2\n" in script.read_text()
+    assert "#SBATCH --array=0-2\n" in script.read_text()
     assert os.access(script, os.X_OK)
 
 
@@ -475,6 +476,36 @@ def test_a_profile_with_too_few_gpus_is_noted(work, spatial, checkpoint, gres, n
     request = PlanRequest(spatial, model, limit=4, devices=4, profile=profile)
     noted = [one for one in plan_run(request, work).notes if "GPUs" in one]
     assert [note in one for one in noted] == ([] if note is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("options", "enough"),
+    [
+        ({"gpus": "4"}, True),
+        ({"gpus_per_node": "a100:4"}, True),
+        ({"gpus": 2}, False),
+        ({"gpus_per_task": "a100:2"}, False),
+    ],
+)
+def test_gpus_that_are_asked_for_in_another_way_count(work, spatial, checkpoint, options, enough):
+    model = models.resolve("llava15", checkpoint=str(checkpoint))
+    request = PlanRequest(spatial, model, limit=4, devices=4, profile=Profile(**options))
+    noted = [one for one in plan_run(request, work).notes if "GPUs" in one]
+    assert len(noted) == (not enough)
+
+
+@pytest.mark.parametrize("quantization", ["none", "4bit", "8bit"])
+def test_fused_experts_that_keep_their_precision_are_counted(work, spatial, tmp_path, quantization):
+    folder = write_qwen3_vl_moe(tmp_path / "moe")
+    model = models.resolve("auto", checkpoint=str(folder), quantization=quantization)
+    notes = plan_run(PlanRequest(spatial, model, limit=4), work).notes
+    found = [note for note in notes if "fused experts" in note]
+    if quantization == "none":
+        assert not found
+    else:
+        (note,) = found
+        assert re.match(r"\d+ tensors with \d+% of the language model's weights are fused", note)
+        assert f"which {quantization} quantization leaves in float32" in note
 
 
 def test_no_gpus_are_noted_where_the_number_is_open_or_no_slurm_gives_them(

@@ -38,7 +38,7 @@ from vsp.extraction.preflight import (
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline
 from vsp.models.fingerprint import fingerprint
-from vsp.models.memory import Load, Memory, estimate, outline
+from vsp.models.memory import Load, Memory, estimate, fused_experts, outline
 from vsp.models.placement import device_weights
 from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
@@ -46,6 +46,7 @@ from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json, write_text
 
 SCRIPT = Path("jobs/extract_array.sh")
+_GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")  # of a profile
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
@@ -107,7 +108,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
         notes += _crop_notes(images.values(), request.model.family)
     if moved:
         notes.append("rows about one image were moved together; ids identify the rows")
-    notes += _gpu_notes(request)
+    notes += _gpu_notes(request) + _expert_notes(model, request.model)
     notes += _unfinished_plan_notes(work / "scratch")
     layout, starts = plan_shards(request, shape, len(samples), notes)
     values = _plan_values(request, labels, prompt, shape, layout, starts, samples)
@@ -157,20 +158,36 @@ def _device_weights(request: PlanRequest, model: Outline | None) -> tuple[int, .
 
 def _gpu_notes(request: PlanRequest) -> list[str]:
     """A note if a task gets fewer GPUs from Slurm than it needs."""
-    n_needed, gres = request.devices, request.profile.gres
-    if request.profile.scheduler != "slurm" or n_needed == "auto" or n_needed == 1:
+    n_needed, profile = request.devices, request.profile
+    if profile.scheduler != "slurm" or n_needed == "auto" or n_needed == 1:
         return []
-    if _n_gpus(gres) >= n_needed:
+    options = {"gres": profile.gres, **profile.further_options}
+    asked = {key: str(options[key]) for key in _GPU_OPTIONS if options.get(key)}
+    if any(_n_gpus(key, value) >= n_needed for key, value in asked.items()):
         return []
-    asked = f"the profile asks for `gres: {gres}`" if gres else "the profile has no `gres`"
-    return [f"each task needs {n_needed} GPUs, and {asked}: write `gres: gpu:{n_needed}` there"]
+    words = " and ".join(f"`{key}: {value}`" for key, value in asked.items())
+    said = f"the profile asks for {words}" if asked else "the profile has no `gres`"
+    return [f"each task needs {n_needed} GPUs, and {said}: write `gres: gpu:{n_needed}` there"]
 
 
-def _n_gpus(gres: str | None) -> int:
-    """Number of GPUs in a request such as gpu:2, gpu:a100:2 or gpu."""
-    requests = [request.split(":") for request in (gres or "").split(",")]
-    counts = [words[-1] for words in requests if words[0] == "gpu"]
+def _n_gpus(option: str, value: str) -> int:
+    """Number of GPUs in a request: gres gpu:2, gpu:a100:2 or gpu; otherwise 2 or a100:2."""
+    requests = [request.split(":") for request in value.split(",")]
+    counts = [words[-1] for words in requests if option != "gres" or words[0] == "gpu"]
     return sum(int(count) if count.isdecimal() else 1 for count in counts)
+
+
+def _expert_notes(model: Outline | None, config: ModelConfig) -> list[str]:
+    """A note about weights of the decoder that bitsandbytes leaves as they are."""
+    if model is None or config.quantization == "none":
+        return []
+    n_tensors, share = fused_experts(model)
+    if not n_tensors:
+        return []
+    return [
+        f"{n_tensors} tensors with {share:.0%} of the language model's weights are fused experts, which "
+        f"{config.quantization} quantization leaves in {model.dtype}"
+    ]
 
 
 def _unfinished_plan_notes(scratch: Path) -> list[str]:

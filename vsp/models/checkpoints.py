@@ -189,14 +189,13 @@ def other_family(config: ModelConfig, model_type: str, wanted: Sequence[str]) ->
 
 
 def _family_of(model_type: str) -> str | None:
-    """The family for checkpoints of a type; `auto` if transformers may load it."""
-    from transformers.models.auto import modeling_auto
+    """The family for checkpoints of a type; None if there is none."""
+    from vsp.models.supported import TESTED, UNTESTED, UNTESTED_WITH_TORCHVISION
 
     for name in FAMILIES.names():
         if model_type in load_family(name).processor.model_types:
             return name
-    known = vars(modeling_auto)["MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"]
-    return "auto" if model_type in known else None
+    return "auto" if model_type in (*TESTED, *UNTESTED, *UNTESTED_WITH_TORCHVISION) else None
 
 
 def _missing(config: ModelConfig, error: Exception | None = None) -> ModelError:

@@ -159,6 +159,16 @@ def _quantized(outline: Outline) -> set[str]:
     return {f"{name}.weight" for name, _ in linears}
 
 
+def fused_experts(outline: Outline) -> tuple[int, float]:
+    """Number of tensors with all experts of a layer, and their share of the decoder's weights.
+
+    bitsandbytes quantises matrices of linear layers only.
+    """
+    weights = list(_decoder(outline).parameters())
+    fused = [weight.numel() for weight in weights if weight.dim() > 2]
+    return len(fused), sum(fused) / sum(weight.numel() for weight in weights)
+
+
 def _quantized_bytes(weight: Any, quantization: str, full: int) -> int:
     n = weight.numel()
     if quantization == "8bit":
