@@ -24,6 +24,9 @@ FORMAT = 3
 # `devices` says how a run is computed, not what: a layer is computed whole on one GPU, so a split
 # changes no arithmetic. Like the packages and the kind of GPU, it may change last bits at most.
 _NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variants", "devices"}
+# Keys of the model that older plans do not have. They count where they are used, so that the
+# identity of an older plan stays what it was.
+_LATER_OF_MODEL = ("adapter", "frame", "stored_quantization")
 
 
 class Plan(Frozen):
@@ -61,7 +64,9 @@ class Plan(Frozen):
 
     def identity(self) -> str:
         """SHA-256 of the fields that decide the bytes of the store: equal plans give equal files."""
-        return sha256(self.model_dump_json(exclude=_NOT_IDENTITY).encode()).hexdigest()
+        unused = {name for name in _LATER_OF_MODEL if not getattr(self.model, name)}
+        left_out: dict[str, Any] = {**dict.fromkeys(_NOT_IDENTITY, True), "model": unused}
+        return sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
