@@ -105,8 +105,13 @@ def test_ones_own_photographs_are_used_and_a_wrong_call_is_refused(printed, proj
     assert selected == pytest.approx(0.470, abs=0.05)
     for page in ("docs/tutorial.md", "data/models/small-llava/README.md"):
         assert "0.470" in (ROOT / page).read_text()
-    command = ["bash", str(project / "jobs/demo.sh"), "--photos", "nowhere"]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd=project)
-    assert answer.returncode == 2 and answer.stderr.startswith(
-        "demo.sh: bash jobs/demo.sh [--photos"
-    )
+    for wrong, words in (
+        (
+            ("--photos", "nowhere"),
+            "demo.sh: nowhere: no such folder, or an empty one; name a folder",
+        ),
+        (("--pictures",), "demo.sh: use bash jobs/demo.sh [--photos DIR]"),
+    ):
+        command = ["bash", str(project / "jobs/demo.sh"), *wrong]
+        answer = subprocess.run(command, capture_output=True, text=True, cwd=project)
+        assert answer.returncode == 2 and answer.stderr.startswith(words)

@@ -113,14 +113,14 @@ def test_adapter_files_in_a_checkpoint_are_refused_with_both_ways_out(checkpoint
 
 BROKEN = {
     "another type": ({"peft_type": "IA3"}, r"is of type 'IA3', not LORA; merge it into its base"),
-    "for Megatron": ({"megatron_config": {"a": 1}}, "is for Megatron; merge it"),
+    "for Megatron": ({"megatron_config": {"a": 1}}, "has megatron_config, which vsp does not apply"),
+    "by a place": ({"alora_invocation_tokens": [1, 2]}, "has alora_invocation_tokens, which vsp"),
     "other layers": ({"target_modules": "nothing"}, "does not fit the model .*Target modules"),
-    "another rank": ({"r": 8}, r"another shape than its configuration says, for example .*lora_A"),
-    "fewer layers": (
-        {"target_modules": ".*language_model.*q_proj"},
-        r"24 of its 36 tensors do not belong to the model, for example",
-    ),
-    "more layers": ({"target_modules": [*TARGETS, "o_proj"]}, r"\d+ of \d+ weights are missing"),
+    "a bad pattern": ({"target_modules": "(["}, "does not fit the model"),
+    "a bad task": ({"task_type": "NOPE"}, "adapter_config.json cannot be used .*; save it again"),
+    "another rank": ({"r": 8}, "does not fit the model .*size mismatch"),
+    "fewer layers": ({"target_modules": ".*language_model.*q_proj"}, "its 36 tensors are not the 12"),
+    "more layers": ({"target_modules": [*TARGETS, "o_proj"]}, r"its 36 tensors are not the \d+ that"),
 }  # fmt: skip
 
 
@@ -132,6 +132,33 @@ def test_an_adapter_that_does_not_fit_is_refused_by_the_plan(checkpoint, tmp_pat
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=message):
         models.check(_config(checkpoint, tmp_path / "mine"))
+
+
+def test_an_adapter_with_the_older_names_of_layers_is_read(checkpoint, tmp_path):
+    _adapter(checkpoint, tmp_path / "new", _random)
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    weights = load_file(tmp_path / "new/adapter_model.safetensors")
+    older = {
+        n.replace("model.language_model.", "language_model.model."): v for n, v in weights.items()
+    }
+    assert older.keys() != weights.keys()
+    save_file(older, tmp_path / "old/adapter_model.safetensors")
+    new, old = (_config(checkpoint, tmp_path / name) for name in ("new", "old"))
+    models.check(old)
+    assert np.array_equal(_states(new), _states(old))
+
+
+def test_an_adapter_that_is_not_finite_is_refused(checkpoint, tmp_path):
+    _adapter(checkpoint, tmp_path / "nan", lambda value, _: value * float("nan"))
+    with pytest.raises(ModelError, match=r"nan: 18 weights hold values .* not a number"):
+        models.read_model(_config(checkpoint, tmp_path / "nan"))
+
+
+def test_other_files_that_begin_with_adapter_are_no_adapter(checkpoint, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    (tmp_path / "copy/adapter_notes.md").write_text("none")
+    (tmp_path / "copy/adapter_lora").mkdir()
+    models.check(_config(tmp_path / "copy"))
 
 
 def test_an_adapter_without_its_files_says_which(checkpoint, tmp_path):

@@ -104,6 +104,16 @@ def test_a_template_with_a_date_gives_every_task_the_prompt_of_the_plan(
             "has chat templates named rag, tool_use, and none named def",
         ),
         ([], "has chat templates named nothing"),
+        (
+            "USER: <image>\n{{ messages[0]['content'] }} A:",
+            "does not print the prompt as it stands",
+        ),
+        (GOOD.replace("part['text']", "part['text'] | tojson"), "does not print the prompt as it"),
+        (
+            GOOD.replace("part['text']", "part['text'][:40]"),
+            "does not print the prompt as it stands",
+        ),
+        (GOOD + "{{ '{instruction}' }}", "prints '{instruction}', which stands for the prompt; "),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_in_one_line(with_template, template, message):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 from vsp import models
-from vsp.errors import ModelError
+from vsp.errors import ConfigError, ModelError
 from vsp.models import catalog
 
 RGPT = Path(__file__).parent / "spatialrgpt/ckpt"
@@ -144,7 +144,53 @@ def test_tensors_that_are_not_used_are_counted_and_change_no_state(checkpoint, t
     assert np.array_equal(_states(_config(folder)), _states(_config(checkpoint)))
 
 
+def test_layers_of_a_tower_after_the_used_one_may_be_missing_or_spoiled(checkpoint, tmp_path):
+    config = json.loads((checkpoint / "config.json").read_text())
+    last = config["vision_config"]["num_hidden_layers"] - 1
+    assert config["vision_feature_layer"] == -2
+    names = (f"encoder.layers.{last}.", "post_layernorm")
+    folder = _rewritten(
+        checkpoint, tmp_path / "short", lambda w: _without(names[0])(_without(names[1])(w))
+    )
+    models.check(_config(folder))
+    assert np.array_equal(_states(_config(folder)), _states(_config(checkpoint)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "model.language_model.layers.0.mlp.up_proj.lora_A.weight",
+            "holds weights of a LoRA adapter",
+        ),
+        ("module.x", "begin with 'module.', which DataParallel"),
+    ],
+)
+def test_leftovers_of_wrappers_are_recognised(checkpoint, tmp_path, name, message):
+    def change(weights):
+        inside = _prefixed("module.")(weights) if name == "module.x" else weights
+        return {**inside, name: torch.zeros(4, 4), "other": torch.zeros(1)}
+
+    folder = _rewritten(checkpoint, tmp_path / "mixed", change)
+    with pytest.raises(ModelError, match=message):
+        models.check(_config(folder))
+
+
 # SpatialRGPT: a folder of parts.
+
+
+def test_an_adapter_or_a_quantised_tower_in_a_part_is_refused(tmp_path):
+    config = models.resolve("spatialrgpt", checkpoint=str(tmp_path / "ckpt"), quantization="none")
+    shutil.copytree(RGPT, tmp_path / "ckpt")
+    (tmp_path / "ckpt/llm/adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="llm: holds an adapter"):
+        models.check(config)
+    (tmp_path / "ckpt/llm/adapter_config.json").unlink()
+    models.check(config)
+    _rewrite_config(tmp_path / "ckpt/vision_tower", lambda v: v | {"quantization_config": {"a": 1}})
+    with pytest.raises(ModelError, match="its vision tower is already quantised"):
+        models.check(config)
+
 
 PARTS = {
     "llm": ("model.layers.1.", "missing"),
@@ -250,6 +296,73 @@ def test_a_stored_checkpoint_without_a_layer_is_refused(stored, tmp_path, work):
         models.check(catalog.find("llava15", work, checkpoint=str(folder)))
 
 
+def _rewrite_config(folder, change):
+    path = folder / "config.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def test_quantised_weights_that_the_configuration_does_not_mention_are_refused(stored, tmp_path):
+    """They would be converted to floating point without their scales."""
+    shutil.copytree(stored[1], tmp_path / "lost")
+    _rewrite_config(tmp_path / "lost", lambda v: {k: v[k] for k in v if "quantiz" not in k})
+    with pytest.raises(
+        ModelError, match=r"tensors are of a quantised checkpoint, .* but config\.json"
+    ):
+        models.check(_config(tmp_path / "lost"))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float8_e4m3fn])
+def test_weights_of_another_kind_of_number_are_refused(checkpoint, tmp_path, dtype):
+    folder = _rewritten(
+        checkpoint, tmp_path / "packed", _changed("mlp.up_proj", lambda w: w.to(dtype))
+    )
+    with pytest.raises(ModelError, match="tensors are of a quantised checkpoint"):
+        models.check(_config(folder))
+
+
+def test_a_configuration_that_calls_plain_weights_quantised_is_refused(
+    checkpoint, stored, tmp_path, work
+):
+    shutil.copytree(checkpoint, tmp_path / "left over")
+    config = json.loads((stored[1] / "config.json").read_text())["quantization_config"]
+    _rewrite_config(tmp_path / "left over", lambda v: v | {"quantization_config": config})
+    with pytest.raises(ModelError, match=f"are stored in {stored[0]}, but they are not; remove"):
+        models.check(catalog.find("llava15", work, checkpoint=str(tmp_path / "left over")))
+
+
+def test_a_quantization_inside_a_part_of_the_configuration_is_refused(stored, tmp_path, work):
+    shutil.copytree(stored[1], tmp_path / "nested")
+
+    def nest(values):
+        values["text_config"]["quantization_config"] = values.pop("quantization_config")
+        return values
+
+    _rewrite_config(tmp_path / "nested", nest)
+    with pytest.raises(ModelError, match="quantization_config stands inside text_config"):
+        models.check(catalog.find("llava15", work, checkpoint=str(tmp_path / "nested")))
+
+
+def test_missing_scales_are_refused(stored, tmp_path, work):
+    kind, folder = stored
+    for part in {"4bit": (".absmax", "quant_state"), "8bit": ("SCB",)}[kind]:
+        broken = _rewritten(folder, tmp_path / part, _without(part))
+        with pytest.raises(ModelError, match=r"the scales of \d+ quantised weights are missing"):
+            models.check(catalog.find("llava15", work, checkpoint=str(broken)))
+
+
+def test_another_dtype_than_that_of_a_stored_quantization_is_refused(stored, work):
+    config = catalog.find("llava15", work, checkpoint=str(stored[1]), dtype="bfloat16")
+    with pytest.raises(ModelError, match="for float32; leave out --dtype bfloat16"):
+        models.check(config)
+
+
+def test_what_the_plan_finds_cannot_be_set_in_a_file(work):
+    for line in ("frame: x", "stored_quantization: 4bit"):
+        (work / "own.yaml").write_text(f"family: llava15\n{line}\n")
+        with pytest.raises(ConfigError, match=r"own\.yaml: \w+ is found by `vsp plan`; remove it"):
+            catalog.find("own.yaml", work)
+
+
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
@@ -257,6 +370,7 @@ def test_a_stored_checkpoint_without_a_layer_is_refused(stored, tmp_path, work):
         ("gptq", "optimum"),
         ("compressed-tensors", "pip install compressed-tensors"),
         ("squeeze", "Unknown quantization type, got squeeze"),
+        ("fp8", "vsp was not tested with"),
     ],
 )
 def test_a_method_that_cannot_be_loaded_is_refused_with_what_is_missing(
@@ -269,7 +383,5 @@ def test_a_method_that_cannot_be_loaded_is_refused_with_what_is_missing(
         json.dumps(values | {"quantization_config": {"quant_method": method, "bits": 4}})
     )
     config = catalog.find("llava15", work, checkpoint=str(tmp_path / "ckpt"))
-    with pytest.raises(
-        ModelError, match=f"is stored in {method}, which this installation cannot load .*{reason}"
-    ):
+    with pytest.raises(ModelError, match=f"is stored in {method}, which .*{reason}"):
         models.check(config)

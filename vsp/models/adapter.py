@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import is_whole
+from vsp.models.checkpoints import CANNOT_BUILD, is_whole
 from vsp.models.outline import empty_model
-from vsp.models.weights import Match, read_shapes, require_match
+from vsp.models.weights import read_headers
 
+# Kinds of LoRA that need more than the weights, such as a place in the prompt.
+_SPECIAL = ("alora_invocation_tokens", "arrow_config", "megatron_config", "use_bdlora", "use_kasa")
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -24,30 +27,32 @@ def check_adapter(config: ModelConfig, checkpoint: Any) -> None:
 
     Only headers of weights are read.
     """
-    from peft import get_peft_model, get_peft_model_state_dict
-
     folder = Path(str(config.adapter))
     options = _read_options(folder)
+    from peft import get_peft_model, get_peft_model_state_dict
+
     try:
         model = get_peft_model(empty_model(checkpoint), options)
-    except ValueError as error:
+        wanted = {name: value.shape for name, value in get_peft_model_state_dict(model).items()}
+        found = model.load_adapter(
+            str(folder), "default", torch_device="cpu", low_cpu_mem_usage=True
+        )
+    except (*CANNOT_BUILD, RuntimeError, re.error) as error:
         reason = " ".join(str(error).split())
         raise ModelError(
             f"adapter {str(folder)!r} does not fit the model ({reason[:200]}); name the checkpoint "
             "that it was trained on"
         ) from None
-    wanted = {name: tuple(v.shape) for name, v in get_peft_model_state_dict(model).items()}
-    shapes = read_shapes([folder / WEIGHTS])
-    mismatched = [
-        (n, shapes[n], wanted[n]) for n in wanted if shapes.get(n, wanted[n]) != wanted[n]
-    ]
-    unused = sorted(shapes.keys() - wanted.keys())
-    missing = sorted(wanted.keys() - shapes.keys())
-    require_match(Match(len(wanted), missing, mismatched, ()), folder, lambda _: True)
-    if unused:
+    # PEFT knows older names of layers, so it compares the names itself.
+    n_read = len(read_headers([folder / WEIGHTS]))
+    missing = [name for name in found.missing_keys if ".lora_" in name]
+    unused = sorted(found.unexpected_keys)
+    if missing or unused or n_read < len(wanted):
+        example = (unused or missing or ["some"])[0]
         raise ModelError(
-            f"adapter {str(folder)!r}: {len(unused)} of its {len(shapes)} tensors do not belong to the "
-            f"model, for example {unused[0]}; name the checkpoint that it was trained on"
+            f"adapter {str(folder)!r}: its {n_read} tensors are not the {len(wanted)} that its "
+            f"{CONFIG} describes for this model, for example {example}; name the checkpoint that it was "
+            "trained on"
         )
 
 
@@ -67,8 +72,12 @@ def _read_options(folder: Path) -> Any:
         raise ModelError(
             f"adapter {str(folder)!r} is of type {kind!r}, not LORA; merge it into its base model"
         )
-    if values.get("megatron_config"):
-        raise ModelError(f"adapter {str(folder)!r}: is for Megatron; merge it into its base model")
+    special = [key for key in _SPECIAL if values.get(key)]
+    if special:
+        raise ModelError(
+            f"adapter {str(folder)!r}: has {special[0]}, which vsp does not apply; merge it into its base "
+            "model"
+        )
     if not is_whole(folder / WEIGHTS):
         raise ModelError(
             f"adapter {str(folder)!r}: {WEIGHTS} is missing or cut short; save it again with "
@@ -80,7 +89,13 @@ def _read_options(folder: Path) -> Any:
         raise ModelError(
             "--adapter needs the package peft; install it with `pip install peft`"
         ) from None
-    options = LoraConfig.from_pretrained(str(folder))
+    try:
+        options = LoraConfig.from_pretrained(str(folder))
+    except (*CANNOT_BUILD, re.error) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"adapter {str(folder)!r}: {CONFIG} cannot be used ({reason[:200]}); save it again"
+        ) from None
     options.inference_mode = True
     options.init_lora_weights = False
     return options

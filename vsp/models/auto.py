@@ -209,12 +209,14 @@ class AutoVLM(VisionLanguageModel):
         from vsp.models.adapter import attach
         from vsp.models.capture import Capture
         from vsp.models.loading import load_model
+        from vsp.models.weights import require_finite
 
         checkpoint = _read_config(config, self.processor.model_types)
         dtype = self.shape(config).dtype
         self._model, self._decoder = load_model(config, checkpoint, dtype, devices)
         if config.adapter is not None:
             attach(self._model, config.adapter)
+            require_finite(self._model, config.adapter)
         # The base model, without lm_head: no logits are computed.
         self._base = getattr(self._model, "model", self._model)
         self._capture = Capture(self._decoder, _pad_token(checkpoint))

@@ -94,5 +94,8 @@ def _read(path: Path) -> ModelConfig:
     if given.family not in FAMILIES:
         known = ", ".join(FAMILIES.names())
         raise ConfigError(f"{path}: family {given.family!r} is not known; known: {known}")
+    for key in ("frame", "stored_quantization"):
+        if key in given.model_fields_set:
+            raise ConfigError(f"{path}: {key} is found by `vsp plan`; remove it")
     changes = given.model_dump(exclude_unset=True)
     return models.resolve(changes.pop("family"), **changes)

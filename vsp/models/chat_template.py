@@ -7,6 +7,7 @@ the same prompt.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from vsp.errors import ModelError
 _WRITE = "write the whole prompt, with <image> in it, as `template` of a file in configs/models/"
 # What a faulty template raises when it is rendered.
 _FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
-           RecursionError)  # fmt: skip
+           RecursionError, SyntaxError)  # fmt: skip
 
 
 def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
@@ -29,6 +30,27 @@ def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
     image and one prompt.
     """
     template = _select(config, _found(config, processor))
+    whole = _render(config, processor, template, prompt)
+    _require_one(config, "image", _n_images(processor, whole))
+    _require_one(config, "prompt", whole.count(prompt))
+    # A template may escape, cut or choose by a prompt, or print the message as Python has it.
+    other = f"{prompt} \"quoted\", 'quoted', <b>\nand much longer than the first one, ends here"
+    again = _render(config, processor, template, other)
+    same_end = whole.partition(prompt)[2] == again.partition(other)[2]
+    if again.count(other) != 1 or not same_end or re.search(r"['\"]type['\"]", whole):
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: its chat template does not print the prompt as it stands; "
+            f"{_WRITE}"
+        )
+    if "{instruction}" in whole:
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: its chat template prints '{{instruction}}', which stands "
+            f"for the prompt; {_WRITE}"
+        )
+    return whole
+
+
+def _render(config: ModelConfig, processor: Any, template: str, prompt: str) -> str:
     content = [{"type": "image"}, {"type": "text", "text": prompt}]
     try:
         whole: str = processor.tokenizer.apply_chat_template(
@@ -43,8 +65,6 @@ def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
             f"checkpoint {config.checkpoint!r}: its chat template fails "
             f"({type(error).__name__}: {reason[:200]}); {_WRITE}"
         ) from None
-    _require_one(config, "image", _n_images(processor, whole))
-    _require_one(config, "prompt", whole.count(prompt))
     return whole
 
 

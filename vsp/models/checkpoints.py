@@ -53,7 +53,8 @@ def refuse_adapter_files(folder: Path) -> None:
 
     transformers would apply them where `peft` happens to be installed, and ignore them elsewhere.
     """
-    found = sorted(path.name for path in folder.glob("adapter_*"))
+    names = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+    found = [name for name in names if (folder / name).is_file()]
     if found:
         raise ModelError(
             f"{folder}: holds an adapter ({found[0]}); name the base model with --checkpoint and this "

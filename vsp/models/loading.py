@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, BitsAndBytesConfig, PretrainedConfig
@@ -16,7 +17,13 @@ from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import on_disk, other_family, refuse_adapter_files, unreadable
+from vsp.models.checkpoints import (
+    CANNOT_BUILD,
+    on_disk,
+    other_family,
+    refuse_adapter_files,
+    unreadable,
+)
 from vsp.models.contract import ModelShape, Outline
 from vsp.models.outline import decoder_path, empty_model, modules_outside_decoder
 from vsp.models.placement import device_map
@@ -24,6 +31,7 @@ from vsp.models.prefix_sharing import copy_to_device
 from vsp.models.weights import (
     Needed,
     match_of,
+    needed_by_states,
     outside_head,
     report_off,
     require_finite,
@@ -53,7 +61,7 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
         checkpoint = AutoConfig.from_pretrained(
             config.checkpoint, revision=config.revision, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except (*CANNOT_BUILD, ArithmeticError, StrictDataclassError) as error:
         unknown = _unknown_type(config)
         if unknown is not None:
             raise other_family(config, unknown, model_types) from None
@@ -147,7 +155,8 @@ def load_model(
     if config.weights == "random":
         model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
     else:
-        model = load_whole(AutoModelForImageTextToText, str(config.checkpoint), arguments)
+        needed = needed_by_states(checkpoint)
+        model = load_whole(AutoModelForImageTextToText, str(config.checkpoint), arguments, needed)
     model = model.eval()
     return model, model.get_submodule(path)
 
@@ -164,7 +173,7 @@ def load_whole(
             checkpoint, **arguments, ignore_mismatched_sizes=True, output_loading_info=True
         )
     require_match(match_of(model, info), checkpoint, needed)
-    require_finite(model, checkpoint)
+    require_finite(model, checkpoint, needed)
     return model
 
 

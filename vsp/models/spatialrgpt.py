@@ -240,8 +240,9 @@ class SpatialRGPT(VisionLanguageModel):
             match_module,
             match_shapes,
             outside_head,
-            read_shapes,
+            read_headers,
             require_match,
+            require_plain,
         )
 
         root = _folder(config, weights=False)
@@ -249,15 +250,16 @@ class SpatialRGPT(VisionLanguageModel):
         whole = _empty_parts(root, top)
         before_cut = _before_cut(root, top)
         for part, needed in (("llm", outside_head), ("vision_tower", before_cut)):
-            shapes = read_shapes(check_weights(config, part))
-            require_match(match_shapes(getattr(whole, part), shapes), root / part, needed)
+            headers = read_headers(check_weights(config, part))
+            require_plain(headers, root / part)
+            require_match(match_shapes(getattr(whole, part), headers), root / part, needed)
         for part in _small_parts(top):
             module = getattr(whole, part)
             # Small parts may be in the older format, or have no weights.
             older = (root / part / "pytorch_model.bin").exists()
             if not older and module.state_dict():
-                shapes = read_shapes(check_weights(config, part))
-                require_match(match_module(module, shapes), root / part)
+                headers = read_headers(check_weights(config, part))
+                require_match(match_module(module, headers), root / part)
 
     @classmethod
     def outline(cls, config: ModelConfig) -> Outline:
@@ -385,16 +387,12 @@ def _empty_parts(root: Path, top: Mapping[str, Any]) -> Any:
 
 def _before_cut(root: Path, top: Mapping[str, Any]) -> Callable[[str], bool]:
     """Whether a weight of the tower is used: the layers after the selected one are cut off."""
+    from vsp.models.weights import before_layer
+
     n_layers = int(_read_json(root / "vision_tower/config.json")["num_hidden_layers"])
     n_used = range(n_layers + 1)[top["mm_vision_select_layer"]]
 
-    def needed(name: str) -> bool:
-        _, found, rest = name.partition("encoder.layers.")
-        if found:
-            return bool(int(rest.partition(".")[0]) < n_used)
-        return "post_layernorm" not in name and "head." not in name
-
-    return needed
+    return lambda name: before_layer(name, n_used) and "head." not in name
 
 
 def cut_tower(tower: Any, top: Mapping[str, Any]) -> Any:
@@ -483,8 +481,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_top(root: Path) -> dict[str, Any]:
     """The top-level configuration with defaults. Raises ModelError if it is not supported."""
-    from vsp.models.checkpoints import suggest_family
+    from vsp.models.checkpoints import refuse_adapter_files, suggest_family
 
+    for part in ("llm", "vision_tower"):
+        refuse_adapter_files(root / part)
     if (root / "adapter_config.json").exists():
         raise ModelError(
             f"{root}: contains LoRA weights only; merge them into their base model first"
@@ -506,7 +506,7 @@ def _read_top(root: Path) -> dict[str, Any]:
 
 def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
     """Reasons to refuse a checkpoint, and whether each applies."""
-    tower = _read_json(root / "vision_tower/config.json").get("model_type")
+    tower = _read_json(root / "vision_tower/config.json")
     llm = _read_json(root / "llm/config.json")
     aspect = str(top["image_aspect_ratio"])
     feature = top.get("mm_vision_select_feature", "patch")
@@ -515,12 +515,14 @@ def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
         ("it tiles images dynamically (dynamic_s2)", bool(top.get("dynamic_s2"))),
         ("it selects patches (ps3)", bool(top.get("ps3"))),
         (f"image_aspect_ratio {aspect!r} is neither resize nor pad", aspect not in ("resize", "pad")),
-        (f"its vision tower is a {tower}, not a SigLIP", tower != "siglip_vision_model"),
+        (f"its vision tower is a {tower.get('model_type')}, not a SigLIP",
+         tower.get("model_type") != "siglip_vision_model"),
         (f"mm_vision_select_feature {feature!r} drops a token that SigLIP does not have",
          feature != "cls_patch"),
         (f"its language model is a {llm.get('model_type')}, not a Llama",
          llm.get("model_type") != "llama"),
         ("its language model is already quantised (for example AWQ)", "quantization_config" in llm),
+        ("its vision tower is already quantised", "quantization_config" in tower),
     ]  # fmt: skip
     if top["enable_region"]:
         path = root / "region_extractor/config.json"

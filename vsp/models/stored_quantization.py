@@ -24,7 +24,7 @@ def stored_quantization(config: ModelConfig) -> str:
 
 
 def _method(values: Any) -> str:
-    if not isinstance(values, Mapping):
+    if not isinstance(values, Mapping) or not values:
         return ""
     method = str(values.get("quant_method", "bitsandbytes"))
     if method != "bitsandbytes":
@@ -53,7 +53,6 @@ def require_loadable(config: ModelConfig, checkpoint: Any) -> None:
     """Raise ModelError if the configuration does not say how the checkpoint is stored, or if this
     installation cannot load it.
     """
-    from transformers.quantizers.auto import AutoHfQuantizer
 
     stored = stored_quantization(config)
     if stored != config.stored_quantization:
@@ -61,14 +60,36 @@ def require_loadable(config: ModelConfig, checkpoint: Any) -> None:
             f"checkpoint {config.checkpoint!r} is stored in {stored or 'full precision'}, but the "
             f"model's configuration says {config.stored_quantization or 'full precision'}"
         )
+    parts = [key for key, value in checkpoint.to_dict().items() if isinstance(value, Mapping)]
+    nested = [key for key in parts if "quantization_config" in checkpoint.to_dict()[key]]
+    if nested:
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r}: quantization_config stands inside {nested[0]} of its "
+            "config.json; it belongs at the top level"
+        )
     if not stored:
         return
+    if stored not in ("4bit", "8bit"):
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} is stored in {stored}, which "
+            f"{_why_not(checkpoint)}; name a checkpoint that is not quantised"
+        )
+    saved = str(checkpoint.dtype or "float32").removeprefix("torch.")
+    if config.dtype not in ("auto", saved):
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} is stored in {stored} for {saved}; leave out --dtype "
+            f"{config.dtype}"
+        )
+
+
+def _why_not(checkpoint: Any) -> str:
+    """The package that is missing for a method other than bitsandbytes, or that it is not tested."""
+    from transformers.quantizers.auto import AutoHfQuantizer
+
     try:
         quantizer = AutoHfQuantizer.from_config(checkpoint.quantization_config, pre_quantized=True)
         quantizer.validate_environment(device_map={"": "cpu"}, dtype=checkpoint.dtype)
     except (ImportError, ValueError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r} is stored in {stored}, which this installation cannot "
-            f"load ({reason[:200]}); name a checkpoint that is not quantised"
-        ) from None
+        return f"this installation cannot load ({reason.partition(' - supported')[0][:200]})"
+    return "vsp was not tested with: its weights may be computed otherwise from machine to machine"

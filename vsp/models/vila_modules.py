@@ -146,6 +146,8 @@ def load_part(part: AnyPart, folder: Path, dtype: torch.dtype) -> AnyPart:
     """Load a part's weights strictly. Raises ModelError for missing or unexpected weights."""
     from safetensors.torch import load_file
 
+    from vsp.models.weights import require_finite
+
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(file)
@@ -157,4 +159,5 @@ def load_part(part: AnyPart, folder: Path, dtype: torch.dtype) -> AnyPart:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{folder}: its weights do not fit: {reason[:300]}") from None
+    require_finite(part, folder)
     return part.to(dtype).eval()

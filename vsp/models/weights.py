@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -34,7 +34,20 @@ _WRAPPERS = {
     "_orig_mod.": ("torch.compile", "model._orig_mod.save_pretrained(DIR)"),
 }
 
+# Tensors that stand beside quantised weights.
+_SCALES = (".SCB", ".absmax", ".input_scale", ".qweight", ".weight_scale", ".weight_scale_inv")
+_STATES = ("bitsandbytes__nf4", "bitsandbytes__fp4")  # bitsandbytes: the kind of 4 bits
+
 Shape = tuple[int, ...]
+
+
+class Header(NamedTuple):
+    """What the header of a safetensors file says of a tensor."""
+
+    dtype: str  # as safetensors writes it: F16, BF16, I8, …
+    shape: Shape
+
+
 # A weight by its name: whether states depend on it.
 Needed = Callable[[str], bool]
 
@@ -54,36 +67,103 @@ def outside_head(name: str) -> bool:
     return "lm_head" not in name.split(".")
 
 
+def needed_by_states(checkpoint: Any) -> Needed:
+    """Which weights of a checkpoint's model states depend on.
+
+    LLaVA uses one layer of its tower, so the layers after it may be missing.
+    """
+    layer = getattr(checkpoint, "vision_feature_layer", None)
+    n_layers = getattr(getattr(checkpoint, "vision_config", None), "num_hidden_layers", None)
+    if not isinstance(layer, int) or not isinstance(n_layers, int):
+        return outside_head
+    n_used = range(n_layers + 1)[layer]
+    return lambda name: outside_head(name) and before_layer(name, n_used)
+
+
+def before_layer(name: str, n_used: int) -> bool:
+    """Whether a weight of a vision tower counts if its layers from `n_used` on are not used."""
+    if "language_model" in name:
+        return True
+    _, found, rest = name.partition("encoder.layers.")
+    if found:
+        return int(rest.partition(".")[0]) < n_used
+    return "post_layernorm" not in name
+
+
 def require_whole(config: ModelConfig, checkpoint: Any) -> None:
     """Raise ModelError unless the files of a checkpoint hold every weight that states depend on."""
     files = check_weights(config)
-    shapes = read_shapes(files)
+    headers = read_headers(files)
+    where = files[0].parent
     if config.stored_quantization:
+        require_packed(headers, config.stored_quantization, where)
         # Packed weights have other shapes, and their scales stand beside them.
         checkpoint = copy(checkpoint)
         del checkpoint.quantization_config
-        match = match_shapes(empty_model(checkpoint), shapes)
+        match = match_shapes(empty_model(checkpoint), headers)
         match = replace(match, mismatched=(), unused=())
     else:
-        match = match_shapes(empty_model(checkpoint), shapes)
-    require_match(match, files[0].parent)
+        require_plain(headers, where)
+        match = match_shapes(empty_model(checkpoint), headers)
+    require_match(match, where, needed_by_states(checkpoint))
 
 
-def read_shapes(files: Sequence[Path]) -> dict[str, Shape]:
-    """Name and shape of each tensor, from the headers of complete safetensors files."""
-    shapes: dict[str, Shape] = {}
+def read_headers(files: Sequence[Path]) -> dict[str, Header]:
+    """Each tensor's dtype and shape, from the headers of complete safetensors files."""
+    headers: dict[str, Header] = {}
     for path in files:
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        shapes |= {
-            name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
-        }
-    return shapes
+            values = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, entry in values.items():
+            if name == "__metadata__":
+                continue
+            shape = entry.get("shape")
+            if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
+                raise ModelError(f"{path}: its header gives {name} no shape; download it again")
+            headers[name] = Header(str(entry.get("dtype")), tuple(shape))
+    return headers
 
 
-def match_shapes(model: Any, shapes: Mapping[str, Shape]) -> Match:
+def require_plain(headers: Mapping[str, Header], where: Path | str) -> None:
+    """Raise ModelError if weights are quantised, which config.json would have to say.
+
+    They would be converted to floating point without their scales.
+    """
+    packed = [
+        name
+        for name, header in headers.items()
+        if name.endswith(_SCALES)
+        or (name.endswith("weight") and not header.dtype.startswith(("F16", "F32", "F64", "BF16")))
+    ]
+    if packed:
+        raise ModelError(
+            f"{where}: {len(packed)} tensors are of a quantised checkpoint, {_first(sorted(packed))}, but "
+            "config.json has no quantization_config; use the config.json that belongs to these weights"
+        )
+
+
+def require_packed(headers: Mapping[str, Header], stored: str, where: Path | str) -> None:
+    """Raise ModelError unless weights are quantised as config.json says, with all their scales."""
+    dtype, scale = {"4bit": ("U8", "weight.absmax"), "8bit": ("I8", "SCB")}[stored]
+    packed = [n for n, h in headers.items() if n.endswith(".weight") and h.dtype == dtype]
+    if not packed:
+        raise ModelError(
+            f"{where}: config.json says that the weights are stored in {stored}, but they are not; "
+            "remove quantization_config from it"
+        )
+    lone = [n for n in packed if f"{n.removesuffix('weight')}{scale}" not in headers]
+    if stored == "4bit" and not lone:
+        lone = [n for n in packed if not any(f"{n}.quant_state.{k}" in headers for k in _STATES)]
+    if lone:
+        raise ModelError(
+            f"{where}: the scales of {len(lone)} quantised weights are missing, {_first(lone)}; save the "
+            "checkpoint again"
+        )
+
+
+def match_shapes(model: Any, headers: Mapping[str, Header]) -> Match:
     """Match tensors with a model of transformers on the meta device; reads and computes nothing."""
-    tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    tensors = {name: torch.empty(h.shape, device="meta") for name, h in headers.items()}
     with report_off():
         _, info = type(model).from_pretrained(
             None,
@@ -108,8 +188,9 @@ def report_off() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def match_module(module: nn.Module, shapes: Mapping[str, Shape]) -> Match:
+def match_module(module: nn.Module, headers: Mapping[str, Header]) -> Match:
     """Match tensors with a module of our own, name by name."""
+    shapes = {name: header.shape for name, header in headers.items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     both = [name for name in wanted if name in shapes]
     return Match(
@@ -145,6 +226,16 @@ def require_match(match: Match, where: Path | str, needed: Needed = outside_head
             f"{where}: the names of its weights begin with {wrapper!r}, which {maker} adds; save "
             f"the model itself, `{save}`, and use that folder"
         )
+    if missing and any(".base_layer." in name for name in match.unused):
+        raise ModelError(
+            f"{where}: holds a model with an adapter that is not merged; save "
+            f"`{_WRAPPERS['base_model.model.'][1]}`, and use that folder"
+        )
+    if any(".lora_" in name for name in match.unused):
+        raise ModelError(
+            f"{where}: holds weights of a LoRA adapter among its own, which would be ignored; merge "
+            "them, or save base and adapter apart and use --adapter"
+        )
     if missing:
         raise ModelError(
             f"{where}: {len(missing)} of {match.n_weights} weights are missing, {_first(missing)}; "
@@ -171,10 +262,10 @@ def require_match(match: Match, where: Path | str, needed: Needed = outside_head
         )  # fmt: skip
 
 
-def require_finite(model: nn.Module, where: Path | str) -> None:
-    """Raise ModelError if a weight of a loaded model is infinite or not a number."""
+def require_finite(model: nn.Module, where: Path | str, needed: Needed = outside_head) -> None:
+    """Raise ModelError if a needed weight of a loaded model is infinite or not a number."""
     with torch.inference_mode():
-        bad = [name for name, value in model.named_parameters() if not _is_finite(value)]
+        bad = [n for n, value in model.named_parameters() if needed(n) and not _is_finite(value)]
     if bad:
         raise ModelError(
             f"{where}: {len(bad)} weights hold values that are infinite or not a number, "
@@ -195,11 +286,9 @@ def _is_finite(value: Any) -> bool:
 
 
 def _wrapper(unused: Sequence[str]) -> str:
-    """The wrapper whose prefix all unused names have; "" if there is none."""
-    if not unused:
-        return ""
-    prefixes = (p for p in _WRAPPERS if all(name.startswith(p) for name in unused))
-    return next(prefixes, "")
+    """The wrapper whose prefix most unused names have; "" if there is none."""
+    counts = {prefix: sum(name.startswith(prefix) for name in unused) for prefix in _WRAPPERS}
+    return next((prefix for prefix, n in counts.items() if 2 * n > len(unused)), "")
 
 
 def _first(names: Sequence[str]) -> str:
