@@ -1,4 +1,4 @@
-"""What a checkpoint of the small model knows: its own answers, probes by layer, and controls.
+"""Measure a checkpoint of the small model: its own answers, probes by layer, and controls.
 
     python tests/benchmarks/small_model.py data/models/small-llava
 

@@ -1,4 +1,4 @@
-"""What a checkpoint of the small model answers, by transformers alone: vsp's models are not used."""
+"""Answers of the small model, computed by transformers without vsp's models."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _MOST_LONG_QUESTIONS = 2  # of the instruction style
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What the steps of a stage show, and how much the heads count."""
+    """Prompt styles, pictures and weights of the losses in the steps of a stage."""
 
     styles: Mapping[str, float]  # style of the prompt → probability
     hard: float  # how many times as often hard pictures are drawn

@@ -35,14 +35,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class TrainingScene:
-    """What is in a training picture. A grey picture has no shapes and random answers."""
+    """Shapes and questions of a training picture. A grey picture has no shapes and random answers."""
 
     shapes: tuple[Shape, ...]
     questions: tuple[Question, ...]
 
     @property
     def hard(self) -> bool:
-        """Whether there are three shapes or more, or two of one kind."""
+        """True if there are three shapes or more, or two of one kind."""
         kinds = [shape.kind for shape in self.shapes]
         return len(kinds) > 2 or len(set(kinds)) < len(kinds)
 

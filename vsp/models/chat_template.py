@@ -18,7 +18,7 @@ from vsp.config import ModelConfig
 from vsp.errors import ModelError
 
 _WRITE = "write the whole prompt, with <image> in it, as `template` of a file in configs/models/"
-# What a faulty template raises when it is rendered.
+# Errors that a faulty template can raise.
 _FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
            RecursionError, SyntaxError)  # fmt: skip
 

@@ -386,12 +386,11 @@ def _empty_parts(root: Path, top: Mapping[str, Any]) -> Any:
 
 
 def _before_cut(root: Path, top: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Whether a weight of the tower is used: the layers after the selected one are cut off."""
+    """A function that is False for weights of the tower after its selected layer."""
     from vsp.models.weights import before_layer
 
     n_layers = int(_read_json(root / "vision_tower/config.json")["num_hidden_layers"])
     n_used = range(n_layers + 1)[top["mm_vision_select_layer"]]
-
     return lambda name: before_layer(name, n_used) and "head." not in name
 
 

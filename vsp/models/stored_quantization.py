@@ -53,15 +53,14 @@ def require_loadable(config: ModelConfig, checkpoint: Any) -> None:
     """Raise ModelError if the configuration does not say how the checkpoint is stored, or if this
     installation cannot load it.
     """
-
     stored = stored_quantization(config)
     if stored != config.stored_quantization:
         raise ModelError(
             f"checkpoint {config.checkpoint!r} is stored in {stored or 'full precision'}, but the "
             f"model's configuration says {config.stored_quantization or 'full precision'}"
         )
-    parts = [key for key, value in checkpoint.to_dict().items() if isinstance(value, Mapping)]
-    nested = [key for key in parts if "quantization_config" in checkpoint.to_dict()[key]]
+    parts = {k: v for k, v in checkpoint.to_dict().items() if isinstance(v, Mapping)}
+    nested = [key for key, part in parts.items() if "quantization_config" in part]
     if nested:
         raise ModelError(
             f"checkpoint {config.checkpoint!r}: quantization_config stands inside {nested[0]} of its "
@@ -83,7 +82,7 @@ def require_loadable(config: ModelConfig, checkpoint: Any) -> None:
 
 
 def _why_not(checkpoint: Any) -> str:
-    """The package that is missing for a method other than bitsandbytes, or that it is not tested."""
+    """Why a method other than bitsandbytes is refused: a missing package, or no test."""
     from transformers.quantizers.auto import AutoHfQuantizer
 
     try:

@@ -73,7 +73,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
 
 
 def supported() -> dict[str, str]:
-    """What vsp does with each model type, in the order of their names."""
+    """The treatment of each model type by vsp, sorted by name."""
     texts = {
         **dict.fromkeys(TESTED, "parity tested"),
         **dict.fromkeys(UNTESTED, "loads, untested"),

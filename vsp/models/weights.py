@@ -42,13 +42,13 @@ Shape = tuple[int, ...]
 
 
 class Header(NamedTuple):
-    """What the header of a safetensors file says of a tensor."""
+    """Dtype and shape of a tensor, from the header of a safetensors file."""
 
     dtype: str  # as safetensors writes it: F16, BF16, I8, …
     shape: Shape
 
 
-# A weight by its name: whether states depend on it.
+# Takes the name of a weight; True if states depend on it.
 Needed = Callable[[str], bool]
 
 
@@ -63,12 +63,12 @@ class Match:
 
 
 def outside_head(name: str) -> bool:
-    """Whether states depend on a weight: on all but those of the head that makes logits."""
+    """True for all weights but those of `lm_head`, on which no state depends."""
     return "lm_head" not in name.split(".")
 
 
 def needed_by_states(checkpoint: Any) -> Needed:
-    """Which weights of a checkpoint's model states depend on.
+    """A function that is True for the names of weights on which states depend.
 
     LLaVA uses one layer of its tower, so the layers after it may be missing.
     """
@@ -81,7 +81,7 @@ def needed_by_states(checkpoint: Any) -> Needed:
 
 
 def before_layer(name: str, n_used: int) -> bool:
-    """Whether a weight of a vision tower counts if its layers from `n_used` on are not used."""
+    """False for weights of the vision tower after its first `n_used` layers."""
     if "language_model" in name:
         return True
     _, found, rest = name.partition("encoder.layers.")
@@ -219,18 +219,8 @@ def require_match(match: Match, where: Path | str, needed: Needed = outside_head
     shape than the configuration says.
     """
     missing = [name for name in match.missing if needed(name)]
-    wrapper = _wrapper(match.unused)
-    if missing and wrapper:
-        maker, save = _WRAPPERS[wrapper]
-        raise ModelError(
-            f"{where}: the names of its weights begin with {wrapper!r}, which {maker} adds; save "
-            f"the model itself, `{save}`, and use that folder"
-        )
-    if missing and any(".base_layer." in name for name in match.unused):
-        raise ModelError(
-            f"{where}: holds a model with an adapter that is not merged; save "
-            f"`{_WRAPPERS['base_model.model.'][1]}`, and use that folder"
-        )
+    if missing:
+        _refuse_wrapped(match.unused, where)
     if any(".lora_" in name for name in match.unused):
         raise ModelError(
             f"{where}: holds weights of a LoRA adapter among its own, which would be ignored; merge "
@@ -241,6 +231,32 @@ def require_match(match: Match, where: Path | str, needed: Needed = outside_head
             f"{where}: {len(missing)} of {match.n_weights} weights are missing, {_first(missing)}; "
             "save the whole model, frozen parts too, or use the checkpoint that it was made from"
         )
+    _require_shapes(match, where, needed)
+    if match.unused:
+        _log.info(
+            "%s: tensors of the checkpoint that the model does not use: %d, %s",
+            where, len(match.unused), _first(match.unused),
+        )  # fmt: skip
+
+
+def _refuse_wrapped(unused: Sequence[str], where: Path | str) -> None:
+    """Raise ModelError if the unused names are those of a model inside a wrapper."""
+    wrapper = _wrapper(unused)
+    if wrapper:
+        maker, save = _WRAPPERS[wrapper]
+        raise ModelError(
+            f"{where}: the names of its weights begin with {wrapper!r}, which {maker} adds; save "
+            f"the model itself, `{save}`, and use that folder"
+        )
+    if any(".base_layer." in name for name in unused):
+        raise ModelError(
+            f"{where}: holds a model with an adapter that is not merged; save "
+            f"`{_WRAPPERS['base_model.model.'][1]}`, and use that folder"
+        )
+
+
+def _require_shapes(match: Match, where: Path | str, needed: Needed) -> None:
+    """Raise ModelError if a needed weight is empty or has another shape than the model's."""
     others = [one for one in match.mismatched if needed(one[0])]
     empty = [name for name, shape, _ in others if 0 in shape]
     if empty:
@@ -255,11 +271,6 @@ def require_match(match: Match, where: Path | str, needed: Needed = outside_head
             f"configuration says, for example {name}: {list(found)}, not {list(wanted)}; use the "
             "config.json that belongs to these weights"
         )
-    if match.unused:
-        _log.info(
-            "%s: tensors of the checkpoint that the model does not use: %d, %s",
-            where, len(match.unused), _first(match.unused),
-        )  # fmt: skip
 
 
 def require_finite(model: nn.Module, where: Path | str, needed: Needed = outside_head) -> None:
@@ -274,7 +285,7 @@ def require_finite(model: nn.Module, where: Path | str, needed: Needed = outside
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether a weight is finite; of quantised weights, their scales are looked at."""
+    """True if all values are finite; for a quantised weight, if its scales are."""
     packed = getattr(value, "quant_state", None)
     scales = [value] if packed is None else [packed.absmax, packed.offset]
     scales += [value.SCB] if getattr(value, "SCB", None) is not None else []

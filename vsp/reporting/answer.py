@@ -13,12 +13,12 @@ LEVEL = 0.05  # of the corrected p
 
 
 def beats_chance(score: LayerScore) -> bool:
-    """Whether the layer's corrected p is under LEVEL."""
+    """True if the layer's corrected p is under LEVEL."""
     return score.p_corrected is not None and score.p_corrected < LEVEL
 
 
 def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
-    """Which of the probed layers score above chance, and the score of the selected layer.
+    """A sentence that names the layers above chance and the selected layer's score.
 
     A layer is named if its corrected p, against permuted labels, is under LEVEL and its score is
     over that of the most frequent label. Empty if there are too few permutations for such a p.

@@ -72,7 +72,7 @@ def write_pictures(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> int:
 
 
 def _begins_as_picture(cell: str) -> bool:
-    """Whether a cell is base64 whose first bytes are those of a picture."""
+    """True if a cell is base64 and its first bytes are those of a picture."""
     start = "".join(cell[: 2 * _SHORTEST].split())[:_SHORTEST]  # lines may be short
     if len(start) < _SHORTEST or not _BASE64.fullmatch(start):
         return False
