@@ -291,7 +291,8 @@ BOTH = (
 
 def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(cache):
     for message in _told(BOTH):
-        assert "'some/model' cannot be read; download it where there is a network" in message
+        assert "'some/model' is neither a folder here nor in the hub's cache" in message
+        assert ", and HF_HUB_OFFLINE=1 keeps vsp from asking the hub; download it where" in message
         assert "`hf download some/model --revision v2 --local-dir DIR`" in message
         assert "HF_HOME" in message and "HF_HUB_OFFLINE=1" in message
         assert "`environment` in jobs/slurm.yaml" in message and len(message.splitlines()) == 1
@@ -301,7 +302,7 @@ def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
     refused = {
         "GatedRepo": "is gated: ask for access on https://huggingface.co/some/GatedRepo, then "
         "`hf auth login` and download it: `hf download some/GatedRepo",
-        "RepoNotFound": "is not on the hub, or you have no access; correct the name",
+        "RepoNotFound": "is neither a folder here nor on the hub, or you have no access; correct",
         "RevisionNotFound": "has no revision 'v2'; choose another with --revision",
     }
     with _hub(*refused) as (address, asked):
