@@ -10,10 +10,16 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.paths import ROOT
+from PIL import Image
 from safetensors.torch import load_file, save_file
+
+from vsp import models
+from vsp.errors import ModelError
 
 SECONDS, MEMORY = 10, 2 << 30
 MODEL = "model.safetensors"
@@ -336,3 +342,52 @@ def test_what_a_checkpoint_names_elsewhere_is_not_followed(planned, name):
 
 def test_no_library_prints_a_panic(planned):
     assert planned[1] == ""
+
+
+def test_a_task_computes_with_its_own_attention(checkpoint, tmp_path):
+    """transformers reads the configuration again when it loads weights."""
+    shutil.copytree(checkpoint, tmp_path / "c")
+    HARMLESS["a kernel of the hub"](tmp_path / "c")
+    picture = Image.new("RGB", (112, 112), (200, 30, 90))
+    plain, named = (
+        models.load(models.resolve("llava15", checkpoint=str(folder), quantization="none"))
+        .last_token_states([picture], ["Where is it?"])
+        for folder in (checkpoint, tmp_path / "c")
+    )  # fmt: skip
+    assert np.array_equal(plain, named)
+
+
+PARTS = {
+    "200,000 layers": (
+        "llm/config.json",
+        {"num_hidden_layers": 200_000},
+        "num_hidden_layers is 200000, more than 512",
+    ),
+    "no such layer": (
+        "config.json",
+        {"mm_vision_select_layer": 99},
+        "mm_vision_select_layer 99 is not one of the",
+    ),
+    "no side": (
+        "vision_tower/config.json",
+        {"image_size": None},
+        "vision_tower/config.json: image_size is None, not a whole number",
+    ),
+    "a kernel": ("llm/config.json", {"attn_implementation": "kernels-community/evil"}, ""),
+    "code": ("llm/config.json", {"auto_map": {"AutoConfig": "evil.Config"}}, ""),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_parts_of_a_checkpoint_are_checked_like_the_whole(tmp_path, case):
+    file, changes, said = PARTS[case]
+    shutil.copytree(Path(__file__).parent / "spatialrgpt/ckpt", tmp_path / "c")
+    _edit(file, lambda values: values.update(changes))(tmp_path / "c")
+    config = models.resolve("spatialrgpt", checkpoint=str(tmp_path / "c"), quantization="none")
+    if not said:
+        models.check(config)
+        models.read_model(config)
+        return
+    with pytest.raises(ModelError) as caught:
+        models.check(config)
+    assert said in str(caught.value)

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import incomplete, is_hub_name, missing, on_disk, require_readable, unreadable
+from vsp.models.checkpoints import (
+    incomplete,
+    is_hub_name,
+    missing,
+    on_disk,
+    require_readable,
+    unreadable,
+)
 from vsp.models.library_errors import library_errors
 
 _TEXTS = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt")  # below any folder

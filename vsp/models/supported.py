@@ -97,4 +97,6 @@ def check_part(checkpoint: Any) -> None:
     """Raise ModelError for a part of a model whose builder asks the hub, such as a tower of timm."""
     kind = str(getattr(checkpoint, "model_type", ""))
     if kind.startswith("timm"):
-        raise ModelError(f"model type {kind!r} is not supported: {_TIMM}; choose another checkpoint")
+        raise ModelError(
+            f"model type {kind!r} is not supported: {_TIMM}; choose another checkpoint"
+        )

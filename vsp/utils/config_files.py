@@ -39,9 +39,10 @@ def find_folder(name: str, work: Path) -> Path | None:
 
     None if there is neither.
     """
-    if os.path.exists(work / name):  # noqa: PTH110 - Path raises OSError for a name that is too long
+    # os.path, because Path raises OSError for a name that is too long
+    if os.path.exists(work / name):  # noqa: PTH110
         return (work / name).absolute()
-    if name and "\0" not in name and (SHIPPED / name / "config.json").is_file():
+    if name and os.path.isfile(SHIPPED / name / "config.json"):  # noqa: PTH113
         return (SHIPPED / name).absolute()
     return None
 

@@ -7,11 +7,13 @@ process is forked, so it starts in milliseconds and imports nothing again.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,9 +84,11 @@ def _run(function: Callable[[], Any], writer: int) -> NoReturn:
 def _enter_limits() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    faulthandler.disable()  # it writes to a copy of stderr
+    nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 - open until the process ends
+    sys.stdout = sys.stderr = nowhere
     for stream in (1, 2):  # libraries written in Rust print their panics
-        os.dup2(nowhere, stream)
+        os.dup2(nowhere.fileno(), stream)
     with open("/proc/self/statm") as file:  # noqa: PTH123 - pathlib is slower
         used = int(file.read().split()[0]) * resource.getpagesize()
     for kind, most in (
