@@ -33,7 +33,7 @@ def open_regular(path: str | Path) -> IO[bytes]:
     Raises OSError if the file cannot be opened or is not a regular file, without waiting for the
     other end of a named pipe.
     """
-    _require_regular(os.stat(path).st_mode, path)  # opening a device may act on it
+    _require_regular(Path(path).stat().st_mode, path)  # opening a device may act on it
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(handle).st_mode, path)  # exchanged since the check
