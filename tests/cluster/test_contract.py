@@ -1,7 +1,7 @@
 import os
 import shlex
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ def _directives(script):
 
 def _query(**changes):
     stages = {"vsp-name": "extract", "verify-name": "verify"}
-    return Query("abc", stages, 3, datetime(2026, 1, 1, tzinfo=timezone.utc), **changes)
+    return Query("abc", stages, 3, datetime(2026, 1, 1, tzinfo=UTC), **changes)
 
 
 @pytest.fixture
@@ -421,7 +421,7 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
     jobs = chain(run, profile, probe_tasks=4, partial=True, retry_failed=True)
     assert [job.stage for job in jobs] == ["extract", "verify", "probe-parts", "probe", "report"]
     assert [job.n_tasks for job in jobs] == [2, None, 4, None, None]
-    words = [" ".join(job.command[6:]) for job in jobs]
+    words = [" ".join(job.command[7:]) for job in jobs]
     assert words == [
         "--retry-failed --shard",
         "--n-jobs 32",
@@ -430,7 +430,7 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
         "",
     ]
     assert all(Path(job.command[0]).is_absolute() for job in jobs)
-    assert {job.command[5] for job in jobs} == {str(run.folder.absolute())}
+    assert {job.command[6] for job in jobs} == {str(run.folder.absolute())}
     assert [job.name[:6] for job in jobs] == ["vsp-fa", "verify", "parts-", "probe-", "report"]
     assert [job.resources.cpus_per_task for job in jobs] == [8, 32, 32, 32, 1]
     assert (

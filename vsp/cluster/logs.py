@@ -10,8 +10,11 @@ from vsp.cluster.contract import States
 from vsp.cluster.stages import EXTRACT, ORDER, log_name
 from vsp.cluster.status import RunStatus
 from vsp.errors import RunError
+from vsp.utils.reading import open_regular, unreadable
+from vsp.utils.text import shorten
 
 _READ = 1 << 18  # bytes from the end of a log that are read
+_LINE = 2000  # characters of a line that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ def shard_log(status: RunStatus, folder: Path, shard: int, n_lines: int) -> LogT
 
 def _read_tail(title: str, path: Path, n_lines: int) -> LogTail:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _READ))
-            text = file.read().decode(errors="replace")
+            text = file.read(_READ).decode(errors="replace")
     except FileNotFoundError:
         return LogTail(title, path, ("(no such file: the task did not start)",))
+    except OSError as error:
+        return LogTail(title, path, (f"({unreadable(error)})",))
     # A progress bar rewrites its line; keep the last version.
     lines = [line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
-    return LogTail(title, path, tuple(lines[-n_lines:]))
+    return LogTail(title, path, tuple(shorten(line, _LINE) for line in lines[-n_lines:]))

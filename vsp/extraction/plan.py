@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -223,7 +223,7 @@ def _plan_values(
         "format": FORMAT,
         "id": uuid.uuid4().hex,
         "name": request.name,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "vsp": __version__,
         "packages": {package: version(package) for package in _PACKAGES},
         "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
