@@ -22,6 +22,7 @@ from pydantic import (
 
 from vsp.errors import ConfigError
 from vsp.utils.reading import MAX_YAML, read_bounded, unreadable
+from vsp.utils.text import shorten
 from vsp.utils.yaml_text import parse_yaml
 
 Quantization = Literal["none", "4bit", "8bit"]
@@ -234,7 +235,7 @@ class Profile(Resources):
                 raise ValueError(f"{name!a} is no name of a variable; use letters, digits and _")
             if name in _OF_BASH or name.startswith(("BASH_ARG", "EPOCH", "SLURM_", "SLURMD_")):
                 setter = "the batch system" if name.startswith("SLURM") else "bash"
-                raise ValueError(f"{name} is set by {setter}; remove it")
+                raise ValueError(f"variable {name} is set by {setter}; remove it")
         return environment
 
     @property
@@ -261,13 +262,20 @@ def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         said = first["msg"].removeprefix("Value error, ")
         reason = said[:1].lower() + said[1:]
-        place = f"{key} {first['input']!r}: "
+        place = f"{key} {_shown(first['input'])}: "
         if first["type"] == "missing":
             place = f"{key}: "
         elif first["type"] == "value_error" and isinstance(first["input"], dict):
             # A check of several keys names them in its message.
             place = f"{key}: " if first["loc"] else ""
         raise ConfigError(f"{source}: {place}{reason}") from None
+
+
+def _shown(value: object) -> str:
+    try:
+        return shorten(repr(value), 200)
+    except ValueError:  # Python converts no number of more than 4300 digits to text
+        return "of thousands of digits"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

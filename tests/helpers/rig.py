@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 _NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
@@ -163,15 +164,17 @@ class Cluster:
         raise AssertionError(f"job {job} did not end within {seconds} s: {answer}")
 
     def hurry(self, job: int | str) -> bool:
-        """Start requeued tasks now, not in two minutes; return whether the job is in the queue.
+        """Start requeued tasks soon, not in two minutes; return whether the job is in the queue.
 
-        Call this repeatedly: Slurm sets the wait again when it has cleaned up the first start.
+        Call this repeatedly: Slurm sets the wait again when it has cleaned up the first start. A node
+        refuses a start in the second in which it ended the one before ("Job credential revoked"), so
+        the new start is two seconds later, and is not asked for again while it is that near.
         """
-        queue = self.run("squeue", "-h", "-r", "-j", str(job), "-o", "%i %r")
+        queue = self.run("squeue", "-h", "-r", "-j", str(job), "-o", "%i %S %r")
         for line in queue.splitlines():
-            task, reason = line.split(maxsplit=1)
-            if reason == "BeginTime":
-                update = ("scontrol", "update", f"jobid={task}", "StartTime=now")
+            task, start, reason = line.split(maxsplit=2)
+            if reason == "BeginTime" and _seconds_until(start) > 5:
+                update = ("scontrol", "update", f"jobid={task}", "StartTime=now+2")
                 # This fails if the task has started meanwhile, which is fine.
                 subprocess.run(update, env=self.environment, capture_output=True, check=False)
         return bool(queue)
@@ -268,6 +271,12 @@ def _until(ready: Callable[[], bool], otherwise: str, seconds: float = 60) -> No
     while not ready():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.2)
+
+
+def _seconds_until(time_of_slurm: str) -> float:
+    if time_of_slurm == "N/A":
+        return float("inf")
+    return (datetime.fromisoformat(time_of_slurm) - datetime.now()).total_seconds()
 
 
 def _which(name: str) -> str:

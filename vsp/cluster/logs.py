@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def failed_logs(status: RunStatus, states: States, folder: Path, n_lines: int) -
             for task in states.latest(stage).values()
             if task.phase == "failed"
         ]
-    return [_read_tail(title, folder / name, n_lines) for title, name in logs]
+    return [_read_tail(title, folder, name, n_lines) for title, name in logs]
 
 
 def shard_log(status: RunStatus, folder: Path, shard: int, n_lines: int) -> LogTail:
@@ -50,10 +51,12 @@ def shard_log(status: RunStatus, folder: Path, shard: int, n_lines: int) -> LogT
             f"shard {shard}: no batch job is known; `vsp extract` in a terminal writes no log file"
         )
     title = f"shard {shard}, {known.state}" + (f": {known.why}" if known.why else "")
-    return _read_tail(title, folder / log_name(EXTRACT, known.job), n_lines)
+    return _read_tail(title, folder, log_name(EXTRACT, known.job), n_lines)
 
 
-def _read_tail(title: str, path: Path, n_lines: int) -> LogTail:
+def _read_tail(title: str, folder: Path, name: str, n_lines: int) -> LogTail:
+    # The number of a job comes from a journal, which may be a stranger's.
+    path = folder / re.sub(r"[^\w.-]", "_", name)
     try:
         with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _READ))
