@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vsp.cluster import SCHEDULERS
 from vsp.cluster.contract import After, Job
+from vsp.cluster.shell import write_script
 from vsp.config import Profile, parse
 from vsp.errors import ConfigError, SchedulerError
 
@@ -139,6 +140,21 @@ def test_an_empty_or_relative_folder_of_a_search_path_reaches_no_task(tmp_path):
         _, found = _ran(SCHEDULERS.load(name)().script(job), tmp_path)
         assert (found["PATH"], found["LD_LIBRARY_PATH"]) == ("/usr/bin:/bin", "/x y")
         assert "PYTHONPATH" not in found
+
+
+def test_a_script_keeps_the_bytes_of_a_folder_that_is_not_utf8(tmp_path):
+    folder = os.fsdecode(b"b\xff\nd")
+    command = (
+        sys.executable,
+        "-P",
+        "-c",
+        "import os, sys; print(os.fsencode(sys.argv[1]))",
+        folder,
+    )
+    script = SCHEDULERS.load("local")().script(Job("verify", "n", "i", command, Path(folder)))
+    write_script(tmp_path / folder / "s.sh", script)
+    done = subprocess.run(["bash", tmp_path / folder / "s.sh"], capture_output=True, text=True)
+    assert done.stdout == f"{os.fsencode(folder)!r}\n", done.stderr
 
 
 def test_a_run_id_of_a_stranger_adds_no_option_to_a_script():

@@ -10,12 +10,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 
 _NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 _FOR_ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb")
 _MYSQL = "slurm-wlm/accounting_storage_mysql.so"  # slurmdbd needs this plugin for its database
+_PATIENCE = 5.0  # seconds from the request to start a task in two seconds to the next request
 
 _CONF = """\
 ClusterName=test
@@ -94,6 +94,7 @@ class Cluster:
         self.accounting = accounting
         ports = _free_ports(nodes + 4)
         self._dbd, self._database = ports[-2:]
+        self._hurried: dict[str, float] = {}  # task → when its start was last asked for
         self._server: subprocess.Popen[bytes] | None = None
         host = socket.gethostname()
         for part in ("state", "spool", "log", *(f"spool/n{i}" for i in range(1, nodes + 1))):
@@ -168,12 +169,14 @@ class Cluster:
 
         Call this repeatedly: Slurm sets the wait again when it has cleaned up the first start. A node
         refuses a start in the second in which it ended the one before ("Job credential revoked"), so
-        the new start is two seconds later, and is not asked for again while it is that near.
+        the new start is two seconds later, and is asked for again only if it did not happen.
         """
-        queue = self.run("squeue", "-h", "-r", "-j", str(job), "-o", "%i %S %r")
+        queue = self.run("squeue", "-h", "-r", "-j", str(job), "-o", "%i %r")
         for line in queue.splitlines():
-            task, start, reason = line.split(maxsplit=2)
-            if reason == "BeginTime" and _seconds_until(start) > 5:
+            task, reason = line.split(maxsplit=1)
+            now = time.monotonic()
+            if reason == "BeginTime" and now - self._hurried.get(task, -_PATIENCE) >= _PATIENCE:
+                self._hurried[task] = now
                 update = ("scontrol", "update", f"jobid={task}", "StartTime=now+2")
                 # This fails if the task has started meanwhile, which is fine.
                 subprocess.run(update, env=self.environment, capture_output=True, check=False)
@@ -271,12 +274,6 @@ def _until(ready: Callable[[], bool], otherwise: str, seconds: float = 60) -> No
     while not ready():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.2)
-
-
-def _seconds_until(time_of_slurm: str) -> float:
-    if time_of_slurm == "N/A":
-        return float("inf")
-    return (datetime.fromisoformat(time_of_slurm) - datetime.now()).total_seconds()
 
 
 def _which(name: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+
+from vsp.utils.files import write_aside
 
 # Applied to the variables of the submitting shell, of modules and of the profile alike, because
 # `export PYTHONPATH=$PYTHONPATH:/site` leaves an empty folder where the variable was unset.
@@ -34,3 +37,9 @@ def environment_lines(environment: Mapping[str, str]) -> list[str]:
 def path_argument(path: Path) -> str:
     """The path as an argument that no program reads as an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def write_script(path: Path, script: str) -> None:
+    """Write a batch script; folder names in it keep their bytes, also those that are not UTF-8."""
+    with write_aside(path, executable=True) as file:
+        file.write(os.fsencode(script))
