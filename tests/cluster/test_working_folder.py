@@ -95,7 +95,19 @@ def test_slurm_tasks_import_nothing_from_the_folder_that_they_are_sent_from(
         for job in dict.fromkeys(job.partition("_")[0] for job in states):
             logs = sorted((run.folder / "logs").glob("*.log"))
             assert cluster.wait(int(job)) == {"COMPLETED"}, [log.read_text() for log in logs]
+        by_hand = cluster.sbatch("jobs/extract_array.sh", cwd=place)
+        assert cluster.wait(by_hand) == {"COMPLETED"}
     assert run.results.exists() and _imported(place) == ""
+
+
+def test_a_script_that_is_started_by_hand_imports_nothing_from_the_folder(place, spatial):
+    (place / "jobs/slurm.yaml").write_text("scheduler: local\n")
+    run = _plan(place, spatial)
+    subprocess.run(
+        ["bash", "jobs/extract_array.sh"], cwd=place, env={**os.environ, "PYTHONPATH": f"{ROOT}:"},
+        check=True,
+    )  # fmt: skip
+    assert [ledger.n_missing for ledger in run.ledgers()] == [0, 0] and _imported(place) == ""
 
 
 def _imports(place, *options, **environment):
