@@ -214,6 +214,7 @@ def _flat_png(width, height, color_type=2):
     )
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     (tmp_path / "bomb.png").write_bytes(_flat_png(12_000, 9_000))
     with pytest.raises(DatasetError, match="12000 × 9000 are more than 89,478,485 pixels; scale"):
