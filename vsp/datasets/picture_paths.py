@@ -84,14 +84,14 @@ def _declared(card: Any) -> Iterator[Path]:
         card = card.get("of_card")
 
 
-def _source_digests(card: Any) -> Iterator[object]:
+def _source_digests(card: Any) -> Iterator[str]:
     """The SHA-256 of the records of each dataset that a variant was made from."""
-    while isinstance(card, dict) and "of_metadata_sha256" in card:
+    while isinstance(card, dict) and isinstance(card.get("of_metadata_sha256"), str):
         yield card["of_metadata_sha256"]
         card = card.get("of_card")
 
 
-def _moved_sources(dataset: Path, digests: set[object]) -> list[Path]:
+def _moved_sources(dataset: Path, digests: set[str]) -> list[Path]:
     """The sources of a variant at their present place.
 
     The links of a variant are relative, so that both datasets can be moved together; then its card
@@ -99,7 +99,7 @@ def _moved_sources(dataset: Path, digests: set[object]) -> list[Path]:
     """
     links = [dataset / name for name in sorted(set(PICTURES.values()))]
     sources = {Path(os.path.realpath(link)).parent for link in links if link.is_symlink()}
-    return [source for source in sorted(sources) if digests and _digest(source) in digests]
+    return [source for source in sorted(sources) if _digest(source) in digests]
 
 
 def _digest(dataset: Path) -> str:
@@ -107,4 +107,4 @@ def _digest(dataset: Path) -> str:
         with open_regular(dataset / "metadata.json") as file:
             return sha256(file)
     except OSError:
-        return ""
+        return "(none)"
