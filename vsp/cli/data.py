@@ -8,6 +8,7 @@ from typing import Any
 
 from vsp.cli.arguments import (
     add_command,
+    add_drop_label,
     add_json,
     add_n_jobs,
     add_seed,
@@ -186,6 +187,7 @@ def _add_row_options(group: argparse._ArgumentGroup) -> None:
             metavar="FLAG",
             help=f"{what}; the guide lists the flags",
         )
+    add_drop_label(group)
     group.add_argument(
         "--check",
         action="store_true",
@@ -234,19 +236,22 @@ def _import(arguments: argparse.Namespace) -> None:
         check=arguments.check,
         seed=arguments.seed,
         table=arguments.table,
+        drop_labels=arguments.drop_label,
     )
     with stoppable() as stop, stop.free():  # as in _generate
         imported = import_dataset(request, Path(), arguments.n_jobs)
     print_notes(imported.notes)
     if arguments.json:
+        print_notes(imported.dropped_line())
         print_json(imported.funnel)
         return
     from vsp.reporting.funnel_page import funnel_page
     from vsp.utils.terminal import show
 
     show(funnel_page(imported.funnel))
-    n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
-    print(f"{_verb(imported.fresh)} {format_count(n_rows, 'row')} in {imported.folder}")
+    print(f"{_verb(imported.fresh)} {format_count(imported.n_rows, 'row')} in {imported.folder}")
+    for line in imported.dropped_line():
+        print(line)
 
 
 def _add_dataset(subparsers: Any) -> None:

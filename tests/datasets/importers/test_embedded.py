@@ -93,7 +93,7 @@ def test_a_table_with_pictures_becomes_a_dataset_with_each_of_them_once(tmp_path
     imported = import_dataset(
         ImportRequest("csv", [str(tmp_path / "t")], tmp_path / "out", check=False), tmp_path
     )
-    assert imported.notes == ("wrote 2 pictures of the annotations to images/embedded",)
+    assert imported.notes[0] == "wrote 2 pictures of the annotations to images/embedded"
     records = json.loads((tmp_path / "out/metadata.json").read_text())
     found = {
         r["prompt"]: (tmp_path / "out/images" / r["image_filename"]).read_bytes() for r in records
