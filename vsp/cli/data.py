@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,13 +290,12 @@ def _add_dataset(subparsers: Any) -> None:
 def _dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.datasets.contact_sheet import draw_sheet
     from vsp.datasets.summary import summarize
-    from vsp.utils.text import format_count
 
     path = arguments.sheet or arguments.dataset / "sheet.png"
     summary = summarize(arguments.dataset, arguments.n, arguments.seed)
-    rows = summary.sheet_rows
-    problems = draw_sheet(arguments.dataset, rows, path) if rows else []
+    rows = [] if summary.why_without_images else summary.sheet_rows
     if arguments.json:
+        problems = draw_sheet(arguments.dataset, rows, path) if rows else []
         sheet = {"sheet": str(path) if rows else None, "problems": problems}
         print_json({**summary.as_json(), **sheet})
         return
@@ -303,10 +303,16 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     show(dataset_page(summary))
+    print_notes(summary.notes())
+    if rows:  # the page is printed first: it does not need a sheet that can be written
+        _print_sheet(path, len(rows), draw_sheet(arguments.dataset, rows, path))
+
+
+def _print_sheet(path: Path, n_rows: int, problems: Sequence[str]) -> None:
+    from vsp.utils.text import format_count
+
     print_notes(problems[:_PROBLEMS])
     if len(problems) > _PROBLEMS:
         print_notes([f"{len(problems) - _PROBLEMS} more problems; the sheet shows all"])
-    if rows:
-        print(
-            f"\nwrote {path}: {format_count(len(rows), 'row')}, the subject in red, the reference in blue"
-        )
+    rows = format_count(n_rows, "row")
+    print(f"\nwrote {path}: {rows}, the subject in red, the reference in blue")

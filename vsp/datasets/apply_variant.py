@@ -72,7 +72,7 @@ def _write_folder(
 ) -> list[str]:
     """Write pictures, links and records to `folder`, which is renamed later. Returns notes."""
     source = request.source.absolute()
-    survey = _survey(source, variant)
+    survey = _survey(source, variant, request.variant)
     new: NewPictures = {}
     notes: list[str] = []
     for name, redraw in variant.redraw.items():
@@ -111,7 +111,7 @@ class _Survey:
                 self.pictures[folder][name] = self.pictures[folder].get(name, 0) | split
 
 
-def _survey(source: Path, variant: Variant) -> _Survey:
+def _survey(source: Path, variant: Variant, name: str) -> _Survey:
     """Raises DatasetError, naming record or labels, for what the variant cannot change."""
     survey, refused = _Survey(), Counter[str]()
     for index, record in enumerate(metadata.records(source)):
@@ -127,6 +127,11 @@ def _survey(source: Path, variant: Variant) -> _Survey:
     if refused:
         named = ", ".join(repr(label) for label in sorted(refused)[:8])
         more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
+        if refused.total() == survey.n_rows:
+            raise DatasetError(
+                f"{source}: the variant {name} does not apply to this dataset: its labels {named}{more} "
+                f"{variant.refusal}; use another variant"
+            )
         raise DatasetError(
             f"{metadata.metadata_path(source)}: labels {named}{more}, of {refused.total()} of "
             f"{survey.n_rows} rows, {variant.refusal}; leave these rows out"

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
 from string import Formatter
@@ -28,10 +29,13 @@ from vsp.datasets.json_stream import read_records
 from vsp.datasets.questions import Fields
 from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
+from vsp.utils.config_files import config_names
 from vsp.utils.files import write_aside
-from vsp.utils.text import is_encodable
+from vsp.utils.text import format_count, is_encodable
 
 NAME = "metadata.json"
+_HOME = Path("data/raw")  # where `vsp generate` writes datasets
+_N_NAMED = 6  # datasets in a message
 LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 SPLITS = ("", "train", "val", "test")
@@ -108,14 +112,62 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 
 def metadata_path(folder: Path) -> Path:
-    """The path of `metadata.json`. Raises DatasetError if there is no such file."""
+    """The path of `metadata.json`. Raises DatasetError, with what to do, if there is no such file."""
     path = folder / NAME
-    if not path.is_file():
+    if path.is_file():
+        return path
+    if folder.is_dir():
         raise DatasetError(
-            f"{path}: no such file; make the dataset with `vsp generate --config "
-            "configs/spatial_dataset.yaml` or name a folder with --dataset"
+            f"{path}: no such file, so {folder} is not a dataset; make one with `vsp generate` or `vsp "
+            "import`, or name another folder"
         )
-    return path
+    what = "not a folder" if folder.exists() else "no such folder"
+    raise DatasetError(f"{folder}: {what}; {_other_dataset(folder)}")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.absolute() == other.absolute()
+
+
+def _other_dataset(folder: Path) -> str:
+    """What to do if there is no dataset `folder`: datasets with a close name, or how to make it."""
+    name = folder.absolute().name
+    if name in config_names("configs", Path(), "_dataset.yaml") and _is_same(folder.parent, _HOME):
+        return f"make it with `vsp generate --config {name}`, or name another folder"
+    beside = {path.parent for home in (_HOME, folder.parent) for path in home.glob(f"*/{NAME}")}
+    close = get_close_matches(name, [path.name for path in beside], 3, 0.6)
+    paths = [str(path) for one in close for path in sorted(beside) if path.name == one]
+    if paths:
+        return f"did you mean {' or '.join(paths)}?"
+    known = ", ".join(map(str, sorted(beside)[:_N_NAMED])) + (
+        ", …" if len(beside) > _N_NAMED else ""
+    )
+    return (
+        f"the datasets here are {known}"
+        if beside
+        else ("make a dataset with `vsp generate --config spatial` or `vsp import`")
+    )
+
+
+def why_without_images(folder: Path, images: Collection[str]) -> str:
+    """Why none of the files `images` of a dataset exists, and what to do; "" if one exists."""
+    if any(map(os.path.exists, images)):
+        return ""
+    home = folder / "images"
+    entries = list(home.iterdir()) if home.is_dir() else []
+    broken = [path for path in entries if path.is_symlink() and not path.exists()]
+    if not home.is_dir():
+        what = f"{home}: no such folder"
+    elif not entries:
+        what = f"{home}: is empty"
+    elif broken:
+        what = f"{broken[0]}: leads to {broken[0].readlink()}, which is not there"
+    else:
+        what = f"{next(iter(images))}: no such file, and none of the others is there"
+    return (
+        f"{what}; the dataset needs {format_count(len(images), 'image')}: put them there, or import it "
+        "again with --images"
+    )
 
 
 def record_error(folder: Path, index: int, error: DatasetError) -> DatasetError:

@@ -55,7 +55,7 @@ class DroppedRows:
         self._file.write(csv_line(*place, row_id, image, label, reason, explanation))
         examples = self._examples.setdefault(reason, [])
         if len(examples) < _N_EXAMPLES:
-            examples.append(f"{place[0]}: {place[1]} ({reason}): {explanation}")
+            examples.append(f"{place[0]}: {place[1]}, image {image!r}: {explanation}")
 
     def add_unmapped(self, relation: Relation, row_id: str, image: str) -> None:
         """Write a row whose relation has no label."""

@@ -170,6 +170,11 @@ def _dropping_flags(request: ImportRequest) -> tuple[str, ...]:
 def _existing_folder(path: Path) -> Path:
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; give existing folders to --images")
+    if next(path.iterdir(), None) is None:
+        raise ConfigError(
+            f"{path}: is empty; give the folders with the images to --images, or leave it out to import "
+            "annotations only"
+        )
     return path
 
 
