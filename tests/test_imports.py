@@ -16,7 +16,8 @@ from helpers.paths import ROOT
 # From the lowest level up. Folders of one level do not import each other.
 LEVELS = [
     {"__init__", "errors"},
-    {"config", "utils"},
+    {"utils"},
+    {"config"},
     {"storage", "models"},
     {"datasets", "cluster", "probes"},
     {"extraction", "evaluation"},
