@@ -515,3 +515,21 @@ def test_variants_go_from_the_picture_to_the_comparison(turn, spatial, plan_fake
     assert mirrored.n_rows == blank.n_rows == judged.total()
     assert mirrored.n_relabelled == judged["left_of"] + judged["right_of"] > 0
     assert blank.n_relabelled == 0 and blank.layers[0].difference == 0
+
+
+@pytest.mark.parametrize(
+    ("variant", "why"),
+    [("swapped", "'blue', 'to the left' have no inverse"), ("mirrored", "say left or right")],
+)
+def test_a_variant_that_fits_no_row_is_said_not_to_apply_to_the_dataset(
+    write_dataset, tmp_path, variant, why
+):
+    labels = ["to the left", "blue" if variant == "swapped" else "to the left"]
+    folder = write_dataset([{**RIGHT, "id": str(i), "label": one} for i, one in enumerate(labels)])
+    with pytest.raises(DatasetError) as caught:
+        apply_variant(VariantRequest(folder, variant, tmp_path / "out"), 1)
+    assert str(caught.value).startswith(
+        f"{folder}: the variant {variant} does not apply to this dataset: its labels "
+    )
+    assert why in str(caught.value) and str(caught.value).endswith("; use another variant")
+    assert "leave" not in str(caught.value) and not (tmp_path / "out").exists()

@@ -166,8 +166,8 @@ def why_without_images(folder: Path, images: Collection[str]) -> str:
     else:
         what = f"{next(iter(images))}: no such file, and none of the others is there"
     return (
-        f"{what}; the dataset needs {format_count(len(images), 'image')}: put them there, or import it "
-        "again with --images"
+        f"{what}; the dataset needs {format_count(len(images), 'image')}: put them there, or make the "
+        "dataset again (`vsp import` takes their folders with --images)"
     )
 
 

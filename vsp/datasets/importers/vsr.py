@@ -66,8 +66,9 @@ def _relation(record: Mapping[str, Any]) -> Relation:
     for key in _TEXTS:
         value = record.get(key)
         if not isinstance(value, str) or not value.strip():
+            what = f"has {key} {value!r}" if key in record else f"has no {key}"
             raise DatasetError(
-                f"has {key} {value!r}; VSR's lines have the texts {', '.join(_TEXTS)} and a label"
+                f"{what}; VSR's lines have the texts {', '.join(_TEXTS)} and a label"
             )
     label = record.get("label")
     if label not in (0, 1) or isinstance(label, bool):
