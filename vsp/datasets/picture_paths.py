@@ -8,7 +8,7 @@ records its source, and a dataset written by hand has a list `image_folders`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,41 +65,54 @@ class PicturePaths:
     def _roots(self) -> frozenset[Path]:
         """The folders that may hold pictures, without links."""
         card = read_card(self._dataset)
-        moved = _moved_sources(self._dataset, set(_source_digests(card)))
-        declared = [*_declared(card), *moved, *(f for m in moved for f in _declared(read_card(m)))]
-        return frozenset(Path(os.path.realpath(folder)) for folder in (self._dataset, *declared))
+        folders = {self._dataset, *_declared(card)}
+        for source in _sources(self._dataset, card):
+            folders |= {source, *_declared(read_card(source))}
+        return frozenset(Path(os.path.realpath(folder)) for folder in folders)
 
 
 def _declared(card: Any) -> Iterator[Path]:
-    """The folders that a card declares, and those of the datasets that it was made from."""
-    while isinstance(card, dict):
-        listed, imported = card.get("image_folders"), card.get("images")
+    """The image folders that a card declares, itself or for the dataset that it was made from."""
+    for one in _cards(card):
+        listed, imported = one.get("image_folders"), one.get("images")
         folders = list(listed) if isinstance(listed, list) else []
         if isinstance(imported, dict):
-            folders += [one.get("folder") for one in imported.values() if isinstance(one, dict)]
-        folders.append(card.get("of"))
-        for folder in folders:
-            if isinstance(folder, str) and Path(folder).is_absolute() and "\0" not in folder:
-                yield Path(folder)
-        card = card.get("of_card")
+            folders += [
+                entry.get("folder") for entry in imported.values() if isinstance(entry, dict)
+            ]
+        yield from _absolute(folders)
 
 
-def _source_digests(card: Any) -> Iterator[object]:
-    """The SHA-256 of the records of each dataset that a variant was made from."""
-    while isinstance(card, dict) and "of_metadata_sha256" in card:
-        yield card["of_metadata_sha256"]
-        card = card.get("of_card")
+def _sources(dataset: Path, card: Any) -> Iterator[Path]:
+    """The folders of the datasets that a variant was made from: those with the right records.
 
-
-def _moved_sources(dataset: Path, digests: set[object]) -> list[Path]:
-    """The sources of a variant at their present place.
-
-    The links of a variant are relative, so that both datasets can be moved together; then its card
+    A link of a variant is relative, so that both datasets can be moved together; then its card
     names the former place.
     """
     links = [dataset / name for name in sorted(set(PICTURES.values()))]
-    sources = {Path(os.path.realpath(link)).parent for link in links if link.is_symlink()}
-    return [source for source in sorted(sources) if digests and _digest(source) in digests]
+    linked = {Path(os.path.realpath(link)).parent for link in links if link.is_symlink()}
+    named = set(_absolute(one.get("of") for one in _cards(card)))
+    digests = {one["of_metadata_sha256"] for one in _cards(card) if _is_variant(one)}
+    for source in sorted(linked | named) if digests else ():
+        if _digest(source) in digests:
+            yield source
+
+
+def _cards(card: Any) -> Iterator[dict[str, Any]]:
+    """A card and those of the datasets that it was made from."""
+    while isinstance(card, dict):
+        yield card
+        card = card.get("of_card")
+
+
+def _is_variant(card: dict[str, Any]) -> bool:
+    return isinstance(card.get("of_metadata_sha256"), str)
+
+
+def _absolute(folders: Iterable[Any]) -> Iterator[Path]:
+    for folder in folders:
+        if isinstance(folder, str) and "\0" not in folder and Path(folder).is_absolute():
+            yield Path(folder)
 
 
 def _digest(dataset: Path) -> str:
@@ -107,4 +120,4 @@ def _digest(dataset: Path) -> str:
         with open_regular(dataset / "metadata.json") as file:
             return sha256(file)
     except OSError:
-        return ""
+        return "(none)"

@@ -19,6 +19,7 @@ from vsp.errors import ConfigError
 from vsp.utils.files import sha256
 from vsp.utils.reading import open_regular, unreadable
 
+_MAX_FILE = 1 << 33  # bytes; their SHA-256 takes some seconds
 _SPLIT_WORDS = {**SPLIT_WORDS, "testing": "test"}
 
 
@@ -181,7 +182,7 @@ def _existing_folder(path: Path) -> Path:
 
 def _file_digest(path: Path) -> str:
     try:
-        with open_regular(path) as file:
+        with open_regular(path, _MAX_FILE) as file:
             return sha256(file)
     except OSError as error:
         raise ConfigError(
