@@ -473,7 +473,7 @@ def test_the_command_says_what_it_wrote_and_what_was_lost(write_dataset, work, c
         (["--of", "own"], "--of needs --variant NAME"),
         (["--of", "own", "--variant", "blank"], "--of needs --out DIR"),
         (["--of", "own", "--variant", "red", "--out", "x"], "'red' is not known; known: blank, mir"),
-        (["--of", "no", "--variant", "blank", "--out", "x"], "no/metadata.json: no such file"),
+        (["--of", "no", "--variant", "blank", "--out", "x"], "no: no such folder"),
         (["--config", "x.yaml", "--variant", "blank"], "--variant needs --of DIR, the dataset"),
         (["--config", "x.yaml", "--seed", "0"], "--seed needs --of DIR, the dataset to make"),
     ],

@@ -28,6 +28,7 @@ from vsp.datasets import prompts, questions
 from vsp.datasets.json_stream import read_records
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.questions import Fields
+from vsp.datasets.row_problems import row_problems
 from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
 from vsp.utils.config_files import config_names
@@ -63,31 +64,33 @@ def read_samples(
 def _survey(folder: Path) -> tuple[list[str], bool]:
     """All labels, and whether the prompt forms can be used for every record."""
     labels, has_forms = set(), True
-    for index, record in enumerate(records(folder)):
-        try:
-            labels.add(label_of(record))
-            own = record.get("question") == questions.OWN
-            has_forms = has_forms and not own and questions.question_of(record) is not None
-        except DatasetError as error:
-            raise record_error(folder, index, error) from None
+    with row_problems() as problems:
+        for index, record in enumerate(records(folder)):
+            try:
+                labels.add(label_of(record))
+                own = record.get("question") == questions.OWN
+                has_forms = has_forms and not own and questions.question_of(record) is not None
+            except DatasetError as error:
+                problems.add(record_error(folder, index, error))
     return order_labels(labels), has_forms
 
 
 def _samples(folder: Path, make: _SampleMaker) -> list[Sample]:
     samples: list[Sample] = []
-    ids: set[str] = set()
-    for index, record in enumerate(records(folder)):
-        try:
-            sample = make.sample(index, record)
-            if sample.id in ids:
-                first = next(i for i, one in enumerate(samples) if one.id == sample.id)
-                raise DatasetError(
-                    f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
-                )
-        except DatasetError as error:
-            raise record_error(folder, index, error) from None
-        ids.add(sample.id)
-        samples.append(sample)
+    index_of_id: dict[str, int] = {}
+    with row_problems() as problems:
+        for index, record in enumerate(records(folder)):
+            try:
+                sample = make.sample(index, record)
+                first = index_of_id.setdefault(sample.id, index)
+                if first != index:
+                    raise DatasetError(
+                        f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
+                    )
+            except DatasetError as error:
+                problems.add(record_error(folder, index, error))
+            else:
+                samples.append(sample)
     return samples
 
 

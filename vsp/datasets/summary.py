@@ -20,6 +20,7 @@ from vsp.datasets.contact_sheet import SheetRow
 from vsp.datasets.importers.funnel import FUNNEL
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import read_card, variants_of
+from vsp.datasets.row_problems import row_problems
 from vsp.datasets.scarce_labels import LabelGroups
 from vsp.errors import DatasetError
 
@@ -118,12 +119,13 @@ def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
     )
     first: dict[str, Any] = {}
     choice = _RowChoice(n_sheet_rows, seed)
-    for index, record in enumerate(metadata.records(dataset)):
-        try:
-            choice.add(summary.add(record))
-        except DatasetError as error:
-            raise metadata.record_error(dataset, index, error) from None
-        first = first or record
+    with row_problems() as problems:
+        for index, record in enumerate(metadata.records(dataset)):
+            try:
+                choice.add(summary.add(record))
+            except DatasetError as error:
+                problems.add(metadata.record_error(dataset, index, error))
+            first = first or record
     summary.sheet_rows = choice.rows()
     summary.missing = list(_missing(dataset, summary.images))
     if len(summary.missing) == len(summary.images):

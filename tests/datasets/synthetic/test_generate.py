@@ -163,7 +163,9 @@ def test_the_shipped_configurations_ask_for_the_research_projects_datasets():
 
 def test_two_commands_that_write_one_folder_at_the_same_time_give_one_dataset(work):
     config = work / "own.yaml"
-    config.write_text("task: color\nn_samples: 20\nseed: 1\noutput: data/own\nsplits: data/splits\n")
+    config.write_text(
+        "task: color\nn_samples: 20\nseed: 1\noutput: data/own\nsplits: data/splits\n"
+    )
     command = [sys.executable, "-m", "vsp", "generate", "--config", config, "--n-jobs", "1"]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -50,6 +50,7 @@ from vsp.utils.files import write_json
 from vsp.utils.progress import progress
 from vsp.utils.text import format_count
 
+_MAX_LISTED = 20  # images in an error
 _CHUNK = 64  # images that are checked at a time
 _KEPT = -1
 _LATE_FILTERS = (SHARED, BALANCE)  # filters that need all rows
@@ -267,10 +268,12 @@ def _reason_to_drop(job: ImportJob, relation: Relation, label: str, flags: Seque
 def _refuse_repeated_images(job: ImportJob, rows: KeptRows) -> None:
     repeated = rows.repeated_images()
     if repeated:
-        first = next(p.image for p in job.pictures() if image_key(p.image) in repeated)
+        names = dict.fromkeys(p.image for p in job.pictures() if image_key(p.image) in repeated)
+        more = len(names) - _MAX_LISTED
         raise DatasetError(
             f"{format_count(len(repeated), 'image')} with several records in one split, first "
-            f"{first!r}; give each image one record"
+            f"{next(iter(names))!r}; give each image one record",
+            [*list(names)[:_MAX_LISTED], *([f"… and {more:,} more"] if more > 0 else [])],
         )
 
 

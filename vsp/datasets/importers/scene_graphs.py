@@ -9,8 +9,8 @@ from typing import Any
 from vsp.datasets.importers import checked_fields
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
 from vsp.datasets.importers.checked_fields import Place
-from vsp.datasets.importers.row_problems import RowProblems, row_problems
 from vsp.datasets.json_stream import first_character, read_members, read_records
+from vsp.datasets.row_problems import RowProblems, row_problems
 from vsp.errors import DatasetError
 
 _HINT = "use `vsp import` with the source that this file is from"

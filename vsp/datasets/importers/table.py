@@ -33,9 +33,9 @@ from typing import Any
 from vsp.datasets.importers.annotations import SPLIT_WORDS, Box, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.embedded import decode_picture, picture_cell
 from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
-from vsp.datasets.importers.row_problems import RowProblems, at_row, row_problems
 from vsp.datasets.importers.text_lines import LONGEST_LINE, beginning, json_records, text_lines
 from vsp.datasets.json_stream import read_records
+from vsp.datasets.row_problems import RowProblems, at_row, row_problems
 from vsp.errors import DatasetError
 from vsp.utils.spelling import misspelt
 from vsp.utils.text import composed, is_encodable

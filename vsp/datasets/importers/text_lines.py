@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from vsp.datasets.importers.row_problems import RowProblems
+from vsp.datasets.row_problems import RowProblems
 from vsp.errors import ConfigError, DatasetError
 from vsp.utils.reading import open_regular, unreadable
 

@@ -16,8 +16,8 @@ from vsp.datasets.importers import checked_fields
 from vsp.datasets.importers.annotations import Box, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.checked_fields import Place, Where, entry
 from vsp.datasets.importers.image_index import stem
-from vsp.datasets.importers.row_problems import RowProblems, row_problems
 from vsp.datasets.json_stream import first_character, read_members, read_records
+from vsp.datasets.row_problems import RowProblems, row_problems
 from vsp.errors import DatasetError
 
 _HINT = "use `vsp import` with the source that this file is from"

@@ -20,8 +20,8 @@ from typing import Any
 
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
 from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
-from vsp.datasets.importers.row_problems import RowProblems, at_row, row_problems
 from vsp.datasets.importers.text_lines import json_records, text_lines
+from vsp.datasets.row_problems import RowProblems, at_row, row_problems
 from vsp.errors import DatasetError
 
 _TEXTS = ("image", "caption", "relation")

@@ -31,9 +31,9 @@ from typing import Any
 
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
 from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
-from vsp.datasets.importers.row_problems import RowProblems, at_row, row_problems
 from vsp.datasets.importers.text_lines import beginning
 from vsp.datasets.json_stream import read_records
+from vsp.datasets.row_problems import RowProblems, at_row, row_problems
 from vsp.errors import ConfigError, DatasetError
 
 _FILE_NAMES = {"coco": "{:012d}.jpg", "vg": "{}.jpg"}

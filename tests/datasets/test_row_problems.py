@@ -5,7 +5,10 @@ import json
 import pytest
 
 from vsp.datasets import IMPORTERS
-from vsp.datasets.importers.row_problems import row_problems
+from vsp.datasets.apply_variant import VariantRequest, apply_variant
+from vsp.datasets.metadata import read_samples
+from vsp.datasets.row_problems import row_problems
+from vsp.datasets.summary import summarize
 from vsp.errors import DatasetError
 
 
@@ -22,9 +25,7 @@ def test_all_incomplete_lines_of_all_files_are_reported_at_once(tmp_path):
     one.write_text("image,prompt,label\na,?,x\nb,?,\n,?,x\nc,?\nd,?,y\n")
     other.write_text("image,prompt,label,subject_box\na,,x,\nb,?,x,[]\n")
     message, details = _refused("csv", one, other)
-    assert message == (
-        "5 rows of the annotations cannot be read; correct them and run the same command again"
-    )
+    assert message == ("5 rows cannot be used; correct them and run the same command again")
     assert [detail.partition(";")[0] for detail in details] == [
         "one.csv: line 3 has no label",
         "one.csv: line 4 has no image",
@@ -105,3 +106,26 @@ def test_one_problem_is_the_error_itself_and_none_raises_nothing():
     assert caught.value.details == ()
     with row_problems() as problems:
         assert problems.caught(int, "5") == 5
+
+
+def test_all_invalid_records_of_a_dataset_are_reported_at_once(write_dataset):
+    good = {"image_filename": "a.png", "prompt": "Where?", "label": "x"}
+    folder = write_dataset([{**good, "id": str(i)} for i in range(5)])
+    records = json.loads((folder / "metadata.json").read_text())
+    del records[1]["label"]
+    records[3]["label"] = 7
+    (folder / "metadata.json").write_text(json.dumps(records))
+    use = VariantRequest(folder, "blank", folder.parent / "out")
+    for read in (lambda: read_samples(folder, None), lambda: summarize(folder, 0, 0),
+                 lambda: apply_variant(use, 1)):  # fmt: skip
+        with pytest.raises(DatasetError, match="2 rows cannot be used; correct them") as caught:
+            read()
+        assert [line.partition("record ")[2][:5] for line in caught.value.details] == [
+            "1 has",
+            "3 has",
+        ]
+    records = [{**good, "id": one} for one in "abab"]
+    (folder / "metadata.json").write_text(json.dumps(records))
+    with pytest.raises(DatasetError, match="2 rows cannot be used") as caught:
+        read_samples(folder, None)
+    assert "record 3 has the id 'b' of record 1; give each" in caught.value.details[1]

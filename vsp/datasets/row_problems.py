@@ -1,4 +1,4 @@
-"""Collect the problems of annotation rows, so that one error reports them all."""
+"""Collect the problems of rows, of annotations or of a dataset, so that one error reports them all."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ class RowProblems:
             return DatasetError(self._first[0])
         more = self._n - len(self._first)
         return DatasetError(
-            f"{format_count(self._n, 'row')} of the annotations cannot be read; correct them and "
-            "run the same command again",
+            f"{format_count(self._n, 'row')} cannot be used; correct them and run the same command again",
             [*self._first, *([f"… and {more:,} more"] if more else [])],
         )
 
