@@ -50,8 +50,9 @@ def test_ones_own_records_bring_prompt_group_and_split(write_dataset):
     assert style == "dataset" and labels == ["far", "near"]
     assert [s.group for s in samples] == ["scene 1", "a.png", "b.png"]
     assert [s.split for s in samples] == ["train", "", ""]
-    with pytest.raises(DatasetError, match="record 0 names no subject and reference"):
+    with pytest.raises(DatasetError, match="2 rows cannot be used") as caught:
         read_samples(folder, "instruction")
+    assert "record 0 names no subject and reference" in caught.value.details[0]
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,25 @@ def test_all_incomplete_lines_of_all_files_are_reported_at_once(tmp_path):
 
 def test_the_first_twenty_are_listed_and_the_rest_counted(tmp_path):
     path = tmp_path / "own.csv"
-    path.write_text("image,prompt,label\n" + "a,?,\n" * 50)
+    path.write_text("image,prompt,label\n" + "a,?,\n" * 50 + "a,?,x\n")
     message, details = _refused("csv", path)
     assert message.startswith("50 rows") and len(details) == 21
     assert details[19].startswith("own.csv: line 21 has") and details[20] == "… and 30 more"
+
+
+def test_a_problem_of_all_rows_is_one_line(tmp_path, write_dataset):
+    path = tmp_path / "own.csv"
+    path.write_text("image,prompt,label\n" + "a,?,\n" * 50)
+    message, details = _refused("csv", path)
+    assert details == [] and message == (
+        f"{path}: line 2 has no label; a row needs image, prompt, label (all 50 rows have this problem)"
+    )
+    own = {"image_filename": "a.png", "prompt": "Where?", "label": "x"}
+    with pytest.raises(
+        DatasetError, match=r"record 0 names no .* \(all 9 rows have this"
+    ) as caught:
+        read_samples(write_dataset([{**own, "id": str(i)} for i in range(9)]), "question")
+    assert caught.value.details == ()
 
 
 def test_missing_keys_and_damaged_lines_of_json_are_reported_together(tmp_path):

@@ -435,7 +435,8 @@ def test_what_cannot_be_turned_is_one_line_and_leaves_nothing_behind(
     (folder / "metadata.json").write_text(json.dumps(records))
     with pytest.raises(DatasetError) as caught:
         apply_variant(VariantRequest(folder, variant, tmp_path / "out"), 1)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    said = [*caught.value.details, str(caught.value)]
+    assert message in said[0] and not any("\n" in line for line in said)
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 

@@ -107,7 +107,7 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     assert main(["dataset", "show", "own", "--n", "0"]) == 0
     assert "wrote" not in capsys.readouterr().out and not (folder / "sheet.png").exists()
     assert main(["dataset", "show", "none"]) == 1
-    assert "none/metadata.json: no such file" in capsys.readouterr().err
+    assert "vsp: none: no such folder; the datasets here are own" in capsys.readouterr().err
 
 
 def test_what_is_wrong_with_many_pictures_is_three_lines_and_a_count(write_dataset, work, capsys):

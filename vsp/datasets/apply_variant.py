@@ -119,17 +119,18 @@ class _Survey:
 def _survey(source: Path, variant: Variant, name: str) -> _Survey:
     """Raises DatasetError, naming record or labels, for what the variant cannot change."""
     survey, refused = _Survey(PicturePaths(source)), Counter[str]()
+
+    def look_at(record: Record) -> None:
+        label = metadata.label_of(record)
+        if variant.change_label(label) is None:
+            refused[label] += 1
+        else:
+            _change_record(record, variant, {})
+        survey.add(record)
+
     with row_problems() as problems:
         for index, record in enumerate(metadata.records(source)):
-            try:
-                label = metadata.label_of(record)
-                if variant.change_label(label) is None:
-                    refused[label] += 1
-                else:
-                    _change_record(record, variant, {})
-                survey.add(record)
-            except DatasetError as error:
-                problems.add(metadata.record_error(source, index, error))
+            problems.caught(metadata.read_record, source, index, look_at, record)
     if refused:
         raise _refusal(source, variant, name, refused, survey.n_rows)
     return survey

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeVar
 
 from vsp.datasets import prompts, questions
 from vsp.datasets.json_stream import read_records
@@ -43,6 +43,7 @@ _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 SPLITS = ("", "train", "val", "test")
 _CACHE_SIZE = 1 << 16  # texts; a larger cache would fill up with texts that occur once
 
+Made = TypeVar("Made")
 Regions = tuple[tuple[float, ...] | str, ...]
 
 
@@ -63,15 +64,18 @@ def read_samples(
 
 def _survey(folder: Path) -> tuple[list[str], bool]:
     """All labels, and whether the prompt forms can be used for every record."""
-    labels, has_forms = set(), True
+    labels: set[str] = set()
+    has_forms = True
+
+    def look_at(record: dict[str, Any]) -> None:
+        nonlocal has_forms
+        labels.add(label_of(record))
+        own = record.get("question") == questions.OWN
+        has_forms = has_forms and not own and questions.question_of(record) is not None
+
     with row_problems() as problems:
         for index, record in enumerate(records(folder)):
-            try:
-                labels.add(label_of(record))
-                own = record.get("question") == questions.OWN
-                has_forms = has_forms and not own and questions.question_of(record) is not None
-            except DatasetError as error:
-                problems.add(record_error(folder, index, error))
+            problems.caught(read_record, folder, index, look_at, record)
     return order_labels(labels), has_forms
 
 
@@ -80,16 +84,10 @@ def _samples(folder: Path, make: _SampleMaker) -> list[Sample]:
     index_of_id: dict[str, int] = {}
     with row_problems() as problems:
         for index, record in enumerate(records(folder)):
-            try:
-                sample = make.sample(index, record)
-                first = index_of_id.setdefault(sample.id, index)
-                if first != index:
-                    raise DatasetError(
-                        f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
-                    )
-            except DatasetError as error:
-                problems.add(record_error(folder, index, error))
-            else:
+            sample = problems.caught(
+                read_record, folder, index, make.new_sample, index, record, index_of_id
+            )
+            if sample is not None:
                 samples.append(sample)
     return samples
 
@@ -174,9 +172,12 @@ def why_without_images(folder: Path, images: Collection[str]) -> str:
     )
 
 
-def record_error(folder: Path, index: int, error: DatasetError) -> DatasetError:
-    """The error with the file and the number of its record in front."""
-    return DatasetError(f"{folder / NAME}: record {index} {error}")
+def read_record(folder: Path, index: int, read: Callable[..., Made], *arguments: object) -> Made:
+    """What `read` returns; a DatasetError gets the file and the number of its record in front."""
+    try:
+        return read(*arguments)
+    except DatasetError as error:
+        raise DatasetError(f"{folder / NAME}: record {index} {error}") from None
 
 
 def order_labels(labels: Iterable[str]) -> list[str]:
@@ -208,6 +209,16 @@ class _SampleMaker:
         self._path = paths.path
         self._image_path = cache(partial(paths.path, "image_filename"))
         self._render = lru_cache(_CACHE_SIZE)(self._render_form)
+
+    def new_sample(self, index: int, record: dict[str, Any], index_of_id: dict[str, int]) -> Sample:
+        """A sample whose id no earlier record has; `index_of_id` takes its id."""
+        sample = self.sample(index, record)
+        first = index_of_id.setdefault(sample.id, index)
+        if first != index:
+            raise DatasetError(
+                f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
+            )
+        return sample
 
     def sample(self, index: int, record: dict[str, Any]) -> Sample:
         image = self._intern(text_of(record, "image_filename"))

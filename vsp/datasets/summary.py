@@ -121,10 +121,9 @@ def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
     choice = _RowChoice(n_sheet_rows, seed)
     with row_problems() as problems:
         for index, record in enumerate(metadata.records(dataset)):
-            try:
-                choice.add(summary.add(record))
-            except DatasetError as error:
-                problems.add(metadata.record_error(dataset, index, error))
+            row = problems.caught(metadata.read_record, dataset, index, summary.add, record)
+            if row is not None:
+                choice.add(row)
             first = first or record
     summary.sheet_rows = choice.rows()
     summary.missing = list(_missing(dataset, summary.images))
