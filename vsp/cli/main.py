@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from vsp import __version__
 from vsp.cli import bench, data, models, probing, runs
 from vsp.errors import VspError
+from vsp.utils.import_path import leave_out_working_folder
 from vsp.utils.signals import Stopped
 
 _WORKFLOW = """\
@@ -34,6 +35,7 @@ without Slurm:
 
 def console() -> None:
     """The `vsp` command."""
+    leave_out_working_folder()
     for stream in (sys.stdout, sys.stderr):
         # An old encoding shows question marks for bars instead of raising an error.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]

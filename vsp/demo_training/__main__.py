@@ -17,6 +17,7 @@ from vsp.demo_training.curriculum import Recipe
 from vsp.demo_training.state import FILE
 from vsp.demo_training.train import train
 from vsp.errors import VspError
+from vsp.utils.import_path import leave_out_working_folder
 
 _MEANING = {
     "seed": "of pictures, weights and steps; the shipped model has 1",
@@ -34,6 +35,7 @@ def _help(name: str, default: int) -> str:
 
 def main() -> int:
     """Train as the command line asks; the exit code."""
+    leave_out_working_folder()
     disable_progress_bar()
     parser = argparse.ArgumentParser(
         prog="python -m vsp.demo_training",
