@@ -589,7 +589,7 @@ def test_rows_of_a_label_can_be_left_out_and_are_counted_and_reported(own_run, v
         ProbeError, match="--drop-label up: no row has this label; the labels are a"
     ):
         probe_run(run, replace(NONE, drop_labels=("up",)), 1)
-    with pytest.raises(ProbeError, match="none of 62 rows is extracted and kept"):
+    with pytest.raises(ProbeError, match="--drop-label leaves none of 62 rows"):
         probe_run(run, replace(NONE, drop_labels=("a", "b", "up there")), 1)
 
 
@@ -836,7 +836,7 @@ _CHANGED = {
     "probe": "lda", "treatment": "none", "strengths": (1.0,), "tolerance": 1e-3, "max_iter": 9,
     "folds": 4, "repeats": 1, "permutations": 9, "controls": 9, "curve": False, "seed": 1,
 }  # fmt: skip
-_JUDGES = {"confidence": 0.9, "resamples": 9, "random": False}
+_JUDGES = {"confidence": 0.9, "resamples": 9, "random": False, "drop_labels": ("x",)}
 _OTHER = {
     "settings": lambda of: [replace(of["settings"], **{k: v}) for k, v in _CHANGED.items()],
     "rows": lambda of: [

@@ -116,9 +116,9 @@ def _without_labels(
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """A mask [row done] of the rows without these labels, and the number of rows of each label.
 
-    Raises ProbeError if no row has one of the labels.
+    Raises ProbeError if no row has one of the labels, or if no row is left.
     """
-    if not labels:
+    if not labels or not len(done):
         return np.ones(len(done), dtype=np.bool_), {}
     of_row = np.array([samples[row].label for row in done.tolist()])
     dropped = {label: int((of_row == label).sum()) for label in dict.fromkeys(labels)}
@@ -126,15 +126,15 @@ def _without_labels(
     if unused:
         known = ", ".join(dict.fromkeys(of_row.tolist()))
         raise ProbeError(f"--drop-label {unused[0]}: no row has this label; the labels are {known}")
-    return ~np.isin(of_row, labels), dropped
+    kept = ~np.isin(of_row, labels)
+    if not kept.any():
+        raise ProbeError(f"--drop-label leaves none of {len(done)} rows; leave out fewer labels")
+    return kept, dropped
 
 
 def _probed_rows(samples: Sequence[Sample], done: NDArray[np.intp]) -> ProbedRows:
     if not len(done):
-        raise ProbeError(
-            f"none of {len(samples)} rows is extracted and kept; run `vsp extract` first, or use fewer "
-            "--drop-label"
-        )
+        raise ProbeError(f"none of {len(samples)} rows is extracted; run `vsp extract` first")
     chosen = [samples[row] for row in done.tolist()]
     fields = ("id", "label", "group", "prompt", "split")
     return ProbedRows(
