@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -39,7 +40,14 @@ def console() -> None:
     for stream in (sys.stdout, sys.stderr):
         # An old encoding shows question marks for bars instead of raising an error.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        # The command has ended. While the interpreter ends, Ctrl-C would kill it without a message.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        print("vsp: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> int:
