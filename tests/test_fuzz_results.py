@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 from helpers.fuzzing import DEEP, JSON, Place, damaged, edited, few, fuzz, or_one_line
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vsp import models
@@ -119,7 +119,7 @@ def test_scores_with_another_value_are_shown_or_one_line(folder, data):
     _with_file(folder, "scores.jsonl", b"".join(json.dumps(s).encode() + b"\n" for s in scores))
 
 
-@few
+@settings(few, max_examples=15)
 @given(body=st.binary(max_size=60) | JSON)
 @example(DEEP)
 @example(b"")
