@@ -15,7 +15,7 @@ from vsp.cli.arguments import (
     fraction,
     key_value,
 )
-from vsp.cli.output import print_json, print_notes
+from vsp.cli.output import print_json, print_line, print_notes
 from vsp.datasets import IMPORTERS
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
@@ -83,7 +83,7 @@ def _render(arguments: argparse.Namespace) -> None:
 
     config = read_config(config_path(arguments.config, Path()))
     fresh = generate(config, arguments.n_jobs)
-    print(f"{_verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
+    print_line(f"{_verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
 
 
 def _make_variant(arguments: argparse.Namespace) -> None:
@@ -95,7 +95,7 @@ def _make_variant(arguments: argparse.Namespace) -> None:
     request = VariantRequest(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
     fresh, notes = apply_variant(request, arguments.n_jobs)
     print_notes(notes)
-    print(f"{_verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
+    print_line(f"{_verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
 
 
 def _verb(fresh: bool) -> str:
@@ -246,7 +246,7 @@ def _import(arguments: argparse.Namespace) -> None:
 
     show(funnel_page(imported.funnel))
     n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
-    print(f"{_verb(imported.fresh)} {format_count(n_rows, 'row')} in {imported.folder}")
+    print_line(f"{_verb(imported.fresh)} {format_count(n_rows, 'row')} in {imported.folder}")
 
 
 def _add_dataset(subparsers: Any) -> None:
@@ -302,6 +302,7 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     if len(problems) > _PROBLEMS:
         print_notes([f"{len(problems) - _PROBLEMS} more problems; the sheet shows all"])
     if rows:
-        print(
-            f"\nwrote {path}: {format_count(len(rows), 'row')}, the subject in red, the reference in blue"
+        print_line()
+        print_line(
+            f"wrote {path}: {format_count(len(rows), 'row')}, the subject in red, the reference in blue"
         )

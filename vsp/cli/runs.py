@@ -20,7 +20,7 @@ from vsp.cli.arguments import (
     read_profile,
     run_option,
 )
-from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cli.output import print_json, print_line, print_notes, print_text
 from vsp.cluster.stages import STAGES
 from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
@@ -151,7 +151,7 @@ def _plan(arguments: argparse.Namespace) -> None:
         planned = plan_run(request, Path())
     print_notes(planned.notes)
     for line in plan_lines(planned):
-        print(line)
+        print_line(line)
 
 
 def _add_extract(subparsers: Any) -> None:
@@ -183,7 +183,7 @@ def _extract(arguments: argparse.Namespace) -> None:
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
     extract(run, shards, arguments.retry_failed, arguments.workers)
-    print(outcome_line(run, shards))
+    print_line(outcome_line(run, shards))
 
 
 def _add_submit(subparsers: Any) -> None:
@@ -369,9 +369,11 @@ def _logs(arguments: argparse.Namespace) -> None:
     else:
         logs = [shard_log(status, folder, arguments.shard, arguments.lines)]
     for log in logs:
-        print(f"== {log.title}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
+        print_line(f"== {log.title}")
+        print_line(f"== {log.path}")
+        print_text("\n".join((*log.lines, "")))
     if not logs:
-        print(f"run {run.name}: no task of the batch system failed; the logs are in {folder}")
+        print_line(f"run {run.name}: no task of the batch system failed; the logs are in {folder}")
 
 
 def _add_verify(subparsers: Any) -> None:
@@ -401,7 +403,8 @@ def _verify(arguments: argparse.Namespace) -> None:
 
     run = find_run(arguments.run, Path())
     verified = verify(run, arguments.n_jobs)
-    print("\n".join(_verified_lines(run.name, verified)))
+    for line in _verified_lines(run.name, verified):
+        print_line(line)
     if not verified.bad:
         return
     where = [f"shard {shard}: rows {format_ranges(rows)}" for shard, rows in verified.bad.items()]
@@ -413,8 +416,9 @@ def _verify(arguments: argparse.Namespace) -> None:
             where,
         )
     repair(run, verified.bad)
-    print(*where, sep="\n")
-    print(
+    for line in where:
+        print_line(line)
+    print_line(
         f"marked {verified.n_bad} rows as missing; `vsp resume{option}` or `vsp extract{option}` "
         "computes them again"
     )

@@ -58,5 +58,5 @@ def _read_tail(title: str, path: Path, n_lines: int) -> LogTail:
     except FileNotFoundError:
         return LogTail(title, path, ("(no such file: the task did not start)",))
     # A progress bar rewrites its line; keep the last version.
-    lines = [line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
     return LogTail(title, path, tuple(lines[-n_lines:]))

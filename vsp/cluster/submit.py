@@ -98,7 +98,9 @@ def _send(
     logs = log_folder(run, profile)
     if options.dry_run:
         for path, script in scripts.items():
-            say(f"# {path}\n{script}")
+            say(f"# {path}")
+            for line in script.split("\n"):
+                say(line)
     else:
         logs.mkdir(parents=True, exist_ok=True)
         for path, script in scripts.items():

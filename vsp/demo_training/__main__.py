@@ -13,10 +13,12 @@ from pathlib import Path
 from transformers.utils.logging import disable_progress_bar
 
 from vsp.cli.arguments import at_least
+from vsp.cli.output import print_aside, print_line
 from vsp.demo_training.curriculum import Recipe
 from vsp.demo_training.state import FILE
 from vsp.demo_training.train import train
 from vsp.errors import VspError
+from vsp.utils.streams import escape_output
 
 _MEANING = {
     "seed": "of pictures, weights and steps; the shipped model has 1",
@@ -34,6 +36,7 @@ def _help(name: str, default: int) -> str:
 
 def main() -> int:
     """Train as the command line asks; the exit code."""
+    escape_output()
     disable_progress_bar()
     parser = argparse.ArgumentParser(
         prog="python -m vsp.demo_training",
@@ -57,14 +60,14 @@ def main() -> int:
     try:
         train(given.folder, recipe, given.n_jobs)
     except VspError as error:
-        print(f"vsp: {error}", file=sys.stderr)
+        print_aside(f"vsp: {error}")
         return 1
     except KeyboardInterrupt:
         begun = (given.folder / FILE).exists()
         what = "continues the training" if begun else "begins again; no state was written yet"
-        print(f"vsp: interrupted; the same command {what}", file=sys.stderr)
+        print_aside(f"vsp: interrupted; the same command {what}")
         return 130
-    print(f"wrote {given.folder}")
+    print_line(f"wrote {given.folder}")
     return 0
 
 

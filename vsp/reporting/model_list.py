@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from vsp.reporting.formatting import shorten_path
-from vsp.utils.terminal import folded_text
+from vsp.utils.terminal import folded_text, text_line
 
 if TYPE_CHECKING:
     from vsp.models.catalog import Entry
@@ -27,10 +26,9 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
     for entry in entries:
         shape = entry.shape
         known = (str(shape.n_layers), str(shape.hidden_size)) if shape else ("–", "–")
-        name = Text(f"{entry.name}\n", style="bold")
-        name.append(
-            f" {shorten_path(entry.model.checkpoint or 'no checkpoint')}", style="not bold dim"
-        )
+        checkpoint = f" {shorten_path(entry.model.checkpoint or 'no checkpoint')}"
+        name = text_line(entry.name, style="bold").append("\n")
+        name.append(text_line(checkpoint, style="not bold dim"))
         table.add_row(name, entry.model.family, *known, entry.model.quantized_as)
     notes = [f"{entry.name} cannot be used: {entry.problem}" for entry in entries if entry.problem]
     if not all(entry.shape for entry in entries):
@@ -41,7 +39,7 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
     if any(entry.shape for entry in entries):
         notes.append("layers: embedding output and decoder layers")
     notes.append(f"families (for --model): {', '.join(families)}")
-    return Group(table, Text(), *map(folded_text, notes))
+    return Group(table, text_line(), *map(folded_text, notes))
 
 
 def supported_page(supported: Mapping[str, str]) -> RenderableType:
@@ -54,7 +52,7 @@ def supported_page(supported: Mapping[str, str]) -> RenderableType:
     for status in sorted(
         types, key=lambda status: (order.index(status.split()[0].strip(",")), status)
     ):
-        lines += [Text(status, style="bold"), folded_text("  " + ", ".join(types[status]))]
+        lines += [text_line(status, style="bold"), folded_text("  " + ", ".join(types[status]))]
     return Group(*lines)
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel
 from numpy.typing import NDArray
 
 from vsp.datasets.importers.annotations import Picture
@@ -45,6 +44,7 @@ from vsp.errors import DatasetError
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
 from vsp.utils.text import format_count
+from vsp.utils.workers import worker_pool
 
 _CHUNK = 64  # images that are checked at a time
 _KEPT = -1
@@ -122,7 +122,7 @@ def _flag_and_keep_rows(job: ImportJob, rows: KeptRows, funnel: Funnel, n_jobs: 
     checks = ImageChecks(job.folders, job.relations, job.request.check)
     with (
         progress("import", "images", None) as advance,
-        Parallel(n_jobs=n_jobs if job.request.check else 1) as parallel,
+        worker_pool(n_jobs if job.request.check else 1) as parallel,
     ):
         images = _pictures_by_image(job)
         while chunk := list(islice(images, _CHUNK)):
