@@ -17,7 +17,8 @@ from helpers.paths import ROOT
 LEVELS = [
     {"escaping"},
     {"__init__", "errors"},
-    {"config", "utils"},
+    {"utils"},
+    {"config"},
     {"storage", "models"},
     {"datasets", "cluster", "probes"},
     {"extraction", "evaluation"},

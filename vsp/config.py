@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,6 +19,8 @@ from pydantic import (
 )
 
 from vsp.errors import ConfigError
+from vsp.utils.reading import MAX_YAML, read_bounded, unreadable
+from vsp.utils.yaml_text import parse_yaml
 
 Quantization = Literal["none", "4bit", "8bit"]
 Weights = Literal["checkpoint", "random"]
@@ -190,24 +191,6 @@ class Profile(Resources):
         return self.cpu.model_copy(update={key: getattr(self, key) for key in same})
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads 12:00:00 and 2026-01-31 as text, as YAML 1.2 does; SafeLoader makes 43200 and a date."""
-
-
-def _number_or_clock(construct: Any) -> Any:
-    return lambda loader, node: node.value if ":" in node.value else construct(loader, node)
-
-
-for _tag, _construct in (
-    ("int", _number_or_clock(yaml.SafeLoader.construct_yaml_int)),
-    ("float", _number_or_clock(yaml.SafeLoader.construct_yaml_float)),
-    ("timestamp", yaml.SafeLoader.construct_yaml_str),
-):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
-
-# PyYAML also raises these: a date with a 13th month is a ValueError.
-_NO_YAML = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
-
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
@@ -232,12 +215,13 @@ def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file with one mapping. Raises ConfigError if it holds anything else."""
     try:
-        values = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+        values = parse_yaml(read_bounded(path, MAX_YAML).decode())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; name an existing YAML file") from None
-    except (yaml.YAMLError, *_NO_YAML) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {unreadable(error)}; name a readable YAML file") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds a {type(values).__name__}; write `key: value` lines")
     return values

@@ -236,9 +236,12 @@ def part_of(text: str) -> tuple[int, int]:
 
 
 def key_value(text: str) -> tuple[str, Any]:
-    import yaml
+    from vsp.utils.yaml_text import parse_yaml
 
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise argparse.ArgumentTypeError(f"{text!r} must be KEY=VALUE")
-    return key, yaml.safe_load(value)
+    try:
+        return key, parse_yaml(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE in YAML: {error}") from None

@@ -1,0 +1,90 @@
+"""Read files that may come from a stranger: regular files only, of a bounded size.
+
+A named pipe would block a reader for ever, a device such as /dev/zero never ends, and a sparse file
+may claim terabytes. All errors are OSErrors whose `strerror` says what is wrong, so that callers
+report them as they report a missing file.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+# A value of JSON takes up to 30 times its size in memory: 32 MiB stay below 1 GiB.
+MAX_JSON = 1 << 25  # bytes
+MAX_YAML = 1 << 18  # bytes; a person writes less, and PyYAML reads about 50 kB a second
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a file for reading bytes. Links are followed.
+
+    Raises OSError if the file cannot be opened or is not a regular file, without waiting for the
+    other end of a named pipe.
+    """
+    _require_regular(Path(path).stat().st_mode, path)  # opening a device may act on it
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require_regular(os.fstat(handle).st_mode, path)  # exchanged since the check
+        os.set_blocking(handle, True)  # some network file systems give EAGAIN to other reads
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _require_regular(mode: int, path: str | Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
+        raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))
+
+
+def read_bounded(path: str | Path, limit: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises OSError as `open_regular` does, and for a file of more than `limit` bytes before it takes
+    memory.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        # Files in /proc say that they hold 0 bytes, and a file may grow.
+        data = b"" if size > limit else file.read(limit + 1)
+    if max(size, len(data)) > limit:
+        said = f"holds {_format_size(max(size, len(data)))}, at most {_format_size(limit)} are read"
+        raise OSError(errno.EFBIG, said, str(path))
+    return data
+
+
+def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:
+    """The value of a JSON file of at most `limit` bytes.
+
+    Raises OSError as `read_bounded` does, and ValueError or RecursionError if it is not JSON.
+    """
+    return json.loads(read_bounded(path, limit))
+
+
+def unreadable(error: OSError) -> str:
+    """Why a file cannot be read, without its path: "cannot be read (permission denied)"."""
+    reason = error.strerror or str(error)
+    return f"cannot be read ({reason[:1].lower()}{reason[1:]})"
+
+
+def _format_size(n_bytes: float) -> str:
+    for unit in _UNITS:
+        if n_bytes < 1000 or unit == _UNITS[-1]:
+            break
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} {unit}"
