@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # refuse the file: its limits are 1 MiB for a chunk and 64 MiB for all of them.
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26
 PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
+# Pillow warns about EXIF data that it cannot read and about transparency that is lost, for each
+# picture anew. Both have a fixed result here: see `open_rgb` and `_rgb`.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
