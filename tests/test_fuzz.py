@@ -2,14 +2,25 @@
 
 import io
 import json
-import re
 import zlib
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers.fuzzing import (
+    DEEP,
+    DIGITS,
+    JSON,
+    VALUES,
+    Place,
+    damaged,
+    edited,
+    few,
+    fuzz,
+    or_one_line,
+)
 from helpers.paths import ROOT
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -21,7 +32,6 @@ from vsp.cluster.status import run_status
 from vsp.config import ModelConfig, Profile, parse, read_yaml
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.synthetic.generate import generate, read_config
-from vsp.errors import VspError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models import catalog
@@ -29,100 +39,6 @@ from vsp.models.checkpoints import check_weights
 from vsp.models.fingerprint import fingerprint
 from vsp.reporting.status_page import status_json, status_page
 from vsp.storage.run import Run, find_run
-
-# Always the same examples, so that a failure can be repeated.
-settings.register_profile(
-    "fuzz",
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-fuzz = settings(settings.get_profile("fuzz"), max_examples=150)
-few = settings(settings.get_profile("fuzz"), max_examples=60)
-
-ODD = st.sampled_from(
-    [None, True, 0, -1, 3.0, 10**400, -(2**63), float("nan"), float("inf"), "", "\n", "a\nb",
-     "\0", "\ud800", "\u2028", "x" * 5000, "../..", "/", [], [[]], {}, {"a\nb": {}}]
-)  # fmt: skip
-VALUES = ODD | st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda some: (
-        st.lists(some, max_size=4) | st.dictionaries(st.text(max_size=8), some, max_size=4)
-    ),
-    max_leaves=8,
-)
-JSON = VALUES.map(lambda value: json.dumps(value).encode())
-DEEP = b"[" * 200_000
-DIGITS = b"9" * 10_000
-
-
-def _or_one_line(call):
-    """The answer of a call, or None if it raises a one-line VspError."""
-    try:
-        return call()
-    except VspError as error:
-        for line in (str(error), *error.details):
-            assert line and not re.search(r"[\n\r]", line)
-        return None
-
-
-@st.composite
-def damaged(draw, whole):
-    """The bytes of a file with some bytes changed, removed, inserted, or cut off."""
-    body = bytearray(whole)
-    for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.integers(0, max(0, len(body) - 1)))
-        kind = draw(st.sampled_from(["flip", "cut", "put", "end", "twice"]))
-        if kind == "flip" and body:
-            body[place] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "cut":
-            del body[place : place + draw(st.integers(1, 40))]
-        elif kind == "put":
-            body[place:place] = draw(st.binary(max_size=6) | st.sampled_from([b"\n", b"{", b"9"]))
-        elif kind == "end":
-            del body[place:]
-        else:
-            body[place:place] = body[place : place + draw(st.integers(1, 200))]
-    return bytes(body)
-
-
-@st.composite
-def edited(draw, values):
-    """A JSON or YAML value with one part changed, removed or added."""
-    if isinstance(values, dict) and values and draw(st.booleans()):
-        key = draw(st.sampled_from(sorted(values)))
-        kind = draw(st.sampled_from(["inside", "inside", "other", "gone", "renamed"]))
-        rest = {k: v for k, v in values.items() if k != key}
-        if kind == "inside":
-            return {**values, key: draw(edited(values[key]))}
-        if kind == "other":
-            return {**values, key: draw(VALUES)}
-        return rest if kind == "gone" else {**rest, draw(st.text(max_size=5)): values[key]}
-    if isinstance(values, dict) and values:
-        return {**values, draw(st.text(max_size=5) | st.sampled_from(["a\nb"])): draw(VALUES)}
-    if isinstance(values, list) and values and draw(st.booleans()):
-        place = draw(st.integers(0, len(values) - 1))
-        return [*values[:place], draw(edited(values[place])), *values[place + 1 :]]
-    if isinstance(values, int | float) and draw(st.booleans()):
-        return draw(st.sampled_from([values + 1, -values, str(values), float(values), 0, [values]]))
-    if isinstance(values, str) and draw(st.booleans()):
-        return draw(st.sampled_from([values + "\n", values[:-1], values.upper(), [values], ""]))
-    return draw(VALUES)
-
-
-class _Place:
-    """A context manager that damages a file and restores it afterwards."""
-
-    def __init__(self, path):
-        self.path, self.whole = path, path.read_bytes()
-
-    def with_body(self, body, call):
-        try:
-            self.path.write_bytes(body)
-            return _or_one_line(call)
-        finally:
-            self.path.write_bytes(self.whole)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +55,7 @@ def run(tmp_path_factory, spatial):
 
 @pytest.fixture(scope="module")
 def plan(run):
-    return _Place(run.folder / "plan.json")
+    return Place(run.folder / "plan.json")
 
 
 def _opened_is_the_plan(run, plan, body):
@@ -182,15 +98,15 @@ def test_anything_else_is_no_plan(run, plan, body):
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\nb", "none", "/", "./x/../..", "~"])
 def test_a_name_that_no_run_has_is_one_line(run, name):
-    assert _or_one_line(lambda: find_run(name, run.folder.parents[1])) is None
+    assert or_one_line(lambda: find_run(name, run.folder.parents[1])) is None
 
 
 def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path):
     for part in ("scratch/a/plan.json", "b.yaml", "data/metadata.json"):
         (tmp_path / part).mkdir(parents=True)
-    assert _or_one_line(lambda: find_run("a", tmp_path)) is None
-    assert _or_one_line(lambda: read_yaml(tmp_path / "b.yaml")) is None
-    assert _or_one_line(lambda: read_samples(tmp_path / "data", None)) is None
+    assert or_one_line(lambda: find_run("a", tmp_path)) is None
+    assert or_one_line(lambda: read_yaml(tmp_path / "b.yaml")) is None
+    assert or_one_line(lambda: read_samples(tmp_path / "data", None)) is None
 
 
 # The manifest.
@@ -198,7 +114,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def manifest(run):
-    return _Place(run.folder / "manifest.jsonl")
+    return Place(run.folder / "manifest.jsonl")
 
 
 @fuzz
@@ -234,7 +150,7 @@ def _line(text):
 
 @pytest.fixture(scope="module")
 def journal(run):
-    return _Place(sorted(run.journals.iterdir())[0])
+    return Place(sorted(run.journals.iterdir())[0])
 
 
 def _looked_at(run):
@@ -346,7 +262,7 @@ def kind(request):
 def shipped(kind, tmp_path_factory):
     path = tmp_path_factory.mktemp("yaml") / "file.yaml"
     path.write_bytes(SHIPPED[kind].read_bytes())
-    return _Place(path)
+    return Place(path)
 
 
 @pytest.mark.parametrize("body", STRANGE, ids=range(len(STRANGE)))
@@ -387,7 +303,7 @@ def test_an_edited_yaml_file_is_one_line_or_says_what_it_says(kind, shipped, dat
     if found is not None and kind == "profile":
         run = Run(Path("/run"), RUN_PLAN[0]) if RUN_PLAN else None
         if run is not None:
-            _or_one_line(lambda: scheduler_of(found).script(extract_job(run, found)))
+            or_one_line(lambda: scheduler_of(found).script(extract_job(run, found)))
 
 
 RUN_PLAN = []
@@ -412,7 +328,7 @@ RECORDS = [
 def metadata(tmp_path_factory):
     path = tmp_path_factory.mktemp("dataset") / "metadata.json"
     path.write_text(json.dumps(RECORDS))
-    return _Place(path)
+    return Place(path)
 
 
 def _read_right(metadata, body, style=None, marker=""):
@@ -490,7 +406,7 @@ def card(tmp_path_factory):
     (base / "c.yaml").write_text(yaml.safe_dump(values))
     config = read_config(base / "c.yaml")
     generate(config, n_jobs=1)
-    return _Place(base / "out/dataset.json"), config
+    return Place(base / "out/dataset.json"), config
 
 
 # Checkpoints.
@@ -513,7 +429,7 @@ def test_an_index_of_weights_that_names_none_is_one_line(weights, index):
 @example(DEEP)
 @example(b'{"a": {"data_offsets": [0, 99999999999]}}')
 @example(b'{"a": {"data_offsets": [0, "1"]}}')
-def test_a_weight_file_with_a_strange_header_is_whole_or_one_line(weights, header):
+def test_a_weight_file_with_a_strange_header_is_wholeor_one_line(weights, header):
     place, config = weights
     file = place.path.parent / "a.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header)
@@ -528,4 +444,4 @@ def weights(tmp_path_factory):
     index.write_text('{"weight_map": {"w": "a.safetensors"}}')
     config = ModelConfig(family="llava15", checkpoint=str(folder))
     check_weights(config)
-    return _Place(index), config
+    return Place(index), config

@@ -64,7 +64,7 @@ COMMANDS = [
     (("status", "--json", *RUN), 0, []),
     (("status", "--run", hostile.NAME), 1, [hostile.NAME]),
     (("logs", *RUN), 0, []),
-    (("logs", "0", *RUN), 0, [hostile.ESC, hostile.TEXT.partition("\n")[0]]),
+    (("logs", "0", *RUN), 0, ["loaded", "100%", hostile.TEXT.partition("\n")[0]]),
     (("submit", "--dry-run", *RUN), 0, []),
     (("submit", *RUN), 1, []),
     (("submit", "--stages", "verify", "--profile", "local.yaml", *RUN), 0, []),

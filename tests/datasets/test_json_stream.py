@@ -1,7 +1,10 @@
 """Values of a JSON list or mapping are read one by one, and are those that `json.loads` gives."""
 
 import json
+import os
+import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -182,3 +185,28 @@ def test_the_first_character_tells_a_list_from_a_mapping(folder):
     ):
         path.write_bytes(data)
         assert first_character(path) == mark
+
+
+@pytest.mark.parametrize("read", [read_records, read_members])
+def test_a_file_that_is_no_regular_file_is_one_line_at_once(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, said in (
+        ("pipe", "is a named pipe"),
+        ("folder", "is a directory"),
+        ("none", "no such"),
+    ):
+        with pytest.raises(DatasetError, match=f"cannot be read .{said}.*; give a readable file"):
+            next(read(tmp_path / name))
+    with pytest.raises(DatasetError, match="is a device, not a regular file"):
+        next(read(Path("/dev/zero")))
+
+
+@pytest.mark.parametrize("fill", [b'"x', b"[],", b'{"a":'])
+def test_a_value_without_an_end_takes_bounded_memory(tmp_path, fill):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'[{"a": [' + fill * (3 * (1 << 24) // len(fill)))
+    started = time.process_time()
+    with pytest.raises(DatasetError, match=r"more than 16,777,216|Nested|delimiter"):
+        next(read_records(path))
+    assert time.process_time() - started < 10

@@ -152,3 +152,29 @@ def _until(condition, seconds):
             return found
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} s (pid {os.getpid()})")
+
+
+class _WithoutMemory:
+    """A processor for which its picture number `number`, from 1, is too large."""
+
+    def __init__(self, processor, number):
+        self._processor, self._left = processor, number
+
+    def picture(self, image, depth=None):
+        self._left -= 1
+        if self._left == 0:
+            raise MemoryError("(9 GB)")
+        return self._processor.picture(image, depth=depth)
+
+    def __getattr__(self, name):
+        return getattr(self._processor, name)
+
+
+def test_an_image_that_takes_too_much_memory_fails_its_rows_alone(run):
+    batch = next(batch for batch in _batches(run) if len(batch) > 1)
+    first, second, *others = batch
+    ready = prepare(_WithoutMemory(models.read_processor(run.plan.model), 2), batch)
+    assert ready.failures == dict.fromkeys(
+        second, "out of memory while its image is prepared (9 GB)"
+    )
+    assert ready.rows == tuple(row for group in (first, *others) for row in group)

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import struct
 import subprocess
 import sys
@@ -208,3 +209,67 @@ def test_unreadable_exif_data_and_lost_transparency_print_nothing(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "a.jpg"), str(tmp_path / "b.png")]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert (answer.stdout, answer.stderr) == ("(12, 8)\n(4, 4)\n", "")
+
+
+def _flat_png(width, height, color_type=2):
+    """A PNG of zeros, of a few kilobytes."""
+
+    def chunk(name, data):
+        crc = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + crc
+
+    row = bytes(1 + width * {2: 3, 6: 4}[color_type])
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(_flat_png(12_000, 9_000))
+    with pytest.raises(DatasetError, match="12000 × 9000 are more than 89,478,485 pixels; scale"):
+        open_rgb(tmp_path / "bomb.png")
+    with pytest.raises(DatasetError, match="more than 89,478,485 pixels"):
+        upright_size(tmp_path / "bomb.png")
+    code = "import sys; from vsp.utils.images import open_rgb; open_rgb(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path / "bomb.png")]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    assert "DatasetError" in said and "DecompressionBombWarning" not in said
+
+
+def test_the_largest_picture_takes_less_than_a_gigabyte(tmp_path):
+    (tmp_path / "large.png").write_bytes(_flat_png(9_459, 9_459, color_type=6))
+    code = (
+        "import resource, sys; from vsp.utils.images import open_rgb\n"
+        "print(open_rgb(sys.argv[1])[0].size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "large.png")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    size, _, kilobytes = answer.rpartition(" ")
+    assert size == "(9459, 9459)" and int(kilobytes) < 1_000_000
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero", "/dev/urandom", "sparse.png"])
+@pytest.mark.parametrize("read", [open_rgb, upright_size])
+def test_a_picture_that_is_no_regular_file_does_not_hang(tmp_path, name, read):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(200 * 10**9)
+    if name == "sparse.png" and read is upright_size:
+        said = "unknown image format"  # only the header is read
+    else:
+        said = "holds 200 GB" if name == "sparse.png" else "not a regular file"
+    with pytest.raises(DatasetError, match=said):
+        read(tmp_path / name)
+
+
+def test_no_other_program_is_started_for_a_picture(tmp_path):
+    """Pillow starts Ghostscript for EPS."""
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(DatasetError, match="unknown image format"):
+        open_rgb(tmp_path / "a.png")

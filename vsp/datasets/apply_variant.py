@@ -17,8 +17,9 @@ import numpy as np
 from joblib import delayed
 
 from vsp.datasets import VARIANTS, metadata
+from vsp.datasets.picture_paths import PICTURES, PicturePaths
 from vsp.datasets.provenance import read_card, write_once
-from vsp.datasets.variants import PICTURES, Record, Redraw, Redrawn, Variant
+from vsp.datasets.variants import Record, Redraw, Redrawn, Variant
 from vsp.errors import DatasetError
 from vsp.utils.files import sha256
 from vsp.utils.progress import progress
@@ -97,6 +98,7 @@ def _write_folder(
 class _Survey:
     """Counts over all records, made before the first picture is redrawn."""
 
+    paths: PicturePaths
     n_rows: int = 0
     # Folder → picture name → the splits that use it, one bit per split.
     pictures: dict[str, dict[str, int]] = field(
@@ -109,12 +111,14 @@ class _Survey:
         for key, folder in PICTURES.items():
             if key in record:
                 name = _picture_name(record, key)
+                if name not in self.pictures[folder]:
+                    self.paths.path(key, name)
                 self.pictures[folder][name] = self.pictures[folder].get(name, 0) | split
 
 
 def _survey(source: Path, variant: Variant) -> _Survey:
     """Raises DatasetError, naming record or labels, for what the variant cannot change."""
-    survey, refused = _Survey(), Counter[str]()
+    survey, refused = _Survey(PicturePaths(source)), Counter[str]()
     for index, record in enumerate(metadata.records(source)):
         try:
             label = metadata.label_of(record)

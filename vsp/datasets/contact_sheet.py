@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from vsp.datasets import metadata, prompts, questions
+from vsp.datasets.picture_paths import PicturePaths
 from vsp.errors import ConfigError, DatasetError
 from vsp.escaping import one_line
 from vsp.utils.files import write_aside
@@ -56,8 +57,9 @@ def draw_sheet(dataset: Path, rows: Sequence[SheetRow], path: Path) -> list[str]
     fitted = _fit(title, sheet.width - 2 * _GAP)
     ImageDraw.Draw(sheet).text((_GAP, 9), fitted, _LIGHT, _font(_FONT_SIZE))
     problems: list[str] = []
+    paths = PicturePaths(dataset)
     for i, row in enumerate(rows):
-        cell, row_problems = _draw_cell(dataset, row)
+        cell, row_problems = _draw_cell(paths, row)
         sheet.paste(cell, (_GAP + i % columns * width, _GAP + _LINE + i // columns * height))
         problems += [f"row {row.id!r}: {problem}" for problem in row_problems]
     with write_aside(path) as file:
@@ -70,22 +72,26 @@ def _empty_sheet(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width + _GAP, height + _GAP + _LINE), _PAPER)
 
 
-def _draw_cell(dataset: Path, row: SheetRow) -> tuple[Image.Image, list[str]]:
+def _draw_cell(paths: PicturePaths, row: SheetRow) -> tuple[Image.Image, list[str]]:
     """A picture with three lines of text below it, and the problems of the row."""
     cell = Image.new("RGB", (_SIDE, _SIDE + 3 * _LINE), _PAPER)
     canvas = ImageDraw.Draw(cell)
     canvas.rectangle((0, 0, _SIDE - 1, _SIDE - 1), _FRAME)
     problems: list[str] = []
     try:
-        picture, _ = open_rgb(dataset / "images" / metadata.text_of(row.record, "image_filename"))
+        picture = _open(paths, row.record, "image_filename")
     except DatasetError as error:
         problems.append(str(error))
         _draw_placeholder(canvas)
     else:
-        _draw_picture(cell, dataset, row.record, picture, problems)
+        _draw_picture(cell, paths, row.record, picture, problems)
         canvas.rectangle((0, 0, _SIDE - 1, _SIDE - 1), outline=_RIM)
     _draw_caption(canvas, row, problems)
     return cell, problems
+
+
+def _open(paths: PicturePaths, record: dict[str, Any], key: str) -> Image.Image:
+    return open_rgb(paths.path(key, metadata.text_of(record, key)))[0]
 
 
 def _draw_placeholder(canvas: ImageDraw.ImageDraw) -> None:
@@ -102,7 +108,7 @@ def _draw_placeholder(canvas: ImageDraw.ImageDraw) -> None:
 
 def _draw_picture(
     cell: Image.Image,
-    dataset: Path,
+    paths: PicturePaths,
     record: dict[str, Any],
     picture: Image.Image,
     problems: list[str],
@@ -114,7 +120,7 @@ def _draw_picture(
     canvas = ImageDraw.Draw(small)
     for part, color in _BOXED.items():
         try:
-            boxes = _boxes(dataset, record, part)
+            boxes = _boxes(paths, record, part)
         except DatasetError as error:
             problems.append(str(error))
             continue
@@ -132,11 +138,10 @@ def _draw_box(canvas: ImageDraw.ImageDraw, edges: Sequence[float], color: str) -
     canvas.rectangle((left, top, right, bottom), outline=color, width=3)
 
 
-def _boxes(dataset: Path, record: dict[str, Any], part: str) -> list[Box]:
+def _boxes(paths: PicturePaths, record: dict[str, Any], part: str) -> list[Box]:
     """The boxes of a part: the bounding box of its mask, or its boxes in the record, if any."""
     if f"{part}_mask" in record:
-        mask, _ = open_rgb(dataset / "masks" / metadata.text_of(record, f"{part}_mask"))
-        bounds = mask.getbbox()
+        bounds = _open(paths, record, f"{part}_mask").getbbox()
         if bounds is None:
             raise DatasetError(f"{part}_mask is black everywhere")
         return [bounds]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from vsp.errors import DatasetError
+from vsp.utils.reading import open_regular, unreadable
 
 _BLOCK = 1 << 20  # bytes of one read
 # An error within this many characters of the end of the text may be due to the missing rest.
 _CUT = 32
+_LONGEST = 1 << 24  # characters; a longer value would take gigabytes of memory
 _EXPONENT = len("e+")  # may follow the digits of a number that are read so far
 _LIST = "write [{...}, ...]"
 _MAPPING = "write {...} with a key for each record"
@@ -27,7 +30,7 @@ def read_records(path: Path, block: int = _BLOCK) -> Generator[Any, None, None]:
     Raises DatasetError, with line and column, if the file is not JSON, and if it contains no list
     or an empty list.
     """
-    with path.open("rb") as file:
+    with _opened(path) as file:
         text = _Text(path, file, block)
         yield from _entries(text, "[]", text.value, f"{path}: holds no list of records; {_LIST}")
 
@@ -38,7 +41,7 @@ def read_members(path: Path, block: int = _BLOCK) -> Generator[tuple[str, Any], 
     Raises DatasetError, with line and column, if the file is not JSON, and if it contains no
     mapping or an empty mapping.
     """
-    with path.open("rb") as file:
+    with _opened(path) as file:
         text = _Text(path, file, block)
         yield from _entries(text, "{}", text.member, f"{path}: holds no mapping; {_MAPPING}")
 
@@ -69,8 +72,18 @@ def _entries(
 
 def first_character(path: Path) -> str:
     """The first character of a JSON file after spaces: "[" for a list, "{" for a mapping."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return _Text(path, file, _CUT).next()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise DatasetError(f"{path}: {unreadable(error)}; give a readable file") from None
+    with file:
+        yield file
 
 
 class _Text:
@@ -145,6 +158,8 @@ class _Text:
         self._block = self._min_block if self._at else 2 * self._block
         self._line, self._column = self._place(self._at)
         self._n_dropped += self._at
+        if self._block > _LONGEST:
+            raise self._malformed(f"A value of more than {_LONGEST:,} characters", self._at)
         data = self._file.read(self._block)
         self._n_bytes += len(data)
         self._held = self._held[self._at :] + self._decoded(data)

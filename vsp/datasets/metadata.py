@@ -15,16 +15,16 @@ right, bottom] in pixels of the upright picture, or `subject_mask` and `referenc
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from vsp.datasets import prompts, questions
 from vsp.datasets.json_stream import read_records
+from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.questions import Fields
 from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
@@ -146,9 +146,11 @@ class _SampleMaker:
     samples share an image, a label or a prompt."""
 
     def __init__(self, folder: Path, style: str, labels: Sequence[str], marker: str) -> None:
-        self._folder, self._style, self._labels, self._marker = folder, style, labels, marker
+        self._style, self._labels, self._marker = style, labels, marker
         self._intern = lru_cache(_CACHE_SIZE)(str)
-        self._image_path = cache(lambda name: _path_in(folder / "images", name))
+        paths = PicturePaths(folder)
+        self._path = paths.path
+        self._image_path = cache(partial(paths.path, "image_filename"))
         self._render = lru_cache(_CACHE_SIZE)(self._render_form)
 
     def sample(self, index: int, record: dict[str, Any]) -> Sample:
@@ -193,28 +195,22 @@ class _SampleMaker:
         form = question.forms[self._style]
         # Some languages have a second field for a name, as it is after a preposition: "to_subject".
         regions = {
-            name: _region(self._folder, record, name.removeprefix("to_"))
-            for name, _ in question.fields
+            name: self._region(record, name.removeprefix("to_")) for name, _ in question.fields
         }
         named = [name for _, name, _, _ in Formatter().parse(form) if name in regions]
         depth = ""
         if "<depth>" in self._marker:
-            depth = _path_in(self._folder / "depth", text_of(record, "depth_filename"))
+            depth = self._path("depth_filename", text_of(record, "depth_filename"))
         prompt = self._render(form, tuple((name, self._marker) for name in regions))
         return prompt, tuple(regions[name] for name in named if name), self._intern(depth)
 
+    def _region(self, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
+        if (key := f"{part}_mask") in record:
+            return self._path(key, text_of(record, key))
+        return box_of(record, f"{part}_box")
+
     def _render_form(self, form: str, fields: Fields) -> str:
         return prompts.render(form, dict(fields), self._labels)
-
-
-def _region(folder: Path, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
-    if f"{part}_mask" in record:
-        return _path_in(folder / "masks", text_of(record, f"{part}_mask"))
-    return box_of(record, f"{part}_box")
-
-
-def _path_in(folder: Path, name: str) -> str:
-    return os.path.abspath(folder / name)  # noqa: PTH100 - does not resolve links
 
 
 def label_of(record: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from vsp.errors import DatasetError
 from vsp.utils.files import disk_errors, write_json
+from vsp.utils.reading import read_json
 
 NAME = "dataset.json"
 
@@ -39,7 +39,7 @@ def write_once(
 def read_card(folder: Path) -> Any:
     """The card of a dataset folder; None if there is no readable card."""
     try:
-        return json.loads((folder / NAME).read_bytes())
+        return read_json(folder / NAME)
     except (OSError, ValueError, RecursionError):
         return None
 

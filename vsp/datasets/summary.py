@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from vsp.datasets import metadata, questions
 from vsp.datasets.contact_sheet import SheetRow
 from vsp.datasets.importers.funnel import FUNNEL
+from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import read_card, variants_of
 from vsp.errors import DatasetError
 
@@ -113,10 +115,20 @@ def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
             raise metadata.record_error(dataset, index, error) from None
         first = first or record
     summary.sheet_rows = choice.rows()
-    images = dataset / "images"
-    summary.missing = [name for name in summary.images if not (images / name).is_file()]
+    summary.missing = list(_missing(dataset, summary.images))
     summary.prompts = metadata.example_prompts(dataset, first, summary.labels)
     return summary
+
+
+def _missing(dataset: Path, images: Iterable[str]) -> Iterator[str]:
+    paths = PicturePaths(dataset)
+    for name in images:
+        try:
+            path = paths.path("image_filename", name)
+        except DatasetError as error:
+            raise DatasetError(f"{dataset / metadata.NAME}: a record {error}") from None
+        if not Path(path).is_file():
+            yield name
 
 
 class _RowChoice:

@@ -20,13 +20,6 @@ from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import write_aside
 from vsp.utils.images import open_rgb, upright_size
 
-# The record keys that name a picture, and the folder of that picture.
-PICTURES = {
-    "image_filename": "images",
-    "subject_mask": "masks",
-    "reference_mask": "masks",
-    "depth_filename": "depth",
-}
 _OTHER_PART = {"subject": "reference", "reference": "subject"}
 _REGION = re.compile(r"_box(es)?$|_mask$|^depth_filename$")  # keys of a record
 _GREY = (128, 128, 128)

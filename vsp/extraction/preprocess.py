@@ -47,19 +47,25 @@ def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
         try:
             if opened is None or opened[0] != (first.image, first.depth):
                 opened = ((first.image, first.depth), *_picture(processor, first))
-        except (DatasetError, InputError) as error:
-            failures |= dict.fromkeys(samples, str(error))
+        except (DatasetError, InputError, MemoryError) as error:
+            failures |= dict.fromkeys(samples, _reason(error))
             continue
         _, picture, size = opened
         for row, sample in samples.items():
             try:
                 good[row] = make_row(processor, picture, sample, size)
-            except (DatasetError, InputError) as error:
-                failures[row] = str(error)
+            except (DatasetError, InputError, MemoryError) as error:
+                failures[row] = _reason(error)
         if good:
             groups.append(prompt_group(picture, list(good.values())))
             rows += good
     return Prepared(tuple(rows), tuple(groups), failures)
+
+
+def _reason(error: DatasetError | InputError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return f"out of memory while its image is prepared {error}".rstrip()
+    return str(error)
 
 
 def _picture(processor: Processor, sample: Sample) -> tuple[Picture, tuple[int, int]]:

@@ -7,6 +7,7 @@ project are package data there, so that an installed vsp needs no checkout.
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
@@ -38,9 +39,9 @@ def find_folder(name: str, work: Path) -> Path | None:
 
     None if there is neither.
     """
-    if (work / name).exists():
+    if os.path.exists(work / name):  # noqa: PTH110 - False for a name that is too long
         return (work / name).absolute()
-    if name and (SHIPPED / name / "config.json").is_file():
+    if name and os.path.isfile(SHIPPED / name / "config.json"):  # noqa: PTH113 - as above
         return (SHIPPED / name).absolute()
     return None
 

@@ -11,17 +11,49 @@ from contextlib import contextmanager
 from io import BytesIO
 from math import ceil, floor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from vsp.errors import DatasetError
+from vsp.utils.reading import open_regular, read_bounded
 from vsp.utils.text import composed
 
+# Bounds of a picture in memory: its file, and three copies of 4 bytes a pixel.
+_MAX_BYTES = 1 << 28
+_MAX_PIXELS = 89_478_485  # at this size Pillow begins to warn of a decompression bomb
+# Each format is a parser of foreign bytes; that of EPS runs another program.
+_FORMATS = (
+    "AVIF",
+    "BMP",
+    "DIB",
+    "GIF",
+    "ICO",
+    "JPEG",
+    "JPEG2000",
+    "MPO",
+    "PNG",
+    "PPM",
+    "TGA",
+    "TIFF",
+    "WEBP",
+)
 # Pillow's decoders raise these on damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    TypeError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+)
 # What turns the picture of an EXIF orientation upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,6 +73,8 @@ PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
 # Pillow warns about EXIF data that it cannot read and about transparency that is lost, for each
 # picture anew. Both have a fixed result here: see `open_rgb` and `_rgb`.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# A picture of too many pixels is refused here.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
@@ -50,8 +84,8 @@ def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
     Raises DatasetError with the reason if the file cannot be read or decoded.
     """
     with _readable(path):
-        data = Path(path).read_bytes()
-        with Image.open(BytesIO(data)) as image:
+        data = read_bounded(path, _MAX_BYTES)
+        with _opened(BytesIO(data)) as image:
             image.load()  # a TIFF is turned while it is loaded
             turn = _TURNS.get(_orientation(image))
             picture = _rgb(image if turn is None else image.transpose(turn))
@@ -63,11 +97,21 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 
     Raises DatasetError as `open_rgb` does, but not for damage after the header.
     """
-    with _readable(path), Image.open(path) as image:
+    with _readable(path), open_regular(path) as file, _opened(file) as image:
         width, height = image.size
         # Pillow gives the size of a TIFF as it is after turning.
         turned = image.format != "TIFF" and _orientation(image) in _QUARTER_TURNS
     return (height, width) if turned else (width, height)
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """The image, not decoded yet. Raises ValueError if it has too many pixels."""
+    Image.init()
+    image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    if image.width * image.height > _MAX_PIXELS:
+        size = f"{image.width} × {image.height}"
+        raise ValueError(f"{size} are more than {_MAX_PIXELS:,} pixels; scale it down")
+    return image
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -85,7 +129,7 @@ def _orientation(image: Image.Image) -> Any:
 def _readable(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (*_DAMAGE, Image.DecompressionBombError) as error:
+    except (*_DAMAGE, MemoryError, Image.DecompressionBombError) as error:
         raise DatasetError(f"image {str(path)!r} cannot be read: {_reason(error, path)}") from None
 
 
@@ -93,6 +137,8 @@ def _reason(error: Exception, path: str | Path) -> str:
     """The reason without the path and without the names of Pillow's objects."""
     if isinstance(error, UnidentifiedImageError):
         return "unknown image format, or an empty file"
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
     if isinstance(error, FileNotFoundError) and _is_spelled_otherwise(Path(path)):
         return "its accents are composed in one place and decomposed (NFC, NFD) in the other; rename the file"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -27,16 +27,16 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
-def open_regular(path: str | Path) -> IO[bytes]:
-    """Open a file for reading bytes. Links are followed.
+def open_regular(path: str | Path, limit: int | None = None) -> IO[bytes]:
+    """Open a file of at most `limit` bytes for reading bytes. Links are followed.
 
-    Raises OSError if the file cannot be opened or is not a regular file, without waiting for the
-    other end of a named pipe.
+    Raises OSError if the file cannot be opened, is not a regular file or is larger, without waiting
+    for the other end of a named pipe.
     """
-    _require_regular(Path(path).stat().st_mode, path)  # opening a device may act on it
+    _require_regular(Path(path).stat(), path, limit)  # opening a device may act on it
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _require_regular(os.fstat(handle).st_mode, path)  # exchanged since the check
+        _require_regular(os.fstat(handle), path, limit)  # exchanged since the check
         os.set_blocking(handle, True)  # some network file systems give EAGAIN to other reads
         return os.fdopen(handle, "rb")
     except BaseException:
@@ -44,28 +44,34 @@ def open_regular(path: str | Path) -> IO[bytes]:
         raise
 
 
-def _require_regular(mode: int, path: str | Path) -> None:
+def _require_regular(status: os.stat_result, path: str | Path, limit: int | None) -> None:
+    mode = status.st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))
+    if limit is not None and status.st_size > limit:
+        raise _too_large(path, status.st_size, limit)
 
 
 def read_bounded(path: str | Path, limit: int) -> bytes:
     """The bytes of a regular file.
 
-    Raises OSError as `open_regular` does, and for a file of more than `limit` bytes before it takes
-    memory.
+    Raises OSError as `open_regular` does; a file of more than `limit` bytes takes no memory.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        # Files in /proc say that they hold 0 bytes, and a file may grow.
-        data = b"" if size > limit else file.read(limit + 1)
-    if max(size, len(data)) > limit:
-        said = f"holds {_format_size(max(size, len(data)))}, at most {_format_size(limit)} are read"
-        raise OSError(errno.EFBIG, said, str(path))
+    with open_regular(path, limit) as file:
+        data = file.read(
+            limit + 1
+        )  # files in /proc say that they hold 0 bytes, and a file may grow
+    if len(data) > limit:
+        raise _too_large(path, len(data), limit)
     return data
+
+
+def _too_large(path: str | Path, size: int, limit: int) -> OSError:
+    said = f"holds {_format_size(size)}, at most {_format_size(limit)} are read"
+    return OSError(errno.EFBIG, said, str(path))
 
 
 def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:

@@ -264,10 +264,11 @@ def test_an_image_in_two_groups_is_refused_with_both_places(folder):
 
 def test_what_cannot_be_opened_is_said(folder):
     with pytest.raises(
-        DatasetError, match=r"none.csv: no such file or directory; give a readable file"
+        DatasetError,
+        match=r"none.csv: cannot be read .no such file or directory.; give a readable file",
     ):
         list(IMPORTER.read([("", folder / "none.csv")], {}))
-    with pytest.raises(DatasetError, match=r"is a directory; give a readable file"):
+    with pytest.raises(DatasetError, match=r"is a directory.; give a readable file"):
         list(IMPORTER.read([("", folder)], {}))
     with pytest.raises(ConfigError, match="encoding 'klingon' is not known; use utf-8"):
         _read(folder, FLAT, encoding="klingon")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vsp.errors import DatasetError
+from vsp.utils.reading import read_json
 
 FUNNEL = "funnel.json"  # in the dataset's folder
 UNMAPPED, INCOMPLETE, BALANCE = "other-relation", "incomplete", "balance"
@@ -107,7 +107,7 @@ class Funnel:
 def read_funnel(folder: Path) -> dict[str, Any]:
     """Read the funnel of a dataset folder. Raises DatasetError if it is missing or damaged."""
     try:
-        value: dict[str, Any] = json.loads((folder / FUNNEL).read_bytes())
+        value: dict[str, Any] = read_json(folder / FUNNEL)
         return {key: value[key] for key in ("labels", "parts", "splits", "other_relations")}
     except (OSError, ValueError, RecursionError, TypeError, KeyError):
         raise DatasetError(

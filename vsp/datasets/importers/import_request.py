@@ -17,7 +17,9 @@ from vsp.datasets.importers.row_splits import SHARED, SplitSettings
 from vsp.datasets.relations import read_relations
 from vsp.errors import ConfigError
 from vsp.utils.files import sha256
+from vsp.utils.reading import open_regular, unreadable
 
+_MAX_FILE = 1 << 33  # bytes; their SHA-256 takes some seconds
 _SPLIT_WORDS = {**SPLIT_WORDS, "testing": "test"}
 
 
@@ -170,9 +172,9 @@ def _existing_folder(path: Path) -> Path:
 
 def _file_digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path, _MAX_FILE) as file:
             return sha256(file)
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+            f"{path}: {unreadable(error)}; check the path and its permissions"
         ) from None

@@ -6,10 +6,12 @@ import codecs
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from vsp.errors import ConfigError, DatasetError
+from vsp.utils.reading import open_regular, unreadable
 
 _BLOCK = 1 << 20  # bytes
 _PEEK = 1 << 16  # characters
@@ -79,18 +81,21 @@ def _lines(path: Path, text: TextIO) -> Iterator[str]:
 
 def _open(path: Path, encoding: str, errors: str = "strict") -> TextIO:
     try:
-        return path.open(encoding=encoding or _encoding(path), errors=errors, newline="")
+        file = open_regular(path)
     except OSError as error:
-        raise DatasetError(f"{path}: {str(error.strerror).lower()}; give a readable file") from None
+        raise DatasetError(f"{path}: {unreadable(error)}; give a readable file") from None
+    try:
+        return TextIOWrapper(file, encoding or _encoding(file), errors=errors, newline="")
     except LookupError:
+        file.close()
         raise ConfigError(
             f"encoding {encoding!r} is not known; use utf-8, utf-16, latin-1 or cp1252"
         ) from None
 
 
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+def _encoding(file: IO[bytes]) -> str:
+    marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    file.seek(0)
     return "utf-16" if marked else "utf-8"
 
 
@@ -98,7 +103,7 @@ def _bad_byte(path: Path, encoding: str) -> DatasetError:
     """The error with the line and byte of the first byte that cannot be decoded."""
     decoder = codecs.getincrementaldecoder(encoding)()
     place, line = 0, 1  # byte and line at which the block starts
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while True:
             block = file.read(_BLOCK)
             n_held = len(decoder.getstate()[0])
