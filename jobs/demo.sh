@@ -38,7 +38,7 @@ run() {
 # sentence NAME: what the report of a run says first.
 sentence() {
     vsp report --run "demo-$1" --json |
-        python -c 'import json, sys; print(f"{sys.argv[1]:>8}:", json.load(sys.stdin)["answer"])' "$1"
+        python -P -c 'import json, sys; print(f"{sys.argv[1]:>8}:", json.load(sys.stdin)["answer"])' "$1"
 }
 
 if [ -n "$photos" ]; then
@@ -47,7 +47,7 @@ if [ -n "$photos" ]; then
     mkdir -p data
     sed -e 's|^output:.*|output: data/raw/demo-photos|' -e '/^photos:/d' \
         configs/demo_dataset.yaml >"$config"
-    python -c 'import sys, yaml; print(yaml.safe_dump({"photos": sys.argv[1]}))' "$photos" >>"$config"
+    python -P -c 'import sys, yaml; print(yaml.safe_dump({"photos": sys.argv[1]}))' "$photos" >>"$config"
     rm -rf data/raw/demo-photos
     vsp generate --config "$config"
     run demo-photos data/raw/demo-photos

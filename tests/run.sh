@@ -18,8 +18,5 @@ export PATH="$PWD/.venv/bin:$PATH"
 ruff check vsp tests
 ruff format --check vsp tests
 mypy
-# The oldest Python that vsp supports: a newer feature of the standard library is an error. The types
-# of numpy are unknown there.
-mypy --python-version 3.10 --no-warn-return-any
 # Cluster tests mostly wait, so three processes run on two cores: one file and one thread each.
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -n 3 --dist loadfile "$@"

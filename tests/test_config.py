@@ -76,3 +76,60 @@ def test_a_template_without_one_place_for_the_prompt_is_refused(template, reason
 def test_configurations_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         ModelConfig(family="fake").family = "other"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"partition": "a\n#SBATCH --wrap=x"}, "partition 'a\\n#SBATCH --wrap=x': write one line"),
+        ({"partition": "-x"}, "partition '-x': write a value that does not begin with '-'"),
+        ({"reservation": "--wrap=x y"}, "reservation '--wrap=x y': write a value that does not"),
+        ({"cpu": {"mem": "1\r2"}}, "cpu.mem '1\\r2': write one line of text"),
+        ({"cpu": {"comment": "x"}}, "cpu: comment cannot be set in a profile"),
+        ({"cpus_per_task": 2**31}, f"cpus_per_task {2**31}: input should be less than"),
+        ({"throttle": 10**5000}, "throttle of thousands of digits: input should be less than"),
+        ({"export": "PYTHONPATH=/x,ALL"}, "export must be ALL, NIL or NONE; write variables under"),
+        (
+            {"export_file": "/x"},
+            "export_file cannot be set in a profile: write the variables under",
+        ),
+        ({"logs": "a\nb"}, "logs 'a\\nb': write one line of printable text"),
+        ({"logs": "\ud800"}, "logs '\\ud800': "),
+        ({"modules": ["a b"]}, "modules.0 'a b': write the name of a module, such as cuda/12.4"),
+        ({"modules": ["-f"]}, "modules.0 '-f': write the name of a module"),
+        ({"modules": ["x;touch y"]}, "modules.0 'x;touch y': write the name of a module"),
+        ({"modules": ["./x"]}, "modules.0 './x': write the name of a module"),
+        ({"modules": ["x\n"]}, "modules.0 'x\\n': write the name of a module"),
+        ({"environment": {"A;touch y": "1"}}, "environment: 'A;touch y' is no name of a variable"),
+        ({"environment": {"A=1": "1"}}, "environment: 'A=1' is no name of a variable"),
+        ({"environment": {"A\n": "1"}}, "environment: 'A\\n' is no name of a variable"),
+        ({"environment": {"": "1"}}, "environment: '' is no name of a variable"),
+        ({"environment": {"A": "1\n2"}}, "environment.A '1\\n2': write one line of printable text"),
+        ({"environment": {"A": "\0"}}, "environment.A '\\x00': write one line of printable text"),
+        ({"environment": {"UID": "0"}}, "environment: variable UID is set by bash; remove it"),
+        (
+            {"environment": {"SLURM_ARRAY_TASK_ID": "0"}},
+            "environment: variable SLURM_ARRAY_TASK_ID is set by the batch system; remove it",
+        ),
+    ],
+)
+def test_text_of_a_profile_that_could_change_a_script_is_refused_in_one_line(values, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(Profile, values, "p.yaml")
+    assert str(caught.value).startswith(f"p.yaml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_takes_what_clusters_need():
+    values = {
+        "modules": ["cuda/12.4", "GCCcore/.12.2", "intel@2023:x", "/opt/modules/a+b"],
+        "environment": {"PATH": "/x:/bin", "LD_PRELOAD": "/y.so", "A": "é 'b' $c", "no": ""},
+        "export": "NONE", "nice": -5, "exclude": "n[1-3]", "logs": "/a b/c",
+    }  # fmt: skip
+    profile = parse(Profile, values, "p.yaml")
+    assert profile.code_variables == ["PATH", "LD_PRELOAD"]
+
+
+@pytest.mark.parametrize("name", ["PYTHONPATH", "BASH_ENV", "LD_AUDIT", "PYTHONSTARTUP", "ENV"])
+def test_a_variable_that_decides_which_code_runs_is_named(name):
+    assert Profile(environment={name: "/x", "OMP_NUM_THREADS": "1"}).code_variables == [name]

@@ -1,4 +1,4 @@
-"""Runs the command line. Array tasks call `python -m vsp`, which needs no script on the path."""
+"""Runs the command line. Tasks call `python -P -m vsp`, which needs no script on the path."""
 
 from vsp.cli.main import console
 

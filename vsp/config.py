@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +22,7 @@ from pydantic import (
 
 from vsp.errors import ConfigError
 from vsp.utils.reading import MAX_YAML, read_bounded, unreadable
+from vsp.utils.text import shorten
 from vsp.utils.yaml_text import parse_yaml
 
 Quantization = Literal["none", "4bit", "8bit"]
@@ -78,6 +81,8 @@ def _option_text(value: Any) -> Any:
         raise ValueError("write text or a whole number")
     if not value.strip() or "\\" in value or not value.isprintable():
         raise ValueError("write one line of text without a backslash")
+    if value.startswith("-") and not value[1:].isdecimal():
+        raise ValueError("write a value that does not begin with '-'")
     return value
 
 
@@ -88,6 +93,24 @@ def _option_value(value: Any) -> Any:
 OptionText = Annotated[str, BeforeValidator(_option_text)]
 OptionValue = Annotated[bool | str | None, BeforeValidator(_option_value)]
 
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("write one line of printable text")
+    return value
+
+
+def _module(value: str) -> str:
+    if not re.fullmatch(r"/?\w[\w.+:@=/-]*", value, re.ASCII):
+        raise ValueError("write the name of a module, such as cuda/12.4")
+    return value
+
+
+PrintableText = Annotated[str, AfterValidator(_printable)]
+Module = Annotated[str, AfterValidator(_module)]
+# Slurm and bash hold these numbers in 32 bits.
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+
 # Options of sbatch that vsp sets itself or relies on, and what to do instead.
 _NOT_IN_A_PROFILE: Mapping[str, str] = {
     "array": "vsp sets it; use `vsp plan --shards` and `throttle`",
@@ -97,6 +120,7 @@ _NOT_IN_A_PROFILE: Mapping[str, str] = {
     "cpus_per_gpu": "write cpus_per_task, which is also the number of threads",
     "dependency": "vsp sets it",
     "error": "write `logs`, the folder of the logs",
+    "export_file": "write the variables under `environment`",
     "job_name": "vsp finds its jobs by it",
     "kill_on_invalid_dep": "vsp sets it",
     "ntasks": "vsp starts one process per task; write cpus_per_task",
@@ -110,6 +134,18 @@ _NOT_IN_A_PROFILE: Mapping[str, str] = {
     "wrap": "vsp writes the script",
 }
 _MEMORY = ("mem", "mem_per_cpu", "mem_per_gpu")
+
+# Variables that bash sets itself or does not let a script set. A task would run without them.
+_OF_BASH = {
+    *("BASHOPTS", "BASHPID", "DIRSTACK", "EUID", "FUNCNAME", "GROUPS", "IFS", "LINENO", "PPID"),
+    *("RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_"),
+}
+# Variables that decide which code a task runs. Clusters need them (PATH and LD_LIBRARY_PATH lead to
+# compilers and drivers, PYTHONPATH to a site's packages), so they are allowed, and vsp names them,
+# because a profile may come from a stranger. PYTHONSAFEPATH is without effect: tasks run `python -P`.
+_CODE_VARIABLE = re.compile(
+    r"PATH|ENV|BASH_ENV|HF_MODULES_CACHE|(TORCHINDUCTOR|TRITON)_CACHE_DIR|(LD_|PYTHON)\w+"
+)
 
 
 def sbatch_options() -> set[str]:
@@ -136,7 +172,7 @@ class Resources(Frozen):
     time: OptionText | None = None  # D-HH:MM:SS
     gres: OptionText | None = None  # gpu:1
     mem: OptionText | None = None  # 32G
-    cpus_per_task: Annotated[int, Field(ge=1)] = 1
+    cpus_per_task: Count = 1
 
     @property
     def further_options(self) -> dict[str, bool | str]:
@@ -154,6 +190,12 @@ class Resources(Frozen):
                 raise ValueError(f"{name} cannot be set in a profile: {_NOT_IN_A_PROFILE[name]}")
             if name not in known:
                 raise ValueError(self._unknown(name, known - set(_NOT_IN_A_PROFILE)))
+        return self
+
+    @model_validator(mode="after")
+    def _check_export(self) -> Resources:
+        if self.further_options.get("export", "ALL") not in ("ALL", "NIL", "NONE"):
+            raise ValueError("export must be ALL, NIL or NONE; write variables under `environment`")
         return self
 
     @model_validator(mode="after")
@@ -176,13 +218,30 @@ class Profile(Resources):
 
     scheduler: str = "slurm"
     cpu: Resources = Resources()  # for stages without a model: verify, probe, report
-    throttle: Annotated[int, Field(ge=1)] | None = None  # array tasks running at once
+    throttle: Count | None = None  # array tasks running at once
     signal_seconds: Annotated[int, Field(ge=1, le=65535)] = (
         120  # send SIGUSR1 this long before `time`
     )
-    logs: str | None = None  # folder of the tasks' logs; default: logs/ in the run's folder
-    modules: tuple[str, ...] = ()  # `module load` before the worker starts
-    environment: dict[str, str] = {}  # exported before the worker starts
+    # Folder of the tasks' logs; default: logs/ in the run's folder.
+    logs: PrintableText | None = None
+    modules: tuple[Module, ...] = ()  # `module load` before the worker starts
+    environment: dict[str, PrintableText] = {}  # exported before the worker starts
+
+    @field_validator("environment")
+    @classmethod
+    def _check_names(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name in environment:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!a} is no name of a variable; use letters, digits and _")
+            if name in _OF_BASH or name.startswith(("BASH_ARG", "EPOCH", "SLURM_", "SLURMD_")):
+                setter = "the batch system" if name.startswith("SLURM") else "bash"
+                raise ValueError(f"variable {name} is set by {setter}; remove it")
+        return environment
+
+    @property
+    def code_variables(self) -> list[str]:
+        """Names in `environment` of variables that decide which code a task runs."""
+        return [name for name in self.environment if _CODE_VARIABLE.fullmatch(name)]
 
     def cpu_resources(self) -> Resources:
         """Resources of stages without a model; partition, account and qos default to extraction's."""
@@ -203,13 +262,20 @@ def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         said = first["msg"].removeprefix("Value error, ")
         reason = said[:1].lower() + said[1:]
-        place = f"{key} {first['input']!r}: "
+        place = f"{key} {_shown(first['input'])}: "
         if first["type"] == "missing":
             place = f"{key}: "
         elif first["type"] == "value_error" and isinstance(first["input"], dict):
             # A check of several keys names them in its message.
             place = f"{key}: " if first["loc"] else ""
         raise ConfigError(f"{source}: {place}{reason}") from None
+
+
+def _shown(value: object) -> str:
+    try:
+        return shorten(repr(value), 200)
+    except ValueError:  # Python converts no number of more than 4300 digits to text
+        return "of thousands of digits"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

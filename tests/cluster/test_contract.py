@@ -1,7 +1,7 @@
 import os
 import shlex
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ def _directives(script):
 
 def _query(**changes):
     stages = {"vsp-name": "extract", "verify-name": "verify"}
-    return Query("abc", stages, 3, datetime(2026, 1, 1, tzinfo=timezone.utc), **changes)
+    return Query("abc", stages, 3, datetime(2026, 1, 1, tzinfo=UTC), **changes)
 
 
 @pytest.fixture
@@ -264,6 +264,14 @@ def test_a_refusal_is_one_line_in_slurms_own_words(program, script, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_endless_answer_of_sbatch_becomes_a_short_line(program, code):
+    program("sbatch", f"head -c 2000000 /dev/zero | tr '\\0' x | tee /dev/stderr; exit {code}")
+    with pytest.raises(SchedulerError, match=r"^sbatch.*xxx") as caught:
+        _slurm().send(_slurm().calls(_job(None), Path("s.sh"))[0], After())
+    assert len(str(caught.value)) < 600 and "…" in str(caught.value)
+
+
 def test_where_there_is_no_sbatch_it_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SchedulerError, match="sbatch: not found on this machine"):
@@ -308,6 +316,25 @@ def test_states_are_read_from_whatever_squeue_writes(program):
     assert states.tasks[0].exit_code == "0:15"
     assert (running.reason, running.node, running.exit_code) == ("", "n 1", None)
     assert waiting.reason == "(a site's | own reason)"
+
+
+def test_numbers_and_comments_that_others_write_are_bounded(program):
+    long = "9" * 5000
+    lines = [
+        f"12_3|RUNNING|n1|0|0|vsp:abc:extract:{long}|None|",
+        f"{long}_1|RUNNING|n1|0|0|vsp:abc:extract:0|None|",
+        f"13_{long}|RUNNING|n1|0|0|vsp:abc:extract:0|None|",
+        f"14_[0-{long}]|PENDING|n1|0|0|vsp:abc:extract:0|None|",
+        "15_1|RUNNING|n1|0|0|vsp:abc:other stage:0|None|",
+        "15_2|RUNNING|n1|0|0|vsp:abc:probe-parts:0|None|",
+        f"16_٣|RUNNING|n1|{long}|{long}|vsp:abc:extract:0|None|",
+        f"17_1|FAILED|n1|{long}|{long}|vsp:abc:extract:0|None|",
+    ]
+    program("squeue", f"printf '%s\\n' {shlex.join(lines)}")
+    program("sacct", f"printf '%s\\n' '{long}|FAILED|n1|1:0|vsp-name|vsp:abc:extract:0'")
+    states = _slurm().states(_query(jobs={"x --bad": 1, "1" * 200_000: 2}))
+    assert states.problem == ""
+    assert [(t.job, t.exit_code, t.restarts) for t in states.tasks] == [("17_1", None, None)]
 
 
 def test_accounting_tells_of_jobs_that_squeue_forgot_and_of_no_other_run(program):
@@ -421,7 +448,7 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
     jobs = chain(run, profile, probe_tasks=4, partial=True, retry_failed=True)
     assert [job.stage for job in jobs] == ["extract", "verify", "probe-parts", "probe", "report"]
     assert [job.n_tasks for job in jobs] == [2, None, 4, None, None]
-    words = [" ".join(job.command[6:]) for job in jobs]
+    words = [" ".join(job.command[7:]) for job in jobs]
     assert words == [
         "--retry-failed --shard",
         "--n-jobs 32",
@@ -430,7 +457,7 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
         "",
     ]
     assert all(Path(job.command[0]).is_absolute() for job in jobs)
-    assert {job.command[5] for job in jobs} == {str(run.folder.absolute())}
+    assert {job.command[6] for job in jobs} == {str(run.folder.absolute())}
     assert [job.name[:6] for job in jobs] == ["vsp-fa", "verify", "parts-", "probe-", "report"]
     assert [job.resources.cpus_per_task for job in jobs] == [8, 32, 32, 32, 1]
     assert (

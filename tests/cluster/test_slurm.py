@@ -10,7 +10,7 @@ from helpers import rig
 
 from vsp.cluster.contract import Job
 from vsp.cluster.slurm import Slurm, max_array_size
-from vsp.config import Resources
+from vsp.config import Resources, parse
 from vsp.storage.run import Run
 
 REASON = rig.why_not()
@@ -114,6 +114,24 @@ def test_slurm_takes_the_options_of_a_profile(cluster, place):
     expected = {"MinMemoryCPU=100M", "OverSubscribe=USER", "Nice=50", "ExcNodeList=n1"}
     assert expected <= set(shown)
     cluster.run("scancel", str(number), cwd=place)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a b", "x' --wrap=hit", 'y" --wrap=hit', "# z", "$(touch hit)", "`touch hit`", "a;b&c|d>e", "é",
+     "x\" '--nice=7", "%j", "a=b", "'", '"'],
+)  # fmt: skip
+def test_slurm_reads_hostile_text_as_one_value(cluster, place, text):
+    resources = parse(Resources, {"account": text, "hold": True}, "p.yaml")
+    script = place / "hostile.sh"
+    script.write_text(Slurm().script(Job("e", "n", "abc", ("true",), place, resources=resources)))
+    number = cluster.sbatch(str(script), cwd=place)
+    form = "--Format=Account:200|,Nice:20"
+    shown = cluster.run("squeue", "-h", "-j", str(number), form, cwd=place)
+    cluster.run("scancel", str(number), cwd=place)
+    account, _, nice = shown.rstrip("\n").rpartition("|")
+    assert (account.strip(), nice.strip()) == (text, "0")
+    assert not (place / "hit").exists()
 
 
 def test_a_task_that_fails_fails_in_slurm_and_says_why(cluster, place, spatial):

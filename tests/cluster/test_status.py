@@ -243,6 +243,50 @@ def test_logs_show_the_end_of_what_failed(run, work):
     assert one.title == "shard 1, finished" and one.lines == ("all is well",)
 
 
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (os.mkfifo, "(cannot be read (is a named pipe, not a regular file))"),
+        (
+            lambda path: path.symlink_to("/dev/zero"),
+            "(cannot be read (is a device, not a regular file))",
+        ),
+        (lambda path: path.mkdir(), "(cannot be read (is a directory))"),
+    ],
+)
+def test_a_log_that_is_no_regular_file_is_said_to_be_none_at_once(run, make, line):
+    logs = run.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    _life(run, 0, 4, ValueError("no"), "7_0")
+    make(logs / "extract-7_0.log")
+    (log,) = failed_logs(_status(run), States(), logs, 2)
+    assert log.lines == (line,)
+
+
+def test_of_a_log_of_200_gb_and_of_a_line_without_end_a_little_is_read_and_shown(run):
+    logs = run.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    _life(run, 0, 4, ValueError("no"), "7_0")
+    path = logs / "extract-7_0.log"
+    path.touch()
+    os.truncate(path, 200 << 30)
+    with path.open("a") as file:
+        file.write("\nlast words\n")
+    start = time.perf_counter()
+    (log,) = failed_logs(_status(run), States(), logs, 20)
+    assert time.perf_counter() - start < 1
+    assert log.lines[-1] == "last words" and max(map(len, log.lines)) < 2100
+
+
+def test_the_job_of_a_journal_leads_to_no_file_outside_the_log_folder(run):
+    logs = run.folder / "logs"
+    (logs / "extract-").mkdir(parents=True)
+    (run.folder / "secret.log").write_text("secret\n")
+    _life(run, 0, 4, ValueError("no"), "/../../secret")
+    (log,) = failed_logs(_status(run), States(), logs, 20)
+    assert log.lines != ("secret",)
+
+
 def test_logs_without_a_batch_system_say_where_words_went(run, vsp):
     extract(run, run.shards)
     answer = vsp("logs")

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from helpers import rig
@@ -94,7 +94,7 @@ def place(tmp_path):
 
 def _zoo_states(**changes):
     stages = {f"zoo-{stage}": stage for stage in (*ZOO, "warned", "array")}
-    query = Query("zoo", stages, 12, datetime.now(timezone.utc) - timedelta(hours=6), **changes)
+    query = Query("zoo", stages, 12, datetime.now(UTC) - timedelta(hours=6), **changes)
     states = Slurm().states(query)
     assert states.problem == ""
     return {task.stage: task for task in states.tasks}
@@ -248,6 +248,8 @@ def test_resume_sends_what_is_unfinished_and_waits_for_what_others_sent(cluster,
     finished = [i for i in range(12) if i not in (0, 3, 7, 8, 9)]
     _vsp(place, "extract", *(word for i in finished for word in ("--shard", i)))
     by_hand = cluster.sbatch("--hold", "--array=3", "jobs/extract_array.sh", cwd=place)
+    # Held, because Slurm forgets a dependency on a task that has ended.
+    (place / "jobs/slurm.yaml").write_text("hold: true\ncpu: {cpus_per_task: 1}\n")
     answer = _vsp(place, "resume", "--stages", "extract,verify")
     assert f"not submitted again: shard 3 (job {by_hand}) is queued or running" in answer
     rows = [line.split(None, 3) for line in answer.splitlines()]
@@ -262,7 +264,8 @@ def test_resume_sends_what_is_unfinished_and_waits_for_what_others_sent(cluster,
         and "`vsp resume` submits the other unfinished shards" in message
     )
     assert len(message.removeprefix(PROFILE_NOTE).splitlines()) == 1
-    cluster.run("scontrol", "release", f"{by_hand}_3")
+    for job in (by_hand, *jobs["extract"]):
+        cluster.run("scontrol", "release", str(job))
     assert _ended(cluster, run) == {"extract": {"COMPLETED"}, "verify": {"COMPLETED"}}, _logs(run)
 
 
@@ -398,7 +401,7 @@ def test_the_states_of_a_thousand_tasks_take_less_than_a_second(cluster, tmp_pat
         subprocess.run([*call.command[:1], "--hold", *call.command[1:]], check=True,
                        capture_output=True)  # fmt: skip
     start = time.perf_counter()
-    states = slurm.states(Query("many", {"vsp-many": "extract"}, 1000, datetime.now(timezone.utc)))
+    states = slurm.states(Query("many", {"vsp-many": "extract"}, 1000, datetime.now(UTC)))
     seconds = time.perf_counter() - start
     cluster.run("scancel", "--name=vsp-many")
     assert sorted(task.shard for task in states.tasks) == list(range(1000))
@@ -437,7 +440,8 @@ def test_without_a_batch_system_after_any_goes_on_and_fails_at_the_end(place, sp
     next((run.folder / "jobs").iterdir()).unlink()
     _vsp(place, "extract", "--shard", 0)
     profile = place / "jobs/slurm.yaml"
-    profile.write_text(LOCAL + "environment: {PYTHONPATH: here}\n")
+    environment = json.dumps({"PYTHONPATH": str(place / "here")})
+    profile.write_text(f"{LOCAL}environment: {environment}\n")
     broken = place / "here/vsp"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("")

@@ -15,6 +15,7 @@ from pathlib import Path
 _NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 _FOR_ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb")
 _MYSQL = "slurm-wlm/accounting_storage_mysql.so"  # slurmdbd needs this plugin for its database
+_PATIENCE = 5.0  # seconds from the request to start a task in two seconds to the next request
 
 _CONF = """\
 ClusterName=test
@@ -93,6 +94,7 @@ class Cluster:
         self.accounting = accounting
         ports = _free_ports(nodes + 4)
         self._dbd, self._database = ports[-2:]
+        self._hurried: dict[str, float] = {}  # task → when its start was last asked for
         self._server: subprocess.Popen[bytes] | None = None
         host = socket.gethostname()
         for part in ("state", "spool", "log", *(f"spool/n{i}" for i in range(1, nodes + 1))):
@@ -163,15 +165,19 @@ class Cluster:
         raise AssertionError(f"job {job} did not end within {seconds} s: {answer}")
 
     def hurry(self, job: int | str) -> bool:
-        """Start requeued tasks now, not in two minutes; return whether the job is in the queue.
+        """Start requeued tasks soon, not in two minutes; return whether the job is in the queue.
 
-        Call this repeatedly: Slurm sets the wait again when it has cleaned up the first start.
+        Call this repeatedly: Slurm sets the wait again when it has cleaned up the first start. A node
+        refuses a start in the second in which it ended the one before ("Job credential revoked"), so
+        the new start is two seconds later, and is asked for again only if it did not happen.
         """
         queue = self.run("squeue", "-h", "-r", "-j", str(job), "-o", "%i %r")
         for line in queue.splitlines():
             task, reason = line.split(maxsplit=1)
-            if reason == "BeginTime":
-                update = ("scontrol", "update", f"jobid={task}", "StartTime=now")
+            now = time.monotonic()
+            if reason == "BeginTime" and now - self._hurried.get(task, -_PATIENCE) >= _PATIENCE:
+                self._hurried[task] = now
+                update = ("scontrol", "update", f"jobid={task}", "StartTime=now+2")
                 # This fails if the task has started meanwhile, which is fine.
                 subprocess.run(update, env=self.environment, capture_output=True, check=False)
         return bool(queue)

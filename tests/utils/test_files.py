@@ -26,7 +26,8 @@ def test_files_get_the_mode_that_open_would_give(tmp_path):
     mask = os.umask(0o027)
     try:
         write_text(tmp_path / "plain", "")
-        write_text(tmp_path / "script", "", executable=True)
+        with write_aside(tmp_path / "script", executable=True):
+            pass
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "plain").stat().st_mode) == 0o640

@@ -17,6 +17,7 @@ from vsp.cli import bench, data, models, probing, runs
 from vsp.cli.output import print_aside
 from vsp.errors import VspError
 from vsp.escaping import one_line
+from vsp.utils.import_path import leave_out_working_folder
 from vsp.utils.signals import Stopped
 from vsp.utils.streams import escape_output
 
@@ -38,6 +39,7 @@ without Slurm:
 
 def console() -> None:
     """The `vsp` command."""
+    leave_out_working_folder()
     escape_output()
     sys.exit(main(sys.argv[1:]))
 

@@ -5,6 +5,7 @@ Words and commands of a batch system appear only in its own file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -143,4 +144,4 @@ class Scheduler(Protocol):
 def array_and_task(job: str) -> tuple[str, int | None]:
     """The number of a job and, for a task of an array, its index: "123_4" → ("123", 4)."""
     array, _, task = job.partition("_")
-    return array, int(task) if task.isdecimal() else None
+    return array, int(task) if re.fullmatch(r"\d{1,7}", task, re.ASCII) else None

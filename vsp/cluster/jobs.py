@@ -22,6 +22,7 @@ from vsp.cluster.stages import (
     job_name,
 )
 from vsp.config import Profile
+from vsp.errors import RunError
 from vsp.storage.journal import TaskIdentity
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
@@ -113,11 +114,20 @@ def task_states(
             run_id=run.plan.id,
             stages={job_name(stage, run.name): stage for stage in ORDER},
             n_tasks=len(run.plan.shard_starts),
-            since=datetime.fromisoformat(run.plan.created),
+            since=_planned_at(run),
             jobs=_first_shards(ledgers),
             ended=ended,
         )
     )
+
+
+def _planned_at(run: Run) -> datetime:
+    try:
+        return datetime.fromisoformat(run.plan.created).astimezone()
+    except (ValueError, OverflowError):
+        raise RunError(
+            f"run {run.name}: created {run.plan.created!a} is no time; plan the run again"
+        ) from None
 
 
 def _first_shards(ledgers: Iterable[Ledger]) -> dict[str, int]:
@@ -134,7 +144,8 @@ def _first_shards(ledgers: Iterable[Ledger]) -> dict[str, int]:
 def _command(run: Run, *words: str) -> tuple[str, ...]:
     stage, *options = words
     folder = str(run.folder.absolute())
-    return (sys.executable, "-m", "vsp", stage, "--run", folder, *options)
+    # -P: Python imports nothing from the folder that the job is sent from.
+    return (sys.executable, "-P", "-m", "vsp", stage, "--run", folder, *options)
 
 
 def _cpu_job(

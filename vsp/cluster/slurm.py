@@ -26,10 +26,11 @@ from vsp.cluster.contract import (
     TaskState,
     array_and_task,
 )
+from vsp.cluster.shell import environment_lines, path_argument
 from vsp.cluster.stages import log_name
 from vsp.errors import SchedulerError
 from vsp.storage.journal import TaskIdentity
-from vsp.utils.text import format_ranges
+from vsp.utils.text import format_ranges, shorten
 
 DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's default, used if scontrol does not answer
 _SEND_TIMEOUT = (
@@ -53,8 +54,11 @@ _PHASES: Mapping[str, Phase] = {
 }
 _SQUEUE = "JobArrayID:|,State:|,NodeList:|,exit_code:|,RestartCnt:|,Comment:|,Reason:|"
 _SACCT = "JobID,State,NodeList,ExitCode,JobName,Comment"
-_COMMENT = re.compile(r"vsp:(?P<run>[^:]+):(?P<stage>[^:]+):(?P<first>\d+)")
-_JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?:(?P<task>\d+)|\[(?P<tasks>[\d,:-]+)(?:%\d+)?\]))?")
+# Any user of the cluster can write such a comment, so the length of its number is bounded.
+_COMMENT = re.compile(r"vsp:(?P<run>[\w.-]+):(?P<stage>[\w-]+):(?P<first>\d{1,9})", re.ASCII)
+_JOB_ID = re.compile(
+    r"(?P<job>\d{1,10})(?:_(?:(?P<task>\d{1,7})|\[(?P<tasks>[\d,:-]+)(?:%\d+)?\]))?", re.ASCII
+)
 
 
 class Slurm:
@@ -68,6 +72,9 @@ class Slurm:
         from simple_slurm import Slurm as SlurmOptions  # not needed by `vsp status`
 
         options = {key: value for key, value in self._options(job).items() if value is not None}
+        for key, value in options.items():
+            if isinstance(value, str) and _has_control(value):
+                raise SchedulerError(f"{key} {value!a}: holds a control character; remove it")
         header = str(SlurmOptions(**options).script(shell="/bin/bash", convert=False))
         # sbatch takes values of --exclusive, --nice and some others only after an equals sign.
         directives = re.sub(r"^(#SBATCH --\S+) +(?=\S)", r"\1=", header, flags=re.MULTILINE)
@@ -77,7 +84,7 @@ class Slurm:
         resources = job.resources
         further = {key: _quoted(value) for key, value in resources.further_options.items()}
         options: dict[str, object] = {
-            "job_name": job.name,
+            "job_name": _quoted(job.name),
             "comment": _comment(job, 0),
             "output": _log_pattern(job),
             "open_mode": "append",  # a requeued task keeps the log of its first start
@@ -102,7 +109,7 @@ class Slurm:
 
     def calls(self, job: Job, script: Path, tasks: Collection[int] | None = None) -> list[Call]:
         if job.n_tasks is None:
-            return [Call(job.stage, None, ("sbatch", str(script)))]
+            return [Call(job.stage, None, ("sbatch", path_argument(script)))]
         blocks: dict[int, list[int]] = {}
         for task in sorted(range(job.n_tasks) if tasks is None else tasks):
             blocks.setdefault(task - task % self._limit, []).append(task)
@@ -121,7 +128,7 @@ class Slurm:
         if first:
             options.append(f"--comment={_comment(job, first)}")
             arguments.append(str(first))
-        return ("sbatch", *options, str(script), *arguments)
+        return ("sbatch", *options, path_argument(script), *arguments)
 
     def line(self, call: Call, after: After, name: str = "") -> str:
         # Job numbers may be shell variables, so dependencies are not quoted.
@@ -135,7 +142,8 @@ class Slurm:
         answer = _sbatch([program, "--parsable", *_dependency(after), *arguments])
         number = re.search(r"^(\d+)(;\S+)?$", answer, re.MULTILINE)  # number;cluster
         if number is None:
-            raise SchedulerError(f"sbatch answered {answer.strip()!r}, not a job's number")
+            said = shorten(repr(answer.strip()))
+            raise SchedulerError(f"sbatch answered {said}, not a job's number")
         return Sent(number[1])
 
     def states(self, query: Query) -> States:
@@ -173,8 +181,9 @@ class Slurm:
         # sacct expects the local time of the cluster.
         since = query.since.astimezone().strftime("%Y-%m-%dT%H:%M:%S")
         selections = [[f"--name={names}", f"--starttime={since}"]]
-        if query.jobs:
-            selections.append([f"--jobs={','.join(query.jobs)}"])
+        jobs = [job for job in query.jobs if re.fullmatch(r"\d{1,10}", job, re.ASCII)]
+        if jobs:
+            selections.append([f"--jobs={','.join(jobs)}"])
         tasks: dict[str, TaskState] = {}
         for options in selections:
             command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={_SACCT}"]
@@ -214,8 +223,8 @@ def _squeue(query: Query) -> tuple[list[TaskState], str]:
 def _squeue_tasks(line: str, query: Query) -> Iterator[TaskState]:
     # The reason comes last: it is free text that may contain the separator.
     job, state, node, status, restarts, comment, reason = [*line.split("|", 6), *[""] * 7][:7]
-    known = _COMMENT.fullmatch(comment)
-    if known is None or known["run"] != query.run_id:
+    known, stages = _COMMENT.fullmatch(comment), query.stages.values()
+    if known is None or known["run"] != query.run_id or known["stage"] not in stages:
         return
     for number, task in _tasks(job):
         yield _state(
@@ -226,7 +235,7 @@ def _squeue_tasks(line: str, query: Query) -> Iterator[TaskState]:
             reason=reason.rstrip("|"),
             node=node,
             exit_code=_exit_code(status),
-            restarts=int(restarts) if restarts.isdecimal() else None,
+            restarts=int(restarts) if re.fullmatch(r"\d{1,9}", restarts, re.ASCII) else None,
         )
 
 
@@ -273,7 +282,7 @@ def _tasks(job: str) -> Iterator[tuple[str, int | None]]:
 def _indices(text: str) -> Iterator[int]:
     """The numbers in 1,3-5 or 0-8:2."""
     for part in text.split(","):
-        span = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        span = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7})(?::(\d{1,7}))?)?", part, re.ASCII)
         if span:
             first, last, step = int(span[1]), int(span[2] or span[1]), int(span[3] or 1)
             yield from range(first, last + 1, max(step, 1))
@@ -286,7 +295,9 @@ def _order(job: str) -> tuple[int, int]:
 
 def _exit_code(status: str) -> str | None:
     """`code:signal`, as sacct prints it, from the status of the system call `wait`."""
-    return f"{int(status) >> 8}:{int(status) & 127}" if status.isdecimal() else None
+    if not re.fullmatch(r"\d{1,9}", status, re.ASCII):
+        return None
+    return f"{int(status) >> 8}:{int(status) & 127}"
 
 
 def max_array_size() -> int:
@@ -357,11 +368,16 @@ def _error_line(text: str, program: str) -> str:
     """The error output of a Slurm command in one line."""
     lines = [line.strip().removeprefix(f"{program}: ").removeprefix("error: ")
              for line in text.splitlines() if line.strip()]  # fmt: skip
-    return f"{program}: {'; '.join(lines)}" if lines else ""
+    return shorten(f"{program}: {'; '.join(lines)}") if lines else ""
 
 
 def _comment(job: Job, first: int) -> str:
-    return f"vsp:{job.run_id}:{job.stage}:{first}"
+    comment = f"vsp:{job.run_id}:{job.stage}:{first}"
+    if not _COMMENT.fullmatch(comment):
+        raise SchedulerError(
+            f"run id {job.run_id!a}: holds more than letters and digits; plan the run again"
+        )
+    return comment
 
 
 def _dependency(after: After) -> list[str]:
@@ -381,14 +397,19 @@ def _array(indices: Collection[int], throttle: int | None) -> str:
 def _log_pattern(job: Job) -> str:
     """The file name pattern of the logs, quoted for an #SBATCH line."""
     path = str(job.logs)
-    if "\\" in path or "\n" in path:
+    if "\\" in path or _has_control(path):
         raise SchedulerError(
-            f"log folder {path!r}: Slurm allows no backslash and no line break in this path; set "
-            "`logs` in the profile to another folder"
+            f"log folder {path!r}: Slurm allows no backslash and no control character in this "
+            "path; set `logs` in the profile to another folder"
         )
     literal = path.replace("%", "%%")
     name = log_name(job.stage, "%j" if job.n_tasks is None else "%A_%a")
     return _in_quotes(f"{literal}/{name}")
+
+
+def _has_control(text: str) -> bool:
+    """Whether the text holds a line break or another control character of ASCII."""
+    return any(ord(letter) < 32 or ord(letter) == 127 for letter in text)
 
 
 def _quoted(value: bool | str | None) -> bool | str | None:
@@ -405,7 +426,7 @@ def _in_quotes(text: str) -> str:
 
 def _body(job: Job) -> list[str]:
     lines = [f"module load {shlex.quote(module)} || exit 1" for module in job.modules]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
+    lines += environment_lines(job.environment)
     command = shlex.join(job.command)
     # `exec`: the worker itself receives the signals that Slurm sends to the batch script.
     if job.n_tasks is None:

@@ -16,6 +16,7 @@ from vsp.cluster.stages import EXTRACT
 from vsp.storage.journal import FINISHED
 from vsp.storage.ledger import BatchEffect, Ledger, Life, largest_batch_effect
 from vsp.storage.run import Run, Shard
+from vsp.utils.text import shorten
 
 _PROBLEM_LENGTH = 150  # characters of a batch system's error message
 
@@ -162,9 +163,5 @@ def _notes(ledgers: Sequence[Ledger], states: States) -> list[str]:
         listed = ", ".join(f"{version} in {n} tasks" for version, n in sorted(versions.items()))
         notes.append(f"package versions other than the plan's: {listed}")
     if states.problem:
-        notes.append(_shorten(states.problem))
+        notes.append(shorten(states.problem, _PROBLEM_LENGTH))
     return notes
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _PROBLEM_LENGTH else text[:_PROBLEM_LENGTH].rstrip() + " …"

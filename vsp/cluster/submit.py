@@ -9,11 +9,11 @@ from typing import Literal
 
 from vsp.cluster.contract import After, Call, Scheduler, States, TaskState, array_and_task
 from vsp.cluster.jobs import chain, log_folder, scheduler_of, script_path, task_states
+from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, ORDER, STAGES
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
 from vsp.storage.run import Run
-from vsp.utils.files import write_text
 from vsp.utils.text import format_ranges
 
 Say = Callable[[str], None]
@@ -94,6 +94,9 @@ def _send(
 ) -> None:
     partial = options.after == "any"
     jobs = chain(run, profile, options.stages, options.probe_tasks, partial, options.retry_failed)
+    if profile.code_variables:
+        names = ", ".join(profile.code_variables)
+        say(f"note: the profile sets {names}: this decides which code the tasks run")
     scripts = {script_path(run, job.stage): scheduler.script(job) for job in jobs}
     logs = log_folder(run, profile)
     if options.dry_run:
@@ -104,7 +107,7 @@ def _send(
     else:
         logs.mkdir(parents=True, exist_ok=True)
         for path, script in scripts.items():
-            write_text(path, script, executable=True)
+            write_script(path, script)
     sender = _Sender(scheduler, options, states, say)
     for job in jobs:
         tasks = shards if job.stage == EXTRACT else None

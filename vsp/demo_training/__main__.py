@@ -18,6 +18,7 @@ from vsp.demo_training.curriculum import Recipe
 from vsp.demo_training.state import FILE
 from vsp.demo_training.train import train
 from vsp.errors import VspError
+from vsp.utils.import_path import leave_out_working_folder
 from vsp.utils.streams import escape_output
 
 _MEANING = {
@@ -36,6 +37,7 @@ def _help(name: str, default: int) -> str:
 
 def main() -> int:
     """Train as the command line asks; the exit code."""
+    leave_out_working_folder()
     escape_output()
     disable_progress_bar()
     parser = argparse.ArgumentParser(

@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 from vsp import __version__, models
 from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
+from vsp.cluster.shell import write_script
 from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.provenance import variants_of
@@ -43,7 +44,7 @@ from vsp.models.placement import device_weights
 from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
-from vsp.utils.files import disk_errors, sync_folder, write_json, write_text
+from vsp.utils.files import disk_errors, sync_folder, write_json
 
 SCRIPT = Path("jobs/extract_array.sh")
 _GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")  # of a profile
@@ -224,7 +225,7 @@ def _plan_values(
         "format": FORMAT,
         "id": uuid.uuid4().hex,
         "name": request.name,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "vsp": __version__,
         "packages": {package: version(package) for package in _PACKAGES},
         "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
@@ -288,7 +289,7 @@ def _write_run(
         run = Run(scratch / name, plan)
         job, scheduler = extract_job(run, profile), scheduler_of(profile)
         script = scheduler.script(job)
-        write_text(script_path(Run(folder, plan), job.stage), script, executable=True)
+        write_script(script_path(Run(folder, plan), job.stage), script)
         write_json(folder / "plan.json", sealed_plan(plan))
         try:
             folder.rename(run.folder)
@@ -297,7 +298,7 @@ def _write_run(
             raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
     try:
         job.logs.mkdir(parents=True, exist_ok=True)
-        write_text(work / SCRIPT, script, executable=True)
+        write_script(work / SCRIPT, script)
     except BaseException:
         shutil.rmtree(run.folder)
         raise

@@ -40,7 +40,7 @@ from vsp.errors import ProbeError
 from vsp.probes.treatment import Array, Treatment, row_slices
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 Arrays = Mapping[str, NDArray[Any]]
 _FLOATS = (np.float64, np.float32, np.float16)  # kept as they are; other dtypes become float64

@@ -14,7 +14,7 @@ from vsp.probes.linear_probe import LinearProbe, Readout, linear_scores, readout
 from vsp.probes.treatment import Array, Treatment, learn
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _COLUMNS = 512  # scores computed in one pass over the states
 

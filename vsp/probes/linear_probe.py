@@ -13,7 +13,7 @@ from vsp.probes.base import Arrays, ProbeBase, common_arrays, restore_common
 from vsp.probes.treatment import Array, Treatment
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class Readout(NamedTuple):

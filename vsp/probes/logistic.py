@@ -34,7 +34,7 @@ from vsp.probes.solver.problems import Loss, Problems, Solutions
 from vsp.probes.treatment import Array, Treatment
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class Logistic(LinearProbe, LabelProbe):

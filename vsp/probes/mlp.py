@@ -21,7 +21,7 @@ from vsp.probes.base import Arrays, LabelProbe, common_arrays, restore_common
 from vsp.probes.treatment import Array, Treatment, learn
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class MLP(LabelProbe):

@@ -17,7 +17,7 @@ from vsp.probes.logistic import Logistic
 from vsp.probes.treatment import Array, learn
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class SklearnLogistic(LinearProbe, LabelProbe):

@@ -20,18 +20,32 @@ def find_config(
     """The file that `name` means; None if there is no such file.
 
     A name with the suffix .yaml or .yml is a path. Any other name means the file `name` + `ending`
-    in `folder`. Both are looked up below `work`, then among the files shipped with vsp. With `log`,
-    the log says which file is used.
+    in `folder`. Both are looked up below `work`, then among the files shipped with vsp. The file may be
+    unreadable. With `log`, the log says which file is used.
     """
     is_path = name.endswith((".yaml", ".yml"))
     relative = name if is_path else f"{folder}/{name}{ending}"
     for base in (work, SHIPPED):
         path = base / relative
-        if path.is_file():
+        if _is_there(path):
             if log:
                 _log.info("using %s", f"{relative}, shipped with vsp" if base == SHIPPED else path)
             return path
     return work / name if is_path else None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something at `path`, also a folder or a file that cannot be read.
+
+    Reading it then says what is wrong; a file shipped with vsp would hide that.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def find_folder(name: str, work: Path) -> Path | None:

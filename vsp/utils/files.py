@@ -99,8 +99,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_text(path: Path, text: str, *, executable: bool = False) -> None:
-    with write_aside(path, executable=executable) as file:
+def write_text(path: Path, text: str) -> None:
+    with write_aside(path) as file:
         file.write(text.encode())
 
 

@@ -26,6 +26,11 @@ def composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def shorten(text: str, most: int = 500) -> str:
+    """The text, or the first `most` characters of a longer one and "…"."""
+    return text if len(text) <= most else f"{text[:most].rstrip()} …"
+
+
 def format_ranges(numbers: Collection[int]) -> str:
     """Integers in short form: "3,7-9"."""
     ranges: list[list[int]] = []

@@ -17,7 +17,7 @@ from vsp.probes.solver.row_blocks import RowBlocks
 from vsp.probes.treatment import Array, Treatment
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _N_WIDE = 32  # directions with their own coordinates
 _FLOAT64_ROWS = 256  # rows converted to float64 at once

@@ -14,7 +14,7 @@ from vsp.probes.solver.row_blocks import MEMORY, RowBlocks
 from vsp.probes.treatment import Array, Treatment
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _LEVEL_FACTOR = 3.0  # curvatures are rounded to powers of this
 _FACTOR_BYTES = 400 << 20  # limit on the Cholesky factors that are kept; at least two are kept

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vsp.probes.treatment import Array
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 Selection = NDArray[np.intp] | NDArray[np.bool_] | slice  # problems
 
