@@ -8,6 +8,7 @@ from helpers.paths import ROOT
 
 FILES = sorted((ROOT / "vsp").rglob("*.py"))
 PAGES, STREAMS = "vsp/utils/terminal.py", "vsp/utils/streams.py"
+FLUSHING = {"vsp/cli/main.py", "vsp/models/library_errors.py", "vsp/utils/limits.py"}
 PRINTERS = {PAGES, "vsp/utils/progress.py", "vsp/cli/output.py"}
 # What is called or read → the files that may do so.
 ALLOWED = {
@@ -18,9 +19,9 @@ ALLOWED = {
     r"print": PRINTERS,
     r"rich\.(print|inspect|get_console|print_json)": set(),
     r"(joblib\.)?Parallel": {"vsp/utils/workers.py"},
-    # main.py flushes, and closes a broken pipe.
-    r"sys\.(stdout|stderr)(\.(?!flush|isatty|fileno).*)?": {*PRINTERS, STREAMS, "vsp/cli/main.py"},
-    r"sys\.(stdout|stderr)\.(buffer.*|write|writelines)": set(),
+    # main.py and library_errors.py flush, and main.py closes a broken pipe. limits.py prints nothing.
+    r"sys\.(stdout|stderr)(\.(?!flush|isatty|fileno).*)?": {*PRINTERS, STREAMS, *FLUSHING},
+    r"sys\.(stdout|stderr)\.(buffer.*|write|writelines)": {STREAMS},
     r"sys\.__(stdout|stderr)__(\..*)?": {STREAMS},
     r".*\.write_raw": {PAGES},
     r".*\.from_(markup|ansi)": set(),

@@ -64,7 +64,12 @@ def test_every_command_has_help_with_an_example(capsys):
     [
         (["generate", "--config", "no.yaml"], "no.yaml: no such file"),
         (["plan", "--model", "gpt"], "model 'gpt' is not known; known: auto, fake, llava15, qwen2, spatialrgpt"),
-        (["plan", "--model", "fake"], "data/raw/spatial/metadata.json: no such file; make"),
+        (["plan", "--model", "fake"], "data/raw/spatial: no such folder; make it with `vsp generate --config spatial`"),
+        (["plan", "--model", "fake", "--dataset", "nope"], "nope: no such folder; make a dataset with `vsp gen"),
+        (["dataset", "show", "nope"], "nope: no such folder; make a dataset with"),
+        (["generate", "--of", "nope", "--variant", "blank", "--out", "x"], "nope: no such folder; make a"),
+        (["bench", "--model", "fake", "--dataset", "nope"], "nope: no such folder; make a dataset with"),
+        (["dataset", "show", "."], "metadata.json: no such file, so . is not a dataset; make one with"),
         (["plan", "--model", "fake", "--profile", "no.yaml"], "no.yaml: no such file"),
         (["plan", "--model", "llava15", "--checkpoint", "no", "--dataset", "SPATIAL"], "checkpoint 'no'"),
         (["plan", "--model", "fake", "--dataset", "SPATIAL", "--option", "a=1"], "a 1: extra inputs"),

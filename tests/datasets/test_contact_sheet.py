@@ -153,3 +153,18 @@ def test_names_are_drawn_with_their_control_characters_shown(write_dataset):
         folder = write_dataset([{**CUP, "id": name, "subject": name, "label": name}], f"{i}/own")
         sheets.append(_sheet(folder)[0])
     assert np.array_equal(*sheets)
+
+
+@pytest.mark.parametrize(
+    "place", ["folder.png", "file/sheet.png", "/proc/sheet.png", "n" * 300 + ".png"]
+)
+def test_a_sheet_that_cannot_be_written_is_one_line_after_the_page(vsp, work, spatial, place):
+    (work / "folder.png").mkdir()
+    (work / "file").write_text("")
+    before = sorted(work.rglob("*"))
+    answer = vsp("dataset", "show", spatial, "--n", 2, "--sheet", place)
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    assert "rows " in answer.stdout and "wrote" not in answer.stdout
+    last = answer.stderr.splitlines()[-1]
+    assert last.startswith("vsp: ") and ("another" in last or "shorter" in last)
+    assert sorted(work.rglob("*")) == before

@@ -1,8 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from vsp.datasets.metadata import read_samples
+from vsp.datasets.metadata import metadata_path, read_samples, why_without_images
 from vsp.errors import DatasetError
 
 OWN = {"image_filename": "a.png", "label": "near", "prompt": "How far?"}
@@ -49,8 +50,9 @@ def test_ones_own_records_bring_prompt_group_and_split(write_dataset):
     assert style == "dataset" and labels == ["far", "near"]
     assert [s.group for s in samples] == ["scene 1", "a.png", "b.png"]
     assert [s.split for s in samples] == ["train", "", ""]
-    with pytest.raises(DatasetError, match="record 0 names no subject and reference"):
+    with pytest.raises(DatasetError, match="2 rows cannot be used") as caught:
         read_samples(folder, "instruction")
+    assert "record 0 names no subject and reference" in caught.value.details[0]
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,62 @@ def test_a_record_that_lacks_a_region_is_named(write_dataset, changes, style, me
 def test_a_record_without_depth_is_named_where_depth_is_asked_for(write_dataset):
     with pytest.raises(DatasetError, match="record 0 has depth_filename None"):
         read_samples(write_dataset([BOXES]), "statement", "<mask> <depth>")
+
+
+def test_datasets_of_a_close_name_are_offered(work, write_dataset):
+    write_dataset([OWN], "data/raw/spatial")
+    write_dataset([OWN], "data/raw/colours")
+    for name in ("spatail", "data/raw/spatail"):
+        with pytest.raises(DatasetError) as caught:
+            metadata_path(Path(name))
+        assert str(caught.value) == f"{name}: no such folder; did you mean data/raw/spatial?"
+    with pytest.raises(
+        DatasetError, match="nope: no such folder; the datasets here are data/raw/col"
+    ):
+        metadata_path(Path("nope"))
+    Path("file").write_text("")
+    with pytest.raises(DatasetError, match="file: not a folder; the datasets here are"):
+        metadata_path(Path("file"))
+
+
+def test_a_shipped_dataset_that_is_not_there_is_made_by_generate(work):
+    for folder in (Path("data/raw/color"), Path("data/raw/color").absolute()):
+        with pytest.raises(
+            DatasetError, match="folder; make it with `vsp generate --config color`"
+        ):
+            metadata_path(folder)
+
+
+def test_why_a_dataset_is_without_images_is_one_sentence(tmp_path):
+    paths = [str(tmp_path / "images" / f"{i}.png") for i in range(3)]
+    assert why_without_images(tmp_path, paths).startswith(
+        f"{tmp_path}/images: no such folder; the dataset needs 3 images: put them there, or"
+    )
+    (tmp_path / "images").mkdir()
+    assert why_without_images(tmp_path, paths).startswith(f"{tmp_path}/images: is empty; the")
+    (tmp_path / "images" / "photos").symlink_to("/gone/photos")
+    assert "images/photos: leads to /gone/photos, which is not there" in why_without_images(
+        tmp_path, paths
+    )
+    (tmp_path / "images" / "photos").unlink()
+    (tmp_path / "images" / "other.png").touch()
+    assert "0.png: no such file, and none of the others is there" in why_without_images(
+        tmp_path, paths
+    )
+    (tmp_path / "images" / "2.png").touch()
+    assert why_without_images(tmp_path, paths) == ""
+
+
+def test_plan_and_dataset_show_say_in_one_line_that_there_are_no_images(vsp, work, write_dataset):
+    folder = write_dataset([{**OWN, "id": str(i), "image_filename": f"{i}.png"} for i in range(30)])
+    for path in (folder / "images").iterdir():
+        path.unlink()
+    for option in ([], ["--drop-unreadable"]):
+        planned = vsp("plan", "--model", "fake", "--dataset", folder, *option)
+        assert planned.returncode == 1
+        said = [line for line in planned.stderr.splitlines() if not line.startswith("note: using")]
+        assert len(said) == 1 and "images: is empty; the dataset needs 30 images" in said[0]
+    shown = vsp("dataset", "show", folder)
+    assert shown.returncode == 0 and not (folder / "sheet.png").exists()
+    notes = [line for line in shown.stderr.splitlines() if "images" in line and "no sheet" in line]
+    assert len(notes) == 1 and "images: is empty; the dataset needs 30 images" in notes[0]

@@ -435,7 +435,8 @@ def test_what_cannot_be_turned_is_one_line_and_leaves_nothing_behind(
     (folder / "metadata.json").write_text(json.dumps(records))
     with pytest.raises(DatasetError) as caught:
         apply_variant(VariantRequest(folder, variant, tmp_path / "out"), 1)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    said = [*caught.value.details, str(caught.value)]
+    assert message in said[0] and not any("\n" in line for line in said)
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
@@ -473,7 +474,7 @@ def test_the_command_says_what_it_wrote_and_what_was_lost(write_dataset, work, c
         (["--of", "own"], "--of needs --variant NAME"),
         (["--of", "own", "--variant", "blank"], "--of needs --out DIR"),
         (["--of", "own", "--variant", "red", "--out", "x"], "'red' is not known; known: blank, mir"),
-        (["--of", "no", "--variant", "blank", "--out", "x"], "no/metadata.json: no such file"),
+        (["--of", "no", "--variant", "blank", "--out", "x"], "no: no such folder"),
         (["--config", "x.yaml", "--variant", "blank"], "--variant needs --of DIR, the dataset"),
         (["--config", "x.yaml", "--seed", "0"], "--seed needs --of DIR, the dataset to make"),
     ],
@@ -515,3 +516,21 @@ def test_variants_go_from_the_picture_to_the_comparison(turn, spatial, plan_fake
     assert mirrored.n_rows == blank.n_rows == judged.total()
     assert mirrored.n_relabelled == judged["left_of"] + judged["right_of"] > 0
     assert blank.n_relabelled == 0 and blank.layers[0].difference == 0
+
+
+@pytest.mark.parametrize(
+    ("variant", "why"),
+    [("swapped", "'blue', 'to the left' have no inverse"), ("mirrored", "say left or right")],
+)
+def test_a_variant_that_fits_no_row_is_said_not_to_apply_to_the_dataset(
+    write_dataset, tmp_path, variant, why
+):
+    labels = ["to the left", "blue" if variant == "swapped" else "to the left"]
+    folder = write_dataset([{**RIGHT, "id": str(i), "label": one} for i, one in enumerate(labels)])
+    with pytest.raises(DatasetError) as caught:
+        apply_variant(VariantRequest(folder, variant, tmp_path / "out"), 1)
+    assert str(caught.value).startswith(
+        f"{folder}: the variant {variant} does not apply to this dataset: its labels "
+    )
+    assert why in str(caught.value) and str(caught.value).endswith("; use another variant")
+    assert "leave" not in str(caught.value) and not (tmp_path / "out").exists()

@@ -552,7 +552,11 @@ def test_a_strength_for_a_probe_that_has_none_and_a_name_that_is_none_are_lines(
     ("label", "changes", "message"),
     [
         (_labels(names="a"), {}, "the rows have one label, 'a'; a probe needs two"),
-        (_labels(8), {}, "label 'a' has 2 groups, too few for 5 folds"),
+        (
+            _labels(8),
+            {},
+            "label 'a' has 4 rows in 2 groups, label 'b' has .* too few for 5 folds; add",
+        ),
         (_labels(), {"split": ["train"] * 60}, "60 training and 0 test rows"),
         (_labels(), {"split": ["train", "val"] * 30}, "30 groups have rows in train and in val"),
     ],
@@ -562,6 +566,47 @@ def test_rows_that_cannot_be_split_are_refused(own_run, label, changes, message)
     with pytest.raises(ProbeError, match=message):
         probe_run(run, NONE, n_jobs=1)
     assert _kept(run) == [] and not run.results.exists()
+
+
+def test_rows_of_a_label_can_be_left_out_and_are_counted_and_reported(own_run, vsp):
+    run = own_run([*_labels(), "up there", "up there"])
+    refused = vsp("probe", *LIGHT).stderr.splitlines()[-1]
+    assert refused == (
+        "vsp: label 'up there' has 2 rows in 1 group, too few for 5 folds; leave out rows with "
+        "--drop-label 'up there' (of `vsp import` or `vsp probe`), or add images"
+    )
+    answer = vsp("probe", *LIGHT, "--drop-label", "up there")
+    assert answer.stdout.startswith("left out 2 rows with label 'up there' (--drop-label)\nwrote ")
+    summary = Results(run.results).summary()
+    assert summary["dropped_labels"] == {"up there": 2}
+    assert summary["settings"]["drop_labels"] == ["up there"]
+    assert summary["rows"]["used"] == 60 and summary["rows"]["done"] == 62
+    assert Results(run.results).arrays("predictions")["rows"].tolist() == list(range(60))
+    report = " ".join(vsp("report").stdout.split())
+    assert "62 planned: 62 done, 0 failed, 0 missing; 2 of label 'up there' left out" in report
+    assert "failed or missing rows were left out" not in report
+    with pytest.raises(
+        ProbeError, match="--drop-label up: no row has this label; the labels are a"
+    ):
+        probe_run(run, replace(NONE, drop_labels=("up",)), 1)
+    with pytest.raises(ProbeError, match="--drop-label leaves none of 62 rows"):
+        probe_run(run, replace(NONE, drop_labels=("a", "b", "up there")), 1)
+
+
+def test_fits_without_a_label_are_those_of_a_run_that_never_had_it(own_run):
+    label = _labels(names="abc")
+    kept = [i for i, one in enumerate(label) if one != "c"]
+    states = _states(label)
+    run = own_run(label, states=states)
+    group = [f"g{i // 2}" for i in kept]
+    other = own_run(
+        [label[i] for i in kept], group, prompt=[f"{'ab'[i // 2 % 2]}?" for i in kept],
+        states=states[:, kept], name="other",
+    )  # fmt: skip
+    ours = probe_run(run, replace(NONE, drop_labels=("c",)), 1).arrays("predictions")
+    theirs = probe_run(other, NONE, 1).arrays("predictions")
+    assert ours["rows"].tolist() == kept and ours["classes"].tolist() == ["a", "b"]
+    assert (ours["predicted"] == theirs["predicted"]).all()
 
 
 # Results do not depend on the division of the work.
@@ -791,7 +836,7 @@ _CHANGED = {
     "probe": "lda", "treatment": "none", "strengths": (1.0,), "tolerance": 1e-3, "max_iter": 9,
     "folds": 4, "repeats": 1, "permutations": 9, "controls": 9, "curve": False, "seed": 1,
 }  # fmt: skip
-_JUDGES = {"confidence": 0.9, "resamples": 9, "random": False}
+_JUDGES = {"confidence": 0.9, "resamples": 9, "random": False, "drop_labels": ("x",)}
 _OTHER = {
     "settings": lambda of: [replace(of["settings"], **{k: v}) for k, v in _CHANGED.items()],
     "rows": lambda of: [
@@ -918,11 +963,12 @@ def test_what_the_command_line_says_is_what_is_done(extracted, vsp):
         "probe": "multinomial", "treatment": "unit-norm", "strengths": [0.01, 1.0],
         "tolerance": 1e-3, "max_iter": 50, "folds": 3, "repeats": 1, "permutations": 2,
         "controls": 1, "curve": False, "random": False, "seed": 4, "resamples": 60,
+        "drop_labels": ["above"],
     }  # fmt: skip
     answer = vsp("probe", "--probe", "multinomial", "--treatment", "unit-norm", "--grid", 1, 0.01,
                  "--tolerance", "1e-3", "--max-iter", 50, "--folds", 3, "--repeats", 1,
                  "--permutations", 2, "--controls", 1, "--no-curve", "--no-random", "--seed", 4,
-                 "--resamples", 60, "--layers", 2, "--n-jobs", 1)  # fmt: skip
+                 "--resamples", 60, "--layers", 2, "--n-jobs", 1, "--drop-label", "above")  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     summary = Results(extracted.results).summary()
     found = summary["settings"]

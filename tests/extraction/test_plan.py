@@ -67,7 +67,9 @@ def _shared_records(per_image):
 def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, write_dataset):
     folder = write_dataset(_shared_records([3, 1, 70, 2]))
     planned = plan_run(PlanRequest(folder, models.resolve("fake"), batch_size=2), work)
-    assert "rows about one image were moved together" in planned.notes[-1]
+    moved, scarce = planned.notes
+    assert "rows about one image were moved together" in moved
+    assert scarce.startswith("label ") and "groups of training rows for each label" in scarce
     samples = dict(enumerate(planned.run.manifest.rows()))
     images = [Path(sample.image).stem for sample in samples.values()]
     assert images == ["0"] * 3 + ["1"] + ["2"] * 70 + ["3"] * 2
@@ -83,7 +85,7 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
     assert (0, 1, 2) in groups and (3,) in groups and (74, 75) in groups
     assert len(groups) < 40
     apart = plan_run(PlanRequest(folder, models.resolve("fake"), batch_size=2, share=False), work)
-    assert not apart.notes
+    assert apart.notes == (scarce,)
     ids = [sample.id for sample in apart.run.manifest.rows()]
     assert ids == [record["id"] for record in _shared_records([3, 1, 70, 2])]
     alone = cut_batches(apart.run.plan, dict(enumerate(apart.run.manifest.rows())))

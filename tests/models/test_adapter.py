@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -118,6 +119,13 @@ BROKEN = {
     "other layers": ({"target_modules": "nothing"}, "does not fit the model .*Target modules"),
     "a bad pattern": ({"target_modules": "(["}, "does not fit the model"),
     "a bad task": ({"task_type": "NOPE"}, "adapter_config.json cannot be used .*; save it again"),
+    "a pattern that never ends": (
+        {"target_modules": "(.*.*)*q_proj|(([a-z._0-9])+)+!"},
+        r"patterns of its adapter_config.json .* takes over 5 s of CPU time; write simpler patterns",
+    ),
+    "layers in another order": ({"layer_replication": [[0, 2], [1, 2]]}, "has layer_replication, w"),
+    "nested": (b'{"a":' * 10_000, r"adapter_config\.json is not JSON"),
+    "a pipe": (None, r"adapter_config\.json cannot be read \(is a named pipe, not a regular file\)"),
     "another rank": ({"r": 8}, "does not fit the model .*size mismatch"),
     "fewer layers": ({"target_modules": ".*language_model.*q_proj"}, "its 36 tensors are not the 12"),
     "more layers": ({"target_modules": [*TARGETS, "o_proj"]}, r"its 36 tensors are not the \d+ that"),
@@ -129,9 +137,37 @@ def test_an_adapter_that_does_not_fit_is_refused_by_the_plan(checkpoint, tmp_pat
     change, message = BROKEN[broken]
     _adapter(checkpoint, tmp_path / "mine", _random)
     path = tmp_path / "mine/adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    if change is None:
+        path.unlink()
+        os.mkfifo(path)
+    elif isinstance(change, bytes):
+        path.write_bytes(change)
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=message):
         models.check(_config(checkpoint, tmp_path / "mine"))
+
+
+def test_what_an_adapter_names_besides_its_layers_is_not_followed(
+    checkpoint, tmp_path, monkeypatch
+):
+    """PEFT would ask the hub for the base model, and make first weights as the file says."""
+    _adapter(checkpoint, tmp_path / "mine", _random)
+    plain = _states(_config(checkpoint, tmp_path / "mine"))
+    path = tmp_path / "mine/adapter_config.json"
+    changes = {
+        "base_model_name_or_path": "evil/model",
+        "auto_mapping": {"base_model_class": "Evil", "parent_library": "evil.module"},
+        "init_lora_weights": "eva",
+        "eva_config": {"rho": 2.0},
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    monkeypatch.setattr(
+        peft.utils.save_and_load, "check_file_exists_on_hf_hub", lambda *_: pytest.fail("asked")
+    )
+    config = _config(checkpoint, tmp_path / "mine")
+    models.check(config)
+    assert np.array_equal(_states(config), plain)
 
 
 def test_an_adapter_with_the_older_names_of_layers_is_read(checkpoint, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -272,7 +273,7 @@ def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
 # Errors about checkpoints.
 
 
-def _told(code: str) -> list[str]:
+def _told(code: str, folder: Path = ROOT) -> list[str]:
     """Lines that `code` prints in a new process; `tell` prints the message of a ModelError."""
     program = (
         "from vsp import models\nfrom vsp.errors import ModelError\n"
@@ -280,7 +281,7 @@ def _told(code: str) -> list[str]:
         "    try: call(models.resolve(*arguments, **changes)); print('fine')\n"
         "    except ModelError as error: print(error)\n"
     )
-    return _ran(program + code)
+    return _ran(program + code, folder)
 
 
 BOTH = (
@@ -291,7 +292,8 @@ BOTH = (
 
 def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(cache):
     for message in _told(BOTH):
-        assert "'some/model' cannot be read; download it where there is a network" in message
+        assert "'some/model' is neither a folder here nor in the hub's cache" in message
+        assert ", and HF_HUB_OFFLINE=1 keeps vsp from asking the hub; download it where" in message
         assert "`hf download some/model --revision v2 --local-dir DIR`" in message
         assert "HF_HOME" in message and "HF_HUB_OFFLINE=1" in message
         assert "`environment` in jobs/slurm.yaml" in message and len(message.splitlines()) == 1
@@ -301,7 +303,7 @@ def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
     refused = {
         "GatedRepo": "is gated: ask for access on https://huggingface.co/some/GatedRepo, then "
         "`hf auth login` and download it: `hf download some/GatedRepo",
-        "RepoNotFound": "is not on the hub, or you have no access; correct the name",
+        "RepoNotFound": "is neither a folder here nor on the hub, or you have no access; correct",
         "RevisionNotFound": "has no revision 'v2'; choose another with --revision",
     }
     with _hub(*refused) as (address, asked):
@@ -311,6 +313,55 @@ def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
         assert asked
     for line, code in zip(told, [code for code in refused for _ in range(2)], strict=True):
         assert line.startswith(f"checkpoint 'some/{code}' {refused[code]}")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(cache, monkeypatch, work):
+    (work / "small-lava").mkdir()
+    with _hub() as (address, asked):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        start = time.monotonic()
+        lines = _told("tell(models.check, 'llava15', checkpoint='small-llava')\n", work)
+        assert time.monotonic() - start < 20
+    assert [path for path in asked if "small-llava" in path] == ["/api/models/small-llava"]
+    assert lines[0].startswith(
+        "checkpoint 'small-llava' is neither a folder here nor in the hub's cache, and the hub "
+        "cannot be reached ("
+    )
+    assert "; did you mean the folder 'small-lava'? Otherwise download it where" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../nope", "'../nope' is no folder here and no name on a hub; "),
+        ("a\x1b[2Jb", "is no folder here and no name on a hub; "),
+        ("a\0b", "is no folder here and no name on a hub; "),
+        ("x" * 5000, "is no folder here and no name on a hub; "),
+        ("a/b/c", "'a/b/c' is no folder here and no name on a hub; "),
+    ],
+)
+def test_a_name_that_no_checkpoint_can_have_is_one_line(work, name, said):
+    for family in ("llava15", "spatialrgpt"):
+        config = catalog.find(family, work, checkpoint=name)
+        with pytest.raises(ModelError) as caught:
+            models.check(config)
+        assert said in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_a_broken_file_hides_no_other_model(work, vsp):
+    _write(work, "fine", "family: fake\n")
+    _write(work, "broken", "family: [\n")
+    _write(work, "unknown", "family: no-such\n")
+    answer = vsp("models")
+    assert answer.returncode == 0, answer.stderr
+    told = " ".join(answer.stdout.split())
+    assert "fine" in told and "llava-1.5-7b" in told
+    assert "broken cannot be used: configs/models/broken.yaml: cannot be read as YAML" in told
+    assert "unknown cannot be used: configs/models/unknown.yaml: family 'no-such'" in told
+    problems = {one["name"]: one["problem"] for one in json.loads(vsp("models", "--json").stdout)}
+    assert problems["fine"] is None and problems["broken"] and problems["unknown"]
+    assert catalog.find("fine", work).family == "fake"
 
 
 def test_a_gated_checkpoint_is_known_however_deep_the_reason_lies():

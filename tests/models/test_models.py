@@ -161,7 +161,9 @@ def test_half_precision_computes_in_it(checkpoint, dtype):
 
 
 def test_a_checkpoint_that_is_not_there_says_what_to_do(tmp_path):
-    with pytest.raises(ModelError, match=r"none' cannot be read; download it .* --checkpoint"):
+    with pytest.raises(
+        ModelError, match=r"none' is no folder here .*download one there.* --checkpoint"
+    ):
         models.shape(_llava(tmp_path / "none"))
 
 

@@ -59,7 +59,8 @@ def test_the_page_fits_80_columns_whatever_labels_and_names_are_like(write_datas
     assert (
         "20 others" in text
         and "[b]" in text
-        and "funnel.json lists the rows that the import dropped" in text
+        and "funnel.json counts the rows that the import dropped, and dropped.csv lists them"
+        in text
     )
     for width in (60, 80, 200):
         (total,) = [line.split() for line in _lines(summary, width) if line.startswith("all ")]
@@ -93,7 +94,11 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     assert main(["dataset", "show", "own"]) == 0
     out, log = capsys.readouterr()
     assert out.endswith("wrote own/sheet.png: 1 row, the subject in red, the reference in blue\n")
-    assert log == ("note: row '0': subject_box [0, 0, 99, 5] is not inside the picture, 12 × 12\n")
+    scarce, problem = log.splitlines()
+    assert scarce.startswith(
+        "note: label 'left_of' has 1 row in 1 group; `vsp probe` needs 5 groups"
+    )
+    assert problem == "note: row '0': subject_box [0, 0, 99, 5] is not inside the picture, 12 × 12"
     (folder / "sheet.png").rename(folder / "first.png")
     assert main(["dataset", "show", "own", "--json", "--sheet", "s.png"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -102,11 +107,11 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     assert main(["dataset", "show", "own", "--n", "0"]) == 0
     assert "wrote" not in capsys.readouterr().out and not (folder / "sheet.png").exists()
     assert main(["dataset", "show", "none"]) == 1
-    assert "none/metadata.json: no such file" in capsys.readouterr().err
+    assert "vsp: none: no such folder; the datasets here are own" in capsys.readouterr().err
 
 
 def test_what_is_wrong_with_many_pictures_is_three_lines_and_a_count(write_dataset, work, capsys):
     write_dataset([{**CUP, "id": str(n), "subject_box": [0, 0, 99, 5]} for n in range(9)])
     assert main(["dataset", "show", "own"]) == 0
-    log = capsys.readouterr().err.splitlines()
+    log = capsys.readouterr().err.splitlines()[1:]  # the first line is about the label
     assert len(log) == 4 and log[-1] == "note: 6 more problems; the sheet shows all"

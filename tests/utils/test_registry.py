@@ -56,3 +56,20 @@ def test_installed_packages_are_searched_once_and_only_for_names_outside_the_tab
     assert searches == []
     assert "b" not in registry and registry.names() == ["a"] and "c" not in registry
     assert searches == ["vsp.probes"]
+
+
+def test_a_package_that_cannot_be_imported_hides_no_other(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_probe.py").write_text("import no_such_module\n")
+    (tmp_path / "worse_probe.py").write_text("raise RuntimeError('two\\nlines')\n")
+    points = {"bad": "broken_probe:Probe", "worse": "worse_probe:Probe", "good": "json:dumps"}
+    _install(tmp_path, "theirs", points)
+    registry = Registry("probe", "vsp.probes", {"a": "json:dump"})
+    assert registry.names() == ["a", "bad", "good", "worse"]
+    assert registry.load("good") is json.dumps and registry.load("a") is json.dump
+    with pytest.raises(
+        ConfigError, match=r"^probe 'bad' of the package theirs cannot be imported "
+    ):
+        registry.load("bad")
+    with pytest.raises(ConfigError, match=r"\(RuntimeError: two lines\); correct or uninstall"):
+        registry.load("worse")

@@ -54,3 +54,11 @@ def test_worker_processes_escape_too():
     )
     printed = _printed(code).stderr
     assert b"\\x1b[7mb 0" in printed and b"\\x1b[7mb 1" in printed and b"\x1b" not in printed
+
+
+def test_what_a_library_writes_to_the_number_of_stderr_is_passed_on_escaped():
+    code = (
+        r"import os; from vsp.models.library_errors import hidden_panics"
+        "\nwith hidden_panics(): os.write(2, b'a\\x1b[7mb c\\n')"
+    )
+    assert _printed(code).stderr == b"a\\x1b[7mb c\n"

@@ -63,6 +63,16 @@ def add_seed(parser: argparse._ActionsContainer, what: str) -> None:
     )
 
 
+def add_drop_label(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--drop-label",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help="leave out the rows with this label; may be repeated",
+    )
+
+
 def add_n_jobs(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--n-jobs",

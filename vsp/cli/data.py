@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vsp.cli.arguments import (
     add_command,
+    add_drop_label,
     add_json,
     add_n_jobs,
     add_seed,
@@ -186,6 +188,7 @@ def _add_row_options(group: argparse._ArgumentGroup) -> None:
             metavar="FLAG",
             help=f"{what}; the guide lists the flags",
         )
+    add_drop_label(group)
     group.add_argument(
         "--check",
         action="store_true",
@@ -234,19 +237,24 @@ def _import(arguments: argparse.Namespace) -> None:
         check=arguments.check,
         seed=arguments.seed,
         table=arguments.table,
+        drop_labels=arguments.drop_label,
     )
     with stoppable() as stop, stop.free():  # as in _generate
         imported = import_dataset(request, Path(), arguments.n_jobs)
     print_notes(imported.notes)
     if arguments.json:
+        print_notes(imported.dropped_line())
         print_json(imported.funnel)
         return
     from vsp.reporting.funnel_page import funnel_page
     from vsp.utils.terminal import show
 
     show(funnel_page(imported.funnel))
-    n_rows = sum(part["out"]["rows"] for part in imported.funnel["parts"].values())
-    print_line(f"{_verb(imported.fresh)} {format_count(n_rows, 'row')} in {imported.folder}")
+    print_line(
+        f"{_verb(imported.fresh)} {format_count(imported.n_rows, 'row')} in {imported.folder}"
+    )
+    for line in imported.dropped_line():
+        print_line(line)
 
 
 def _add_dataset(subparsers: Any) -> None:
@@ -284,13 +292,12 @@ def _add_dataset(subparsers: Any) -> None:
 def _dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.datasets.contact_sheet import draw_sheet
     from vsp.datasets.summary import summarize
-    from vsp.utils.text import format_count
 
     path = arguments.sheet or arguments.dataset / "sheet.png"
     summary = summarize(arguments.dataset, arguments.n, arguments.seed)
-    rows = summary.sheet_rows
-    problems = draw_sheet(arguments.dataset, rows, path) if rows else []
+    rows = [] if summary.why_without_images else summary.sheet_rows
     if arguments.json:
+        problems = draw_sheet(arguments.dataset, rows, path) if rows else []
         sheet = {"sheet": str(path) if rows else None, "problems": problems}
         print_json({**summary.as_json(), **sheet})
         return
@@ -298,11 +305,17 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     show(dataset_page(summary))
+    print_notes(summary.notes())
+    if rows:  # the page is printed first: it does not need a sheet that can be written
+        _print_sheet(path, len(rows), draw_sheet(arguments.dataset, rows, path))
+
+
+def _print_sheet(path: Path, n_rows: int, problems: Sequence[str]) -> None:
+    from vsp.utils.text import format_count
+
     print_notes(problems[:_PROBLEMS])
     if len(problems) > _PROBLEMS:
         print_notes([f"{len(problems) - _PROBLEMS} more problems; the sheet shows all"])
-    if rows:
-        print_line()
-        print_line(
-            f"wrote {path}: {format_count(len(rows), 'row')}, the subject in red, the reference in blue"
-        )
+    rows = format_count(n_rows, "row")
+    print_line()
+    print_line(f"wrote {path}: {rows}, the subject in red, the reference in blue")

@@ -8,6 +8,7 @@ from typing import Any
 
 from vsp.cli.arguments import (
     add_command,
+    add_drop_label,
     add_json,
     add_n_jobs,
     add_run,
@@ -60,6 +61,7 @@ def _add_probe(subparsers: Any) -> None:
         "without --part then fits the remaining layers and writes the results",
     )
     _add_statistics_options(parser)
+    add_drop_label(parser)
     parser.add_argument(
         "--partial",
         action="store_true",
@@ -156,6 +158,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     from vsp.evaluation.probe_run import probe_part, probe_run
     from vsp.evaluation.probe_settings import ProbeSettings
     from vsp.storage.run import find_run
+    from vsp.utils.text import format_count
 
     run = find_run(arguments.run, Path())
     n_jobs = usable_jobs(arguments.n_jobs)
@@ -177,15 +180,19 @@ def _probe(arguments: argparse.Namespace) -> None:
         random=not arguments.no_random,
         seed=arguments.seed,
         resamples=arguments.resamples,
+        drop_labels=tuple(arguments.drop_label),
     )
     if arguments.part is not None:
         layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
         print_line(_part_line(arguments.part, layers, run.plan.n_layers, folder))
         return
     results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
-    rows = results.summary()["rows"]
-    if rows["used"] < rows["planned"]:
+    summary = results.summary()
+    rows = summary["rows"]
+    if rows["done"] < rows["planned"]:
         print_line(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
+    for label, n in summary["dropped_labels"].items():
+        print_line(f"left out {format_count(n, 'row')} with label {label!r} (--drop-label)")
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from vsp.cluster.stages import (
     job_name,
 )
 from vsp.config import Profile
-from vsp.errors import RunError
+from vsp.errors import ConfigError, RunError
 from vsp.storage.journal import TaskIdentity
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
@@ -44,8 +45,12 @@ def current_task() -> TaskIdentity:
 
 
 def _identify(schedulers: Iterable[str]) -> TaskIdentity | None:
-    tasks = (SCHEDULERS.load(name)().current_task(os.environ) for name in schedulers)
-    return next((task for task in tasks if task is not None), None)
+    for name in schedulers:
+        with suppress(ConfigError):  # a package with a scheduler that cannot be imported
+            task: TaskIdentity | None = SCHEDULERS.load(name)().current_task(os.environ)
+            if task is not None:
+                return task
+    return None
 
 
 def log_folder(run: Run, profile: Profile) -> Path:

@@ -19,6 +19,7 @@ from joblib import delayed
 from vsp.datasets import VARIANTS, metadata
 from vsp.datasets.picture_paths import PICTURES, PicturePaths
 from vsp.datasets.provenance import read_card, write_once
+from vsp.datasets.row_problems import row_problems
 from vsp.datasets.variants import Record, Redraw, Redrawn, Variant
 from vsp.errors import DatasetError
 from vsp.utils.files import sha256
@@ -74,7 +75,7 @@ def _write_folder(
 ) -> list[str]:
     """Write pictures, links and records to `folder`, which is renamed later. Returns notes."""
     source = request.source.absolute()
-    survey = _survey(source, variant)
+    survey = _survey(source, variant, request.variant)
     new: NewPictures = {}
     notes: list[str] = []
     for name, redraw in variant.redraw.items():
@@ -116,27 +117,41 @@ class _Survey:
                 self.pictures[folder][name] = self.pictures[folder].get(name, 0) | split
 
 
-def _survey(source: Path, variant: Variant) -> _Survey:
+def _survey(source: Path, variant: Variant, name: str) -> _Survey:
     """Raises DatasetError, naming record or labels, for what the variant cannot change."""
     survey, refused = _Survey(PicturePaths(source)), Counter[str]()
-    for index, record in enumerate(metadata.records(source)):
-        try:
-            label = metadata.label_of(record)
-            if variant.change_label(label) is None:
-                refused[label] += 1
-            else:
-                _change_record(record, variant, {})
-            survey.add(record)
-        except DatasetError as error:
-            raise metadata.record_error(source, index, error) from None
+
+    def look_at(record: Record) -> None:
+        label = metadata.label_of(record)
+        if variant.change_label(label) is None:
+            refused[label] += 1
+        else:
+            _change_record(record, variant, {})
+        survey.add(record)
+
+    with row_problems() as problems:
+        for index, record in enumerate(metadata.records(source)):
+            problems.caught(metadata.read_record, source, index, look_at, record)
     if refused:
-        named = ", ".join(repr(label) for label in sorted(refused)[:8])
-        more = f" and {len(refused) - 8} more" if len(refused) > 8 else ""
-        raise DatasetError(
-            f"{metadata.metadata_path(source)}: labels {named}{more}, of {refused.total()} of "
-            f"{survey.n_rows} rows, {variant.refusal}; leave these rows out"
-        )
+        raise _refusal(source, variant, name, refused, survey.n_rows)
     return survey
+
+
+def _refusal(
+    source: Path, variant: Variant, name: str, refused: Counter[str], n_rows: int
+) -> DatasetError:
+    """The error for labels, with their numbers of rows, that the variant cannot change."""
+    named = ", ".join(repr(label) for label in sorted(refused)[:8])
+    named += f" and {len(refused) - 8} more" if len(refused) > 8 else ""
+    if refused.total() == n_rows:
+        return DatasetError(
+            f"{source}: the variant {name} does not apply to this dataset: its labels {named} "
+            f"{variant.refusal}; use another variant"
+        )
+    return DatasetError(
+        f"{metadata.metadata_path(source)}: labels {named}, of {refused.total()} of {n_rows} rows, "
+        f"{variant.refusal}; leave these rows out"
+    )
 
 
 def _picture_name(record: Record, key: str) -> str:

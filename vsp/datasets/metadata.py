@@ -15,28 +15,35 @@ right, bottom] in pixels of the upright picture, or `subject_mask` and `referenc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeVar
 
 from vsp.datasets import prompts, questions
 from vsp.datasets.json_stream import read_records
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.questions import Fields
+from vsp.datasets.row_problems import row_problems
 from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
+from vsp.utils.config_files import config_names
 from vsp.utils.files import write_aside
-from vsp.utils.text import is_encodable
+from vsp.utils.text import format_count, is_encodable
 
 NAME = "metadata.json"
+_HOME = Path("data/raw")  # where `vsp generate` writes datasets
+_N_NAMED = 6  # datasets in a message
 LABEL_KEYS = ("label", "relation", "color_label")
 _RELATIONS = ("left_of", "right_of", "above", "below", "in_front_of", "behind")
 SPLITS = ("", "train", "val", "test")
 _CACHE_SIZE = 1 << 16  # texts; a larger cache would fill up with texts that occur once
 
+Made = TypeVar("Made")
 Regions = tuple[tuple[float, ...] | str, ...]
 
 
@@ -57,32 +64,31 @@ def read_samples(
 
 def _survey(folder: Path) -> tuple[list[str], bool]:
     """All labels, and whether the prompt forms can be used for every record."""
-    labels, has_forms = set(), True
-    for index, record in enumerate(records(folder)):
-        try:
-            labels.add(label_of(record))
-            own = record.get("question") == questions.OWN
-            has_forms = has_forms and not own and questions.question_of(record) is not None
-        except DatasetError as error:
-            raise record_error(folder, index, error) from None
+    labels: set[str] = set()
+    has_forms = True
+
+    def look_at(record: dict[str, Any]) -> None:
+        nonlocal has_forms
+        labels.add(label_of(record))
+        own = record.get("question") == questions.OWN
+        has_forms = has_forms and not own and questions.question_of(record) is not None
+
+    with row_problems() as problems:
+        for index, record in enumerate(records(folder)):
+            problems.caught(read_record, folder, index, look_at, record)
     return order_labels(labels), has_forms
 
 
 def _samples(folder: Path, make: _SampleMaker) -> list[Sample]:
     samples: list[Sample] = []
-    ids: set[str] = set()
-    for index, record in enumerate(records(folder)):
-        try:
-            sample = make.sample(index, record)
-            if sample.id in ids:
-                first = next(i for i, one in enumerate(samples) if one.id == sample.id)
-                raise DatasetError(
-                    f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
-                )
-        except DatasetError as error:
-            raise record_error(folder, index, error) from None
-        ids.add(sample.id)
-        samples.append(sample)
+    index_of_id: dict[str, int] = {}
+    with row_problems() as problems:
+        for index, record in enumerate(records(folder)):
+            sample = problems.caught(
+                read_record, folder, index, make.new_sample, index, record, index_of_id
+            )
+            if sample is not None:
+                samples.append(sample)
     return samples
 
 
@@ -108,19 +114,70 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 
 def metadata_path(folder: Path) -> Path:
-    """The path of `metadata.json`. Raises DatasetError if there is no such file."""
+    """The path of `metadata.json`. Raises DatasetError, with what to do, if there is no such file."""
     path = folder / NAME
-    if not path.is_file():
+    if path.is_file():
+        return path
+    if folder.is_dir():
         raise DatasetError(
-            f"{path}: no such file; make the dataset with `vsp generate --config "
-            "configs/spatial_dataset.yaml` or name a folder with --dataset"
+            f"{path}: no such file, so {folder} is not a dataset; make one with `vsp generate` or `vsp "
+            "import`, or name another folder"
         )
-    return path
+    what = "not a folder" if folder.exists() else "no such folder"
+    raise DatasetError(f"{folder}: {what}; {_other_dataset(folder)}")
 
 
-def record_error(folder: Path, index: int, error: DatasetError) -> DatasetError:
-    """The error with the file and the number of its record in front."""
-    return DatasetError(f"{folder / NAME}: record {index} {error}")
+def _is_same(one: Path, other: Path) -> bool:
+    return one.absolute() == other.absolute()
+
+
+def _other_dataset(folder: Path) -> str:
+    """What to do if there is no dataset `folder`: datasets with a close name, or how to make it."""
+    name = folder.absolute().name
+    if name in config_names("configs", Path(), "_dataset.yaml") and _is_same(folder.parent, _HOME):
+        return f"make it with `vsp generate --config {name}`, or name another folder"
+    beside = {path.parent for home in (_HOME, folder.parent) for path in home.glob(f"*/{NAME}")}
+    close = get_close_matches(name, [path.name for path in beside], 3, 0.6)
+    paths = [str(path) for one in close for path in sorted(beside) if path.name == one]
+    if paths:
+        return f"did you mean {' or '.join(paths)}?"
+    known = ", ".join(map(str, sorted(beside)[:_N_NAMED])) + (
+        ", …" if len(beside) > _N_NAMED else ""
+    )
+    return (
+        f"the datasets here are {known}"
+        if beside
+        else ("make a dataset with `vsp generate --config spatial` or `vsp import`")
+    )
+
+
+def why_without_images(folder: Path, images: Collection[str]) -> str:
+    """Why none of the files `images` of a dataset exists, and what to do; "" if one exists."""
+    if any(map(os.path.exists, images)):
+        return ""
+    home = folder / "images"
+    entries = list(home.iterdir()) if home.is_dir() else []
+    broken = [path for path in entries if path.is_symlink() and not path.exists()]
+    if not home.is_dir():
+        what = f"{home}: no such folder"
+    elif not entries:
+        what = f"{home}: is empty"
+    elif broken:
+        what = f"{broken[0]}: leads to {broken[0].readlink()}, which is not there"
+    else:
+        what = f"{next(iter(images))}: no such file, and none of the others is there"
+    return (
+        f"{what}; the dataset needs {format_count(len(images), 'image')}: put them there, or make the "
+        "dataset again (`vsp import` takes their folders with --images)"
+    )
+
+
+def read_record(folder: Path, index: int, read: Callable[..., Made], *arguments: object) -> Made:
+    """What `read` returns; a DatasetError gets the file and the number of its record in front."""
+    try:
+        return read(*arguments)
+    except DatasetError as error:
+        raise DatasetError(f"{folder / NAME}: record {index} {error}") from None
 
 
 def order_labels(labels: Iterable[str]) -> list[str]:
@@ -152,6 +209,16 @@ class _SampleMaker:
         self._path = paths.path
         self._image_path = cache(partial(paths.path, "image_filename"))
         self._render = lru_cache(_CACHE_SIZE)(self._render_form)
+
+    def new_sample(self, index: int, record: dict[str, Any], index_of_id: dict[str, int]) -> Sample:
+        """A sample whose id no earlier record has; `index_of_id` takes its id."""
+        sample = self.sample(index, record)
+        first = index_of_id.setdefault(sample.id, index)
+        if first != index:
+            raise DatasetError(
+                f"has the id {sample.id!r} of record {first}; give each record an `id` of its own"
+            )
+        return sample
 
     def sample(self, index: int, record: dict[str, Any]) -> Sample:
         image = self._intern(text_of(record, "image_filename"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,11 +20,12 @@ def write_once(
 ) -> bool:
     """Build a dataset in a temporary folder, then rename it. False if `folder` has this card.
 
-    Raises DatasetError if `folder` holds anything else; `advice` tells the user what to do then.
+    Two commands may write the same folder at the same time: the first to finish wins, and the other
+    finds it as if it had been there before. Raises DatasetError if `folder` holds anything else;
+    `advice` tells the user what to do then.
     """
     if folder.exists():
-        if read_card(folder) != card:
-            raise DatasetError(f"{folder}: holds another dataset; {advice}")
+        _check_same(folder, card, advice)
         return False
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +34,25 @@ def write_once(
             dataset.mkdir()
             write(dataset)
             write_json(dataset / NAME, card)
-            dataset.rename(folder)
+            if not _renamed(dataset, folder):
+                _check_same(folder, card, advice)
+                return False
+    return True
+
+
+def _check_same(folder: Path, card: Mapping[str, Any], advice: str) -> None:
+    if read_card(folder) != card:
+        raise DatasetError(f"{folder}: holds another dataset; {advice}")
+
+
+def _renamed(dataset: Path, folder: Path) -> bool:
+    """Rename a folder; False if another command has put a folder or file in its place meanwhile."""
+    try:
+        dataset.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        return False
     return True
 
 

@@ -20,6 +20,8 @@ from vsp.datasets.contact_sheet import SheetRow
 from vsp.datasets.importers.funnel import FUNNEL
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import read_card, variants_of
+from vsp.datasets.row_problems import row_problems
+from vsp.datasets.scarce_labels import LabelGroups
 from vsp.errors import DatasetError
 
 
@@ -38,8 +40,10 @@ class DatasetSummary:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows by (label, split)
     images: Counter[str] = field(default_factory=Counter)  # rows of each image
     groups: set[str] = field(default_factory=set)
+    label_groups: LabelGroups = field(default_factory=LabelGroups)
     flags: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)  # images, in order of appearance
+    why_without_images: str = ""  # why all images are missing
     prompts: dict[str, str] = field(default_factory=dict)  # style → prompt of the first row
     sheet_rows: list[SheetRow] = field(default_factory=list)
 
@@ -60,7 +64,9 @@ class DatasetSummary:
         self.n_rows += 1
         self.counts[row.label, metadata.split_of(record)] += 1
         self.images[metadata.text_of(record, "image_filename")] += 1
-        self.groups.add(metadata.group_of(record))
+        group = metadata.group_of(record)
+        self.groups.add(group)
+        self.label_groups.add(row.label, metadata.split_of(record), group)
         self.n_named += questions.question_of(record) is not None
         self.n_prompts += bool(record.get("prompt"))
         self.n_regions += all(
@@ -69,6 +75,11 @@ class DatasetSummary:
         flags = record.get("flags", [])
         self.flags.update(map(str, flags if isinstance(flags, list) else [flags]))
         return row
+
+    def notes(self) -> list[str]:
+        """Notes for the user: missing images, and labels with too few groups."""
+        reasons = [f"no sheet: {self.why_without_images}"] if self.why_without_images else []
+        return reasons + self.label_groups.notes()
 
     def as_json(self) -> dict[str, Any]:
         rows_per_image = list(self.images.values())
@@ -108,14 +119,17 @@ def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
     )
     first: dict[str, Any] = {}
     choice = _RowChoice(n_sheet_rows, seed)
-    for index, record in enumerate(metadata.records(dataset)):
-        try:
-            choice.add(summary.add(record))
-        except DatasetError as error:
-            raise metadata.record_error(dataset, index, error) from None
-        first = first or record
+    with row_problems() as problems:
+        for index, record in enumerate(metadata.records(dataset)):
+            row = problems.caught(metadata.read_record, dataset, index, summary.add, record)
+            if row is not None:
+                choice.add(row)
+            first = first or record
     summary.sheet_rows = choice.rows()
     summary.missing = list(_missing(dataset, summary.images))
+    if len(summary.missing) == len(summary.images):
+        paths = [str(dataset / "images" / name) for name in summary.missing]
+        summary.why_without_images = metadata.why_without_images(dataset, paths)
     summary.prompts = metadata.example_prompts(dataset, first, summary.labels)
     return summary
 

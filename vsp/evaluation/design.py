@@ -8,6 +8,7 @@ Labels `y` [row] are class indices, or float64 numbers.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.datasets.scarce_labels import ScarceLabel, advice, list_scarce
 from vsp.datasets.splitting import assign_folds, integer_codes
 from vsp.errors import ProbeError
+from vsp.utils.text import format_count
 
 _MAX_BINS = 10  # of numbers, which are stratified by quantile
 # Shares of the training rows in the online code of Voita & Titov, "Information-Theoretic Probing
@@ -119,7 +122,14 @@ class _Rows:
     def name(self, label: Any) -> str:
         if self.are_numbers:
             return f"{label:g}"
-        return repr(str(label if self.names is None else self.names[label]))
+        return repr(self.label(label))
+
+    def label(self, label: Any) -> str:
+        return str(label if self.names is None else self.names[label])
+
+    def drop_option(self, label: Any) -> str:
+        """The option that leaves a label out."""
+        return f"--drop-label {shlex.quote(self.label(label))}"
 
     def part(self, rows: NDArray[np.intp]) -> _Rows:
         return _Rows(self.y[rows], self.group[rows], self.names)
@@ -152,7 +162,7 @@ def _cross_validation(rows: _Rows, folds: int, repeats: int, rng: np.random.Gene
     _check_two_values(rows, "the rows")
     if folds < 3:
         raise ProbeError(f"{folds} folds leave no rows for inner folds; use 3 or more")
-    _check_groups(rows, folds)
+    _check_groups(rows, folds, least=3)
     fold_of_row = [assign_folds(rows.strata(folds), rows.group, folds, rng) for _ in range(repeats)]
     sets = _TrainSets()
     outer = [
@@ -193,7 +203,7 @@ def _dataset_split(
     _check_sides(train_rows, rows.part(test))
     if folds < 2:
         raise ProbeError(f"{folds} folds leave no rows for inner folds; use 2 or more")
-    _check_groups(train_rows, folds)
+    _check_groups(train_rows, folds, least=2)
     fold, sets = np.full(len(rows.y), -1), _TrainSets()
     fold[train] = assign_folds(train_rows.strata(folds), train_rows.group, folds, rng)
     final = sets.add(fold >= 0)
@@ -251,8 +261,8 @@ def _check_sides(train: _Rows, test: _Rows) -> None:
     unseen = set(test.y.tolist()) - set(train.y.tolist())
     if unseen:
         raise ProbeError(
-            f"test label {test.name(min(unseen))} is on no training row; "
-            "correct the dataset's `split`"
+            f"test label {test.name(min(unseen))} is on no training row; correct the dataset's `split`, "
+            f"or leave the label out with {test.drop_option(min(unseen))}"
         )
 
 
@@ -262,17 +272,29 @@ def _check_two_values(rows: _Rows, whose: str) -> None:
         raise ProbeError(f"{whose} have one {what}, {rows.name(rows.y[0])}; a probe needs two")
 
 
-def _check_groups(rows: _Rows, folds: int) -> None:
-    n_groups = rows.group.max() + 1
+def _check_groups(rows: _Rows, folds: int, least: int) -> None:
+    """Raise ProbeError if a label has fewer groups than `folds`; `least` is the smallest --folds."""
+    fewer = "use more samples or fewer --folds"
     if rows.are_numbers:
-        fewest, whose = len(np.unique(rows.group)), "the numbers have"
-    else:
-        pairs = np.unique(rows.y.astype(np.intp) * n_groups + rows.group)
-        labels, counts = np.unique(pairs // n_groups, return_counts=True)
-        fewest, whose = counts.min(), f"label {rows.name(labels[counts.argmin()])} has"
-    if fewest < folds:
+        n = len(np.unique(rows.group))
+        if n < folds:
+            raise ProbeError(
+                f"the numbers have {format_count(n, 'group')}, too few for {folds} folds; {fewer}"
+            )
+        return
+    n_groups = rows.group.max() + 1
+    pairs = np.unique(rows.y.astype(np.intp) * n_groups + rows.group)
+    labels, counts = np.unique(pairs // n_groups, return_counts=True)
+    scarce = [
+        ScarceLabel(rows.label(label), int((rows.y == label).sum()), int(n))
+        for label, n in zip(labels, counts, strict=True)
+        if n < folds
+    ]
+    if scarce:
+        few = min(one.n_groups for one in scarce) < least
         raise ProbeError(
-            f"{whose} {fewest} groups, too few for {folds} folds; use more samples or fewer --folds"
+            f"{list_scarce(scarce)}, too few for {folds} folds; {advice(scarce, len(labels))}"
+            f"{'' if few else ', or use fewer --folds'}"
         )
 
 
@@ -289,9 +311,10 @@ def _check_train_sets(rows: _Rows, design: Design) -> None:
     for mask in design.train_sets:
         missing = expected & (np.bincount(rows.y[mask], minlength=len(expected)) == 0)
         if missing.any():
+            label = int(np.argmax(missing))
             raise ProbeError(
-                f"label {rows.name(int(np.argmax(missing)))} is on no training row of a fold; "
-                "use more samples or another --seed"
+                f"label {rows.name(label)} is on no training row of a fold; use more samples or another "
+                f"--seed, or leave the label out with {rows.drop_option(label)}"
             )
 
 

@@ -172,6 +172,7 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "run": work.run.name,
         "plan": work.run.plan.model_dump(mode="json"),
         "rows": {**work.counts, **used},
+        "dropped_labels": work.dropped_labels,
         "failed_reasons": work.failed_reasons,
         "batching": None if work.batching is None else asdict(work.batching),
         "split": design.description,

@@ -23,8 +23,10 @@ class ProbeSettings:
     curve: bool = True  # learning curve and online code length
     random: bool = True  # random-features baseline
     seed: int = 0
+    drop_labels: tuple[str, ...] = ()  # rows with these labels are left out
     confidence: float = 0.95
     resamples: int = 2000
 
 
-NO_FIT_SETTINGS = ("random", "confidence", "resamples")  # settings that influence no fit
+# Settings that influence no fit, or only by the choice of its rows.
+NO_FIT_SETTINGS = ("random", "confidence", "resamples", "drop_labels")

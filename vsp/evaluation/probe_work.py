@@ -56,6 +56,7 @@ class ProbeWork:
     settings: ProbeSettings
     probe: ProbeBase
     counts: dict[str, int]  # rows planned, done, failed and missing
+    dropped_labels: dict[str, int]  # rows left out by their label
     failed_reasons: dict[str, int]  # the most common first
     batching: BatchEffect | None
     rows: ProbedRows
@@ -73,13 +74,16 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     ledgers = run.ledgers()
     counts = _row_counts(run, ledgers, partial)
     probe = _estimator(settings)
-    rows = _probed_rows(run.all_samples(), np.concatenate([ledger.rows_done for ledger in ledgers]))
+    done = np.concatenate([ledger.rows_done for ledger in ledgers])
+    samples = run.all_samples()
+    kept, dropped = _without_labels(samples, done, settings.drop_labels)
+    rows = _probed_rows(samples, done[kept])
     tasks, names = _layer_tasks(rows, settings, probe)
     run.store.check()
-    crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])
+    crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]
     cache = FitCache(_cache_home(run) / "probe" / fits_key(run, settings, rows, crc32))
     return ProbeWork(
-        run, settings, probe, counts, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
+        run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
         cache,
     )  # fmt: skip
 
@@ -105,6 +109,27 @@ def _estimator(settings: ProbeSettings) -> ProbeBase:
     if settings.strengths and not probe.strength_name:
         raise ProbeError(f"probe {settings.probe} has no strength to choose; leave out --grid")
     return probe.configure(settings.treatment, settings.tolerance, settings.max_iter, settings.seed)
+
+
+def _without_labels(
+    samples: Sequence[Sample], done: NDArray[np.intp], labels: Sequence[str]
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """A mask [row done] of the rows without these labels, and the number of rows of each label.
+
+    Raises ProbeError if no row has one of the labels, or if no row is left.
+    """
+    if not labels or not len(done):
+        return np.ones(len(done), dtype=np.bool_), {}
+    of_row = np.array([samples[row].label for row in done.tolist()])
+    dropped = {label: int((of_row == label).sum()) for label in dict.fromkeys(labels)}
+    unused = [label for label, n in dropped.items() if not n]
+    if unused:
+        known = ", ".join(dict.fromkeys(of_row.tolist()))
+        raise ProbeError(f"--drop-label {unused[0]}: no row has this label; the labels are {known}")
+    kept = ~np.isin(of_row, labels)
+    if not kept.any():
+        raise ProbeError(f"--drop-label leaves none of {len(done)} rows; leave out fewer labels")
+    return kept, dropped
 
 
 def _probed_rows(samples: Sequence[Sample], done: NDArray[np.intp]) -> ProbedRows:

@@ -24,9 +24,10 @@ from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
 from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
-from vsp.datasets.metadata import read_samples
+from vsp.datasets.metadata import read_samples, why_without_images
 from vsp.datasets.provenance import variants_of
-from vsp.errors import ConfigError, ModelError, RunError
+from vsp.datasets.scarce_labels import LabelGroups
+from vsp.errors import ConfigError, DatasetError, ModelError, RunError
 from vsp.extraction.batches import cut_batches, n_group_tokens
 from vsp.extraction.preflight import (
     CheckedImage,
@@ -103,13 +104,18 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
     moved = request.share and _sort_by_image(samples)
     if request.limit is not None:
         del samples[request.limit :]
-    images = check_images(dict.fromkeys(sample.image for sample in samples))
+    paths = dict.fromkeys(sample.image for sample in samples)
+    why = why_without_images(request.dataset, paths)
+    if why:
+        raise DatasetError(why)
+    images = check_images(paths)
     counter = TokenCounter(processor, request.share)
     notes = check_rows(samples, images, counter, request.drop_unreadable)
     if processor.crops:
         notes += _crop_notes(images.values(), request.model.family)
     if moved:
         notes.append("rows about one image were moved together; ids identify the rows")
+    notes += _label_notes(samples)
     notes += _gpu_notes(request) + _expert_notes(model, request.model)
     notes += _unfinished_plan_notes(work / "scratch")
     layout, starts = plan_shards(request, shape, len(samples), notes)
@@ -199,6 +205,13 @@ def _unfinished_plan_notes(scratch: Path) -> list[str]:
         for folder in sorted(scratch.glob(".*/"))
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}", folder.name)
     ]
+
+
+def _label_notes(samples: Iterable[Sample]) -> list[str]:
+    groups = LabelGroups()
+    for sample in samples:
+        groups.add(sample.label, sample.split, sample.group)
+    return groups.notes()
 
 
 def _crop_notes(images: Iterable[CheckedImage], family: str) -> list[str]:

@@ -62,7 +62,12 @@ def check(config: ModelConfig) -> Processor:
             f"model {config.family}: takes no --adapter; merge the adapter into the checkpoint"
         )
     family.check(config)
-    return read_processor(config)
+    processor = read_processor(config)
+    if config.checkpoint is not None:
+        from vsp.models.processor_trial import try_processor
+
+        try_processor(config, processor)
+    return processor
 
 
 def read_processor(config: ModelConfig) -> Processor:

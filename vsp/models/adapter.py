@@ -5,20 +5,24 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import CANNOT_BUILD, is_whole
+from vsp.models.library_errors import library_errors, short
 from vsp.models.outline import empty_model
-from vsp.models.weights import read_headers
+from vsp.models.safetensors_header import is_whole, read_headers
+from vsp.utils.limits import FailedError, LimitError, run_limited
+from vsp.utils.reading import read_json, unreadable
 
-# Kinds of LoRA that need more than the weights, such as a place in the prompt.
-_SPECIAL = ("alora_invocation_tokens", "arrow_config", "megatron_config", "use_bdlora", "use_kasa")
+# Kinds of LoRA that need more than the weights, such as a place in the prompt or other layers.
+_SPECIAL = (
+    "alora_invocation_tokens", "arrow_config", "layer_replication", "megatron_config", "use_bdlora",
+    "use_kasa",
+)  # fmt: skip
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -29,22 +33,19 @@ def check_adapter(config: ModelConfig, checkpoint: Any) -> None:
     """
     folder = Path(str(config.adapter))
     options = _read_options(folder)
+    n_read = len(read_headers([folder / WEIGHTS]))
     from peft import get_peft_model, get_peft_model_state_dict
 
-    try:
-        model = get_peft_model(empty_model(checkpoint), options)
-        n_wanted = len(get_peft_model_state_dict(model))
+    empty = empty_model(checkpoint)
+    _require_quick_patterns(folder, options, [name for name, _ in empty.named_modules()])
+    with _fitting(folder):
+        model = get_peft_model(empty, options)
+        # Otherwise PEFT asks the hub for the base model's configuration.
+        n_wanted = len(get_peft_model_state_dict(model, save_embedding_layers=False))
+        # PEFT knows older names of layers, so it compares the names itself.
         found = model.load_adapter(
             str(folder), "default", torch_device="cpu", low_cpu_mem_usage=True
         )
-    except (*CANNOT_BUILD, RuntimeError, re.error) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"adapter {str(folder)!r} does not fit the model ({reason[:200]}); name the checkpoint "
-            "that it was trained on"
-        ) from None
-    # PEFT knows older names of layers, so it compares the names itself.
-    n_read = len(read_headers([folder / WEIGHTS]))
     missing = [name for name in found.missing_keys if ".lora_" in name]
     unused = sorted(found.unexpected_keys)
     if missing or unused or n_read < n_wanted:
@@ -60,8 +61,45 @@ def attach(model: Any, folder: str) -> None:
     """Insert the adapter into the layers of a loaded model; it is not merged."""
     from peft import PeftModel
 
-    _read_options(Path(folder))
-    PeftModel.from_pretrained(model, folder, is_trainable=False)
+    options = _read_options(Path(folder))
+    PeftModel.from_pretrained(model, folder, is_trainable=False, config=options)
+
+
+def _require_quick_patterns(folder: Path, options: Any, names: Sequence[str]) -> None:
+    """Raise ModelError if the adapter's regular expressions take too long on names of modules.
+
+    An expression such as (a+)+b may try 2^n ways for a name of n letters.
+    """
+    from peft.tuners.tuners_utils import check_target_module_exists
+    from peft.utils.other import get_pattern_key
+
+    patterns = (*options.rank_pattern, *options.alpha_pattern)
+
+    def match() -> None:
+        for name in names:
+            check_target_module_exists(options, name)
+            get_pattern_key(patterns, name)
+
+    try:
+        run_limited(match)
+    except LimitError as error:
+        raise ModelError(
+            f"adapter {str(folder)!r}: matching the patterns of its {CONFIG} with the model's modules "
+            f"{error}; write simpler patterns"
+        ) from None
+    except FailedError as error:
+        raise _unfit(folder, str(error)) from None
+
+
+def _fitting(folder: Path) -> AbstractContextManager[None]:
+    return library_errors(lambda error: _unfit(folder, short(error)))
+
+
+def _unfit(folder: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"adapter {str(folder)!r} does not fit the model ({reason}); name the checkpoint that it was "
+        "trained on"
+    )
 
 
 def _read_options(folder: Path) -> Any:
@@ -89,24 +127,32 @@ def _read_options(folder: Path) -> Any:
         raise ModelError(
             "--adapter needs the package peft; install it with `pip install peft`"
         ) from None
-    try:
+
+    def describe(error: BaseException) -> ModelError:
+        return ModelError(
+            f"adapter {str(folder)!r}: {CONFIG} cannot be used ({short(error)}); save it again"
+        )
+
+    with library_errors(describe):
         options = LoraConfig.from_pretrained(str(folder))
-    except (*CANNOT_BUILD, re.error) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"adapter {str(folder)!r}: {CONFIG} cannot be used ({reason[:200]}); save it again"
-        ) from None
     options.inference_mode = True
+    # Not followed: ways to make first weights, and another base model than the one named.
     options.init_lora_weights = False
+    options.base_model_name_or_path = None
+    options.auto_mapping = None
     return options
 
 
 def _read_json(folder: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads((folder / CONFIG).read_bytes())
-    except OSError:
+        values = read_json(folder / CONFIG)
+    except FileNotFoundError:
         raise ModelError(
             f"adapter {str(folder)!r}: has no {CONFIG}; name a folder that PEFT has saved"
+        ) from None
+    except OSError as error:
+        raise ModelError(
+            f"adapter {str(folder)!r}: {CONFIG} {unreadable(error)}; save it again"
         ) from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"adapter {str(folder)!r}: {CONFIG} is not JSON ({error})") from None

@@ -6,9 +6,9 @@ states. The families `llava15` and `qwen2` derive from this one, with their own 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,7 +26,9 @@ from vsp.models.contract import (
     TokenizedPrompt,
     VisionLanguageModel,
 )
-from vsp.models.supported import check_type
+from vsp.models.library_errors import library_errors, short
+from vsp.models.supported import check_part, check_type
+from vsp.utils.reading import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -57,13 +59,11 @@ class AutoProcessor(Processor):
 
     def __init__(self, config: ModelConfig) -> None:
         from vsp.models.checkpoint_processor import read_processor
-        from vsp.models.checkpoints import reading
 
         checkpoint = _read_config(config, self.model_types)
         chosen = parse(self.options, config.options, f"model {config.family}: options")
         limits = {key: value for key, value in chosen if value is not None}
-        with reading(config, "tokenizer or image processor"):
-            self._processor = read_processor(config, checkpoint, limits)
+        self._processor = read_processor(config, checkpoint, limits)
         self._tokenizer = self._processor.tokenizer
         self._tokenizer.model_max_length = 10**9  # long prompts are refused by `row`, so no warning
         self._processor.tokenizer = self._last_text = _RecordingTokenizer(self._tokenizer)
@@ -93,15 +93,16 @@ class AutoProcessor(Processor):
                 f"image of {image.width} × {image.height} has an aspect ratio over "
                 f"{_MAX_ASPECT_RATIO}:1; crop or pad it"
             )
-        try:
-            seen = self._processor(
-                images=[[image]],
-                text=[self._text],
-                add_special_tokens=self._adds_special,
-                return_tensors="np",
-            )
-        except ValueError as error:  # for example an aspect ratio over 200:1
-            raise InputError(f"image cannot be used: {error}") from None
+        with processing_errors():
+            try:
+                seen = self._processor(
+                    images=[[image]],
+                    text=[self._text],
+                    add_special_tokens=self._adds_special,
+                    return_tensors="np",
+                )
+            except ValueError as error:  # for example an aspect ratio over 200:1
+                raise InputError(f"image cannot be used: {error}") from None
         tokens = np.asarray(seen.pop("input_ids"))
         places = np.flatnonzero(tokens[0] == self._image)
         if not len(places):
@@ -136,7 +137,8 @@ class AutoProcessor(Processor):
             raise InputError("this model takes no regions")
         # The last image token is put in front, because some tokenizers treat the start of a text specially.
         text = self._tokenizer.convert_ids_to_tokens(self._image) + prompt.join(picture.around)
-        after = self._tokenizer(text, add_special_tokens=False)["input_ids"][1:]
+        with processing_errors():
+            after = self._tokenizer(text, add_special_tokens=False)["input_ids"][1:]
         if not after:
             raise InputError("the prompt is empty, and no text follows the image")
         if max(after) >= self._vocabulary:
@@ -309,7 +311,7 @@ def _written_shape(config: ModelConfig, model_types: Sequence[str]) -> ModelShap
 
     folder = on_disk(config)
     try:
-        values = json.loads((folder / "config.json").read_bytes()) if folder else {}
+        values = read_json(folder / "config.json") if folder else {}
         text = values["text_config"]
         dtype = values["dtype"] if config.dtype == "auto" else config.dtype
         layers, hidden = text["num_hidden_layers"], text["hidden_size"]
@@ -327,7 +329,16 @@ def _read_config(config: ModelConfig, model_types: Sequence[str]) -> Any:
 
     checkpoint = read_config(config, *model_types)
     check_type(checkpoint.model_type)
+    for part in checkpoint.sub_configs:
+        check_part(getattr(checkpoint, part, None))
     return checkpoint
+
+
+def processing_errors() -> AbstractContextManager[None]:
+    """Turn errors of a checkpoint's tokenizer or image processor at work into a ModelError."""
+    return library_errors(
+        lambda error: ModelError(f"its tokenizer or image processor fails ({short(error)})")
+    )
 
 
 def reserved_tokens(tokenizer: Any) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vsp import models
 from vsp.config import ModelConfig, parse, read_yaml
-from vsp.errors import ConfigError, ModelError
+from vsp.errors import ConfigError, VspError
 from vsp.models import FAMILIES
 from vsp.models.checkpoints import on_disk
 from vsp.models.contract import ModelShape
@@ -24,7 +24,7 @@ class Entry:
     """A model that a file describes, with its shape if the checkpoint is on this disk."""
 
     name: str
-    model: ModelConfig
+    model: ModelConfig | None  # None: the file cannot be read
     shape: ModelShape | None  # None: the checkpoint is not on this disk, or cannot be used
     problem: str = ""  # why it cannot be used
 
@@ -59,20 +59,19 @@ def names(work: Path) -> list[str]:
 
 def entries(work: Path) -> list[Entry]:
     """Every model that a file describes. Never uses the network."""
-    return [
-        _entry(name, _complete(_named(name, work, log=False), name, work, {}))
-        for name in names(work)
-    ]
+    return [_entry(name, work) for name in names(work)]
 
 
-def _entry(name: str, model: ModelConfig) -> Entry:
-    folder = on_disk(model)
-    if folder is None:
-        return Entry(name, model, None)
+def _entry(name: str, work: Path) -> Entry:
+    model = None
     try:
+        model = _complete(_named(name, work, log=False), name, work, {})
+        folder = on_disk(model)
+        if folder is None:
+            return Entry(name, model, None)
         here = model.model_copy(update={"checkpoint": str(folder)})
         return Entry(name, model, models.shape(here))
-    except ModelError as error:
+    except VspError as error:
         return Entry(name, model, None, str(error))
 
 

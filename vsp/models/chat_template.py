@@ -6,21 +6,17 @@ the same prompt.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from jinja2 import TemplateError
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
+from vsp.models.hub import local_folder
+from vsp.utils.limits import FailedError, LimitError, run_limited
+from vsp.utils.reading import read_json
 
 _WRITE = "write the whole prompt, with <image> in it, as `template` of a file in configs/models/"
-# Errors that a faulty template can raise.
-_FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
-           RecursionError, SyntaxError)  # fmt: skip
 
 
 def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
@@ -30,12 +26,12 @@ def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
     image and one prompt.
     """
     template = _select(config, _found(config, processor))
-    whole = _render(config, processor, template, prompt)
-    _require_one(config, "image", _n_images(processor, whole))
-    _require_one(config, "prompt", whole.count(prompt))
     # A template may escape, cut or choose by a prompt, or print the message as Python has it.
     other = f"{prompt} \"quoted\", 'quoted', <b>\nand much longer than the first one, ends here"
-    again = _render(config, processor, template, other)
+    whole: str
+    whole, again = _render(config, processor, template, [prompt, other])
+    _require_one(config, "image", _n_images(processor, whole))
+    _require_one(config, "prompt", whole.count(prompt))
     same_end = whole.partition(prompt)[2] == again.partition(other)[2]
     if again.count(other) != 1 or not same_end or re.search(r"['\"]type['\"]", whole):
         raise ModelError(
@@ -50,22 +46,35 @@ def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
     return whole
 
 
-def _render(config: ModelConfig, processor: Any, template: str, prompt: str) -> str:
-    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+def _render(config: ModelConfig, processor: Any, template: str, prompts: Sequence[str]) -> Any:
+    """What the template prints for each prompt.
+
+    It is rendered in a process of its own: jinja's sandbox bounds neither time nor memory.
+    """
+
+    def render() -> list[str]:
+        return [
+            processor.tokenizer.apply_chat_template(
+                [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image"}, {"type": "text", "text": prompt}],
+                    }
+                ],
+                chat_template=template,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            for prompt in prompts
+        ]
+
     try:
-        whole: str = processor.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=template,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-    except _FAULTS as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r}: its chat template fails "
-            f"({type(error).__name__}: {reason[:200]}); {_WRITE}"
-        ) from None
-    return whole
+        return run_limited(render)
+    except FailedError as error:
+        why = f"fails ({error})"
+    except LimitError as error:
+        why = str(error)
+    raise ModelError(f"checkpoint {config.checkpoint!r}: its chat template {why}; {_WRITE}")
 
 
 def _require_one(config: ModelConfig, what: str, n: int) -> None:
@@ -110,15 +119,13 @@ def _found(config: ModelConfig, processor: Any) -> Any:
     for template in (processor.chat_template, processor.tokenizer.chat_template):
         if template is not None:
             return template
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(
-        str(config.checkpoint),
-        "chat_template.json",
-        revision=config.revision,
-        _raise_exceptions_for_missing_entries=False,
-    )
-    if path is None:
-        raise ModelError(f"checkpoint {config.checkpoint!r} has no chat template; {_WRITE}")
-    values = json.loads(Path(path).read_bytes())
+    path = local_folder(config) / "chat_template.json"
+    try:
+        values = read_json(path)
+    except FileNotFoundError:
+        raise ModelError(
+            f"checkpoint {config.checkpoint!r} has no chat template; {_WRITE}"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); {_WRITE}") from None
     return values.get("chat_template") if isinstance(values, Mapping) else values

@@ -7,21 +7,24 @@ nothing to do. Images are always resized by Pillow, so that every machine gets t
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
+from vsp.models.checkpoints import reading
+from vsp.models.hub import local_folder
+from vsp.models.library_errors import hidden_panics
+from vsp.utils.reading import read_json
 
 # The number of tokens that a vision tower puts before those of its patches.
 _CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 _LLAVA_TYPES = ("llava", "vipllava", "llava_next", "llava_next_video")
 # Files that may name the processor's class, in the order in which transformers reads them.
+_PARTS = "tokenizer or image processor"
 _NAMING_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
 
@@ -30,33 +33,37 @@ def read_processor(config: ModelConfig, checkpoint: Any, options: Mapping[str, A
 
     Raises ModelError if transformers has none for the model type, or if torchvision is missing.
     """
-    base: Any = _processor_class(config, checkpoint)
-    with _torchvision_errors(checkpoint):
-        parts = {name: _read_part(config, name, options) for name in base.get_attributes()}
+    folder = local_folder(config)
+    base: Any = _processor_class(folder, checkpoint)
+    with reading(config, _PARTS), _torchvision_errors(checkpoint), hidden_panics():
+        parts = {name: _read_part(folder, name, options) for name in base.get_attributes()}
 
     class OfImageAndText(base):
         def check_argument_for_proper_class(self, name: str, part: Any) -> Any:
             return None if part is None else super().check_argument_for_proper_class(name, part)
 
     OfImageAndText.__name__ = base.__name__  # processors look up their defaults by name
-    values, _ = base.get_processor_dict(
-        str(config.checkpoint), revision=config.revision, trust_remote_code=False
-    )
-    values |= _feature_settings(checkpoint)
+    with reading(config, _PARTS):
+        values, _ = base.get_processor_dict(str(folder), trust_remote_code=False)
+        values |= _feature_settings(checkpoint)
     known = inspect.signature(base.__init__).parameters.keys() - parts.keys()
     settings = {key: value for key, value in values.items() if key in known}
-    with _no_num2words(base):
+    with reading(config, _PARTS), _no_num2words(base):
         return OfImageAndText(**parts, **settings)
 
 
-def _processor_class(config: ModelConfig, checkpoint: Any) -> Any:
+def _processor_class(folder: Path, checkpoint: Any) -> Any:
     """The class that the checkpoint's files name; otherwise that of its model type."""
     import transformers
     from transformers.models.auto import processing_auto
 
     by_type: Mapping[str, str] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
-    named = next(filter(None, map(partial(_named_class, config), _NAMING_FILES)), None)
-    name = named if named in by_type.values() else by_type.get(checkpoint.model_type)
+    named = next(filter(None, (_named_class(folder / file) for file in _NAMING_FILES)), None)
+    name = (
+        named
+        if isinstance(named, str) and named in by_type.values()
+        else by_type.get(checkpoint.model_type)
+    )
     if name is None or not hasattr(checkpoint, "image_token_id"):
         raise ModelError(
             f"transformers has no processor of images and text for model type "
@@ -70,32 +77,27 @@ def _processor_class(config: ModelConfig, checkpoint: Any) -> Any:
     return getattr(transformers, name)
 
 
-def _named_class(config: ModelConfig, file: str) -> str | None:
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(
-        str(config.checkpoint),
-        file,
-        revision=config.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return json.loads(Path(path).read_bytes()).get("processor_class") if path else None
+def _named_class(path: Path) -> Any:
+    """The class that a file names; None if there is no such file, or if it is damaged."""
+    try:
+        values = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None  # said by whoever reads the part
+    return values.get("processor_class") if isinstance(values, dict) else None
 
 
-def _read_part(config: ModelConfig, name: str, options: Mapping[str, Any]) -> Any:
+def _read_part(folder: Path, name: str, options: Mapping[str, Any]) -> Any:
     """A part of the processor; None for one that images and text do not need."""
     from transformers import AutoImageProcessor, AutoTokenizer
 
-    where = {"revision": config.revision, "trust_remote_code": False}
     if name == "image_processor":
         # If torchvision is installed, the default processor is another one, with other pixels.
         return AutoImageProcessor.from_pretrained(
-            config.checkpoint, backend="pil", **where, **options
+            folder, backend="pil", trust_remote_code=False, **options
         )
-    return (
-        AutoTokenizer.from_pretrained(config.checkpoint, **where) if name == "tokenizer" else None
-    )
+    if name == "tokenizer":
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return None
 
 
 def _feature_settings(checkpoint: Any) -> dict[str, Any]:

@@ -5,20 +5,32 @@ No model is loaded here. transformers is imported for details of errors only.
 
 from __future__ import annotations
 
-import json
+import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from vsp.config import ModelConfig
-from vsp.errors import ModelError
+from vsp.errors import ConfigError, ModelError
 from vsp.models import FAMILIES, load_family
+from vsp.models.library_errors import library_errors, short
+from vsp.models.safetensors_header import is_whole
+from vsp.utils.reading import read_json
+from vsp.utils.reading import unreadable as why_unreadable
 
-# transformers raises these if it cannot build a part, or if a package is missing.
-CANNOT_BUILD = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError)
 INDEX = "model.safetensors.index.json"  # names the weight file of each tensor
-_LONGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
+# Folders of a checkpoint that are read; a family's parts have their own folders.
+FOLDERS = (
+    "", "additional_chat_templates", "llm", "vision_tower", "mm_projector", "region_extractor",
+)  # fmt: skip
+# _READ: files of configurations, tokenizers and image processors. _UNREAD: exceptions to it.
+_READ = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
+_UNREAD = ("*.index.json", "trainer_state.json", "*_results.json")
+_SHOWN = 100  # characters of a name in a message
+_LARGEST = 1 << 26  # bytes of a file that is not weights; the largest tokenizers have 2^25
 
 
 def on_disk(config: ModelConfig) -> Path | None:
@@ -28,22 +40,59 @@ def on_disk(config: ModelConfig) -> Path | None:
     """
     if config.checkpoint is None:
         return None
-    if Path(config.checkpoint).is_dir():
+    if is_folder(config.checkpoint):
         return Path(config.checkpoint)
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
-    except HFValidationError:  # the path of a folder that does not exist
+    if not is_hub_name(config.checkpoint):  # the path of a folder that does not exist
         return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def is_folder(name: str) -> bool:
+    """Whether a folder of this name exists; False for names that no file can have."""
+    return os.path.isdir(name)  # noqa: PTH112 - Path raises OSError for a name that is too long
+
+
+def text_files(folder: Path) -> Iterator[Path]:
+    """The files in a folder of a checkpoint that say what the model and its processor are."""
+    for pattern in _READ:
+        for path in folder.glob(pattern):
+            unread = path.name[0] == "." or any(path.match(one) for one in _UNREAD)
+            if not unread and path.is_file():
+                yield path
+
+
+def require_readable(root: Path) -> None:
+    """Raise ModelError if a file of a checkpoint would block or fill the memory of whoever reads it.
+
+    The libraries open files of these folders by themselves, so all are checked before.
+    """
+    for folder in (root / name for name in FOLDERS):
+        for path in sorted(folder.iterdir()) if is_folder(str(folder)) else ():
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # a link to nothing: the libraries take it for a missing file
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise ModelError(
+                    f"{path}: is a pipe, a socket or a device, not a file; download the checkpoint "
+                    "again"
+                )
+        for path in text_files(folder):
+            size = path.stat().st_size
+            if size > _LARGEST:
+                raise ModelError(
+                    f"{path}: has {size:,} bytes, more than the {_LARGEST:,} that are read of such a "
+                    "file; download the checkpoint again"
+                )
 
 
 def pinned(config: ModelConfig) -> ModelConfig:
     """The same configuration; for a checkpoint in the hub's cache, with its commit as revision."""
     folder = on_disk(config)
-    if folder is None or Path(str(config.checkpoint)).is_dir():
+    if folder is None or is_folder(str(config.checkpoint)):
         return config
     return config.model_copy(update={"revision": folder.name})
 
@@ -70,7 +119,7 @@ def check_weights(config: ModelConfig, part: str = "") -> list[Path]:
     """
     folder = on_disk(config)
     if folder is None:
-        raise _missing(config)
+        raise missing(config)
     names = _weight_files(folder / part, config)
     incomplete = [name for name in sorted(names) if not is_whole(folder / part / name)]
     if incomplete:
@@ -97,36 +146,38 @@ def _weight_files(folder: Path, config: ModelConfig) -> set[str]:
     if not index.exists():
         some = sorted(folder.glob("model-*-of-*.safetensors"))
         return {index.name, *(path.name for path in some)} if some else {"model.safetensors"}
-    names = indexed_files(index)
+    names = set(read_index(index).values())
     if not names:
         raise ModelError(f"{index}: lists no weight files; {_fetch(config)}")
     return names
 
 
-def indexed_files(index: Path) -> set[str]:
-    """The weight files that an index names; empty if the index is damaged."""
+def read_index(index: Path) -> dict[str, str]:
+    """The weight file of each tensor, as an index says; empty if the index is damaged.
+
+    Raises ModelError for an entry that is not the name of a file in the same folder.
+    """
     try:
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return set()
-    return names if all(isinstance(name, str) for name in names) else set()
+        entries = read_json(index)["weight_map"]
+    except OSError as error:
+        raise ModelError(
+            f"{index}: {why_unreadable(error)}; download the checkpoint again"
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    for tensor, name in entries.items():
+        if not isinstance(name, str) or not _is_plain(name):
+            raise ModelError(
+                f"{index}: weight_map names {name!r} for {tensor!r}; write the name of a "
+                ".safetensors file in the same folder"
+            )
+    return entries
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file exists and, if it is safetensors, has the length that its header says."""
-    try:
-        size = path.stat().st_size
-        if path.suffix != ".safetensors":
-            return size > 0
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
-                return False  # also the case for a Git LFS pointer
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
-        return bool(size >= 8 + length + max(ends, default=0))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return False
+def _is_plain(name: str) -> bool:
+    return name.endswith(".safetensors") and not set(name) & {"/", "\\", "\0"}
 
 
 def _has_partial_download(folder: Path) -> bool:
@@ -135,26 +186,33 @@ def _has_partial_download(folder: Path) -> bool:
     return any(True for place in places for _ in place.rglob("*.incomplete"))
 
 
-@contextmanager
-def reading(config: ModelConfig, what: str) -> Iterator[None]:
-    """Turn errors of transformers about a damaged or missing part into a ModelError."""
-    try:
-        yield
-    except CANNOT_BUILD as error:
-        if _is_gated(error):
-            raise unreadable(config, error) from None
-        raise ModelError(
-            f"checkpoint {config.checkpoint!r}: its {what} cannot be read ({_short(error)}); "
+def reading(config: ModelConfig, what: str) -> AbstractContextManager[None]:
+    """Turn errors of a library about a damaged or missing part into a ModelError."""
+    return library_errors(
+        lambda error: ModelError(
+            f"checkpoint {config.checkpoint!r}: its {what} cannot be read ({short(error)}); "
             f"{_fetch(config)}"
-        ) from None
+        )
+    )
 
 
-def unreadable(config: ModelConfig, error: Exception) -> ModelError:
+def incomplete(config: ModelConfig, reason: str) -> ModelError:
+    """The error for a checkpoint on this disk that lacks a file."""
+    return ModelError(
+        f"checkpoint {config.checkpoint!r} cannot be read ({reason}); {_fetch(config)}"
+    )
+
+
+def unreadable(config: ModelConfig, error: BaseException) -> ModelError:
     """The error for a checkpoint that is neither on this disk nor available from the hub."""
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     name = str(config.checkpoint)
-    if _is_gated(error):
+    if _caused_by(error, GatedRepoError):
         return ModelError(
             f"checkpoint {name!r} is gated: ask for access on https://huggingface.co/{name}, then "
             f"`hf auth login` and {_fetch(config)}"
@@ -165,12 +223,10 @@ def unreadable(config: ModelConfig, error: Exception) -> ModelError:
         )
     if _caused_by(error, RepositoryNotFoundError):
         return ModelError(
-            f"checkpoint {name!r} is not on the hub, or you have no access; correct the name, or "
-            "`hf auth login`"
+            f"checkpoint {name!r} is neither a folder here nor on the hub, or you have no access; "
+            f"{_nearest_folder(name)}correct the name, or `hf auth login`"
         )
-    if Path(name).is_dir():
-        return ModelError(f"checkpoint {name!r} cannot be read ({_short(error)}); {_fetch(config)}")
-    return _missing(config, error)
+    return missing(config, error)
 
 
 def suggest_family(model_type: str, family: str) -> str:
@@ -194,52 +250,66 @@ def _family_of(model_type: str) -> str | None:
     from vsp.models.supported import TESTED, UNTESTED, UNTESTED_WITH_TORCHVISION
 
     for name in FAMILIES.names():
-        if model_type in load_family(name).processor.model_types:
-            return name
+        with suppress(ConfigError):  # a package with a family that cannot be imported
+            if model_type in load_family(name).processor.model_types:
+                return name
     return "auto" if model_type in (*TESTED, *UNTESTED, *UNTESTED_WITH_TORCHVISION) else None
 
 
-def _missing(config: ModelConfig, error: Exception | None = None) -> ModelError:
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def missing(config: ModelConfig, error: BaseException | None = None) -> ModelError:
+    """The error for a checkpoint that is not on this disk; `error`: why the hub was not reached."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     name = str(config.checkpoint)
-    nodes = "nodes without a network need HF_HUB_OFFLINE=1 (`environment` in jobs/slurm.yaml)"
-    if not _is_hub_name(name):
+    nearest = _nearest_folder(name)
+    if not is_hub_name(name):
         return ModelError(
-            f"checkpoint {name!r} cannot be read; download it where there is a network: "
-            f"`{_download(config)}`, or name another with --checkpoint"
+            f"checkpoint {name[:_SHOWN]!r} is no folder here and no name on a hub; {nearest}download one "
+            f"there, `hf download NAME --local-dir {name[:_SHOWN]}`, or name another with --checkpoint"
         )
-    # The message already says that it is not in the cache.
-    known = error is None or _caused_by(error, LocalEntryNotFoundError)
-    why = "" if known or error is None else f" ({_short(error)})"
+    if error is None:
+        why = ""
+    elif _caused_by(error, OfflineModeIsEnabled):
+        why = ", and HF_HUB_OFFLINE=1 keeps vsp from asking the hub"
+    else:
+        why = f", and the hub cannot be reached ({short(error)})"
     return ModelError(
-        f"checkpoint {name!r} cannot be read{why}; download it where there is a network: "
-        f"`{_download(config)}` with HF_HOME in a shared folder, or `{_download(config)} "
-        f"--local-dir DIR` and --checkpoint DIR; {nodes}"
+        f"checkpoint {name!r} is neither a folder here nor in the hub's cache{why}; {nearest}download it "
+        f"where there is a network: `{_download(config)}` with HF_HOME in a shared folder, or "
+        f"`{_download(config)} --local-dir DIR` and --checkpoint DIR; nodes without a network need "
+        "HF_HUB_OFFLINE=1 (`environment` in jobs/slurm.yaml)"
     )
 
 
+def _nearest_folder(name: str) -> str:
+    """Advice that names folders whose names are close to one that does not exist; "" if none is."""
+    parent, last = os.path.split(name)
+    try:
+        folders = [one.name for one in os.scandir(parent or ".") if one.is_dir()]
+    except (OSError, ValueError):
+        return ""
+    close = get_close_matches(last, folders, 2)
+    named = " or ".join(repr(str(Path(parent, one))) for one in close)
+    return f"did you mean the folder {named}? Otherwise " if close else ""
+
+
 def _fetch(config: ModelConfig) -> str:
-    again = " again" if Path(str(config.checkpoint)).is_dir() else ""
+    again = " again" if is_folder(str(config.checkpoint)) else ""
     return f"download it{again}: `{_download(config)}`"
 
 
 def _download(config: ModelConfig) -> str:
     name = str(config.checkpoint)
-    if not _is_hub_name(name) or Path(name).is_dir():
+    if not is_hub_name(name) or is_folder(name):
         return f"hf download NAME --local-dir {name}"
     revision = "" if config.revision in (None, "main") else f" --revision {config.revision}"
     return f"hf download {name}{revision}"
 
 
-def _is_hub_name(checkpoint: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", checkpoint) is not None
-
-
-def _is_gated(error: BaseException) -> bool:
-    from huggingface_hub.errors import GatedRepoError
-
-    return _caused_by(error, GatedRepoError)
+def is_hub_name(checkpoint: str) -> bool:
+    """Whether this may be the name of a repository, by the rules of the hub."""
+    plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]*\w)?", checkpoint, re.ASCII)
+    return plain is not None and len(checkpoint) <= 96 and not re.search(r"--|\.\.", checkpoint)
 
 
 def _caused_by(error: BaseException | None, kind: type[Exception]) -> bool:
@@ -249,7 +319,3 @@ def _caused_by(error: BaseException | None, kind: type[Exception]) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -8,15 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vsp.config import ModelConfig
-from vsp.models.checkpoints import INDEX, indexed_files, on_disk
+from vsp.models.checkpoints import FOLDERS, INDEX, on_disk, read_index, text_files
+from vsp.utils.reading import open_regular
 
-# Folders of a checkpoint that are read; a family's parts have their own folders.
-_FOLDERS = (
-    "", "additional_chat_templates", "llm", "vision_tower", "mm_projector", "region_extractor",
-)  # fmt: skip
-# _READ: files of configurations, tokenizers and image processors. _UNREAD: exceptions to it.
-_READ = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
-_UNREAD = ("*.index.json", "trainer_state.json", "*_results.json")
 _LARGE, _FIRST = 16 << 20, 1 << 20  # bytes
 _N_SAMPLES, _SAMPLE = 16, 64 << 10  # samples of a large file, bytes of each
 
@@ -31,28 +25,22 @@ def fingerprint(config: ModelConfig) -> dict[str, str]:
     if root is None:
         return {}
     digests: dict[str, str] = {}
-    for name in _FOLDERS:
+    for name in FOLDERS:
         weights = set(_weights(root / name)) if config.weights == "checkpoint" else set()
-        for path in sorted({*_texts(root / name), *weights}):
+        for path in sorted({*text_files(root / name), *weights}):
             digests[str(path.relative_to(root))] = _digest(path, sampled=path in weights)
     if config.adapter is not None:
         for path in sorted(Path(config.adapter).glob("adapter_*")):
-            digests[f"adapter/{path.name}"] = _digest(path, sampled=True)
+            if path.is_file():
+                digests[f"adapter/{path.name}"] = _digest(path, sampled=True)
     return digests
-
-
-def _texts(folder: Path) -> Iterator[Path]:
-    for pattern in _READ:
-        for path in folder.glob(pattern):
-            if path.name[0] != "." and not any(path.match(unread) for unread in _UNREAD):
-                yield path
 
 
 def _weights(folder: Path) -> Iterator[Path]:
     """The index and the weight files that it names; without an index, all weight files."""
     index = folder / INDEX
     if index.exists():
-        names = ("model.safetensors", INDEX, *indexed_files(index))
+        names = ("model.safetensors", INDEX, *sorted(set(read_index(index).values())))
         yield from (folder / name for name in names if os.path.isfile(folder / name))  # noqa: PTH113
     else:
         tensors = list(folder.glob("*.safetensors"))
@@ -60,8 +48,9 @@ def _weights(folder: Path) -> Iterator[Path]:
 
 
 def _digest(path: Path, sampled: bool) -> str:
-    size, digest = path.stat().st_size, hashlib.sha256()
-    with path.open("rb") as file:
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         if sampled and size >= _LARGE:
             digest.update(file.read(_FIRST))
             for i in range(_N_SAMPLES):  # the last sample is the end of the file

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig, BitsAndBytesConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import (
-    CANNOT_BUILD,
-    on_disk,
-    other_family,
-    refuse_adapter_files,
-    unreadable,
-)
+from vsp.models.checkpoints import other_family, refuse_adapter_files
+from vsp.models.config_limits import read_model_config, require_sizes
 from vsp.models.contract import ModelShape, Outline
-from vsp.models.outline import decoder_path, empty_model, modules_outside_decoder
+from vsp.models.hub import local_folder
+from vsp.models.outline import (
+    GIVEN,
+    decoder_path,
+    empty_model,
+    load_config,
+    modules_outside_decoder,
+)
 from vsp.models.placement import device_map
 from vsp.models.prefix_sharing import copy_to_device
 from vsp.models.weights import (
@@ -52,20 +52,12 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
 
     Raises ModelError if it cannot be read, or if `model_types` are given and it has another type.
     """
-    if config.checkpoint is None:
-        raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
-    folder = on_disk(config)
-    if folder is not None:
-        refuse_adapter_files(folder)
-    try:
-        checkpoint = AutoConfig.from_pretrained(
-            config.checkpoint, revision=config.revision, trust_remote_code=False
-        )
-    except (*CANNOT_BUILD, ArithmeticError, StrictDataclassError) as error:
-        unknown = _unknown_type(config)
-        if unknown is not None:
-            raise other_family(config, unknown, model_types) from None
-        raise unreadable(config, error) from None
+    folder = local_folder(config)
+    refuse_adapter_files(folder)
+    kind = read_model_config(folder / "config.json").get("model_type")
+    if isinstance(kind, str) and kind and kind not in CONFIG_MAPPING:
+        raise other_family(config, kind, model_types)
+    checkpoint = load_config(config, folder)
     if model_types and checkpoint.model_type not in model_types:
         raise other_family(config, checkpoint.model_type, model_types)
     if hasattr(checkpoint, "mm_vision_tower"):
@@ -74,6 +66,7 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
             "converted one, for example llava-hf/llava-1.5-7b-hf for liuhaotian/llava-v1.5-7b"
         )
     text = checkpoint.get_text_config()
+    require_sizes(text, str(config.checkpoint))
     pad, vocabulary = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
     if isinstance(pad, int) and isinstance(vocabulary, int) and pad >= vocabulary:
         raise ModelError(
@@ -81,16 +74,6 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
             f"{vocabulary} tokens; correct it in config.json"
         )
     return checkpoint
-
-
-def _unknown_type(config: ModelConfig) -> str | None:
-    """The model type in the configuration if transformers does not know it; otherwise None."""
-    folder = on_disk(config)
-    try:
-        kind = json.loads((folder / "config.json").read_bytes()).get("model_type") if folder else ""
-    except (OSError, ValueError, AttributeError):
-        return None
-    return kind if isinstance(kind, str) and kind and kind not in CONFIG_MAPPING else None
 
 
 def outline(config: ModelConfig, *model_types: str) -> Outline:
@@ -115,7 +98,7 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
         "device_map": {"": "cuda:0" if on_gpu() else "cpu"},
         "use_safetensors": True,
         "trust_remote_code": False,
-        "revision": config.revision,
+        **GIVEN,
     }
     if config.quantization == "4bit":
         arguments["quantization_config"] = BitsAndBytesConfig(
@@ -156,24 +139,34 @@ def load_model(
         model = random_model(AutoModelForImageTextToText, checkpoint, arguments, path)
     else:
         needed = needed_by_states(checkpoint)
-        model = load_whole(AutoModelForImageTextToText, str(config.checkpoint), arguments, needed)
+        folder = str(local_folder(config))
+        model = load_whole(AutoModelForImageTextToText, folder, checkpoint, arguments, needed)
     model = model.eval()
     return model, model.get_submodule(path)
 
 
 def load_whole(
-    kind: Any, checkpoint: str, arguments: Mapping[str, Any], needed: Needed = outside_head
+    kind: Any,
+    folder: str,
+    checkpoint: Any,
+    arguments: Mapping[str, Any],
+    needed: Needed = outside_head,
 ) -> Any:
-    """A model of transformers whose weights all come from the checkpoint.
+    """A model of transformers whose weights all come from the files in `folder`.
 
-    Raises ModelError if a needed weight is missing, has another shape, or is not finite.
+    Its configuration is `checkpoint`: transformers would read the file again and follow what it
+    says about kernels. Raises ModelError if a needed weight is missing, has another shape, or is not finite.
     """
     with report_off():
         model, info = kind.from_pretrained(
-            checkpoint, **arguments, ignore_mismatched_sizes=True, output_loading_info=True
+            folder,
+            config=checkpoint,
+            **arguments,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
-    require_match(match_of(model, info), checkpoint, needed)
-    require_finite(model, checkpoint, needed)
+    require_match(match_of(model, info), folder, needed)
+    require_finite(model, folder, needed)
     return model
 
 
@@ -188,7 +181,7 @@ def random_model(auto: Any, checkpoint: Any, arguments: Mapping[str, Any], path:
     placed: Mapping[str, str] = arguments["device_map"]
     torch.manual_seed(0)
     with torch.device("cpu"):
-        model = auto.from_config(checkpoint, dtype=arguments["dtype"])
+        model = auto.from_config(checkpoint, dtype=arguments["dtype"], **GIVEN)
     quantization = arguments.get("quantization_config")
     if quantization is not None:
         for i, layer in enumerate(model.get_submodule(path).layers):

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from vsp.config import ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import CANNOT_BUILD
+from vsp.models.checkpoints import reading
+from vsp.models.library_errors import library_errors, short
+
+# Given wherever a model is built, so that no file of a checkpoint chooses them: a configuration can
+# name a kernel on the hub, which would be downloaded and run. None: the default of the model's class.
+GIVEN: Mapping[str, None] = MappingProxyType(
+    {"attn_implementation": None, "experts_implementation": None}
+)
+
+
+def load_config(config: ModelConfig, folder: Path) -> Any:
+    """The configuration in a folder, as transformers completes it.
+
+    Raises ModelError if transformers cannot read it.
+    """
+    from transformers import AutoConfig
+
+    with reading(config, "configuration"):
+        checkpoint = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        # The setters of these pass the value on to the parts of the configuration.
+        for name, value in GIVEN.items():
+            setattr(checkpoint, f"_{name}", value)
+        checkpoint.get_text_config()  # fails if there are several
+    return checkpoint
 
 
 def empty_model(checkpoint: Any) -> Any:
@@ -13,16 +40,14 @@ def empty_model(checkpoint: Any) -> Any:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    try:
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(checkpoint)
-    except CANNOT_BUILD as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
+    def describe(error: BaseException) -> ModelError:
+        return ModelError(
             f"transformers cannot load model type {checkpoint.model_type!r} for image and text "
-            f"({reason[:120]}); "
-            "name another --checkpoint"
-        ) from None
+            f"({short(error)[:120]}); name another --checkpoint"
+        )
+
+    with library_errors(describe), torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(checkpoint, **GIVEN)
 
 
 def decoder_path(model: Any) -> str:

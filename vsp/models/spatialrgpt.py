@@ -7,7 +7,6 @@ also if the prompt names no region.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,7 +17,8 @@ from PIL import Image
 
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
-from vsp.models.auto import match_any, reserved_tokens
+from vsp.models.auto import match_any, processing_errors, reserved_tokens
+from vsp.models.config_limits import read_model_config, require_sizes
 from vsp.models.contract import (
     ModelShape,
     Outline,
@@ -29,6 +29,7 @@ from vsp.models.contract import (
     TokenizedPrompt,
     VisionLanguageModel,
 )
+from vsp.models.hub import local_folder
 
 if TYPE_CHECKING:
     import torch
@@ -68,22 +69,20 @@ class SpatialRGPTProcessor(Processor):
     model_types: ClassVar[tuple[str, ...]] = ("llava_llama",)
 
     def __init__(self, config: ModelConfig) -> None:
-        from vsp.models.checkpoints import reading
-
         options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
         self._conversation = CONVERSATIONS[options.conversation]
-        root = _folder(config, weights=False)
+        root = local_folder(config)
         self._top = _read_top(root)
-        with reading(config, "tokenizer or image processor"):
-            self._tokenizer, self._pixels = _read_processors(root)
+        self._tokenizer, self._pixels = _read_processors(config, root)
         if self._top["enable_region"]:
             add_region_tokens(self._tokenizer, root)
-        tower = _read_json(root / "vision_tower/config.json")
+        tower = read_model_config(root / "vision_tower/config.json")
         side = tower["image_size"] // tower["patch_size"]
         self._n_tokens = image_tokens(_projector_kind(root), side)
         # The original code truncates longer prompts; here they are an error.
-        llm = _read_json(root / "llm/config.json")
-        self._context = llm.get("tokenizer_model_max_length", 4096)
+        llm = read_model_config(root / "llm/config.json")
+        context = llm.get("tokenizer_model_max_length")
+        self._context = context if isinstance(context, int) else 4096
         self._tokenizer.model_max_length = 10**9
         # <mask> and <depth> are not tokens of a plain VILA, but always mean regions.
         own = (IMAGE, "<mask>", "<depth>", *reserved_tokens(self._tokenizer))
@@ -100,7 +99,8 @@ class SpatialRGPTProcessor(Processor):
             arrays["depth"] = self._pixel_values(depth)
         before, _, after = self._conversation.partition(IMAGE)
         bos = self._tokenizer.bos_token_id
-        ids = self._tokenizer(before).input_ids
+        with processing_errors():
+            ids = self._tokenizer(before).input_ids
         tokens = (*([] if ids[:1] == [bos] else [bos]), *ids, *(IMAGE_TOKEN,) * self._n_tokens)
         ahead, _, behind = after.partition("{instruction}")
         return Picture(arrays, tokens, {}, (ahead, behind))
@@ -113,7 +113,8 @@ class SpatialRGPTProcessor(Processor):
 
         The text after the image is tokenised separately, as in training, without a BOS.
         """
-        after = self._tokenizer(prompt.join(picture.around)).input_ids
+        with processing_errors():
+            after = self._tokenizer(prompt.join(picture.around)).input_ids
         bos = self._tokenizer.bos_token_id
         tokens = (*picture.tokens, *(after[1:] if after[:1] == [bos] else after))
         if len(tokens) > self._context:
@@ -128,9 +129,10 @@ class SpatialRGPTProcessor(Processor):
         """[1, channel, height, width]"""
         if self._top["image_aspect_ratio"] == "pad":
             image = _square(image, self._pixels.image_mean)
-        pixels: NDArray[np.floating] = self._pixels(images=image, return_tensors="np")[
-            "pixel_values"
-        ]
+        with processing_errors():
+            pixels: NDArray[np.floating] = self._pixels(images=image, return_tensors="np")[
+                "pixel_values"
+            ]
         return pixels
 
     def _marked(
@@ -185,7 +187,7 @@ class SpatialRGPT(VisionLanguageModel):
         from vsp.models.vila_modules import Projector, RegionExtractor, load_part
 
         _refuse_random(config)
-        root = _folder(config, weights=True)
+        root = local_folder(config)
         top = _read_top(root)
         name = self.shape(config).dtype
         dtype = getattr(torch, name)
@@ -200,8 +202,9 @@ class SpatialRGPT(VisionLanguageModel):
             }
             plain["device_map"] = {"": devices[0]}
 
-        llm = load_whole(LlamaForCausalLM, str(root / "llm"), arguments)
-        self._tokenizer, _ = _read_processors(root)
+        text, tower = _part_configs(config, root)
+        llm = load_whole(LlamaForCausalLM, str(root / "llm"), text, arguments)
+        self._tokenizer, _ = _read_processors(config, root)
         if top["enable_region"]:
             add_region_tokens(self._tokenizer, root)
             if len(self._tokenizer) > llm.config.vocab_size:
@@ -209,7 +212,8 @@ class SpatialRGPT(VisionLanguageModel):
         self._llm = llm.eval().model
         self._capture = Capture(self._llm, 0)
         folder = str(root / "vision_tower")
-        self._tower = load_whole(SiglipVisionModel, folder, plain, _before_cut(root, top)).eval()
+        needed = _before_cut(root, top)
+        self._tower = load_whole(SiglipVisionModel, folder, tower, plain, needed).eval()
         self._last_layer = cut_tower(self._tower, top)
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
         projector = Projector(_projector_kind(root), vision_size, hidden_size)
@@ -221,36 +225,35 @@ class SpatialRGPT(VisionLanguageModel):
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
-        from transformers import AutoConfig
-
         from vsp.models.loading import decoder_shape
+        from vsp.models.outline import load_config
 
         _refuse_random(config)
-        root = _folder(config, weights=False)
+        root = local_folder(config)
         top = _read_top(root)
         if cls.region_marker(config) and not top["enable_region"]:
             raise ModelError(f"{root}: has no region extractor; use --option regions=none")
-        llm = AutoConfig.from_pretrained(root / "llm", trust_remote_code=False)
+        llm = load_config(config, root / "llm")
+        require_sizes(llm, str(root / "llm"))
         return decoder_shape(llm, config.dtype, llm.dtype)
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
-        from vsp.models.checkpoints import check_weights
         from vsp.models.weights import (
+            checkpoint_headers,
             match_module,
             match_shapes,
             outside_head,
-            read_headers,
             require_match,
             require_plain,
         )
 
-        root = _folder(config, weights=False)
+        root = local_folder(config)
         top = _read_top(root)
-        whole = _empty_parts(root, top)
+        whole = _empty_parts(config, root, top)
         before_cut = _before_cut(root, top)
         for part, needed in (("llm", outside_head), ("vision_tower", before_cut)):
-            headers = read_headers(check_weights(config, part))
+            headers, _ = checkpoint_headers(config, part)
             require_plain(headers, root / part)
             require_match(match_shapes(getattr(whole, part), headers), root / part, needed)
         for part in _small_parts(top):
@@ -258,14 +261,14 @@ class SpatialRGPT(VisionLanguageModel):
             # Small parts may be in the older format, or have no weights.
             older = (root / part / "pytorch_model.bin").exists()
             if not older and module.state_dict():
-                headers = read_headers(check_weights(config, part))
+                headers, _ = checkpoint_headers(config, part)
                 require_match(match_module(module, headers), root / part)
 
     @classmethod
     def outline(cls, config: ModelConfig) -> Outline:
-        root = _folder(config, weights=False)
+        root = local_folder(config)
         top = _read_top(root)
-        whole = _empty_parts(root, top)
+        whole = _empty_parts(config, root, top)
         cut_tower(whole.vision_tower, top)
         return Outline(whole, "llm.model", cls.shape(config).dtype)
 
@@ -362,23 +365,29 @@ class SpatialRGPT(VisionLanguageModel):
         return vectors
 
 
-def _empty_parts(root: Path, top: Mapping[str, Any]) -> Any:
+def _part_configs(config: ModelConfig, root: Path) -> tuple[Any, Any]:
+    """Configurations of the language model and of the vision tower."""
+    from vsp.models.outline import load_config
+
+    return load_config(config, root / "llm"), load_config(config, root / "vision_tower")
+
+
+def _empty_parts(config: ModelConfig, root: Path, top: Mapping[str, Any]) -> Any:
     """The parts of the model on torch's meta device, with the whole tower."""
     import torch
     from torch import nn
-    from transformers import AutoConfig, LlamaForCausalLM, SiglipVisionModel
+    from transformers import LlamaForCausalLM, SiglipVisionModel
 
+    from vsp.models.checkpoints import reading
     from vsp.models.vila_modules import Projector, RegionExtractor
 
-    llm, tower = (
-        AutoConfig.from_pretrained(root / part, trust_remote_code=False)
-        for part in ("llm", "vision_tower")
-    )
+    llm, tower = _part_configs(config, root)
     sizes = (tower.hidden_size, llm.hidden_size)
-    with torch.device("meta"):
-        whole = nn.Module()
+    whole = nn.Module()
+    with reading(config, "configuration"), torch.device("meta"):
         whole.llm = LlamaForCausalLM(llm)
         whole.vision_tower = SiglipVisionModel(tower)
+    with torch.device("meta"):
         whole.mm_projector = Projector(_projector_kind(root), *sizes)
         if top["enable_region"]:
             whole.region_extractor = RegionExtractor(*sizes)
@@ -389,8 +398,14 @@ def _before_cut(root: Path, top: Mapping[str, Any]) -> Callable[[str], bool]:
     """A function that is False for weights of the tower after its selected layer."""
     from vsp.models.weights import before_layer
 
-    n_layers = int(_read_json(root / "vision_tower/config.json")["num_hidden_layers"])
-    n_used = range(n_layers + 1)[top["mm_vision_select_layer"]]
+    n_layers = int(read_model_config(root / "vision_tower/config.json")["num_hidden_layers"])
+    layer = top["mm_vision_select_layer"]
+    if not isinstance(layer, int) or not -n_layers - 1 <= layer <= n_layers:
+        raise ModelError(
+            f"{root}: mm_vision_select_layer {layer!r} is not one of the {n_layers} layers of the vision "
+            "tower; correct it in config.json"
+        )
+    n_used = range(n_layers + 1)[layer]
     return lambda name: before_layer(name, n_used) and "head." not in name
 
 
@@ -413,7 +428,7 @@ def add_region_tokens(tokenizer: Any, root: Path) -> None:
     Raises ModelError if their ids are not those in the tower's configuration.
     """
     tokenizer.add_tokens(["<mask>", "<depth>"], special_tokens=True)
-    tower = _read_json(root / "vision_tower/config.json")
+    tower = read_model_config(root / "vision_tower/config.json")
     for token, key in (("<mask>", "llm_mask_token_id"), ("<depth>", "llm_depth_token_id")):
         number = tokenizer.convert_tokens_to_ids(token)
         if tower.get(key, number) != number:
@@ -430,30 +445,16 @@ def _refuse_random(config: ModelConfig) -> None:
         )
 
 
-def _folder(config: ModelConfig, weights: bool) -> Path:
-    """The checkpoint's folder; for a hub name, in the hub's cache, downloaded if necessary."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    from vsp.models.checkpoints import unreadable
-
-    checkpoint = str(config.checkpoint)
-    if Path(checkpoint).is_dir():
-        return Path(checkpoint)
-    patterns = None if weights else ["*.json", "*/*.json", "*/tokenizer*"]
-    try:
-        folder = snapshot_download(checkpoint, revision=config.revision, allow_patterns=patterns)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise unreadable(config, error) from None
-    return Path(folder)
-
-
-def _read_processors(root: Path) -> tuple[Any, Any]:
+def _read_processors(config: ModelConfig, root: Path) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    tokenizer = AutoTokenizer.from_pretrained(root / "llm", trust_remote_code=False)
-    return tokenizer, SiglipImageProcessorPil.from_pretrained(root / "vision_tower")
+    from vsp.models.checkpoints import reading
+    from vsp.models.library_errors import hidden_panics
+
+    with reading(config, "tokenizer or image processor"), hidden_panics():
+        tokenizer = AutoTokenizer.from_pretrained(root / "llm", trust_remote_code=False)
+        return tokenizer, SiglipImageProcessorPil.from_pretrained(root / "vision_tower")
 
 
 def _small_parts(top: dict[str, Any]) -> tuple[str, ...]:
@@ -461,21 +462,7 @@ def _small_parts(top: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _projector_kind(root: Path) -> str:
-    return str(_read_json(root / "mm_projector/config.json").get("mm_projector_type"))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path}: no such file; the checkpoint is incomplete, download it again"
-        ) from None
-    except ValueError as error:
-        raise ModelError(f"{path}: is not JSON ({error}); download the checkpoint again") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: holds a {type(values).__name__}, not a configuration")
-    return values
+    return str(read_model_config(root / "mm_projector/config.json").get("mm_projector_type"))
 
 
 def _read_top(root: Path) -> dict[str, Any]:
@@ -488,7 +475,7 @@ def _read_top(root: Path) -> dict[str, Any]:
         raise ModelError(
             f"{root}: contains LoRA weights only; merge them into their base model first"
         )
-    top = _read_json(root / "config.json")
+    top = read_model_config(root / "config.json")
     kind = str(top.get("model_type"))
     if kind not in SpatialRGPTProcessor.model_types:
         raise ModelError(
@@ -500,13 +487,21 @@ def _read_top(root: Path) -> dict[str, Any]:
     for reason, refused in _refusals(root, top):
         if refused:
             raise ModelError(f"{root}: {reason}; this checkpoint is not supported")
+    path = root / "vision_tower/config.json"
+    tower = read_model_config(path)
+    for key in ("image_size", "patch_size", "num_hidden_layers"):
+        if not isinstance(tower.get(key), int):
+            raise ModelError(
+                f"{path}: {key} is {tower.get(key)!r}, not a whole number; correct it, or download the "
+                "checkpoint again"
+            )
     return top
 
 
 def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
     """Reasons to refuse a checkpoint, and whether each applies."""
-    tower = _read_json(root / "vision_tower/config.json")
-    llm = _read_json(root / "llm/config.json")
+    tower = read_model_config(root / "vision_tower/config.json")
+    llm = read_model_config(root / "llm/config.json")
     aspect = str(top["image_aspect_ratio"])
     feature = top.get("mm_vision_select_feature", "patch")
     reasons = [
@@ -525,7 +520,7 @@ def _refusals(root: Path, top: dict[str, Any]) -> list[tuple[str, bool]]:
     ]  # fmt: skip
     if top["enable_region"]:
         path = root / "region_extractor/config.json"
-        kind = _read_json(path).get("region_extractor_type") if path.exists() else None
+        kind = read_model_config(path).get("region_extractor_type") if path.exists() else None
         reasons += [
             ("enable_region is true but there is no folder region_extractor/", not path.exists()),
             (f"its region extractor is {kind!r}, not 'regiongpt'", kind != "regiongpt"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import on_disk
+from vsp.models.checkpoints import on_disk, reading
+from vsp.models.library_errors import library_errors, short
+from vsp.utils.reading import read_json
+
+_WITH_KERNELS = ("mxfp4",)  # methods whose check asks the hub for a kernel
 
 
 def stored_quantization(config: ModelConfig) -> str:
@@ -17,15 +20,17 @@ def stored_quantization(config: ModelConfig) -> str:
     if folder is None:
         return ""
     try:
-        values = json.loads((folder / "config.json").read_bytes())
+        values = read_json(folder / "config.json")
     except (OSError, ValueError, RecursionError):
         return ""  # said by whoever reads the configuration
     return _method(values.get("quantization_config") if isinstance(values, dict) else None)
 
 
 def _method(values: Any) -> str:
-    if not isinstance(values, Mapping) or not values:
+    if not values:
         return ""
+    if not isinstance(values, Mapping):
+        return "an unknown format"
     method = str(values.get("quant_method", "bitsandbytes"))
     if method != "bitsandbytes":
         return method
@@ -59,7 +64,9 @@ def require_loadable(config: ModelConfig, checkpoint: Any) -> None:
             f"checkpoint {config.checkpoint!r} is stored in {stored or 'full precision'}, but the "
             f"model's configuration says {config.stored_quantization or 'full precision'}"
         )
-    parts = {k: v for k, v in checkpoint.to_dict().items() if isinstance(v, Mapping)}
+    with reading(config, "configuration"):
+        values = checkpoint.to_dict()
+    parts = {k: v for k, v in values.items() if isinstance(v, Mapping)}
     nested = [key for key, part in parts.items() if "quantization_config" in part]
     if nested:
         raise ModelError(
@@ -85,10 +92,14 @@ def _why_not(checkpoint: Any) -> str:
     """Why a method other than bitsandbytes is refused: a missing package, or no test."""
     from transformers.quantizers.auto import AutoHfQuantizer
 
+    method = checkpoint.quantization_config
+    if isinstance(method, Mapping) and method.get("quant_method") in _WITH_KERNELS:
+        return "vsp does not read: transformers would download a kernel for it"
     try:
-        quantizer = AutoHfQuantizer.from_config(checkpoint.quantization_config, pre_quantized=True)
-        quantizer.validate_environment(device_map={"": "cpu"}, dtype=checkpoint.dtype)
-    except (ImportError, ValueError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        return f"this installation cannot load ({reason.partition(' - supported')[0][:200]})"
+        with library_errors(lambda error: ModelError(short(error))):
+            quantizer = AutoHfQuantizer.from_config(method, pre_quantized=True)
+            quantizer.validate_environment(device_map={"": "cpu"}, dtype=checkpoint.dtype)
+    except ModelError as error:
+        reason = str(error).partition(" - supported")[0]
+        return f"this installation cannot load ({reason})"
     return "vsp was not tested with: its weights may be computed otherwise from machine to machine"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from vsp.errors import ModelError
 
@@ -89,4 +90,13 @@ def check_type(model_type: str) -> None:
         raise ModelError(
             f"model type {model_type!r} is not supported: {REFUSED[model_type]}; choose a "
             "checkpoint of a type that `vsp models --supported` does not refuse"
+        )
+
+
+def check_part(checkpoint: Any) -> None:
+    """Raise ModelError for a part of a model whose builder asks the hub, such as a tower of timm."""
+    kind = str(getattr(checkpoint, "model_type", ""))
+    if kind.startswith("timm"):
+        raise ModelError(
+            f"model type {kind!r} is not supported: {_TIMM}; choose another checkpoint"
         )

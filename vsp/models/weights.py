@@ -7,14 +7,13 @@ time on the headers of its files, without reading weights, and again when a task
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,8 +21,10 @@ from transformers.utils import logging as transformers_logging
 
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import check_weights
-from vsp.models.outline import empty_model
+from vsp.models.checkpoints import INDEX, check_weights, read_index
+from vsp.models.library_errors import library_errors, short
+from vsp.models.outline import GIVEN, empty_model
+from vsp.models.safetensors_header import Header, Shape, read_header, read_headers
 
 _log = logging.getLogger(__name__)
 _SHOWN = 3  # names in a message
@@ -37,16 +38,6 @@ _WRAPPERS = {
 # Tensors that stand beside quantised weights.
 _SCALES = (".SCB", ".absmax", ".input_scale", ".qweight", ".weight_scale", ".weight_scale_inv")
 _STATES = ("bitsandbytes__nf4", "bitsandbytes__fp4")  # bitsandbytes: the kind of 4 bits
-
-Shape = tuple[int, ...]
-
-
-class Header(NamedTuple):
-    """Dtype and shape of a tensor, from the header of a safetensors file."""
-
-    dtype: str  # as safetensors writes it: F16, BF16, I8, …
-    shape: Shape
-
 
 # Takes the name of a weight; True if states depend on it.
 Needed = Callable[[str], bool]
@@ -76,6 +67,11 @@ def needed_by_states(checkpoint: Any) -> Needed:
     n_layers = getattr(getattr(checkpoint, "vision_config", None), "num_hidden_layers", None)
     if not isinstance(layer, int) or not isinstance(n_layers, int):
         return outside_head
+    if not -n_layers - 1 <= layer <= n_layers:
+        raise ModelError(
+            f"vision_feature_layer {layer} is beyond the {n_layers} layers of the vision tower; correct it "
+            "in config.json"
+        )
     n_used = range(n_layers + 1)[layer]
     return lambda name: outside_head(name) and before_layer(name, n_used)
 
@@ -92,9 +88,7 @@ def before_layer(name: str, n_used: int) -> bool:
 
 def require_whole(config: ModelConfig, checkpoint: Any) -> None:
     """Raise ModelError unless the files of a checkpoint hold every weight that states depend on."""
-    files = check_weights(config)
-    headers = read_headers(files)
-    where = files[0].parent
+    headers, where = checkpoint_headers(config)
     if config.stored_quantization:
         require_packed(headers, config.stored_quantization, where)
         # Packed weights have other shapes, and their scales stand beside them.
@@ -108,20 +102,29 @@ def require_whole(config: ModelConfig, checkpoint: Any) -> None:
     require_match(match, where, needed_by_states(checkpoint))
 
 
-def read_headers(files: Sequence[Path]) -> dict[str, Header]:
-    """Each tensor's dtype and shape, from the headers of complete safetensors files."""
-    headers: dict[str, Header] = {}
-    for path in files:
-        with path.open("rb") as file:
-            values = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, entry in values.items():
-            if name == "__metadata__":
-                continue
-            shape = entry.get("shape")
-            if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-                raise ModelError(f"{path}: its header gives {name} no shape; download it again")
-            headers[name] = Header(str(entry.get("dtype")), tuple(shape))
-    return headers
+def checkpoint_headers(config: ModelConfig, part: str = "") -> tuple[dict[str, Header], Path]:
+    """Dtype and shape of each tensor of a checkpoint, or of a part of it, and the folder of its files.
+
+    Raises ModelError if a file is missing or damaged, or if the index names other tensors.
+    """
+    files = check_weights(config, part)
+    folder = files[0].parent
+    headers = read_headers(files)
+    if [path.name for path in files] != ["model.safetensors"]:
+        _require_indexed(folder / INDEX)
+    return headers, folder
+
+
+def _require_indexed(index: Path) -> None:
+    """Raise ModelError if a file does not hold a tensor that the index says it holds."""
+    entries = read_index(index)
+    held = {name: read_header(index.parent / name) for name in set(entries.values())}
+    for tensor, name in entries.items():
+        if tensor not in held[name]:
+            raise ModelError(
+                f"{index}: says that {name} holds {tensor!r}, which it does not; download the "
+                "checkpoint again"
+            )
 
 
 def require_plain(headers: Mapping[str, Header], where: Path | str) -> None:
@@ -163,8 +166,15 @@ def require_packed(headers: Mapping[str, Header], stored: str, where: Path | str
 
 def match_shapes(model: Any, headers: Mapping[str, Header]) -> Match:
     """Match tensors with a model of transformers on the meta device; reads and computes nothing."""
-    tensors = {name: torch.empty(h.shape, device="meta") for name, h in headers.items()}
-    with report_off():
+
+    def describe(error: BaseException) -> ModelError:
+        return ModelError(
+            f"transformers cannot match the weights with a {type(model).__name__} ({short(error)}); use "
+            "the config.json that belongs to these weights"
+        )
+
+    with library_errors(describe), report_off():
+        tensors = {name: torch.empty(h.shape, device="meta") for name, h in headers.items()}
         _, info = type(model).from_pretrained(
             None,
             config=model.config,
@@ -172,6 +182,7 @@ def match_shapes(model: Any, headers: Mapping[str, Header]) -> Match:
             device_map={"": "meta"},
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **GIVEN,
         )
     return match_of(model, info)
 

@@ -49,7 +49,7 @@ def _facts(summary: DatasetSummary) -> dict[str, str]:
             if summary.n_regions
             else ""
         ),
-        "funnel": "funnel.json lists the rows that the import dropped"
+        "funnel": "funnel.json counts the rows that the import dropped, and dropped.csv lists them"
         if summary.has_funnel
         else "",
     }

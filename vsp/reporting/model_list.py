@@ -26,12 +26,18 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
     for entry in entries:
         shape = entry.shape
         known = (str(shape.n_layers), str(shape.hidden_size)) if shape else ("–", "–")
-        checkpoint = f" {shorten_path(entry.model.checkpoint or 'no checkpoint')}"
         name = text_line(entry.name, style="bold").append("\n")
-        name.append(text_line(checkpoint, style="not bold dim"))
-        table.add_row(name, entry.model.family, *known, entry.model.quantized_as)
+        model = entry.model
+        checkpoint = shorten_path(model.checkpoint or "no checkpoint") if model else "–"
+        name.append(text_line(f" {checkpoint}", style="not bold dim"))
+        table.add_row(
+            name,
+            model.family if model else "–",
+            *known,
+            model.quantized_as if model else "–",
+        )
     notes = [f"{entry.name} cannot be used: {entry.problem}" for entry in entries if entry.problem]
-    if not all(entry.shape for entry in entries):
+    if not all(entry.shape or entry.problem for entry in entries):
         notes.append(
             "–: checkpoint not on this disk. `hf download CHECKPOINT` downloads it into the cache "
             "(HF_HOME); `--local-dir DIR` downloads it into a folder for `--checkpoint DIR`."
@@ -61,7 +67,7 @@ def models_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [
         {
             "name": entry.name,
-            **entry.model.model_dump(mode="json"),
+            **(entry.model.model_dump(mode="json") if entry.model else {}),
             "n_layers": entry.shape and entry.shape.n_layers,
             "hidden_size": entry.shape and entry.shape.hidden_size,
             "problem": entry.problem or None,

@@ -77,7 +77,7 @@ def _run_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
         "dataset": f"{shorten_path(plan.dataset)}, prompt {plan.prompt}",
         "rows": (
             f"{rows['planned']} planned: {rows['done']} done, {rows['failed']} failed, "
-            f"{rows['missing']} missing"
+            f"{rows['missing']} missing{_dropped_labels(summary)}"
         ),
         "states": (
             f"{plan.n_layers} layers × {plan.hidden_size}, computed in {plan.compute_dtype}, "
@@ -93,6 +93,12 @@ def _run_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
     if summary["peak"] is not None:
         facts["peak"] = _peak_fact(summary)
     return fact_table(facts)
+
+
+def _dropped_labels(summary: Mapping[str, Any]) -> str:
+    """Rows left out with --drop-label; results of older versions have none."""
+    dropped = summary.get("dropped_labels", {})
+    return "".join(f"; {n} of label {label!r} left out" for label, n in dropped.items())
 
 
 def _peak_fact(summary: Mapping[str, Any]) -> str:
@@ -364,8 +370,8 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
             f"{known} of {rows['test']} test rows have a prompt that also occurs in their training "
             "rows; a probe cannot memorise other prompts, so selectivity says little here"
         )
-    if rows["used"] < rows["planned"]:
-        lines.append(f"{rows['planned'] - rows['used']} failed or missing rows were left out")
+    if rows["done"] < rows["planned"]:
+        lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
 
 

@@ -27,6 +27,8 @@ _WHAT_TO_DO = {
     errno.EEXIST: _IN_THE_WAY,
     errno.ENOTDIR: _IN_THE_WAY,
     errno.EISDIR: _IN_THE_WAY,
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ELOOP: "use a path without links that lead to themselves",
 }
 
 
@@ -134,7 +136,10 @@ def json_matches(value: Any, digest: object) -> bool:
 def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
     """Open a temporary file in the folder of `path`, and add its path to `asides`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except FileNotFoundError:  # /proc takes no files, and says so in this way
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
     asides.append(Path(name))
     return os.fdopen(handle, "w+b")
 

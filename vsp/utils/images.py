@@ -25,21 +25,8 @@ from vsp.utils.text import composed
 _MAX_BYTES = 1 << 28
 _MAX_PIXELS = 89_478_485  # at this size Pillow begins to warn of a decompression bomb
 # Each format is a parser of foreign bytes; that of EPS runs another program.
-_FORMATS = (
-    "AVIF",
-    "BMP",
-    "DIB",
-    "GIF",
-    "ICO",
-    "JPEG",
-    "JPEG2000",
-    "MPO",
-    "PNG",
-    "PPM",
-    "TGA",
-    "TIFF",
-    "WEBP",
-)
+_COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # Pillow loads these without the others
+_OTHER_FORMATS = ("WEBP", "TIFF", "MPO", "JPEG2000", "AVIF", "ICO", "DIB", "TGA")
 # Pillow's decoders raise these on damaged files.
 _DAMAGE = (
     OSError,
@@ -106,8 +93,12 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 
 def _opened(file: IO[bytes]) -> Image.Image:
     """The image, not decoded yet. Raises ValueError if it has too many pixels."""
-    Image.init()
-    image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    try:
+        image = Image.open(file, formats=_COMMON_FORMATS)
+    except UnidentifiedImageError:
+        Image.init()
+        file.seek(0)
+        image = Image.open(file, formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
     if image.width * image.height > _MAX_PIXELS:
         size = f"{image.width} × {image.height}"
         raise ValueError(f"{size} are more than {_MAX_PIXELS:,} pixels; scale it down")

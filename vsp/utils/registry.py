@@ -37,7 +37,8 @@ class Registry:
     def load(self, name: str) -> Any:
         """The object of that name.
 
-        Raises ConfigError if the name is unknown, or if two installed packages define it.
+        Raises ConfigError if the name is unknown, if two installed packages define it, or if the
+        package that defines it cannot be imported.
         """
         if name in self._table:
             module, attribute = self._table[name].split(":")
@@ -51,9 +52,21 @@ class Registry:
             raise ConfigError(
                 f"{self.kind} {name!r} is in the packages {packages}; uninstall one of them"
             )
-        return points[0].load()
+        return _load(self.kind, points[0])
 
     @cached_property
     def _points(self) -> tuple[EntryPoint, ...]:
         """Found once: the search opens a file of every installed package."""
         return tuple(entry_points(group=self.group))
+
+
+def _load(kind: str, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # code of another package, which may raise anything
+        package = point.dist.name if point.dist else point.value
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(
+            f"{kind} {point.name!r} of the package {package} cannot be imported ({reason[:200]}); correct "
+            "or uninstall the package"
+        ) from error

@@ -34,6 +34,12 @@ def escape_output() -> None:
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc, assignment]
 
 
+def pass_on(written: bytes) -> None:
+    """Write to stderr, escaped, what a library wrote to the stream's number and not to `sys.stderr`."""
+    sys.stderr.write(escaped(written.decode(errors="replace")))
+    sys.stderr.flush()
+
+
 def _escaping(stream: TextIO) -> TextIO:
     if isinstance(stream, EscapingStream) or not isinstance(stream, TextIOWrapper):
         return stream

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsp.datasets.importers.embedded import decode_picture
+from vsp.datasets.importers.embedded import decode_picture, picture_cell
 from vsp.datasets.importers.import_request import ImportRequest
 from vsp.datasets.importers.pipeline import import_dataset
 from vsp.errors import DatasetError
@@ -93,7 +93,7 @@ def test_a_table_with_pictures_becomes_a_dataset_with_each_of_them_once(tmp_path
     imported = import_dataset(
         ImportRequest("csv", [str(tmp_path / "t")], tmp_path / "out", check=False), tmp_path
     )
-    assert imported.notes == ("wrote 2 pictures of the annotations to images/embedded",)
+    assert imported.notes[0] == "wrote 2 pictures of the annotations to images/embedded"
     records = json.loads((tmp_path / "out/metadata.json").read_text())
     found = {
         r["prompt"]: (tmp_path / "out/images" / r["image_filename"]).read_bytes() for r in records
@@ -124,3 +124,52 @@ def test_a_damaged_picture_is_named_by_its_line(tmp_path):
     with pytest.raises(DatasetError, match=r"t: line 2 has an image in an unknown format"):
         import_dataset(ImportRequest("csv", [str(tmp_path / "t")], tmp_path / "out"), tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
+def test_cells_of_hugging_face_datasets_are_pictures_or_paths(tmp_path, kind):
+    data = _picture()
+    cells = [
+        {"bytes": _base64(data), "path": "a.png"},
+        {"bytes": f"data:image/png;base64,{_base64(data)}", "path": None},
+        {"bytes": None, "path": "folder/b.png"},
+        {"bytes": _base64(data)},
+        {"path": "c.png"},
+    ]
+    values = [json.dumps(cell) if kind == "csv" else cell for cell in cells]
+    rows = [{"image": cell, "prompt": f"{i}?", "label": "x"} for i, cell in enumerate(values)]
+    (tmp_path / "t").write_text(_table(kind, rows))
+    imported = import_dataset(
+        ImportRequest("csv", [str(tmp_path / "t")], tmp_path / "out"), tmp_path
+    )
+    records = json.loads((imported.folder / "metadata.json").read_text())
+    name = f"embedded/{hashlib.sha256(data).hexdigest()}.png"
+    images = {record["prompt"]: record["image_filename"] for record in records}
+    assert images == {"0?": name, "1?": name, "2?": "folder/b.png", "3?": name, "4?": "c.png"}
+    assert (imported.folder / "images" / name).read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (
+            {"bytes": [137, 80], "path": None},
+            "has an image with the bytes .137, 80.; write them in base64",
+        ),
+        ({"bytes": "AAAA"}, "has an image in an unknown format"),
+        ({"bytes": "%%%"}, "has an image that is not base64"),
+        (
+            "{'bytes': b'x', 'path': None}",
+            "which is not JSON; write ..bytes.: .BASE64., .path.: null",
+        ),
+    ],
+)
+def test_a_mapping_without_a_picture_is_refused_in_one_line(cell, message):
+    with pytest.raises(DatasetError, match=message) as caught:
+        picture_cell(cell)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cell", ["a.png", "{odd}.png", "", None, {"a": 1}, 5])
+def test_other_cells_are_left_as_they_are(cell):
+    assert picture_cell(cell) == cell

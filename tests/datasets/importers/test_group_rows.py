@@ -40,7 +40,9 @@ def test_a_key_that_was_forgotten_in_between_is_known_again():
 
 def _row(image, name, split="", group="", where="line 1"):
     thing = Thing(name, (1.0, 2.5, 3.0, 4.0))
-    return AnnotatedRow(image, Relation(thing, "on", Thing("mat"), "7", where=where), split, group)
+    return AnnotatedRow(
+        image, Relation(thing, "on", Thing("mat"), "7", file="own.csv", where=where), split, group
+    )
 
 
 def test_a_picture_holds_the_rows_of_its_image_and_each_thing_once():
@@ -64,7 +66,8 @@ def test_a_group_that_one_row_names_is_the_pictures_and_two_are_refused():
         _row("a", "dog", group="h", where="line 5"),
     ]
     with pytest.raises(
-        DatasetError, match=r"'a' is in group 'g' \(line 2\) and in group 'h' \(line 5\)"
+        DatasetError,
+        match=r"'a' is in group 'g' \(own.csv line 2\) and in group 'h' \(own.csv line 5\)",
     ):
         list(group_into_pictures(rows))
 

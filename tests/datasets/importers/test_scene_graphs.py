@@ -40,14 +40,14 @@ def test_who_holds_a_relation_in_gqa_is_its_subject(tmp_path):
     first, second = GQA.read([("train", path)], {})
     one, other = Thing("zebra", (10, 20, 40, 60)), Thing("zebra", (50, 20, 80, 60))
     tree = Thing("tree", (200, 5, 260, 305))
-    at = f"{path}: image '2370799', object "
+    file, at = str(path), "image '2370799', object "
     assert first == Picture(
         "2370799.jpg",
         (one, other, tree),
         (
-            Relation(one, "to the left of", tree, where=f"{at}'11', relation 0"),
-            Relation(one, "near", other, where=f"{at}'11', relation 1"),
-            Relation(tree, "to the right of", one, where=f"{at}'13', relation 0"),
+            Relation(one, "to the left of", tree, file=file, where=f"{at}'11', relation 0"),
+            Relation(one, "near", other, file=file, where=f"{at}'11', relation 1"),
+            Relation(tree, "to the right of", one, file=file, where=f"{at}'13', relation 0"),
         ),
         "train",
         (640, 480),
@@ -92,8 +92,8 @@ def test_visual_genome_has_one_name_or_several_and_any_case(tmp_path):
     path = _write(tmp_path, [_record(said), {"image_id": 7, "relationships": []}])
     first, second = VISUAL_GENOME.read([("", path)], {})
     shade, lamp = Thing("shade", (1, 2, 4, 6)), Thing("lamp", (1, 2, 4, 6))
-    where = f"{path}: record 0, relationship 0"
-    assert first == Picture("2.jpg", (shade, lamp), (Relation(shade, "ON", lamp, where=where),))
+    at = {"file": str(path), "where": "record 0, relationship 0"}
+    assert first == Picture("2.jpg", (shade, lamp), (Relation(shade, "ON", lamp, **at),))
     assert second == Picture("7.jpg", (), ())
 
 

@@ -47,10 +47,14 @@ def test_the_flat_file_of_the_research_project_is_read(folder):
         "a.jpg", "train", "", (Thing("car"), Thing("person"))
     )  # fmt: skip
     assert a.relations == (
-        Relation(Thing("car"), "left of", Thing("person"), where="own.csv line 2"),
-        Relation(Thing("person"), "right of", Thing("car"), where="own.csv line 4"),
+        Relation(
+            Thing("car"), "left of", Thing("person"), file=f"{folder}/own.csv", where="line 2"
+        ),
+        Relation(
+            Thing("person"), "right of", Thing("car"), file=f"{folder}/own.csv", where="line 4"
+        ),
     )
-    assert b.relations[0].where == "own.csv line 3"
+    assert b.relations[0].where == "line 3"
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
@@ -58,7 +62,7 @@ def test_the_flat_file_of_the_research_project_is_read(folder):
 def test_a_first_line_that_declares_the_separator_is_not_the_header(folder, mark, line):
     text = line.format(mark) + "image,prompt,label\na.png,what?,b\n".replace(",", mark)
     (picture,) = _read(folder, text)
-    assert picture.image == "a.png" and picture.relations[0].where == "own.csv line 3"
+    assert picture.image == "a.png" and picture.relations[0].where == "line 3"
 
 
 def test_a_column_without_a_name_is_not_read_and_said(folder, caplog):
@@ -66,7 +70,9 @@ def test_a_column_without_a_name_is_not_read_and_said(folder, caplog):
     (picture,) = _read(folder, ",image,prompt,label\n0,a.png,what?,b\n")
     assert picture.image == "a.png"
     assert "columns that are not read: one without a name" in caplog.text
-    assert _refused(folder, ",image\n0,a\n").startswith("has the columns one without a name, image")
+    assert _refused(folder, ",image\n0,a\n").startswith(
+        "has no column 'prompt' and no 'label'; its columns are one without a name, image; add"
+    )
 
 
 def test_the_unicode_form_of_a_name_makes_no_second_image_group_or_class(folder):
@@ -97,7 +103,7 @@ def test_a_row_may_bring_its_own_question(folder):
     (picture,) = _read(folder, "image,prompt,label\na.jpg,Is the cup full?,yes\n")
     assert picture.relations == (
         Relation(
-            None, "", None, prompt="Is the cup full?", label="yes", where="own.csv line 2"
+            None, "", None, prompt="Is the cup full?", label="yes", file=f"{folder}/own.csv", where="line 2"
         ),
     )  # fmt: skip
     assert picture.things == ()
@@ -123,11 +129,11 @@ def test_json_lines_and_a_json_list_are_told_by_what_is_in_them(folder, written)
     assert a.relations == (
         Relation(
             Thing("cup", (1.0, 2.0, 3.0, 4.0)), "on", Thing("plate"), "3",
-            where=f"own.csv {where[0]}",
+            file=f"{folder}/own.csv", where=where[0],
         ),
     )  # fmt: skip
     assert b.split == "val"
-    assert b.relations[0].prompt == "Is it?\nSay." and b.relations[0].where == f"own.csv {where[1]}"
+    assert b.relations[0].prompt == "Is it?\nSay." and b.relations[0].where == where[1]
 
 
 def test_a_long_list_on_one_line_is_read(folder):
@@ -177,14 +183,19 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
     ("data", "message"),
     [
         # the file as a whole
-        (b"", "has the columns none; a table needs image, and subject, object and relation or "
-              "prompt and label"),
-        (b"\xef\xbb\xbf\n\n", "has the columns none; a table needs"),
+        (b"", "has no column 'image' and no 'prompt' and no 'label'; its columns are none; add it, or "
+              "rename the column that holds it (a row needs image, and subject, object and relation or "
+              "prompt and label)"),
+        (b"\xef\xbb\xbf\n\n", "has no column 'image' and no 'prompt' and no 'label'; its columns are none"),
         (FLAT, "contains a header and no rows; write a row for each relation"),
-        ("image,subject,object\na,x,y\n", "has the columns image, subject, object; a table needs"),
-        ("subject,object,relation\nx,y,on\n", "has the columns subject, object, relation; a table"),
-        ("image,label\na,x\n", "has the columns image, label; a table needs"),
-        ("image|subject|object|relation\n", "has the columns image|subject|object|relation; a"),
+        ("image,subject,object\na,x,y\n", "has no column 'relation'; its columns are image, subject, object; add it, or rename the column"),
+        ("subject,object,relation\nx,y,on\n", "has no column 'image'; its columns are subject, object, relation; add"),
+        ("image,label\na,x\n", "has no column 'prompt'; its columns are image, label; add it"),
+        ("image,Promt ,answer\na,x,y\n",
+         "has no column 'prompt' and no 'label'; its columns are image, Promt, answer; rename 'Promt' to 'prompt' "),
+        ("Image,prompt,lable\na,x,y\n",
+         "has no column 'label'; its columns are Image, prompt, lable; rename 'lable' to 'label' (a row needs"),
+        ("image|subject|object|relation\n", "has no column 'image' and no 'prompt' and no 'label'; its columns are image|subject|object|relation;"),
         (FLAT.replace("\n", ",img_path\n"), "'img_path' and 'img_path' both give the image; keep"),
         (FLAT.replace("\n", ",Image\n"), "'img_path' and 'Image' both give the image; keep one"),
         # cells
@@ -224,11 +235,11 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         ('{"image": "a", "prompt": "?", "label": "x"}\n[1]\n', "line 2 is a list, not a mapping"),
         ('[{"image": "a", "prompt": "?", "label": "x"}, 5]', "record 1 is 5, not a mapping"),
         ("[]", "holds no list of records"),
-        ('{"prompt": "?", "label": "x"}', "line 1 has no image; a row needs image, prompt, label"),
-        ('{"image": "a"}', "line 1 has no subject; a row needs image, subject, object, relation"),
-        ('{"image": ["a"]}', "line 1 has image ['a']; write text"),
-        ('{"image": true}', "line 1 has image True; write text"),
-        ('{"image": "\\ud800"}', "line 1 has image '\\ud800', which cannot be encoded; write other text"),
+        ('{"prompt": "?", "label": "x"}', "line 1 has no key 'image'; its keys are prompt, label; add it"),
+        ('{"image": "a"}', "line 1 has no key 'prompt' and no 'label'; its keys are image; add it"),
+        ('{"image": ["a"], "prompt": "?", "label": "x"}', "line 1 has image ['a']; write text"),
+        ('{"image": true, "prompt": "?", "label": "x"}', "line 1 has image True; write text"),
+        ('{"image": "\\ud800", "prompt": "?", "label": "x"}', "line 1 has image '\\ud800', which cannot be encoded; write other text"),
         ('{"image": "a", "img_path": "b"}', "line 1 'image' and 'img_path' both give the image"),
     ],
 )  # fmt: skip
@@ -318,7 +329,8 @@ def test_no_bytes_end_in_a_traceback(folder, data, start):
     try:
         pictures = _read(folder, start + data)
     except DatasetError as error:
-        assert str(error).startswith(str(folder / "own.csv")) and "\n" not in str(error)
+        for line in error.details[:20] or [str(error)]:
+            assert line.startswith(str(folder / "own.csv")) and "\n" not in line
     else:
         assert pictures and all(p.image and p.relations for p in pictures)
 

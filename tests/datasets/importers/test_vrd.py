@@ -77,9 +77,9 @@ def test_a_row_of_the_first_layout_is_read_by_key(write_vrd):
         ' "subject": {"bbox": [5, 6, 7, 8], "category": 0}}], "b.jpg": []}'
     )
     cup, cat = Thing("cup", (7, 5, 8, 6)), Thing("cat", (3, 1, 40, 20))
-    where = f"{path}: image 'a.jpg', relation 0"
+    at = {"file": str(path), "where": "image 'a.jpg', relation 0"}
     assert list(read([("val", path)], {})) == [
-        Picture("a.jpg", (cup, cat), (Relation(cup, "behind", cat, where=where),), "val"),
+        Picture("a.jpg", (cup, cat), (Relation(cup, "behind", cat, **at),), "val"),
         Picture("b.jpg", (), (), "val"),
     ]
 

@@ -109,8 +109,12 @@ def test_a_caption_that_is_false_is_kept_as_what_does_not_hold(tmp_path):
     (picture,) = _read(tmp_path, LINE, {**LINE, "label": 0})
     assert (picture.image, picture.split) == ("1.jpg", "test")
     assert picture.relations == (
-        Relation(Thing("hot dog"), "on", Thing("bed"), where="own.jsonl line 1"),
-        Relation(Thing("hot dog"), "not on", Thing("bed"), where="own.jsonl line 2"),
+        Relation(
+            Thing("hot dog"), "on", Thing("bed"), file=f"{tmp_path}/own.jsonl", where="line 1"
+        ),
+        Relation(
+            Thing("hot dog"), "not on", Thing("bed"), file=f"{tmp_path}/own.jsonl", where="line 2"
+        ),
     )
 
 

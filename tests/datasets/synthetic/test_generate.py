@@ -1,5 +1,7 @@
 import hashlib
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -157,3 +159,20 @@ def test_the_shipped_configurations_ask_for_the_research_projects_datasets():
     assert (color.n_samples, color.seed, color.output) == (1000, 123, "data/raw/color")
     assert spatial.image_size == color.image_size == (448, 448)
     assert spatial.prompt_template_index == 0 and len(COLORS) == 10
+
+
+def test_two_commands_that_write_one_folder_at_the_same_time_give_one_dataset(work):
+    config = work / "own.yaml"
+    config.write_text(
+        "task: color\nn_samples: 20\nseed: 1\noutput: data/own\nsplits: data/splits\n"
+    )
+    command = [sys.executable, "-m", "vsp", "generate", "--config", config, "--n-jobs", "1"]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted(stdout.split()[0] for stdout, _ in outputs) == ["already", "wrote"]
+    assert not any("Traceback" in stderr for _, stderr in outputs)
+    assert [path.name for path in (work / "data").iterdir() if path.name[0] == "."] == []

@@ -44,7 +44,8 @@ class Relation:
     id: str = ""  # the source's id; "" if it has none
     prompt: str = ""
     label: str = ""
-    where: str = ""  # place in the source, for messages: "record 12", "line 7"
+    file: str = ""  # path of the annotations
+    where: str = ""  # place in the file: "record 12", "line 7"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """Read fields of annotation files. Each function raises DatasetError for a field of another type.
 
-`where` is the place for the message: "FILE: record 3, object 1".
+`where` is the place for the message: a `Place`, or text such as "FILE: record 3, object 1".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,27 @@ from typing import Any
 from vsp.datasets.importers.annotations import Box, Picture, Relation, Thing
 from vsp.errors import DatasetError
 
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in an annotation file; its text is "FILE: record 3"."""
+
+    file: Path
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.place}"
+
+    def within(self, part: str) -> Place:
+        return Place(self.file, f"{self.place}, {part}")
+
+
+Where = Place | str
+
 _TYPE_NAMES: dict[type, str] = {str: "text", list: "a list", dict: "a mapping"}
 
 
-def entry(value: Any, key: str, where: str, kind: type | None = None) -> Any:
+def entry(value: Any, key: str, where: Where, kind: type | None = None) -> Any:
     """`value[key]`, which must have the type `kind` if given."""
     if not isinstance(value, dict) or key not in value:
         raise DatasetError(f"{where} has no {key!r}; it is {describe(value)}")
@@ -26,19 +44,19 @@ def entry(value: Any, key: str, where: str, kind: type | None = None) -> Any:
     return field
 
 
-def number(value: Any, key: str, where: str) -> float:
+def number(value: Any, key: str, where: Where) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise DatasetError(f"{where}: {key} is {value!r}, not a finite number")
     return value
 
 
-def sized_box(value: Any, where: str) -> Box:
+def sized_box(value: Any, where: Where) -> Box:
     """The box given by x, y, w and h."""
     left, top, width, height = (number(entry(value, key, where), key, where) for key in "xywh")
     return (left, top, left + width, top + height)
 
 
-def size(value: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+def size(value: Mapping[str, Any], where: Where) -> tuple[int, int] | None:
     """Width and height of an image; None if one is missing."""
     if value.get("width") is None or value.get("height") is None:
         return None
@@ -48,7 +66,7 @@ def size(value: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     )
 
 
-def name(value: Any, where: str) -> str:
+def name(value: Any, where: Where) -> str:
     """The field `name`, or the first of `names`, without outer spaces."""
     if isinstance(value, dict) and value.get("names"):
         names = entry(value, "names", where, list)
@@ -58,7 +76,7 @@ def name(value: Any, where: str) -> str:
     return str(entry(value, key, where, str)).strip()
 
 
-def words(value: Any, key: str, where: str) -> str:
+def words(value: Any, key: str, where: Where) -> str:
     """The text in a field, without outer spaces; "" if it is missing or null."""
     text = value.get(key) if isinstance(value, dict) else entry(value, key, where)
     if text is not None and not isinstance(text, str):

@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from reprlib import repr as shortened
+from typing import Any
 
 from vsp.errors import DatasetError
 
@@ -19,6 +21,7 @@ EMBEDDED = "embedded"  # the folder in a dataset's `images/`
 _LONGEST = 1 << 24  # characters of a picture
 _SHORTEST = 64  # characters; the smallest GIF has 35 bytes, and a shorter text may be a name
 _DATA_URI = re.compile(r"data:[^,]*,", re.IGNORECASE)
+_MAPPING = re.compile(r"""\s*\{\s*["'](bytes|path)["']""")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _URL_SAFE = str.maketrans("-_", "+/")
 # The first bytes of a file, and the suffix of such files.
@@ -33,14 +36,38 @@ _SIGNATURES = (
 )
 
 
-def decode_picture(cell: str) -> tuple[str, bytes] | None:
+def picture_cell(cell: Any) -> Any:
+    """The text in an image cell; a cell may also be a mapping, as Hugging Face datasets have it.
+
+    Of {"bytes": text, "path": name}, also as JSON text, this is the name and the bytes of the picture;
+    if `bytes` is null, the path. Raises DatasetError as `decode_picture` does.
+    """
+    if isinstance(cell, str) and _MAPPING.match(cell):
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            raise DatasetError(
+                f"has the image {shortened(cell)}, which is not JSON; write "
+                '{"bytes": "BASE64", "path": null}'
+            ) from None
+    if not isinstance(cell, dict) or not cell.keys() & {"bytes", "path"}:
+        return cell
+    data = cell.get("bytes")
+    if data is None:
+        return cell.get("path")
+    if not isinstance(data, str):
+        raise DatasetError(f"has an image with the bytes {shortened(data)}; write them in base64")
+    return decode_picture(data, may_be_name=False)
+
+
+def decode_picture(cell: str, may_be_name: bool = True) -> tuple[str, bytes] | None:
     """Name and bytes of the picture in a cell; None if the cell is the name of a file.
 
     Raises DatasetError if a data URI, or base64 that begins as a picture does, is damaged, too long
     or in another format.
     """
     uri = _DATA_URI.match(cell[:200])
-    if uri is None and not _begins_as_picture(cell):
+    if uri is None and may_be_name and not _begins_as_picture(cell):
         return None
     if len(cell) > _LONGEST:
         raise DatasetError(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-from io import StringIO
 from pathlib import Path
 
 from vsp.datasets.json_stream import read_records
 from vsp.datasets.prompts import label_words
+from vsp.utils.csv_lines import csv_line
 from vsp.utils.files import write_aside
 
 _HEADER = ("img_path", "subj", "obj", "relationship")
@@ -20,18 +19,12 @@ def write_table(folder: Path, path: Path) -> int:
     """
     n_left_out = 0
     with write_aside(path) as file:
-        file.write(_csv_line(*_HEADER))
+        file.write(csv_line(*_HEADER))
         for record in read_records(folder / "metadata.json"):
             if "prompt" in record:
                 n_left_out += 1
                 continue
             image = folder / "images" / record["image_filename"]
             names = (record["subject"], record["reference"])
-            file.write(_csv_line(image, *names, label_words(record["label"])))
+            file.write(csv_line(image, *names, label_words(record["label"])))
     return n_left_out
-
-
-def _csv_line(*cells: object) -> bytes:
-    text = StringIO(newline="")
-    csv.writer(text).writerow(cells)
-    return text.getvalue().encode()

@@ -11,7 +11,8 @@ from vsp.errors import DatasetError
 from vsp.utils.reading import read_json
 
 FUNNEL = "funnel.json"  # in the dataset's folder
-UNMAPPED, INCOMPLETE, BALANCE = "other-relation", "incomplete", "balance"
+UNMAPPED, INCOMPLETE = "other-relation", "incomplete"
+DROPPED_LABEL, BALANCE = "dropped-label", "balance"
 
 _N_LISTED = 10  # other relations that are listed in a text; funnel.json has all
 _MAX_RELATIONS = 100_000  # other relations that are counted separately
@@ -49,6 +50,10 @@ class Funnel:
         counts = self._other_relations
         separate = words in counts or len(counts) < _MAX_RELATIONS
         counts[words if separate else _REST] += 1
+
+    def dropped_labels(self, step: str) -> list[str]:
+        """The labels of the rows that a filter has dropped."""
+        return list(dict.fromkeys(label for _, one, label in self._dropped if one == step))
 
     def keep(self, part: str, split: str, label: str, flags: Iterable[str]) -> None:
         """Count a row of the dataset."""

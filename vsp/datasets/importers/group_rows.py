@@ -115,7 +115,7 @@ def _store(database: sqlite3.Connection, rows: Iterator[tuple[Any, Any]]) -> boo
 def _as_json(row: AnnotatedRow) -> tuple[Any, ...]:
     r = row.relation
     things = ((t.name, t.box) if t else None for t in (r.subject, r.reference))
-    return (row.group, row.image, *things, r.predicate, r.id, r.prompt, r.label, r.where)
+    return (row.group, row.image, *things, r.predicate, r.id, r.prompt, r.label, r.file, r.where)
 
 
 def _relation(subject: Any, reference: Any, predicate: str, *rest: str) -> Relation:
@@ -131,7 +131,11 @@ def _thing(value: tuple[str, list[float] | None] | None) -> Thing | None:
 
 def _group(image: str, groups: list[str], relations: tuple[Relation, ...]) -> str:
     """The group that the rows of an image name; "" if they name none."""
-    place_of = {group: r.where for group, r in zip(groups, relations, strict=True) if group}
+    place_of = {
+        group: f"{Path(r.file).name} {r.where}"
+        for group, r in zip(groups, relations, strict=True)
+        if group
+    }
     if len(place_of) > 1:
         (one, place), (other, other_place) = list(place_of.items())[:2]
         raise DatasetError(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from joblib import Parallel, delayed
 
 from vsp.datasets.importers.annotations import Picture
 from vsp.datasets.importers.image_index import ImageFile, ImageFolders
+from vsp.datasets.importers.kept_rows import image_key
 from vsp.datasets.importers.row_records import row_label
 from vsp.datasets.relations import Relations
 from vsp.errors import DatasetError
@@ -26,6 +29,7 @@ class CheckedPicture:
     file: ImageFile | None = None  # None: not found, or not needed because no row has a label
     size: tuple[int, int] | None = None  # width and height of an opened image
     flags: tuple[str, ...] = ()  # flags of the image, which all its rows get
+    problem: str = ""  # why the image cannot be read
 
 
 class ImageChecks:
@@ -35,10 +39,8 @@ class ImageChecks:
         self._folders = folders
         self._relations = relations
         self._open_images = open_images
-        self._n_opened = 0
-        self._missing: list[str] = []
-        self._inexact: list[str] = []
-        self._damaged: list[str] = []
+        self._opened, self._missing = _Distinct(), _Distinct()
+        self._inexact, self._damaged = _Distinct(), _Distinct()
 
     def check(self, pictures: Sequence[Picture], parallel: Parallel) -> Iterator[CheckedPicture]:
         """Check the pictures in order; images of pictures without a label are not looked up."""
@@ -55,7 +57,8 @@ class ImageChecks:
             if any(picture_labels):
                 flags = self._flags(picture.image, file, size)
                 opened_size = size if isinstance(size, tuple) else None
-                yield CheckedPicture(picture, picture_labels, file, opened_size, flags)
+                problem = size if isinstance(size, str) else ""
+                yield CheckedPicture(picture, picture_labels, file, opened_size, flags, problem)
             else:
                 yield CheckedPicture(picture, picture_labels)
 
@@ -74,13 +77,14 @@ class ImageChecks:
         if file is None and not self._folders.links:
             return ()
         if file is None:
-            self._missing.append(image)
+            self._missing.add(image, image)
             return ("missing-image",)
         if not file.exact:
-            self._inexact.append(f"{image} is {file.name}")
-        self._n_opened += size is not None
+            self._inexact.add(image, f"{image} is {file.name}")
+        if size is not None:
+            self._opened.add(image, "")
         if isinstance(size, str):
-            self._damaged.append(size)
+            self._damaged.add(image, size)
             return ("unreadable-image",)
         return ()
 
@@ -92,11 +96,29 @@ class ImageChecks:
             (self._inexact, "found under another suffix or case"),
             (self._damaged, "that cannot be read"),
         ):
-            if images:
-                notes.append(f"{format_count(len(images), 'image')} {problem}, first: {images[0]}")
+            n = images.count()
+            if n:
+                notes.append(f"{format_count(n, 'image')} {problem}, first: {images.first}")
         if self._open_images:
-            notes.append(f"opened {format_count(self._n_opened, 'image')} with labelled rows")
+            n = self._opened.count()
+            notes.append(f"opened {format_count(n, 'image')} with labelled rows")
         return notes
+
+
+class _Distinct:
+    """Counts distinct images: one that is in several splits counts once. 8 bytes per image."""
+
+    def __init__(self) -> None:
+        self.first = ""
+        self._keys = array("Q")
+
+    def add(self, image: str, text: str) -> None:
+        """Count an image; `first` is the text of the first one."""
+        self.first = self.first or text
+        self._keys.append(image_key(image))
+
+    def count(self) -> int:
+        return len(np.unique(np.asarray(self._keys)))
 
 
 def _read_size(path: Path) -> tuple[int, int] | str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vsp.datasets import IMPORTERS
 from vsp.datasets.importers.annotations import SPLIT_WORDS, Importer, Picture
-from vsp.datasets.importers.funnel import BALANCE, INCOMPLETE, UNMAPPED
+from vsp.datasets.importers.funnel import BALANCE, DROPPED_LABEL, INCOMPLETE, UNMAPPED
 from vsp.datasets.importers.image_index import ImageFolders
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
 from vsp.datasets.importers.row_splits import SHARED, SplitSettings
@@ -41,6 +41,7 @@ class ImportRequest:
     check: bool = False
     seed: int = 0
     table: Path | None = None
+    drop_labels: Sequence[str] = ()  # labels whose rows are dropped
 
 
 class ImportJob:
@@ -80,7 +81,9 @@ class ImportJob:
             "unreadable-image": self.request.check,
         }
         flags = [flag for flag in self.dropped if applies.get(flag, True)]
-        return [UNMAPPED, INCOMPLETE, *flags, *([BALANCE] if self.request.balance else [])]
+        labels = [DROPPED_LABEL] if self.request.drop_labels else []
+        balance = [BALANCE] if self.request.balance else []
+        return [UNMAPPED, INCOMPLETE, *labels, *flags, *balance]
 
     def funnel_part(self, split: str) -> str:
         """The part of the funnel that counts the rows of a split of the source."""
@@ -116,6 +119,7 @@ class ImportJob:
     def card(self) -> dict[str, Any]:
         """The card in `dataset.json`: everything that the records depend on."""
         request = self.request
+        labels = sorted(set(request.drop_labels))
         return {
             "source": request.source,
             "annotations": [
@@ -133,6 +137,7 @@ class ImportJob:
                 for label in self.relations.labels
             },
             "dropped": list(self.dropped),
+            **({"dropped_labels": labels} if labels else {}),  # older cards have no such key
             "balance": request.balance,
             "resplit": request.resplit,
             "test_fraction": request.test_fraction,
@@ -167,6 +172,11 @@ def _dropping_flags(request: ImportRequest) -> tuple[str, ...]:
 def _existing_folder(path: Path) -> Path:
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; give existing folders to --images")
+    if next(path.iterdir(), None) is None:
+        raise ConfigError(
+            f"{path}: is empty; give the folders with the images to --images, or leave it out to import "
+            "annotations only"
+        )
     return path
 
 

@@ -7,7 +7,6 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import IO, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from vsp.errors import DatasetError
 from vsp.utils.text import composed, format_count, is_encodable
 
 _FLAGS = tuple(FLAGS)
+_MAX_LISTED = 20  # rows in an error
 _SPLIT_BITS = 7  # the low bits of an image key, which leave room for the number of a split
 
 
@@ -30,6 +30,7 @@ class StoredRow:
     label: str
     record: bytes  # JSON without the closing brace, so that a split can be added
     flags: list[str]
+    place: tuple[str, str]  # its file and its place in that file
 
 
 class KeptRows:
@@ -66,16 +67,22 @@ class KeptRows:
         self.image_split.append(number_of(self.splits, picture.split))
 
     def add_row(
-        self, record: Mapping[str, Any], part: str, split: str, flags: Iterable[str]
+        self,
+        record: Mapping[str, Any],
+        part: str,
+        split: str,
+        flags: Iterable[str],
+        place: tuple[str, str],
     ) -> None:
-        """Add a row; its record has no split yet."""
+        """Add a row; its record has no split yet. `place` is its file and its place in that file."""
         self.part.append(number_of(self.parts, part))
         self.split.append(number_of(self.splits, split))
         self.label.append(number_of(self.labels, record["label"]))
         self.flags.append(sum(1 << _FLAGS.index(flag) for flag in flags))
         self.group.append(_hash(record["group"]))
         self.id.append(_hash(record["id"]))
-        self.file.write(json.dumps(record)[:-1].encode() + b"\n")
+        # JSON has no tab: one in a text is escaped.
+        self.file.write(f"{json.dumps(record)[:-1]}\t{json.dumps(place)}\n".encode())
 
     def __len__(self) -> int:
         return len(self.label)
@@ -86,19 +93,31 @@ class KeptRows:
         self.file.seek(0)
         for i, line in enumerate(self.file):
             flags = [flag for bit, flag in enumerate(_FLAGS) if self.flags[i] >> bit & 1]
-            yield StoredRow(parts[self.part[i]], labels[self.label[i]], line[:-1], flags)
+            record, _, place = line.partition(b"\t")
+            file, at = json.loads(place)
+            yield StoredRow(parts[self.part[i]], labels[self.label[i]], record, flags, (file, at))
 
     def check_ids(self) -> None:
         """Raise DatasetError if two rows have the same id."""
-        ids, first, counts = np.unique(np.asarray(self.id), return_index=True, return_counts=True)
-        if len(ids) < len(self):
-            repeated = int(first[counts > 1].min())
-            self.file.seek(0)
-            record = next(islice(self.file, repeated, None))
-            raise DatasetError(
-                f"{format_count(len(self) - len(ids), 'row')} with the id of another row, first "
-                f"{json.loads(record + b'}')['id']!r}; give each row its own id"
-            )
+        ids, counts = np.unique(np.asarray(self.id), return_counts=True)
+        if len(ids) == len(self):
+            return
+        repeated = np.isin(np.asarray(self.id), ids[counts > 1])
+        first: dict[str, str] = {}  # id → place
+        details: list[str] = []
+        for i, row in enumerate(self.stored_rows()):
+            if repeated[i] and len(details) < _MAX_LISTED:
+                name, place = json.loads(row.record + b"}")["id"], ": ".join(row.place)
+                if name in first:
+                    details.append(f"{place} has the id {name!r} of {first[name]}")
+                first.setdefault(name, place)
+        n = len(self) - len(ids)
+        more = [f"… and {n - len(details):,} more"] if n > len(details) else []
+        raise DatasetError(
+            f"{format_count(n, 'row')} with the id of another row, first {next(iter(first))!r}; give "
+            "each row its own id",
+            details + more,
+        )
 
     def repeated_images(self) -> set[int]:
         """The keys (see `image_key`) of images with two pictures in one split."""

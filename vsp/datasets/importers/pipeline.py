@@ -20,13 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.datasets.importers.annotations import Picture
+from vsp.datasets.importers.annotations import Picture, Relation
+from vsp.datasets.importers.dropped_rows import DROPPED_ROWS, DroppedRows, dropped_rows
 from vsp.datasets.importers.embedded import EMBEDDED, write_pictures
 from vsp.datasets.importers.flat_table import write_table
 from vsp.datasets.importers.funnel import (
     BALANCE,
+    DROPPED_LABEL,
     FUNNEL,
     INCOMPLETE,
+    UNMAPPED,
     Funnel,
     format_other_relations,
     read_funnel,
@@ -35,17 +38,19 @@ from vsp.datasets.importers.image_checks import CheckedPicture, ImageChecks
 from vsp.datasets.importers.import_request import ImportJob, ImportRequest
 from vsp.datasets.importers.kept_rows import KeptRows, image_key
 from vsp.datasets.importers.quality_flags import FLAGS, flag_rows
-from vsp.datasets.importers.row_records import is_incomplete, row_record
+from vsp.datasets.importers.row_records import is_incomplete, row_id, row_record
 from vsp.datasets.importers.row_splits import SHARED, choose_splits, in_later_split, surplus_rows
 from vsp.datasets.metadata import write_records
 from vsp.datasets.provenance import write_once
 from vsp.datasets.relations import normalize
-from vsp.errors import DatasetError
+from vsp.datasets.scarce_labels import LabelGroups
+from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
 from vsp.utils.text import format_count
 from vsp.utils.workers import worker_pool
 
+_MAX_LISTED = 20  # images in an error
 _CHUNK = 64  # images that are checked at a time
 _KEPT = -1
 _LATE_FILTERS = (SHARED, BALANCE)  # filters that need all rows
@@ -59,6 +64,21 @@ class Imported:
     fresh: bool  # False: the same dataset already existed
     funnel: Mapping[str, Any]
     notes: tuple[str, ...]  # for the user
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the dataset."""
+        return sum(part["out"]["rows"] for part in self.funnel["parts"].values())
+
+    def dropped_line(self) -> list[str]:
+        """The sentence that names the file of the dropped rows, if there are any."""
+        n_dropped = sum(part["rows"] for part in self.funnel["parts"].values()) - self.n_rows
+        path = self.folder / DROPPED_ROWS
+        if not n_dropped or not path.is_file():  # older versions wrote no such file
+            return []
+        return [
+            f"{path} lists {format_count(n_dropped, 'dropped row')}: file, place, id and reason"
+        ]
 
 
 def import_dataset(request: ImportRequest, work: Path, n_jobs: int = 1) -> Imported:
@@ -86,21 +106,36 @@ def import_dataset(request: ImportRequest, work: Path, n_jobs: int = 1) -> Impor
     return Imported(request.out, fresh, read_funnel(request.out), tuple(notes))
 
 
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Where rows go: each row of the source is either kept or dropped, and counted."""
+
+    rows: KeptRows
+    funnel: Funnel
+    dropped: DroppedRows
+
+
 def _write_folder(folder: Path, job: ImportJob, n_jobs: int) -> list[str]:
     """Write all files of the dataset except its card. Return notes for the user."""
     (folder / "images").mkdir()
     for link, path in job.folders.links.items():
         (folder / "images" / link).symlink_to(path)
-    embedded_notes = _write_embedded(folder / "images", job)
+    notes = _write_embedded(folder / "images", job)
     funnel = Funnel(job.relations.labels, job.filters)
-    with tempfile.TemporaryFile(dir=folder.parent) as spool:
-        rows = KeptRows(spool)
-        image_notes = _flag_and_keep_rows(job, rows, funnel, n_jobs)
-        split, split_notes = choose_splits(rows, job.split_settings)
-        filter_of_row = _apply_late_filters(job, rows, split)
-        write_records(folder, _final_records(rows, split, filter_of_row, funnel))
+    with (
+        tempfile.TemporaryFile(dir=folder.parent) as spool,
+        dropped_rows(folder, job.relations) as dropped,
+    ):
+        out = _Output(KeptRows(spool), funnel, dropped)
+        notes += _flag_and_keep_rows(job, out, n_jobs)
+        notes += dropped.notes()
+        split, split_notes = choose_splits(out.rows, job.split_settings)
+        filter_of_row = _apply_late_filters(job, out.rows, split)
+        groups = LabelGroups()
+        write_records(folder, _final_records(out, split, filter_of_row, groups))
+        notes += split_notes + groups.notes()
     write_json(folder / FUNNEL, funnel.as_json())
-    return embedded_notes + image_notes + split_notes
+    return notes
 
 
 def _write_embedded(folder: Path, job: ImportJob) -> list[str]:
@@ -114,14 +149,14 @@ def _write_embedded(folder: Path, job: ImportJob) -> list[str]:
     return [written] if n_pictures else []
 
 
-def _flag_and_keep_rows(job: ImportJob, rows: KeptRows, funnel: Funnel, n_jobs: int) -> list[str]:
+def _flag_and_keep_rows(job: ImportJob, out: _Output, n_jobs: int) -> list[str]:
     """Flag the rows of every picture, count the dropped rows, and keep the others.
 
     Returns notes. Raises DatasetError if an image or an id is repeated, or if no row is left.
     """
     checks = ImageChecks(job.folders, job.relations, job.request.check)
     with (
-        progress("import", "images", None) as advance,
+        progress("import", "rows", None) as advance,
         worker_pool(n_jobs if job.request.check else 1) as parallel,
     ):
         images = _pictures_by_image(job)
@@ -129,12 +164,13 @@ def _flag_and_keep_rows(job: ImportJob, rows: KeptRows, funnel: Funnel, n_jobs: 
             pictures = [picture for image in chunk for picture in image]
             checked = checks.check(pictures, parallel)
             for image in chunk:
-                _keep_rows_of_image(job, list(islice(checked, len(image))), rows, funnel)
-            advance(len(chunk))
-    _refuse_repeated_images(job, rows)
-    if not len(rows):
-        raise _no_row_left(funnel.as_json())
-    rows.check_ids()
+                _keep_rows_of_image(job, list(islice(checked, len(image))), out)
+            advance(sum(len(picture.relations) for picture in pictures))
+    _refuse_repeated_images(job, out.rows)
+    _refuse_unused_labels(job, out)
+    if not len(out.rows):
+        raise _no_row_left(out)
+    out.rows.check_ids()
     return checks.notes()
 
 
@@ -163,9 +199,7 @@ def _count_repeated_images(job: ImportJob) -> dict[int, int]:
     return dict(zip(keys[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
 
 
-def _keep_rows_of_image(
-    job: ImportJob, pictures: Sequence[CheckedPicture], rows: KeptRows, funnel: Funnel
-) -> None:
+def _keep_rows_of_image(job: ImportJob, pictures: Sequence[CheckedPicture], out: _Output) -> None:
     """Flag the rows of all pictures of an image together, then keep or drop each row."""
     merged = _merge([checked.picture for checked in pictures])
     labels = [label for checked in pictures for label in checked.labels]
@@ -173,10 +207,12 @@ def _keep_rows_of_image(
     size = next((checked.size for checked in pictures if checked.size), None)
     image_flags = next((checked.flags for checked in pictures if checked.flags), ())
     flags = iter(flag_rows(merged, labels, size, image_flags))
-    funnel.add_image(job.funnel_part(merged.split), len(merged.relations))
+    out.funnel.add_image(job.funnel_part(merged.split), len(merged.relations))
+    first = 0
     for checked in pictures:
-        rows.add_picture(checked.picture)
-        _keep_rows_of_picture(job, checked, list(islice(flags, len(checked.labels))), rows, funnel)
+        out.rows.add_picture(checked.picture)
+        _keep_rows_of_picture(job, checked, list(islice(flags, len(checked.labels))), first, out)
+        first += len(checked.labels)
 
 
 def _merge(pictures: Sequence[Picture]) -> Picture:
@@ -193,38 +229,67 @@ def _keep_rows_of_picture(
     job: ImportJob,
     checked: CheckedPicture,
     flags: Sequence[tuple[str, ...]],
-    rows: KeptRows,
-    funnel: Funnel,
+    first: int,
+    out: _Output,
 ) -> None:
+    """Keep or drop each row; the first row has the number `first` among those of its image.
+
+    With --resplit, a made id names no split: that of the source would be wrong, and that of the
+    dataset would change with the seed.
+    """
     picture = checked.picture
     part = job.funnel_part(picture.split)
+    in_id = "" if job.request.resplit else picture.split
     for i, (relation, label) in enumerate(zip(picture.relations, checked.labels, strict=True)):
-        if not label:
-            if is_incomplete(relation):
-                funnel.drop(part, INCOMPLETE)
-            else:
-                funnel.drop_unmapped(part, normalize(relation.predicate))
-            continue
-        flag = next((flag for flag in job.dropped if flag in flags[i]), None)
-        if flag is not None:
-            funnel.drop(part, flag, label)
-            continue
-        record = row_record(picture, i, label, flags[i], checked.file)
-        rows.add_row(record, part, picture.split, flags[i])
+        name = row_id(picture, relation, first + i, in_id)
+        place = (relation.file, relation.where)
+        reason = _reason_to_drop(job, relation, label, flags[i])
+        if not reason:
+            record = row_record(picture, relation, name, label, flags[i], checked.file)
+            out.rows.add_row(record, part, picture.split, flags[i], place)
+        elif reason == UNMAPPED:
+            out.funnel.drop_unmapped(part, normalize(relation.predicate))
+            out.dropped.add_unmapped(relation, name, picture.image)
+        else:
+            out.funnel.drop(part, reason, label)
+            problem = checked.problem if reason == "unreadable-image" else ""
+            out.dropped.add(place, name, picture.image, label, reason, problem)
+
+
+def _reason_to_drop(job: ImportJob, relation: Relation, label: str, flags: Sequence[str]) -> str:
+    """The first filter that drops a row; "" if it is kept."""
+    if not label:
+        return INCOMPLETE if is_incomplete(relation) else UNMAPPED
+    if label in job.request.drop_labels:
+        return DROPPED_LABEL
+    return next((flag for flag in job.dropped if flag in flags), "")
 
 
 def _refuse_repeated_images(job: ImportJob, rows: KeptRows) -> None:
     repeated = rows.repeated_images()
     if repeated:
-        first = next(p.image for p in job.pictures() if image_key(p.image) in repeated)
+        names = dict.fromkeys(p.image for p in job.pictures() if image_key(p.image) in repeated)
+        more = len(names) - _MAX_LISTED
         raise DatasetError(
             f"{format_count(len(repeated), 'image')} with several records in one split, first "
-            f"{first!r}; give each image one record"
+            f"{next(iter(names))!r}; give each image one record",
+            [*list(names)[:_MAX_LISTED], *([f"… and {more:,} more"] if more > 0 else [])],
         )
 
 
-def _no_row_left(funnel: Mapping[str, Any]) -> DatasetError:
-    """The error if no row is left: how many rows each filter dropped, and what to do."""
+def _refuse_unused_labels(job: ImportJob, out: _Output) -> None:
+    dropped = out.funnel.dropped_labels(DROPPED_LABEL)
+    unused = [label for label in job.request.drop_labels if label not in dropped]
+    if unused:
+        labels = ", ".join([*out.rows.labels, *dropped])
+        raise ConfigError(
+            f"--drop-label {unused[0]}: no row has this label; the labels are {labels}"
+        )
+
+
+def _no_row_left(out: _Output) -> DatasetError:
+    """The error if no row is left: the first dropped rows of each reason, and what to do."""
+    funnel = out.funnel.as_json()
     n_dropped: Counter[str] = Counter()
     for part in funnel["parts"].values():
         n_dropped.update({step["why"]: step["rows"] for step in part["dropped"]})
@@ -238,7 +303,8 @@ def _no_row_left(funnel: Mapping[str, Any]) -> DatasetError:
     if any(n_dropped[flag] for flag in FLAGS):
         advice.append("use --keep FLAG to keep rows with a flag")
     return DatasetError(
-        f"no row is left; {', '.join(advice) or 'give annotations with rows'}", details
+        f"no row is left; {', '.join(advice) or 'give annotations with rows'}",
+        details + out.dropped.examples(),
     )
 
 
@@ -262,15 +328,18 @@ def _apply_late_filters(
 
 
 def _final_records(
-    rows: KeptRows, split: NDArray[np.intp], filter_of_row: NDArray[np.int8], funnel: Funnel
+    out: _Output, split: NDArray[np.intp], filter_of_row: NDArray[np.int8], groups: LabelGroups
 ) -> Iterator[bytes]:
     """Yield the encoded records with their splits, and count kept and dropped rows."""
-    names = list(rows.splits)
-    for i, row in enumerate(rows.stored_rows()):
+    names = list(out.rows.splits)
+    for i, row in enumerate(out.rows.stored_rows()):
         if filter_of_row[i] != _KEPT:
-            funnel.drop(row.part, _LATE_FILTERS[filter_of_row[i]], row.label)
+            reason, record = _LATE_FILTERS[filter_of_row[i]], json.loads(row.record + b"}")
+            out.funnel.drop(row.part, reason, row.label)
+            out.dropped.add(row.place, record["id"], record["image_filename"], row.label, reason)
             continue
         name = names[split[i]]
-        funnel.keep(row.part, name, row.label, row.flags)
+        out.funnel.keep(row.part, name, row.label, row.flags)
+        groups.add(row.label, name, out.rows.group[i])
         end = f', "split": {json.dumps(name)}}}' if name else "}"
         yield row.record + end.encode()

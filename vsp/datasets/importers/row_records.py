@@ -29,21 +29,27 @@ def is_incomplete(relation: Relation) -> bool:
     return not (has_question and (relation.label or relation.predicate))
 
 
+def row_id(picture: Picture, relation: Relation, ordinal: int, in_id: str) -> str:
+    """The source's id of a row, or one made of the image and the row's number about that image.
+
+    `in_id` is the split that a made id names ("": none). The id depends on the source only, not on
+    the rows that are dropped.
+    """
+    image = f"{in_id}/{picture.image}" if in_id else picture.image
+    return relation.id or f"{image}/{ordinal}"
+
+
 def row_record(
     picture: Picture,
-    ordinal: int,
+    relation: Relation,
+    row_id: str,
     label: str,
     flags: Sequence[str],
     file: ImageFile | None,
 ) -> dict[str, Any]:
-    """The record of relation number `ordinal` of a picture, without its split.
-
-    The id depends on the source only, not on the rows that are dropped.
-    """
-    relation = picture.relations[ordinal]
-    image = f"{picture.split}/{picture.image}" if picture.split else picture.image
+    """The record of a relation of a picture, without its split."""
     record: dict[str, Any] = {
-        "id": relation.id or f"{image}/{ordinal}",
+        "id": row_id,
         "image_filename": file.name if file else picture.image,
         "group": composed(picture.group or picture.image),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,8 +154,8 @@ def surplus_rows(
         if not counts.all():
             missing = list(rows.labels)[int(np.argmin(counts))]
             raise DatasetError(
-                f"--balance: {name or 'the dataset'} has no row of {missing}; use --relations "
-                "without it"
+                f"--balance: {name or 'the dataset'} has no row of {missing}; leave the label out with "
+                f"--drop-label {shlex.quote(missing)}"
             )
         for code, n in enumerate(counts):
             of_label = np.flatnonzero(in_split & (label == code))

@@ -9,7 +9,8 @@ Each row is about one image. The columns, or keys (other names in brackets):
     id, group, split                               may be empty; split is train, val or test
     subject_box, object_box (reference_box)        may be empty; [left, top, right, bottom] in pixels
 
-An image may also be the picture itself, in base64 or as a data URI of up to 16 million characters.
+An image may also be the picture itself, in base64 or as a data URI of up to 16 million characters, or
+a mapping {"bytes": base64 or null, "path": name or null}, as Hugging Face datasets have it.
 
 Column names may be in capitals. Other columns are not read; a note lists those of a CSV file. Cells
 are separated by commas, semicolons or tabs, or as a first line like `sep=;` says. Empty rows and spaces around cells are ignored. The
@@ -24,17 +25,19 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
 from vsp.datasets.importers.annotations import SPLIT_WORDS, Box, Importer, Picture, Relation, Thing
-from vsp.datasets.importers.embedded import decode_picture
+from vsp.datasets.importers.embedded import decode_picture, picture_cell
 from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
 from vsp.datasets.importers.text_lines import LONGEST_LINE, beginning, json_records, text_lines
 from vsp.datasets.json_stream import read_records
+from vsp.datasets.row_problems import RowProblems, at_row, row_problems
 from vsp.errors import DatasetError
+from vsp.utils.spelling import misspelt
 from vsp.utils.text import composed, is_encodable
 
 _log = logging.getLogger(__name__)
@@ -57,7 +60,7 @@ _RELATION_COLUMNS = ("subject", "object", "relation")
 _PROMPT_COLUMNS = ("prompt", "label")
 _REQUIRED = "image, and subject, object and relation or prompt and label"
 _SPLITS = {"": "", **SPLIT_WORDS}
-_TEXT_COLUMNS = tuple(column for column in _NAMES_OF if not column.endswith("_box"))
+_TEXT_COLUMNS = tuple(c for c in _NAMES_OF if c != "image" and not c.endswith("_box"))
 _COMPARED_COLUMNS = ("group", "label")  # equal texts are one group or one class
 _LONGEST_TEXT = 1 << 17  # characters of a cell that is not a picture
 _MAX_EDGE = 1e9  # pixels
@@ -69,98 +72,126 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     """Yield pictures in the order of their first rows.
 
     The option `encoding` is the encoding of CSV files and JSON lines (default: UTF-8 or UTF-16).
-    Raises DatasetError, with file and line, if a row is invalid.
+    Raises DatasetError, with file and line, if rows are invalid.
     """
-    encoding = options.get("encoding", "")
-    return group_into_pictures(
-        chain.from_iterable(_rows(split, path, encoding) for split, path in files)
-    )
+    return group_into_pictures(_all_rows(files, options.get("encoding", "")))
 
 
 def read_embedded(
     files: Sequence[tuple[str, Path]], options: Mapping[str, str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of the pictures that cells contain. Raises DatasetError as `read` does."""
+    """Yield name and bytes of the pictures that cells contain. Invalid rows are left to `read`."""
+    left = RowProblems()
     for _, path in files:
-        with _records(path, options.get("encoding", "")) as records:
-            for place, values in records:
-                with _at(path, place):
-                    picture = decode_picture(_text("image", values.get("image")))
-                if picture is not None:
+        with _records(path, options.get("encoding", ""), left) as records:
+            for _, values in records:
+                picture = left.caught(_picture, values)
+                if picture is not None and picture[1]:
                     yield picture
 
 
 IMPORTER = Importer(read, relations="6way", options=("encoding",), read_embedded=read_embedded)
 
 
-@contextmanager
-def _at(path: Path, place: str) -> Iterator[None]:
-    """Put file and place before the message of a DatasetError."""
-    try:
-        yield
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {place} {error}") from None
+def _all_rows(files: Sequence[tuple[str, Path]], encoding: str) -> Iterator[AnnotatedRow]:
+    with row_problems() as problems:
+        for split, path in files:
+            yield from _rows(split, path, encoding, problems)
 
 
-def _rows(split: str, path: Path, encoding: str) -> Iterator[AnnotatedRow]:
+def _rows(split: str, path: Path, encoding: str, problems: RowProblems) -> Iterator[AnnotatedRow]:
     place = None
-    with _records(path, encoding) as records:
+    with _records(path, encoding, problems) as records:
         for place, values in records:
-            with _at(path, place):
-                row = _row(values, split, f"{path.name} {place}")
-            yield row
-    if place is None:
+            row = problems.caught(_row, values, split, path, place)
+            if row is not None:
+                yield row
+    if place is None and not problems:
         raise DatasetError(f"{path}: contains a header and no rows; write a row for each relation")
 
 
 @contextmanager
-def _records(path: Path, encoding: str) -> Iterator[Iterator[tuple[str, Mapping[str, Any]]]]:
-    """Open a file; give an iterator of place and values by column."""
+def _records(
+    path: Path, encoding: str, problems: RowProblems
+) -> Iterator[Iterator[tuple[str, Mapping[str, Any]]]]:
+    """Open a file; give an iterator of place and values by column.
+
+    Rows that have no values by column are skipped and added to `problems`.
+    """
     start = beginning(path, encoding)
     if start.startswith("["):
         with closing(read_records(path)) as values:
             records = ((f"record {index}", record) for index, record in enumerate(values))
-            yield _by_column(path, records)
+            yield _by_column(path, records, problems)
     else:
         with text_lines(path, encoding) as lines:
             if start.startswith("{"):
-                numbered = json_records(path, lines)
-                yield _by_column(path, ((f"line {number}", record) for number, record in numbered))
+                numbered = json_records(path, lines, problems)
+                placed = ((f"line {number}", record) for number, record in numbered)
+                yield _by_column(path, placed, problems)
             else:
-                yield _csv_records(path, _without_separator_line(lines), _delimiter(start))
+                lines = _without_separator_line(lines)
+                yield _csv_records(path, lines, _delimiter(start), problems)
 
 
 def _by_column(
-    path: Path, records: Iterable[tuple[str, Any]]
+    path: Path, records: Iterable[tuple[str, Any]], problems: RowProblems
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for place, record in records:
-        if not isinstance(record, dict):
-            raise DatasetError(f"{path}: {place} is {shortened(record)}, not a mapping")
-        columns = _columns(f"{path}: {place}", record)
-        yield place, {column: record[name] for column, name in columns.items()}
+        values = problems.caught(_values, record, path, place)
+        if values is not None:
+            yield place, values
+
+
+def _values(record: Any, path: Path, place: str) -> Mapping[str, Any]:
+    """The values of a JSON record by column. Raises DatasetError if a column is missing."""
+    if not isinstance(record, dict):
+        raise DatasetError(f"{path}: {place} is {shortened(record)}, not a mapping")
+    columns = _columns(f"{path}: {place}", record)
+    _check_columns(f"{path}: {place}", columns, list(record), "key")
+    return {column: record[name] for column, name in columns.items()}
 
 
 def _csv_records(
-    path: Path, lines: Iterator[str], delimiter: str
+    path: Path, lines: Iterator[str], delimiter: str, problems: RowProblems
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
     rows = _cells(path, lines, delimiter)
     _, header = next(rows, (1, []))
     columns = _columns(f"{path}:", header)
-    if not (
-        "image" in columns
-        and (columns.keys() >= set(_RELATION_COLUMNS) or columns.keys() >= set(_PROMPT_COLUMNS))
-    ):
-        names = _listed(header)
-        raise DatasetError(f"{path}: has the columns {names}; a table needs {_REQUIRED}")
+    _check_columns(f"{path}:", columns, header, "column")
     _log_unread(path, [name for name in header if name not in columns.values()])
     places = [(column, header.index(name)) for column, name in columns.items()]
     for number, cells in rows:
-        if len(cells) != len(header):
-            raise DatasetError(
+        if len(cells) == len(header):
+            yield f"line {number}", {column: cells[place] for column, place in places}
+            continue
+        problems.add(
+            DatasetError(
                 f"{path}: line {number} has {len(cells)} cells, the header {len(header)}; give "
                 "each row as many, and quote cells that contain the separator"
             )
-        yield f"line {number}", {column: cells[place] for column, place in places}
+        )
+
+
+def _check_columns(place: str, columns: Mapping[str, str], names: Sequence[str], kind: str) -> None:
+    """Raise DatasetError for the columns, or keys of a record, that a row needs and `names` lacks."""
+    missing = min(
+        (
+            [column for column in ("image", *needed) if column not in columns]
+            for needed in (_PROMPT_COLUMNS, _RELATION_COLUMNS)
+        ),
+        key=len,
+    )
+    if not missing:
+        return
+    unread = {_plain_name(name): name.strip() for name in names if name not in columns.values()}
+    meant = {column: misspelt(column, unread) for column in missing}
+    renames = [f"rename {unread[name]!r} to {column!r}" for column, name in meant.items() if name]
+    raise DatasetError(
+        f"{place} has no {kind} {' and no '.join(map(repr, missing))}; its {kind}s are "
+        f"{_listed(names)}; {' and '.join(renames) or f'add it, or rename the {kind} that holds it'} "
+        f"(a row needs {_REQUIRED})"
+    )
 
 
 def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -227,8 +258,16 @@ def _plain_name(name: str) -> str:
     return name.strip().lower()
 
 
-def _row(values: Mapping[str, Any], split: str, where: str) -> AnnotatedRow:
+def _row(values: Mapping[str, Any], split: str, path: Path, place: str) -> AnnotatedRow:
+    with at_row(path, place):
+        row = _annotated_row(values, split)
+    return replace(row, relation=replace(row.relation, file=str(path), where=place))
+
+
+def _annotated_row(values: Mapping[str, Any], split: str) -> AnnotatedRow:
+    image, _ = _picture(values)
     texts = {column: _text(column, values.get(column)) for column in _TEXT_COLUMNS}
+    texts["image"] = image
     required = ("image", *_required_columns(texts))
     for column in required:
         if not texts[column]:
@@ -240,14 +279,20 @@ def _row(values: Mapping[str, Any], split: str, where: str) -> AnnotatedRow:
         id=texts["id"],
         prompt=texts["prompt"],
         label=texts["label"],
-        where=where,
     )
     row_split = texts["split"].lower()
     if row_split not in _SPLITS:
         raise DatasetError(f"has the split {texts['split']!r}; write train, val or test")
-    embedded = decode_picture(texts["image"])
-    image = embedded[0] if embedded else texts["image"]
     return AnnotatedRow(image, relation, _SPLITS[row_split] or split, texts["group"])
+
+
+def _picture(values: Mapping[str, Any]) -> tuple[str, bytes]:
+    """The name of a row's picture, and its bytes if the cell contains them."""
+    value = picture_cell(values.get("image"))
+    if isinstance(value, tuple):
+        return value
+    name = _text("image", value)
+    return decode_picture(name) or (name, b"")
 
 
 def _required_columns(texts: Mapping[str, str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, TextIO
 
+from vsp.datasets.row_problems import RowProblems
 from vsp.errors import ConfigError, DatasetError
 from vsp.utils.reading import open_regular, unreadable
 
@@ -37,26 +38,36 @@ def beginning(path: Path, encoding: str = "") -> str:
         return text.read(_PEEK).removeprefix(_MARK).lstrip()
 
 
-def json_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield line number (from 1) and record; blank lines are skipped. Raises DatasetError."""
+def json_records(
+    path: Path, lines: Iterator[str], problems: RowProblems
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number (from 1) and record; blank lines are skipped.
+
+    Lines that hold no record are skipped and added to `problems`.
+    """
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            what = f"{error.msg}: column {error.colno}"
-            raise DatasetError(f"{path}: line {number} is not JSON: {what}") from None
-        except RecursionError:
-            raise DatasetError(f"{path}: line {number} is not JSON: Nested too deeply") from None
-        except ValueError as error:  # a number with thousands of digits
-            raise DatasetError(f"{path}: line {number} is not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise DatasetError(
-                f"{path}: line {number} is a {type(record).__name__}, not a mapping; write one "
-                "{...} per line"
-            )
-        yield number, record
+        if line.strip():
+            record = problems.caught(_json_record, path, number, line)
+            if record is not None:
+                yield number, record
+
+
+def _json_record(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        what = f"{error.msg}: column {error.colno}"
+        raise DatasetError(f"{path}: line {number} is not JSON: {what}") from None
+    except RecursionError:
+        raise DatasetError(f"{path}: line {number} is not JSON: Nested too deeply") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise DatasetError(f"{path}: line {number} is not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise DatasetError(
+            f"{path}: line {number} is a {type(record).__name__}, not a mapping; write one "
+            "{...} per line"
+        )
+    return record
 
 
 def _lines(path: Path, text: TextIO) -> Iterator[str]:

@@ -14,9 +14,10 @@ from typing import Any
 
 from vsp.datasets.importers import checked_fields
 from vsp.datasets.importers.annotations import Box, Importer, Picture, Relation, Thing
-from vsp.datasets.importers.checked_fields import entry
+from vsp.datasets.importers.checked_fields import Place, Where, entry
 from vsp.datasets.importers.image_index import stem
 from vsp.datasets.json_stream import first_character, read_members, read_records
+from vsp.datasets.row_problems import RowProblems, row_problems
 from vsp.errors import DatasetError
 
 _HINT = "use `vsp import` with the source that this file is from"
@@ -31,11 +32,12 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     each image.
     """
     sizes = _sizes(options)
-    for split, path in files:
-        if first_character(path) == "{":
-            yield from _json_dataset(path, split, options, sizes)
-        else:
-            yield from _sg_dataset(path, split, sizes)
+    with row_problems() as problems:
+        for split, path in files:
+            if first_character(path) == "{":
+                yield from _json_dataset(path, split, options, sizes, problems)
+            else:
+                yield from _sg_dataset(path, split, sizes, problems)
 
 
 IMPORTER = Importer(read, options=("objects", "predicates", "sizes"))
@@ -44,42 +46,44 @@ Sizes = Mapping[str, tuple[int, int] | None]
 
 
 def _json_dataset(
-    path: Path, split: str, options: Mapping[str, str], sizes: Sizes
+    path: Path, split: str, options: Mapping[str, str], sizes: Sizes, problems: RowProblems
 ) -> Iterator[Picture]:
     objects = _vocabulary("objects", path, options)
     predicates = _vocabulary("predicates", path, options)
     for image, values in read_members(path):
-        where = f"{path}: image {image!r}"
         if not isinstance(values, list):
             raise DatasetError(
-                f"{where} is {checked_fields.describe(values)}, but VRD's first layout has a list of "
-                f"relations; {_HINT}"
+                f"{path}: image {image!r} is {checked_fields.describe(values)}, but VRD's first layout "
+                f"has a list of relations; {_HINT}"
             )
-        relations = [
-            _coded_relation(value, objects, predicates, f"{where}, relation {k}")
-            for k, value in enumerate(values)
-        ]
-        things = (thing for one in relations for thing in (one.subject, one.reference))
-        yield checked_fields.picture(image, things, relations, split, _size(sizes, image))
+        relations = problems.all_caught(
+            _coded_relation,
+            ((value, objects, predicates, Place(path, f"image {image!r}, relation {k}"))
+             for k, value in enumerate(values)),
+        )  # fmt: skip
+        if not problems:
+            things = (thing for one in relations for thing in (one.subject, one.reference))
+            yield checked_fields.picture(image, things, relations, split, _size(sizes, image))
 
 
 def _coded_relation(
-    value: Any, objects: Sequence[str], predicates: Sequence[str], where: str
+    value: Any, objects: Sequence[str], predicates: Sequence[str], where: Place
 ) -> Relation:
     return Relation(
         _coded_thing(entry(value, "subject", where), objects, f"{where}, subject"),
         _decode(entry(value, "predicate", where), predicates, where, "predicate"),
         _coded_thing(entry(value, "object", where), objects, f"{where}, object"),
-        where=where,
+        file=str(where.file),
+        where=where.place,
     )
 
 
-def _coded_thing(value: Any, objects: Sequence[str], where: str) -> Thing:
+def _coded_thing(value: Any, objects: Sequence[str], where: Where) -> Thing:
     name = _decode(entry(value, "category", where), objects, where, "object")
     return Thing(name, _box(entry(value, "bbox", where), where))
 
 
-def _decode(code: Any, words: Sequence[str], where: str, kind: str) -> str:
+def _decode(code: Any, words: Sequence[str], where: Where, kind: str) -> str:
     if type(code) is not int or not 0 <= code < len(words):
         raise DatasetError(
             f"{where}: {code!r} is not the number of a known {kind}, 0 to {len(words) - 1}; give "
@@ -88,7 +92,7 @@ def _decode(code: Any, words: Sequence[str], where: str, kind: str) -> str:
     return words[code]
 
 
-def _box(value: Any, where: str) -> Box:
+def _box(value: Any, where: Where) -> Box:
     if not isinstance(value, list) or len(value) != 4:
         raise DatasetError(f"{where}: bbox {value!r} is not [ymin, ymax, xmin, xmax]")
     top, bottom, left, right = (checked_fields.number(edge, "bbox", where) for edge in value)
@@ -123,25 +127,35 @@ def _size(sizes: Sizes, image: str) -> tuple[int, int] | None:
     return sizes.get(image) or sizes.get(stem(image))
 
 
-def _sg_dataset(path: Path, split: str, sizes: Sizes) -> Iterator[Picture]:
+def _sg_dataset(path: Path, split: str, sizes: Sizes, problems: RowProblems) -> Iterator[Picture]:
     for i, record in enumerate(read_records(path)):
-        where = f"{path}: record {i}"
-        if not isinstance(record, dict) or not record.keys() >= set(_SG_KEYS):
-            raise DatasetError(
-                f"{where} is {checked_fields.describe(record)}, but VRD's second layout has a mapping "
-                f"of {', '.join(_SG_KEYS)}; {_HINT}"
-            )
-        things = [
-            _sg_thing(value, f"{where}, object {k}")
-            for k, value in enumerate(entry(record, "objects", where, list))
-        ]
-        relations = [
-            _sg_relation(value, things, f"{where}, relationship {k}")
-            for k, value in enumerate(entry(record, "relationships", where, list))
-        ]
-        image = entry(record, "filename", where, str)
-        size = _size(sizes, image) or checked_fields.size(record, where)
-        yield checked_fields.picture(image, things, relations, split, size)
+        picture = problems.caught(
+            _sg_picture, record, split, sizes, Place(path, f"record {i}"), problems
+        )
+        if picture is not None and not problems:
+            yield picture
+
+
+def _sg_picture(
+    record: Any, split: str, sizes: Sizes, where: Place, problems: RowProblems
+) -> Picture:
+    if not isinstance(record, dict) or not record.keys() >= set(_SG_KEYS):
+        raise DatasetError(
+            f"{where} is {checked_fields.describe(record)}, but VRD's second layout has a mapping "
+            f"of {', '.join(_SG_KEYS)}; {_HINT}"
+        )
+    things = [
+        _sg_thing(value, f"{where}, object {k}")
+        for k, value in enumerate(entry(record, "objects", where, list))
+    ]
+    relations = problems.all_caught(
+        _sg_relation,
+        ((value, things, where.within(f"relationship {k}"))
+         for k, value in enumerate(entry(record, "relationships", where, list))),
+    )  # fmt: skip
+    image = entry(record, "filename", where, str)
+    size = _size(sizes, image) or checked_fields.size(record, where)
+    return checked_fields.picture(image, things, relations, split, size)
 
 
 def _sg_thing(value: Any, where: str) -> Thing:
@@ -151,12 +165,13 @@ def _sg_thing(value: Any, where: str) -> Thing:
     )
 
 
-def _sg_relation(value: Any, things: Sequence[Thing], where: str) -> Relation:
+def _sg_relation(value: Any, things: Sequence[Thing], where: Place) -> Relation:
     """A relationship. If it lacks words or objects, the import counts it as incomplete."""
     words = checked_fields.words(value, "relationship", where)
     ends = entry(value, "objects", where)
+    place = {"file": str(where.file), "where": where.place}
     if not ends:
-        return Relation(None, words, None, where=where)
+        return Relation(None, words, None, **place)
     if not isinstance(ends, list) or len(ends) != 2:
         raise DatasetError(f"{where}: objects {ends!r} are not [subject, object]")
     for end in ends:
@@ -164,4 +179,4 @@ def _sg_relation(value: Any, things: Sequence[Thing], where: str) -> Relation:
             raise DatasetError(
                 f"{where}: {end!r} is not the number of an object, 0 to {len(things) - 1}"
             )
-    return Relation(things[ends[0]], words, things[ends[1]], where=where)
+    return Relation(things[ends[0]], words, things[ends[1]], **place)

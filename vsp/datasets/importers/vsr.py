@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
 from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
 from vsp.datasets.importers.text_lines import json_records, text_lines
+from vsp.datasets.row_problems import RowProblems, at_row, row_problems
 from vsp.errors import DatasetError
 
 _TEXTS = ("image", "caption", "relation")
@@ -29,33 +31,44 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     """Yield pictures in the order of their first lines.
 
     Some images of VSR's random test split are also in its train split; both pictures are given.
-    Raises DatasetError, with file and line, if a line is invalid.
+    Raises DatasetError, with file and line, if lines are invalid.
     """
-    return group_into_pictures(row for split, path in files for row in _rows(split, path))
+    return group_into_pictures(_all_rows(files))
 
 
 IMPORTER = Importer(read, relations="6way")
 
 
-def _rows(split: str, path: Path) -> Iterator[AnnotatedRow]:
+def _all_rows(files: Sequence[tuple[str, Path]]) -> Iterator[AnnotatedRow]:
+    with row_problems() as problems:
+        for split, path in files:
+            yield from _rows(split, path, problems)
+
+
+def _rows(split: str, path: Path, problems: RowProblems) -> Iterator[AnnotatedRow]:
     number = 0
     with text_lines(path) as lines:
-        for number, record in json_records(path, lines):
-            try:
-                relation = _relation(record, f"{path.name} line {number}")
-            except DatasetError as error:
-                raise DatasetError(f"{path}: line {number} {error}") from None
-            yield AnnotatedRow(record["image"], relation, split)
-    if not number:
+        for number, record in json_records(path, lines, problems):
+            row = problems.caught(_row, record, split, path, f"line {number}")
+            if row is not None:
+                yield row
+    if not number and not problems:
         raise DatasetError(f"{path}: is empty; give a file of VSR's splits")
 
 
-def _relation(record: Mapping[str, Any], where: str) -> Relation:
+def _row(record: Mapping[str, Any], split: str, path: Path, place: str) -> AnnotatedRow:
+    with at_row(path, place):
+        relation = replace(_relation(record), file=str(path), where=place)
+    return AnnotatedRow(record["image"], relation, split)
+
+
+def _relation(record: Mapping[str, Any]) -> Relation:
     for key in _TEXTS:
         value = record.get(key)
         if not isinstance(value, str) or not value.strip():
+            what = f"has {key} {value!r}" if key in record else f"has no {key}"
             raise DatasetError(
-                f"has {key} {value!r}; VSR's lines have the texts {', '.join(_TEXTS)} and a label"
+                f"{what}; VSR's lines have the texts {', '.join(_TEXTS)} and a label"
             )
     label = record.get("label")
     if label not in (0, 1) or isinstance(label, bool):
@@ -63,7 +76,7 @@ def _relation(record: Mapping[str, Any], where: str) -> Relation:
     relation = record["relation"].strip()
     subject, reference = _names(record, relation)
     predicate = relation if label == 1 else f"not {relation}"
-    return Relation(Thing(subject), predicate, Thing(reference), where=where)
+    return Relation(Thing(subject), predicate, Thing(reference))
 
 
 def _names(record: Mapping[str, Any], relation: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shortened
 from typing import Any
@@ -32,6 +33,7 @@ from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thin
 from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
 from vsp.datasets.importers.text_lines import beginning
 from vsp.datasets.json_stream import read_records
+from vsp.datasets.row_problems import RowProblems, at_row, row_problems
 from vsp.errors import ConfigError, DatasetError
 
 _FILE_NAMES = {"coco": "{:012d}.jpg", "vg": "{}.jpg"}
@@ -64,19 +66,25 @@ _QUESTION = (
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
     """Yield pictures in the order of their first records.
 
-    Raises DatasetError, with file and record, if a record is invalid, ConfigError if the option
+    Raises DatasetError, with file and record, if records are invalid, ConfigError if the option
     `images` is neither coco nor vg.
     """
     images = options.get("images", "")
     if images not in ("", *_FILE_NAMES):
         raise ConfigError(f"images {images!r} are not known; use coco or vg")
-    return group_into_pictures(row for split, path in files for row in _rows(split, path, images))
+    return group_into_pictures(_all_rows(files, images))
 
 
 IMPORTER = Importer(read, relations="whatsup", options=("images",))
 
 
-def _rows(split: str, path: Path, images: str) -> Iterator[AnnotatedRow]:
+def _all_rows(files: Sequence[tuple[str, Path]], images: str) -> Iterator[AnnotatedRow]:
+    with row_problems() as problems:
+        for split, path in files:
+            yield from _rows(split, path, images, problems)
+
+
+def _rows(split: str, path: Path, images: str, problems: RowProblems) -> Iterator[AnnotatedRow]:
     if beginning(path).startswith("{"):
         raise DatasetError(
             f"{path}: is not a JSON list; files of questions, such as AdaptVis's, do not name their "
@@ -84,28 +92,35 @@ def _rows(split: str, path: Path, images: str) -> Iterator[AnnotatedRow]:
         )
     with closing(read_records(path)) as records:
         for index, record in enumerate(records):
-            try:
-                yield _row(record, split, images or _images_of(path), f"{path.name} record {index}")
-            except DatasetError as error:
-                raise DatasetError(f"{path}: record {index} {error}") from None
+            row = problems.caught(
+                _placed_row, record, split, images or _images_of(path), path, f"record {index}"
+            )
+            if row is not None:
+                yield row
+
+
+def _placed_row(record: Any, split: str, images: str, path: Path, place: str) -> AnnotatedRow:
+    with at_row(path, place):
+        row = _row(record, split, images)
+    return replace(row, relation=replace(row.relation, file=str(path), where=place))
 
 
 def _images_of(path: Path) -> str:
     return next((name for name in _FILE_NAMES if path.name.lower().startswith(name)), "")
 
 
-def _row(record: Any, split: str, images: str, where: str) -> AnnotatedRow:
+def _row(record: Any, split: str, images: str) -> AnnotatedRow:
     if isinstance(record, dict) and record.keys() >= {"image_path", "caption_options"}:
-        return _controlled_row(record["image_path"], record["caption_options"], split, where)
+        return _controlled_row(record["image_path"], record["caption_options"], split)
     if isinstance(record, list) and len(record) == 3:
-        return _numbered_row(record[0], record[1], images, split, where)
+        return _numbered_row(record[0], record[1], images, split)
     raise DatasetError(
         f"is {shortened(record)}; What'sUp records are {{image_path, caption_options}} or "
         "[image number, correct caption, wrong caption]"
     )
 
 
-def _controlled_row(image: Any, captions: Any, split: str, where: str) -> AnnotatedRow:
+def _controlled_row(image: Any, captions: Any, split: str) -> AnnotatedRow:
     if not isinstance(image, str) or not (isinstance(captions, list) and captions):
         raise DatasetError(
             f"has image_path {shortened(image)} and caption_options {shortened(captions)}; give a "
@@ -120,23 +135,21 @@ def _controlled_row(image: Any, captions: Any, split: str, where: str) -> Annota
         raise DatasetError(
             f"has image_path {image!r} and the first caption {captions[0]!r}; correct one of them"
         )
-    relation = Relation(Thing(subject), predicate, Thing(reference), where=where)
+    relation = Relation(Thing(subject), predicate, Thing(reference))
     return AnnotatedRow(str(path), relation, split, group=str(path.parent / f"{name[1]}_{name[3]}"))
 
 
-def _numbered_row(number: Any, caption: Any, images: str, split: str, where: str) -> AnnotatedRow:
+def _numbered_row(number: Any, caption: Any, images: str, split: str) -> AnnotatedRow:
     if not images:
         raise DatasetError(
             "gives an image number without its source; use --option images=coco or images=vg"
         )
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise DatasetError(f"has image number {shortened(number)}; write an integer ≥ 0")
-    return AnnotatedRow(
-        _FILE_NAMES[images].format(number), _caption_relation(caption, where), split
-    )
+    return AnnotatedRow(_FILE_NAMES[images].format(number), _caption_relation(caption), split)
 
 
-def _caption_relation(caption: Any, where: str) -> Relation:
+def _caption_relation(caption: Any) -> Relation:
     if not isinstance(caption, str):
         raise DatasetError(f"has caption {shortened(caption)}; write text")
     caption = " ".join(caption.split())
@@ -144,7 +157,7 @@ def _caption_relation(caption: Any, where: str) -> Relation:
     if one_object:
         name, label = one_object[1], one_object[2].lower()
         question = _QUESTION.format(name)
-        return Relation(Thing(name), "", None, prompt=question, label=label, where=where)
+        return Relation(Thing(name), "", None, prompt=question, label=label)
     two_objects = _TWO_OBJECTS.fullmatch(caption)
     if not two_objects or re.search(_ANY_PREDICATE, two_objects[3], re.IGNORECASE):
         raise DatasetError(f"has caption {caption!r}; use exactly one of {', '.join(_PREDICATES)}")
@@ -152,5 +165,4 @@ def _caption_relation(caption: Any, where: str) -> Relation:
         Thing(two_objects[1]),
         _PREDICATES[two_objects[2].lower()],
         Thing(two_objects[3]),
-        where=where,
     )

@@ -1,0 +1,215 @@
+"""Results and saved probes of a stranger: sealed, but with other values, types and shapes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from helpers.fuzzing import DEEP, JSON, Place, damaged, edited, few, fuzz, or_one_line
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from vsp import models
+from vsp.cli.main import main
+from vsp.errors import VspError
+from vsp.evaluation.probe_run import probe_run
+from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.probes import load
+from vsp.utils.files import json_sha256
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, spatial):
+    """`results/one` and `results/two`, without their runs."""
+    base = tmp_path_factory.mktemp("results")
+    model = models.resolve("fake", options={"n_layers": 2, "hidden_size": 64})
+    for name in ("one", "two"):
+        run = plan_run(PlanRequest(spatial, model, n_shards=1, name=name), base).run
+        extract(run, run.shards)
+        probe_run(run, ProbeSettings(permutations=2, controls=1, resamples=50), 1)
+    shutil.rmtree(base / "scratch")
+    return base
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def _reseal(folder, summary):
+    """The bytes of summary.json with right digests for the files and values as they are."""
+    values = {key: value for key, value in summary.items() if key not in ("format", "sha256")}
+    digests = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in summary["sha256"]
+        if name != "summary.json"
+    }
+    sealed = {**digests, "summary.json": json_sha256([values, digests])}
+    return json.dumps({"format": summary["format"], **values, "sha256": sealed}).encode()
+
+
+def _shown():
+    """Whether every command that reads results gives an answer; False: one line instead."""
+    codes = [main(words) for words in (
+        ["report", "--run", "one"],
+        ["report", "--run", "one", "--json"],
+        ["compare", "one", "two"],
+        ["report", "--run", "one", "--plot", "one.svg"],
+    )]  # fmt: skip
+    or_one_line(lambda: load("results/one", layer=1))
+    assert set(codes) <= {0, 1}
+    return not any(codes)
+
+
+def test_the_whole_results_are_shown(folder):
+    assert _shown()
+    summary = json.loads((folder / "results/one/summary.json").read_bytes())
+    place = Place(folder / "results/one/summary.json")
+    assert place.with_body(_reseal(folder / "results/one", summary), _shown)
+
+
+@fuzz
+@given(data=st.data())
+def test_a_summary_with_another_value_is_shown_or_one_line(folder, data):
+    place = Place(folder / "results/one/summary.json")
+    values = json.loads(place.whole)
+    sealed = {key: value for key, value in values.items() if key != "sha256"}
+    other = data.draw(edited(sealed))
+    if isinstance(other, dict) and "format" in other:
+        other = {**other, "sha256": values["sha256"]}
+        place.with_body(_reseal(folder / "results/one", other), _shown)
+    else:
+        place.with_body(json.dumps(other).encode(), _shown)
+
+
+@few
+@given(data=st.data())
+def test_damaged_bytes_of_a_summary_are_one_line(folder, data):
+    place = Place(folder / "results/one/summary.json")
+    body = data.draw(damaged(place.whole))
+    shown = place.with_body(body, _shown)
+    assert not shown or json.loads(body) == json.loads(place.whole)
+
+
+def _with_file(folder, name, body):
+    """Show results in which a file has another body and the right digest."""
+    results = folder / "results/one"
+    file, summary = Place(results / name), Place(results / "summary.json")
+    values = json.loads(summary.whole)
+
+    def sealed():
+        return summary.with_body(_reseal(results, values), _shown)
+
+    return file.with_body(body, sealed)
+
+
+@fuzz
+@given(data=st.data())
+def test_scores_with_another_value_are_shown_or_one_line(folder, data):
+    lines = (folder / "results/one/scores.jsonl").read_bytes().splitlines()
+    scores = data.draw(edited([json.loads(line) for line in lines]))
+    scores = scores if isinstance(scores, list) else [scores]
+    _with_file(folder, "scores.jsonl", b"".join(json.dumps(s).encode() + b"\n" for s in scores))
+
+
+@few
+@given(body=st.binary(max_size=60) | JSON)
+@example(DEEP)
+@example(b"")
+def test_anything_else_in_the_place_of_a_file_is_shown_or_one_line(folder, body):
+    for name in (
+        "scores.jsonl",
+        "predictions.npz",
+        "estimates.npz",
+        "probes/card.json",
+        "probes/001.npz",
+    ):
+        _with_file(folder, name, body)
+
+
+@few
+@given(data=st.data())
+def test_a_card_of_probes_with_another_value_is_one_line(folder, data):
+    card = json.loads((folder / "results/one/probes/card.json").read_bytes())
+    _with_file(folder, "probes/card.json", json.dumps(data.draw(edited(card))).encode())
+
+
+def _npz(arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+ODD_ARRAYS = [
+    np.zeros(0), np.zeros((0, 3)), np.float64(1), np.array(["a", "b"]), np.full(3, np.nan),
+    np.array([1 + 2j]), np.zeros(3, "datetime64[s]"), np.zeros(2, [("a", int)]), np.array([-1, 99]),
+    np.zeros((2, 2, 2, 2, 2)), np.array([b"\xff"]), np.array([2**63], np.uint64), np.array([np.inf]),
+]  # fmt: skip
+
+
+@few
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["predictions.npz", "estimates.npz", "probes/001.npz"])
+def test_arrays_of_another_shape_or_type_are_shown_or_one_line(folder, name, data):
+    with np.load(folder / "results/one" / name, allow_pickle=False) as file:
+        arrays = dict(file)
+    key = data.draw(st.sampled_from(sorted(arrays)))
+    whole = arrays.pop(key)
+    kind = data.draw(st.sampled_from(["gone", "odd", "short", "turned", "type"]))
+    if kind == "odd":
+        arrays[key] = data.draw(st.sampled_from(ODD_ARRAYS))
+    elif kind == "short" and whole.ndim:
+        arrays[key] = whole[: len(whole) // 2]
+    elif kind == "turned":
+        arrays[key] = whole.T[..., None]
+    elif kind == "type":
+        arrays[key] = whole.astype(str)
+    _with_file(folder, name, _npz(arrays))
+
+
+def _hostile_archives():
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '%s', 'fortran_order': False, 'shape': %s}"
+    for descr, shape in (
+        ("<f8", "(1099511627776,)"), ("<f8", "(9223372036854775807, 9)"), ("|O", "(1,)"),
+        ("<f8", "(-1,)"), ("<f8", "(1000000000000,)"), ("<U1000000000", "(9,)"), ("x", "(1,)"),
+        ("<f8", "("), ("<f8", "(1e5,)"), ("<f8", "(True,)"), ("|V99999999999", "(1,)"),
+    ):  # fmt: skip
+        yield (header % (descr.encode(), shape.encode())).ljust(127) + b"\n" + bytes(64)
+    yield b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535
+    yield b"\x93NUMPY\x03\x00\xff\xff\xff\x7f" + b" " * 100
+
+
+@pytest.mark.parametrize("member", _hostile_archives())
+@pytest.mark.parametrize("name", ["predictions.npz", "estimates.npz", "probes/001.npz"])
+def test_a_hostile_array_is_one_line(folder, name, member):
+    file = io.BytesIO()
+    with zipfile.ZipFile(folder / "results/one" / name) as old, zipfile.ZipFile(file, "w") as new:
+        first, *others = old.namelist()
+        for other in others:
+            new.writestr(other, old.read(other))
+        new.writestr(first, member)
+    _with_file(folder, name, file.getvalue())
+
+
+def test_a_zip_bomb_is_one_line(folder):
+    file = io.BytesIO()
+    header = (
+        b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (3000000000,)}"
+    )
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("coef.npy", "w", force_zip64=True) as entry,
+    ):
+        entry.write(header.ljust(127) + b"\n")
+        for _ in range(30):
+            entry.write(bytes(100_000_000))
+    _with_file(folder, "probes/001.npz", file.getvalue())
+    with pytest.raises(VspError):
+        load("results/none", layer=1)

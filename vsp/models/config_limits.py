@@ -1,0 +1,119 @@
+"""Bounds on the numbers of a model's configuration, checked before a library builds anything of them.
+
+200,000 layers would take hours to build, even without weights, and a vocabulary of 2^62 cannot be
+counted. The bounds lie far above every published model.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vsp.errors import ModelError
+from vsp.utils.reading import read_json, unreadable
+
+MAX_CONFIG = 1 << 22  # bytes of a configuration; those of models with many labels have 200 kB
+MAX_LAYERS = 512  # Llama 3.1 405B has 126
+MAX_EXPERTS = 1 << 14  # in a layer; published models have up to 512
+MAX_SIZE = 1 << 24  # a width or a vocabulary; the largest vocabularies have 2^18 tokens
+MAX_IMAGE = 1 << 14  # pixels of a side
+_MAX_NUMBER = 1 << 62  # any other number
+_MAX_DEPTH = 32  # nested mappings and lists
+_MAX_ITEMS = 100_000  # in one list or mapping
+
+_LAYERS = re.compile(r"(^|_)(layers?|depths?|blocks?|stages?)$")
+_SIZES = re.compile(r"(_size|_dim|_dims|_heads|_rank|_channels|_width|^width)$")
+_IMAGE = re.compile(r"(image|img|crop|patch)_size$")
+# The model cannot be built if one of these is 0.
+_POSITIVE = frozenset(
+    ("hidden_size", "image_size", "num_attention_heads", "num_channels", "num_hidden_layers",
+     "num_key_value_heads", "patch_size", "vocab_size")
+)  # fmt: skip
+_TOKEN = re.compile(r"_token_(id|ids|index)$")
+_INFINITE = frozenset(("time_step_limit",))  # may be infinite in models with state spaces
+
+
+def read_model_config(path: Path) -> dict[str, Any]:
+    """The values of a model's config.json.
+
+    Raises ModelError if it cannot be read, is no configuration, or holds a number beyond the bounds.
+    """
+    try:
+        values = read_json(path, MAX_CONFIG)
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path}: no such file; the checkpoint is incomplete, download it again"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{path}: {unreadable(error)}; download the checkpoint again") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: is not JSON ({error}); download the checkpoint again") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: holds a {type(values).__name__}, not a configuration")
+    for place, problem in _problems(values, "", 0):
+        raise ModelError(f"{path}: {place} {problem}; correct it, or use another checkpoint")
+    return values
+
+
+def _problems(value: Any, place: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Each number that is out of bounds: where it stands, and what is wrong."""
+    if depth > _MAX_DEPTH:
+        yield place[:80], f"is nested more than {_MAX_DEPTH} deep"
+        return
+    if isinstance(value, (dict, list)) and len(value) > _MAX_ITEMS:
+        yield place, f"has {len(value):,} entries, more than {_MAX_ITEMS:,}"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _problems(inner, f"{place}.{key}" if place else str(key), depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _problems(inner, place, depth + 1)
+        if place.endswith("layer_types") and len(value) > MAX_LAYERS:
+            yield place, f"names {len(value):,} layers, more than {MAX_LAYERS}"
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        problem = _number_problem(place.rpartition(".")[2], value)
+        if problem:
+            yield place, problem
+
+
+def _number_problem(key: str, value: float) -> str:
+    """What is wrong with a number; "" if nothing is."""
+    if isinstance(value, float):
+        fine = math.isfinite(value) or (key in _INFINITE and value > 0)
+        return "" if fine else f"is {value}, not a finite number"
+    most, least = _bounds(key)
+    # The digits of a very large number would fill the screen.
+    shown = str(value) if abs(value) < 1 << 70 else "a number of over 20 digits"
+    if value > most:
+        return f"is {shown}, more than {most}"
+    return f"is {shown}, less than {least}" if value < least else ""
+
+
+def _bounds(key: str) -> tuple[int, int]:
+    """The largest and the smallest value that a whole number of this key may have."""
+    if _TOKEN.search(key):  # -1 stands for none
+        return MAX_SIZE, 0 if key.startswith("image") else -1
+    least = 1 if key in _POSITIVE else -_MAX_NUMBER
+    if "expert" in key:
+        return (MAX_SIZE if _SIZES.search(key) else MAX_EXPERTS), least
+    for pattern, most in ((_IMAGE, MAX_IMAGE), (_LAYERS, MAX_LAYERS), (_SIZES, MAX_SIZE)):
+        if pattern.search(key):
+            return most, least
+    return _MAX_NUMBER, least
+
+
+def require_sizes(checkpoint: Any, where: str) -> None:
+    """Raise ModelError unless a configuration that transformers has read says how large a model is.
+
+    `checkpoint` is the configuration of the language model.
+    """
+    for name in ("num_hidden_layers", "hidden_size"):
+        value = getattr(checkpoint, name, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ModelError(
+                f"checkpoint {where!r}: {name} of its language model is {value!r}, not a whole number "
+                "from 1 on; correct it in config.json"
+            )

@@ -1,0 +1,52 @@
+"""Find the known words that a misspelt text probably means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_LONG = 7  # letters of a word in which two wrong letters are still a typing error
+
+
+def misspelt(text: str, known: Iterable[str]) -> str:
+    """The text of `known` that `text` is with the fewest typing errors; "" if none is near.
+
+    Each word may have one wrong, missing, added or exchanged letter, a long word two, but none in
+    its first letter: "in" is not meant as "on". A space may be missing.
+    """
+    nearest, fewest = "", 0
+    for one in known:
+        n = _n_errors(text, one)
+        if n and (not nearest or n < fewest):
+            nearest, fewest = one, n
+    return nearest
+
+
+def _n_errors(text: str, other: str) -> int:
+    """Typing errors that turn one text into the other; 0 if they are equal or too different."""
+    if text[:1] != other[:1] or abs(len(text) - len(other)) > _LONG:
+        return 0
+    words, others = text.split(), other.split()
+    if len(words) != len(others):
+        return int("".join(words) == "".join(others))
+    total = 0
+    for a, b in zip(words, others, strict=True):
+        if a != b:
+            n = _n_edits(a, b) if a[0] == b[0] and abs(len(a) - len(b)) <= 2 else 3
+            if n > 1 + (len(b) >= _LONG) or max(len(a), len(b)) < 3:
+                return 0
+            total += n
+    return total
+
+
+def _n_edits(a: str, b: str) -> int:
+    """Letters to replace, insert, delete, or exchange with their neighbour, to turn `a` into `b`."""
+    before, last = [0] * (len(b) + 1), list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        row = [i]
+        for j, other in enumerate(b, 1):
+            n = min(last[j] + 1, row[-1] + 1, last[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
+                n = min(n, before[j - 2] + 1)
+            row.append(n)
+        before, last = last, row
+    return last[-1]
