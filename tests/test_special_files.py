@@ -40,7 +40,7 @@ FILES = {
     "scratch/run/plan.json": [*STORED, ("submit", *RUN, "--dry-run"), ("report", *RUN)],
     "scratch/run/manifest.jsonl": list(STORED),
     "scratch/run/states.npy": list(STORED),
-    "scratch/run/journals/*": list(STORED),
+    "scratch/run/journal/*": list(STORED),
     "results/run/summary.json": list(RESULTS),
     "results/run/scores.jsonl": list(RESULTS),
     "results/run/predictions.npz": list(RESULTS),

@@ -78,7 +78,7 @@ def test_every_command_has_help_with_an_example(capsys):
         (["status", "--run", "x"], "scratch/x: is no run"),
         (["probe"], "holds no run"),
         (["report"], "results: holds no results; name a folder of results with --run"),
-        (["report", "--run", "x"], "results/x: holds no results; run `vsp probe` first"),
+        (["report", "--run", "x"], "x: no such run or results in results/ and scratch/; `vsp plan` makes a run"),
     ],
 )  # fmt: skip
 def test_an_error_a_user_can_cause_is_one_line(vsp, spatial, arguments, message):

@@ -140,6 +140,48 @@ def test_plan_removes_the_unfinished_run(work, spatial, number):
 
 
 @pytest.mark.parametrize("number", INTERRUPTS)
+@pytest.mark.parametrize("moment", ["sync_folder", "_largest_batch"])
+def test_a_signal_after_the_run_was_written_says_that_it_is_planned(work, spatial, number, moment):
+    """The run has its name by then, so it is kept and every line is printed."""
+    code = (
+        "import os, sys, vsp.extraction.plan as plan\n"
+        f"real = plan.{moment}\n"
+        f"plan.{moment} = lambda *a: (os.kill(os.getpid(), {int(number)}), real(*a))[1]\n"
+        "from vsp.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    process = _start(work, "plan", "--model", "fake", "--dataset", spatial, code=code)
+    assert _last_line(process, number) == "run fake-spatial is planned"
+    assert _finish(work, "extract").startswith("run fake-spatial: 96 rows done")
+
+
+@pytest.mark.parametrize("moment", ["at exit", "as modules are removed"])
+def test_a_signal_while_the_interpreter_ends_does_not_kill_it(work, spatial, moment):
+    code = (
+        "import atexit, os, sys\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, 2)\n"
+        f"if {moment == 'at exit'}: atexit.register(os.kill, os.getpid(), 2)\n"
+        "else: last = Last()\n"
+        "from vsp.cli.main import console\n"
+        "console()"
+    )
+    process = _start(work, "plan", "--model", "fake", "--dataset", spatial, code=code)
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 0 and "fake-spatial" in out and said == ""
+
+
+def test_a_signal_between_a_command_and_its_end_is_one_line(work):
+    code = (
+        "import os, sys, vsp.cli.main as program\n"
+        "program.main = lambda argv: os.kill(os.getpid(), 2)\n"
+        "program.console()"
+    )
+    process = _start(work, "models", code=code)
+    assert process.communicate(timeout=60)[1] == "vsp: interrupted\n" and process.returncode == 130
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
 def test_extract_keeps_rows_and_continues(plan_fake, work, number):
     run = plan_fake(batch_size=1, options={"pause": 0.02})
     process = _start(work, "extract")

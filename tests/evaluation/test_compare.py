@@ -488,8 +488,11 @@ def test_the_command_prints_a_table_or_json(work, capsys):
     ("arguments", "message"),
     [
         (["first"], "1 run to compare; name two or more"),
-        (["first", "no"], "results/no: holds no results; run `vsp probe` first"),
-        (["first", "a/no"], "a/no: holds no results; run `vsp probe` first"),
+        (
+            ["first", "no"],
+            "no: no such run or results in results/ and scratch/; there is first, numbers",
+        ),
+        (["first", "a/no"], "a/no: is neither a run nor a folder of results; name one of them"),
         (["first", "numbers"], "first and numbers: one has the statistic accuracy, the other R²"),
     ],
 )

@@ -424,3 +424,57 @@ def _own_run(work, write_dataset, model=None, folder="own", **changes):
     dataset = write_dataset(_records(), folder)
     model = model or models.resolve("fake")
     return plan_run(PlanRequest(dataset, model, batch_size=BATCH, **changes), work).run
+
+
+@pytest.fixture
+def unreadable_run(plan_fake, write_dataset):
+    """A run of 40 rows in two shards, and the folder of its pictures."""
+    records = [
+        {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "?"}
+        for i in range(40)
+    ]
+    folder = write_dataset(records)
+    options = {"n_layers": 2, "hidden_size": 1024}
+    run = plan_fake(folder, n_shards=2, options=options)
+    assert len(run.shards) == 2
+    return run, folder / "images"
+
+
+def _lines(answer):
+    assert "Traceback" not in answer.stderr
+    return [line for line in answer.stderr.splitlines() if line.startswith("vsp: ")]
+
+
+def test_a_run_in_which_every_row_failed_ends_with_an_error(unreadable_run, vsp):
+    run, pictures = unreadable_run
+    for picture in pictures.iterdir():
+        picture.unlink()
+    for command in (("extract",), ("extract",), ("extract", "--retry-failed")):
+        answer = vsp(*command)
+        (line,) = _lines(answer)
+        assert answer.returncode == 1
+        assert line.startswith(f"vsp: run {run.name}: all 40 rows failed, ")
+        assert line.endswith("; mend that and extract them again with --retry-failed")
+    for command in (("probe",), ("probe", "--partial"), ("report",)):
+        answer = vsp(*command)
+        assert answer.returncode == 1 and "all 40 rows failed, " in _lines(answer)[0]
+
+
+def test_an_array_task_whose_rows_all_failed_ends_with_an_error(unreadable_run, vsp):
+    run, pictures = unreadable_run
+    first = run.shards[0]
+    for row in range(first.start, first.stop):
+        (pictures / f"{row}.png").unlink()
+    answer = vsp("extract", "--shard", 0)
+    (line,) = _lines(answer)
+    assert answer.returncode == 1 and f"shard 0: all {first.stop} rows failed, " in line
+    assert vsp("extract", "--shard", 1).returncode == 0
+    assert vsp("extract").returncode == 0  # some rows of the run are done
+
+
+def test_one_row_that_succeeds_is_no_error(unreadable_run, vsp):
+    _, pictures = unreadable_run
+    for row in range(39):
+        (pictures / f"{row}.png").unlink()
+    answer = vsp("extract")
+    assert answer.returncode == 0 and "1 rows done, 39 failed, 0 missing" in answer.stdout

@@ -166,7 +166,7 @@ def test_the_newest_run_is_found_unless_one_is_named(plan_fake, work):
     assert find_run(None, work).name == second.name
     assert find_run("z", work).name == first.name
     assert find_run(str(first.folder.absolute()), work).name == "z"
-    with pytest.raises(RunError, match="scratch/none: is no run"):
+    with pytest.raises(RunError, match="scratch/none: no such run; there is a, z"):
         find_run("none", work)
 
 

@@ -145,3 +145,53 @@ def test_the_command_names_rows_and_says_what_to_do(run, vsp):
     assert answer.returncode == 0 and "shard 0: rows 3-5\n" in answer.stdout
     assert "marked 4 rows as missing" in answer.stdout
     assert [ledger.missing for ledger in run.ledgers()] == [[3, 4, 5], [], [], [90]]
+
+
+@pytest.mark.parametrize("place", [0, 7, 9, 30, 60, 100, 150, HEADER_BYTES - 1])
+@pytest.mark.parametrize("size", [1, 40, HEADER_BYTES])
+def test_a_damaged_header_is_written_again_and_the_rows_are_checked(run, vsp, place, size):
+    """The header follows from the plan, so the states need not be computed again."""
+    if place + size > HEADER_BYTES and size > 1:
+        place = 0 if size == HEADER_BYTES else HEADER_BYTES - size
+    whole = run.store.path.read_bytes()
+    with run.store.path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes(byte ^ 0x15 for byte in whole[place : place + size]))
+    with pytest.raises(StoreError, match=r"its header is damaged; `vsp verify --run .* --repair`"):
+        verify(run, n_jobs=1)
+    assert run.store.repair_header() and not run.store.repair_header()
+    assert run.store.path.read_bytes() == whole and not verify(run, n_jobs=1).bad
+
+
+def test_the_command_repairs_the_header_and_finds_damaged_rows(run, vsp):
+    with run.store.path.open("r+b") as file:
+        file.write(b"x" * 200)
+    _flip(run, run.store.layout.offset(2, 40))
+    refused = vsp("extract")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    command = refused.stderr.partition("`vsp ")[2].partition("`")[0]
+    answer = vsp(*command.split())
+    assert answer.returncode == 0, answer.stderr
+    assert "wrote the damaged header of" in answer.stdout and "rows 40\n" in answer.stdout
+    assert np.load(run.store.path, mmap_mode="r").shape == run.store.layout.shape
+    assert vsp("verify").returncode == 0
+
+
+def test_the_array_of_another_plan_is_not_repaired(run, plan_fake):
+    """It has the same size, and whoever put it there may want it back."""
+    other = plan_fake(n_shards=4, batch_size=8, options={"hidden_size": 1024})
+    shutil.copy(other.store.path, run.store.path)
+    before = run.store.path.read_bytes()
+    for refused in (run.store.repair_header, run.store.check):
+        with pytest.raises(StoreError, match="is not the array of this plan"):
+            refused()
+    assert run.store.path.read_bytes() == before
+
+
+def test_a_tiny_run_is_counted_in_bytes_that_are_not_zero(plan_fake, vsp):
+    run = plan_fake(options={"n_layers": 2, "hidden_size": 8})
+    extract(run, run.shards)
+    answer = vsp("verify")
+    n_bytes = 96 * 2 * 8 * 4
+    assert f"{n_bytes / 1000:.3g} kB in 0" in answer.stdout
+    assert f"{n_bytes}/{n_bytes} B" in answer.stderr and "0 MB" not in answer.stdout + answer.stderr

@@ -232,7 +232,7 @@ def summary(layer_scores: list[LayerScore], name: str = "small", **changes: Any)
         "tolerance": 1e-6,
         "peak": {
             "estimate": best.score - 0.008, "low": best.score - 0.05, "high": best.score + 0.03,
-            "layers": {best.layer: 9, best.layer - 1: 1}, "naive": best.score,
+            "layers": {best.layer: 9, best.layer - 1 if best.layer else 1: 1}, "naive": best.score,
         },
         "baselines": {
             "majority": {"score": best.chance, "low": None, "high": None},

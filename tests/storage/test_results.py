@@ -13,27 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsp.errors import DiskError, ProbeError, RunError
-from vsp.storage.results import Blocks, Results, find_results
+from vsp.storage.npz import Blocks
+from vsp.storage.results import Results, find_results
 
 FILES = (
     *("scores.jsonl", "predictions.npz", "estimates.npz"),
     *("probes/000.npz", "probes/001.npz", "probes/card.json", "summary.json"),
 )
 SCORES = made.scores(made.predictions(np.array([0.5, 0.75]), n_groups=4))
-CARD = {"probe": "logistic", "treatment": "none", "classes": ("a", "ü")}
-SUMMARY = {
-    "run": "small",
-    "best_layer": 1,
-    "labels": ("a", "ü"),
-    "chance": 0.5,
-    "peak": {"layers": {1: np.int64(9)}, "estimate": np.float32(0.5), "low": np.nan},
-    "rows": {"done": 10},
-    "probe": CARD,
-}
+MADE = made.summary(SCORES)
+CARD = {**MADE["probe"], "classes": ("a", "ü")}
+PEAK = {**MADE["peak"], "layers": {1: np.int64(9)}, "estimate": np.float32(0.5), "low": np.nan}
+SUMMARY = {**MADE, "labels": ("a", "ü"), "chance": 0.5, "peak": PEAK, "probe": CARD}
 READ = {
     **SUMMARY,
     "labels": ["a", "ü"],
-    "peak": {"layers": {"1": 9}, "estimate": 0.5, "low": None},
+    "peak": {**PEAK, "layers": {"1": 9}, "estimate": 0.5, "low": None},
     "probe": {**CARD, "classes": ["a", "ü"]},
 }
 PROBES = [{"coef": np.arange(4.0).reshape(2, 2)}, {"coef": -np.arange(4.0).reshape(2, 2)}]
@@ -81,7 +76,7 @@ def _refused_or_right(results, name, body):
         try:
             found = _read(results)
         except RunError as error:
-            assert "\n" not in str(error) and "`vsp probe`" in str(error)
+            assert "\n" not in str(error) and "`vsp probe`" in str(error), error
             return "refused"
         assert found == expected
         return "right"
@@ -275,7 +270,9 @@ def test_a_summary_nested_without_end_is_refused(small):
 
 def test_results_of_an_older_vsp_are_one_line(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps({"format": 2, "sha256": {}}))
-    with pytest.raises(RunError, match="is not of this version of vsp; run `vsp probe` again"):
+    with pytest.raises(
+        RunError, match=r"is not of this version of vsp; move .* and run `vsp probe` again"
+    ):
         Results(tmp_path).read()
 
 
@@ -311,7 +308,7 @@ def test_a_lost_or_unreadable_file_is_one_line(tmp_path, name):
     with pytest.raises(RunError, match="run `vsp probe`"):
         _read(results)
     path.mkdir()
-    with pytest.raises(RunError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(RunError, match=r"cannot be read \(is a directory\)"):
         _read(results)
 
 
@@ -391,7 +388,8 @@ def test_a_disk_that_may_not_be_written_to_is_one_line_and_keeps_the_results(tmp
 
 def test_results_are_named_by_run_or_path(plan_fake, work):
     run = plan_fake()
-    expected = made.made(work / "results" / run.name).folder
+    plan = run.plan.model_dump(mode="json")
+    expected = made.made(work / "results" / run.name, plan=plan).folder
     for name in (run.name, f"results/{run.name}", f"scratch/{run.name}", str(expected)):
         assert find_results(name, work).folder.resolve() == expected.resolve()
         assert find_results(name, work).read()
@@ -418,16 +416,18 @@ def test_without_a_run_the_newest_results_are_the_default(work):
 def test_neither_a_run_nor_results_is_one_line(work):
     with pytest.raises(RunError, match="results: holds no results; name a folder of results"):
         find_results(None, work)
-    for name in ("none", "a/none", "results/none"):
-        with pytest.raises(RunError, match="none: holds no results; run `vsp probe` first"):
-            find_results(name, work).read()
-    with pytest.raises(RunError, match="cannot be read"):
-        find_results("./" + 300 * "b", work).read()
+    with pytest.raises(
+        RunError, match=r"none: no such run or results in .*; `vsp plan` makes a run"
+    ):
+        find_results("none", work)
+    for name in ("a/none", "results/none", "./" + 300 * "b"):
+        with pytest.raises(RunError, match=f"{name}: is neither a run nor a folder of results"):
+            find_results(name, work)
 
 
 def test_results_are_not_found_by_way_of_a_plan_that_was_edited(plan_fake, work):
     run = plan_fake()
-    made.made(run.results)
+    made.made(run.results, plan=run.plan.model_dump(mode="json"))
     path = run.folder / "plan.json"
     path.write_text(path.read_text().replace('"instruction"', '"question"'))
     with pytest.raises(RunError, match="was edited"):

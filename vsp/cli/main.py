@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -41,7 +42,14 @@ def console() -> None:
     """The `vsp` command."""
     leave_out_working_folder()
     escape_output()
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        # The command has ended. While the interpreter ends, Ctrl-C would kill it without a message.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        print_aside("vsp: interrupted")
+        code = 130
+    sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -129,10 +129,7 @@ def _plan(arguments: argparse.Namespace) -> None:
     from vsp.extraction.plan import PlanRequest, plan_run
     from vsp.reporting.plan_summary import plan_lines
 
-    with (
-        stoppable() as stop,
-        stop.free(),
-    ):  # a signal unwinds, so that the reserved array is removed
+    with stoppable() as stop:
         request = PlanRequest(
             dataset=arguments.dataset,
             model=model_config(arguments),
@@ -148,10 +145,14 @@ def _plan(arguments: argparse.Namespace) -> None:
             profile=read_profile(arguments.profile),
             devices=arguments.devices,
         )
-        planned = plan_run(request, Path())
-    print_notes(planned.notes)
-    for line in plan_lines(planned):
-        print_line(line)
+        with stop.free():  # a signal unwinds, so that the reserved array is removed
+            planned = plan_run(request, Path(), stop.hold)
+        arguments.interrupted = f"run {planned.run.name} is planned"
+        print_notes(planned.notes)
+        for line in plan_lines(planned):
+            print_line(line)
+        with stop.free():  # raises for a signal that came since the run has its name
+            pass
 
 
 def _add_extract(subparsers: Any) -> None:
@@ -177,13 +178,14 @@ def _add_extract(subparsers: Any) -> None:
 
 
 def _extract(arguments: argparse.Namespace) -> None:
-    from vsp.extraction.extract import extract, outcome_line
+    from vsp.extraction.extract import check_some_done, extract, outcome_line
     from vsp.storage.run import find_run
 
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
     extract(run, shards, arguments.retry_failed, arguments.workers)
     print_line(outcome_line(run, shards))
+    check_some_done(run, shards)
 
 
 def _add_submit(subparsers: Any) -> None:
@@ -391,7 +393,8 @@ def _add_verify(subparsers: Any) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="mark damaged rows as missing, so that the next extraction computes them again",
+        help="write a damaged header of the array again, and mark damaged rows as missing, so that "
+        "the next extraction computes them again",
     )
 
 
@@ -402,6 +405,8 @@ def _verify(arguments: argparse.Namespace) -> None:
     from vsp.utils.text import format_ranges
 
     run = find_run(arguments.run, Path())
+    if arguments.repair and run.store.repair_header():
+        print_line(f"run {run.name}: wrote the damaged header of {run.store.path} again")
     verified = verify(run, arguments.n_jobs)
     for line in _verified_lines(run.name, verified):
         print_line(line)
@@ -425,11 +430,12 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _verified_lines(run: str, verified: Verified) -> list[str]:
+    from vsp.reporting.formatting import format_bytes
+
     result = f"{verified.n_bad} are damaged" if verified.bad else "all match"
-    megabytes = verified.n_bytes / 1e6
+    rate = verified.n_bytes / max(verified.seconds, 1e-9)
     return [
         f"run {run}: {verified.n_checked:,} rows checked: {result}; {verified.n_failed:,} failed and "
         f"{verified.n_missing:,} missing rows have no states",
-        f"{megabytes:,.0f} MB in {verified.seconds:.1f} s, "
-        f"{megabytes / max(verified.seconds, 1e-9):,.0f} MB/s",
+        f"{format_bytes(verified.n_bytes)} in {verified.seconds:.1f} s, {format_bytes(rate)}/s",
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from vsp.cluster import SCHEDULERS
@@ -61,13 +62,21 @@ def script_path(run: Run, stage: str) -> Path:
     return run.folder / "jobs" / f"{stage}.sh"
 
 
+def job_owner(run: Run) -> str:
+    """By what a batch system knows the jobs of a run: its plan and its folder together.
+
+    A copy of the folder has the same plan, and jobs of the original do not work in the copy.
+    """
+    return sha256(f"{run.plan.id} {run.folder.resolve()}".encode()).hexdigest()[:32]
+
+
 def extract_job(run: Run, profile: Profile, retry_failed: bool = False) -> Job:
     """The array whose task numbers are the shards."""
     retry = ("--retry-failed",) if retry_failed else ()
     return Job(
         stage=EXTRACT,
         name=job_name(EXTRACT, run.name),
-        run_id=run.plan.id,
+        run_id=job_owner(run),
         command=_command(run, EXTRACT, *retry, "--shard"),
         logs=log_folder(run, profile),
         resources=profile,
@@ -88,6 +97,8 @@ def chain(
     retry_failed: bool = False,
 ) -> list[Job]:
     """The jobs of `stages` in their order. `partial`: probes leave out missing and failed rows."""
+    if PROBE in stages:
+        _ = run.results  # raises RunError if they have no place
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
     probe = (*cores, *(("--partial",) if partial else ()))
     jobs = []
@@ -116,7 +127,7 @@ def task_states(
     """
     return scheduler.states(
         Query(
-            run_id=run.plan.id,
+            run_id=job_owner(run),
             stages={job_name(stage, run.name): stage for stage in ORDER},
             n_tasks=len(run.plan.shard_starts),
             since=_planned_at(run),
@@ -159,7 +170,7 @@ def _cpu_job(
     return Job(
         stage=stage,
         name=job_name(stage, run.name),
-        run_id=run.plan.id,
+        run_id=job_owner(run),
         command=command,
         logs=log_folder(run, profile),
         resources=profile.cpu_resources(),

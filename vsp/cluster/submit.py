@@ -14,6 +14,7 @@ from vsp.cluster.stages import EXTRACT, ORDER, STAGES
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
 from vsp.storage.run import Run
+from vsp.utils.files import disk_errors
 from vsp.utils.text import format_ranges
 
 Say = Callable[[str], None]
@@ -105,7 +106,8 @@ def _send(
             for line in script.split("\n"):
                 say(line)
     else:
-        logs.mkdir(parents=True, exist_ok=True)
+        with disk_errors(logs):
+            logs.mkdir(parents=True, exist_ok=True)
         for path, script in scripts.items():
             write_script(path, script)
     sender = _Sender(scheduler, options, states, say)

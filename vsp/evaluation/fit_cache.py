@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import RunError
+from vsp.storage.npz import MAX_ARRAYS, ArraysError, read_arrays
 from vsp.utils.files import disk_errors, write_aside
+from vsp.utils.reading import open_regular, unreadable
 
 RANDOM_FEATURES = -1  # pseudo-layer: random numbers in place of states, a baseline
 
@@ -41,23 +43,30 @@ class FitCache:
 
     def write(self, layer: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Raises DiskError if the file cannot be written."""
-        owner = np.array(json.dumps({"key": self.key, "layer": layer}))
         with write_aside(self.path(layer)) as file:
-            file.write(_npz({**arrays, _OWNER: owner}))
+            file.write(_npz({**arrays, _OWNER: np.array(self._owner(layer))}))
 
     def read(self, layer: int) -> dict[str, NDArray[Any]] | None:
         """None if the layer is not fitted yet. Raises RunError if its file is damaged."""
+        path = self.path(layer)
         try:
-            with disk_errors(self.path(layer)):
-                body = self.path(layer).read_bytes()
+            with open_regular(path, MAX_ARRAYS) as file:
+                body = file.read()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise RunError(
+                f"{path}: {unreadable(error)}; remove it and run the command again"
+            ) from None
         arrays = _arrays(body)
         # The owner differs if the file was copied or renamed.
-        owner = json.loads(arrays.pop(_OWNER).item()) if arrays else {}
-        if owner != {"key": self.key, "layer": layer}:
-            raise RunError(f"{self.path(layer)}: is damaged; remove it and run the command again")
+        owner = arrays.pop(_OWNER, np.array(""))
+        if owner.shape != () or owner.item() != self._owner(layer):
+            raise RunError(f"{path}: is damaged; remove it and run the command again")
         return arrays
+
+    def _owner(self, layer: int) -> str:
+        return json.dumps({"key": self.key, "layer": layer})
 
     def remove(self, layer: int) -> None:
         """Raises DiskError if the folder is not writable."""
@@ -78,5 +87,7 @@ def _arrays(body: bytes) -> dict[str, NDArray[Any]]:
     """The arrays that were passed to `_npz`; empty if the file was changed."""
     if hashlib.sha256(body[:-_DIGITS]).hexdigest().encode() != body[-_DIGITS:]:
         return {}
-    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        return read_arrays(io.BytesIO(body))
+    except ArraysError:
+        return {}

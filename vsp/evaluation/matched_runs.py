@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from vsp.evaluation.design import is_constant
 from vsp.evaluation.scores import Floats, row_loss
 from vsp.evaluation.statistics import Folds, first_best
 from vsp.storage.results import Results
+from vsp.storage.summary import ComparedSummary
 
 Indices = NDArray[np.intp]
 
@@ -115,10 +117,11 @@ class MatchedRuns:
 
 def read_tested_run(name: str, results: Results) -> TestedRun:
     """Read the predictions of a run. Raises RunError if they are damaged or ids are not unique."""
-    summary = results.summary()
+    summary = results.summary(ComparedSummary)
     names = ("id", "group", "label", "layers", "classes", "predicted", "base", "outer")
     arrays = results.arrays("predictions", names)
     inner = results.arrays("estimates", ("inner",)).get("inner")
+    _check_arrays(results, summary, arrays, inner)
     label, outer, probe = arrays["label"], arrays["outer"], summary["probe"]
     is_label = probe["target"] == "label"
     run = TestedRun(
@@ -139,7 +142,7 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
         outer=outer.astype(np.intp),
         inner=None if inner is None else np.fmax.reduce(inner, axis=2),
     )
-    run = run.select(np.flatnonzero((outer >= 0).all(axis=0)), len(outer))
+    run = run.select(np.flatnonzero(_tested(outer)), len(outer))
     n_duplicates = len(run.id) - len(np.unique(run.id))
     if n_duplicates:
         raise RunError(
@@ -147,6 +150,67 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
             "so rows cannot be matched; give every sample a unique id and plan the run again"
         )
     return run
+
+
+def _check_arrays(
+    results: Results,
+    summary: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    inner: NDArray[Any] | None,
+) -> None:
+    """Raise RunError unless the arrays have the shapes and values that `vsp probe` writes."""
+    predicted = arrays.get("predicted")
+    if predicted is None or predicted.ndim != 3 or not predicted.size:
+        raise _not_arrays(results, "predicted")
+    n_layers, n_repeats, n_rows = predicted.shape
+    is_label = summary["probe"]["target"] == "label"
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        "id": ((n_rows,), "U"),
+        "group": ((n_rows,), "U"),
+        "label": ((n_rows,), "U" if is_label else "fiu"),
+        "layers": ((n_layers,), "iu"),
+        "outer": ((n_repeats, n_rows), "iu"),
+        "predicted": (predicted.shape, "iu" if is_label else "f"),
+    }
+    if not is_label:
+        expected["base"] = (n_repeats, n_rows), "f"
+    for name, (shape, kinds) in expected.items():
+        array = arrays.get(name)
+        if array is None or array.shape != shape or array.dtype.kind not in kinds:
+            raise _not_arrays(results, name)
+    layers, outer = arrays["layers"], arrays["outer"]
+    has_best = inner is not None or summary["best_layer"] in layers.tolist()
+    if not has_best or layers.min() < 0 or layers.max() >= summary["plan"]["n_layers"]:
+        raise _not_arrays(results, "layers")
+    if not -1 <= outer.min() <= outer.max() < n_repeats * n_rows:
+        raise _not_arrays(results, "outer")
+    if is_label and not _are_classes(arrays.get("classes"), arrays["label"]):
+        raise _not_arrays(results, "classes")
+    if inner is not None and not (
+        inner.dtype.kind == "f"
+        and inner.ndim == 3
+        and inner.shape[:2] == (n_layers, outer.max() + 1)
+        and inner.shape[2]
+    ):
+        raise _not_arrays(results, "inner")
+
+
+def _tested(outer: NDArray[Any]) -> NDArray[np.bool_]:
+    """Rows that are tested in every repeat."""
+    return np.asarray((outer >= 0).all(axis=0), np.bool_)
+
+
+def _are_classes(classes: NDArray[Any] | None, label: NDArray[Any]) -> bool:
+    """Whether `classes` are ascending names, and every label is one of them."""
+    if classes is None or classes.ndim != 1 or classes.dtype.kind != "U":
+        return False
+    return bool((classes[1:] > classes[:-1]).all() and np.isin(label, classes).all())
+
+
+def _not_arrays(results: Results, name: str) -> RunError:
+    return RunError(
+        f"{results.folder}: the array {name} is not what vsp writes; run `vsp probe` again"
+    )
 
 
 def match_rows(first: TestedRun, other: TestedRun) -> tuple[Indices, Indices]:

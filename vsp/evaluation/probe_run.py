@@ -27,7 +27,8 @@ from vsp.evaluation.parallel_fits import fit_missing, has_grid_by_layer, read_ca
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.probe_work import ProbeWork, prepare
 from vsp.probes import describe_probe
-from vsp.storage.results import Blocks, Results
+from vsp.storage.npz import Blocks
+from vsp.storage.results import Results
 from vsp.storage.run import Run
 
 _MAX_RANDOM_BYTES = 1 << 30  # of random features; larger runs omit this baseline
@@ -45,9 +46,12 @@ def probe_run(
 ) -> Results:
     """Fit the layers that are not cached, evaluate all (or `layers`), and write `results/RUN/`.
 
-    Raises RunError if rows are missing or failed and `partial` is false, ProbeError if the
-    remaining rows cannot be split or fitted, DiskError if a file cannot be written.
+    Raises RunError if rows are missing or failed and `partial` is false, or if the folder holds
+    results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
+    a file cannot be written.
     """
+    results = Results(run.results)
+    results.check_owner(run.plan)
     work = prepare(run, settings, partial)
     chosen = _checked_layers(run, layers)
     random = _has_random_features(work)
@@ -63,7 +67,7 @@ def probe_run(
         ),
         read_cached(work.cache, RANDOM_FEATURES) if random else None,
     )
-    results = Results(run.results)
+    results.check_owner(run.plan)  # again, since fits take hours
     results.write(
         {**_summary(work), **figures},
         scores,
@@ -81,6 +85,7 @@ def probe_part(
 
     Returns the layers and the folder of the cache. Raises the same errors as `probe_run`.
     """
+    Results(run.results).check_owner(run.plan)
     layers = part_layers(run.plan.n_layers, *part)
     work = prepare(run, settings, partial)
     fit_missing(work, layers, n_jobs)
@@ -170,6 +175,7 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
     }
     return {
         "run": work.run.name,
+        "identity": work.run.plan.identity(),
         "plan": work.run.plan.model_dump(mode="json"),
         "rows": {**work.counts, **used},
         "dropped_labels": work.dropped_labels,

@@ -26,7 +26,7 @@ from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase, check_scale
-from vsp.storage.ledger import BatchEffect, Ledger, largest_batch_effect
+from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.run import Run
 
@@ -204,6 +204,9 @@ def _row_counts(run: Run, ledgers: Sequence[Ledger], partial: bool) -> dict[str,
         "missing": sum(ledger.n_missing for ledger in ledgers),
     }
     assert counts["planned"] == counts["done"] + counts["failed"] + counts["missing"], counts
+    failure = failure_of_all(ledgers)
+    if failure:
+        raise RunError(f"run {run.name}: {failure}")
     if counts["done"] < counts["planned"] and not partial:
         raise RunError(
             f"run {run.name}: {counts['missing']} rows are missing and {counts['failed']} failed "

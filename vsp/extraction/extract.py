@@ -29,10 +29,11 @@ from vsp.models.contract import (
 from vsp.models.fingerprint import fingerprint
 from vsp.models.placement import visible_devices
 from vsp.storage.journal import Journal
-from vsp.storage.ledger import Ledger
+from vsp.storage.ledger import Ledger, failure_of_all
 from vsp.storage.run import Plan, Run, Shard
 from vsp.utils.progress import progress
 from vsp.utils.signals import Stop, stoppable
+from vsp.utils.text import format_ranges
 
 _MAX_WORKERS = 8
 _BATCHES_PER_WORKER = 16  # fewer are not worth the start of a process
@@ -50,6 +51,7 @@ def extract(
     any weights are loaded. Raises Stopped after a signal, once the current batch is on disk.
     """
     shards = list(dict.fromkeys(shards))
+    run.store.check_writable()  # before the journals, since a plan alone may claim many rows
     left = (set(pending_rows(ledger, retry_failed)) for ledger in run.ledgers(shards))
     todo = {shard: rows for shard, rows in zip(shards, left, strict=True) if rows}
     if not todo:
@@ -84,6 +86,15 @@ def outcome_line(run: Run, shards: Sequence[Shard]) -> str:
     )
     line = f"run {run.name}: {done} rows done, {failed} failed, {missing} missing"
     return f"{line}; `vsp status` shows the reasons" if failed else line
+
+
+def check_some_done(run: Run, shards: Sequence[Shard]) -> None:
+    """Raise RunError if every row of `shards` failed, which one mistake causes, not the rows."""
+    failure = failure_of_all(run.ledgers(shards))
+    if failure:
+        numbers = format_ranges({shard.index for shard in shards})
+        which = f"shard {numbers}: " if len(shards) < len(run.shards) else ""
+        raise RunError(f"run {run.name}: {which}{failure}")
 
 
 def default_workers(n_batches: int) -> int:

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -85,8 +85,12 @@ class Planned:
     device_weights: tuple[int, ...] = ()  # bytes on each GPU of a fixed number; empty: not split
 
 
-def plan_run(request: PlanRequest, work: Path) -> Planned:
-    """Plan a run under `work`. Raises a VspError if it cannot, and then leaves nothing behind."""
+def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda: None) -> Planned:
+    """Plan a run under `work`. Raises a VspError if it cannot, and then leaves nothing behind.
+
+    `hold` is called when everything is written, before the run's folder gets its name: a signal from
+    there on must wait, since it would leave a whole run behind.
+    """
     name = _run_name(request, work)
     marker = models.region_marker(request.model)
     with garbage_collection_paused():
@@ -121,7 +125,7 @@ def plan_run(request: PlanRequest, work: Path) -> Planned:
     layout, starts = plan_shards(request, shape, len(samples), notes)
     values = _plan_values(request, labels, prompt, shape, layout, starts, samples)
     with disk_errors(work / "scratch"):
-        run, commands = _write_run(values, samples, layout, request.profile, work)
+        run, commands = _write_run(values, samples, layout, request.profile, work, hold)
     free = shutil.disk_usage(run.folder).free
     load = _largest_batch(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantized_as, load) if model is not None else None
@@ -286,6 +290,7 @@ def _write_run(
     layout: Layout,
     profile: Profile,
     work: Path,
+    hold: Callable[[], None],
 ) -> tuple[Run, list[str]]:
     """Write the run's folder and its batch script. Returns the run and the submit commands."""
     scratch, name = work / "scratch", values["name"]
@@ -304,6 +309,7 @@ def _write_run(
         script = scheduler.script(job)
         write_script(script_path(Run(folder, plan), job.stage), script)
         write_json(folder / "plan.json", sealed_plan(plan))
+        hold()
         try:
             folder.rename(run.folder)
             sync_folder(scratch)

@@ -29,7 +29,8 @@ from vsp.utils.workers import worker_pool
 _READ = 4 << 20  # bytes per read, about
 _AHEAD = 4  # layers requested before they are read
 _MIN_WORK = 256 << 20  # bytes that justify a worker process
-_MB = 1_000_000
+_UNITS = {"MB": 1_000_000, "kB": 1_000, "B": 1}
+_AT_LEAST = 10  # units in all, so that counts say something
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def verify(run: Run, n_jobs: int) -> Verified:
     n_jobs = max(1, min(n_jobs, n_bytes // _MIN_WORK))
     started, n_read = time.monotonic(), 0
     bad: dict[int, list[int]] = {}
-    with progress(f"verify {run.name}", "MB", n_bytes // _MB) as advance:
+    unit = next((unit for unit, size in _UNITS.items() if n_bytes >= _AT_LEAST * size), "B")
+    size = _UNITS[unit]
+    with progress(f"verify {run.name}", unit, n_bytes // size) as advance:
         results = worker_pool(n_jobs, "generator")(
             delayed(differing_rows)(run.store.path, layout, piece) for piece in pieces
         )
@@ -81,7 +84,7 @@ def verify(run: Run, n_jobs: int) -> Verified:
             if rows:
                 bad.setdefault(piece.shard, []).extend(rows)
             before, n_read = n_read, n_read + piece.n_bytes(layout)
-            advance(n_read // _MB - before // _MB)
+            advance(n_read // size - before // size)
     return Verified(
         n_checked=sum(ledger.n_done for ledger in ledgers),
         n_bytes=n_bytes,

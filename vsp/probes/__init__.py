@@ -75,14 +75,20 @@ def load(results: str | Path, layer: int) -> Any:
     from vsp.storage.results import Results
 
     description, arrays = Results(Path(results)).probe(layer)
-    if description["format"] != FORMAT:
+    if description.get("format") != FORMAT:
         raise ProbeError(
-            f"{results}: probes have format {description['format']}, this vsp reads {FORMAT}; "
+            f"{results}: probes have format {description.get('format')!r}, this vsp reads {FORMAT}; "
             "use the vsp that wrote them, or run `vsp probe` again"
         )
-    probe = PROBES.load(description["probe"]).from_arrays(arrays)
-    probe.set_params(**description["parameters"])
-    classes = description["classes"]
-    if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
-        probe.classes_ = np.array(classes)[probe.classes_]
+    probe_class = PROBES.load(str(description.get("probe")))
+    try:
+        probe = probe_class.from_arrays(arrays)
+        probe.set_params(**description["parameters"])
+        classes = description["classes"]
+        if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
+            probe.classes_ = np.array(classes)[probe.classes_]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a stranger's arrays
+        raise ProbeError(
+            f"{results}: the probe of layer {layer} is not what vsp writes; run `vsp probe` again"
+        ) from None
     return probe

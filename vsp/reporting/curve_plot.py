@@ -60,7 +60,7 @@ def plot_runs(runs: Sequence[tuple[str, Results]], path: Path) -> None:
     with _figure(path) as axes:
         for (name, _, scores), (color, mark, line) in zip(read, _STYLES, strict=False):
             last = max(score.layer for score in scores)
-            x = [score.layer / last if by_depth else score.layer for score in scores]
+            x = [score.layer / max(last, 1) if by_depth else score.layer for score in scores]
             low, high = _curve(scores, lambda s: s.low), _curve(scores, lambda s: s.high)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
             # matplotlib leaves a label that begins with "_" out of the legend.

@@ -24,7 +24,8 @@ def format_interval(values: Mapping[str, Any]) -> str:
 
 def format_difference(values: Mapping[str, Any]) -> str:
     """The difference with its sign and its interval."""
-    return f"{values['difference']:+.3f} {format_interval(values)}"
+    difference = values["difference"]
+    return f"{'–' if difference is None else f'{difference:+.3f}'} {format_interval(values)}"
 
 
 def format_bytes(n_bytes: float) -> str:

@@ -38,7 +38,8 @@ def report_json(results: Results) -> dict[str, Any]:
     """The summary and the scores of every layer, as `vsp report --json` prints them."""
     summary, scores = results.read()
     layers = [asdict(score) for score in scores]
-    return {**summary, "answer": answer(summary, scores), "layers": layers}
+    named = {"run": results.name, "answer": answer(summary, scores)}
+    return {**summary, **named, "layers": layers}
 
 
 def report_page(results: Results) -> RenderableType:
@@ -49,7 +50,7 @@ def report_page(results: Results) -> RenderableType:
     parts: list[RenderableType] = (
         [folded_text(sentence, style="bold"), text_line()] if sentence else []
     )
-    parts += [_run_facts(summary, best), text_line()]
+    parts += [_run_facts({**summary, "run": results.name}, best), text_line()]
     parts += [_layer_table(summary, scores), text_line()]
     parts += [folded_text(note) for note in _layer_notes(summary, scores)]
     parts += [text_line(), _baseline_table(summary), text_line()]
@@ -254,9 +255,9 @@ def _best_layer_facts(
     return fact_table({name: fact for name, fact in facts.items() if fact})
 
 
-def _curve_fact(curve: Sequence[Sequence[float]]) -> str:
+def _curve_fact(curve: Sequence[Sequence[float | None]]) -> str:
     """The score after each number of training rows."""
-    figures = [f"{format_figure(score)} with {rows:,.0f}" for rows, score in curve]
+    figures = [f"{format_figure(score)} with {rows or 0:,.0f}" for rows, score in curve]
     figures[:1] = [f"{first} training rows" for first in figures[:1]]
     return ", ".join(figures)
 
@@ -312,7 +313,7 @@ class _ClassTable:
         recall, confusion = self.best.recall or {}, self.best.confusion
         if confusion and _confusion_width(confusion) > room:
             confusion = None
-        shown = sorted(recall, key=recall.__getitem__)[:_CLASSES]
+        shown = sorted(recall, key=lambda name: recall[name] or 0.0)[:_CLASSES]
         yield self._table(shown, confusion)
         if confusion:
             yield folded_text("→1: rows of this class that are predicted as class 1.")

@@ -14,6 +14,7 @@ import errno
 import mmap
 import os
 import re
+import shlex
 import shutil
 import struct
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from vsp.config import StoreDtype
 from vsp.errors import StoreError
 from vsp.utils.files import disk_errors
+from vsp.utils.reading import open_regular, unreadable
 
 # numpy refuses to read a header of more than 10,000 bytes, so the data cannot begin at 64 KiB.
 HEADER_BYTES = 8192
@@ -37,6 +39,7 @@ HEADER_BYTES = 8192
 BOUNDARIES = (65536, 32768, 16384, 8192, 4096)
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOSYS)
+_PLAN_DIGITS = re.compile(rb"# plan ([0-9a-f]{64})\b")
 _INFINITE, _SIGN = 0x7C00, 0x8000  # float16 bit patterns from 0x7C00 on are inf or NaN
 _ZEROS = 8 << 20  # bytes of zeros per write
 _MAX_UNEVEN = 1.25  # shards count as even if longest / mean is at most this
@@ -197,19 +200,56 @@ class Store:
 
     def check(self) -> None:
         """Raise StoreError unless size and header of the file match the layout and the plan."""
+        header = self._read_header()
+        if header == self._header:
+            return
+        if _is_of_another_plan(header, self._header):
+            raise self._not_ours(f"it is {_described(header)}")
+        folder = shlex.quote(str(self.path.parent))
+        raise StoreError(
+            f"{self.path}: its header is damaged; `vsp verify --run {folder} --repair` writes it "
+            "again and checks the states"
+        )
+
+    def repair_header(self) -> bool:
+        """Write a damaged header again, which follows from the plan; False if it is whole.
+
+        Raises StoreError if the file has another size, or is the array of another plan.
+        """
+        header = self._read_header()
+        if header == self._header:
+            return False
+        if _is_of_another_plan(header, self._header):
+            raise self._not_ours(f"it is {_described(header)}")
+        with disk_errors(self.path), self.path.open("r+b") as file:
+            file.write(self._header)
+            file.flush()
+            os.fsync(file.fileno())
+        return True
+
+    def _read_header(self) -> bytes:
+        """The first bytes of the file. Raises StoreError if the file has another size."""
         try:
-            size = self.path.stat().st_size
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
+                size = os.fstat(file.fileno()).st_size
                 header = file.read(HEADER_BYTES)
         except FileNotFoundError:
             raise StoreError(f"{self.path}: no such file; plan the run again") from None
-        if size == self.layout.n_bytes and header == self._header:
-            return
-        expected, actual = _described(self._header), _described(header)
-        what = f"it is {actual}" if actual != expected else f"it has {size:,} bytes"
-        raise StoreError(
-            f"{self.path}: is not the array of this plan ({expected}, {self.layout.n_bytes:,} "
-            f"bytes): {what}; plan the run again"
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: {unreadable(error)}; mend that, or plan the run again"
+            ) from None
+        if size != self.layout.n_bytes:
+            other = _is_of_another_plan(header, self._header)
+            raise self._not_ours(
+                f"it is {_described(header)}" if other else f"it has {size:,} bytes"
+            )
+        return header
+
+    def _not_ours(self, what: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: is not the array of this plan ({_described(self._header)}, "
+            f"{self.layout.n_bytes:,} bytes): {what}; plan the run again"
         )
 
     def layer(self, index: int) -> NDArray[np.floating]:
@@ -332,6 +372,21 @@ def _npy_header(layout: Layout, plan: str) -> bytes:
     start = b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10)
     text = repr(fields) + (f"  # plan {plan}" if plan else "")
     return (start + text.encode()).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def _is_of_another_plan(header: bytes, ours: bytes) -> bool:
+    """Whether a header names another plan than ours.
+
+    A damaged header still agrees with ours in most digits of the plan's SHA-256; that of another
+    plan agrees in about one of sixteen.
+    """
+    found, planned = (_PLAN_DIGITS.search(text) for text in (header, ours))
+    if planned is None:
+        return header.startswith(b"\x93NUMPY")
+    if found is None:
+        return False
+    n_same = sum(a == b for a, b in zip(found[1], planned[1], strict=True))
+    return bool(n_same < len(planned[1]) // 2)
 
 
 def _described(header: bytes) -> str:

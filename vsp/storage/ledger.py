@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
+import re
 import socket
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,8 +23,12 @@ from numpy.typing import NDArray
 
 from vsp.errors import StoreError
 from vsp.storage.journal import parse_journal_name
+from vsp.utils.reading import open_regular, unreadable
+from vsp.utils.text import format_count
 
 MISSING, DONE, FAILED = range(3)
+_MAX_JOURNAL = 1 << 28  # bytes; a row takes at most about 350, if it fails with a long reason
+_JOB = re.compile(r"[\w.:+\[\]-]{1,100}")  # part of a log's file name
 _RECENT = 120.0  # seconds since the last entry in which a task on another host may still be running
 # Raised by an entry that is JSON but has the wrong keys or types.
 _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -133,6 +138,21 @@ def largest_batch_effect(ledgers: Sequence[Ledger]) -> BatchEffect | None:
     return BatchEffect(len(effects), absolute, relative)
 
 
+def failure_of_all(ledgers: Sequence[Ledger]) -> str:
+    """If all rows failed: their number, the most frequent reason, and what to do; else empty."""
+    reasons = Counter(reason for ledger in ledgers for reason in ledger.failed.values())
+    n_rows = sum(ledger.stop - ledger.start for ledger in ledgers)
+    n_failed = sum(ledger.n_failed for ledger in ledgers)
+    if not 0 < n_rows == n_failed:
+        return ""
+    reason, n = min(reasons.items(), key=lambda item: (-item[1], item[0]))
+    which = "with" if n == n_rows else f"{n:,} of them with"
+    return (
+        f"all {format_count(n_rows, 'row')} failed, {which} {reason!r}; mend that and extract them "
+        "again with --retry-failed"
+    )
+
+
 def read_ledger(folder: Path, run_id: str, shard: int, start: int, stop: int) -> Ledger:
     """`read_ledgers` of one shard."""
     return read_ledgers(folder, run_id, {shard: (start, stop)})[0]
@@ -145,7 +165,7 @@ def read_ledgers(folder: Path, run_id: str, shards: Mapping[int, tuple[int, int]
     marked it as lost. Raises StoreError for a journal of another run or an unknown entry.
     """
     paths: dict[int, list[tuple[int, Path]]] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():  # once, for all shards
+    for path in _listed(folder):  # once, for all shards
         numbers = parse_journal_name(path.name)
         if numbers is not None and numbers[0] in shards:
             paths.setdefault(numbers[0], []).append((numbers[1], path))
@@ -155,6 +175,17 @@ def read_ledgers(folder: Path, run_id: str, shards: Mapping[int, tuple[int, int]
         )
         for shard, (start, stop) in shards.items()
     ]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: {unreadable(error)}; put the folder of journals back"
+        ) from None
 
 
 @dataclass(slots=True)
@@ -217,7 +248,13 @@ class _LedgerReader:
 
         An incomplete last line is normal after a kill, and skipped silently.
         """
-        *lines, _ = path.read_bytes().split(b"\n")
+        try:
+            with open_regular(path, _MAX_JOURNAL) as file:
+                *lines, _ = file.read().split(b"\n")
+        except OSError as error:
+            raise StoreError(
+                f"{path}: {unreadable(error)}; remove it and extract the shard again"
+            ) from None
         for number, line in enumerate(lines, start=1):
             text = line[9:]
             if line[:9] == b"%08x " % zlib.crc32(text):
@@ -237,6 +274,8 @@ class _LedgerReader:
     def _first_entry(self, path: Path, entry: dict[str, Any]) -> Life:
         if (entry["run"], entry["shard"]) != self._owner:
             raise StoreError(f"{path}: belongs to another run or shard; remove it")
+        if entry["job"] is not None and not _JOB.fullmatch(str(entry["job"])):
+            raise ValueError
         return Life(
             path=path,
             host=str(entry["host"]),
@@ -315,11 +354,8 @@ def _is_running(path: Path, life: Life) -> bool | None:
     them to other hosts; there, a recent entry means "perhaps".
     """
     try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        finally:
-            os.close(handle)
+        with open_regular(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

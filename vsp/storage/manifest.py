@@ -16,6 +16,7 @@ from typing import IO
 
 from vsp.errors import RunError
 from vsp.utils.files import write_aside
+from vsp.utils.reading import open_regular, unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,11 @@ class Manifest:
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
         try:
-            file = self.path.open("rb")
+            file = open_regular(self.path)
         except FileNotFoundError:
             raise self._changed("") from None
+        except OSError as error:
+            raise RunError(f"{self.path}: {unreadable(error)}; plan the run again") from None
         with file:
             yield file
 

@@ -22,19 +22,25 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from vsp.errors import ProbeError, RunError
-from vsp.storage.run import Run, find_run
+from vsp.config import parse
+from vsp.errors import ConfigError, ProbeError, RunError
+from vsp.storage.ledger import failure_of_all
+from vsp.storage.npz import MAX_ARRAYS, ArraysError, Blocks, read_arrays, write_arrays
+from vsp.storage.run import Plan, Run, close_names, find_run
+from vsp.storage.summary import Count, Figure, Summary
 from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
+from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
 FORMAT = 3  # of the folder
 _SUMMARY, _SCORES = "summary.json", "scores.jsonl"
@@ -49,47 +55,40 @@ class LayerScore:
     None: not defined for this target or probe, or switched off.
     """
 
-    layer: int
-    score: float  # accuracy, or R² where the target is a number
-    low: float | None  # bounds of the interval
-    high: float | None
-    chance: float  # score of always predicting the most frequent training label, or the mean
-    balanced_accuracy: float | None
-    macro_f1: float | None
-    recall: dict[str, float] | None  # by class
-    precision: dict[str, float] | None
-    confusion: list[list[int]] | None  # [true class, predicted class], summed over repeats
-    ece: float | None  # calibration error of the probability of the predicted class
-    brier: float | None
-    rmse: float | None
-    strength: float | None  # C or alpha of the saved probe
-    strengths: list[float]  # chosen in each outer split
-    at_edge: int  # outer splits whose strength is the smallest or largest of the grid
-    control: float | None  # score on control labels, drawn per prompt
-    selectivity: float | None
-    by_strength: dict[str, dict[str, float | None]]  # strength → score, control, selectivity
-    p: float | None
-    p_corrected: float | None  # over layers
-    code_bits: float | None  # online code length
-    compression: float | None  # uniform code length / online code length
-    curve: list[list[float]]  # [rows fitted on, score]
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    layer: Count
+    score: Figure  # accuracy, or R² where the target is a number
+    low: Figure | None  # bounds of the interval
+    high: Figure | None
+    chance: Figure  # score of always predicting the most frequent training label, or the mean
+    balanced_accuracy: Figure | None
+    macro_f1: Figure | None
+    recall: dict[str, Figure | None] | None  # by class
+    precision: dict[str, Figure | None] | None
+    confusion: list[list[Count]] | None  # [true class, predicted class], summed over repeats
+    ece: Figure | None  # calibration error of the probability of the predicted class
+    brier: Figure | None
+    rmse: Figure | None
+    strength: Figure | None  # C or alpha of the saved probe
+    strengths: list[Figure]  # chosen in each outer split
+    at_edge: Count  # outer splits whose strength is the smallest or largest of the grid
+    control: Figure | None  # score on control labels, drawn per prompt
+    selectivity: Figure | None
+    by_strength: dict[str, dict[str, Figure | None]]  # strength → score, control, selectivity
+    p: Figure | None
+    p_corrected: Figure | None  # over layers
+    code_bits: Figure | None  # online code length
+    compression: Figure | None  # uniform code length / online code length
+    curve: list[list[Figure | None]]  # [rows fitted on, score]
     # Score minus that of layer 0, and score minus that of the best layer.
-    over_embedding: dict[str, float | None] | None  # difference, low, high
-    below_best: dict[str, float | None] | None  # difference, low, high
-    n_fits: int
-    n_uncertified: int  # fits whose gap is not within the tolerance
-    max_gap: float | None  # relative duality gap
-    n_train: int
-    n_test: int
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """An array given in pieces along its first axis, so that it is never completely in memory."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-    pieces: Iterable[NDArray[Any]]  # shape[0] of them, each of shape[1:]
+    over_embedding: dict[str, Figure | None] | None  # difference, low, high
+    below_best: dict[str, Figure | None] | None  # difference, low, high
+    n_fits: Count
+    n_uncertified: Count  # fits whose gap is not within the tolerance
+    max_gap: Figure | None  # relative duality gap
+    n_train: Count
+    n_test: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +117,68 @@ class Results:
             files = dict(zip(names, opened, strict=True))
             for score in scores:
                 files[_SCORES].write(json.dumps(_to_json(asdict(score))).encode() + b"\n")
-            _write_npz(files[_PREDICTIONS], predictions)
-            _write_npz(files[_ESTIMATES], estimates)
+            write_arrays(files[_PREDICTIONS], predictions)
+            write_arrays(files[_ESTIMATES], estimates)
             for layer, arrays in zip(layers, probes, strict=True):
-                _write_npz(files[_probe_file(layer)], arrays)
+                write_arrays(files[_probe_file(layer)], arrays)
             card = {"layers": layers, **summary["probe"]}
             files[_CARD].write(_encode(_to_json(card)))
             digests = {name: sha256(files[name]) for name in names[:-1]}
             files[_SUMMARY].write(_encode(_sealed(_to_json(summary), digests)))
         self._remove_other_probes(names)
 
-    def summary(self) -> dict[str, Any]:
-        """Read the summary. Raises RunError if there are no results, or the file was changed."""
-        return self._summary()[0]
+    @property
+    def name(self) -> str:
+        """The name of the run that the results are of: that of the folder."""
+        return self.folder.absolute().name
+
+    def check_owner(self, plan: Plan) -> None:
+        """Raise RunError if the folder holds results of another plan, or of an unknown one."""
+        path = self.folder / _SUMMARY
+        try:
+            values = read_json(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise RunError(f"{path}: {unreadable(error)}; {self._move_it()}") from None
+        except (ValueError, RecursionError):
+            values = None
+        found = _identity(values)
+        if found is None:
+            raise RunError(
+                f"{path}: does not say which plan its results are of, so they are not replaced; "
+                f"{self._move_it()}"
+            )
+        if found != plan.identity():
+            raise self._of_another_plan(values)
+
+    def summary(self, types: type[BaseModel] | None = None) -> dict[str, Any]:
+        """Read the summary.
+
+        Raises RunError if there are no results, the file was changed, the run beside the results has
+        another plan, or a value is not of its type in `types`.
+        """
+        summary = self._summary()[0]
+        self._check_types(summary, types)
+        return summary
 
     def read(self) -> tuple[dict[str, Any], list[LayerScore]]:
-        """Summary and scores of the same write. Raises RunError as `summary` does."""
+        """Summary and scores of the same write, checked for their types.
+
+        Raises RunError as `summary` does, and for a value of another type than vsp writes.
+        """
         summary, digests = self._summary()
+        self._check_types(summary, Summary)
         with self._open_checked(_SCORES, digests) as file:
-            return summary, [LayerScore(**json.loads(line)) for line in file]
+            try:
+                scores = [_score_type().validate_json(line) for line in file]
+            except ValidationError as error:
+                raise self._not_results(_SCORES, error) from None
+        layers = [score.layer for score in scores]
+        fits = len(set(layers)) == len(layers) and summary["best_layer"] in layers
+        if not fits or not all(map(_is_consistent, scores)):
+            raise self._not_results(_SCORES)
+        return summary, scores
 
     def arrays(self, name: str, only: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """The arrays of `predictions` or `estimates`; with `only`, those among them that exist.
@@ -152,7 +194,9 @@ class Results:
         """
         _, digests = self._summary()
         with self._open_checked(_CARD, digests) as file:
-            card = json.loads(file.read())
+            card = _json_object(file.read(MAX_JSON))
+        if card is None or not isinstance(card.get("layers"), list):
+            raise self._not_results(_CARD)
         if _probe_file(layer) not in digests:
             raise ProbeError(
                 f"{self.folder}: holds no probe of layer {layer}; it has layers "
@@ -163,38 +207,90 @@ class Results:
     def _arrays(
         self, name: str, digests: Mapping[str, str], only: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        with (
-            self._open_checked(name, digests) as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            return {key: arrays[key] for key in arrays if only is None or key in only}
+        with self._open_checked(name, digests) as file:
+            try:
+                return read_arrays(file, only)
+            except ArraysError as error:
+                raise RunError(f"{self.folder / name}: {error}; {_AGAIN}") from None
 
     def _summary(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The summary, and the SHA-256 of each other file by name."""
         path = self.folder / _SUMMARY
         try:
-            values = json.loads(path.read_bytes())
+            values = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{self.folder}: holds no results; run `vsp probe` first") from None
+            raise RunError(self._no_results()) from None
         except OSError as error:
             raise _unreadable(path, error) from None
         except (ValueError, RecursionError):
-            raise RunError(f"{path}: is damaged; {_AGAIN}") from None
+            raise RunError(f"{path}: is damaged; {self._move_it()}") from None
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-            raise RunError(f"{path}: is not of this version of vsp; {_AGAIN}")
+            raise RunError(f"{path}: is not of this version of vsp; {self._move_it()}")
         digests = values.pop("sha256", None)
         seal = digests.pop(_SUMMARY, None) if isinstance(digests, dict) else None
         if not json_matches([values, digests], seal):
             raise RunError(f"{path}: was changed since it was written; {_AGAIN}")
+        run = self._run()
+        if run is not None and _identity(values) not in (None, run.plan.identity()):
+            raise self._of_another_plan(values)
         return values, digests
+
+    def _check_types(self, summary: Mapping[str, Any], types: type[BaseModel] | None) -> None:
+        if types is not None:
+            try:
+                types.model_validate(summary)
+            except ValidationError as error:
+                raise self._not_results(_SUMMARY, error) from None
+
+    def _run(self) -> Run | None:
+        """The run in `scratch/` beside `results/`; None if there is none that can be read."""
+        folder = self.folder.absolute()
+        if folder.parent.name != "results":
+            return None
+        with suppress(RunError):  # results can be read without their run
+            return Run.open(folder.parent.parent / "scratch" / folder.name)
+        return None
+
+    def _no_results(self) -> str:
+        run = self._run()
+        if run is None:
+            return f"{self.folder}: holds no results; run `vsp probe` first"
+        failure = failure_of_all(run.ledgers())
+        if failure:
+            return f"{self.folder}: holds no results; run {run.name}: {failure}"
+        of_plan = self.folder.parent / run.plan.name
+        with suppress(OSError, ValueError, RecursionError):
+            if _identity(read_json(of_plan / _SUMMARY)) == run.plan.identity():
+                return (
+                    f"{self.folder}: holds no results; {of_plan} holds results of the same plan: "
+                    f"copy that folder to {self.folder}, or run `vsp probe`"
+                )
+        return f"{self.folder}: holds no results; run `vsp probe` first"
+
+    def _move_it(self) -> str:
+        return f"move {self.folder} to another place and run `vsp probe` again"
+
+    def _of_another_plan(self, values: Mapping[str, Any]) -> RunError:
+        return RunError(
+            f"{self.folder}: holds results of another plan ({_described(values)}); move that "
+            "folder to another place, or rename the run, and run `vsp probe` again"
+        )
+
+    def _not_results(self, name: str, error: ValidationError | None = None) -> RunError:
+        where = ""
+        if error is not None:
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            where = f" ({key}: {first['msg'][:1].lower()}{first['msg'][1:]})" if key else ""
+        return RunError(f"{self.folder / name}: does not hold what vsp writes{where}; {_AGAIN}")
 
     @contextmanager
     def _open_checked(self, name: str, digests: Mapping[str, str]) -> Iterator[IO[bytes]]:
         """Open a file for reading, after a check of its SHA-256 against the summary's."""
         path = self.folder / name
         try:
-            with path.open("rb") as file:
-                if sha256(file) != digests[name]:
+            with open_regular(path, MAX_ARRAYS) as file:
+                if sha256(file) != digests.get(name):
                     raise RunError(
                         f"{path}: is not the file that {_SUMMARY} goes with; the results are a "
                         f"mixture of two writes, or were changed: {_AGAIN}"
@@ -216,20 +312,39 @@ class Results:
 def find_results(name: str | None, work: Path) -> Results:
     """Results by name or path, by default the newest.
 
-    A name is a folder in `results/`; a path (it has a slash) is a folder of results or of a run.
-    The default is the results of the newest run in `scratch/`; without any run, as on a computer
-    to which results were copied, it is the newest folder in `results/`.
+    A name is a folder in `results/`, or a run in `scratch/` that was not probed yet; a path (it has
+    a slash) is a folder of results or of a run. The default is the results of the newest run in
+    `scratch/`; without any run, as on a computer to which results were copied, it is the newest
+    folder in `results/`.
 
-    Raises RunError if no name is given and there is neither a run nor results.
+    Raises RunError if there is no such run and no such folder of results.
     """
     if name is None:
         return _newest_results(work)
+    places = [Path(name)]
     if "/" not in name:
-        return Results(work / "results" / name)
-    with suppress(OSError):  # such a path is refused when the results are read
-        if (Path(name) / "plan.json").exists():
-            return Results(Run.open(Path(name)).results)
-    return Results(Path(name))
+        places = [work / "results" / name, work / "scratch" / name]
+    for place in places:
+        with suppress(OSError, ValueError):  # such a path is refused below
+            if (place / "plan.json").exists():
+                return Results(Run.open(place).results)
+            if (place / _SUMMARY).exists():
+                return Results(place)
+    raise RunError(_no_such(name, places))
+
+
+def _no_such(name: str, places: Sequence[Path]) -> str:
+    """What is wrong with a name or path, and names that are like it."""
+    if len(places) == 1:
+        return f"{name}: is neither a run nor a folder of results; name one of them"
+    known = {path.parent.name for place in places for path in _marked(place.parent)}
+    folders = " and ".join(f"{place.parent}/" for place in places)
+    return f"{name}: no such run or results in {folders}; {close_names(name, known)}"
+
+
+def _marked(folder: Path) -> list[Path]:
+    """The plans and summaries in the folders of `folder`."""
+    return [*folder.glob("*/plan.json"), *folder.glob(f"*/{_SUMMARY}")]
 
 
 def _newest_results(work: Path) -> Results:
@@ -246,34 +361,6 @@ def _newest_results(work: Path) -> Results:
 
 def _probe_file(layer: int) -> str:
     return f"probes/{layer:03d}.npz"
-
-
-def _write_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any] | Blocks]) -> None:
-    """Write as numpy.savez does, but equal arrays give equal bytes."""
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                if isinstance(array, Blocks):
-                    _write_blocks(entry, name, array)
-                else:
-                    np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
-
-
-def _write_blocks(file: IO[bytes], name: str, array: Blocks) -> None:
-    dtype, n_pieces = np.dtype(array.dtype), 0
-    header = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
-        "fortran_order": False,
-        "shape": array.shape,
-    }
-    np.lib.format.write_array_header_1_0(file, header)
-    for piece in array.pieces:
-        if piece.shape != array.shape[1:]:
-            raise ValueError(f"{name}: piece {n_pieces} is {piece.shape} of {array.shape}")
-        file.write(np.ascontiguousarray(piece, dtype=dtype).reshape(-1).view(np.uint8).data)
-        n_pieces += 1
-    if n_pieces != array.shape[0]:
-        raise ValueError(f"{name}: {n_pieces} pieces of {array.shape}")
 
 
 def _to_json(value: Any) -> Any:
@@ -300,4 +387,57 @@ def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, 
 
 
 def _unreadable(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path}: cannot be read ({error.strerror}); mend that, or {_AGAIN}")
+    return RunError(f"{path}: {unreadable(error)}; mend that, or {_AGAIN}")
+
+
+@cache
+def _score_type() -> TypeAdapter[LayerScore]:
+    return TypeAdapter(LayerScore)
+
+
+def _is_consistent(score: LayerScore) -> bool:
+    """Whether the parts of a score fit each other."""
+    names = {"difference", "low", "high"}
+    differences = [d for d in (score.over_embedding, score.below_best) if d is not None]
+    recall, precision, confusion = score.recall, score.precision, score.confusion
+    n = len(recall or {})
+    return (
+        all(names <= difference.keys() for difference in differences)
+        and all(len(point) == 2 and point[0] is not None for point in score.curve)
+        and all("score" in one for one in score.by_strength.values())
+        and (recall is None) == (precision is None) == (confusion is None)
+        and (confusion is None or (0 < n == len(confusion) == len(confusion[0])))
+        and all(len(counts) == n for counts in confusion or ())
+    )
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _identity(values: Any) -> str | None:
+    """The identity of the plan whose results a summary is of; None if it does not say.
+
+    Older summaries hold the plan alone, from which it follows.
+    """
+    if not isinstance(values, dict):
+        return None
+    identity = values.get("identity")
+    if isinstance(identity, str):
+        return identity
+    try:
+        return parse(Plan, values.get("plan"), _SUMMARY).identity()
+    except ConfigError:
+        return None
+
+
+def _described(values: Mapping[str, Any]) -> str:
+    """Name and date of the plan of a summary whose types are not checked yet."""
+    plan = values.get("plan")
+    plan = plan if isinstance(plan, dict) else {}
+    name, created = str(values.get("run"))[:100], str(plan.get("created"))[:25]
+    return f"run {name}, planned {created}"

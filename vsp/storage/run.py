@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
-from vsp.config import Devices, Frozen, ModelConfig, Name, StoreDtype, parse
+from vsp.config import NAME_PATTERN, Devices, Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
-from vsp.storage.array import Layout, Store
+from vsp.storage.array import BOUNDARIES, Layout, Store
 from vsp.storage.ledger import Ledger, read_ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
 from vsp.utils.files import json_matches, json_sha256
+from vsp.utils.reading import read_json, unreadable
 
 FORMAT = 3
 # `devices` says how a run is computed, not what: a layer is computed whole on one GPU, so a split
@@ -27,6 +31,9 @@ _NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variant
 # Keys of the model that older plans do not have. They count where they are used, so that the
 # identity of an older plan stays what it was.
 _LATER_OF_MODEL = ("adapter", "frame", "stored_quantization")
+# A plan.json may come from a stranger. These bounds are far above any real run, and keep what is
+# computed from them alone, such as one byte for each row, small.
+_MAX_LAYERS, _MAX_SAMPLES, _MAX_HIDDEN = 10**6, 10**8, 2**24
 
 
 class Plan(Frozen):
@@ -36,8 +43,8 @@ class Plan(Frozen):
     """
 
     format: Literal[3]
-    id: str
-    name: Name
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    name: Name  # of the folder that the plan made; a run is named by the folder that it lies in
     created: str
     vsp: str
     packages: dict[str, str]
@@ -51,16 +58,32 @@ class Plan(Frozen):
     image_backend: Literal["pil"]
     manifest_offsets: tuple[int, ...]  # byte where each shard's lines begin, then the file's length
     manifest_sha256: tuple[str, ...]  # of each shard's lines
-    n_samples: Annotated[int, Field(ge=1)]
-    n_layers: Annotated[int, Field(ge=1)]
-    hidden_size: Annotated[int, Field(ge=1)]
+    n_samples: Annotated[int, Field(ge=1, le=_MAX_SAMPLES)]
+    n_layers: Annotated[int, Field(ge=1, le=_MAX_LAYERS)]
+    hidden_size: Annotated[int, Field(ge=1, le=_MAX_HIDDEN)]
     dtype: StoreDtype
-    boundary: Annotated[int, Field(ge=4096)]
+    boundary: Annotated[int, Field(ge=4096, le=BOUNDARIES[0])]
     shard_starts: Annotated[tuple[int, ...], Field(min_length=1)]
-    batch_size: Annotated[int, Field(ge=1)]  # number of rows of the greatest length per batch
-    batch_tokens: Annotated[int, Field(ge=1)]  # most tokens per batch, including padding
+    batch_size: Annotated[
+        int, Field(ge=1, le=_MAX_SAMPLES)
+    ]  # number of rows of the greatest length per batch
+    batch_tokens: Annotated[int, Field(ge=1, le=2**53)]  # most tokens per batch, including padding
     share: bool  # whether the common beginning of rows about one image is computed once
     devices: Devices = 1  # GPUs that each task splits the model over
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Plan:
+        starts, offsets = (*self.shard_starts, self.n_samples), self.manifest_offsets
+        n_shards = len(self.shard_starts)
+        if starts[0] != 0 or any(start >= stop for start, stop in pairwise(starts)):
+            raise ValueError("shard_starts: are not ascending rows from 0 below n_samples")
+        if len(offsets) != n_shards + 1 or len(self.manifest_sha256) != n_shards:
+            raise ValueError("manifest: has another number of slices than of shards")
+        if offsets[0] != 0 or any(start > stop for start, stop in pairwise(offsets)):
+            raise ValueError("manifest_offsets: are not ascending from 0")
+        if not _is_date(self.created):
+            raise ValueError(f"created: {self.created!r} is not a date of a plan")
+        return self
 
     def identity(self) -> str:
         """SHA-256 of the fields that decide the bytes of the store: equal plans give equal files."""
@@ -84,18 +107,23 @@ class Run:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
         self.plan = plan
-        self.name = plan.name
+        # The folder's name, which `mv` and `cp` change; the plan keeps the name of the first one.
+        self.name = Path(os.path.abspath(folder)).name  # noqa: PTH100 - links stay links
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Open a run. Raises RunError unless the folder holds a plan that this version can read."""
+        """Open a run.
+
+        Raises RunError unless the folder has a name of a run and holds a plan that this version can
+        read.
+        """
         path = folder / "plan.json"
         try:
-            values = json.loads(path.read_bytes())
+            values = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{folder}: is no run; `vsp plan` makes one") from None
         except OSError as error:
-            raise RunError(f"{path}: cannot be read ({error.strerror}); name a run") from None
+            raise RunError(f"{path}: {unreadable(error)}; name a run") from None
         except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: is not JSON ({error}); plan the run again") from None
         file_format = values.get("format") if isinstance(values, dict) else None
@@ -105,13 +133,31 @@ class Run:
         if not json_matches(values, digest):
             raise RunError(f"{path}: was edited; plan the run again")
         try:
-            return cls(folder, parse(Plan, values, str(path)))
+            run = cls(folder, parse(Plan, values, str(path)))
         except ConfigError as error:
             raise RunError(f"{error}; plan the run again") from None
+        if not re.fullmatch(NAME_PATTERN, run.name):
+            raise RunError(
+                f"{folder}: {run.name!r} is not a name of a run; rename the folder with letters, "
+                "digits, '.', '_' and '-' only"
+            )
+        return run
 
     @property
     def results(self) -> Path:
-        return self.folder.parent.parent / "results" / self.name
+        """`results/NAME` beside the `scratch/` that holds the run.
+
+        Raises RunError if the run lies in a folder of another name.
+        """
+        folder = self.folder
+        if folder.name != self.name or folder.parent.name != "scratch":
+            folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay links
+        if folder.parent.name != "scratch":
+            raise RunError(
+                f"{self.folder}: lies in no folder named scratch, so its results have no place; "
+                f"move it to scratch/{self.name}"
+            )
+        return folder.parent.parent / "results" / self.name
 
     @property
     def shards(self) -> list[Shard]:
@@ -174,6 +220,13 @@ class Run:
         return read_ledgers(self.journals, self.plan.id, bounds)
 
 
+def _is_date(text: str) -> bool:
+    try:
+        return 2000 <= datetime.fromisoformat(text).year < 9000
+    except ValueError:
+        return False
+
+
 def sealed_plan(plan: Plan) -> dict[str, Any]:
     """The contents of plan.json: the plan and the SHA-256 of its values."""
     values = plan.model_dump(mode="json")
@@ -191,9 +244,24 @@ def _other_format(file_format: object) -> str:
 
 def find_run(name: str | None, work: Path) -> Run:
     """The run of that name or path; None: the newest in `scratch/`. Raises RunError if none."""
+    if name is not None and "/" in name:
+        return Run.open(Path(name))
     if name is not None:
-        return Run.open(Path(name) if "/" in name else work / "scratch" / name)
+        folder = work / "scratch" / name
+        known = [path.parent.name for path in (work / "scratch").glob("*/plan.json")]
+        if known and not folder.exists():
+            raise RunError(f"{folder}: no such run; {close_names(name, known)}")
+        return Run.open(folder)
     plans = list((work / "scratch").glob("*/plan.json"))
     if not plans:
         raise RunError(f"{work / 'scratch'}: holds no run; `vsp plan` makes one")
     return Run.open(max(plans, key=lambda path: path.stat().st_mtime_ns).parent)
+
+
+def close_names(name: str, known: Collection[str]) -> str:
+    """What to write in place of an unknown name: up to three known names."""
+    if not known:
+        return "`vsp plan` makes a run"
+    nearest = get_close_matches(name, sorted(known), 3, 0.5) or sorted(known)[:3]
+    more = ", …" if len(known) > len(nearest) else ""
+    return f"there is {', '.join(nearest)}{more}"

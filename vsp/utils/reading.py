@@ -61,9 +61,11 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
     Raises OSError as `open_regular` does; a file of more than `limit` bytes takes no memory.
     """
     with open_regular(path, limit) as file:
-        data = file.read(
-            limit + 1
-        )  # files in /proc say that they hold 0 bytes, and a file may grow
+        # `read` takes memory for as many bytes as it is asked for.
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1)
+        if len(data) > size:  # files in /proc say that they hold 0 bytes, and a file may grow
+            data += file.read(limit + 1 - len(data))
     if len(data) > limit:
         raise _too_large(path, len(data), limit)
     return data

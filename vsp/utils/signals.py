@@ -42,6 +42,10 @@ class Stop:
         finally:
             self._free = False
 
+    def hold(self) -> None:
+        """From here on a signal waits, also in a block of `free`, for the next such block."""
+        self._free = False
+
     def handle(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and self._received is not None:
             raise KeyboardInterrupt

@@ -1,0 +1,286 @@
+"""A run is named by its folder, and results belong to the plan that they were computed from."""
+
+import json
+import re
+import shutil
+
+import pytest
+from helpers import made
+
+from vsp.cli.main import main
+from vsp.cluster.contract import Query, TaskState
+from vsp.cluster.jobs import chain, extract_job, job_owner, task_states
+from vsp.cluster.stages import EXTRACT
+from vsp.config import Profile
+from vsp.errors import ProbeError, RunError
+from vsp.evaluation.probe_run import probe_part, probe_run
+from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.extraction.extract import extract
+from vsp.probes import load
+from vsp.storage.results import Results, find_results
+from vsp.storage.run import Run, find_run
+from vsp.utils.files import json_sha256
+
+QUICK = ProbeSettings(permutations=0, controls=0, resamples=60, curve=False, random=False)
+
+
+def _probed(run, **changes):
+    extract(run, run.shards)
+    return probe_run(run, QUICK, n_jobs=1, **changes)
+
+
+def _files(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "probe/" not in str(p)}
+
+
+def _line(capsys, *arguments):
+    """The line of a command that is refused."""
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 1
+    said = capsys.readouterr().err
+    lines = [one for one in said.splitlines() if one.startswith("vsp: ")]
+    assert len(lines) == 1 and "Traceback" not in said
+    return lines[0]
+
+
+@pytest.fixture
+def moved(plan_fake, work):
+    """Run A was probed and renamed B; another plan is named A now and probed too."""
+    first = plan_fake(name="A", options={"gain": 2.0})
+    _probed(first)
+    first.folder.rename(work / "scratch/B")
+    second = plan_fake(name="A", options={"gain": 1.0})
+    extract(second, second.shards)
+    return find_run("B", work), second
+
+
+def test_a_renamed_run_is_named_by_its_folder_and_writes_its_own_results(moved, work):
+    run, _ = moved
+    before = _files(work / "results/A")
+    assert run.name == "B" and run.results == work / "results/B"
+    results = probe_run(run, QUICK, n_jobs=1)
+    assert results.folder == run.results and results.summary()["run"] == "B"
+    assert _files(work / "results/A") == before
+
+
+def test_results_say_which_plan_they_are_of(plan_fake):
+    run = plan_fake()
+    summary = _probed(run).summary()
+    assert summary["identity"] == run.plan.identity() and summary["plan"]["id"] == run.plan.id
+
+
+def test_probe_never_replaces_results_of_another_plan(moved, work, capsys):
+    _, second = moved
+    before = _files(work / "results/A")
+    for refused in (
+        lambda: probe_run(second, QUICK, n_jobs=1),
+        lambda: probe_part(second, QUICK, 1, (0, 2)),
+    ):
+        with pytest.raises(RunError, match=r"results/A: holds results of another plan \(run A, pl"):
+            refused()
+    assert "move that folder to another place, or rename the run" in _line(capsys, "probe")
+    assert _files(work / "results/A") == before and not (second.folder / "probe").exists()
+
+
+def test_no_page_shows_results_of_another_plan(moved, work, capsys):
+    made.made(work / "results/other")
+    for command in (
+        ("report", "--run", "A"),
+        ("report", "--run", "scratch/A"),
+        ("report", "--run", "results/A"),
+        ("report", "--run", "A", "--json"),
+        ("report", "--run", "A", "--plot", "a.png"),
+        ("report",),
+        ("compare", "other", "A"),
+        ("compare", "A", "other", "--plot", "a.png"),
+    ):
+        assert "results/A: holds results of another plan" in _line(capsys, *command)
+    with pytest.raises(RunError, match="another plan"):
+        load("results/A", 1)
+    assert not (work / "a.png").exists()
+
+
+def test_a_renamed_run_is_told_where_results_of_its_plan_are(moved, capsys):
+    said = _line(capsys, "report", "--run", "B")
+    assert "results/B: holds no results; results/A holds results of the same plan: copy" in said
+
+
+def test_results_that_were_moved_with_their_run_are_shown_under_the_new_name(
+    plan_fake, work, capsys
+):
+    run = plan_fake(name="A")
+    _probed(run)
+    for room in ("scratch", "results"):
+        (work / room / "A").rename(work / room / "B")
+    capsys.readouterr()
+    assert main(["report", "--run", "B"]) == 0
+    assert re.search(r"^run +B$", capsys.readouterr().out, re.MULTILINE)
+    assert probe_run(find_run("B", work), QUICK, n_jobs=1).read()
+
+
+def test_results_without_their_run_are_read(plan_fake, work):
+    run = plan_fake(name="A")
+    results = _probed(run)
+    shutil.rmtree(run.folder)
+    assert results.read()
+    other = plan_fake(name="A", options={"gain": 1.0})
+    (other.folder / "plan.json").write_text("{")  # a plan that cannot be read tells nothing
+    assert results.read()
+
+
+@pytest.mark.parametrize("place", ["scratch/copy", "elsewhere/scratch/A"])
+def test_a_copied_run_writes_results_of_its_own(plan_fake, work, place):
+    run = plan_fake(name="A")
+    _probed(run)
+    before = _files(work / "results")
+    shutil.copytree(run.folder, work / place)
+    copy = Run.open(work / place)
+    results = probe_run(copy, QUICK, n_jobs=1)
+    assert results.folder == (work / place).parent.parent / "results" / copy.name
+    assert find_results(str(work / place), work).read()[1] == Results(run.results).read()[1]
+    kept = {path: body for path, body in _files(work / "results").items() if path in before}
+    assert kept == before
+
+
+def test_results_lie_beside_scratch_however_the_run_is_named(plan_fake, work, monkeypatch):
+    run = plan_fake(name="A")
+    expected = (work / "results/A").resolve()
+    (work / "link").symlink_to(work / "scratch")
+    for place, name in (
+        ("scratch", "./A"),
+        ("scratch/A", "./"),
+        ("scratch/A", "../A"),
+        (".", "scratch/A/"),
+        (".", f"{work}/scratch/../scratch/A"),
+    ):
+        monkeypatch.chdir(work / place)
+        assert find_run(name, work).results.resolve() == expected
+        assert find_run(name, work).name == run.name
+
+
+def test_a_run_outside_scratch_has_no_place_for_results(plan_fake, work, capsys):
+    run = plan_fake(name="A")
+    extract(run, run.shards)
+    run.folder.rename(work / "A")
+    said = "A: lies in no folder named scratch, so its results have no place; move it to scratch/A"
+    for command in (("probe",), ("report",), ("submit", "--dry-run")):
+        assert said in _line(capsys, *command, "--run", "./A")
+    for command in ("status", "verify", "extract"):
+        assert main([command, "--run", "./A"]) == 0
+
+
+@pytest.mark.parametrize("name", ["a b", "ä", "-a", "x;y", "a\nb", "n" * 101])
+def test_a_folder_that_is_not_a_name_of_a_run_is_refused(plan_fake, work, capsys, name):
+    plan_fake(name="A").folder.rename(work / "scratch" / name)
+    for command in ("status", "extract", "probe"):
+        said = _line(capsys, command, f"--run={name}")
+        assert "is not a name of a run; rename the folder" in said
+
+
+def _older(results, **changes):
+    """Rewrite the summary as an older vsp wrote it, without the identity."""
+    path = results.folder / "summary.json"
+    values = {**json.loads(path.read_text()), **changes}
+    del values["identity"]
+    digests = values.pop("sha256")
+    digests.pop("summary.json"), values.pop("format")
+    digests["summary.json"] = json_sha256([values, digests])
+    path.write_text(json.dumps({"format": 3, **values, "sha256": digests}))
+
+
+def test_older_results_without_an_identity_are_known_by_their_plan(moved, work):
+    run, second = moved
+    shutil.copytree(work / "results/A", work / "results/B")
+    for name in "AB":
+        _older(Results(work / "results" / name))
+    assert Results(work / "results/B").read() and probe_run(run, QUICK, n_jobs=1)
+    for refused in (Results(second.results).read, lambda: probe_run(second, QUICK, n_jobs=1)):
+        with pytest.raises(RunError, match="another plan"):
+            refused()
+
+
+@pytest.mark.parametrize("body", ['{"format": 2}', "{", "[]", '{"format": 3, "plan": {"id": 1}}'])
+def test_results_that_do_not_say_whose_they_are_are_not_replaced(plan_fake, body):
+    run = plan_fake()
+    results = _probed(run)
+    (results.folder / "summary.json").write_text(body)
+    before = _files(results.folder)
+    with pytest.raises(
+        RunError, match=r"does not say which plan .* not replaced; move .* to another"
+    ):
+        probe_run(run, QUICK, n_jobs=1)
+    assert _files(results.folder) == before
+
+
+def test_damaged_results_of_the_same_plan_are_replaced(plan_fake):
+    run = plan_fake()
+    results = _probed(run)
+    (results.folder / "scores.jsonl").write_text("")
+    summary = json.loads((results.folder / "summary.json").read_text())
+    (results.folder / "summary.json").write_text(json.dumps({**summary, "chance": 1}))
+    assert probe_run(run, QUICK, n_jobs=1).read()
+
+
+class _Queue:
+    """A batch system that lists these tasks, each under its owner."""
+
+    def __init__(self, *owners):
+        self.owners = owners
+
+    def states(self, query: Query):
+        return [
+            TaskState(str(i), EXTRACT, 0, "queued", "PENDING")
+            for i, (owner, name) in enumerate(self.owners)
+            if owner == query.run_id and name in query.stages
+        ]
+
+
+@pytest.mark.parametrize("place", ["scratch/copy", "elsewhere/scratch/A"])
+def test_a_copy_does_not_take_the_jobs_of_the_original_for_its_own(plan_fake, work, place):
+    run = plan_fake(name="A")
+    shutil.copytree(run.folder, work / place)
+    copy = Run.open(work / place)
+    jobs = [extract_job(one, Profile()) for one in (run, copy)]
+    queue = _Queue(*((job.run_id, job.name) for job in jobs))
+    assert [task.job for task in task_states(run, queue)] == ["0"]
+    assert [task.job for task in task_states(copy, queue)] == ["1"]
+    assert {job.run_id for job in chain(copy, Profile())} == {job_owner(copy)}
+
+
+def test_a_renamed_run_does_not_count_on_jobs_that_look_for_the_old_folder(plan_fake, work):
+    run = plan_fake(name="A")
+    job = extract_job(run, Profile())
+    run.folder.rename(work / "scratch/B")
+    assert task_states(find_run("B", work), _Queue((job.run_id, job.name))) == []
+
+
+def test_jobs_are_known_by_whatever_path_a_run_is_named(plan_fake, work, monkeypatch):
+    run = plan_fake(name="A")
+    (work / "link").symlink_to(work / "scratch")
+    owners = {job_owner(find_run(name, work)) for name in ("A", "link/A", str(run.folder))}
+    assert len(owners) == 1
+
+
+def test_a_run_that_is_not_there_is_answered_with_close_names(plan_fake, work, capsys):
+    plan_fake(name="demo-spatial")
+    made.made(work / "results/demo-mirrored")
+    said = _line(capsys, "report", "--run", "demo-spatail")
+    assert said.startswith("vsp: demo-spatail: no such run or results in results/ and scratch/")
+    assert "there is demo-spatial" in said
+    assert "demo-mirrored" in _line(capsys, "compare", "demo-spatial", "demo-miror")
+    assert "scratch/demo: no such run; there is demo-spatial" in _line(
+        capsys, "status", "--run", "demo"
+    )
+
+
+def test_a_run_without_results_is_told_to_probe(plan_fake, work, capsys):
+    plan_fake(name="A")
+    assert "results/A: holds no results; run `vsp probe` first" in _line(
+        capsys, "report", "--run", "A"
+    )
+
+
+def test_a_probe_that_is_not_what_vsp_writes_is_one_line(tmp_path):
+    results = made.made(tmp_path / "results/A")
+    with pytest.raises(ProbeError, match="format None"):
+        load(results.folder, 0)
