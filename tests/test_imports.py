@@ -15,6 +15,7 @@ from helpers.paths import ROOT
 
 # From the lowest level up. Folders of one level do not import each other.
 LEVELS = [
+    {"escaping"},
     {"__init__", "errors"},
     {"utils"},
     {"config"},

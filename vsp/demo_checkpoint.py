@@ -28,9 +28,11 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
+from vsp.cli.output import print_line
 from vsp.datasets import prompts
 from vsp.datasets.relations import ON_AXIS
 from vsp.datasets.synthetic.shapes import COLORS, SHAPES
+from vsp.utils.streams import escape_output
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
 PATCH_SIZE = 14
@@ -171,6 +173,7 @@ def conversation(question: str, label: str) -> str:
 
 def main() -> None:
     """Write the checkpoint that the command line asks for."""
+    escape_output()
     disable_progress_bar()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
@@ -183,7 +186,7 @@ def main() -> None:
     given = parser.parse_args()
     size = Size(**{name: getattr(given, name) for name in asdict(SMALL)})
     write_checkpoint(given.folder, size, given.seed)
-    print(f"wrote {given.folder}")
+    print_line(f"wrote {given.folder}")
 
 
 if __name__ == "__main__":

@@ -18,18 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vsp.escaping import one_line
+
 
 class VspError(Exception):
     """Base of all errors that a user can fix. `details` are further lines, such as a list."""
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
-        super().__init__(_one_line(message))
-        self.details = tuple(map(_one_line, details))
-
-
-def _one_line(text: str) -> str:
-    """Escape line breaks, which names of files and keys may contain."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+        super().__init__(one_line(message))
+        self.details = tuple(map(one_line, details))
 
 
 class ConfigError(VspError):

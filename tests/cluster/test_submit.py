@@ -12,7 +12,7 @@ import pytest
 from helpers import rig
 
 from vsp.cluster.contract import After, Job, Query
-from vsp.cluster.jobs import scheduler_of, task_states
+from vsp.cluster.jobs import job_owner, scheduler_of, task_states
 from vsp.cluster.slurm import Slurm
 from vsp.config import Resources
 from vsp.storage.run import Run
@@ -274,7 +274,7 @@ def test_a_later_chain_waits_for_the_stages_of_an_earlier_one(cluster, place, sp
     _plan(place, spatial, 1)
     _vsp(place, "extract")
     held = cluster.sbatch("--hold", "--wrap=true", "--job-name=probe-r",
-                          f"--comment=vsp:{Run.open(place / 'scratch/r').plan.id}:probe:0",
+                          f"--comment=vsp:{job_owner(Run.open(place / 'scratch/r'))}:probe:0",
                           "--output=/dev/null", cwd=place)  # fmt: skip
     answer = _vsp(place, "submit", "--stages", "verify,probe", "--dry-run")
     assert f"verify=$(sbatch --parsable --dependency=afterany:{held} " in answer
@@ -312,7 +312,7 @@ def test_a_dry_run_prints_what_would_be_sent_and_sends_and_writes_nothing(cluste
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
     assert task_states(run, Slurm()).tasks == ()
     commands = [line for line in answer.splitlines() if "$(sbatch" in line]
-    comment = f"--comment=vsp:{run.plan.id}:extract"
+    comment = f"--comment=vsp:{job_owner(run)}:extract"
     assert commands == [
         "extract=$(sbatch --parsable scratch/r/jobs/extract.sh)",
         f"extract1=$(sbatch --parsable --array=0-4 {comment}:5 scratch/r/jobs/extract.sh 5)",

@@ -146,6 +146,15 @@ def test_a_sheet_is_a_png(write_dataset, tmp_path):
         draw_sheet(folder, summarize(folder, 3, 0).sheet_rows, tmp_path / "a.jpg")
 
 
+def test_names_are_drawn_with_their_control_characters_shown(write_dataset):
+    """The sheet of a hostile name is that of the name's escaped form."""
+    sheets = []
+    for i, name in enumerate(("a\x1b[7m\u202e\nb", r"a\x1b[7m\u202e\nb")):
+        folder = write_dataset([{**CUP, "id": name, "subject": name, "label": name}], f"{i}/own")
+        sheets.append(_sheet(folder)[0])
+    assert np.array_equal(*sheets)
+
+
 @pytest.mark.parametrize(
     "place", ["folder.png", "file/sheet.png", "/proc/sheet.png", "n" * 300 + ".png"]
 )

@@ -146,6 +146,13 @@ def test_runs_of_the_same_kind_get_numbered_names_and_a_taken_name_is_refused(pl
         plan_fake(name="fake-spatial")
 
 
+@pytest.mark.parametrize("name", ["x" * 150, "a b\n$\x1b"])
+def test_a_run_of_a_dataset_with_any_name_has_a_valid_name(plan_fake, write_dataset, name):
+    dataset = write_dataset([{"image_filename": "a.png", "prompt": "p", "label": "l"}], name)
+    names = [plan_fake(dataset).name for _ in range(2)]
+    assert [plan_fake(dataset, name=f"{one}-x").name for one in names] == [f"{n}-x" for n in names]
+
+
 @pytest.mark.parametrize("name", ["a b", "../x", "$HOME", "", ".hidden", "x" * 101])
 def test_a_run_is_named_so_that_nothing_needs_quoting(plan_fake, name):
     with pytest.raises(ConfigError, match="use letters, digits"):

@@ -197,8 +197,8 @@ def test_the_plan_prints_memory_and_what_keeps_its_precision(work, checkpoint, s
         return plan_lines(plan_run(PlanRequest(spatial, model, limit=8), work))
 
     four = lines("llava15", checkpoint=str(checkpoint))
-    (found,) = (line for line in four if line.startswith("memory "))
-    first, second = found.splitlines()
+    (at,) = (i for i, line in enumerate(four) if line.startswith("memory "))
+    first, second = four[at : at + 2]
     assert "B weights + about " in first and first.endswith("B per batch")
     assert second.endswith(
         "of the weights are not quantized: lm_head, vision_tower, multi_modal_projector"

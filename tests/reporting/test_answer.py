@@ -1,17 +1,19 @@
 """The sentence of a report, and the plot of several runs."""
 
+import html
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made
+from helpers import hostile, made
 from PIL import Image
 
 from vsp.cli.main import main
 from vsp.errors import ConfigError
+from vsp.escaping import one_line
 from vsp.reporting import curve_plot
 from vsp.reporting.answer import answer
-from vsp.reporting.curve_plot import plot_runs
+from vsp.reporting.curve_plot import plot, plot_runs
 from vsp.storage.results import find_results
 
 
@@ -108,6 +110,22 @@ def test_names_with_signs_of_mathematics_and_underscores_are_drawn_as_they_are(t
     plot_runs([("x$_{/a$b", one), ("_hidden", one)], tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     assert "x$_{/a$b" in text and "_hidden" in text
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_plot_shows_hostile_names_as_they_are(two, tmp_path, suffix):
+    changed = made.plan(
+        "first",
+        dataset=f"/data/{hostile.NAME}",
+        model={"family": "llava15", "checkpoint": f"org/{hostile.NAME}"},
+    ).model_dump(mode="json")
+    results = made.made(two / "results/hostile", plan=changed)
+    plot(results, tmp_path / f"a.{suffix}")
+    plot_runs([(hostile.NAME, results), ("_b", results)], tmp_path / f"b.{suffix}")
+    if suffix == "svg":
+        for name in "ab":
+            text = html.unescape((tmp_path / f"{name}.svg").read_text())
+            assert one_line(hostile.NAME) in text and not hostile.HARMFUL.search(text)
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -198,6 +198,19 @@ def test_a_mask_is_where_its_picture_is_not_black(tmp_path):
         open_region(str(tmp_path / "m.png"), (6, 5))
 
 
+def test_unreadable_exif_data_and_lost_transparency_print_nothing(tmp_path):
+    """In a process of its own: Pillow warns of both, and pytest sets filters of its own."""
+    _noise(12, 8).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    Image.new("P", (4, 4)).save(tmp_path / "b.png", transparency=bytes(range(200)))
+    code = (
+        "import sys; from vsp.utils.images import open_rgb\n"
+        "for path in sys.argv[1:]: print(open_rgb(path)[0].size)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.jpg"), str(tmp_path / "b.png")]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert (answer.stdout, answer.stderr) == ("(12, 8)\n(4, 4)\n", "")
+
+
 def _flat_png(width, height, color_type=2):
     """A PNG of zeros, of a few kilobytes."""
 

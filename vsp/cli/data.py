@@ -17,7 +17,7 @@ from vsp.cli.arguments import (
     fraction,
     key_value,
 )
-from vsp.cli.output import print_json, print_notes
+from vsp.cli.output import print_json, print_line, print_notes
 from vsp.datasets import IMPORTERS
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
@@ -85,7 +85,7 @@ def _render(arguments: argparse.Namespace) -> None:
 
     config = read_config(config_path(arguments.config, Path()))
     fresh = generate(config, arguments.n_jobs)
-    print(f"{_verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
+    print_line(f"{_verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
 
 
 def _make_variant(arguments: argparse.Namespace) -> None:
@@ -97,7 +97,7 @@ def _make_variant(arguments: argparse.Namespace) -> None:
     request = VariantRequest(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
     fresh, notes = apply_variant(request, arguments.n_jobs)
     print_notes(notes)
-    print(f"{_verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
+    print_line(f"{_verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
 
 
 def _verb(fresh: bool) -> str:
@@ -250,9 +250,11 @@ def _import(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     show(funnel_page(imported.funnel))
-    print(f"{_verb(imported.fresh)} {format_count(imported.n_rows, 'row')} in {imported.folder}")
+    print_line(
+        f"{_verb(imported.fresh)} {format_count(imported.n_rows, 'row')} in {imported.folder}"
+    )
     for line in imported.dropped_line():
-        print(line)
+        print_line(line)
 
 
 def _add_dataset(subparsers: Any) -> None:
@@ -315,4 +317,5 @@ def _print_sheet(path: Path, n_rows: int, problems: Sequence[str]) -> None:
     if len(problems) > _PROBLEMS:
         print_notes([f"{len(problems) - _PROBLEMS} more problems; the sheet shows all"])
     rows = format_count(n_rows, "row")
-    print(f"\nwrote {path}: {rows}, the subject in red, the reference in blue")
+    print_line()
+    print_line(f"wrote {path}: {rows}, the subject in red, the reference in blue")

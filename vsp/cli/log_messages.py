@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
+
+from vsp.cli.output import print_aside
 
 _KINDS = {logging.INFO: "note", logging.WARNING: "warning"}
 
@@ -11,7 +12,7 @@ _KINDS = {logging.INFO: "note", logging.WARNING: "warning"}
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         kind = _KINDS.get(record.levelno, record.levelname.lower())
-        print(f"{kind}: {record.getMessage()}", file=sys.stderr, flush=True)
+        print_aside(f"{kind}: {record.getMessage()}")
 
 
 def print_log_messages() -> None:

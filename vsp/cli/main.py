@@ -11,12 +11,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from vsp import __version__
 from vsp.cli import bench, data, models, probing, runs
+from vsp.cli.output import print_aside
 from vsp.errors import VspError
+from vsp.escaping import one_line
 from vsp.utils.import_path import leave_out_working_folder
 from vsp.utils.signals import Stopped
+from vsp.utils.streams import escape_output
 
 _WORKFLOW = """\
 the usual order:
@@ -37,15 +41,13 @@ without Slurm:
 def console() -> None:
     """The `vsp` command."""
     leave_out_working_folder()
-    for stream in (sys.stdout, sys.stderr):
-        # An old encoding shows question marks for bars instead of raising an error.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    escape_output()
     try:
         code = main(sys.argv[1:])
         # The command has ended. While the interpreter ends, Ctrl-C would kill it without a message.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
-        print("vsp: interrupted", file=sys.stderr)
+        print_aside("vsp: interrupted")
         code = 130
     sys.exit(code)
 
@@ -64,15 +66,15 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except VspError as error:
         for detail in error.details:
-            print(f"  {detail}", file=sys.stderr)
-        print(f"vsp: {error}", file=sys.stderr)
+            print_aside(f"  {detail}")
+        print_aside(f"vsp: {error}")
         return 1
     except Stopped as stopped:
-        print(f"vsp: {stopped}; {arguments.interrupted}", file=sys.stderr)
+        print_aside(f"vsp: {stopped}; {arguments.interrupted}")
         return 128 + stopped.number
     except KeyboardInterrupt as interrupt:
         # A command that knows more than the general sentence raises it with the interrupt.
-        print(f"vsp: interrupted; {str(interrupt) or arguments.interrupted}", file=sys.stderr)
+        print_aside(f"vsp: interrupted; {str(interrupt) or arguments.interrupted}")
         return 130
     except BrokenPipeError:
         # The reader of a pipe has ended. Without this, Python complains once more at exit.
@@ -81,8 +83,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, also if a file name with a newline is in the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="vsp",
         description="Where inside a vision-language model is the knowledge of spatial relations?",
         epilog=_WORKFLOW,

@@ -1,4 +1,4 @@
-"""Lines that commands print."""
+"""Lines that commands print. A newline in a name is escaped, so that it begins no line of its own."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from vsp.escaping import one_line
 
-def print_line(line: str) -> None:
+
+def print_line(line: str = "") -> None:
     """Print and flush: a stage that runs in a child process prints to the same place."""
-    print(line, flush=True)
+    print(one_line(line), flush=True)
+
+
+def print_text(text: str) -> None:
+    """Print the lines of a file, in which a newline begins a line and a tab is a tab."""
+    print(text, flush=True)
+
+
+def print_aside(line: str) -> None:
+    """Print on stderr: a message that is no result."""
+    print(one_line(line), file=sys.stderr, flush=True)
 
 
 def print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print_aside(f"note: {note}")
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value))
+    # json.dumps leaves DEL, which a stream would escape in a way that JSON does not have.
+    print(json.dumps(value).replace("\x7f", r"\u007f"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from vsp.cli.arguments import (
     positive_number,
     run_option,
 )
-from vsp.cli.output import print_json, print_notes
+from vsp.cli.output import print_aside, print_json, print_line, print_notes
 from vsp.probes import PROBES
 from vsp.probes.names import DEFAULT_PROBE, TREATMENTS
 
@@ -185,16 +184,16 @@ def _probe(arguments: argparse.Namespace) -> None:
     )
     if arguments.part is not None:
         layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
-        print(_part_line(arguments.part, layers, run.plan.n_layers, folder))
+        print_line(_part_line(arguments.part, layers, run.plan.n_layers, folder))
         return
     results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
     summary = results.summary()
     rows = summary["rows"]
     if rows["done"] < rows["planned"]:
-        print(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
+        print_line(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
     for label, n in summary["dropped_labels"].items():
-        print(f"left out {format_count(n, 'row')} with label {label!r} (--drop-label)")
-    print(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
+        print_line(f"left out {format_count(n, 'row')} with label {label!r} (--drop-label)")
+    print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
 
 
 def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:
@@ -236,7 +235,7 @@ def _report(arguments: argparse.Namespace) -> None:
         from vsp.reporting.curve_plot import plot
 
         plot(results, arguments.plot)
-        print(f"wrote {arguments.plot}", file=sys.stderr)
+        print_aside(f"wrote {arguments.plot}")
     if arguments.json:
         print_json(report_json(results))
     else:
@@ -282,7 +281,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         from vsp.reporting.curve_plot import plot_runs
 
         plot_runs(runs, arguments.plot)
-        print(f"wrote {arguments.plot}", file=sys.stderr)
+        print_aside(f"wrote {arguments.plot}")
     if arguments.json:
         print_json([asdict(pair) for pair in pairs])
     else:

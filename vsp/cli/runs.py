@@ -20,7 +20,7 @@ from vsp.cli.arguments import (
     read_profile,
     run_option,
 )
-from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cli.output import print_json, print_line, print_notes, print_text
 from vsp.cluster.stages import STAGES
 from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
@@ -150,7 +150,7 @@ def _plan(arguments: argparse.Namespace) -> None:
         arguments.interrupted = f"run {planned.run.name} is planned"
         print_notes(planned.notes)
         for line in plan_lines(planned):
-            print(line)
+            print_line(line)
         with stop.free():  # raises for a signal that came since the run has its name
             pass
 
@@ -184,7 +184,7 @@ def _extract(arguments: argparse.Namespace) -> None:
     run = find_run(arguments.run, Path())
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
     extract(run, shards, arguments.retry_failed, arguments.workers)
-    print(outcome_line(run, shards))
+    print_line(outcome_line(run, shards))
     check_some_done(run, shards)
 
 
@@ -371,9 +371,11 @@ def _logs(arguments: argparse.Namespace) -> None:
     else:
         logs = [shard_log(status, folder, arguments.shard, arguments.lines)]
     for log in logs:
-        print(f"== {log.title}\n== {log.path}", *log.lines, sep="\n", end="\n\n")
+        print_line(f"== {log.title}")
+        print_line(f"== {log.path}")
+        print_text("\n".join((*log.lines, "")))
     if not logs:
-        print(f"run {run.name}: no task of the batch system failed; the logs are in {folder}")
+        print_line(f"run {run.name}: no task of the batch system failed; the logs are in {folder}")
 
 
 def _add_verify(subparsers: Any) -> None:
@@ -404,9 +406,10 @@ def _verify(arguments: argparse.Namespace) -> None:
 
     run = find_run(arguments.run, Path())
     if arguments.repair and run.store.repair_header():
-        print(f"run {run.name}: wrote the damaged header of {run.store.path} again")
+        print_line(f"run {run.name}: wrote the damaged header of {run.store.path} again")
     verified = verify(run, arguments.n_jobs)
-    print("\n".join(_verified_lines(run.name, verified)))
+    for line in _verified_lines(run.name, verified):
+        print_line(line)
     if not verified.bad:
         return
     where = [f"shard {shard}: rows {format_ranges(rows)}" for shard, rows in verified.bad.items()]
@@ -418,8 +421,9 @@ def _verify(arguments: argparse.Namespace) -> None:
             where,
         )
     repair(run, verified.bad)
-    print(*where, sep="\n")
-    print(
+    for line in where:
+        print_line(line)
+    print_line(
         f"marked {verified.n_bad} rows as missing; `vsp resume{option}` or `vsp extract{option}` "
         "computes them again"
     )

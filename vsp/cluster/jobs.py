@@ -152,7 +152,7 @@ def _first_shards(ledgers: Iterable[Ledger]) -> dict[str, int]:
     for shard, ledger in enumerate(ledgers):
         for life in ledger.lives:
             job, task = array_and_task(life.job or "")
-            if task is not None:
+            if task is not None and job.isalnum():  # a journal may be a stranger's
                 first_shards[job] = shard - task
     return first_shards
 

@@ -66,5 +66,5 @@ def _read_tail(title: str, folder: Path, name: str, n_lines: int) -> LogTail:
     except OSError as error:
         return LogTail(title, path, (f"({unreadable(error)})",))
     # A progress bar rewrites its line; keep the last version.
-    lines = [line.rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
     return LogTail(title, path, tuple(shorten(line, _LINE) for line in lines[-n_lines:]))

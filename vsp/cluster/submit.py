@@ -102,7 +102,9 @@ def _send(
     logs = log_folder(run, profile)
     if options.dry_run:
         for path, script in scripts.items():
-            say(f"# {path}\n{script}")
+            say(f"# {path}")
+            for line in script.split("\n"):
+                say(line)
     else:
         with disk_errors(logs):
             logs.mkdir(parents=True, exist_ok=True)

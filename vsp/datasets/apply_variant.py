@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from vsp.datasets import VARIANTS, metadata
 from vsp.datasets.picture_paths import PICTURES, PicturePaths
@@ -24,6 +24,7 @@ from vsp.datasets.variants import Record, Redraw, Redrawn, Variant
 from vsp.errors import DatasetError
 from vsp.utils.files import sha256
 from vsp.utils.progress import progress
+from vsp.utils.workers import worker_pool
 
 _CHUNK = 64  # pictures that a worker redraws in one job
 
@@ -173,7 +174,7 @@ def _redraw_all(
         for start in range(0, len(names), _CHUNK)
     )
     with progress("generate", target.name, len(names)) as advance:
-        for chunk in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
+        for chunk in worker_pool(n_jobs, "generator")(jobs):
             for name, result in chunk:
                 if isinstance(result, Redrawn):
                     new[name] = result

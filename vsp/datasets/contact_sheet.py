@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vsp.datasets import metadata, prompts, questions
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.errors import ConfigError, DatasetError
+from vsp.escaping import one_line
 from vsp.utils.files import write_aside
 from vsp.utils.images import open_rgb
 from vsp.utils.text import format_count
@@ -203,7 +204,7 @@ def _width(text: str) -> float:
 
 def _fit(text: str, room: float, size: int = _FONT_SIZE) -> str:
     """The beginning of the text that fits into `room` pixels, as one line."""
-    text = " ".join(text[:_MAX_TEXT].encode(errors="replace").decode().split())
+    text = " ".join(one_line(text[:_MAX_TEXT]).split())
     if _font(size).getlength(text) <= room:
         return text
     while text and _font(size).getlength(f"{text}…") > room:

@@ -13,11 +13,13 @@ from pathlib import Path
 from transformers.utils.logging import disable_progress_bar
 
 from vsp.cli.arguments import at_least
+from vsp.cli.output import print_aside, print_line
 from vsp.demo_training.curriculum import Recipe
 from vsp.demo_training.state import FILE
 from vsp.demo_training.train import train
 from vsp.errors import VspError
 from vsp.utils.import_path import leave_out_working_folder
+from vsp.utils.streams import escape_output
 
 _MEANING = {
     "seed": "of pictures, weights and steps; the shipped model has 1",
@@ -36,6 +38,7 @@ def _help(name: str, default: int) -> str:
 def main() -> int:
     """Train as the command line asks; the exit code."""
     leave_out_working_folder()
+    escape_output()
     disable_progress_bar()
     parser = argparse.ArgumentParser(
         prog="python -m vsp.demo_training",
@@ -59,14 +62,14 @@ def main() -> int:
     try:
         train(given.folder, recipe, given.n_jobs)
     except VspError as error:
-        print(f"vsp: {error}", file=sys.stderr)
+        print_aside(f"vsp: {error}")
         return 1
     except KeyboardInterrupt:
         begun = (given.folder / FILE).exists()
         what = "continues the training" if begun else "begins again; no state was written yet"
-        print(f"vsp: interrupted; the same command {what}", file=sys.stderr)
+        print_aside(f"vsp: interrupted; the same command {what}")
         return 130
-    print(f"wrote {given.folder}")
+    print_line(f"wrote {given.folder}")
     return 0
 
 

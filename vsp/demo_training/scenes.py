@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from PIL import Image
 
 from vsp.datasets.relations import INVERSE, ON_AXIS
@@ -14,6 +14,7 @@ from vsp.datasets.synthetic.color import ColorConfig, ColorWorld
 from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Scene, Shape, draw_scene
 from vsp.datasets.synthetic.spatial import SpatialConfig, SpatialWorld
 from vsp.utils.progress import progress
+from vsp.utils.workers import worker_pool
 
 CANVAS = 448  # side of a picture as it is drawn, pixels
 SEEDS_FROM = 7_000_000  # other random streams than those of datasets with small seeds
@@ -63,7 +64,7 @@ def make_training_set(n: int, side: int, seed: int, n_jobs: int) -> TrainingSet:
     pixels = np.empty((n, side, side, 3), np.uint8)
     scenes: list[TrainingScene] = []
     with progress("drawing", "pictures", n) as advance:
-        for part, drawn in Parallel(n_jobs, return_as="generator")(calls):
+        for part, drawn in worker_pool(n_jobs, "generator")(calls):
             pixels[len(scenes) : len(scenes) + len(part)] = part
             scenes += drawn
             advance(len(part))

@@ -13,6 +13,7 @@ import transformers
 from torch import nn
 from torch.optim import AdamW
 
+from vsp.cli.output import print_line
 from vsp.demo_checkpoint import make_tokenizer, save_checkpoint
 from vsp.demo_training.curriculum import Recipe, Stage, stages
 from vsp.demo_training.learner import SIZE, Learner
@@ -70,7 +71,7 @@ def _run(
     restore_moments(optimizer, moments)
     before = start.seconds - time.process_time()
     if start.step:
-        print(f"{stage.name}: continuing after step {start.step} of {stage.n_steps}", flush=True)
+        print_line(f"{stage.name}: continuing after step {start.step} of {stage.n_steps}")
     position, recent = start, []
     with progress(f"training, {stage.name}", "steps", stage.n_steps - start.step) as advance:
         for step in range(start.step, stage.n_steps):
@@ -80,7 +81,7 @@ def _run(
             if done % _EVERY and done < stage.n_steps:
                 continue
             right = _mean(recent)
-            print(_line(stage, done, right), flush=True)
+            print_line(_line(stage, done, right))
             entry = {"stage": stage.name, "step": done, "right": right}
             position = replace(
                 position,

@@ -10,7 +10,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -29,6 +29,7 @@ from vsp.evaluation.probe_work import ProbeWork
 from vsp.probes.treatment import mean_squared_norm
 from vsp.storage.array import Store
 from vsp.utils.progress import progress
+from vsp.utils.workers import worker_pool
 
 _log = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def _run_jobs(
 ) -> Iterator[Any]:
     """Results of the jobs in the order of completion."""
     with progress(f"probe {work.run.name}", unit, n) as advance:
-        for result in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
+        for result in worker_pool(n_jobs, "generator_unordered")(jobs):
             yield result
             advance(1)
 

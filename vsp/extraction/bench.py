@@ -168,7 +168,6 @@ class _BenchRuns:
             batch_size=batch_size,
             share=share,
             limit=self._request.n_rows,
-            name=f"{self._dataset.name}-{batch_size}-{'shared' if share else 'alone'}",
         )
         return plan_run(request, self._work).run
 

@@ -49,6 +49,7 @@ from vsp.utils.files import disk_errors, sync_folder, write_json
 
 SCRIPT = Path("jobs/extract_array.sh")
 _GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")  # of a profile
+_NAME_LENGTH = 90  # of a run's default name, before a number; NAME_PATTERN allows 100
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
@@ -335,7 +336,7 @@ def _run_name(request: PlanRequest, work: Path) -> str:
             )
         return request.name
     dataset = request.dataset.absolute().name
-    stem = re.sub(r"[^A-Za-z0-9._-]", "-", f"{request.model.family}-{dataset}")
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", f"{request.model.family}-{dataset}")[:_NAME_LENGTH]
     name, n = stem, 1
     while (work / "scratch" / name).exists():
         n += 1

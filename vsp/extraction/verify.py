@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from isal import isal_zlib
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 
 from vsp.cluster.jobs import current_task
@@ -24,6 +24,7 @@ from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
 from vsp.utils.progress import progress
+from vsp.utils.workers import worker_pool
 
 _READ = 4 << 20  # bytes per read, about
 _AHEAD = 4  # layers requested before they are read
@@ -74,7 +75,7 @@ def verify(run: Run, n_jobs: int) -> Verified:
     unit = next((unit for unit, size in _UNITS.items() if n_bytes >= _AT_LEAST * size), "B")
     size = _UNITS[unit]
     with progress(f"verify {run.name}", unit, n_bytes // size) as advance:
-        results = Parallel(n_jobs=n_jobs, return_as="generator")(
+        results = worker_pool(n_jobs, "generator")(
             delayed(differing_rows)(run.store.path, layout, piece) for piece in pieces
         )
         for piece, differing in zip(pieces, results, strict=True):

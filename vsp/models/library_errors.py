@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vsp.errors import ModelError, VspError
+from vsp.utils.streams import pass_on
 
 _LONGEST = 200  # characters of a library's message
 
@@ -67,4 +68,4 @@ def hidden_panics() -> Iterator[None]:
             os.close(before)
             aside.seek(0)
             if not panicked:
-                os.write(2, aside.read())
+                pass_on(aside.read())

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from vsp.reporting.formatting import format_bytes
-from vsp.utils.terminal import folded_text
+from vsp.utils.terminal import folded_text, text_line, text_lines
 
 if TYPE_CHECKING:
     from vsp.extraction.bench import Bench
@@ -29,7 +28,7 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
     parts: list[RenderableType] = []
     for bench in benches:
         images = f"{bench.n_rows} {bench.title}, {bench.n_images} images"
-        parts += [Text(images, style="bold"), _ways_table(bench)]
+        parts += [text_line(images, style="bold"), _ways_table(bench)]
         if bench.difference is not None:
             agreement = (
                 f"states of all ways differ by at most {bench.difference:.1g} of the largest value "
@@ -38,7 +37,7 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
             parts.append(folded_text(agreement))
         if bench.best is not None and bench.best.rows_per_second is not None:
             parts.append(folded_text(_forecast(bench, bench.best.rows_per_second, n_planned)))
-        parts.append(Text())
+        parts.append(text_line())
     parts += [folded_text(note) for note in _NOTES]
     return Group(*parts)
 
@@ -46,8 +45,8 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
 def _ways_table(bench: Bench) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("way", overflow="fold")
-    for column in ("batch", "rows/s", "speed-up", "of\nforward", "peak", "forward\npeak"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("batch", "rows/s", "speed-up", "of forward", "peak", "forward peak"):
+        table.add_column(text_lines(column.split()), justify="right", no_wrap=True)
     for way in bench.ways:
         table.add_row(
             way.name,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
-from vsp.utils.terminal import fact_table, folded_text
+from vsp.utils.terminal import fact_table, folded_text, text_line
 
 if TYPE_CHECKING:
     from vsp.evaluation.compare import Difference, Pair
@@ -24,8 +23,8 @@ def comparison_page(pairs: Sequence[Pair]) -> RenderableType:
     """The page of `vsp compare`, for 80 columns."""
     parts: list[RenderableType] = []
     for pair in pairs:
-        parts += [_comparison_facts(pair), Text(), _difference_table(pair), Text()]
-        parts += [folded_text(note) for note in _comparison_notes(pair)] + [Text()]
+        parts += [_comparison_facts(pair), text_line(), _difference_table(pair), text_line()]
+        parts += [folded_text(note) for note in _comparison_notes(pair)] + [text_line()]
     return Group(*parts[:-1])
 
 
@@ -67,16 +66,16 @@ def _difference_table(pair: Pair) -> Table:
     table.add_row(
         f"{peak.first_layer}:{peak.other_layer}",
         *_difference_cells(peak, peak.p),
-        Text(_PEAK, no_wrap=True),
+        text_line(_PEAK, no_wrap=True),
         style="bold green",
     )
     return table
 
 
-def _difference_cells(one: Difference, p: float) -> list[Text]:
+def _difference_cells(one: Difference, p: float) -> list[RenderableType]:
     interval = f"[{one.low:+.3f}, {one.high:+.3f}]"
     figures = (f"{one.first_score:.3f}", f"{one.other_score:.3f}", f"{one.difference:+.3f}")
-    return [Text(figure) for figure in (*figures, interval, f"{p:.4f}")]
+    return [text_line(figure) for figure in (*figures, interval, f"{p:.4f}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class _DifferenceBar:
         for cell in range(min(reach, 0), max(reach, 0) + 1):
             cells[half + cell] = block
         cells[half] = "│"
-        yield Text("".join(cells))
+        yield text_line("".join(cells))
 
 
 def _comparison_notes(pair: Pair) -> list[str]:

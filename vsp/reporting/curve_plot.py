@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp.errors import ConfigError
+from vsp.escaping import one_line
 from vsp.reporting.answer import LEVEL, beats_chance
 from vsp.reporting.probe_report import run_title
 from vsp.storage.results import LayerScore, Results
@@ -62,9 +63,8 @@ def plot_runs(runs: Sequence[tuple[str, Results]], path: Path) -> None:
             x = [score.layer / max(last, 1) if by_depth else score.layer for score in scores]
             low, high = _curve(scores, lambda s: s.low), _curve(scores, lambda s: s.high)
             axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-            label = name.replace("$", r"\$")  # otherwise matplotlib reads it as mathematics
-            if label.startswith("_"):
-                label = f"\u200b{label}"  # otherwise the legend leaves it out
+            # matplotlib leaves a label that begins with "_" out of the legend.
+            label = f"\u200b{name}" if name.startswith("_") else name
             values = _curve(scores, lambda s: s.score)
             axes.plot(x, values, line, marker=mark, markersize=5, color=color, label=label)
         for chance in sorted({f"{summary['chance']:.3f}" for _, summary, _ in read}):
@@ -85,7 +85,7 @@ def _common_title(read: Sequence[tuple[str, Mapping[str, Any], Sequence[LayerSco
     if len(plans) > 1:
         return ""
     ((checkpoint, prompt),) = plans
-    return f"{Path(str(checkpoint)).name}, prompt {prompt}; ".replace("$", r"\$")
+    return f"{Path(str(checkpoint)).name}, prompt {prompt}; "
 
 
 def _every_quarter() -> Any:
@@ -102,13 +102,18 @@ def _figure(path: Path) -> Iterator[Any]:
     import matplotlib
 
     matplotlib.use("Agg")
-    # SVG text stays text, and its ids do not change from call to call.
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vsp"})
+    # SVG text stays text, and its ids do not change from call to call. Names are no mathematics.
+    matplotlib.rcParams.update(
+        {"svg.fonttype": "none", "svg.hashsalt": "vsp", "text.parse_math": False}
+    )
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     yield figure.subplots()
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    for text in figure.findobj(Text):
+        text.set_text(one_line(text.get_text()))
     with write_aside(path) as file:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)

@@ -7,11 +7,10 @@ from statistics import median
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from vsp.datasets import prompts
 from vsp.datasets.summary import DatasetSummary
-from vsp.utils.terminal import fact_table
+from vsp.utils.terminal import fact_table, text_line
 from vsp.utils.text import format_count
 
 _MAX_LABELS = 20  # maximum number of rows in the label table
@@ -22,11 +21,11 @@ _MAX_PROMPT = 300  # maximum length of an example prompt
 def dataset_page(summary: DatasetSummary) -> RenderableType:
     """The page of `vsp dataset show`, for 80 columns: facts, label counts, flags, example prompts."""
     parts: list[RenderableType] = [
-        fact_table(_facts(summary)), Text(), _label_table(summary), Text()
+        fact_table(_facts(summary)), text_line(), _label_table(summary), text_line()
     ]  # fmt: skip
     if summary.flags:
-        parts += [_flag_table(summary), Text()]
-    parts += [Text("Prompt of the first row, in each style that it supports", style="bold")]
+        parts += [_flag_table(summary), text_line()]
+    parts += [text_line("Prompt of the first row, in each style that it supports", style="bold")]
     parts += [fact_table(_example_prompts(summary))]
     return Group(*parts)
 
@@ -90,7 +89,7 @@ def _label_table(summary: DatasetSummary) -> Table:
         counts = [sum(summary.counts[label, split] for label in summed) for split in splits]
         share = f"{sum(counts) / summary.n_rows:.1%}"
         cells = [f"{n:,}" for n in (*counts, sum(counts))]
-        table.add_row(Text(name), *cells, share, style=style)
+        table.add_row(text_line(name), *cells, share, style=style)
 
     for label in labels:
         if label in shown:
@@ -108,7 +107,7 @@ def _flag_table(summary: DatasetSummary) -> Table:
     for name in ("rows", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     for flag, n in summary.flags.most_common():
-        table.add_row(Text(flag), f"{n:,}", f"{n / summary.n_rows:.1%}")
+        table.add_row(text_line(flag), f"{n:,}", f"{n / summary.n_rows:.1%}")
     return table
 
 

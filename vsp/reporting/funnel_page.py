@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
-from rich.text import Text
 
 from vsp.datasets.importers.funnel import INCOMPLETE, UNMAPPED, format_other_relations
 from vsp.datasets.metadata import SPLITS
 from vsp.datasets.prompts import label_words
+from vsp.utils.terminal import text_line
 from vsp.utils.text import format_count
 
 _NAME_WIDTH = 20  # of the first column
@@ -38,12 +38,12 @@ class _FunnelPage:
         labels = [label for label in funnel["labels"] if label in with_rows]
         for name, part in funnel["parts"].items():
             size = f"{format_count(part['rows'], 'row')} in {format_count(part['images'], 'image')}"
-            yield Text(f"{name or 'all'}: {size}", style="bold")
+            yield text_line(f"{name or 'all'}: {size}", style="bold")
             yield _step_table(part, labels, width)
-            yield Text()
+            yield text_line()
         yield from _split_tables(funnel, labels, width)
         if funnel["other_relations"]:
-            yield Text(format_other_relations(funnel["other_relations"]))
+            yield text_line(format_other_relations(funnel["other_relations"]))
 
 
 def _step_table(part: Mapping[str, Any], labels: Sequence[str], width: int) -> Table:
@@ -95,20 +95,20 @@ def _split_tables(
         table.add_column(split or "all", justify="right", no_wrap=True)
     for label in labels:
         cells = [f"{counts.get(label, 0):,}" for counts in splits.values()]
-        table.add_row(Text(label_words(label)), *cells)
+        table.add_row(text_line(label_words(label)), *cells)
     table.add_row("all", *(f"{sum(c.values()):,}" for c in splits.values()), style="bold")
-    return [table, Text()]
+    return [table, text_line()]
 
 
 def _label_table(labels: Sequence[str], n_rows: int, width: int) -> tuple[Table, bool]:
     """An empty table with a column for each label if these fit into `width`, and whether they do."""
     cell = max(len(f"−{n_rows:,}"), 5)
-    widths = [max(cell - 1, *map(len, label_words(label).split())) for label in labels]
+    names = [text_line(label_words(label)) for label in labels]
+    widths = [max(cell - 1, *map(len, name.plain.split())) for name in names]
     fits = _NAME_WIDTH + cell + sum(one + 1 for one in widths) <= width
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", min_width=_NAME_WIDTH, no_wrap=True)
-    for label, least in zip(labels if fits else (), widths, strict=False):
-        name = Text(label_words(label))
+    for name, least in zip(names if fits else (), widths, strict=False):
         table.add_column(name, justify="right", vertical="bottom", min_width=least)
     table.add_column("all", justify="right", vertical="bottom", min_width=cell)
     return table, fits
@@ -119,7 +119,7 @@ def _row_adder(table: Table, labels: Sequence[str]) -> AddRow:
 
     def add(name: str, total: int, counts: Mapping[str, int], style: str = "") -> None:
         cells = [_format_change(counts.get(label, 0)) for label in labels]
-        table.add_row(Text(name), *cells, _format_change(total), style=style)
+        table.add_row(text_line(name), *cells, _format_change(total), style=style)
 
     return add
 

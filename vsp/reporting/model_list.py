@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from vsp.reporting.formatting import shorten_path
-from vsp.utils.terminal import folded_text
+from vsp.utils.terminal import folded_text, text_line
 
 if TYPE_CHECKING:
     from vsp.models.catalog import Entry
@@ -27,10 +26,10 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
     for entry in entries:
         shape = entry.shape
         known = (str(shape.n_layers), str(shape.hidden_size)) if shape else ("–", "–")
-        name = Text(f"{entry.name}\n", style="bold")
+        name = text_line(entry.name, style="bold").append("\n")
         model = entry.model
         checkpoint = shorten_path(model.checkpoint or "no checkpoint") if model else "–"
-        name.append(f" {checkpoint}", style="not bold dim")
+        name.append(text_line(f" {checkpoint}", style="not bold dim"))
         table.add_row(
             name,
             model.family if model else "–",
@@ -46,7 +45,7 @@ def models_page(entries: Sequence[Entry], families: Sequence[str]) -> Renderable
     if any(entry.shape for entry in entries):
         notes.append("layers: embedding output and decoder layers")
     notes.append(f"families (for --model): {', '.join(families)}")
-    return Group(table, Text(), *map(folded_text, notes))
+    return Group(table, text_line(), *map(folded_text, notes))
 
 
 def supported_page(supported: Mapping[str, str]) -> RenderableType:
@@ -59,7 +58,7 @@ def supported_page(supported: Mapping[str, str]) -> RenderableType:
     for status in sorted(
         types, key=lambda status: (order.index(status.split()[0].strip(",")), status)
     ):
-        lines += [Text(status, style="bold"), folded_text("  " + ", ".join(types[status]))]
+        lines += [text_line(status, style="bold"), folded_text("  " + ", ".join(types[status]))]
     return Group(*lines)
 
 

@@ -17,31 +17,42 @@ def plan_lines(planned: Planned) -> list[str]:
     sizes = sorted(shard.stop - shard.start for shard in planned.run.shards)
     rows = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
     facts = {
-        "run": f"{plan.name}, in {planned.run.folder}",
-        "model": f"{format_model(plan.model)}, computes in {plan.compute_dtype}",
-        "dataset": f"{shorten_path(plan.dataset)}: {plan.n_samples} rows, {len(plan.labels)} labels",
-        "prompt": f"{plan.prompt}, first prompt: {planned.first_prompt!r}",
-        "shards": f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens",
-        "array": f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
-        "disk": f"{format_bytes(layout.n_bytes)} reserved, {format_bytes(planned.free_bytes)} left free",
-        "memory": _memory_fact(planned),
-        "next": "\n         ".join(planned.commands),
-        "": "or, with all later stages: vsp submit\n         or, on this machine: vsp extract",
+        "run": [f"{plan.name}, in {planned.run.folder}"],
+        "model": [f"{format_model(plan.model)}, computes in {plan.compute_dtype}"],
+        "dataset": [
+            f"{shorten_path(plan.dataset)}: {plan.n_samples} rows, {len(plan.labels)} labels"
+        ],
+        "prompt": [f"{plan.prompt}, first prompt: {planned.first_prompt!r}"],
+        "shards": [f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens"],
+        "array": [f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}"],
+        "disk": [
+            f"{format_bytes(layout.n_bytes)} reserved, {format_bytes(planned.free_bytes)} left free"
+        ],
+        "memory": _memory_lines(planned),
+        "next": [
+            *planned.commands,
+            "or, with all later stages: vsp submit",
+            "or, on this machine: vsp extract",
+        ],
     }
-    return [f"{name:<8} {fact}" for name, fact in facts.items() if fact]
+    return [
+        f"{'' if i else name:<8} {line}"
+        for name, lines in facts.items()
+        for i, line in enumerate(lines)
+    ]
 
 
-def _memory_fact(planned: Planned) -> str:
+def _memory_lines(planned: Planned) -> list[str]:
     """Memory of each device, and the modules that are not quantized."""
     memory = planned.memory
     if memory is None:
-        return ""
+        return []
     line = _weights_and_batch(planned, memory)
     if planned.run.plan.model.quantized_as == "none":
-        return line
+        return [line]
     names = ", ".join(name.rpartition(".")[2] for name in memory.unquantized)
     full = format_bytes(sum(memory.unquantized.values()))
-    return f"{line}\n         {full} of the weights are not quantized: {names}"
+    return [line, f"{full} of the weights are not quantized: {names}"]
 
 
 def _weights_and_batch(planned: Planned, memory: Memory) -> str:

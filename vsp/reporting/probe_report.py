@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 from vsp.config import parse
 from vsp.reporting.answer import answer
@@ -26,7 +25,7 @@ from vsp.reporting.formatting import (
 from vsp.storage.ledger import BatchEffect
 from vsp.storage.results import LayerScore, Results
 from vsp.storage.run import Plan
-from vsp.utils.terminal import fact_table, folded_text
+from vsp.utils.terminal import fact_table, folded_text, text_line
 from vsp.utils.text import format_ranges
 
 _BAR = 22  # maximum width of the bar of a score of 1
@@ -48,18 +47,20 @@ def report_page(results: Results) -> RenderableType:
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
     sentence = answer(summary, scores)
-    parts: list[RenderableType] = [folded_text(sentence, style="bold"), Text()] if sentence else []
-    parts += [_run_facts({**summary, "run": results.name}, best), Text()]
-    parts += [_layer_table(summary, scores), Text()]
+    parts: list[RenderableType] = (
+        [folded_text(sentence, style="bold"), text_line()] if sentence else []
+    )
+    parts += [_run_facts({**summary, "run": results.name}, best), text_line()]
+    parts += [_layer_table(summary, scores), text_line()]
     parts += [folded_text(note) for note in _layer_notes(summary, scores)]
-    parts += [Text(), _baseline_table(summary), Text()]
-    parts += [Text(f"Layer selected on training data: {best.layer}", style="bold")]
+    parts += [text_line(), _baseline_table(summary), text_line()]
+    parts += [text_line(f"Layer selected on training data: {best.layer}", style="bold")]
     parts += [_best_layer_facts(summary, scores, best)]
     if best.recall is not None:
-        parts += [Text(), _ClassTable(best)]
+        parts += [text_line(), _ClassTable(best)]
     warnings = _warnings(summary, scores)
     if warnings:
-        parts += [Text(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
+        parts += [text_line(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
     return Group(*parts)
 
 
@@ -162,7 +163,7 @@ def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Ta
     table.add_column("")
     for score in scores:
         selected = score.layer == summary["best_layer"]
-        cells = [Text(figure(score)) for figure in columns.values()]
+        cells = [text_line(figure(score)) for figure in columns.values()]
         table.add_row(*cells, _ScoreBar(score, selected), style="bold green" if selected else "")
     return table
 
@@ -182,7 +183,7 @@ class _ScoreBar:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(_BAR, options.max_width - len(_SELECTED))
-        yield Text(self._bar(width) + (_SELECTED if self.selected else ""))
+        yield text_line(self._bar(width) + (_SELECTED if self.selected else ""))
 
     def _bar(self, width: int) -> str:
         score = self.score
@@ -223,7 +224,9 @@ def _baseline_table(summary: Mapping[str, Any]) -> Table:
     table.add_column(f"{summary['confidence']:.0%}", justify="right")
     for name, baseline in summary["baselines"].items():
         if baseline is not None:
-            table.add_row(name, format_figure(baseline["score"]), Text(format_interval(baseline)))
+            table.add_row(
+                name, format_figure(baseline["score"]), text_line(format_interval(baseline))
+            )
     return table
 
 
@@ -285,16 +288,15 @@ def _similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:
     return f"Not clearly different from layer {near[0]}: {format_difference(others[near[0]])}."
 
 
-def _strength_fact(best: LayerScore) -> str:
+def _strength_fact(best: LayerScore) -> list[str]:
     words = f"{best.strength:g} in the saved probe"
     if len(best.by_strength) < 2:
-        return words
+        return [words]
     times = Counter(best.strengths)
     splits = ", ".join(f"{value:g} in {n}" for value, n in sorted(times.items()))
     scores = ", ".join(f"{c}: {format_figure(one['score'])}" for c, one in best.by_strength.items())
-    return f"{words}; selected in splits: {splits}" + (
-        f"\nscore by value: {scores}" if scores else ""
-    )
+    selected = f"{words}; selected in splits: {splits}"
+    return [selected, f"score by value: {scores}"] if scores else [selected]
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +339,7 @@ class _ClassTable:
                 counts = [str(n) if n else "·" for n in confusion[i]] if confusion else []
                 number = f"{i + 1} " if confusion else ""
                 figures = [format_figure(recall[name]), format_figure(precision.get(name)), *counts]
-                table.add_row(Text(f"{number}{name}"), *figures)
+                table.add_row(text_line(f"{number}{name}"), *figures)
         return table
 
 

@@ -10,11 +10,10 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 from vsp.cluster.status import RunStatus, ShardStatus
 from vsp.reporting.formatting import format_batch_effect
-from vsp.utils.terminal import folded_text
+from vsp.utils.terminal import folded_text, text_line
 from vsp.utils.text import format_age, format_clock, format_ranges
 
 _MOST_SHARDS = 24  # in the table, unless all are asked for
@@ -57,7 +56,7 @@ def status_json(status: RunStatus) -> dict[str, Any]:
 def status_page(status: RunStatus, all_shards: bool, commands: Sequence[str]) -> RenderableType:
     """The page of `vsp status`, for 80 columns: the state of a run and the commands that finish it."""
     shown = list(status.shards) if all_shards else _select_shards(status)
-    parts: list[RenderableType] = [Text(_headline(status)), _ShardTable(status, shown)]
+    parts: list[RenderableType] = [text_line(_headline(status)), _ShardTable(status, shown)]
     n_hidden = len(status.shards) - len(shown)
     if n_hidden:
         n_finished = len(status.shards_in("finished"))
@@ -65,10 +64,10 @@ def status_page(status: RunStatus, all_shards: bool, commands: Sequence[str]) ->
         text = f"not shown: {n_finished} finished shards"
         if n_hidden > n_finished:
             text += f" and {n_hidden - n_finished} others"
-        parts.append(Text(f"{text}; --all shows them"))
+        parts.append(text_line(f"{text}; --all shows them"))
     parts += [folded_text(remark) for remark in _remarks(status)]
     if commands:
-        parts += [Text(), *(folded_text(command, style="bold") for command in commands)]
+        parts += [text_line(), *(folded_text(command, style="bold") for command in commands)]
     return Group(*parts)
 
 
@@ -134,7 +133,7 @@ class _ShardTable:
         table.add_column("state", no_wrap=True)
         columns["state"] = lambda shard: shard.state
         for shard in self.shown:
-            cells = [Text(column(shard)) for column in columns.values()]
+            cells = [text_line(column(shard)) for column in columns.values()]
             table.add_row(*cells, style="bold red" if shard.state == "stopped" else "")
         table.add_section()
         counts = (str(self.status.count(name)) for name in ("n_done", "n_failed", "n_missing"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import re
 import socket
 import time
 import zlib
@@ -28,7 +27,6 @@ from vsp.utils.text import format_count
 
 MISSING, DONE, FAILED = range(3)
 _MAX_JOURNAL = 1 << 28  # bytes; a row takes at most about 350, if it fails with a long reason
-_JOB = re.compile(r"[\w.:+\[\]-]{1,100}")  # part of a log's file name
 _RECENT = 120.0  # seconds since the last entry in which a task on another host may still be running
 # Raised by an entry that is JSON but has the wrong keys or types.
 _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -274,8 +272,6 @@ class _LedgerReader:
     def _first_entry(self, path: Path, entry: dict[str, Any]) -> Life:
         if (entry["run"], entry["shard"]) != self._owner:
             raise StoreError(f"{path}: belongs to another run or shard; remove it")
-        if entry["job"] is not None and not _JOB.fullmatch(str(entry["job"])):
-            raise ValueError
         return Life(
             path=path,
             host=str(entry["host"]),

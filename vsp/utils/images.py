@@ -57,7 +57,10 @@ _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # refuse the file: its limits are 1 MiB for a chunk and 64 MiB for all of them.
 PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26
 PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
-# Such a picture is refused here.
+# Pillow warns about EXIF data that it cannot read and about transparency that is lost, for each
+# picture anew. Both have a fixed result here: see `open_rgb` and `_rgb`.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# A picture of too many pixels is refused here.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 

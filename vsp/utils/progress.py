@@ -6,8 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from vsp.escaping import one_line
 from vsp.utils.text import format_clock
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _EVERY = 30.0  # seconds between two lines of a log
 
@@ -28,7 +33,6 @@ def progress(what: str, unit: str, total: int | None) -> Iterator[Callable[[int]
 
 @contextmanager
 def _bar(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -38,22 +42,29 @@ def _bar(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], No
         TextColumn,
         TimeRemainingColumn,
     )
-    from rich.text import Text
+
+    from vsp.utils.terminal import Page, printing_above, text_line
 
     class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
+        def render(self, task: Task) -> RenderableType:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.1f} {unit}/s" if speed else "")
+            return text_line(f"{speed:,.1f} {unit}/s" if speed else "")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
-        task = bar.add_task(what, total=total)
+    console = Page(sys.stderr)
+    with (
+        printing_above(console),
+        Progress(
+            *columns, console=console, expand=True, redirect_stdout=False, redirect_stderr=False
+        ) as bar,
+    ):
+        task = bar.add_task(one_line(what), total=total)
         yield lambda n: bar.advance(task, n)
 
 
@@ -70,7 +81,7 @@ def _lines(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], 
             of = f"/{total}"
             left = f", {format_clock((total - done) / rate)} left" if 0 < done < total else ""
         text = f"{what}: {done}{of} {unit} in {format_clock(seconds)}, {rate:,.1f} {unit}/s{left}"
-        print(text, file=sys.stderr, flush=True)
+        print(one_line(text), file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:
         nonlocal done, last_line

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel
 from numpy.typing import NDArray
 
 from vsp.datasets.importers.annotations import Picture, Relation
@@ -49,6 +48,7 @@ from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
 from vsp.utils.text import format_count
+from vsp.utils.workers import worker_pool
 
 _MAX_LISTED = 20  # images in an error
 _CHUNK = 64  # images that are checked at a time
@@ -157,7 +157,7 @@ def _flag_and_keep_rows(job: ImportJob, out: _Output, n_jobs: int) -> list[str]:
     checks = ImageChecks(job.folders, job.relations, job.request.check)
     with (
         progress("import", "rows", None) as advance,
-        Parallel(n_jobs=n_jobs if job.request.check else 1) as parallel,
+        worker_pool(n_jobs if job.request.check else 1) as parallel,
     ):
         images = _pictures_by_image(job)
         while chunk := list(islice(images, _CHUNK)):

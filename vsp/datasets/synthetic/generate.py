@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from vsp.config import parse, read_yaml
 from vsp.datasets import WORLDS, metadata, prompts, questions
@@ -20,6 +20,7 @@ from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
+from vsp.utils.workers import worker_pool
 
 _ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
 _CHUNK = 64  # samples that a worker renders in one job
@@ -123,7 +124,7 @@ def _render_all(
         delayed(_render_chunk)(images, config, photos, start, labels[start : start + _CHUNK])
         for start in range(0, len(labels), _CHUNK)
     )
-    chunks: Iterator[list[dict[str, Any]]] = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    chunks: Iterator[list[dict[str, Any]]] = worker_pool(n_jobs, "generator")(jobs)
     return chunks
 
 
