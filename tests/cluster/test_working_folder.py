@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -166,29 +167,37 @@ def test_the_folder_that_holds_this_vsp_stays_on_the_path(tmp_path):
     assert done.stdout == f"{ROOT}/vsp/__init__.py\n"
 
 
-@pytest.mark.parametrize("command", [["-P", "-c", SCRIPT], ["-m", "vsp"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-P", "-c", SCRIPT, "extract", "--workers", "2", "--run", "RUN"],
+        ["-m", "vsp", "extract", "--workers", "2", "--run", "RUN"],
+        ["-m", "vsp.demo_training", "--help"],
+    ],
+)
 def test_nothing_is_imported_from_the_folder_once_vsp_has_begun(plan_fake, tmp_path, command):
     """An empty part of PYTHONPATH, which `export PYTHONPATH=/site:$PYTHONPATH` may leave."""
-    run = plan_fake()
+    folder = str(plan_fake().folder)
     (tmp_path / "place").mkdir()
     shown = "import sys; print(*sys.modules)"
     start = subprocess.run(
         [sys.executable, "-P", "-c", shown], capture_output=True, text=True, check=True
     )  # what Python itself imports when it starts cannot be kept from the folder
     for name in sys.stdlib_module_names - set(start.stdout.split()):
-        if not name.startswith(("_frozen", "sitecustomize", "usercustomize")):
-            (tmp_path / "place" / f"{name}.py").write_text(f"print('imported {name}')\n")
+        # Python looks for some modules of Windows when it starts.
+        if find_spec(name) and name not in ("sitecustomize", "usercustomize"):
+            (tmp_path / "place" / f"{name}.py").write_text(f"print('SHADOW {name}')\n")
     done = subprocess.run(
-        [sys.executable, *command, "status", "--run", run.folder], cwd=tmp_path / "place",
+        [sys.executable, *(folder if word == "RUN" else word for word in command)], cwd=tmp_path / "place",
         env={**os.environ, "PYTHONPATH": f"{ROOT}:"}, capture_output=True, text=True,
     )  # fmt: skip
-    assert "imported" not in done.stdout and done.returncode == 0, done.stdout + done.stderr
+    assert "SHADOW" not in done.stdout and done.returncode == 0, done.stdout + done.stderr
 
 
 def _environment(folder):
     """The site-packages of a new environment in folder/venv, which has the packages of the tests."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    site = next((tmp_path / "venv/lib").glob("python*/site-packages"))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    site = next((folder / "venv/lib").glob("python*/site-packages"))
     (site / "packages_of_the_tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     return site
 
