@@ -139,7 +139,7 @@ def test_a_profile_takes_what_clusters_need():
         "modules": [2023, "cuda/12.4", "GCCcore/.12.2", "intel@2023:x", "/opt/modules/a+b", ".h/1",
                     "gcc-runtime/11.3~x", "python/3.11%gcc", "name=1", "~/m/x", "a(b)", "é", ".."],
         "environment": {"PATH": "/x:/bin", "LD_PRELOAD": "/y.so", "A": "é 'b' $c", "no": "",
-                        "OMP_NUM_THREADS": 4, "PYTHONPATH": "", "B": "~x", "C": "-1:~/a"},
+                        "OMP_NUM_THREADS": 4, "PYTHONPATH": "", "LD_LIBRARY_PATH": "/a $b/c", "B": "~x", "C": "-1:~/a"},
         "export": "NONE", "nice": -5, "exclude": "n[1-3]", "logs": "/a b/c",
     }  # fmt: skip
     profile = parse(Profile, values, "p.yaml")

@@ -260,16 +260,17 @@ def _search_path(name: str, value: str) -> str:
     """The search path with the home folder for `~`. Raises ValueError if a folder is no full path."""
     folders = [_with_home(folder) for folder in value.split(":")]
     for folder in folders:
+        if folder.startswith("/"):
+            continue  # a `$` in it is a letter of a folder's name
         if "$" in folder:
             raise ValueError(
                 f"variable {name} {value!a}: {folder!a} is taken as it stands, variables are not expanded; "
                 "write all folders of the path in full, or load a module that adds to it"
             )
-        if not folder.startswith("/"):
-            raise ValueError(
-                f"variable {name} {value!a}: {folder!a} is no full path, and tasks leave it out; write the "
-                "full path or remove it"
-            )
+        raise ValueError(
+            f"variable {name} {value!a}: {folder!a} is no full path, and tasks leave it out; write the "
+            "full path or remove it"
+        )
     return ":".join(folders)
 
 
