@@ -126,7 +126,8 @@ BROKEN = {
     "layers in another order": ({"layer_replication": [[0, 2], [1, 2]]}, "has layer_replication, w"),
     "nested": (b'{"a":' * 10_000, r"adapter_config\.json is not JSON"),
     "a pipe": (None, r"adapter_config\.json cannot be read \(is a named pipe, not a regular file\)"),
-    "another rank": ({"r": 8}, "does not fit the model .*size mismatch"),
+    "another rank": ({"r": 8}, "says r = 8, but its tensors have at most rank 4; use the adapter_conf"),
+    "a lower rank": ({"r": 2}, "does not fit the model .*size mismatch"),
     "fewer layers": ({"target_modules": ".*language_model.*q_proj"}, "its 36 tensors are not the 12"),
     "more layers": ({"target_modules": [*TARGETS, "o_proj"]}, r"its 36 tensors are not the \d+ that"),
 }  # fmt: skip
