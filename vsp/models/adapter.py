@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,21 @@ _SHOWN = 100  # characters of a name in a message
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal that bitsandbytes lacks a faster kernel, and warnings for developers."""
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@_quiet()
 def check_adapter(config: ModelConfig, checkpoint: Any) -> None:
     """Raise ModelError unless the adapter can be read and fits the checkpoint's model.
 
@@ -64,6 +81,7 @@ def check_adapter(config: ModelConfig, checkpoint: Any) -> None:
         )
 
 
+@_quiet()
 def attach(model: Any, folder: str) -> None:
     """Insert the adapter into the layers of a loaded model; it is not merged."""
     from peft import PeftModel

@@ -14,6 +14,7 @@ from vsp.models.checkpoints import (
     is_hub_name,
     missing,
     on_disk,
+    refuse_adapter_files,
     require_readable,
     unreadable,
 )
@@ -33,6 +34,7 @@ def local_folder(config: ModelConfig) -> Path:
         raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
     folder = on_disk(config) or _download_texts(config)
     if not (folder / "config.json").exists():
+        refuse_adapter_files(folder)
         raise incomplete(config, "config.json: no such file")
     require_readable(folder)
     return folder

@@ -41,8 +41,8 @@ class Header(NamedTuple):
 def read_headers(files: Sequence[Path]) -> dict[Path, dict[str, Header]]:
     """Each tensor's dtype and shape by its name, for each file that is whole; opens each file once.
 
-    Left out are files that do not exist, end before their header says, or begin with no length of a
-    header, such as a Git LFS pointer. Raises ModelError, one line that names the file, if a header
+    Left out are files that do not exist, end before their header says, or have no header in JSON, such
+    as a Git LFS pointer. Raises ModelError, one line that names the file, if a header
     breaks a rule of the format.
     """
     found = ((path, _read_header(path)) for path in files)
@@ -78,7 +78,9 @@ def _read_header(path: Path) -> dict[str, Header] | None:
         return None
     except OSError as error:
         raise ModelError(f"{path}: {unreadable(error)}; download it again") from None
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return None  # other bytes, as after an interrupted download
+    except ValueError as error:
         raise _refused(path, f"cannot be read ({error})") from None
     if not isinstance(values, dict):
         raise _refused(path, f"is a {type(values).__name__}, not an object")
