@@ -37,7 +37,7 @@ from vsp.config import parse
 from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.storage.ledger import failure_of_all
 from vsp.storage.npz import MAX_ARRAYS, ArraysError, Blocks, read_arrays, write_arrays
-from vsp.storage.run import Plan, Run, close_names, find_run
+from vsp.storage.run import Plan, Run, close_names, find_run, newest
 from vsp.storage.summary import Count, Figure, Summary
 from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
@@ -272,8 +272,8 @@ class Results:
 
     def _of_another_plan(self, values: Mapping[str, Any]) -> RunError:
         return RunError(
-            f"{self.folder}: holds results of another plan ({_described(values)}); move that "
-            "folder to another place, or rename the run, and run `vsp probe` again"
+            f"{self.folder}: holds results of another plan ({_described(values)}), which `vsp probe` "
+            "does not replace; move that folder to another place, or rename the run, then probe"
         )
 
     def _not_results(self, name: str, error: ValidationError | None = None) -> RunError:
@@ -356,7 +356,7 @@ def _newest_results(work: Path) -> Results:
             f"{work / 'results'}: holds no results; name a folder of results with --run, or make "
             "them with `vsp plan`, `vsp extract` and `vsp probe`"
         )
-    return Results(max(summaries, key=lambda path: path.stat().st_mtime_ns).parent)
+    return Results(newest(summaries).parent)
 
 
 def _probe_file(layer: int) -> str:
