@@ -172,6 +172,22 @@ def test_a_file_of_results_that_is_no_regular_file_is_one_line(tmp_path, kind, c
         assert kind == "folder" or not any(map(_or_one_line, _pages(results, tmp_path)[:5]))
 
 
+@pytest.mark.parametrize("file", RESULT_FILES)
+@pytest.mark.parametrize("front", [False, True])
+def test_a_large_file_with_holes_in_results_is_refused_without_reading_it(tmp_path, file, front):
+    results = made.made(tmp_path / "a")
+    path = results.folder / file
+    path.parent.mkdir(exist_ok=True)
+    body = path.read_bytes() if path.exists() else b""
+    with path.open("wb") as opened:
+        opened.seek(15 << 30 if front else 0)
+        opened.write(body)
+        opened.truncate(15 << 30 if not front else None)
+    started = time.monotonic()
+    assert sum(_or_one_line(page) for page in _pages(results, tmp_path))
+    assert time.monotonic() - started < SECONDS
+
+
 def _reseal(folder, change_summary=lambda values: values, change_scores=lambda lines: lines):
     """Write the results as a stranger would: other values, with the digests that belong to them."""
     from vsp.utils.files import sha256
