@@ -134,8 +134,8 @@ class _Text:
                     raise self._malformed(error.msg, error.pos) from None
             except RecursionError:
                 raise self._malformed("Nested too deeply", self._at) from None
-            except ValueError as error:  # a number with thousands of digits
-                raise self._malformed(str(error), self._at) from None
+            except ValueError:
+                raise self._malformed("A number with thousands of digits", self._at) from None
             else:
                 if stop < len(self._held) - _EXPONENT or self._ended:  # a number may continue
                     self._at = stop
