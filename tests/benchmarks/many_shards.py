@@ -30,6 +30,7 @@ from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import write_json
 
 BATCH = 16
+_ROW_BYTES = 200  # of the manifest
 
 
 def planned(
@@ -55,7 +56,7 @@ def planned(
         checkpoint_files={},
         compute_dtype="float16",
         image_backend="pil",
-        manifest_offsets=(0,) * (len(starts) + 1),
+        manifest_offsets=tuple(_ROW_BYTES * row for row in (*starts, n_rows)),
         manifest_sha256=("0" * 64,) * len(starts),
         n_samples=n_rows,
         n_layers=n_layers,
@@ -73,6 +74,8 @@ def planned(
     with run.store.path.open("wb") as file:
         file.write(run.store._header)
     os.truncate(run.store.path, layout.n_bytes)
+    run.manifest.path.touch()
+    os.truncate(run.manifest.path, plan.manifest_offsets[-1])
     run.store.check()
     return run
 

@@ -1,6 +1,11 @@
 """A cached layer is read with the same arrays, or refused; never the arrays of another layer."""
 
+import hashlib
 import io
+import json
+import os
+import resource
+import time
 import zipfile
 
 import numpy as np
@@ -138,3 +143,27 @@ def test_a_removed_layer_is_there_no_more(tmp_path):
     cache.remove(7)
     cache.remove(7)
     assert cache.read(7) is None
+
+
+@pytest.mark.parametrize("limit", [1 << 28, 1 << 34])
+def test_a_large_file_of_zeros_is_refused_and_takes_no_memory(tmp_path, limit):
+    cache = FitCache(tmp_path / "key", limit)
+    cache.write(0, FIT)
+    os.truncate(cache.path(0), 3 << 30)
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RunError, match=r"000.npz: .*; remove it and run the command again"):
+        cache.read(0)
+    assert time.monotonic() - started < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_a_cache_that_numpy_wrote_is_read(tmp_path):
+    """As older versions wrote it."""
+    cache = FitCache(tmp_path / "key")
+    cache.folder.mkdir()
+    owner = np.array(json.dumps({"key": "key", "layer": 0}))
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **FIT, whose=owner)
+    body = file.getvalue()[:-2] + (64).to_bytes(2, "little")
+    cache.path(0).write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+    assert _same(cache.read(0), FIT)

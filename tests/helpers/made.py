@@ -31,7 +31,7 @@ def plan(name: str = "small", n_layers: int = 13, n_samples: int = 240, **change
         "checkpoint_files": {},
         "compute_dtype": "float16",
         "image_backend": "pil",
-        "manifest_offsets": [0, 1],
+        "manifest_offsets": [0, 200 * n_samples],
         "manifest_sha256": ["0"],
         "n_samples": n_samples,
         "n_layers": n_layers,

@@ -62,6 +62,15 @@ HOSTILE = {
     "records of objects": _npz({"a.npy": _npy((1,), descr=[("x", "|O")], body=bytes(8))}),
     "times": _npz({"a.npy": _npy((1,), descr="<M8[ns]", body=bytes(8))}),
     "deep parentheses": _npz({"a.npy": _npy((), text="(" * 9000)}),
+    "a header of Python 2": _npz(
+        {
+            "a.npy": _npy(
+                (),
+                text="{'descr': '<f8', 'fortran_order': False, 'shape': (2L, 2L)}",
+                body=bytes(32),
+            )
+        }
+    ),
     "no header": _npz({"a.npy": b"hello"}),
     "a long header": _npz({"a.npy": _npy((), text=" " * 60_000)}),
     "entries that overlap": _overlapping(),

@@ -1,6 +1,7 @@
 """A run is named by its folder, and results belong to the plan that they were computed from."""
 
 import json
+import os
 import re
 import shutil
 
@@ -17,6 +18,7 @@ from vsp.evaluation.probe_run import probe_part, probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
 from vsp.probes import load
+from vsp.storage.journal import Journal
 from vsp.storage.results import Results, find_results
 from vsp.storage.run import Run, find_run
 from vsp.utils.files import json_sha256
@@ -80,6 +82,65 @@ def test_probe_never_replaces_results_of_another_plan(moved, work, capsys):
             refused()
     assert "move that folder to another place, or rename the run" in _line(capsys, "probe")
     assert _files(work / "results/A") == before and not (second.folder / "probe").exists()
+
+
+def test_a_plan_under_an_old_name_notes_the_results_of_the_other_plan(work, spatial, capsys):
+    plan = ("plan", "--model", "fake", "--dataset", str(spatial), "--run", "A")
+    assert main([*plan]) == 0
+    assert "another plan" not in capsys.readouterr().err
+    _probed(find_run("A", work))
+    for options in ((), ("--limit", "48"), ("--shards", "2")):
+        shutil.rmtree(work / "scratch/A")
+        assert main([*plan, *options]) == 0
+        said = capsys.readouterr().err
+        noted = "results/A: holds results of another plan (run A, planned " in said
+        assert noted == bool(options), said
+    assert "move that folder to another place, or rename the run, then probe" in said
+    assert "other --shards or another --batch-size make another plan too" in said
+
+
+def test_a_chain_is_not_submitted_if_its_probe_would_be_refused(moved, work, capsys):
+    _, second = moved
+    with Journal(second.journals, second.plan.id, 0) as journal:
+        journal.mark_lost([0])
+    profile = work / "local.yaml"
+    profile.write_text("scheduler: local\n")
+    for command in ("submit", "resume"):
+        for options in ((), ("--dry-run",), ("--stages", "probe"), ("--probe-tasks", "2")):
+            if command == "resume" or options != ("--dry-run",):
+                said = _line(capsys, command, "--run", "A", "--profile", profile, *options)
+                assert "results/A: holds results of another plan" in said
+    assert main(["submit", "--run", "A", "--profile", str(profile), "--stages", "verify"]) == 0
+
+
+def test_of_copies_of_a_run_the_original_is_the_newest(plan_fake, work):
+    run = plan_fake(name="b")
+    results = _probed(run)
+    for name in ("a", "b-backup"):
+        for one in (run.folder, results.folder):
+            shutil.copytree(one, one.parent / name)  # new files are newer than the original's
+    (work / "scratch/a/plan.json").touch()
+    (work / "results/a/summary.json").touch()
+    assert find_run(None, work).name == find_results(None, work).name == "b"
+    shutil.rmtree(work / "scratch")
+    assert find_results(None, work).name == "b"
+
+
+def test_the_newest_plan_is_the_newest_run_whenever_its_files_were_copied(plan_fake, work):
+    runs = {name: plan_fake(name=name) for name in ("old", "new", "broken")}
+    for name, run in runs.items():
+        path = run.folder / "plan.json"
+        values = json.loads(path.read_text())
+        values.pop("sha256")
+        values["created"] = f"{2001 + list(runs).index(name)}-01-01T00:00:00+00:00"
+        path.write_text(json.dumps({**values, "sha256": json_sha256(values)}))
+    (runs["old"].folder / "plan.json").touch()
+    (runs["broken"].folder / "plan.json").write_text("{")
+    os.utime(runs["broken"].folder / "plan.json", (0, 0))
+    assert find_run(None, work).name == "new"
+    (runs["broken"].folder / "plan.json").touch()
+    with pytest.raises(RunError, match="broken"):
+        find_run(None, work)
 
 
 def test_no_page_shows_results_of_another_plan(moved, work, capsys):

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 from helpers import made
+from helpers.limited import Runner
 
 from vsp.errors import VspError
 from vsp.evaluation.compare import ComparisonSettings, compare
@@ -24,6 +25,7 @@ from vsp.reporting.probe_report import report_json, report_page
 from vsp.storage.journal import Journal
 from vsp.storage.npz import write_arrays
 from vsp.storage.results import Results
+from vsp.storage.run import Run
 from vsp.utils.files import json_sha256
 from vsp.utils.terminal import show
 
@@ -170,6 +172,22 @@ def test_a_file_of_results_that_is_no_regular_file_is_one_line(tmp_path, kind, c
         assert kind == "folder" or not any(map(_or_one_line, _pages(results, tmp_path)[:5]))
 
 
+@pytest.mark.parametrize("file", RESULT_FILES)
+@pytest.mark.parametrize("front", [False, True])
+def test_a_large_file_with_holes_in_results_is_refused_without_reading_it(tmp_path, file, front):
+    results = made.made(tmp_path / "a")
+    path = results.folder / file
+    path.parent.mkdir(exist_ok=True)
+    body = path.read_bytes() if path.exists() else b""
+    with path.open("wb") as opened:
+        opened.seek(15 << 30 if front else 0)
+        opened.write(body)
+        opened.truncate(15 << 30 if not front else None)
+    started = time.monotonic()
+    assert sum(_or_one_line(page) for page in _pages(results, tmp_path))
+    assert time.monotonic() - started < SECONDS
+
+
 def _reseal(folder, change_summary=lambda values: values, change_scores=lambda lines: lines):
     """Write the results as a stranger would: other values, with the digests that belong to them."""
     from vsp.utils.files import sha256
@@ -289,15 +307,40 @@ def test_an_absurd_plan_is_one_line_before_it_takes_memory(plan_fake, work, caps
             assert time.monotonic() - started < 2
 
 
-def test_the_largest_plan_that_is_read_takes_little_memory(plan_fake, work):
-    run = plan_fake(name="A")
+def _change_plan(run, **changes):
+    """Write plan.json as a stranger would, with the digest that belongs to it."""
     path = run.folder / "plan.json"
-    values = {**json.loads(path.read_text()), "n_samples": 10**8}
+    values = {**json.loads(path.read_text()), **changes}
     values.pop("sha256")
     path.write_text(json.dumps({**values, "sha256": json_sha256(values)}))
+
+
+def test_a_plan_of_more_rows_than_its_manifest_can_hold_is_one_line(plan_fake, work):
+    run = plan_fake(name="A")
+    _change_plan(run, n_samples=10**8)
     for command in ("status", "verify", "extract", "probe", "resume"):
-        code, said = _vsp(work, command, "--run", "A", *(["--dry-run"] * (command == "resume")))
-        assert len(said) <= 1 and code == (command not in ("status", "resume"))
+        code, said = _vsp(work, command, "--run", "A")
+        assert code == 1 and len(said) == 1
+        assert "n_samples is 100,000,000, more rows than a manifest of" in said[0]
+
+
+def test_the_largest_plan_that_is_read_takes_little_memory(plan_fake, work):
+    run = plan_fake(name="A")
+    offset = 200 * 10**8
+    _change_plan(run, n_samples=10**8, boundary=4096, manifest_offsets=[0, offset])
+    changed = Run.open(run.folder)
+    with run.store.path.open("wb") as file:
+        file.write(changed.store._header)
+    os.truncate(run.store.path, changed.store.layout.n_bytes)
+    runner = Runner(work)
+    try:
+        for command in ("status", "verify", "extract", "probe", "resume"):
+            dry = ["--dry-run"] * (command == "resume")
+            ended = runner.run(command, "--run", "A", *dry)
+            ended.assert_answer_or_one_line()
+            assert command != "extract" or "manifest.jsonl: was changed or lost" in ended.err
+    finally:
+        runner.close()
 
 
 def test_a_journal_with_a_job_that_is_no_number_breaks_no_command(plan_fake, work):

@@ -10,9 +10,10 @@ from typing import Literal
 from vsp.cluster.contract import After, Call, Scheduler, States, TaskState, array_and_task
 from vsp.cluster.jobs import chain, log_folder, scheduler_of, script_path, task_states
 from vsp.cluster.shell import write_script
-from vsp.cluster.stages import EXTRACT, ORDER, STAGES
+from vsp.cluster.stages import EXTRACT, ORDER, PROBE, STAGES
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
+from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.utils.files import disk_errors
 from vsp.utils.text import format_ranges
@@ -38,7 +39,8 @@ class Options:
 def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     """Submit all tasks of the stages and report progress through `say`.
 
-    Raises RunError if shards are queued or running already.
+    Raises RunError if shards are queued or running already, or if the probe would refuse to replace
+    the results of another plan.
     """
     scheduler, states = _active_tasks(run, profile, say)
     active = states.active(EXTRACT)
@@ -93,6 +95,8 @@ def _send(
     shards: Collection[int] | None,
     say: Say,
 ) -> None:
+    if PROBE in options.stages:
+        Results(run.results).check_owner(run.plan)  # not only hours later, when the probe starts
     partial = options.after == "any"
     jobs = chain(run, profile, options.stages, options.probe_tasks, partial, options.retry_failed)
     scripts = {script_path(run, job.stage): scheduler.script(job) for job in jobs}

@@ -7,23 +7,24 @@ them. Each file ends with a zip comment, the SHA-256 of the bytes before it. Not
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import RunError
-from vsp.storage.npz import MAX_ARRAYS, ArraysError, read_arrays
+from vsp.storage.npz import MAX_ARRAYS, ArraysError, read_arrays, write_arrays
 from vsp.utils.files import disk_errors, write_aside
 from vsp.utils.reading import open_regular, unreadable
 
 RANDOM_FEATURES = -1  # pseudo-layer: random numbers in place of states, a baseline
 
 _DIGITS = 64  # of a SHA-256
+_BLOCK = 1 << 20  # bytes per read
 _OWNER = "whose"  # entry with key and layer, among the arrays
 
 
@@ -32,6 +33,7 @@ class FitCache:
     """The folder of layers that were fitted in the same way."""
 
     folder: Path
+    limit: int = MAX_ARRAYS  # bytes of a file that is read
 
     @property
     def key(self) -> str:
@@ -44,21 +46,21 @@ class FitCache:
     def write(self, layer: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Raises DiskError if the file cannot be written."""
         with write_aside(self.path(layer)) as file:
-            file.write(_npz({**arrays, _OWNER: np.array(self._owner(layer))}))
+            write_arrays(file, {**arrays, _OWNER: np.array(self._owner(layer))})
+            _add_digest(file)
 
     def read(self, layer: int) -> dict[str, NDArray[Any]] | None:
         """None if the layer is not fitted yet. Raises RunError if its file is damaged."""
         path = self.path(layer)
         try:
-            with open_regular(path, MAX_ARRAYS) as file:
-                body = file.read()
+            with open_regular(path, self.limit) as file:
+                arrays = _arrays(file)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise RunError(
                 f"{path}: {unreadable(error)}; remove it and run the command again"
             ) from None
-        arrays = _arrays(body)
         # The owner differs if the file was copied or renamed.
         owner = arrays.pop(_OWNER, np.array(""))
         if owner.shape != () or owner.item() != self._owner(layer):
@@ -74,20 +76,28 @@ class FitCache:
             self.path(layer).unlink(missing_ok=True)
 
 
-def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """A `.npz` file whose zip comment is the SHA-256 of the bytes before the comment."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+def _add_digest(file: IO[bytes]) -> None:
+    """Give a zip file a comment, the SHA-256 of the bytes before the comment."""
     # A zip file without a comment ends with the comment's length, two zero bytes.
-    body = buffer.getvalue()[:-2] + _DIGITS.to_bytes(2, "little")
-    return body + hashlib.sha256(body).hexdigest().encode()
+    size = file.seek(-2, os.SEEK_END) + 2
+    file.write(_DIGITS.to_bytes(2, "little"))
+    file.write(_digest(file, size))
 
 
-def _arrays(body: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays that were passed to `_npz`; empty if the file was changed."""
-    if hashlib.sha256(body[:-_DIGITS]).hexdigest().encode() != body[-_DIGITS:]:
-        return {}
+def _arrays(file: IO[bytes]) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that ends with its digest; empty if it was changed."""
     try:
-        return read_arrays(io.BytesIO(body))
+        arrays = read_arrays(file)  # first, since it refuses a file of zeros without reading it
     except ArraysError:
         return {}
+    size = file.seek(-_DIGITS, os.SEEK_END)
+    return arrays if file.read() == _digest(file, size) else {}
+
+
+def _digest(file: IO[bytes], size: int) -> bytes:
+    """The digits of the SHA-256 of the first `size` bytes; the file is at `size` then."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    for at in range(0, size, _BLOCK):
+        digest.update(file.read(min(_BLOCK, size - at)))
+    return digest.hexdigest().encode()

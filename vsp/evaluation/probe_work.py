@@ -28,11 +28,13 @@ from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase, check_scale
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
 from vsp.storage.manifest import Sample
+from vsp.storage.npz import MAX_ARRAYS
 from vsp.storage.run import Run
 
 _log = logging.getLogger(__name__)
 
 _CACHE_FORMAT = 3  # increase it if the arrays of a layer change for the same rows and settings
+_MIN_LIMIT = 1 << 28  # bytes of a fitted layer, however few rows there are
 _N_REASONS = 10  # reasons of failed rows in the summary
 
 
@@ -81,7 +83,8 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     tasks, names = _layer_tasks(rows, settings, probe)
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]
-    cache = FitCache(_cache_home(run) / "probe" / fits_key(run, settings, rows, crc32))
+    folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
+    cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
         cache,
@@ -102,6 +105,14 @@ def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray
         digest.update(f"{array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()[:16]
+
+
+def _most_bytes(hidden_size: int, tasks: LayerTasks, n_classes: int) -> int:
+    """Far more bytes than the file of a fitted layer takes."""
+    predictions = tasks.design.test_split.size * (n_classes + 2)  # index, probabilities
+    estimates = len(tasks.permuted) + len(tasks.control) + len(tasks.portions)
+    values = predictions + hidden_size * (n_classes + 2) + estimates * (n_classes + 2)
+    return min(MAX_ARRAYS, _MIN_LIMIT + 64 * values)
 
 
 def _estimator(settings: ProbeSettings) -> ProbeBase:

@@ -51,7 +51,9 @@ def extract(
     any weights are loaded. Raises Stopped after a signal, once the current batch is on disk.
     """
     shards = list(dict.fromkeys(shards))
-    run.store.check_writable()  # before the journals, since a plan alone may claim many rows
+    # Before the journals, since a plan alone may claim many rows.
+    run.manifest.check_length()
+    run.store.check_writable()
     left = (set(pending_rows(ledger, retry_failed)) for ledger in run.ledgers(shards))
     todo = {shard: rows for shard, rows in zip(shards, left, strict=True) if rows}
     if not todo:

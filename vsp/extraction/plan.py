@@ -44,6 +44,7 @@ from vsp.models.memory import Load, Memory, estimate, fused_experts, outline
 from vsp.models.placement import device_weights
 from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
+from vsp.storage.results import Results
 from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json
 from vsp.utils.garbage import garbage_collection_paused
@@ -128,6 +129,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     values = _plan_values(request, labels, prompt, shape, layout, starts, samples)
     with disk_errors(work / "scratch"):
         run, commands = _write_run(values, samples, layout, request.profile, work, hold)
+    notes += _other_results_notes(run)
     free = shutil.disk_usage(run.folder).free
     load = _largest_batch(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantized_as, load) if model is not None else None
@@ -213,6 +215,15 @@ def _unfinished_plan_notes(scratch: Path) -> list[str]:
         for folder in sorted(scratch.glob(".*/"))
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}", folder.name)
     ]
+
+
+def _other_results_notes(run: Run) -> list[str]:
+    """A note if the probe of a new run will refuse to replace the results of another plan."""
+    try:
+        Results(run.results).check_owner(run.plan)
+    except RunError as error:
+        return [f"{error} (other --shards or another --batch-size make another plan too)"]
+    return []
 
 
 def _label_notes(samples: Iterable[Sample]) -> list[str]:

@@ -91,6 +91,11 @@ class Manifest:
         with self._opened() as file:
             self._check(file, index)
 
+    def check_length(self) -> None:
+        """Raise RunError if the length of the file has changed; reads nothing."""
+        with self._opened() as file:
+            self._check_length(file)
+
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
         """Yield samples start, …, stop - 1 in row order; slices without them are not read.
 
@@ -120,8 +125,7 @@ class Manifest:
             yield file
 
     def _check(self, file: IO[bytes], index: int) -> None:
-        if file.seek(0, os.SEEK_END) != self.offsets[-1]:
-            raise self._changed("")
+        self._check_length(file)
         start, stop = self.offsets[index : index + 2]
         file.seek(start)
         digest = hashlib.sha256()
@@ -129,6 +133,10 @@ class Manifest:
             digest.update(file.read(min(_BLOCK, stop - at)))
         if digest.hexdigest() != self.digests[index]:
             raise self._changed(f" the slice of shard {index}")
+
+    def _check_length(self, file: IO[bytes]) -> None:
+        if file.seek(0, os.SEEK_END) != self.offsets[-1]:
+            raise self._changed("")
 
     def _changed(self, what: str) -> RunError:
         return RunError(

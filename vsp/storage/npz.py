@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from tokenize import TokenError
@@ -20,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ARRAYS = 1 << 34  # bytes of one file's arrays in memory
+_MAX_AROUND = 1 << 12  # bytes of a zip archive per entry that are not its array
 _MAX_EMPTY = 1 << 24  # entries along an axis of an array without values
 _KINDS = "biufcUS"  # of numbers and text
 # Raised by zipfile and numpy for damaged files.
 _DAMAGED = (
     zipfile.BadZipFile, struct.error, ValueError, KeyError, TypeError, EOFError,
-    NotImplementedError, RuntimeError, OverflowError, SyntaxError, TokenError,
+    NotImplementedError, RuntimeError, OverflowError, SyntaxError, TokenError, UserWarning,
 )  # fmt: skip
 
 
@@ -59,12 +62,30 @@ def read_arrays(file: IO[bytes], only: Collection[str] | None = None) -> dict[st
     Raises ArraysError before it takes memory for an array that the file does not hold.
     """
     size = file.seek(0, os.SEEK_END)
+    with _damaged(), zipfile.ZipFile(file) as archive:
+        _check_entries(archive, size, only)
+        names = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+        wanted = {name: one for name, one in names.items() if only is None or name in only}
+        return {name: _read_array(archive, entry) for name, entry in wanted.items()}
+
+
+def check_directory(file: IO[bytes]) -> None:
+    """Raise ArraysError if the entries of an archive do not fill the file; reads no array.
+
+    A large file with holes is refused without reading it.
+    """
+    size = file.seek(0, os.SEEK_END)
+    with _damaged(), zipfile.ZipFile(file) as archive:
+        _check_entries(archive, size, ())
+        entries = archive.infolist()
+        if size > sum(one.file_size for one in entries) + _MAX_AROUND * (len(entries) + 16):
+            raise ArraysError("is damaged")
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
     try:
-        with zipfile.ZipFile(file) as archive:
-            _check_entries(archive, size, only)
-            names = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            wanted = {name: one for name, one in names.items() if only is None or name in only}
-            return {name: _read_array(archive, entry) for name, entry in wanted.items()}
+        yield
     except MemoryError:
         raise ArraysError("needs more memory than there is") from None
     except _DAMAGED:
@@ -111,7 +132,9 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     }.get(version)
     if read is None:
         raise ValueError(f"version {version}")
-    shape, _, dtype = read(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # a header of Python 2, as (2L, 2L)
+        shape, _, dtype = read(stream)
     return shape, dtype
 
 

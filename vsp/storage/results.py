@@ -36,8 +36,15 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from vsp.config import parse
 from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.storage.ledger import failure_of_all
-from vsp.storage.npz import MAX_ARRAYS, ArraysError, Blocks, read_arrays, write_arrays
-from vsp.storage.run import Plan, Run, close_names, find_run
+from vsp.storage.npz import (
+    MAX_ARRAYS,
+    ArraysError,
+    Blocks,
+    check_directory,
+    read_arrays,
+    write_arrays,
+)
+from vsp.storage.run import Plan, Run, close_names, find_run, newest
 from vsp.storage.summary import Count, Figure, Summary
 from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
@@ -45,6 +52,8 @@ from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 FORMAT = 3  # of the folder
 _SUMMARY, _SCORES = "summary.json", "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
+# Bytes of the other files; 1000 classes take about 3 MB per layer in the scores.
+_MAX_BYTES = {_SCORES: 1 << 28, _CARD: MAX_JSON}
 _AGAIN = "run `vsp probe` again"
 
 
@@ -208,10 +217,7 @@ class Results:
         self, name: str, digests: Mapping[str, str], only: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
         with self._open_checked(name, digests) as file:
-            try:
-                return read_arrays(file, only)
-            except ArraysError as error:
-                raise RunError(f"{self.folder / name}: {error}; {_AGAIN}") from None
+            return read_arrays(file, only)
 
     def _summary(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The summary, and the SHA-256 of each other file by name."""
@@ -272,8 +278,8 @@ class Results:
 
     def _of_another_plan(self, values: Mapping[str, Any]) -> RunError:
         return RunError(
-            f"{self.folder}: holds results of another plan ({_described(values)}); move that "
-            "folder to another place, or rename the run, and run `vsp probe` again"
+            f"{self.folder}: holds results of another plan ({_described(values)}), which `vsp probe` "
+            "does not replace; move that folder to another place, or rename the run, then probe"
         )
 
     def _not_results(self, name: str, error: ValidationError | None = None) -> RunError:
@@ -289,13 +295,17 @@ class Results:
         """Open a file for reading, after a check of its SHA-256 against the summary's."""
         path = self.folder / name
         try:
-            with open_regular(path, MAX_ARRAYS) as file:
+            with open_regular(path, _MAX_BYTES.get(name, MAX_ARRAYS)) as file:
+                if name.endswith(".npz"):
+                    check_directory(file)  # first, since a digest reads the whole file
                 if sha256(file) != digests.get(name):
                     raise RunError(
                         f"{path}: is not the file that {_SUMMARY} goes with; the results are a "
                         f"mixture of two writes, or were changed: {_AGAIN}"
                     )
                 yield file
+        except ArraysError as error:
+            raise RunError(f"{path}: {error}; {_AGAIN}") from None
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{path}: no such file; {_AGAIN}") from None
         except OSError as error:
@@ -356,7 +366,7 @@ def _newest_results(work: Path) -> Results:
             f"{work / 'results'}: holds no results; name a folder of results with --run, or make "
             "them with `vsp plan`, `vsp extract` and `vsp probe`"
         )
-    return Results(max(summaries, key=lambda path: path.stat().st_mtime_ns).parent)
+    return Results(newest(summaries).parent)
 
 
 def _probe_file(layer: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -33,6 +34,7 @@ _NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variant
 _LATER_OF_MODEL = ("adapter", "frame", "stored_quantization")
 # A plan.json may come from a stranger. These bounds are far above any real run, and keep what is
 # computed from them alone, such as one byte for each row, small.
+_MIN_ROW = 100  # bytes of a row in the manifest; the names of its keys alone take more
 _MAX_LAYERS, _MAX_SAMPLES, _MAX_HIDDEN = 10**6, 10**8, 2**24
 
 
@@ -136,6 +138,12 @@ class Run:
             run = cls(folder, parse(Plan, values, str(path)))
         except ConfigError as error:
             raise RunError(f"{error}; plan the run again") from None
+        n_rows, n_bytes = run.plan.n_samples, run.plan.manifest_offsets[-1]
+        if n_bytes < n_rows * _MIN_ROW:
+            raise RunError(
+                f"{path}: n_samples is {n_rows:,}, more rows than a manifest of {n_bytes:,} bytes "
+                "holds; plan the run again"
+            )
         if not re.fullmatch(NAME_PATTERN, run.name):
             raise RunError(
                 f"{folder}: {run.name!r} is not a name of a run; rename the folder with letters, "
@@ -255,7 +263,27 @@ def find_run(name: str | None, work: Path) -> Run:
     plans = list((work / "scratch").glob("*/plan.json"))
     if not plans:
         raise RunError(f"{work / 'scratch'}: holds no run; `vsp plan` makes one")
-    return Run.open(max(plans, key=lambda path: path.stat().st_mtime_ns).parent)
+    return Run.open(newest(plans).parent)
+
+
+def newest(paths: Collection[Path]) -> Path:
+    """The one of these files plan.json or summary.json whose plan is the newest.
+
+    Of copies, it is the one in the folder that has the plan's name.
+    """
+    return max(paths, key=_age)
+
+
+def _age(path: Path) -> tuple[int, bool, int]:
+    """Second of the plan, whether its folder has its name, and when the file was written."""
+    written = path.stat().st_mtime_ns
+    with suppress(OSError, ValueError, RecursionError):
+        values = read_json(path)
+        plan = values.get("plan", values) if isinstance(values, dict) else None
+        if isinstance(plan, dict) and _is_date(created := str(plan.get("created"))):
+            planned = datetime.fromisoformat(created).timestamp()
+            return int(planned), plan.get("name") == path.parent.name, written
+    return written // 10**9, True, written  # an unreadable plan is opened in its turn, and named
 
 
 def close_names(name: str, known: Collection[str]) -> str:
