@@ -36,7 +36,6 @@ from vsp.extraction.preflight import (
     check_images,
     check_prompts,
     check_rows,
-    garbage_collection_paused,
 )
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline
@@ -47,6 +46,7 @@ from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json
+from vsp.utils.garbage import garbage_collection_paused
 
 SCRIPT = Path("jobs/extract_array.sh")
 _GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")  # of a profile

@@ -33,6 +33,7 @@ def local_folder(config: ModelConfig) -> Path:
     if config.checkpoint is None:
         raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
     folder = on_disk(config) or _download_texts(config)
+    refuse_adapter_files(folder)
     if not (folder / "config.json").exists():
         refuse_adapter_files(folder)
         raise incomplete(config, "config.json: no such file")
