@@ -97,6 +97,13 @@ def test_configurations_cannot_be_changed():
         ({"logs": "\ud800"}, "logs '\\ud800': "),
         ({"modules": ["a b"]}, "modules.0 'a b': write the name of a module, such as cuda/12.4"),
         ({"modules": ["-f"]}, "modules.0 '-f': write the name of a module"),
+        ({"modules": [-1]}, "modules.0 -1: write the name of a module"),
+        ({"modules": [3.11]}, "modules.0 3.11: write text or a whole number"),
+        ({"modules": [True]}, "modules.0 True: write text or a whole number"),
+        ({"modules": ["../x"]}, "modules.0 '../x': write the name of a module"),
+        ({"modules": ["a\u202eb"]}, "modules.0 'a\\u202eb': write the name of a module"),
+        ({"environment": {"A": True}}, "environment.A True: write text or a whole number"),
+        ({"environment": {"A": None}}, "environment.A None: write text or a whole number"),
         ({"modules": ["x;touch y"]}, "modules.0 'x;touch y': write the name of a module"),
         ({"modules": ["./x"]}, "modules.0 './x': write the name of a module"),
         ({"modules": ["x\n"]}, "modules.0 'x\\n': write the name of a module"),
@@ -111,6 +118,13 @@ def test_configurations_cannot_be_changed():
             {"environment": {"SLURM_ARRAY_TASK_ID": "0"}},
             "environment: variable SLURM_ARRAY_TASK_ID is set by the batch system; remove it",
         ),
+        *(
+            (
+                {"environment": {name: "0"}},
+                f"environment: variable {name} is set by the batch system",
+            )
+            for name in ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
+        ),
     ],
 )
 def test_text_of_a_profile_that_could_change_a_script_is_refused_in_one_line(values, message):
@@ -122,14 +136,102 @@ def test_text_of_a_profile_that_could_change_a_script_is_refused_in_one_line(val
 
 def test_a_profile_takes_what_clusters_need():
     values = {
-        "modules": ["cuda/12.4", "GCCcore/.12.2", "intel@2023:x", "/opt/modules/a+b"],
-        "environment": {"PATH": "/x:/bin", "LD_PRELOAD": "/y.so", "A": "é 'b' $c", "no": ""},
+        "modules": [2023, "cuda/12.4", "GCCcore/.12.2", "intel@2023:x", "/opt/modules/a+b", ".h/1",
+                    "gcc-runtime/11.3~x", "python/3.11%gcc", "name=1", "~/m/x", "a(b)", "é", ".."],
+        "environment": {"PATH": "/x:/bin", "LD_PRELOAD": "/y.so", "A": "é 'b' $c", "no": "",
+                        "OMP_NUM_THREADS": 4, "PYTHONPATH": "", "LD_LIBRARY_PATH": "/a $b/c", "B": "~x", "C": "-1:~/a"},
         "export": "NONE", "nice": -5, "exclude": "n[1-3]", "logs": "/a b/c",
     }  # fmt: skip
     profile = parse(Profile, values, "p.yaml")
-    assert profile.code_variables == ["PATH", "LD_PRELOAD"]
+    assert profile.modules == tuple(map(str, values["modules"]))
+    assert profile.environment == {**values["environment"], "OMP_NUM_THREADS": "4"}
 
 
-@pytest.mark.parametrize("name", ["PYTHONPATH", "BASH_ENV", "LD_AUDIT", "PYTHONSTARTUP", "ENV"])
-def test_a_variable_that_decides_which_code_runs_is_named(name):
-    assert Profile(environment={name: "/x", "OMP_NUM_THREADS": "1"}).code_variables == [name]
+def test_whole_numbers_in_a_yaml_file_are_names_of_modules_and_values_of_variables(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("modules: [2023, R/4.3]\nenvironment: {OMP_NUM_THREADS: 4, A: -1}")
+    profile = parse(Profile, read_yaml(path), str(path))
+    assert profile.modules == ("2023", "R/4.3")
+    assert profile.environment == {"OMP_NUM_THREADS": "4", "A": "-1"}
+
+
+@pytest.mark.parametrize(
+    "name", ["EPOCHS", "EPOCH", "BASH_ARGS", "SLURM_CPU_BIND", "SLURM_EXPORT_ENV", "SLURM_CONF"]
+)
+def test_a_variable_that_only_looks_like_one_of_bash_or_of_a_task_may_be_set(name):
+    assert parse(Profile, {"environment": {name: "1"}}, "p").environment == {name: "1"}
+
+
+@pytest.mark.parametrize(
+    "name", ["EPOCHSECONDS", "EPOCHREALTIME", "BASH_ARGC", "HISTCMD", "OPTIND"]
+)
+def test_a_variable_that_bash_keeps_to_itself_is_refused(name):
+    with pytest.raises(ConfigError, match=f"variable {name} is set by bash; remove it"):
+        parse(Profile, {"environment": {name: "1"}}, "p")
+
+
+_AS_IT_STANDS = (
+    "is taken as it stands, variables are not expanded; write all folders of the path in full, "
+    "or load a module that adds to it"
+)
+_NOT_FULL = "is no full path, and tasks leave it out; write the full path or remove it"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "folder", "reason"),
+    [
+        ("PATH", "/opt/x/bin:$PATH", "$PATH", _AS_IT_STANDS),
+        ("LD_LIBRARY_PATH", "${HOME}/lib", "${HOME}/lib", _AS_IT_STANDS),
+        ("PYTHONPATH", "lib", "lib", _NOT_FULL),
+        ("PYTHONPATH", "/site:", "", _NOT_FULL),
+        ("PATH", "/bin:.", ".", _NOT_FULL),
+        ("PATH", "~other/bin", "~other/bin", _NOT_FULL),
+    ],
+)
+def test_a_folder_of_a_search_path_that_tasks_would_drop_is_refused(name, value, folder, reason):
+    with pytest.raises(ConfigError) as caught:
+        parse(Profile, {"environment": {name: value}}, "p.yaml")
+    assert str(caught.value) == (
+        f"p.yaml: environment: variable {name} {value!r}: {folder!r} {reason}"
+    )
+
+
+def test_a_tilde_is_the_home_folder_where_a_profile_names_folders(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    values = {
+        "logs": "~/logs",
+        "environment": {"HF_HOME": "~/hf", "PATH": "/bin:~/bin", "PYTHONPATH": "~"},
+    }
+    profile = parse(Profile, values, "p.yaml")
+    assert profile.logs == "/home/me/logs"
+    assert profile.environment == {
+        "HF_HOME": "/home/me/hf", "PATH": "/bin:/home/me/bin", "PYTHONPATH": "/home/me",
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        parse(Profile, {"logs": "~other/logs"}, "p.yaml")
+    assert str(caught.value) == (
+        "p.yaml: logs '~other/logs': begins with the name of a user; write the full path, or ./~ for "
+        "a folder"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PYTHONPATH", "BASH_ENV", "LD_AUDIT", "PYTHONSTARTUP", "ENV", "HOME", "CC", "CXX", "CUDA_HOME",
+     "TRITON_CACHE_DIR", "OPENSSL_CONF", "GCONV_PATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+     "MPLBACKEND", "HF_HOME", "TMPDIR", "NCCL_NET_PLUGIN", "OMP_TOOL_LIBRARIES", "anything"],
+)  # fmt: skip
+def test_every_variable_but_the_harmless_ones_is_named_as_one_that_can_decide_what_runs(name):
+    harmless = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0", "HF_HUB_OFFLINE": "0"}
+    assert Profile(environment=harmless).code_note == ""
+    assert Profile(environment={name: "/x", **harmless}).code_note == (
+        f"the profile sets {name}: this can decide which code the tasks run"
+    )
+
+
+def test_variables_and_modules_are_named_together():
+    profile = Profile(environment={"CC": "x", "PATH": "/x"}, modules=("cuda/12.4", "R/4"))
+    assert profile.code_note == (
+        "the profile sets CC, PATH and loads cuda/12.4, R/4: this can decide which code the tasks run"
+    )
+    assert Profile(modules=("R/4",)).code_note.startswith("the profile loads R/4: this can")

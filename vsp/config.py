@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -94,6 +95,31 @@ OptionText = Annotated[str, BeforeValidator(_option_text)]
 OptionValue = Annotated[bool | str | None, BeforeValidator(_option_value)]
 
 
+def _with_home(text: str) -> str:
+    """The text with the home folder for a `~` at its beginning, as a shell writes it."""
+    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text  # noqa: PTH111
+
+
+def _folder(value: Any) -> Any:
+    folder = _with_home(value) if isinstance(value, str) else value
+    if isinstance(folder, str) and folder.startswith("~"):
+        raise ValueError("begins with the name of a user; write the full path, or ./~ for a folder")
+    return folder
+
+
+def _plain_text(value: Any) -> str:
+    """A text; whole numbers may be written without quotes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("write text or a whole number")
+    return value
+
+
+def _value_of_variable(value: Any) -> str:
+    return _with_home(_plain_text(value))
+
+
 def _printable(value: str) -> str:
     if not value.isprintable():
         raise ValueError("write one line of printable text")
@@ -101,13 +127,17 @@ def _printable(value: str) -> str:
 
 
 def _module(value: str) -> str:
-    if not re.fullmatch(r"/?\w[\w.+:@=/-]*", value, re.ASCII):
+    # The script quotes the name, so any letter is safe in it. A name that begins with ./ or ../
+    # would be a file in the folder that the job is sent from.
+    if not re.fullmatch(r"(?!-|\.\.?/)\S+", value) or not value.isprintable():
         raise ValueError("write the name of a module, such as cuda/12.4")
     return value
 
 
 PrintableText = Annotated[str, AfterValidator(_printable)]
-Module = Annotated[str, AfterValidator(_module)]
+Folder = Annotated[PrintableText, BeforeValidator(_folder)]
+Variable = Annotated[PrintableText, BeforeValidator(_value_of_variable)]
+Module = Annotated[str, BeforeValidator(_plain_text), AfterValidator(_module)]
 # Slurm and bash hold these numbers in 32 bits.
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -137,15 +167,28 @@ _MEMORY = ("mem", "mem_per_cpu", "mem_per_gpu")
 
 # Variables that bash sets itself or does not let a script set. A task would run without them.
 _OF_BASH = {
-    *("BASHOPTS", "BASHPID", "DIRSTACK", "EUID", "FUNCNAME", "GROUPS", "IFS", "LINENO", "PPID"),
-    *("RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_"),
+    *("BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_CMDS"),
+    *("BASH_COMMAND", "BASH_LINENO", "BASH_SOURCE", "BASH_SUBSHELL", "BASH_VERSINFO", "DIRSTACK"),
+    *("EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "IFS", "LINENO"),
+    *("OPTIND", "PPID", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_"),
 }
-# Variables that decide which code a task runs. Clusters need them (PATH and LD_LIBRARY_PATH lead to
-# compilers and drivers, PYTHONPATH to a site's packages), so they are allowed, and vsp names them,
-# because a profile may come from a stranger. PYTHONSAFEPATH is without effect: tasks run `python -P`.
-_CODE_VARIABLE = re.compile(
-    r"PATH|ENV|BASH_ENV|HF_MODULES_CACHE|(TORCHINDUCTOR|TRITON)_CACHE_DIR|(LD_|PYTHON)\w+"
-)
+# Variables by which vsp knows its task. Others of Slurm, such as SLURM_CPU_BIND, are a site's choice.
+_OF_A_TASK = re.compile(r"SLURM_JOB_?ID|SLURM_RESTART_COUNT|SLURMD_NODENAME|SLURM_ARRAY_\w+")
+# Search paths. The script leaves all folders out of them that are not full paths.
+_SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
+# Variables that cannot decide which code a task runs. There is no complete list of those that can:
+# they name programs, libraries, plug-ins, caches of compiled code and files of settings.
+_HARMLESS = {
+    *("OMP_NUM_THREADS", "OMP_DYNAMIC", "OMP_PLACES", "OMP_PROC_BIND", "OMP_WAIT_POLICY"),
+    *("MKL_NUM_THREADS", "MKL_DYNAMIC", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    *("KMP_AFFINITY", "KMP_BLOCKTIME", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"),
+    *("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"),
+    *("TRANSFORMERS_OFFLINE", "TRANSFORMERS_VERBOSITY", "PYTHONUNBUFFERED", "PYTHONHASHSEED"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING"),
+    *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"),
+    *("NCCL_DEBUG", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "NCCL_IB_DISABLE", "NCCL_P2P_DISABLE"),
+    *("SLURM_CPU_BIND", "SLURM_EXPORT_ENV", "SLURM_CPUS_PER_TASK"),
+}
 
 
 def sbatch_options() -> set[str]:
@@ -213,6 +256,24 @@ class Resources(Frozen):
         return f"{name!a} is neither a key of a profile nor an option of sbatch; {advice}"
 
 
+def _search_path(name: str, value: str) -> str:
+    """The search path with the home folder for `~`. Raises ValueError if a folder is no full path."""
+    folders = [_with_home(folder) for folder in value.split(":")]
+    for folder in folders:
+        if folder.startswith("/"):
+            continue  # a `$` in it is a letter of a folder's name
+        if "$" in folder:
+            raise ValueError(
+                f"variable {name} {value!a}: {folder!a} is taken as it stands, variables are not expanded; "
+                "write all folders of the path in full, or load a module that adds to it"
+            )
+        raise ValueError(
+            f"variable {name} {value!a}: {folder!a} is no full path, and tasks leave it out; write the "
+            "full path or remove it"
+        )
+    return ":".join(folders)
+
+
 class Profile(Resources):
     """Where and how tasks run; never changes a result. The resources are for extraction."""
 
@@ -223,25 +284,35 @@ class Profile(Resources):
         120  # send SIGUSR1 this long before `time`
     )
     # Folder of the tasks' logs; default: logs/ in the run's folder.
-    logs: PrintableText | None = None
+    logs: Folder | None = None
     modules: tuple[Module, ...] = ()  # `module load` before the worker starts
-    environment: dict[str, PrintableText] = {}  # exported before the worker starts
+    environment: dict[str, Variable] = {}  # exported before the worker starts
 
     @field_validator("environment")
     @classmethod
-    def _check_names(cls, environment: dict[str, str]) -> dict[str, str]:
+    def _check_environment(cls, environment: dict[str, str]) -> dict[str, str]:
         for name in environment:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"{name!a} is no name of a variable; use letters, digits and _")
-            if name in _OF_BASH or name.startswith(("BASH_ARG", "EPOCH", "SLURM_", "SLURMD_")):
+            if name in _OF_BASH or _OF_A_TASK.fullmatch(name):
                 setter = "the batch system" if name.startswith("SLURM") else "bash"
                 raise ValueError(f"variable {name} is set by {setter}; remove it")
-        return environment
+        paths = {name: environment[name] for name in _SEARCH_PATHS if environment.get(name)}
+        full = {name: _search_path(name, value) for name, value in paths.items()}
+        return {**environment, **full}
 
     @property
-    def code_variables(self) -> list[str]:
-        """Names in `environment` of variables that decide which code a task runs."""
-        return [name for name in self.environment if _CODE_VARIABLE.fullmatch(name)]
+    def code_note(self) -> str:
+        """The settings that can decide which code a task runs, in one line; empty if there are none.
+
+        Clusters need them: PATH and LD_LIBRARY_PATH lead to compilers and drivers, PYTHONPATH to a
+        site's packages. They are allowed, and named, because a profile may come from a stranger.
+        """
+        names = [name for name in self.environment if name not in _HARMLESS]
+        parts = [f"sets {', '.join(names)}"] if names else []
+        parts += [f"loads {', '.join(self.modules)}"] if self.modules else []
+        what = " and ".join(parts)
+        return f"the profile {what}: this can decide which code the tasks run" if what else ""
 
     def cpu_resources(self) -> Resources:
         """Resources of stages without a model; partition, account and qos default to extraction's."""

@@ -111,14 +111,52 @@ def test_a_profile_adds_no_line_to_a_script_and_no_option_that_it_does_not_name(
     except (ConfigError, SchedulerError) as error:
         assert "\n" not in str(error)
         return
-    plain = slurm.script(Job("extract", "n", "i", ("true",), Path("/l"))).splitlines()
-    lines = script.splitlines()
-    assert "\n".join(lines) + "\n" == script
+    assert "\n".join(script.splitlines()) + "\n" == script
+    # simple-slurm fills lines with spaces up to the length of the longest option.
+    plain, lines = (
+        [line.rstrip() for line in text.splitlines()]
+        for text in (slurm.script(Job("extract", "n", "i", ("true",), Path("/l"))), script)
+    )
     own = [f"#SBATCH --{key.replace('_', '-')}=" for key in texts]
     added = [line for line in lines if line not in plain and "--output=" not in line]
-    loads = [f"module load {module} || exit 1" for module in modules]
+    loads = [f"module load {shlex.quote(module)} || exit 1" for module in modules]
     assert all(line.startswith(tuple(own)) or line in loads for line in added)
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@fuzz
+@given(name=HOSTILE)
+@example("$(touch${IFS}hit)")
+@example("x';touch\thit;'")
+@example("~/m/x")
+def test_module_load_gets_exactly_the_name_of_the_module(tmp_path_factory, name):
+    try:
+        profile = parse(Profile, {"modules": [name]}, "p.yaml")
+    except ConfigError as error:
+        assert "\n" not in str(error)
+        return
+    job = Job("verify", "n", "i", ("true",), Path("/l"), modules=profile.modules)
+    folder = tmp_path_factory.mktemp("module")
+    script = "module() { printf '%s\\0' \"$@\"; }\n" + SCHEDULERS.load("slurm")().script(job)
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, check=True)
+    assert done.stdout.decode().split("\0") == ["load", name, ""]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", SCHEDULERS.own_names())
+@pytest.mark.parametrize("inherited", [{}, {"PYTHONPATH": "/b::."}])
+@pytest.mark.parametrize("given", [{}, {"PYTHONPATH": "/c"}])
+def test_the_folder_to_import_from_comes_first_in_pythonpath(name, inherited, given, tmp_path):
+    job = Job("verify", "n", "i", (sys.executable, "-P", "-c", SHOW), Path("/l"),
+              environment=given, import_from="/a 'b'")  # fmt: skip
+    script = SCHEDULERS.load(name)().script(job)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env={**OWN, **inherited}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    others = {**inherited, **given}.get("PYTHONPATH", "").partition("::")[0]
+    found = json.loads(done.stdout)[1]["PYTHONPATH"]
+    assert found == "/a 'b'" + (f":{others}" if others else "")
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.own_names())

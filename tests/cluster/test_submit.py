@@ -442,14 +442,14 @@ def test_without_a_batch_system_after_any_goes_on_and_fails_at_the_end(place, sp
     profile = place / "jobs/slurm.yaml"
     environment = json.dumps({"PYTHONPATH": str(place / "here")})
     profile.write_text(f"{LOCAL}environment: {environment}\n")
-    broken = place / "here/vsp"
-    broken.mkdir(parents=True)
-    (broken / "__init__.py").write_text("")
-    (broken / "__main__.py").write_text("import sys; sys.exit(4 + ('report' in sys.argv))\n")
+    (place / "here").mkdir()
+    code = "import os, sys; os._exit(4 + ('report' in sys.orig_argv))\n"
+    (place / "here/sitecustomize.py").write_text(code)
     message = _vsp(place, "submit", "--after", "any", "--stages", "extract,report", code=1)
     assert (
         message
-        == f"{PROFILE_NOTE}vsp: extract: exit code 4, report: exit code 5; the reasons are printed above\n"
+        == f"{PROFILE_NOTE}note: the profile sets PYTHONPATH: this can decide which code the tasks run\n"
+        "vsp: extract: exit code 4, report: exit code 5; the reasons are printed above\n"
     )
 
 

@@ -1,8 +1,11 @@
 """Tasks and the `vsp` command import nothing from the folder that they are started in."""
 
+import configparser
 import os
 import subprocess
 import sys
+import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,13 @@ NAMES = (
     *("json", "queue", "numpy", "argparse", "subprocess", "pickle", "selectors", "joblib", "torch"),
     *("sitecustomize", "usercustomize", "vsp/__init__", "vsp/__main__"),
 )
+# What pip writes for the `vsp` command, but for its own imports.
+ENTRY = configparser.ConfigParser()
+ENTRY.read(ROOT / "setup.cfg")
+MODULE, FUNCTION = (
+    ENTRY["options.entry_points"]["console_scripts"].partition("=")[2].strip().split(":")
+)
+SCRIPT = f"import sys\nfrom {MODULE} import {FUNCTION}\nsys.exit({FUNCTION}())"
 
 
 @pytest.fixture
@@ -35,12 +45,12 @@ def place(tmp_path):
 def _vsp(place, *arguments, path=str(ROOT), environment=None):
     """Run the `vsp` command, as a user does."""
     answer = subprocess.run(
-        [Path(sys.executable).with_name("vsp"), *map(str, arguments)], cwd=place,
+        [sys.executable, "-P", "-c", SCRIPT, *map(str, arguments)], cwd=place,
         env={**(environment or os.environ), "PYTHONPATH": path}, capture_output=True, text=True,
         timeout=240,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr + answer.stdout + _imported(place)
-    return answer.stdout
+    return answer
 
 
 def _imported(place):
@@ -58,21 +68,22 @@ def test_the_vsp_command_and_its_workers_import_nothing_from_the_working_folder(
     _vsp(place, "extract", "--workers", 2)
     _vsp(place, "verify", "--n-jobs", 2)
     _vsp(place, "probe", "--n-jobs", 2, "--permutations", 20)
-    assert "Layer selected on training data:" in _vsp(place, "report")
+    assert "Layer selected on training data:" in _vsp(place, "report").stdout
     assert _imported(place) == ""
 
 
-def test_local_tasks_import_nothing_from_the_folder_even_if_a_search_path_has_an_empty_part(
-    place, spatial
-):
+def test_local_tasks_import_nothing_from_the_folder(place, spatial):
     run = _plan(place, spatial)
     profile = (
-        f"scheduler: local\ncpu: {{cpus_per_task: 2}}\nenvironment: {{PYTHONPATH: '{ROOT}:.:'}}\n"
+        f"scheduler: local\ncpu: {{cpus_per_task: 2}}\nenvironment: {{PYTHONPATH: '{ROOT}'}}\n"
     )
     (place / "jobs/slurm.yaml").write_text(profile)
     answer = _vsp(place, "submit", "--probe-tasks", 2)
-    assert "report: done" in answer and run.results.exists()
-    assert "note: the profile sets PYTHONPATH: this decides which code the tasks run" in answer
+    assert "report: done" in answer.stdout and run.results.exists()
+    note = "note: the profile sets PYTHONPATH: this can decide which code the tasks run\n"
+    assert note in answer.stderr
+    dry = _vsp(place, "submit", "--dry-run")
+    assert note in dry.stderr and note not in dry.stdout
     assert _imported(place) == ""
 
 
@@ -154,3 +165,82 @@ def test_the_folder_that_holds_this_vsp_stays_on_the_path(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == f"{ROOT}/vsp/__init__.py\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-P", "-c", SCRIPT, "extract", "--workers", "2", "--run", "RUN"],
+        ["-m", "vsp", "extract", "--workers", "2", "--run", "RUN"],
+        ["-m", "vsp.demo_training", "--help"],
+    ],
+)
+def test_nothing_is_imported_from_the_folder_once_vsp_has_begun(plan_fake, tmp_path, command):
+    """An empty part of PYTHONPATH, which `export PYTHONPATH=/site:$PYTHONPATH` may leave."""
+    folder = str(plan_fake().folder)
+    (tmp_path / "place").mkdir()
+    shown = "import sys; print(*sys.modules)"
+    start = subprocess.run(
+        [sys.executable, "-P", "-c", shown], capture_output=True, text=True, check=True
+    )  # what Python itself imports when it starts cannot be kept from the folder
+    for name in sys.stdlib_module_names - set(start.stdout.split()):
+        # Python looks for some modules of Windows when it starts.
+        if find_spec(name) and name not in ("sitecustomize", "usercustomize"):
+            (tmp_path / "place" / f"{name}.py").write_text(f"print('SHADOW {name}')\n")
+    done = subprocess.run(
+        [sys.executable, *(folder if word == "RUN" else word for word in command)], cwd=tmp_path / "place",
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "SHADOW" not in done.stdout and done.returncode == 0, done.stdout + done.stderr
+
+
+def _environment(folder):
+    """The site-packages of a new environment in folder/venv, which has the packages of the tests."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    site = next((folder / "venv/lib").glob("python*/site-packages"))
+    (site / "packages_of_the_tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return site
+
+
+@pytest.fixture(params=["no other vsp", "another vsp"])
+def checkout(tmp_path, request):
+    """A checkout, and an interpreter without vsp or with another one."""
+    site = _environment(tmp_path)
+    if request.param == "another vsp":
+        (site / "vsp").mkdir()
+        (site / "vsp/__init__.py").write_text("raise SystemExit('another vsp')\n")
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    (folder / "vsp").symlink_to(ROOT / "vsp")
+    return folder
+
+
+@pytest.mark.parametrize("path", [None, "."])
+def test_tasks_of_a_checkout_run_the_vsp_that_planned_them(checkout, spatial, path):
+    (checkout / "jobs").mkdir()
+    (checkout / "jobs/slurm.yaml").write_text("scheduler: local\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {} if path is None else {"PYTHONPATH": path}
+    python = checkout.parent / "venv/bin/python"
+
+    def run(*command):
+        done = subprocess.run(
+            [*map(str, command)], cwd=checkout, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(python, "-m", "vsp", "plan", "--model", "fake", "--dataset", spatial, "--run", "r")
+    run("bash", "jobs/extract_array.sh")
+    assert "verify: done" in run(python, "-m", "vsp", "submit", "--stages", "verify")
+
+
+def test_the_folder_of_an_installed_vsp_is_added_to_no_search_path(tmp_path):
+    site = _environment(tmp_path)
+    (site / "vsp").symlink_to(ROOT / "vsp")
+    code = "import vsp.utils.import_path as path; print([path.__file__, path.folder_of_vsp()])"
+    done = subprocess.run(
+        [tmp_path / "venv/bin/python", "-P", "-c", code], capture_output=True, text=True,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{[str(site / 'vsp/utils/import_path.py'), '']}\n"

@@ -43,6 +43,15 @@ def test_the_first_twenty_are_listed_and_the_rest_counted(tmp_path):
     assert details[19].startswith("own.csv: line 21 has") and details[20] == "… and 30 more"
 
 
+@pytest.mark.parametrize("source", ["csv", "vsr"])
+@pytest.mark.parametrize("row", ['{"image": "a", "label": true}', '{"image": 3}', '{"a": 1}', "{"])
+def test_a_problem_of_all_json_rows_is_one_line(tmp_path, source, row):
+    path = tmp_path / "train.jsonl"
+    path.write_text(f"{row}\n" * 4)
+    message, details = _refused(source, path)
+    assert message.endswith("(all 4 rows have this problem)") and details == []
+
+
 def test_a_problem_of_all_rows_is_one_line(tmp_path, write_dataset):
     path = tmp_path / "own.csv"
     path.write_text("image,prompt,label\n" + "a,?,\n" * 50)

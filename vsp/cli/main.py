@@ -38,8 +38,8 @@ without Slurm:
 
 
 def console() -> None:
-    """The `vsp` command."""
-    leave_out_working_folder()
+    """The command line of this process: arguments from `sys.argv`, exit codes to the shell."""
+    leave_out_working_folder()  # the `vsp` script of an older installation begins here
     escape_output()
     try:
         code = main(sys.argv[1:])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from vsp.cluster.submit import Options
+    from vsp.config import Profile
     from vsp.extraction.verify import Verified
 
 
@@ -207,7 +208,7 @@ def _submit(arguments: argparse.Namespace) -> None:
     from vsp.storage.run import find_run
 
     run = find_run(arguments.run, Path())
-    submit(run, read_profile(arguments.profile), _submit_options(arguments), print_line)
+    submit(run, _profile_of_jobs(arguments), _submit_options(arguments), print_line)
 
 
 def _add_resume(subparsers: Any) -> None:
@@ -228,7 +229,7 @@ def _resume(arguments: argparse.Namespace) -> None:
     from vsp.storage.run import find_run
 
     run = find_run(arguments.run, Path())
-    resume(run, read_profile(arguments.profile), _submit_options(arguments), print_line)
+    resume(run, _profile_of_jobs(arguments), _submit_options(arguments), print_line)
 
 
 def _add_submission(parser: argparse.ArgumentParser) -> None:
@@ -259,6 +260,13 @@ def _add_submission(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print scripts and commands, and submit nothing"
     )
+
+
+def _profile_of_jobs(arguments: argparse.Namespace) -> Profile:
+    """The profile; a note names what in it can decide which code the tasks run."""
+    profile = read_profile(arguments.profile)
+    print_notes([profile.code_note] if profile.code_note else [])
+    return profile
 
 
 def _submit_options(arguments: argparse.Namespace) -> Options:

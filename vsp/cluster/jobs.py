@@ -28,6 +28,7 @@ from vsp.errors import ConfigError, RunError
 from vsp.storage.journal import TaskIdentity
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
+from vsp.utils.import_path import folder_of_vsp
 
 # Tasks look for checkpoints where the shell that plans the run does.
 _INHERITED = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
@@ -85,6 +86,7 @@ def extract_job(run: Run, profile: Profile, retry_failed: bool = False) -> Job:
         signal_seconds=profile.signal_seconds,
         modules=profile.modules,
         environment=_environment(profile, profile.cpus_per_task),
+        import_from=_import_from(),
     )
 
 
@@ -179,7 +181,17 @@ def _cpu_job(
         throttle=profile.throttle,
         modules=profile.modules,
         environment=_environment(profile, 1),  # one process per core
+        import_from=_import_from(),
     )
+
+
+def _import_from() -> str:
+    folder = folder_of_vsp()
+    if os.pathsep in folder:
+        raise ConfigError(
+            f"{folder!a}: holds this vsp, and PYTHONPATH cannot name a folder with a colon; move it"
+        )
+    return folder
 
 
 def _environment(profile: Profile, n_threads: int) -> dict[str, str]:

@@ -27,7 +27,7 @@ class Local:
     """Runs the script of a job in this shell; see `vsp.cluster.contract.Scheduler`."""
 
     def script(self, job: Job) -> str:
-        lines = ["#!/bin/bash", *environment_lines(job.environment)]
+        lines = ["#!/bin/bash", *environment_lines(job.environment, job.import_from)]
         command = shlex.join(job.command)
         if job.n_tasks is None:
             return "\n".join([*lines, f"exec {command}"]) + "\n"

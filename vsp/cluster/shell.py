@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vsp.utils.files import write_aside
 
-# Applied to the variables of the submitting shell, of modules and of the profile alike, because
+# Applied to the variables of the submitting shell and of modules, because
 # `export PYTHONPATH=$PYTHONPATH:/site` leaves an empty folder where the variable was unset.
 _ABSOLUTE_FOLDERS = """\
 # An empty or relative folder in a search path is the folder that the job was sent from.
@@ -28,10 +28,16 @@ absolute_folders() {
 absolute_folders"""
 
 
-def environment_lines(environment: Mapping[str, str]) -> list[str]:
-    """Lines that set the variables of a task and leave the working folder out of search paths."""
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    return [*exports, *_ABSOLUTE_FOLDERS.splitlines()]
+def environment_lines(environment: Mapping[str, str], import_from: str = "") -> list[str]:
+    """Lines that set the variables of a task and leave the working folder out of search paths.
+
+    The task imports from the folder `import_from` first, before the folders of PYTHONPATH.
+    """
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    if import_from:
+        # Also before the folders that the shell or a module has put into PYTHONPATH.
+        lines.append(f"export PYTHONPATH={shlex.quote(import_from)}:${{PYTHONPATH-}}")
+    return [*lines, *_ABSOLUTE_FOLDERS.splitlines()]
 
 
 def path_argument(path: Path) -> str:

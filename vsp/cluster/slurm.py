@@ -426,7 +426,7 @@ def _in_quotes(text: str) -> str:
 
 def _body(job: Job) -> list[str]:
     lines = [f"module load {shlex.quote(module)} || exit 1" for module in job.modules]
-    lines += environment_lines(job.environment)
+    lines += environment_lines(job.environment, job.import_from)
     command = shlex.join(job.command)
     # `exec`: the worker itself receives the signals that Slurm sends to the batch script.
     if job.n_tasks is None:

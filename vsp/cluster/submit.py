@@ -95,9 +95,6 @@ def _send(
 ) -> None:
     partial = options.after == "any"
     jobs = chain(run, profile, options.stages, options.probe_tasks, partial, options.retry_failed)
-    if profile.code_variables:
-        names = ", ".join(profile.code_variables)
-        say(f"note: the profile sets {names}: this decides which code the tasks run")
     scripts = {script_path(run, job.stage): scheduler.script(job) for job in jobs}
     logs = log_folder(run, profile)
     if options.dry_run:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vsp.errors import DatasetError
+from vsp.utils.garbage import garbage_collection_paused
 from vsp.utils.reading import open_regular, unreadable
 
 _BLOCK = 1 << 20  # bytes of one read
@@ -128,19 +129,25 @@ class _Text:
         self.next()
         while True:
             try:
-                value, stop = _decode(self._held, self._at)
+                value, stop = self._next_value()
             except json.JSONDecodeError as error:
                 if self._ended or not self._may_be_cut(error):
                     raise self._malformed(error.msg, error.pos) from None
             except RecursionError:
                 raise self._malformed("Nested too deeply", self._at) from None
-            except ValueError as error:  # a number with thousands of digits
-                raise self._malformed(str(error), self._at) from None
+            except ValueError:
+                raise self._malformed("A number with thousands of digits", self._at) from None
             else:
                 if stop < len(self._held) - _EXPONENT or self._ended:  # a number may continue
                     self._at = stop
                     return value
             self._read_more()
+
+    def _next_value(self) -> tuple[Any, int]:
+        if self._block == self._min_block:
+            return _decode(self._held, self._at)
+        with garbage_collection_paused():  # takes longer than a small value
+            return _decode(self._held, self._at)
 
     def member(self) -> tuple[str, Any]:
         """Take a key and its value."""

@@ -1,22 +1,22 @@
-"""Paths of a dataset's pictures: inside its folder, or inside an image folder that it declares.
+"""Paths of a dataset's pictures: inside its folder, or inside a folder that belongs to it.
 
 A record, or a link in a dataset that came from somewhere else, could name any file of this machine.
-`dataset.json` declares further folders: `vsp import` records those given with --images, a variant
-records its source, and a dataset written by hand has a list `image_folders`.
+Further folders belong to a dataset if `dataset.json` declares them: `vsp import` records those of
+--images, a variant its source, and a person may write a list `image_folders`. The stores of git-annex
+and of a hub's cache belong to the datasets that are checked out beside them. `vsp plan` and `vsp
+dataset show` name all of these folders.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from vsp.datasets.provenance import NAME, read_card
 from vsp.errors import DatasetError
-from vsp.utils.files import sha256
-from vsp.utils.reading import open_regular
 
 # The record keys that name a picture, and the folder of that picture.
 PICTURES = {
@@ -26,6 +26,7 @@ PICTURES = {
     "depth_filename": "depth",
 }
 _CACHE_SIZE = 1 << 16  # folders
+_MAX_DEPTH = 8  # variants of variants
 
 
 class PicturePaths:
@@ -46,15 +47,23 @@ class PicturePaths:
         # Most pictures are no links, and folders have many pictures: one check for each folder.
         file = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
         if not self._is_allowed(os.path.dirname(file)):  # noqa: PTH120
-            raise self._outside(key, name, os.path.realpath(path))
+            real = os.path.realpath(path)
+            if os.path.lexists(real):
+                raise self._outside(key, name, real)
         return path
 
+    @cached_property
+    def other_folders(self) -> tuple[Path, ...]:
+        """The folders outside the dataset that belong to it and exist, without links, sorted."""
+        home = Path(os.path.realpath(self._dataset))
+        others = [root for root in self._roots if not root.is_relative_to(home)]
+        return tuple(sorted(root for root in others if root.is_dir()))
+
     def _outside(self, key: str, name: str, real: str) -> DatasetError:
-        folder = os.path.dirname(real)  # noqa: PTH120
         return DatasetError(
             f"has {key} {name!r}, which is {real}, outside the dataset; copy it into "
-            f'{PICTURES[key]}/, or declare its folder with "image_folders": ["{folder}"] in '
-            f"{self._dataset / NAME}"
+            f"{PICTURES[key]}/, or declare a folder above it as an image folder: write "
+            f'{{"image_folders": ["DIR"]}} to {self._dataset / NAME}'
         )
 
     def _lies_in_a_root(self, folder: str) -> bool:
@@ -64,60 +73,41 @@ class PicturePaths:
     @cached_property
     def _roots(self) -> frozenset[Path]:
         """The folders that may hold pictures, without links."""
-        card = read_card(self._dataset)
-        folders = {self._dataset, *_declared(card)}
-        for source in _sources(self._dataset, card):
-            folders |= {source, *_declared(read_card(source))}
+        folders = [self._dataset, *_belonging(self._dataset), *_stores(self._dataset)]
         return frozenset(Path(os.path.realpath(folder)) for folder in folders)
 
 
-def _declared(card: Any) -> Iterator[Path]:
-    """The image folders that a card declares, itself or for the dataset that it was made from."""
-    for one in _cards(card):
-        listed, imported = one.get("image_folders"), one.get("images")
-        folders = list(listed) if isinstance(listed, list) else []
-        if isinstance(imported, dict):
-            folders += [
-                entry.get("folder") for entry in imported.values() if isinstance(entry, dict)
-            ]
-        yield from _absolute(folders)
+def _belonging(dataset: Path, depth: int = 0) -> Iterator[Path]:
+    """The folders that a dataset's card declares, and those of the dataset that it was made from."""
+    card = read_card(dataset)
+    if not isinstance(card, dict) or depth == _MAX_DEPTH:
+        return
+    yield from (dataset / folder for folder in _image_folders(dataset, card))
+    imported = card.get("images")
+    for link in imported if isinstance(imported, dict) else ():
+        if link not in ("", ".", "..") and not set("/\0") & set(link):
+            yield dataset / "images" / link
+    if "of_metadata_sha256" in card:  # a variant, whose links lead to its source
+        for folder in sorted(set(PICTURES.values())):
+            source = Path(os.path.realpath(dataset / folder)).parent
+            if (dataset / folder).is_symlink() and (source / "metadata.json").is_file():
+                yield source
+                yield from _belonging(source, depth + 1)
 
 
-def _sources(dataset: Path, card: Any) -> Iterator[Path]:
-    """The folders of the datasets that a variant was made from: those with the right records.
-
-    A link of a variant is relative, so that both datasets can be moved together; then its card
-    names the former place.
-    """
-    links = [dataset / name for name in sorted(set(PICTURES.values()))]
-    linked = {Path(os.path.realpath(link)).parent for link in links if link.is_symlink()}
-    named = set(_absolute(one.get("of") for one in _cards(card)))
-    digests = {one["of_metadata_sha256"] for one in _cards(card) if _is_variant(one)}
-    for source in sorted(linked | named) if digests else ():
-        if _digest(source) in digests:
-            yield source
+def _image_folders(dataset: Path, card: dict[str, Any]) -> list[str]:
+    folders = card.get("image_folders", [])
+    if not isinstance(folders, list) or not all(isinstance(one, str) for one in folders):
+        raise DatasetError(f"{dataset / NAME}: image_folders is no list of folders; write one")
+    if any("\0" in folder for folder in folders):
+        raise DatasetError(f"{dataset / NAME}: image_folders has a NUL in a folder; remove it")
+    return folders
 
 
-def _cards(card: Any) -> Iterator[dict[str, Any]]:
-    """A card and those of the datasets that it was made from."""
-    while isinstance(card, dict):
-        yield card
-        card = card.get("of_card")
-
-
-def _is_variant(card: dict[str, Any]) -> bool:
-    return isinstance(card.get("of_metadata_sha256"), str)
-
-
-def _absolute(folders: Iterable[Any]) -> Iterator[Path]:
-    for folder in folders:
-        if isinstance(folder, str) and "\0" not in folder and Path(folder).is_absolute():
-            yield Path(folder)
-
-
-def _digest(dataset: Path) -> str:
-    try:
-        with open_regular(dataset / "metadata.json") as file:
-            return sha256(file)
-    except OSError:
-        return "(none)"
+def _stores(dataset: Path) -> Iterator[Path]:
+    """Folders that hold the contents of files which a dataset has as links."""
+    home = Path(os.path.realpath(dataset))
+    for folder in (home, *home.parents):
+        yield folder / ".git" / "annex" / "objects"
+        if folder.name == "snapshots":  # of a hub's cache
+            yield folder.parent / "blobs"

@@ -28,7 +28,7 @@ class RowProblems:
         return self._n > 0
 
     def add(self, error: DatasetError) -> None:
-        """Add the problem of a row."""
+        """Add the problem of a row that `caught` does not count."""
         self._n_rows += 1
         self._add(str(error))
 

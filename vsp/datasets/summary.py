@@ -43,6 +43,7 @@ class DatasetSummary:
     label_groups: LabelGroups = field(default_factory=LabelGroups)
     flags: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)  # images, in order of appearance
+    other_folders: tuple[Path, ...] = ()  # outside the dataset, with pictures of it
     why_without_images: str = ""  # why all images are missing
     prompts: dict[str, str] = field(default_factory=dict)  # style → prompt of the first row
     sheet_rows: list[SheetRow] = field(default_factory=list)
@@ -103,6 +104,7 @@ class DatasetSummary:
             "rows_with_names": self.n_named,
             "rows_with_prompt": self.n_prompts,
             "rows_with_regions": self.n_regions,
+            "image_folders": [str(folder) for folder in self.other_folders],
             "missing_images": self.missing,
             "flags": dict(self.flags.most_common()),
             "prompts": self.prompts,
@@ -126,16 +128,17 @@ def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
                 choice.add(row)
             first = first or record
     summary.sheet_rows = choice.rows()
-    summary.missing = list(_missing(dataset, summary.images))
+    paths = PicturePaths(dataset)
+    summary.other_folders = paths.other_folders
+    summary.missing = list(_missing(dataset, paths, summary.images))
     if len(summary.missing) == len(summary.images):
-        paths = [str(dataset / "images" / name) for name in summary.missing]
-        summary.why_without_images = metadata.why_without_images(dataset, paths)
+        files = [str(dataset / "images" / name) for name in summary.missing]
+        summary.why_without_images = metadata.why_without_images(dataset, files)
     summary.prompts = metadata.example_prompts(dataset, first, summary.labels)
     return summary
 
 
-def _missing(dataset: Path, images: Iterable[str]) -> Iterator[str]:
-    paths = PicturePaths(dataset)
+def _missing(dataset: Path, paths: PicturePaths, images: Iterable[str]) -> Iterator[str]:
     for name in images:
         try:
             path = paths.path("image_filename", name)

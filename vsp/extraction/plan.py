@@ -25,6 +25,7 @@ from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
 from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.metadata import read_samples, why_without_images
+from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
 from vsp.datasets.scarce_labels import LabelGroups
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError
@@ -35,7 +36,6 @@ from vsp.extraction.preflight import (
     check_images,
     check_prompts,
     check_rows,
-    garbage_collection_paused,
 )
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline
@@ -46,6 +46,7 @@ from vsp.storage.array import Layout, Store
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json
+from vsp.utils.garbage import garbage_collection_paused
 
 SCRIPT = Path("jobs/extract_array.sh")
 _GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")  # of a profile
@@ -82,6 +83,7 @@ class Planned:
     commands: tuple[str, ...]
     free_bytes: int
     memory: Memory | None  # needed on the device; None if the model's family cannot tell
+    image_folders: tuple[Path, ...]  # outside the dataset, with pictures of it
     device_weights: tuple[int, ...] = ()  # bytes on each GPU of a fixed number; empty: not split
 
 
@@ -129,7 +131,9 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     free = shutil.disk_usage(run.folder).free
     load = _largest_batch(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantized_as, load) if model is not None else None
-    return Planned(run, samples[0].prompt, tuple(notes), tuple(commands), free, memory, weights)
+    others = PicturePaths(request.dataset).other_folders
+    first_prompt = samples[0].prompt
+    return Planned(run, first_prompt, tuple(notes), tuple(commands), free, memory, others, weights)
 
 
 def plan_shards(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -18,24 +16,13 @@ from vsp.errors import DatasetError, InputError
 from vsp.extraction.preprocess import make_picture, make_row
 from vsp.models.contract import Picture, Processor, TokenizedPrompt, count_shared
 from vsp.storage.manifest import Sample
+from vsp.utils.garbage import garbage_collection_paused
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
 
 _MAX_LISTED = 20  # problems in an error message
 _IMAGES_AT_ONCE = 1024  # submitted to the threads together
 _CACHED_PROMPTS = 1 << 16  # prompts whose tokens are kept in memory
-
-
-@contextmanager
-def garbage_collection_paused() -> Iterator[None]:
-    """Pause Python's garbage collector, which would scan a million samples again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)

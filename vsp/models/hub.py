@@ -14,6 +14,7 @@ from vsp.models.checkpoints import (
     is_hub_name,
     missing,
     on_disk,
+    refuse_adapter_files,
     require_readable,
     unreadable,
 )
@@ -32,6 +33,7 @@ def local_folder(config: ModelConfig) -> Path:
     if config.checkpoint is None:
         raise ModelError(f"model {config.family}: names no checkpoint; give one with --checkpoint")
     folder = on_disk(config) or _download_texts(config)
+    refuse_adapter_files(folder)
     if not (folder / "config.json").exists():
         raise incomplete(config, "config.json: no such file")
     require_readable(folder)

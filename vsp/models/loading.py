@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from vsp.config import ComputeDtype, ModelConfig
 from vsp.errors import ModelError
-from vsp.models.checkpoints import other_family, refuse_adapter_files
+from vsp.models.checkpoints import other_family
 from vsp.models.config_limits import read_model_config, require_sizes
 from vsp.models.contract import ModelShape, Outline
 from vsp.models.hub import local_folder
@@ -53,7 +53,6 @@ def read_config(config: ModelConfig, *model_types: str) -> Any:
     Raises ModelError if it cannot be read, or if `model_types` are given and it has another type.
     """
     folder = local_folder(config)
-    refuse_adapter_files(folder)
     kind = read_model_config(folder / "config.json").get("model_type")
     if isinstance(kind, str) and kind and kind not in CONFIG_MAPPING:
         raise other_family(config, kind, model_types)

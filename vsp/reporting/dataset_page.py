@@ -43,6 +43,7 @@ def _facts(summary: DatasetSummary) -> dict[str, str]:
             f"maximum {max(rows_per_image):,}; {n_sharing / summary.n_rows:.1%} of rows share "
             "their image with another row"
         ),
+        "images also in": ", ".join(map(str, summary.other_folders)),
         "missing images": _missing(summary),
         "regions": (
             f"{summary.n_regions:,} rows have a box or mask of both subject and reference"

@@ -20,7 +20,8 @@ def plan_lines(planned: Planned) -> list[str]:
         "run": [f"{plan.name}, in {planned.run.folder}"],
         "model": [f"{format_model(plan.model)}, computes in {plan.compute_dtype}"],
         "dataset": [
-            f"{shorten_path(plan.dataset)}: {plan.n_samples} rows, {len(plan.labels)} labels"
+            f"{shorten_path(plan.dataset)}: {plan.n_samples} rows, {len(plan.labels)} labels",
+            *(f"images also in {shorten_path(str(folder))}" for folder in planned.image_folders),
         ],
         "prompt": [f"{plan.prompt}, first prompt: {planned.first_prompt!r}"],
         "shards": [f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens"],

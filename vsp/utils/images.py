@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
+from io import BytesIO, FileIO
 from math import ceil, floor
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,9 @@ from vsp.utils.text import composed
 # Bounds of a picture in memory: its file, and three copies of 4 bytes a pixel.
 _MAX_BYTES = 1 << 28
 _MAX_PIXELS = 89_478_485  # at this size Pillow begins to warn of a decompression bomb
+# Pillow reads the parts of a file one by one, in Python: a PNG of 268 MB has about 130,000 reads,
+# and a file made of empty parts would keep it busy for minutes.
+_MAX_READS = 300_000
 # Each format is a parser of foreign bytes; that of EPS runs another program.
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # Pillow loads these without the others
 _OTHER_FORMATS = ("WEBP", "TIFF", "MPO", "JPEG2000", "AVIF", "ICO", "DIB", "TGA")
@@ -64,6 +67,32 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
+class _CountedBytes(BytesIO):
+    """The bytes of a picture; raises ValueError after `_MAX_READS` reads."""
+
+    _n_reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._n_reads = _counted(self._n_reads)
+        return super().read(size)
+
+
+class _CountedFile(FileIO):
+    """The file of a picture; raises ValueError after `_MAX_READS` reads."""
+
+    _n_reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._n_reads = _counted(self._n_reads)
+        return super().read(size) or b""
+
+
+def _counted(n_reads: int) -> int:
+    if n_reads == _MAX_READS:
+        raise ValueError(f"it has more than {_MAX_READS:,} parts; save it again")
+    return n_reads + 1
+
+
 def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
     """The picture in RGB, fully decoded and turned as EXIF says, and the file's SHA-256.
 
@@ -72,7 +101,7 @@ def open_rgb(path: str | Path) -> tuple[Image.Image, str]:
     """
     with _readable(path):
         data = read_bounded(path, _MAX_BYTES)
-        with _opened(BytesIO(data)) as image:
+        with _opened(_CountedBytes(data)) as image:
             image.load()  # a TIFF is turned while it is loaded
             turn = _TURNS.get(_orientation(image))
             picture = _rgb(image if turn is None else image.transpose(turn))
@@ -84,7 +113,11 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 
     Raises DatasetError as `open_rgb` does, but not for damage after the header.
     """
-    with _readable(path), open_regular(path) as file, _opened(file) as image:
+    with (
+        _readable(path),
+        open_regular(path, _MAX_BYTES) as file,
+        _opened(_CountedFile(file.fileno(), closefd=False)) as image,
+    ):
         width, height = image.size
         # Pillow gives the size of a TIFF as it is after turning.
         turned = image.format != "TIFF" and _orientation(image) in _QUARTER_TURNS
@@ -99,6 +132,8 @@ def _opened(file: IO[bytes]) -> Image.Image:
         Image.init()
         file.seek(0)
         image = Image.open(file, formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
+    if image.tile and image.tile[0].codec_name == "ppm_plain":
+        raise ValueError("PPM of decimal numbers is not read; save it as PNG")  # slow to decode
     if image.width * image.height > _MAX_PIXELS:
         size = f"{image.width} × {image.height}"
         raise ValueError(f"{size} are more than {_MAX_PIXELS:,} pixels; scale it down")

@@ -1,12 +1,13 @@
-"""Keeps Python from importing modules of the working folder."""
+"""Keeps Python from importing modules of the working folder.
 
-from __future__ import annotations
+This module imports only what Python has loaded when it starts. Any other import, also that of
+`__future__`, could already come from the working folder. Therefore it does without pathlib.
+"""
 
 import os
 import sys
-from pathlib import Path
 
-_OWN = str(Path(__file__).absolute().parents[2])  # the folder that holds vsp
+_OWN = os.path.abspath(f"{__file__}/../../..")  # noqa: PTH100 - the folder that holds vsp
 
 
 def leave_out_working_folder() -> None:
@@ -18,7 +19,7 @@ def leave_out_working_folder() -> None:
     """
     os.environ["PYTHONSAFEPATH"] = "1"  # Python reads it when it starts
     try:
-        here = str(Path.cwd())
+        here = os.getcwd()  # noqa: PTH109
     except FileNotFoundError:
         return  # the folder was deleted: nothing can be imported from it
     left_out = [] if sys.flags.safe_path or sys.path[0] != here else [here]
@@ -26,7 +27,7 @@ def leave_out_working_folder() -> None:
     kept = []
     for folder in value.split(os.pathsep) if value else ():
         full = os.path.normpath(f"{here}/{folder}")
-        if Path(folder).is_absolute():
+        if folder.startswith("/"):
             kept.append(folder)
         elif full == _OWN:
             kept.append(full)
@@ -36,3 +37,16 @@ def leave_out_working_folder() -> None:
     for folder in left_out:
         if folder in sys.path and folder != _OWN:
             sys.path.remove(folder)
+
+
+def folder_of_vsp() -> str:
+    """The folder that `python -P` needs in PYTHONPATH to import this very vsp.
+
+    Empty if this vsp lies where this interpreter installs packages. From a checkout, Python would
+    find no vsp, or the one that is installed.
+    """
+    import site  # loaded when Python starts
+
+    installed = [*site.getsitepackages(), site.USER_SITE if site.ENABLE_USER_SITE else None]
+    places = {os.path.realpath(folder) for folder in installed if folder}
+    return "" if os.path.realpath(_OWN) in places else _OWN

@@ -135,6 +135,7 @@ def test_cells_of_hugging_face_datasets_are_pictures_or_paths(tmp_path, kind):
         {"bytes": None, "path": "folder/b.png"},
         {"bytes": _base64(data)},
         {"path": "c.png"},
+        {"bytes": "", "path": "d.png"},
     ]
     values = [json.dumps(cell) if kind == "csv" else cell for cell in cells]
     rows = [{"image": cell, "prompt": f"{i}?", "label": "x"} for i, cell in enumerate(values)]
@@ -145,7 +146,9 @@ def test_cells_of_hugging_face_datasets_are_pictures_or_paths(tmp_path, kind):
     records = json.loads((imported.folder / "metadata.json").read_text())
     name = f"embedded/{hashlib.sha256(data).hexdigest()}.png"
     images = {record["prompt"]: record["image_filename"] for record in records}
-    assert images == {"0?": name, "1?": name, "2?": "folder/b.png", "3?": name, "4?": "c.png"}
+    assert images == {
+        "0?": name, "1?": name, "2?": "folder/b.png", "3?": name, "4?": "c.png", "5?": "d.png",
+    }  # fmt: skip
     assert (imported.folder / "images" / name).read_bytes() == data
 
 

@@ -40,7 +40,7 @@ def picture_cell(cell: Any) -> Any:
     """The text in an image cell; a cell may also be a mapping, as Hugging Face datasets have it.
 
     Of {"bytes": text, "path": name}, also as JSON text, this is the name and the bytes of the picture;
-    if `bytes` is null, the path. Raises DatasetError as `decode_picture` does.
+    if `bytes` is null or empty, the path. Raises DatasetError as `decode_picture` does.
     """
     if isinstance(cell, str) and _MAPPING.match(cell):
         try:
@@ -53,7 +53,7 @@ def picture_cell(cell: Any) -> Any:
     if not isinstance(cell, dict) or not cell.keys() & {"bytes", "path"}:
         return cell
     data = cell.get("bytes")
-    if data is None:
+    if data is None or data == "":
         return cell.get("path")
     if not isinstance(data, str):
         raise DatasetError(f"has an image with the bytes {shortened(data)}; write them in base64")

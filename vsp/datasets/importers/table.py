@@ -141,8 +141,11 @@ def _by_column(
     path: Path, records: Iterable[tuple[str, Any]], problems: RowProblems
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for place, record in records:
-        values = problems.caught(_values, record, path, place)
-        if values is not None:
+        try:
+            values = _values(record, path, place)
+        except DatasetError as error:
+            problems.add(error)
+        else:
             yield place, values
 
 
@@ -255,7 +258,9 @@ def _log_unread(path: Path, names: Sequence[str]) -> None:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(name.strip() or "one without a name" for name in names)[:_MAX_LISTED] or "none"
+    """The names, or the first of very many, in one line."""
+    text = ", ".join(name.strip() or "one without a name" for name in names)
+    return f"{text[:_MAX_LISTED]} …" if len(text) > _MAX_LISTED else text or "none"
 
 
 def _plain_name(name: str) -> str:

@@ -47,8 +47,11 @@ def json_records(
     """
     for number, line in enumerate(lines, 1):
         if line.strip():
-            record = problems.caught(_json_record, path, number, line)
-            if record is not None:
+            try:
+                record = _json_record(path, number, line)
+            except DatasetError as error:
+                problems.add(error)
+            else:
                 yield number, record
 
 
@@ -60,8 +63,8 @@ def _json_record(path: Path, number: int, line: str) -> dict[str, Any]:
         raise DatasetError(f"{path}: line {number} is not JSON: {what}") from None
     except RecursionError:
         raise DatasetError(f"{path}: line {number} is not JSON: Nested too deeply") from None
-    except ValueError as error:  # a number with thousands of digits
-        raise DatasetError(f"{path}: line {number} is not JSON: {error}") from None
+    except ValueError:
+        raise DatasetError(f"{path}: line {number} has a number with thousands of digits") from None
     if not isinstance(record, dict):
         raise DatasetError(
             f"{path}: line {number} is a {type(record).__name__}, not a mapping; write one "
