@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 
 import numpy as np
@@ -84,6 +85,8 @@ def test_an_adapter_is_in_plan_report_and_fingerprint(checkpoint, tmp_path, vsp,
     asked = ("plan", "--model", "llava15", "--checkpoint", checkpoint, "--quantization", "none")
     answer = vsp(*asked, "--adapter", "mine", "--dataset", spatial, "--limit", 40, "--run", "r")
     assert "with adapter mine, quantization none" in answer.stdout, answer.stderr
+    # Libraries print nothing of their own.
+    assert "Warning" not in answer.stderr and "kernels" not in answer.stderr
     plan = json.loads((work / "scratch/r/plan.json").read_text())
     assert plan["model"]["adapter"] == str(work / "mine")
     assert "adapter/adapter_model.safetensors" in plan["checkpoint_files"]
@@ -126,7 +129,21 @@ BROKEN = {
     "layers in another order": ({"layer_replication": [[0, 2], [1, 2]]}, "has layer_replication, w"),
     "nested": (b'{"a":' * 10_000, r"adapter_config\.json is not JSON"),
     "a pipe": (None, r"adapter_config\.json cannot be read \(is a named pipe, not a regular file\)"),
-    "another rank": ({"r": 8}, "does not fit the model .*size mismatch"),
+    "another rank": ({"r": 8}, "says r = 8, but its tensors have at most rank 4; use the adapter_conf"),
+    "a lower rank": ({"r": 2}, "does not fit the model .*size mismatch"),
+    "a huge rank": ({"r": 20_000_000}, "says r = 20000000, but its tensors have at most rank 4; use"),
+    "a rank of 300 digits": ({"r": 10**300}, "says r = a number of 301 digits, but its tensors"),
+    "a huge rank of a layer": (
+        {"rank_pattern": {"q_proj": 50_000_000}},
+        "says rank_pattern q_proj = 50000000, but its tensors have at most rank 4; use",
+    ),
+    "a rank in words": ({"r": "many"}, "has the rank 'many', not a whole number from 1 on; save it"),
+    "a rank of nothing": ({"r": 0}, "has the rank 0, not a whole number from 1 on"),
+    "a list of ranks": ({"rank_pattern": [4]}, "has a rank_pattern that is no mapping; save it again"),
+    "300,000 ranks": (
+        {"rank_pattern": {f"l{i}": 4 for i in range(300_000)}},
+        "has 300,000 entries of rank_pattern, more than 10,000; write fewer patterns",
+    ),
     "fewer layers": ({"target_modules": ".*language_model.*q_proj"}, "its 36 tensors are not the 12"),
     "more layers": ({"target_modules": [*TARGETS, "o_proj"]}, r"its 36 tensors are not the \d+ that"),
 }  # fmt: skip
@@ -146,6 +163,28 @@ def test_an_adapter_that_does_not_fit_is_refused_by_the_plan(checkpoint, tmp_pat
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=message):
         models.check(_config(checkpoint, tmp_path / "mine"))
+
+
+def test_a_rank_that_some_layers_do_not_have_takes_no_memory(checkpoint, tmp_path):
+    _adapter(checkpoint, tmp_path / "mine", _random)
+    path = tmp_path / "mine/adapter_config.json"
+    changes = {"r": 2_000_000, "rank_pattern": {"q_proj": 4}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError, match=r"does not fit the model .*size mismatch"):
+        models.check(_config(checkpoint, tmp_path / "mine"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # kB
+
+
+def test_an_adapter_with_a_rank_for_each_layer_is_read(checkpoint, tmp_path):
+    """As EVA writes them: `r` may be larger than the ranks of all layers."""
+    _adapter(checkpoint, tmp_path / "mine", _random)
+    path = tmp_path / "mine/adapter_config.json"
+    names = load_file(tmp_path / "mine/adapter_model.safetensors")
+    layers = {name[len("base_model.model.") :].partition(".lora_")[0] for name in names}
+    changes = {"r": 8, "rank_pattern": dict.fromkeys(sorted(layers), 4)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    models.check(_config(checkpoint, tmp_path / "mine"))
 
 
 def test_what_an_adapter_names_besides_its_layers_is_not_followed(

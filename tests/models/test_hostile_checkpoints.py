@@ -53,6 +53,20 @@ def _tokenizer(**changes):
     return _edit("tokenizer.json", lambda values: values.update(changes))
 
 
+def _added(n_tokens):
+    """A case with so many more tokens."""
+    rest = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+
+    def change(values):
+        first = len(values["model"]["vocab"]) + len(values["added_tokens"])
+        values["added_tokens"] += [
+            {"id": first + i, "content": f"<t{i}>", "special": True, **rest}
+            for i in range(n_tokens)
+        ]
+
+    return _edit("tokenizer.json", change)
+
+
 def _split(pattern):
     return _tokenizer(
         pre_tokenizer={"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
@@ -139,6 +153,10 @@ def _tensor(**changes):
     return _header(lambda values, names: values[names[0]].update(changes))
 
 
+def _renamed(name):
+    return lambda values, names: values.update({name: values.pop(names[0])})
+
+
 def _twice(values, names):
     text = json.dumps(values)
     return f"{text[:-1]}, {json.dumps(names[0])}: {json.dumps(values[names[0]])}}}"
@@ -178,9 +196,12 @@ CONFIGS = {
     "a patch of nothing": (_config(vision_config__patch_size=0), "patch_size is 0, less than 1"),
     "a patch below nothing": (_config(vision_config__patch_size=-14), "patch_size is -14, less"),
     "no heads": (_config(text_config__num_attention_heads=0), "num_attention_heads is 0, less than 1"),
-    "a negative image token": (_config(image_token_index=-5), "image_token_index is -5, less than 0"),
+    "a negative image token": (_config(image_token_index=-200), "gives no image token of number -200; "),
+    "268 million patches": (_config(vision_config__image_size=16384, vision_config__patch_size=1),
+                            "is 16384 and patch_size 1, which makes 268,435,456 patches, more than 65"),
     "a huge token": (_config(text_config__eos_token_id=2**62), "eos_token_id is 46116860184273879"),
-    "a number of 300 digits": (_config(text_config__seed=10**300), "is a number of over 20 digits"),
+    "a number of 300 digits": (_config(text_config__hidden_size=10**300),
+                               "hidden_size has 301 digits; it may be from 1 to 16777216; correct"),
     "not a number": (_config(text_config__rms_norm_eps=float("nan")), "is nan, not a finite number"),
     "infinite": (_config(text_config__rms_norm_eps=float("inf")), "is inf, not a finite number"),
     "nested": (_bytes("config.json", b'{"a":' * 10_000 + b"1" + b"}" * 10_000), "is not JSON"),
@@ -210,6 +231,11 @@ PROCESSORS = {
 }  # fmt: skip
 TOKENIZERS = {
     "slow splits": (_split("(a+)+$"), "tokenizer or image processor fails (PanicException: Onig: Regex"),
+    "70,000 tokens": (_added(70_000), "added_tokens has 70,005 tokens, more than 65,536; put them into"),
+    "a token of a billion": (
+        _edit("added_tokens.json", lambda values: values.update({"<x>": 10**9})),
+        "added_tokens.json has a token of number 1000000000, more than 1048576; correct it",
+    ),
     "a bad pattern": (_split("(["), "its tokenizer or image processor cannot be read (Exception: Onig"),
     "no such token": (
         _tokenizer(post_processor={
@@ -249,6 +275,11 @@ WEIGHTS = {
     "another dtype": (_tensor(dtype="F64"), "of F64, but "),
     "another shape": (_tensor(shape=[3]), "the shape [3] of F32, but "),
     "a shape beyond numbers": (_tensor(shape=[2**62, 2**62]), "the shape [4611686018427387904, 4611"),
+    "200,000 dimensions": (_tensor(shape=[2**63 - 1] * 200_000), "200,000 dimensions, more than 16; d"),
+    "a long name": (_header(_renamed("x" * 10**6)), "a name of 1,000,000 characters, more than 400"),
+    "a long dtype": (_tensor(dtype="F" * 10**6), "FFF …, which the format does not have; download"),
+    "a long name in the index": (_index(lambda entries, names: entries.update({"x" * 10**6: 5})),
+                                 "xxx …; write the name of a .safetensors file in"),
     "a shape below nothing": (_tensor(shape=[-1]), "its header gives "),
     "bytes from the end": (_tensor(data_offsets=[10, 2]), "of F32, but -8 bytes"),
     "an overlap": (_header(_swapped), "which "),
@@ -265,13 +296,22 @@ GROUPS = {
     **{f"file: {k}": case for k, case in FILES.items()},
     **{f"weights: {k}": case for k, case in WEIGHTS.items()},
 }
-# What a configuration may name without being followed: the plan is made as if it did not.
+# What a checkpoint may hold or name without being followed: the plan is made as if it did not.
 HARMLESS = {
     "a kernel of the hub": _config(
         attn_implementation="kernels-community/evil", _attn_implementation="evil/kernel",
         text_config__attn_implementation="kernels-community/evil", experts_implementation="evil",
         vision_config___attn_implementation="kernels-community/evil",
     ),
+    "numbers that size nothing": _config(
+        max_length=10**30, seed=2**64 - 1, time_step_max=float("inf"), skip_layers=[600],
+        video_token_id=-200, boi_token_index=-1,
+    ),
+    "a large file beside": lambda folder: (
+        _bytes("predictions.json", b"[]")(folder), os.truncate(folder / "predictions.json", 73 << 20)),
+    "a pipe beside": _pipe("log.txt"),
+    "a tokenizer without a longest text": _edit(
+        "tokenizer_config.json", lambda values: values.update(model_max_length=int(1e30))),
     "code of its own": _config(
         auto_map={"AutoConfig": "evil--code.Config", "AutoModelForImageTextToText": "evil.Model"},
         custom_pipelines={"x": {"impl": "evil.Pipe"}}, _name_or_path="evil/model",
@@ -332,11 +372,12 @@ def test_a_hostile_checkpoint_is_one_line_in_time_and_memory(planned, name):
     lines = [line for line in one["stderr"].splitlines() if not line.startswith("note: ")]
     assert one["code"] == 1 and len(lines) == 1, one["stderr"]
     assert lines[0].startswith("vsp: ") and GROUPS[name][1] in lines[0]
+    assert len(lines[0]) < 1000
     assert one["seconds"] < SECONDS and one["peak"] < MEMORY
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_a_checkpoint_names_elsewhere_is_not_followed(planned, name):
+def test_what_harms_nothing_is_neither_followed_nor_refused(planned, name):
     assert planned[0][name]["code"] == 0, planned[0][name]["stderr"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,29 @@ def test_leftovers_of_wrappers_are_recognised(checkpoint, tmp_path, name, messag
 
 
 # SpatialRGPT: a folder of parts.
+
+
+_OPENED: list[str] = []
+
+
+def test_a_plan_opens_each_weight_file_once(checkpoint, tmp_path):
+    """Each opening costs a round trip on a network file system."""
+    shutil.copytree(checkpoint, tmp_path / "c")
+    tensors = load_file(tmp_path / "c/model.safetensors")
+    (tmp_path / "c/model.safetensors").unlink()
+    names, index = sorted(tensors), {}
+    for file, part in (("a.safetensors", names[:9]), ("b.safetensors", names[9:])):
+        save_file({name: tensors[name] for name in part}, tmp_path / "c" / file)
+        index |= dict.fromkeys(part, file)
+    (tmp_path / "c/model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    sys.addaudithook(lambda event, about: event == "open" and _OPENED.append(str(about[0])))
+    config = models.resolve("llava15", checkpoint=str(tmp_path / "c"), quantization="none")
+    models.load_family("llava15").check(config)
+    opened = [name for name in _OPENED if name.startswith(str(tmp_path / "c"))]
+    assert sorted(Path(name).name for name in opened if name.endswith(".safetensors")) == [
+        "a.safetensors",
+        "b.safetensors",
+    ]
 
 
 def test_an_adapter_or_a_quantised_tower_in_a_part_is_refused(tmp_path):

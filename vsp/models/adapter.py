@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +17,53 @@ from vsp.config import ModelConfig
 from vsp.errors import ModelError
 from vsp.models.library_errors import library_errors, short
 from vsp.models.outline import empty_model
-from vsp.models.safetensors_header import is_whole, read_headers
+from vsp.models.safetensors_header import Header, read_headers
 from vsp.utils.limits import FailedError, LimitError, run_limited
 from vsp.utils.reading import read_json, unreadable
+from vsp.utils.text import shorten
 
 # Kinds of LoRA that need more than the weights, such as a place in the prompt or other layers.
 _SPECIAL = (
     "alora_invocation_tokens", "arrow_config", "layer_replication", "megatron_config", "use_bdlora",
     "use_kasa",
 )  # fmt: skip
+_FIRST = re.compile(r"\.lora_(embedding_)?A(\.|$)")  # matrices of rank × inputs
+_MAX_ENTRIES = 10_000  # of a list or mapping; an entry for each layer makes about 600
+_SHOWN = 100  # characters of a name in a message
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal that bitsandbytes lacks a faster kernel, and warnings for developers."""
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@_quiet()
 def check_adapter(config: ModelConfig, checkpoint: Any) -> None:
     """Raise ModelError unless the adapter can be read and fits the checkpoint's model.
 
     The adapter's weights are read; those of the checkpoint are not.
     """
     folder = Path(str(config.adapter))
-    options = _read_options(folder)
-    n_read = len(read_headers([folder / WEIGHTS]))
+    options, headers = _read_options(folder), _read_headers(folder)
+    _require_ranks(folder, options, headers)
+    import torch
     from peft import get_peft_model, get_peft_model_state_dict
 
     empty = empty_model(checkpoint)
     _require_quick_patterns(folder, options, [name for name, _ in empty.named_modules()])
     with _fitting(folder):
-        model = get_peft_model(empty, options)
+        with torch.device("meta"):
+            model = get_peft_model(empty, options)
         # Otherwise PEFT asks the hub for the base model's configuration.
         n_wanted = len(get_peft_model_state_dict(model, save_embedding_layers=False))
         # PEFT knows older names of layers, so it compares the names itself.
@@ -48,21 +72,52 @@ def check_adapter(config: ModelConfig, checkpoint: Any) -> None:
         )
     missing = [name for name in found.missing_keys if ".lora_" in name]
     unused = sorted(found.unexpected_keys)
-    if missing or unused or n_read < n_wanted:
+    if missing or unused or len(headers) < n_wanted:
         example = (unused or missing or ["some"])[0]
         raise ModelError(
-            f"adapter {str(folder)!r}: its {n_read} tensors are not the {n_wanted} that its "
-            f"{CONFIG} describes for this model, for example {example}; name the checkpoint that it was "
-            "trained on"
+            f"adapter {str(folder)!r}: its {len(headers)} tensors are not the {n_wanted} that its "
+            f"{CONFIG} describes for this model, for example {shorten(example, _SHOWN)}; name the "
+            "checkpoint that it was trained on"
         )
 
 
+@_quiet()
 def attach(model: Any, folder: str) -> None:
     """Insert the adapter into the layers of a loaded model; it is not merged."""
     from peft import PeftModel
 
     options = _read_options(Path(folder))
     PeftModel.from_pretrained(model, folder, is_trainable=False, config=options)
+
+
+def _read_headers(folder: Path) -> dict[str, Header]:
+    """The tensors of the adapter, by name. Raises ModelError if its file is not whole."""
+    path = folder / WEIGHTS
+    headers = read_headers([path])
+    if path not in headers:
+        raise ModelError(
+            f"adapter {str(folder)!r}: {WEIGHTS} is missing or cut short; save it again with "
+            "`model.save_pretrained(DIR, safe_serialization=True)`"
+        )
+    return headers[path]
+
+
+def _require_ranks(folder: Path, options: Any, headers: Mapping[str, Header]) -> None:
+    """Raise ModelError if the configuration has a larger rank than the stored matrices.
+
+    A layer is built for each rank, before the stored matrices are compared with it. `r` may be larger
+    where `rank_pattern` gives all layers others.
+    """
+    ranks = {f"rank_pattern {shorten(k, _SHOWN)}": n for k, n in options.rank_pattern.items()}
+    stored = [h.shape[0] for name, h in headers.items() if _FIRST.search(name) and h.shape]
+    most = max(stored, default=0)
+    for name, rank in (ranks or {"r": options.r}).items():
+        if rank > most:
+            shown = rank if rank < 1 << 64 else f"a number of {len(str(rank))} digits"
+            raise ModelError(
+                f"adapter {str(folder)!r}: its {CONFIG} says {name} = {shown}, but its tensors have at "
+                f"most rank {most}; use the {CONFIG} that belongs to these tensors"
+            )
 
 
 def _require_quick_patterns(folder: Path, options: Any, names: Sequence[str]) -> None:
@@ -75,10 +130,12 @@ def _require_quick_patterns(folder: Path, options: Any, names: Sequence[str]) ->
 
     patterns = (*options.rank_pattern, *options.alpha_pattern)
 
+    all_linear = str(options.target_modules).lower() == "all-linear"
+
     def match() -> None:
         for name in names:
-            check_target_module_exists(options, name)
-            get_pattern_key(patterns, name)
+            if check_target_module_exists(options, name) or all_linear:
+                get_pattern_key(patterns, name)
 
     try:
         run_limited(match)
@@ -108,18 +165,14 @@ def _read_options(folder: Path) -> Any:
     kind = values.get("peft_type")
     if kind != "LORA":
         raise ModelError(
-            f"adapter {str(folder)!r} is of type {kind!r}, not LORA; merge it into its base model"
+            f"adapter {str(folder)!r} is of type {shorten(repr(kind), _SHOWN)}, not LORA; merge it into its base model"
         )
+    _require_sizes(folder, values)
     special = [key for key in _SPECIAL if values.get(key)]
     if special:
         raise ModelError(
             f"adapter {str(folder)!r}: has {special[0]}, which vsp does not apply; merge it into its base "
             "model"
-        )
-    if not is_whole(folder / WEIGHTS):
-        raise ModelError(
-            f"adapter {str(folder)!r}: {WEIGHTS} is missing or cut short; save it again with "
-            "`model.save_pretrained(DIR, safe_serialization=True)`"
         )
     try:
         from peft import LoraConfig
@@ -141,6 +194,27 @@ def _read_options(folder: Path) -> Any:
     options.base_model_name_or_path = None
     options.auto_mapping = None
     return options
+
+
+def _require_sizes(folder: Path, values: Mapping[str, Any]) -> None:
+    """Raise ModelError for too many entries, or for a rank that is not a whole number from 1 on."""
+    where = f"adapter {str(folder)!r}: its {CONFIG}"
+    for key, value in values.items():
+        if isinstance(value, (list, dict)) and len(value) > _MAX_ENTRIES:
+            raise ModelError(
+                f"{where} has {len(value):,} entries of {shorten(key, _SHOWN)}, more than "
+                f"{_MAX_ENTRIES:,}; write fewer patterns"
+            )
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(values.get(key) or {}, dict):
+            raise ModelError(f"{where} has a {key} that is no mapping; save it again")
+    ranks = [values.get("r", 8), *(values.get("rank_pattern") or {}).values()]
+    bad = [n for n in ranks if not isinstance(n, int) or isinstance(n, bool) or n < 1]
+    if bad:
+        raise ModelError(
+            f"{where} has the rank {shorten(repr(bad[0]), _SHOWN)}, not a whole number from 1 on; save it "
+            "again"
+        )
 
 
 def _read_json(folder: Path) -> Mapping[str, Any]:

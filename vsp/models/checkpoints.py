@@ -17,9 +17,10 @@ from vsp.config import ModelConfig
 from vsp.errors import ConfigError, ModelError
 from vsp.models import FAMILIES, load_family
 from vsp.models.library_errors import library_errors, short
-from vsp.models.safetensors_header import is_whole
+from vsp.models.safetensors_header import Header, read_headers
 from vsp.utils.reading import read_json
 from vsp.utils.reading import unreadable as why_unreadable
+from vsp.utils.text import shorten
 
 INDEX = "model.safetensors.index.json"  # names the weight file of each tensor
 # Folders of a checkpoint that are read; a family's parts have their own folders.
@@ -29,6 +30,14 @@ FOLDERS = (
 # _READ: files of configurations, tokenizers and image processors. _UNREAD: exceptions to it.
 _READ = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
 _UNREAD = ("*.index.json", "trainer_state.json", "*_results.json")
+# _LOADED: those that the libraries open, by their names. _READ is wider, and a fingerprint holds it.
+_LOADED = (
+    "*config.json", "*.index.json", "added_tokens.json", "chat_template*.json", "normalizer.json",
+    "special_tokens_map.json", "tekken.json", "tokenizer*.json", "vocab*", "merges*", "*.jinja",
+    "*.model", "*.tiktoken",
+)  # fmt: skip
+_WEIGHTS = ("*.safetensors",)
+_LONGEST_NAME = 255  # characters of a file's name; longer ones exist on no disk
 _SHOWN = 100  # characters of a name in a message
 _LARGEST = 1 << 26  # bytes of a file that is not weights; the largest tokenizers have 2^25
 
@@ -59,7 +68,7 @@ def text_files(folder: Path) -> Iterator[Path]:
     """The files in a folder of a checkpoint that say what the model and its processor are."""
     for pattern in _READ:
         for path in folder.glob(pattern):
-            unread = path.name[0] == "." or any(path.match(one) for one in _UNREAD)
+            unread = path.name[0] == "." or _matches(path, _UNREAD)
             if not unread and path.is_file():
                 yield path
 
@@ -67,10 +76,14 @@ def text_files(folder: Path) -> Iterator[Path]:
 def require_readable(root: Path) -> None:
     """Raise ModelError if a file of a checkpoint would block or fill the memory of whoever reads it.
 
-    The libraries open files of these folders by themselves, so all are checked before.
+    The libraries open these files by themselves, so all are checked before. No library reads the
+    other files of the folders, such as results of the training.
     """
     for folder in (root / name for name in FOLDERS):
         for path in sorted(folder.iterdir()) if is_folder(str(folder)) else ():
+            is_text, is_weights = (_matches(path, names) for names in (_LOADED, _WEIGHTS))
+            if not is_text and not is_weights:
+                continue
             try:
                 status = path.stat()
             except OSError:
@@ -80,13 +93,15 @@ def require_readable(root: Path) -> None:
                     f"{path}: is a pipe, a socket or a device, not a file; download the checkpoint "
                     "again"
                 )
-        for path in text_files(folder):
-            size = path.stat().st_size
-            if size > _LARGEST:
+            if is_text and status.st_size > _LARGEST:
                 raise ModelError(
-                    f"{path}: has {size:,} bytes, more than the {_LARGEST:,} that are read of such a "
-                    "file; download the checkpoint again"
+                    f"{path}: has {status.st_size:,} bytes, more than the {_LARGEST:,} that are read of "
+                    "such a file; download the checkpoint again"
                 )
+
+
+def _matches(path: Path, patterns: Sequence[str]) -> bool:
+    return any(path.match(pattern) for pattern in patterns)
 
 
 def pinned(config: ModelConfig) -> ModelConfig:
@@ -111,24 +126,25 @@ def refuse_adapter_files(folder: Path) -> None:
         )
 
 
-def check_weights(config: ModelConfig, part: str = "") -> list[Path]:
-    """The weight files of a checkpoint, or of a part of it. Raises ModelError unless all are complete.
+def check_weights(config: ModelConfig, part: str = "") -> dict[Path, dict[str, Header]]:
+    """The headers of the weight files of a checkpoint, or of a part of it, by file.
 
-    Array tasks load these files. They never download: there may be a thousand of them, and nodes
-    often have no network.
+    Raises ModelError unless all files are complete. Array tasks load these files. They never
+    download: there may be a thousand of them, and nodes often have no network.
     """
     folder = on_disk(config)
     if folder is None:
         raise missing(config)
-    names = _weight_files(folder / part, config)
-    incomplete = [name for name in sorted(names) if not is_whole(folder / part / name)]
+    files = [folder / part / name for name in sorted(_weight_files(folder / part, config))]
+    headers = read_headers(files)
+    incomplete = [path.name for path in files if path not in headers]
     if incomplete:
         broken = "; a download was interrupted" if _has_partial_download(folder) else ""
         raise ModelError(
-            f"{folder / part}: {len(incomplete)} of {len(names)} weight files are missing or cut "
-            f"short, for example {incomplete[0]}{broken}; {_fetch(config)}"
+            f"{folder / part}: {len(incomplete)} of {len(files)} weight files are missing or cut "
+            f"short, for example {shorten(incomplete[0], _SHOWN)}{broken}; {_fetch(config)}"
         )
-    return [folder / part / name for name in sorted(names)]
+    return headers
 
 
 def _weight_files(folder: Path, config: ModelConfig) -> set[str]:
@@ -170,14 +186,16 @@ def read_index(index: Path) -> dict[str, str]:
     for tensor, name in entries.items():
         if not isinstance(name, str) or not _is_plain(name):
             raise ModelError(
-                f"{index}: weight_map names {name!r} for {tensor!r}; write the name of a "
-                ".safetensors file in the same folder"
+                f"{index}: weight_map names {shorten(repr(name), _SHOWN)} for "
+                f"{shorten(repr(tensor), _SHOWN)}; write the name of a .safetensors file in the same "
+                "folder"
             )
     return entries
 
 
 def _is_plain(name: str) -> bool:
-    return name.endswith(".safetensors") and not set(name) & {"/", "\\", "\0"}
+    plain = name.endswith(".safetensors") and not set(name) & {"/", "\\", "\0"}
+    return plain and len(name) <= _LONGEST_NAME
 
 
 def _has_partial_download(folder: Path) -> bool:

@@ -17,9 +17,13 @@ from typing import Any, NamedTuple
 
 from vsp.errors import ModelError
 from vsp.utils.reading import MAX_JSON, open_regular, unreadable
+from vsp.utils.text import shorten
 
 Shape = tuple[int, ...]
 _N_LENGTH = 8  # bytes
+_MAX_DIMENSIONS = 16  # of a tensor; those of weights have up to 6
+_LONGEST = 400  # characters of a tensor's name; those of published models have up to 120
+_SHOWN = 100  # characters of another value in a message
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
     "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
@@ -34,54 +38,49 @@ class Header(NamedTuple):
     shape: Shape
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file exists and, if it is safetensors, is as long as its header says or longer."""
-    try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if path.suffix != ".safetensors":
-                return size > 0
-            length = int.from_bytes(file.read(_N_LENGTH), "little")
-            if not 2 <= length <= min(size - _N_LENGTH, MAX_JSON):
-                return False  # also the case for a Git LFS pointer
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
-        return bool(size >= _N_LENGTH + length + max(ends, default=0))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return False
+def read_headers(files: Sequence[Path]) -> dict[Path, dict[str, Header]]:
+    """Each tensor's dtype and shape by its name, for each file that is whole; opens each file once.
 
-
-def read_headers(files: Sequence[Path]) -> dict[str, Header]:
-    """Each tensor's dtype and shape, by name.
-
-    Raises ModelError, one line that names the file, if a header breaks a rule of the format, or if
-    two files hold a tensor of the same name.
+    Left out are files that do not exist, end before their header says, or have no header in JSON, such
+    as a Git LFS pointer. Raises ModelError, one line that names the file, if a header
+    breaks a rule of the format.
     """
-    headers: dict[str, Header] = {}
-    for path in files:
-        found = read_header(path)
-        twice = sorted(found.keys() & headers.keys())
+    found = ((path, _read_header(path)) for path in files)
+    return {path: header for path, header in found if header is not None}
+
+
+def join_headers(headers: Mapping[Path, Mapping[str, Header]]) -> dict[str, Header]:
+    """The tensors of all files. Raises ModelError if two files hold a tensor of the same name."""
+    joined: dict[str, Header] = {}
+    for path, found in headers.items():
+        twice = sorted(found.keys() & joined.keys())
         if twice:
             raise ModelError(
                 f"{path}: holds {twice[0]!r}, which another weight file holds too; save the checkpoint "
                 "again"
             )
-        headers |= found
-    return headers
+        joined |= found
+    return joined
 
 
-def read_header(path: Path) -> dict[str, Header]:
-    """Dtype and shape of each tensor of a safetensors file. Raises ModelError for a bad header."""
+def _read_header(path: Path) -> dict[str, Header] | None:
+    """Dtype and shape of each tensor of a file; None if the file is missing or cut short."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(_N_LENGTH), "little")
+            if not 2 <= length <= size - _N_LENGTH:
+                return None
             if length > MAX_JSON:
                 raise _refused(path, f"is {length} bytes long, more than {MAX_JSON}")
             values = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise ModelError(f"{path}: {unreadable(error)}; download it again") from None
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return None  # other bytes, as after an interrupted download
+    except ValueError as error:
         raise _refused(path, f"cannot be read ({error})") from None
     if not isinstance(values, dict):
         raise _refused(path, f"is a {type(values).__name__}, not an object")
@@ -90,7 +89,10 @@ def read_header(path: Path) -> dict[str, Header]:
     for name, entry in values.items():
         headers[name], begin, end = _tensor(path, name, entry)
         ranges.append((begin, end, name))
-    _require_dense(path, ranges, size - _N_LENGTH - length)
+    n_bytes = size - _N_LENGTH - length
+    if max((end for _, end, _ in ranges), default=0) > n_bytes:
+        return None
+    _require_dense(path, ranges, n_bytes)
     return headers
 
 
@@ -98,16 +100,21 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"it has {twice!r} twice")
+        raise ValueError(f"it has {shorten(twice, _LONGEST)!r} twice")
     return values
 
 
 def _tensor(path: Path, name: str, entry: Any) -> tuple[Header, int, int]:
     """A tensor's dtype and shape, and its first byte and the byte after its last."""
+    if len(name) > _LONGEST:
+        raise _refused(path, f"has a name of {len(name):,} characters, more than {_LONGEST}")
     entry = entry if isinstance(entry, Mapping) else {}
     dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     if not isinstance(dtype, str) or dtype not in _BITS:
-        raise _refused(path, f"gives {name} the dtype {dtype!r}, which the format does not have")
+        shown = shorten(repr(dtype), _SHOWN)
+        raise _refused(path, f"gives {name} the dtype {shown}, which the format does not have")
+    if isinstance(shape, list) and len(shape) > _MAX_DIMENSIONS:
+        raise _refused(path, f"gives {name} {len(shape):,} dimensions, more than {_MAX_DIMENSIONS}")
     if not _are_counts(shape):
         raise _refused(path, f"gives {name} no shape")
     if not _are_counts(offsets) or len(offsets) != 2:

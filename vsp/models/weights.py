@@ -24,10 +24,12 @@ from vsp.errors import ModelError
 from vsp.models.checkpoints import INDEX, check_weights, read_index
 from vsp.models.library_errors import library_errors, short
 from vsp.models.outline import GIVEN, empty_model
-from vsp.models.safetensors_header import Header, Shape, read_header, read_headers
+from vsp.models.safetensors_header import Header, Shape, join_headers
+from vsp.utils.text import shorten
 
 _log = logging.getLogger(__name__)
 _SHOWN = 3  # names in a message
+_LONGEST = 100  # characters of a name in a message
 # Prefixes of wrappers that were saved instead of the model inside, and how to save that one.
 _WRAPPERS = {
     "base_model.model.": ("PEFT", "model.merge_and_unload().save_pretrained(DIR)"),
@@ -107,23 +109,21 @@ def checkpoint_headers(config: ModelConfig, part: str = "") -> tuple[dict[str, H
 
     Raises ModelError if a file is missing or damaged, or if the index names other tensors.
     """
-    files = check_weights(config, part)
-    folder = files[0].parent
-    headers = read_headers(files)
-    if [path.name for path in files] != ["model.safetensors"]:
-        _require_indexed(folder / INDEX)
+    held = check_weights(config, part)
+    folder = next(iter(held)).parent
+    headers = join_headers(held)
+    if [path.name for path in held] != ["model.safetensors"]:
+        _require_indexed(folder / INDEX, held)
     return headers, folder
 
 
-def _require_indexed(index: Path) -> None:
+def _require_indexed(index: Path, held: Mapping[Path, Mapping[str, Header]]) -> None:
     """Raise ModelError if a file does not hold a tensor that the index says it holds."""
-    entries = read_index(index)
-    held = {name: read_header(index.parent / name) for name in set(entries.values())}
-    for tensor, name in entries.items():
-        if tensor not in held[name]:
+    for tensor, name in read_index(index).items():
+        if tensor not in held.get(index.parent / name, ()):
             raise ModelError(
-                f"{index}: says that {name} holds {tensor!r}, which it does not; download the "
-                "checkpoint again"
+                f"{index}: says that {name} holds {shorten(repr(tensor), _LONGEST)}, which it does "
+                "not; download the checkpoint again"
             )
 
 
@@ -279,8 +279,8 @@ def _require_shapes(match: Match, where: Path | str, needed: Needed) -> None:
         name, found, wanted = others[0]
         raise ModelError(
             f"{where}: {len(others)} of {match.n_weights} weights have another shape than its "
-            f"configuration says, for example {name}: {list(found)}, not {list(wanted)}; use the "
-            "config.json that belongs to these weights"
+            f"configuration says, for example {shorten(name, _LONGEST)}: {list(found)}, not {list(wanted)}; "
+            "use the config.json that belongs to these weights"
         )
 
 
@@ -314,5 +314,5 @@ def _wrapper(unused: Sequence[str]) -> str:
 
 
 def _first(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
+    shown = ", ".join(shorten(name, _LONGEST) for name in names[:_SHOWN])
     return f"the first: {shown}" if len(names) > _SHOWN else shown
