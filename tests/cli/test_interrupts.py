@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
@@ -209,6 +211,102 @@ def test_probe_keeps_fitted_layers(plan_fake, work):
     assert 0 < len(kept) <= run.plan.n_layers
     _finish(work, *command)
     assert kept.items() <= fits().items()
+
+
+def _processes(session):
+    """Numbers of the processes of a session that run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, _, its_session = path.read_text().rpartition(") ")[2].split()[:4]
+            if int(its_session) == session and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def _workers(process):
+    """Numbers of the worker processes that have set up their signals: they ignore SIGINT."""
+    ignores = []
+    for number in _processes(process.pid):
+        command = Path(f"/proc/{number}/cmdline").read_bytes()
+        status = Path(f"/proc/{number}/status").read_text()
+        mask = int(status.partition("SigIgn:")[2].split()[0], 16)
+        if b"loky" in command and b"resource_tracker" not in command and mask & 2:
+            ignores.append(number)
+    return ignores
+
+
+def _with_workers(work, spatial, command):
+    """Start a command that is busy in two workers for a long time; return once it is."""
+    if command == "probe":
+        _finish(work, "extract")
+        words = ("--permutations", 1000, "--repeats", 20, "--n-jobs", 2)
+    elif command == "generate":
+        (work / "c.yaml").write_text(
+            "task: spatial\nn_samples: 50000\nseed: 7\noutput: data/s\nsplits: data/t\n"
+        )
+        words = ("--config", "c.yaml", "--n-jobs", 2)
+    elif command == "import":
+        rows = "".join(f"{i}.png,cup {i},table,above\n" for i in range(3000))
+        (work / "train.csv").write_text("image,subject,object,relation\n" + rows)
+        (work / "photos").mkdir()
+        for i in range(3000):
+            (work / "photos" / f"{i}.png").symlink_to(next((spatial / "images").glob("*.png")))
+        words = (
+            "csv",
+            "--annotations",
+            "train=train.csv",
+            "--images",
+            "photos",
+            "--out",
+            "data/own",
+        )
+        words = (*words, "--check", "--n-jobs", 2)
+    process = _start(work, command, *words)
+    deadline = time.monotonic() + 60
+    while len(_workers(process)) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    return process
+
+
+def _assert_none_is_left(process, seconds):
+    deadline = time.monotonic() + seconds
+    while left := _processes(process.pid):
+        if time.monotonic() > deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise AssertionError(f"{len(left)} processes are left")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "send"),
+    [
+        ("probe", signal.SIGINT, os.killpg),
+        ("probe", signal.SIGTERM, os.kill),
+        ("probe", signal.SIGTERM, os.killpg),
+        ("probe", signal.SIGHUP, os.killpg),
+        ("generate", signal.SIGHUP, os.kill),
+        ("import", signal.SIGTERM, os.killpg),
+    ],
+)
+def test_no_worker_outlives_a_command_that_is_stopped(
+    plan_fake, work, spatial, command, number, send
+):
+    plan_fake()
+    process = _with_workers(work, spatial, command)
+    send(process.pid, number)
+    assert _last_line(process, number) == _sentences()[command]
+    _assert_none_is_left(process, seconds=1)
+
+
+@pytest.mark.parametrize("command", ["probe", "generate"])
+def test_no_worker_outlives_a_command_that_is_killed(plan_fake, work, spatial, command):
+    plan_fake()
+    process = _with_workers(work, spatial, command)
+    process.kill()
+    process.communicate(timeout=10)  # the workers have these pipes too
+    _assert_none_is_left(process, seconds=5)
 
 
 def test_submit_names_the_jobs_that_were_submitted(plan_fake, work, monkeypatch):

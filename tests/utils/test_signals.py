@@ -15,7 +15,7 @@ from vsp.errors import VspError
 from vsp.extraction.extract import extract
 from vsp.utils.signals import Stopped, stoppable
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 def _send(number):
@@ -60,6 +60,16 @@ def test_afterwards_signals_mean_what_they_meant_before():
     with stoppable():
         assert signal.getsignal(signal.SIGTERM) not in before
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    code = (
+        "import os, signal\nfrom vsp.utils.signals import follow_parent, stoppable\n"
+        "with stoppable() as stop, stop.free(): os.kill(os.getpid(), signal.SIGHUP)\n"
+        "follow_parent(os.getppid())\n"
+        "assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN"
+    )
+    subprocess.run(["nohup", sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_beside_the_main_thread_signals_are_left_alone():

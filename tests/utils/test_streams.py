@@ -50,7 +50,8 @@ def test_what_was_printed_before_comes_first():
 def test_worker_processes_escape_too():
     code = (
         r"from joblib import delayed; from vsp.utils.workers import worker_pool; "
-        r"import warnings; worker_pool(2)(delayed(warnings.warn)(f'a\x1b[7mb {i}') for i in range(2))"
+        "import warnings\nwith worker_pool(2) as pool: "
+        r"pool(delayed(warnings.warn)(f'a\x1b[7mb {i}') for i in range(2))"
     )
     printed = _printed(code).stderr
     assert b"\\x1b[7mb 0" in printed and b"\\x1b[7mb 1" in printed and b"\x1b" not in printed

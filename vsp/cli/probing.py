@@ -22,6 +22,7 @@ from vsp.cli.arguments import (
 from vsp.cli.output import print_aside, print_json, print_line, print_notes
 from vsp.probes import PROBES
 from vsp.probes.names import DEFAULT_PROBE, TREATMENTS
+from vsp.utils.signals import stoppable
 
 
 def add_commands(subparsers: Any) -> None:
@@ -183,10 +184,12 @@ def _probe(arguments: argparse.Namespace) -> None:
         drop_labels=tuple(arguments.drop_label),
     )
     if arguments.part is not None:
-        layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
+        with stoppable() as stop, stop.free():  # a signal unwinds, so that workers end
+            layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
         print_line(_part_line(arguments.part, layers, run.plan.n_layers, folder))
         return
-    results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
+    with stoppable() as stop, stop.free():
+        results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
     summary = results.summary()
     rows = summary["rows"]
     if rows["done"] < rows["planned"]:

@@ -415,7 +415,8 @@ def _verify(arguments: argparse.Namespace) -> None:
     run = find_run(arguments.run, Path())
     if arguments.repair and run.store.repair_header():
         print_line(f"run {run.name}: wrote the damaged header of {run.store.path} again")
-    verified = verify(run, arguments.n_jobs)
+    with stoppable() as stop, stop.free():  # a signal unwinds, so that workers end
+        verified = verify(run, arguments.n_jobs)
     for line in _verified_lines(run.name, verified):
         print_line(line)
     if not verified.bad:

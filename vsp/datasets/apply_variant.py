@@ -173,8 +173,11 @@ def _redraw_all(
         delayed(_redraw_some)(redraw, source, target, names[start : start + _CHUNK])
         for start in range(0, len(names), _CHUNK)
     )
-    with progress("generate", target.name, len(names)) as advance:
-        for chunk in worker_pool(n_jobs, "generator")(jobs):
+    with (
+        progress("generate", target.name, len(names)) as advance,
+        worker_pool(n_jobs, "generator") as pool,
+    ):
+        for chunk in pool(jobs):
             for name, result in chunk:
                 if isinstance(result, Redrawn):
                     new[name] = result

@@ -63,8 +63,11 @@ def make_training_set(n: int, side: int, seed: int, n_jobs: int) -> TrainingSet:
     calls = (delayed(_draw)(start, min(start + _CHUNK, n), side, seed) for start in starts)
     pixels = np.empty((n, side, side, 3), np.uint8)
     scenes: list[TrainingScene] = []
-    with progress("drawing", "pictures", n) as advance:
-        for part, drawn in worker_pool(n_jobs, "generator")(calls):
+    with (
+        progress("drawing", "pictures", n) as advance,
+        worker_pool(n_jobs, "generator") as pool,
+    ):
+        for part, drawn in pool(calls):
             pixels[len(scenes) : len(scenes) + len(part)] = part
             scenes += drawn
             advance(len(part))

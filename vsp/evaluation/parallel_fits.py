@@ -164,8 +164,11 @@ def _run_jobs(
     work: ProbeWork, unit: str, n_jobs: int, n: int, jobs: Iterator[Any]
 ) -> Iterator[Any]:
     """Results of the jobs in the order of completion."""
-    with progress(f"probe {work.run.name}", unit, n) as advance:
-        for result in worker_pool(n_jobs, "generator_unordered")(jobs):
+    with (
+        progress(f"probe {work.run.name}", unit, n) as advance,
+        worker_pool(n_jobs, "generator_unordered") as pool,
+    ):
+        for result in pool(jobs):
             yield result
             advance(1)
 

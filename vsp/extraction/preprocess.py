@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,8 +19,8 @@ from vsp.extraction.batches import SampleBatch
 from vsp.models.contract import Picture, Processor, PromptGroup, TokenizedPrompt, prompt_group
 from vsp.storage.manifest import Sample
 from vsp.utils.images import open_region, open_rgb
+from vsp.utils.signals import follow_parent
 
-_GRACE = 2.0  # seconds a worker lives on after SIGTERM
 _AHEAD = 2  # prepared batches in the queue, per worker
 
 
@@ -102,7 +100,8 @@ def prepared(
     if workers == 0:
         yield (prepare(processor, batch) for batch in batches)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (processor,))
+    fork, arguments = multiprocessing.get_context("fork"), (os.getpid(), processor)
+    pool = ProcessPoolExecutor(workers, fork, _start, arguments)
     try:
         yield _in_order(pool, batches, workers * _AHEAD)
     finally:
@@ -133,13 +132,10 @@ def _in_order(
 _processor: Processor  # set in each worker process
 
 
-def _start(processor: Processor) -> None:
-    """Set up a worker process, which exits when its parent ends for any reason."""
+def _start(parent: int, processor: Processor) -> None:
+    """Set up a worker process of the process `parent`."""
     global _processor
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGUSR1):  # the parent handles these
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _exit_later)
+    follow_parent(parent)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if "torch" in sys.modules:
         import torch
@@ -148,18 +144,6 @@ def _start(processor: Processor) -> None:
             1
         )  # a forked process has no other threads, and would wait for them for ever
     _processor = processor
-
-
-def _exit_later(*_: object) -> None:
-    """Exit after a delay: a batch system may signal all processes, and the parent ends first."""
-    threading.Timer(_GRACE, os._exit, (1,)).start()
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _prepare(batch: SampleBatch) -> Prepared:

@@ -74,10 +74,11 @@ def verify(run: Run, n_jobs: int) -> Verified:
     bad: dict[int, list[int]] = {}
     unit = next((unit for unit, size in _UNITS.items() if n_bytes >= _AT_LEAST * size), "B")
     size = _UNITS[unit]
-    with progress(f"verify {run.name}", unit, n_bytes // size) as advance:
-        results = worker_pool(n_jobs, "generator")(
-            delayed(differing_rows)(run.store.path, layout, piece) for piece in pieces
-        )
+    with (
+        progress(f"verify {run.name}", unit, n_bytes // size) as advance,
+        worker_pool(n_jobs, "generator") as pool,
+    ):
+        results = pool(delayed(differing_rows)(run.store.path, layout, piece) for piece in pieces)
         for piece, differing in zip(pieces, results, strict=True):
             earlier = ledgers[piece.shard].earlier
             rows = [row for row, checksum in differing if checksum not in earlier.get(row, ())]

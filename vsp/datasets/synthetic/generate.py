@@ -124,8 +124,8 @@ def _render_all(
         delayed(_render_chunk)(images, config, photos, start, labels[start : start + _CHUNK])
         for start in range(0, len(labels), _CHUNK)
     )
-    chunks: Iterator[list[dict[str, Any]]] = worker_pool(n_jobs, "generator")(jobs)
-    return chunks
+    with worker_pool(n_jobs, "generator") as pool:
+        yield from pool(jobs)
 
 
 def _render_chunk(
