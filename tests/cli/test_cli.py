@@ -176,3 +176,63 @@ def test_a_closed_pipe_is_no_error(vsp, spatial, work):
     command = f"{sys.executable} -m vsp status | head -c 1"
     answer = subprocess.run(command, shell=True, cwd=work, capture_output=True, text=True)
     assert "Traceback" not in answer.stderr and "BrokenPipe" not in answer.stderr
+
+
+def _shell(work, redirected):
+    """Run `vsp` with its streams redirected by a shell."""
+    import subprocess
+    import sys
+
+    words = redirected.replace("vsp ", f"{sys.executable} -m vsp ", 1)
+    command = ["bash", "-o", "pipefail", "-c", words]
+    return subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_command_without_streams_does_its_work(plan_fake, work, closed):
+    run = plan_fake()
+    for command in ("extract", "verify", "status", "probe --n-jobs 2 --permutations 2", "report"):
+        answer = _shell(work, f"vsp {command} {closed}")
+        assert answer.returncode == 0 and "Traceback" not in answer.stderr, (command, answer)
+    assert run.ledgers()[0].n_done == 96 and (work / "results").exists()
+    answer = _shell(work, f"vsp report --run none {closed}")
+    assert answer.returncode == 1 and answer.stdout == "", answer
+    assert answer.stderr == "" or answer.stderr.startswith("vsp: "), answer
+
+
+def test_files_are_not_written_to_the_number_of_a_closed_stream(work):
+    code = (
+        "import os, sys; from vsp.utils.streams import escape_output; escape_output()\n"
+        "file = open('file', 'w'); os.write(1, b'a'); os.system('echo b'); print('c', flush=True)"
+    )
+    import subprocess
+    import sys
+
+    command = ["bash", "-c", f'{sys.executable} -c "$1" <&- >&-', "-", code]
+    assert subprocess.run(command, cwd=work, capture_output=True).stderr == b""
+    assert (work / "file").read_text() == ""
+
+
+FULL = "vsp: stdout: no space left on device; the rest of the output is lost, write it elsewhere\n"
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "extract", "models", "--help"])
+def test_a_full_disk_under_stdout_is_one_line(plan_fake, work, command):
+    run = plan_fake()
+    answer = _shell(work, f"vsp {command} >/dev/full")
+    assert answer.returncode == 1 and answer.stderr.endswith(FULL), answer
+    assert answer.stderr.count("vsp: ") == 1 and "Traceback" not in answer.stderr
+    assert command != "extract" or run.ledgers()[0].n_done == 96
+
+
+def test_a_full_disk_under_stderr_loses_messages_only(plan_fake, work):
+    plan_fake()
+    assert _shell(work, "vsp extract 2>/dev/full").stdout.startswith("run fake-spatial: 96 rows")
+    assert _shell(work, "vsp extract --run none 2>/dev/full").returncode == 1
+
+
+@pytest.mark.parametrize("command", ["status", "report", "--help", "extract --run none"])
+def test_a_closed_pipe_of_both_streams_is_quiet(plan_fake, work, command):
+    plan_fake()
+    answer = _shell(work, f"vsp {command} 2>&1 | true")
+    assert answer.stdout == answer.stderr == "" and answer.returncode in (141, 1, 0), answer

@@ -7,7 +7,6 @@ once. Therefore commands import their stages inside their handlers.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,13 +56,26 @@ def main(argv: Sequence[str]) -> int:
 
     A VspError is printed on stderr in one line, after its details; the code is then 1.
     """
+    try:
+        try:
+            return _run(argv)
+        finally:  # also after `--help`, which ends the program
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except VspError as error:  # stdout cannot be written
+        print_aside(f"vsp: {error}")
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has ended
+        return 141
+
+
+def _run(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
 
     print_log_messages()
     try:
         arguments.handler(arguments)
-        sys.stdout.flush()
     except VspError as error:
         for detail in error.details:
             print_aside(f"  {detail}")
@@ -76,10 +88,6 @@ def main(argv: Sequence[str]) -> int:
         # A command that knows more than the general sentence raises it with the interrupt.
         print_aside(f"vsp: interrupted; {str(interrupt) or arguments.interrupted}")
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe has ended. Without this, Python complains once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return 0
 
 

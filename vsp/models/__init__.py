@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vsp.config import ModelConfig, parse
@@ -63,17 +62,11 @@ def check(config: ModelConfig) -> Processor:
             f"model {config.family}: takes no --adapter; merge the adapter into the checkpoint"
         )
     family.check(config)
-    if config.checkpoint is None:
-        return read_processor(config)
-    from vsp.models.added_tokens import require_few_added
-    from vsp.models.checkpoints import on_disk
-    from vsp.models.processor_trial import try_processor
-
-    folder = on_disk(config)
-    for part in ("", "llm") if folder is not None else ():
-        require_few_added(Path(str(folder), part))
     processor = read_processor(config)
-    try_processor(config, processor)
+    if config.checkpoint is not None:
+        from vsp.models.processor_trial import try_processor
+
+        try_processor(config, processor)
     return processor
 
 

@@ -237,6 +237,8 @@ class AutoVLM(VisionLanguageModel):
     @classmethod
     def check(cls, config: ModelConfig) -> None:
         from vsp.models.adapter import check_adapter
+        from vsp.models.added_tokens import require_few_added
+        from vsp.models.hub import local_folder
         from vsp.models.stored_quantization import require_loadable
         from vsp.models.weights import require_whole
 
@@ -244,6 +246,7 @@ class AutoVLM(VisionLanguageModel):
         if config.weights == "checkpoint":
             require_loadable(config, checkpoint)
             require_whole(config, checkpoint)
+        require_few_added(local_folder(config))
         if config.adapter is not None:
             check_adapter(config, checkpoint)
 

@@ -35,7 +35,6 @@ def local_folder(config: ModelConfig) -> Path:
     folder = on_disk(config) or _download_texts(config)
     refuse_adapter_files(folder)
     if not (folder / "config.json").exists():
-        refuse_adapter_files(folder)
         raise incomplete(config, "config.json: no such file")
     require_readable(folder)
     return folder

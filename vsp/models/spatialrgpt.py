@@ -239,6 +239,7 @@ class SpatialRGPT(VisionLanguageModel):
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
+        from vsp.models.added_tokens import require_few_added
         from vsp.models.weights import (
             checkpoint_headers,
             match_module,
@@ -249,6 +250,7 @@ class SpatialRGPT(VisionLanguageModel):
         )
 
         root = local_folder(config)
+        require_few_added(root / "llm")
         top = _read_top(root)
         whole = _empty_parts(config, root, top)
         before_cut = _before_cut(root, top)

@@ -21,6 +21,7 @@ FLAT = "img_path,subj,obj,relationship\n"
 def _read(folder, data, split="", name="own.csv", **options):
     path = folder / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
+    list(IMPORTER.read_embedded([(split, path)], options))  # as an import does, for its notes
     return list(IMPORTER.read([(split, path)], options))
 
 
@@ -73,6 +74,15 @@ def test_a_column_without_a_name_is_not_read_and_said(folder, caplog):
     assert _refused(folder, ",image\n0,a\n").startswith(
         "has no column 'prompt' and no 'label'; its columns are one without a name, image; add"
     )
+
+
+@pytest.mark.parametrize("options", [(), ("--resplit", "--test-fraction", "0.2")])
+def test_an_import_names_the_columns_that_are_not_read_once(vsp, work, options):
+    rows = "".join(f"{i}.png,cup,table,{('above', 'below')[i % 2]},x\n" for i in range(40))
+    (work / "own.csv").write_text("image,subject,object,relation,Note\n" + rows)
+    answer = vsp("import", "csv", "--annotations", "train=own.csv", "--out", "data/own", *options)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.count("own.csv: columns that are not read: Note") == 1
 
 
 def test_the_unicode_form_of_a_name_makes_no_second_image_group_or_class(folder):

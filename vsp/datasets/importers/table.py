@@ -80,10 +80,13 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
 def read_embedded(
     files: Sequence[tuple[str, Path]], options: Mapping[str, str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of the pictures that cells contain. Invalid rows are left to `read`."""
+    """Yield name and bytes of the pictures that cells contain. Invalid rows are left to `read`.
+
+    Logs the columns that are not read: an import calls this once, and `read` more often.
+    """
     left = RowProblems()
     for _, path in files:
-        with _records(path, options.get("encoding", ""), left) as records:
+        with _records(path, options.get("encoding", ""), left, log_unread=True) as records:
             for _, values in records:
                 picture = left.caught(_picture, values)
                 if picture is not None and picture[1]:
@@ -112,7 +115,7 @@ def _rows(split: str, path: Path, encoding: str, problems: RowProblems) -> Itera
 
 @contextmanager
 def _records(
-    path: Path, encoding: str, problems: RowProblems
+    path: Path, encoding: str, problems: RowProblems, log_unread: bool = False
 ) -> Iterator[Iterator[tuple[str, Mapping[str, Any]]]]:
     """Open a file; give an iterator of place and values by column.
 
@@ -131,7 +134,7 @@ def _records(
                 yield _by_column(path, placed, problems)
             else:
                 lines = _without_separator_line(lines)
-                yield _csv_records(path, lines, _delimiter(start), problems)
+                yield _csv_records(path, lines, _delimiter(start), problems, log_unread)
 
 
 def _by_column(
@@ -156,13 +159,14 @@ def _values(record: Any, path: Path, place: str) -> Mapping[str, Any]:
 
 
 def _csv_records(
-    path: Path, lines: Iterator[str], delimiter: str, problems: RowProblems
+    path: Path, lines: Iterator[str], delimiter: str, problems: RowProblems, log_unread: bool
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
     rows = _cells(path, lines, delimiter)
     _, header = next(rows, (1, []))
     columns = _columns(f"{path}:", header)
     _check_columns(f"{path}:", columns, header, "column")
-    _log_unread(path, [name for name in header if name not in columns.values()])
+    if log_unread:
+        _log_unread(path, [name for name in header if name not in columns.values()])
     places = [(column, header.index(name)) for column, name in columns.items()]
     for number, cells in rows:
         if len(cells) == len(header):
