@@ -123,7 +123,7 @@ def test_commands_act_on_the_newest_run_unless_one_is_named(vsp, spatial):
         assert vsp("plan", "--model", "fake", "--dataset", spatial, "--run", name).returncode == 0
     assert vsp("extract").stdout.startswith("run second: 96 rows done")
     assert "96 rows are missing" in _line(vsp("probe", "--run", "first"))
-    assert "holds no results; run `vsp probe` first" in _line(vsp("report"))
+    assert "holds no results; run `vsp probe --run second` first" in _line(vsp("report"))
     assert json.loads(vsp("status", "--json", "--run", "first").stdout)["run"] == "first"
 
 

@@ -322,7 +322,7 @@ def test_submit_names_the_jobs_that_were_submitted(plan_fake, work, monkeypatch)
     line = _interrupt(process, signal.SIGINT, (work / "called").exists)
     assert line == (
         "submitted already: extract 7; one more verify job may be queued: check the queue, then "
-        "`vsp submit --stages verify,probe,report`"
+        "`vsp submit --run fake-spatial --stages verify,probe,report`"
     )
 
 
@@ -333,4 +333,7 @@ def test_a_submission_that_runs_here_names_the_stage_that_did_not_finish(plan_fa
     # Ctrl-C reaches the whole process group, so also the stage that runs here.
     ready = lambda: run.ledgers()[0].n_done >= 5  # noqa: E731
     line = _interrupt(process, signal.SIGINT, ready, os.killpg)
-    assert line == "extract did not finish; `vsp resume` runs it and the later stages"
+    assert (
+        line
+        == "extract did not finish; `vsp resume --run fake-spatial` runs it and the later stages"
+    )

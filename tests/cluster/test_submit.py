@@ -197,7 +197,9 @@ def test_one_command_runs_every_stage_to_the_report_also_beyond_maxarraysize(
     assert {n: task.job for n, task in tasks.items()} == {
         **{i: f"{jobs['extract'][i // 5]}_{i % 5}" for i in range(12)}
     }
-    assert _vsp(place, "resume").startswith("run r: no row is missing; `vsp submit --stages verify")
+    assert _vsp(place, "resume").startswith(
+        "run r: no row is missing; `vsp submit --run r --stages verify"
+    )
 
 
 @on_slurm
@@ -261,7 +263,7 @@ def test_resume_sends_what_is_unfinished_and_waits_for_what_others_sent(cluster,
     message = _vsp(place, "submit", code=1)
     assert (
         f"job {by_hand}" in message
-        and "`vsp resume` submits the other unfinished shards" in message
+        and "`vsp resume --run r` submits the other unfinished shards" in message
     )
     assert len(message.removeprefix(PROFILE_NOTE).splitlines()) == 1
     for job in (by_hand, *jobs["extract"]):
@@ -297,7 +299,7 @@ def test_a_refusal_is_in_slurms_words_and_says_what_was_sent_already(cluster, pl
     assert len(message.removeprefix(PROFILE_NOTE).splitlines()) == 1
     assert "invalid partition specified: nope" in message
     sent = re.search(
-        r"submitted already: extract (\d+); `vsp submit --stages (\S+)` submits", message
+        r"submitted already: extract (\d+); `vsp submit --run r --stages (\S+)` submits", message
     )
     assert sent[2] == "verify,probe,report"
     assert {task.job.partition("_")[0] for task in task_states(run, Slurm()).tasks} == {sent[1]}

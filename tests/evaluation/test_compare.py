@@ -403,7 +403,7 @@ def test_damaged_results_are_one_line(runs, name):
     body = path.read_bytes()
     for n in range(0, len(body), 97):
         path.write_bytes(body[:n])
-        with pytest.raises(RunError, match="`vsp probe`"):
+        with pytest.raises(RunError, match="`vsp probe --run"):
             compare(named, QUICK)
 
 

@@ -361,6 +361,6 @@ def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, t
     path = folder / "scores.jsonl"
     path.write_text(path.read_text().replace('"score": 0', '"score": 1', 1))
     for show in (report_page, report_json, lambda changed: plot(changed, tmp_path / "a.png")):
-        with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe` again"):
+        with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe --run .*` again"):
             show(Results(folder))
     assert not (tmp_path / "a.png").exists()

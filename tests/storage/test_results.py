@@ -76,7 +76,7 @@ def _refused_or_right(results, name, body):
         try:
             found = _read(results)
         except RunError as error:
-            assert "\n" not in str(error) and "`vsp probe`" in str(error), error
+            assert "\n" not in str(error) and "`vsp probe --run" in str(error), error
             return "refused"
         assert found == expected
         return "right"
@@ -271,7 +271,7 @@ def test_a_summary_nested_without_end_is_refused(small):
 def test_results_of_an_older_vsp_are_one_line(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps({"format": 2, "sha256": {}}))
     with pytest.raises(
-        RunError, match=r"is not of this version of vsp; move .* and run `vsp probe` again"
+        RunError, match=r"is not of this version of vsp; move .* and run `vsp probe --run .*` again"
     ):
         Results(tmp_path).read()
 
@@ -290,7 +290,7 @@ def test_a_crash_between_two_renames_leaves_nothing_that_passes_for_whole(tmp_pa
     for name in FILES[:n_renamed]:
         (other.folder / name).rename(results.folder / name)
     with pytest.raises(
-        RunError, match=r"scores\.jsonl: .* mixture of two writes.* `vsp probe` again"
+        RunError, match=r"scores\.jsonl: .* mixture of two writes.* `vsp probe --run .*` again"
     ):
         results.read()
     reads = [lambda: results.arrays("predictions"), lambda: results.arrays("estimates")]
@@ -305,7 +305,7 @@ def test_a_lost_or_unreadable_file_is_one_line(tmp_path, name):
     results = _write(tmp_path / "a")
     path = results.folder / name
     path.unlink()
-    with pytest.raises(RunError, match="run `vsp probe`"):
+    with pytest.raises(RunError, match="run `vsp probe --run"):
         _read(results)
     path.mkdir()
     with pytest.raises(RunError, match=r"cannot be read \(is a directory\)"):
@@ -316,9 +316,9 @@ def test_results_that_are_not_there_say_what_to_do(tmp_path):
     for folder in (tmp_path, tmp_path / "no", tmp_path / "file"):
         (tmp_path / "file").write_text("")
         for read in (Results(folder).summary, lambda it=folder: Results(it).probe(0)):
-            with pytest.raises(RunError, match="holds no results; run `vsp probe` first"):
+            with pytest.raises(RunError, match=r"holds no results; run `vsp probe --run .*` first"):
                 read()
-        with pytest.raises(RunError, match="holds no results; run `vsp probe` first"):
+        with pytest.raises(RunError, match=r"holds no results; run `vsp probe --run .*` first"):
             Results(folder).arrays("predictions")
 
 
@@ -402,7 +402,9 @@ def test_by_default_the_newest_run_has_the_results(plan_fake, work):
         made.made(work / "results" / name)
     assert find_results(None, work).folder == work / "results/third"
     plan_fake(name="not_probed")
-    with pytest.raises(RunError, match="results/not_probed: holds no results; run `vsp probe`"):
+    with pytest.raises(
+        RunError, match="results/not_probed: holds no results; run `vsp probe --run not_probed`"
+    ):
         find_results(None, work).read()
 
 

@@ -336,7 +336,7 @@ def test_a_run_that_is_not_there_is_answered_with_close_names(plan_fake, work, c
 
 def test_a_run_without_results_is_told_to_probe(plan_fake, work, capsys):
     plan_fake(name="A")
-    assert "results/A: holds no results; run `vsp probe` first" in _line(
+    assert "results/A: holds no results; run `vsp probe --run A` first" in _line(
         capsys, "report", "--run", "A"
     )
 
@@ -345,3 +345,10 @@ def test_a_probe_that_is_not_what_vsp_writes_is_one_line(tmp_path):
     results = made.made(tmp_path / "results/A")
     with pytest.raises(ProbeError, match="format None"):
         load(results.folder, 0)
+
+
+def test_a_run_in_a_linked_scratch_is_found_by_its_own_path(vsp, work, spatial):
+    (work / "big").mkdir()
+    (work / "scratch").symlink_to("big")
+    assert vsp("plan", "--model", "fake", "--dataset", spatial, "--run", "L").returncode == 0
+    assert find_run("./big/L", work).results == find_run("L", work).results

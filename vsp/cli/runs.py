@@ -414,7 +414,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 
     run = find_run(arguments.run, Path())
     if arguments.repair and run.store.repair_header():
-        print_line(f"run {run.name}: wrote the damaged header of {run.store.path} again")
+        print_line(f"run {run.name}: wrote a new header of {run.store.path}")
     with stoppable() as stop, stop.free():  # a signal unwinds, so that workers end
         verified = verify(run, arguments.n_jobs)
     for line in _verified_lines(run.name, verified):

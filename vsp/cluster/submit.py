@@ -13,6 +13,7 @@ from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, ORDER, PROBE, STAGES
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
+from vsp.storage.ledger import failure_of_all
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.utils.files import disk_errors
@@ -20,7 +21,6 @@ from vsp.utils.text import format_ranges
 
 Say = Callable[[str], None]
 
-_LATER_STAGES = f"vsp submit --stages {','.join(STAGES[1:])}"
 _ROW = "{:<12}{:<10}{:<16}{}"
 _MOST_JOBS = 4  # job numbers in a line
 
@@ -46,17 +46,20 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     active = states.active(EXTRACT)
     if EXTRACT in options.stages and active:
         raise RunError(
-            f"run {run.name}: {_shards_of(active)} queued or running already; `vsp resume` submits "
-            f"the other unfinished shards, `{_LATER_STAGES}` the later stages"
+            f"run {run.name}: {_shards_of(active)} queued or running already; `vsp resume --run {run.name}` submits "
+            f"the other unfinished shards, `{_later_stages(run)}` the later stages"
         )
     _send(run, profile, options, scheduler, states, None, say)
 
 
 def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     """Submit the unfinished shards that are not queued or running, and the later stages."""
+    failure = failure_of_all(run.ledgers())
+    if failure and not options.retry_failed:
+        raise RunError(f"run {run.name}: {failure}")
     open_shards = unfinished(run, options.retry_failed)
     if not open_shards:
-        say(f"run {run.name}: no row is missing; `{_LATER_STAGES}` submits the later stages")
+        say(f"run {run.name}: no row is missing; `{_later_stages(run)}` submits the later stages")
         return
     scheduler, states = _active_tasks(run, profile, say)
     active = [task for task in states.active(EXTRACT) if task.shard in open_shards]
@@ -64,9 +67,13 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
         say(f"not submitted again: {_shards_of(active)} queued or running")
     shards = sorted(open_shards - {task.shard for task in active if task.shard is not None})
     if not shards:
-        say(f"no other shard is unfinished; `{_LATER_STAGES}` submits the later stages")
+        say(f"no other shard is unfinished; `{_later_stages(run)}` submits the later stages")
         return
     _send(run, profile, options, scheduler, states, shards, say)
+
+
+def _later_stages(run: Run) -> str:
+    return f"vsp submit --run {run.name} --stages {','.join(STAGES[1:])}"
 
 
 def unfinished(run: Run, retry_failed: bool) -> set[int]:
@@ -111,7 +118,7 @@ def _send(
             logs.mkdir(parents=True, exist_ok=True)
         for path, script in scripts.items():
             write_script(path, script)
-    sender = _Sender(scheduler, options, states, say)
+    sender = _Sender(run, scheduler, options, states, say)
     for job in jobs:
         tasks = shards if job.stage == EXTRACT else None
         calls = scheduler.calls(job, script_path(run, job.stage), tasks)
@@ -125,7 +132,10 @@ def _send(
 class _Sender:
     """Submits stages one after the other; each waits for the one before it."""
 
-    def __init__(self, scheduler: Scheduler, options: Options, states: States, say: Say) -> None:
+    def __init__(
+        self, run: Run, scheduler: Scheduler, options: Options, states: States, say: Say
+    ) -> None:
+        self._run = run
         self._scheduler = scheduler
         self._options = options
         self._say = say
@@ -181,7 +191,10 @@ class _Sender:
     def _rest(self, stage: str) -> str:
         """The command that submits this stage and the later ones."""
         rest = [one for one in self._options.stages if ORDER.index(one) >= ORDER.index(stage)]
-        return "vsp resume" if stage == EXTRACT else f"vsp submit --stages {','.join(rest)}"
+        which = f"--run {self._run.name}"
+        if stage == EXTRACT:
+            return f"vsp resume {which}"
+        return f"vsp submit {which} --stages {','.join(rest)}"
 
     def describe_interrupt(self, stage: str) -> str:
         """What an interrupt of this stage leaves behind; empty in a dry run."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import socket
 import time
 import zlib
@@ -27,6 +28,7 @@ from vsp.utils.text import format_count
 
 MISSING, DONE, FAILED = range(3)
 _MAX_JOURNAL = 1 << 28  # bytes; a row takes at most about 350, if it fails with a long reason
+_NAMES_AND_NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+")
 _RECENT = 120.0  # seconds since the last entry in which a task on another host may still be running
 # Raised by an entry that is JSON but has the wrong keys or types.
 _NO_ENTRY = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -137,16 +139,25 @@ def largest_batch_effect(ledgers: Sequence[Ledger]) -> BatchEffect | None:
 
 
 def failure_of_all(ledgers: Sequence[Ledger]) -> str:
-    """If all rows failed: their number, the most frequent reason, and what to do; else empty."""
-    reasons = Counter(reason for ledger in ledgers for reason in ledger.failed.values())
+    """If all rows failed: their number, the most frequent reason, and what to do; else empty.
+
+    Reasons that differ in quoted names and numbers only are one reason; the first of them is given.
+    """
+    reasons = Counter[str]()
+    examples: dict[str, str] = {}
+    for ledger in ledgers:
+        for reason in ledger.failed.values():
+            kind = _NAMES_AND_NUMBERS.sub("", reason)
+            reasons[kind] += 1
+            examples.setdefault(kind, reason)
     n_rows = sum(ledger.stop - ledger.start for ledger in ledgers)
     n_failed = sum(ledger.n_failed for ledger in ledgers)
     if not 0 < n_rows == n_failed:
         return ""
-    reason, n = min(reasons.items(), key=lambda item: (-item[1], item[0]))
-    which = "with" if n == n_rows else f"{n:,} of them with"
+    kind, n = min(reasons.items(), key=lambda item: (-item[1], item[0]))
+    which = "such as" if n == n_rows else f"{n:,} of them such as"
     return (
-        f"all {format_count(n_rows, 'row')} failed, {which} {reason!r}; mend that and extract them "
+        f"all {format_count(n_rows, 'row')} failed, {which} {examples[kind]!r}; mend that and extract them "
         "again with --retry-failed"
     )
 

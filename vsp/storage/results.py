@@ -54,7 +54,6 @@ _SUMMARY, _SCORES = "summary.json", "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
 # Bytes of the other files; 1000 classes take about 3 MB per layer in the scores.
 _MAX_BYTES = {_SCORES: 1 << 28, _CARD: MAX_JSON}
-_AGAIN = "run `vsp probe` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +226,7 @@ class Results:
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(self._no_results()) from None
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise RunError(f"{path}: {unreadable(error)}; {self._move_it()}") from None
         except (ValueError, RecursionError):
             raise RunError(f"{path}: is damaged; {self._move_it()}") from None
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
@@ -235,7 +234,7 @@ class Results:
         digests = values.pop("sha256", None)
         seal = digests.pop(_SUMMARY, None) if isinstance(digests, dict) else None
         if not json_matches([values, digests], seal):
-            raise RunError(f"{path}: was changed since it was written; {_AGAIN}")
+            raise RunError(f"{path}: was changed since it was written; {self._again}")
         run = self._run()
         if run is not None and _identity(values) not in (None, run.plan.identity()):
             raise self._of_another_plan(values)
@@ -260,7 +259,7 @@ class Results:
     def _no_results(self) -> str:
         run = self._run()
         if run is None:
-            return f"{self.folder}: holds no results; run `vsp probe` first"
+            return f"{self.folder}: holds no results; {self._probe()} first"
         failure = failure_of_all(run.ledgers())
         if failure:
             return f"{self.folder}: holds no results; run {run.name}: {failure}"
@@ -269,12 +268,19 @@ class Results:
             if _identity(read_json(of_plan / _SUMMARY)) == run.plan.identity():
                 return (
                     f"{self.folder}: holds no results; {of_plan} holds results of the same plan: "
-                    f"copy that folder to {self.folder}, or run `vsp probe`"
+                    f"copy that folder to {self.folder}, or {self._probe()}"
                 )
-        return f"{self.folder}: holds no results; run `vsp probe` first"
+        return f"{self.folder}: holds no results; {self._probe()} first"
+
+    def _probe(self) -> str:
+        return f"run `vsp probe --run {self.name}`"
+
+    @property
+    def _again(self) -> str:
+        return f"{self._probe()} again"
 
     def _move_it(self) -> str:
-        return f"move {self.folder} to another place and run `vsp probe` again"
+        return f"move {self.folder} to another place and {self._again}"
 
     def _of_another_plan(self, values: Mapping[str, Any]) -> RunError:
         return RunError(
@@ -288,7 +294,9 @@ class Results:
             first = error.errors(include_url=False, include_input=False)[0]
             key = ".".join(map(str, first["loc"]))
             where = f" ({key}: {first['msg'][:1].lower()}{first['msg'][1:]})" if key else ""
-        return RunError(f"{self.folder / name}: does not hold what vsp writes{where}; {_AGAIN}")
+        # `vsp probe` does not replace a summary that it cannot read.
+        advice = self._move_it() if name == _SUMMARY else self._again
+        return RunError(f"{self.folder / name}: does not hold what vsp writes{where}; {advice}")
 
     @contextmanager
     def _open_checked(self, name: str, digests: Mapping[str, str]) -> Iterator[IO[bytes]]:
@@ -301,15 +309,15 @@ class Results:
                 if sha256(file) != digests.get(name):
                     raise RunError(
                         f"{path}: is not the file that {_SUMMARY} goes with; the results are a "
-                        f"mixture of two writes, or were changed: {_AGAIN}"
+                        f"mixture of two writes, or were changed: {self._again}"
                     )
                 yield file
         except ArraysError as error:
-            raise RunError(f"{path}: {error}; {_AGAIN}") from None
+            raise RunError(f"{path}: {error}; {self._again}") from None
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{path}: no such file; {_AGAIN}") from None
+            raise RunError(f"{path}: no such file; {self._again}") from None
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise RunError(f"{path}: {unreadable(error)}; mend that, or {self._again}") from None
 
     def _remove_other_probes(self, names: Sequence[str]) -> None:
         """Remove probe files of an earlier write: other layers, and the older format."""
@@ -332,7 +340,7 @@ def find_results(name: str | None, work: Path) -> Results:
     if name is None:
         return _newest_results(work)
     places = [Path(name)]
-    if "/" not in name:
+    if "/" not in name and name not in (".", ".."):
         places = [work / "results" / name, work / "scratch" / name]
     for place in places:
         with suppress(OSError, ValueError):  # such a path is refused below
@@ -394,10 +402,6 @@ def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, 
     """The contents of summary.json: the summary and all digests, including its own."""
     sha256 = {**digests, _SUMMARY: json_sha256([values, digests])}
     return {"format": FORMAT, **values, "sha256": sha256}
-
-
-def _unreadable(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path}: {unreadable(error)}; mend that, or {_AGAIN}")
 
 
 @cache

@@ -252,8 +252,8 @@ def _other_format(file_format: object) -> str:
 
 def find_run(name: str | None, work: Path) -> Run:
     """The run of that name or path; None: the newest in `scratch/`. Raises RunError if none."""
-    if name is not None and "/" in name:
-        return Run.open(Path(name))
+    if name is not None and ("/" in name or name in (".", "..")):
+        return Run.open(_in_scratch(Path(name), work))
     if name is not None:
         folder = work / "scratch" / name
         known = [path.parent.name for path in (work / "scratch").glob("*/plan.json")]
@@ -264,6 +264,15 @@ def find_run(name: str | None, work: Path) -> Run:
     if not plans:
         raise RunError(f"{work / 'scratch'}: holds no run; `vsp plan` makes one")
     return Run.open(newest(plans).parent)
+
+
+def _in_scratch(folder: Path, work: Path) -> Path:
+    """The run's path below `work / "scratch"`, which may be a link, if it lies there."""
+    below = work / "scratch" / folder.absolute().name
+    with suppress(OSError, ValueError):
+        if below.samefile(folder):
+            return below
+    return folder
 
 
 def newest(paths: Collection[Path]) -> Path:
