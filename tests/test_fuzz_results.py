@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers.fuzzing import DEEP, JSON, Place, damaged, edited, few, fuzz, or_one_line
+from helpers.fuzzing import DEEP, JSON, Place, damaged, edited, few, or_one_line
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +23,8 @@ from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.probes import load
 from vsp.utils.files import json_sha256
+
+some = settings(few, max_examples=30)  # each example runs five commands
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_the_whole_results_are_shown(folder):
     assert place.with_body(_reseal(folder / "results/one", summary), _shown)
 
 
-@fuzz
+@some
 @given(data=st.data())
 def test_a_summary_with_another_value_is_shown_or_one_line(folder, data):
     place = Place(folder / "results/one/summary.json")
@@ -89,7 +91,7 @@ def test_a_summary_with_another_value_is_shown_or_one_line(folder, data):
         place.with_body(json.dumps(other).encode(), _shown)
 
 
-@few
+@some
 @given(data=st.data())
 def test_damaged_bytes_of_a_summary_are_one_line(folder, data):
     place = Place(folder / "results/one/summary.json")
@@ -110,7 +112,7 @@ def _with_file(folder, name, body):
     return file.with_body(body, sealed)
 
 
-@fuzz
+@some
 @given(data=st.data())
 def test_scores_with_another_value_are_shown_or_one_line(folder, data):
     lines = (folder / "results/one/scores.jsonl").read_bytes().splitlines()
@@ -119,7 +121,7 @@ def test_scores_with_another_value_are_shown_or_one_line(folder, data):
     _with_file(folder, "scores.jsonl", b"".join(json.dumps(s).encode() + b"\n" for s in scores))
 
 
-@settings(few, max_examples=15)
+@settings(few, max_examples=10)
 @given(body=st.binary(max_size=60) | JSON)
 @example(DEEP)
 @example(b"")
@@ -134,7 +136,7 @@ def test_anything_else_in_the_place_of_a_file_is_shown_or_one_line(folder, body)
         _with_file(folder, name, body)
 
 
-@few
+@some
 @given(data=st.data())
 def test_a_card_of_probes_with_another_value_is_one_line(folder, data):
     card = json.loads((folder / "results/one/probes/card.json").read_bytes())
@@ -154,7 +156,7 @@ ODD_ARRAYS = [
 ]  # fmt: skip
 
 
-@few
+@some
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["predictions.npz", "estimates.npz", "probes/001.npz"])
 def test_arrays_of_another_shape_or_type_are_shown_or_one_line(folder, name, data):
