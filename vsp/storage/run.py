@@ -257,7 +257,7 @@ def find_run(name: str | None, work: Path) -> Run:
     if name is not None:
         folder = work / "scratch" / name
         known = [path.parent.name for path in (work / "scratch").glob("*/plan.json")]
-        if known and not folder.exists():
+        if known and not os.path.exists(folder):  # noqa: PTH110 - False for a name that is too long
             raise RunError(f"{folder}: no such run; {close_names(name, known)}")
         return Run.open(folder)
     plans = list((work / "scratch").glob("*/plan.json"))
