@@ -267,7 +267,7 @@ def test_results_that_do_not_say_whose_they_are_are_not_replaced(plan_fake, body
     (results.folder / "summary.json").write_text(body)
     before = _files(results.folder)
     with pytest.raises(
-        RunError, match=r"does not say which plan .* not replaced; move .* to another"
+        RunError, match=r"does not say which plan its results are of; move .* to another"
     ):
         probe_run(run, QUICK, n_jobs=1)
     assert _files(results.folder) == before
@@ -352,3 +352,18 @@ def test_a_run_in_a_linked_scratch_is_found_by_its_own_path(vsp, work, spatial):
     (work / "scratch").symlink_to("big")
     assert vsp("plan", "--model", "fake", "--dataset", spatial, "--run", "L").returncode == 0
     assert find_run("./big/L", work).results == find_run("L", work).results
+
+
+def test_sealed_results_that_do_not_say_whose_they_are_are_not_shown_beside_a_run(plan_fake):
+    results = _probed(plan_fake())
+    path = results.folder / "summary.json"
+    summary = json.loads(path.read_text())
+    digests = {k: v for k, v in summary.pop("sha256").items() if k != "summary.json"}
+    file_format = summary.pop("format")
+    del summary["identity"]
+    summary["plan"]["another"] = 1
+    seal = {**digests, "summary.json": json_sha256([summary, digests])}
+    path.write_text(json.dumps({"format": file_format, **summary, "sha256": seal}))
+    for read in (results.summary, lambda: load(results.folder, 0)):
+        with pytest.raises(RunError, match="does not say which plan its results are of; move"):
+            read()

@@ -24,7 +24,7 @@ from vsp.cluster.stages import (
     job_name,
 )
 from vsp.config import Profile
-from vsp.errors import ConfigError, RunError
+from vsp.errors import ConfigError
 from vsp.storage.journal import TaskIdentity
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
@@ -64,9 +64,9 @@ def script_path(run: Run, stage: str) -> Path:
 
 
 def job_owner(run: Run) -> str:
-    """By what a batch system knows the jobs of a run: its plan and its folder together.
+    """The id by which a batch system finds the jobs of a run: a hash of its plan and its folder.
 
-    A copy of the folder has the same plan, and jobs of the original do not work in the copy.
+    A copy of the folder has the same plan, but jobs of the original do not work in the copy.
     """
     return sha256(f"{run.plan.id} {run.folder.resolve()}".encode()).hexdigest()[:32]
 
@@ -132,20 +132,11 @@ def task_states(
             run_id=job_owner(run),
             stages={job_name(stage, run.name): stage for stage in ORDER},
             n_tasks=len(run.plan.shard_starts),
-            since=_planned_at(run),
+            since=datetime.fromisoformat(run.plan.created).astimezone(),
             jobs=_first_shards(ledgers),
             ended=ended,
         )
     )
-
-
-def _planned_at(run: Run) -> datetime:
-    try:
-        return datetime.fromisoformat(run.plan.created).astimezone()
-    except (ValueError, OverflowError):
-        raise RunError(
-            f"run {run.name}: created {run.plan.created!a} is no time; plan the run again"
-        ) from None
 
 
 def _first_shards(ledgers: Iterable[Ledger]) -> dict[str, int]:

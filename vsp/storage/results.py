@@ -151,10 +151,13 @@ class Results:
             raise RunError(f"{path}: {unreadable(error)}; {self._move_it()}") from None
         except (ValueError, RecursionError):
             values = None
+        self._require_owner(values, plan)
+
+    def _require_owner(self, values: Any, plan: Plan) -> None:
         found = _identity(values)
         if found is None:
             raise RunError(
-                f"{path}: does not say which plan its results are of, so they are not replaced; "
+                f"{self.folder / _SUMMARY}: does not say which plan its results are of; "
                 f"{self._move_it()}"
             )
         if found != plan.identity():
@@ -236,8 +239,8 @@ class Results:
         if not json_matches([values, digests], seal):
             raise RunError(f"{path}: was changed since it was written; {self._again}")
         run = self._run()
-        if run is not None and _identity(values) not in (None, run.plan.identity()):
-            raise self._of_another_plan(values)
+        if run is not None:
+            self._require_owner(values, run.plan)
         return values, digests
 
     def _check_types(self, summary: Mapping[str, Any], types: type[BaseModel] | None) -> None:
@@ -400,8 +403,8 @@ def _encode(values: Any) -> bytes:
 
 def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
     """The contents of summary.json: the summary and all digests, including its own."""
-    sha256 = {**digests, _SUMMARY: json_sha256([values, digests])}
-    return {"format": FORMAT, **values, "sha256": sha256}
+    seal = json_sha256([values, digests])
+    return {"format": FORMAT, **values, "sha256": {**digests, _SUMMARY: seal}}
 
 
 @cache

@@ -138,7 +138,7 @@ def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except FileNotFoundError:  # /proc takes no files, and says so in this way
+    except FileNotFoundError:  # what /proc says of a new file
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
     asides.append(Path(name))
     return os.fdopen(handle, "w+b")

@@ -47,7 +47,7 @@ class Stop:
             self._free = False
 
     def hold(self) -> None:
-        """From here on a signal waits, also in a block of `free`, for the next such block."""
+        """Let a signal wait for the next block of `free`, even if this is inside such a block."""
         self._free = False
 
     def handle(self, number: int, _: FrameType | None) -> None:
