@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,25 @@ from vsp import models
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.storage.run import Run
 
+# A shell that starts tests in the background, or nohup, leaves these signals ignored.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(
+            _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        )
+
 # No test may use a network: everything that is loaded is on this disk.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _no_log_printer() -> Iterator[None]:
+    """A command that runs in this process prints log messages; later tests must not see them twice."""
+    yield
+    logger = logging.getLogger("vsp")
+    for handler in list(logger.handlers):
+        if type(handler).__module__ == "vsp.cli.log_messages":
+            logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
