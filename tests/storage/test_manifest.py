@@ -32,7 +32,8 @@ def test_rows_come_back_in_their_order(manifest):
 text = st.text(st.characters(exclude_categories=["Cs"]))
 samples = st.builds(
     Sample, text, text, text, text, text, text, text, st.integers(0), st.integers(0),
-    st.lists(text | st.tuples(*[st.floats(0, 1e6)] * 4)).map(tuple), text,
+    st.lists(text | st.tuples(*[st.floats(0, 1e6)] * 4)).map(tuple), text, text, text,
+    st.just(()) | st.tuples(*[st.floats(0, 1e6)] * 4), st.just(()), st.tuples(st.integers(1)),
 )  # fmt: skip
 
 
@@ -44,6 +45,16 @@ def test_a_line_is_the_sample_in_json(tmp_path_factory, samples):
     expected = [json.dumps(asdict(sample), ensure_ascii=False) for sample in samples]
     assert lines == [*expected, ""]
     assert list(manifest.rows()) == samples
+
+
+def test_manifests_of_older_versions_have_no_names_and_boxes(tmp_path):
+    path = tmp_path / "m.jsonl"
+    later = ("subject", "reference", "subject_box", "reference_box", "image_size")
+    old = {name: value for name, value in asdict(SAMPLES[0]).items() if name not in later}
+    line = json.dumps(old).encode() + b"\n"
+    path.write_bytes(line)
+    manifest = Manifest(path, (0, 1), (0, len(line)), [sha256(line).hexdigest()])
+    assert list(manifest.rows()) == SAMPLES[:1]
 
 
 def test_a_slice_is_read_without_the_others(manifest):

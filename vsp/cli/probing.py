@@ -21,7 +21,7 @@ from vsp.cli.arguments import (
 )
 from vsp.cli.output import print_aside, print_json, print_line, print_notes
 from vsp.probes import PROBES
-from vsp.probes.names import DEFAULT_PROBE, TREATMENTS
+from vsp.probes.names import DEFAULT_PROBE, METRIC_NAMES, TREATMENTS
 from vsp.utils.signals import stoppable
 
 
@@ -95,6 +95,21 @@ def _add_probe_options(parser: argparse.ArgumentParser) -> None:
         "rows (default: the probe's own, which may depend on the size of a layer's states)",
     )
     parser.add_argument(
+        "--metric",
+        choices=("auto", *METRIC_NAMES),
+        default="auto",
+        help="what chooses C and layer and is reported: accuracy, balanced (mean recall of the "
+        "labels), auc (mean over labels of the area under the ROC curve) or log-loss (default: auto, "
+        "balanced if a label has less than half of its share, otherwise accuracy; R² for numbers)",
+    )
+    parser.add_argument(
+        "--class-weight",
+        choices=("auto", "none", "balanced"),
+        default="auto",
+        help="balanced gives each label the same weight in the fit (default: auto, balanced with "
+        "--metric balanced)",
+    )
+    parser.add_argument(
         "--tolerance",
         type=positive_number,
         default=0.0,
@@ -147,6 +162,13 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         help="bootstrap resamples of groups, for confidence intervals (default: %(default)s)",
     )
     parser.add_argument(
+        "--over",
+        choices=("test", "training"),
+        default="test",
+        help="what intervals are about: other test rows (default), or also other training rows, by "
+        "100 refits on resamples of them; with folds, intervals always include both",
+    )
+    parser.add_argument(
         "--no-curve", action="store_true", help="skip the learning curve and online code length"
     )
     parser.add_argument(
@@ -171,6 +193,8 @@ def _probe(arguments: argparse.Namespace) -> None:
         probe=arguments.probe,
         treatment=arguments.treatment or "",
         strengths=tuple(arguments.grid),
+        metric=arguments.metric,
+        class_weight=arguments.class_weight,
         tolerance=arguments.tolerance,
         max_iter=arguments.max_iter,
         folds=arguments.folds,
@@ -180,6 +204,7 @@ def _probe(arguments: argparse.Namespace) -> None:
         curve=not arguments.no_curve,
         random=not arguments.no_random,
         seed=arguments.seed,
+        over_training=arguments.over == "training",
         resamples=arguments.resamples,
         drop_labels=tuple(arguments.drop_label),
     )

@@ -232,7 +232,21 @@ class _SampleMaker:
             split=self._intern(split_of(record)),
             regions=regions,
             depth=depth,
+            **self._objects(record),
         )
+
+    def _objects(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Names and boxes of subject and reference, as far as the record has them."""
+        fields = questions.fields_of(record)
+        names = {
+            "subject": fields.get("subject", fields.get("shape", "")),
+            "reference": fields.get("reference", ""),
+        }
+        boxes = [f"{part}_box" for part in questions.PARTS]
+        return {
+            **{part: self._intern(name) for part, name in names.items()},
+            **{key: box_of(record, key) for key in boxes if key in record},
+        }
 
     def _prompt(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
         """The prompt, its regions, and the path of its depth picture."""

@@ -1,4 +1,4 @@
-"""Predictions that use no states: the majority label, and the majority label of each prompt."""
+"""Predictions that use no states: the most common label of each prompt among the training rows."""
 
 from __future__ import annotations
 
@@ -7,61 +7,89 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.datasets.splitting import integer_codes
 from vsp.evaluation.design import Design
+from vsp.evaluation.metrics import Metric, label_shares, score_of_sums
 from vsp.evaluation.scores import Floats, are_numbers
+from vsp.evaluation.tested_rows import split_losses
+
+# Baselines that read the words of a row only, in the order in which equally good ones are chosen.
+WORDS = ("look-up", "names", "words")
 
 
-def majority(y: NDArray[Any], design: Design) -> NDArray[Any]:
-    """Most common label of the final training set, or mean of each training set [repeat, row].
+def look_up(
+    metric: Metric, y: NDArray[Any], design: Design, prompt: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """Predict each row from the training rows with the same prompt; arrays as of a fitted layer.
 
-    The labels of each fold's own training set are not used. If two labels are about equally common,
-    the more common label of the training set is the rarer label of the test fold, and the baseline
-    would be far below one half.
+    `prompt` is [row]. The share of a label is (n + its share of all training rows) / (N + 1) with n
+    of N training rows of this prompt. A prompt without training rows therefore gets the shares, or
+    the mean, of all of them.
     """
+    code = integer_codes(prompt)
+    inner = np.array([
+        [_score(metric, y, design.train_sets[one.train_set], one.validation, code)
+         for one in outer.inner]
+        for outer in design.outer
+    ]).mean(axis=1, keepdims=True)  # fmt: skip
+    cells, of_split = [], []
     predicted = np.zeros((design.n_repeats, len(y)), dtype=y.dtype)
-    if not are_numbers(y):
-        predicted[:] = np.bincount(y[design.train_sets[design.final]]).argmax()
-        return predicted
-    for split in design.outer:
-        predicted[split.repeat, split.test] = y[design.train_sets[split.train_set]].mean()
-    return predicted
+    for outer in design.outer:
+        train = design.train_sets[outer.train_set]
+        scores, shares = _scores(metric, y, train, outer.test, code), label_shares(y, train)
+        cells.append((outer, list(metric.cells(y[outer.test], scores, shares, "softmax"))))
+        of_split.append(_score(metric, y, train, outer.test, code))
+        predicted[outer.repeat, outer.test] = scores[0] if are_numbers(y) else scores.argmax(axis=0)
+    loss, base = split_losses(metric, design, cells)
+    return {
+        "inner": inner,
+        "chosen": np.zeros(len(design.outer), dtype=np.intp),
+        "outer_score": np.array(of_split),
+        "predicted": predicted,
+        "loss": loss,
+        "base": base,
+    }
 
 
-def prompt_only(y: NDArray[Any], design: Design, prompt: NDArray[np.intp]) -> NDArray[Any]:
-    """Most common label, or mean, of the training rows with the same prompt [repeat, row].
-
-    `prompt` [row] are numbers from 0. A prompt without training rows gets the most common label, or
-    the mean, of all training rows.
-    """
-    of_prompt = _means if are_numbers(y) else _most_common
-    predicted = np.zeros((design.n_repeats, len(y)), dtype=y.dtype)
-    for split in design.outer:
-        train = design.train_sets[split.train_set]
-        values = of_prompt(prompt[train], y[train], int(prompt.max()) + 1)
-        predicted[split.repeat, split.test] = values[prompt[split.test]]
-    return predicted
-
-
-def n_known_prompts(design: Design, prompt: NDArray[np.intp]) -> int:
-    """Test rows of the first repeat whose prompt also occurs in their training rows."""
+def n_known(design: Design, kind: NDArray[Any]) -> int:
+    """Test rows of the first repeat whose kind [row] also occurs in their training rows."""
     splits = [design.outer[i] for i in design.first_repeat]
-    return sum(
-        int(np.isin(prompt[split.test], prompt[design.train_sets[split.train_set]]).sum())
-        for split in splits
-    )
+    return sum(int(is_known(design, split, kind).sum()) for split in splits)
 
 
-def _most_common(prompt: NDArray[np.intp], y: NDArray[np.intp], n_prompts: int) -> NDArray[Any]:
-    """Most common label of each prompt; the lowest of equally common ones."""
-    n_classes = int(y.max()) + 1
-    pairs, counts = np.unique(prompt * n_classes + y, return_counts=True)
-    order = np.lexsort((pairs, -counts, pairs // n_classes))
-    prompts, first = np.unique(pairs[order] // n_classes, return_index=True)
-    labels = np.full(n_prompts, np.bincount(y).argmax())
-    labels[prompts] = pairs[order][first] % n_classes
-    return labels
+def is_known(design: Design, split: Any, kind: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the kind of each test row of a split occurs in its training rows."""
+    return np.isin(kind[split.test], kind[design.train_sets[split.train_set]])
 
 
-def _means(prompt: NDArray[np.intp], y: Floats, n_prompts: int) -> Floats:
-    n, total = np.bincount(prompt, minlength=n_prompts), np.bincount(prompt, y, n_prompts)
-    return np.where(n > 0, total / np.maximum(n, 1), y.mean())
+def _score(
+    metric: Metric,
+    y: NDArray[Any],
+    train: NDArray[np.bool_],
+    rows: NDArray[np.intp],
+    code: NDArray[np.intp],
+) -> float:
+    scores = _scores(metric, y, train, rows, code)
+    return float(score_of_sums(metric.sums(y[rows], scores, label_shares(y, train), "softmax")))
+
+
+def _scores(
+    metric: Metric,
+    y: NDArray[Any],
+    train: NDArray[np.bool_],
+    rows: NDArray[np.intp],
+    code: NDArray[np.intp],
+) -> Floats:
+    """Logarithms of label shares [class, row], or means [1, row], of the training rows' prompts."""
+    n_codes, shares = int(code.max()) + 1, label_shares(y, train)
+    n = np.bincount(code[train], minlength=n_codes)
+    if are_numbers(y):
+        total = np.bincount(code[train], y[train], n_codes)
+        return np.where(n > 0, total / np.maximum(n, 1), shares[0])[None, code[rows]]
+    n_classes = len(shares)
+    counts = np.bincount(code[train] * n_classes + y[train], minlength=n_codes * n_classes)
+    of_code = counts.reshape(n_codes, n_classes) + shares
+    scores = np.log(np.maximum(of_code / (n[:, None] + 1), np.finfo(float).tiny))
+    if metric.balances:  # as with class weights: the labels of a prompt relative to those of all
+        scores -= np.log(np.maximum(shares, np.finfo(float).tiny))
+    return np.asarray(scores[code[rows]].T)

@@ -137,7 +137,13 @@ def _differences(
     excess += [matched.inner_excess(matched.other, column) for column in other]
     inner_excess, folds, n = np.stack(excess, axis=1), matched.folds, len(first)
     sums = GroupSums(
-        losses, base, len(matched.group), matched.first.is_proportion, inner_excess, folds
+        losses,
+        base,
+        n_rows=len(matched.group),
+        n_independent=matched.n_groups,
+        is_proportion=matched.first.is_proportion,
+        inner_excess=inner_excess,
+        folds=folds,
     )
     bootstrap = bootstrap_groups(sums, settings.confidence, settings.resamples, settings.seed)
     relative = losses / base.mean(axis=0).sum()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,23 @@ class Design:
     def first_repeat(self) -> list[int]:
         """Indices of the outer splits of the first repeat."""
         return [i for i, split in enumerate(self.outer) if split.repeat == 0]
+
+    def reordered(self, order: NDArray[np.intp]) -> Design:
+        """The same splits of rows in another order: row i of this design becomes row `order[i]`."""
+        place = np.argsort(order)
+        outer = tuple(
+            replace(
+                split,
+                test=np.sort(order[split.test]),
+                inner=tuple(
+                    replace(one, validation=np.sort(order[one.validation])) for one in split.inner
+                ),
+            )
+            for split in self.outer
+        )
+        return replace(
+            self, train_sets=self.train_sets[:, place], outer=outer, blocks=self.blocks[place]
+        )
 
     @property
     def test_split(self) -> NDArray[np.int16]:

@@ -1,6 +1,6 @@
 """Cache of fitted layers. `vsp probe` skips layers that it holds and merges all of them.
 
-`probe/KEY/LAYER.npz` holds the arrays of one layer. KEY identifies everything that influences
+`probe/KEY/LAYER.npz` holds the arrays of one layer, or of a baseline by its name. KEY identifies everything that influences
 them. Each file ends with a zip comment, the SHA-256 of the bytes before it. Nothing is pickled.
 """
 
@@ -21,7 +21,7 @@ from vsp.storage.npz import MAX_ARRAYS, ArraysError, read_arrays, write_arrays
 from vsp.utils.files import disk_errors, write_aside
 from vsp.utils.reading import open_regular, unreadable
 
-RANDOM_FEATURES = -1  # pseudo-layer: random numbers in place of states, a baseline
+Fitted = int | str  # a layer, or the name of a baseline that is fitted in the same way
 
 _DIGITS = 64  # of a SHA-256
 _BLOCK = 1 << 20  # bytes per read
@@ -39,17 +39,17 @@ class FitCache:
     def key(self) -> str:
         return self.folder.name
 
-    def path(self, layer: int) -> Path:
-        name = "random" if layer == RANDOM_FEATURES else f"{layer:03d}"
+    def path(self, layer: Fitted) -> Path:
+        name = layer.replace(" ", "-") if isinstance(layer, str) else f"{layer:03d}"
         return self.folder / f"{name}.npz"
 
-    def write(self, layer: int, arrays: dict[str, NDArray[Any]]) -> None:
+    def write(self, layer: Fitted, arrays: dict[str, NDArray[Any]]) -> None:
         """Raises DiskError if the file cannot be written."""
         with write_aside(self.path(layer)) as file:
             write_arrays(file, {**arrays, _OWNER: np.array(self._owner(layer))})
             _add_digest(file)
 
-    def read(self, layer: int) -> dict[str, NDArray[Any]] | None:
+    def read(self, layer: Fitted) -> dict[str, NDArray[Any]] | None:
         """None if the layer is not fitted yet. Raises RunError if its file is damaged."""
         path = self.path(layer)
         try:
@@ -67,10 +67,10 @@ class FitCache:
             raise RunError(f"{path}: is damaged; remove it and run the command again")
         return arrays
 
-    def _owner(self, layer: int) -> str:
+    def _owner(self, layer: Fitted) -> str:
         return json.dumps({"key": self.key, "layer": layer})
 
-    def remove(self, layer: int) -> None:
+    def remove(self, layer: Fitted) -> None:
         """Raises DiskError if the folder is not writable."""
         with disk_errors(self.path(layer)):
             self.path(layer).unlink(missing_ok=True)

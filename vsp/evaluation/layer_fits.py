@@ -10,23 +10,24 @@ are equal to the last bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.evaluation.design import Design, is_constant
-from vsp.evaluation.scores import are_numbers, base_loss, code_length, row_loss
-from vsp.evaluation.statistics import first_best
+from vsp.evaluation.design import Design, OuterSplit, is_constant
+from vsp.evaluation.metrics import Metric, label_shares, normalised_losses, score_of_sums
+from vsp.evaluation.scores import Floats, are_numbers, code_length
+from vsp.evaluation.tested_rows import Cells, chance_losses, split_losses
 from vsp.probes.base import ProbeBase, Task, TaskFit, probabilities
 
 Array = NDArray[np.floating]
 Arrays = dict[str, NDArray[Any]]
 
 _SETS = 16  # training sets of a search piece
-_PERMUTATIONS = 32  # of a piece
+_PERMUTATIONS = 20  # of a piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,29 @@ class LayerTasks:
 
     y: NDArray[Any]  # [row], class index or number
     design: Design
+    metric: Metric
     strengths: tuple[float, ...]  # of the probe's grid, ascending; empty: the probe has none
     permuted: NDArray[Any]  # labels [permutation, row]
-    control: NDArray[Any]  # labels [control task, row]
-    portions: tuple[NDArray[np.bool_], ...]  # nested training rows [row] of outer split 0
+    within: NDArray[Any]  # labels [permutation, row], exchanged among rows with the same words
+    group: NDArray[np.intp]  # [row], a number from 0
+    controls: dict[str, NDArray[Any]] = field(default_factory=dict)  # name → labels [task, row]
+    portions: tuple[NDArray[np.bool_], ...] = ()  # nested training rows [row] of outer split 0
+    resamples: NDArray[np.intp] | None = None  # counts [resample, row] of training rows
+
+    def reordered(self, order: NDArray[np.intp]) -> LayerTasks:
+        """The same tasks for rows in another order: row i becomes row `order[i]`."""
+        place = np.argsort(order)
+        return replace(
+            self,
+            y=self.y[place],
+            design=self.design.reordered(order),
+            permuted=self.permuted[:, place],
+            within=self.within[:, place],
+            group=self.group[place],
+            controls={name: labels[:, place] for name, labels in self.controls.items()},
+            portions=tuple(mask[place] for mask in self.portions),
+            resamples=None if self.resamples is None else self.resamples[:, place],
+        )
 
     @property
     def are_numbers(self) -> bool:
@@ -59,21 +79,22 @@ class LayerTasks:
 
     @property
     def later_pieces(self) -> list[Piece]:
-        """Pieces that depend on the chosen strengths, the longest first."""
-        control = [Piece("control")] if len(self.control) else []
-        starts = range(0, len(self.permuted), _PERMUTATIONS)
-        permuted = [Piece("null", i, start) for i in self.design.first_repeat for start in starts]
-        curve = [Piece("curve")] if self.portions else []
-        return [*control, *permuted, *curve, Piece("final")]
+        """Pieces that depend on the chosen strengths."""
+        pieces = [Piece("control", name=name) for name in self.controls]
+        n_refits = 0 if self.resamples is None else len(self.resamples)
+        drawn = {"null": len(self.permuted), "within": len(self.within), "refit": n_refits}
+        for kind, n in drawn.items():
+            pieces += [Piece(kind, start) for start in range(0, n, _PERMUTATIONS)]
+        return [*pieces, *([Piece("curve")] if self.portions else []), Piece("final")]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A later piece."""
 
-    kind: str  # null (permuted labels), control, curve or final
-    outer: int = 0
-    start: int = 0  # first permutation
+    kind: str  # null or within (permuted labels), control, refit, curve or final
+    start: int = 0  # first permutation or resample
+    name: str = ""  # of the control
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +125,8 @@ class LayerFitter:
                     arrays[f"scores.{i}"] = fit.scores[:, :, outer.test]
                 for j, inner in enumerate(outer.inner):
                     if inner.train_set == index:
-                        loss, base = self._losses(y, fit, index, inner.validation)
-                        arrays[f"inner.{i}.{j}"] = 1 - loss / base
+                        sums = self._sums(y, fit, index, inner.validation)
+                        arrays[f"inner.{i}.{j}"] = score_of_sums(sums)
         arrays["strengths"] = np.array(self.tasks.strengths or (np.nan,))
         return {**arrays, **self._convergence()}
 
@@ -113,6 +134,8 @@ class LayerFitter:
         """Run a later piece."""
         run: dict[str, Callable[[Piece, StrengthChoice], Arrays]] = {
             "null": self._permutations,
+            "within": self._within_permutations,
+            "refit": self._refits,
             "control": self._control_tasks,
             "curve": self._learning_curve,
             "final": self._final_probe,
@@ -120,37 +143,104 @@ class LayerFitter:
         return {**run[piece.kind](piece, choice), **self._convergence()}
 
     def _permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
-        """Loss and base loss [permutation, 2] of one outer split."""
-        outer = self.tasks.design.outer[piece.outer]
+        """Sums [permutation, cell, 2] over the test rows of the first repeat.
+
+        `capacity` [permutation]: accuracy of these probes on the rows that they were fitted on.
+        """
         permuted = self.tasks.permuted[piece.start : piece.start + _PERMUTATIONS]
-        train = self.tasks.design.train_sets[outer.train_set]
-        tasks = [Task(y, train, self._strength(choice.chosen[piece.outer])) for y in permuted]
-        sums = [
-            self._losses(task.y, fit, outer.train_set, outer.test)
-            for task, fit in zip(tasks, self._fit(tasks), strict=True)
+        sums: list[Any] = [0.0] * len(permuted)
+        right, n_fitted = np.zeros(len(permuted)), 0
+        for outer, k, y, fit in self._first_repeat_fits(permuted, choice):
+            sums[k] = sums[k] + self._sums(y, fit, outer.train_set, outer.test)[0]
+            train = self.tasks.design.train_sets[outer.train_set]
+            if not self.tasks.are_numbers:
+                right[k] += (fit.scores[0][:, train].argmax(axis=0) == y[train]).sum()
+                n_fitted += int(train.sum()) if k == 0 else 0
+        arrays = {f"null.{piece.start}": np.stack(sums)}
+        if n_fitted:
+            arrays[f"capacity.{piece.start}"] = right / n_fitted
+        return arrays
+
+    def _within_permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Losses of each group [permutation, group], on the test rows of the first repeat."""
+        permuted = self.tasks.within[piece.start : piece.start + _PERMUTATIONS]
+        cells: list[list[tuple[OuterSplit, Cells]]] = [[] for _ in permuted]
+        for outer, k, y, fit in self._first_repeat_fits(permuted, choice):
+            cells[k].append((outer, self._cells(y, fit, outer)))
+        losses = [self._group_losses(of_permutation) for of_permutation in cells]
+        return {f"within.{piece.start}": np.stack(losses)}
+
+    def _first_repeat_fits(
+        self, labels: NDArray[Any], choice: StrengthChoice
+    ) -> Iterator[tuple[OuterSplit, int, NDArray[Any], TaskFit]]:
+        """Fits of `labels` [permutation, row] on each outer split of the first repeat."""
+        design = self.tasks.design
+        sources = [(i, k) for i in design.first_repeat for k in range(len(labels))]
+        tasks = [
+            Task(
+                labels[k],
+                design.train_sets[design.outer[i].train_set],
+                self._strength(choice.chosen[i]),
+            )
+            for i, k in sources
         ]
-        return {
-            _null_name(piece.outer, piece.start): np.array([(lo[0], base) for lo, base in sums])
-        }
+        for (i, k), fit in zip(sources, self._fit(tasks), strict=True):
+            yield design.outer[i], k, labels[k], fit
+
+    def _group_losses(self, cells: Sequence[tuple[OuterSplit, Cells]]) -> Floats:
+        loss, _ = split_losses(self.tasks.metric, self.tasks.design, cells)
+        n_groups = int(self.tasks.group.max()) + 1
+        return np.asarray(np.bincount(self.tasks.group, loss[0], n_groups), np.float64)
+
+    def _refits(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Score [resample] of probes fitted on resamples of the training rows of outer split 0."""
+        outer, resamples = self.tasks.design.outer[0], self.tasks.resamples
+        assert resamples is not None
+        tasks = [
+            Task(self.tasks.y, counts > 0, self._strength(choice.chosen[0]), counts=counts)
+            for counts in resamples[piece.start : piece.start + _PERMUTATIONS]
+        ]
+        sums = [
+            self._sums(self.tasks.y, fit, outer.train_set, outer.test)[0]
+            for fit in self._fit(tasks)
+        ]
+        return {f"refit.{piece.start}": score_of_sums(np.stack(sums))}
 
     def _control_tasks(self, piece: Piece, choice: StrengthChoice) -> Arrays:
-        """Loss and base loss [control task, strength, 2]; nan if a task has one training label."""
-        design, control = self.tasks.design, self.tasks.control
-        sums = np.full((len(control), self.tasks.n_strengths, 2), 0.0)
-        tasks, sources = [], []
-        for i in design.first_repeat:
-            outer = design.outer[i]
-            train = design.train_sets[outer.train_set]
-            for k, y in enumerate(control):
-                if is_constant(y[train]):  # happens if one prompt has most rows
-                    sums[k] = np.nan
-                    continue
-                tasks.append(Task(y, train, self.tasks.strengths))
-                sources.append((k, outer))
-        for task, (k, outer), fit in zip(tasks, sources, self._fit(tasks), strict=True):
-            loss, base = self._losses(task.y, fit, outer.train_set, outer.test)
-            sums[k] += np.stack([loss, np.full_like(loss, base)], axis=1)
-        return {"control": sums}
+        """Mean over control tasks of their score, and of their normalised loss [repeat, row].
+
+        Both are nan if no control task has two labels in every training set.
+        """
+        design, labels = self.tasks.design, self.tasks.controls[piece.name]
+        usable = [
+            y
+            for y in labels
+            if not any(is_constant(y[design.train_sets[one.train_set]]) for one in design.outer)
+        ]
+        scores, normalised = [], []
+        for y, loss, base in self._control_losses(usable, choice):
+            scores.append(1 - loss.sum() / base.sum())
+            chance = chance_losses(self.tasks.metric, y, design)
+            normalised.append(normalised_losses((loss, base), chance))
+        unknown = np.full((design.n_repeats, len(self.tasks.y)), np.nan)
+        return {
+            f"control.{piece.name}.score": np.array(np.mean(scores) if scores else np.nan),
+            f"control.{piece.name}.loss": np.mean(normalised, axis=0) if normalised else unknown,
+        }
+
+    def _control_losses(
+        self, labels: Sequence[NDArray[Any]], choice: StrengthChoice
+    ) -> Iterator[tuple[NDArray[Any], Floats, Floats]]:
+        """Labels, losses and base losses [repeat, row] of each control task."""
+        design = self.tasks.design
+        fits = self._fit([
+            Task(y, design.train_sets[outer.train_set], self._strength(choice.chosen[i]))
+            for y in labels
+            for i, outer in enumerate(design.outer)
+        ])  # fmt: skip
+        for y in labels:
+            cells = [(outer, self._cells(y, next(fits), outer)) for outer in design.outer]
+            yield y, *split_losses(self.tasks.metric, design, cells)
 
     def _learning_curve(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Scores of probes fitted on growing portions, and the online code length.
@@ -160,8 +250,8 @@ class LayerFitter:
         tasks, outer = self.tasks, self.tasks.design.outer[0]
         scores, bits = [], []
         for k, fit in enumerate(self._portion_fits(choice)):
-            loss, base = self._losses(tasks.y, fit, outer.train_set, outer.test)
-            scores.append(float(1 - loss[0] / base))
+            sums = self._sums(tasks.y, fit, outer.train_set, outer.test)
+            scores.append(float(score_of_sums(sums)[0]))
             if k + 1 < len(tasks.portions) and self._has_code:
                 bits.append(self._bits(fit, tasks.portions[k + 1] & ~tasks.portions[k]))
         arrays = {
@@ -204,7 +294,10 @@ class LayerFitter:
 
     @cached_property
     def _prepared(self) -> Any:
-        return self.probe.prepare(self.states, self.tasks.design.train_sets)
+        sets, resamples = self.tasks.design.train_sets, self.tasks.resamples
+        if resamples is not None:
+            sets = np.concatenate([sets, resamples > 0])
+        return self.probe.prepare(self.states, sets)
 
     def _fit(self, tasks: Sequence[Task]) -> Iterator[TaskFit]:
         for fit in self.probe.fit_prepared(self._prepared, tasks):
@@ -218,132 +311,21 @@ class LayerFitter:
         self._unreported = []
         return {"gap": np.concatenate(gaps), "iterations": np.concatenate(steps)}
 
-    def _losses(
+    def _sums(
         self, y: NDArray[Any], fit: TaskFit, train_set: int, rows: NDArray[np.intp]
-    ) -> tuple[Array, float]:
-        """Loss on `rows` [strength], and base loss."""
-        train = self.tasks.design.train_sets[train_set]
-        loss = row_loss(y[rows], _predictions(y, fit.scores[:, :, rows]))
-        return loss.sum(axis=1), float(base_loss(y, train, rows).sum())
+    ) -> Floats:
+        """Sums of loss and base [strength, cell, 2] over `rows`."""
+        shares = label_shares(y, self.tasks.design.train_sets[train_set])
+        return self.tasks.metric.sums(y[rows], fit.scores[:, :, rows], shares, self.probe.link)
+
+    def _cells(self, y: NDArray[Any], fit: TaskFit, outer: OuterSplit) -> Cells:
+        """Loss and base of each cell on the test rows, at the first strength."""
+        shares = label_shares(y, self.tasks.design.train_sets[outer.train_set])
+        scores = fit.scores[0][:, outer.test]
+        return list(self.tasks.metric.cells(y[outer.test], scores, shares, self.probe.link))
 
     def _bits(self, fit: TaskFit, rows: NDArray[np.bool_]) -> float:
         probability = probabilities(
             fit.scores[0][:, rows].astype(np.float64), self.probe.link, axis=0
         )
         return code_length(probability, self.tasks.y[rows])
-
-
-def _predictions(y: NDArray[Any], scores: NDArray[np.floating]) -> NDArray[Any]:
-    """Class indices or numbers [strength, row] from `scores` [strength, class, row]."""
-    predicted: NDArray[Any] = scores[:, 0] if are_numbers(y) else scores.argmax(axis=1)
-    return predicted
-
-
-def _null_name(outer: int, start: int) -> str:
-    return f"null.{outer}.{start}"
-
-
-def choose_strengths(tasks: LayerTasks, searched: Sequence[Arrays]) -> StrengthChoice:
-    """For each outer split the strength with the best inner validation score.
-
-    Of equally good strengths the smallest one is chosen. `searched` are the arrays of the search
-    pieces.
-    """
-    arrays = _union(searched)
-    inner = np.array([
-        np.mean([arrays[f"inner.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
-        for i, outer in enumerate(tasks.design.outer)
-    ])  # fmt: skip
-    return StrengthChoice(inner, first_best(inner, axis=1), int(first_best(inner.mean(axis=0))))
-
-
-def merge_pieces(
-    tasks: LayerTasks,
-    probe: ProbeBase,
-    searched: Sequence[Arrays],
-    choice: StrengthChoice,
-    later: Sequence[Arrays],
-) -> Arrays:
-    """The arrays of a layer from those of all its pieces; `evaluate` reads them.
-
-    strengths [strength], inner [outer, strength], chosen [outer], predicted [repeat, row],
-    probability [repeat, row, class], by_strength [strength], null_observed, null [permutation],
-    control [control task, strength], portion_rows and curve [portion], code_bits, uniform_bits,
-    final_strength, gap and iterations [fit], and the arrays of the saved probe as probe.NAME.
-    """
-    arrays = {**_union(searched), **_union(later)}
-    pieces = [*searched, *later]
-    merged = {
-        "strengths": arrays["strengths"],
-        "inner": choice.inner,
-        "chosen": choice.chosen,
-        **_test_predictions(tasks, probe, arrays, choice),
-        **_scores_by_strength(tasks, arrays, choice),
-        "gap": np.concatenate([piece["gap"] for piece in pieces]),
-        "iterations": np.concatenate([piece["iterations"] for piece in pieces]),
-    }
-    if len(tasks.permuted):
-        merged["null"] = _null_statistics(tasks, arrays)
-    if len(tasks.control):
-        sums = arrays["control"]
-        known = ~np.isnan(sums).any(axis=(1, 2))
-        if known.any():
-            merged["control"] = 1 - sums[known, :, 0] / sums[known, :, 1]
-    others = ("portion_rows", "curve", "code_bits", "uniform_bits", "final_strength")
-    return merged | {
-        name: array for name, array in arrays.items() if name in others or name.startswith("probe.")
-    }
-
-
-def _union(pieces: Sequence[Arrays]) -> Arrays:
-    return {name: array for piece in pieces for name, array in piece.items()}
-
-
-def _test_predictions(
-    tasks: LayerTasks, probe: ProbeBase, arrays: Arrays, choice: StrengthChoice
-) -> Arrays:
-    """Predictions of test rows, and probabilities, at the chosen strength of each outer split."""
-    design, n_rows = tasks.design, len(tasks.y)
-    shape = (design.n_repeats, n_rows)
-    chosen = [arrays[f"scores.{i}"][choice.chosen[i]] for i in range(len(design.outer))]
-    if tasks.are_numbers:
-        predicted = np.full(shape, np.nan, np.float32)
-        for outer, scores in zip(design.outer, chosen, strict=True):
-            predicted[outer.repeat, outer.test] = scores[0]
-        return {"predicted": predicted}
-    classes = np.full(shape, -1, np.int16)
-    probability = np.full((*shape, int(tasks.y.max()) + 1), np.nan, np.float32)
-    for outer, scores in zip(design.outer, chosen, strict=True):
-        classes[outer.repeat, outer.test] = scores.argmax(axis=0)
-        if probe.link:
-            share = probabilities(scores.astype(np.float64), probe.link, axis=0)
-            probability[outer.repeat, outer.test] = share.T
-    return {"predicted": classes, **({"probability": probability} if probe.link else {})}
-
-
-def _scores_by_strength(tasks: LayerTasks, arrays: Arrays, choice: StrengthChoice) -> Arrays:
-    """The statistic of the first repeat at each strength, and at the chosen strengths."""
-    loss, chosen_loss, base = np.zeros(tasks.n_strengths), 0.0, 0.0
-    for i in tasks.design.first_repeat:
-        outer = tasks.design.outer[i]
-        train = tasks.design.train_sets[outer.train_set]
-        predicted = _predictions(tasks.y, arrays[f"scores.{i}"])
-        of_split = row_loss(tasks.y[outer.test], predicted).sum(axis=1)
-        base += float(base_loss(tasks.y, train, outer.test).sum())
-        loss += of_split
-        chosen_loss += float(of_split[choice.chosen[i]])
-    return {"by_strength": 1 - loss / base, "null_observed": np.array(1 - chosen_loss / base)}
-
-
-def _null_statistics(tasks: LayerTasks, arrays: Arrays) -> Array:
-    """The statistic [permutation] on the test rows of the first repeat."""
-    starts = range(0, len(tasks.permuted), _PERMUTATIONS)
-    sums = np.sum(
-        [
-            np.concatenate([arrays[_null_name(i, start)] for start in starts])
-            for i in tasks.design.first_repeat
-        ],
-        axis=0,
-    )
-    statistics: Array = 1 - sums[:, 0] / sums[:, 1]
-    return statistics

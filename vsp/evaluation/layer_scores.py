@@ -15,13 +15,12 @@ from vsp.evaluation.scores import (
     calibration_error,
     class_scores,
     confusion,
-    row_loss,
 )
 
 Fit = Mapping[str, NDArray[Any]]  # arrays of a fitted layer, named as in layer_fits.merge_pieces
 
 _CLASS_FIGURES = (
-    "balanced_accuracy", "macro_f1", "recall", "precision", "confusion", "ece", "brier",
+    "accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion", "ece", "brier",
 )  # fmt: skip
 
 
@@ -34,29 +33,31 @@ def single_layer_scores(
     """
     first = design.outer[0]
     return {
-        **_prediction_scores(fit, y, design, names),
+        **prediction_scores(fit, y, design, names),
         **_strength_scores(fit, design),
         **_description_length(fit),
         **_certificates(fit, tolerance),
+        "capacity": float(fit["capacity"].mean()) if "capacity" in fit else None,
         "n_train": int(design.train_sets[first.train_set].sum()),
         "n_test": len(first.test),
     }
 
 
-def _prediction_scores(
+def prediction_scores(
     fit: Fit, y: NDArray[Any], design: Design, names: Sequence[str]
 ) -> dict[str, Any]:
     """Scores of classes and probabilities, or the RMSE of numbers, over the rows of all repeats."""
     figures: dict[str, Any] = {**dict.fromkeys(_CLASS_FIGURES), "rmse": None}
     tested = design.test_split >= 0
-    if are_numbers(y):
-        squared = row_loss(y, fit["predicted"])[tested]
-        return {**figures, "rmse": float(np.sqrt(squared.mean()))}
     true = np.broadcast_to(y, tested.shape)[tested]
+    if are_numbers(y):
+        squared = (fit["predicted"][tested].astype(np.float64) - true) ** 2
+        return {**figures, "rmse": float(np.sqrt(squared.mean()))}
     predicted = fit["predicted"][tested].astype(np.intp)
     counts = confusion(true, predicted, len(names))
     scores = class_scores(counts)
     figures |= {
+        "accuracy": float((predicted == true).mean()),
         "balanced_accuracy": scores.balanced_accuracy,
         "macro_f1": scores.macro_f1,
         "recall": dict(zip(names, scores.recall.tolist(), strict=True)),
@@ -71,32 +72,20 @@ def _prediction_scores(
 
 
 def _strength_scores(fit: Fit, design: Design) -> dict[str, Any]:
-    """Chosen regularisation strengths, and score and selectivity at every strength of the grid."""
+    """Chosen regularisation strengths, and the score at every strength of the grid."""
     grid, chosen = fit["strengths"].astype(np.float64), fit["chosen"]
-    unknown = np.full(len(grid), np.nan)
-    control = fit["control"].mean(axis=0) if "control" in fit else unknown
-    figures: dict[str, Any] = {
-        "control": finite_or_none(control[chosen[design.first_repeat]].mean())
-    }
     if np.isnan(grid).any():  # the probe has no strength
-        return {**figures, "strength": None, "strengths": [], "at_edge": 0, "by_strength": {}}
-    by_strength = {
-        f"{strength:g}": {
-            "score": finite_or_none(score),
-            "control": finite_or_none(of_control),
-            "selectivity": finite_or_none(score - of_control),
-        }
-        for strength, score, of_control in zip(
-            grid, fit.get("by_strength", unknown), control, strict=True
-        )
-    }
+        return {"strength": None, "strengths": [], "at_edge": 0, "by_strength": {}}
+    scores = fit.get("by_strength", np.full(len(grid), np.nan))
     edges = (0, len(grid) - 1) if len(grid) > 1 else ()
     return {
-        **figures,
         "strength": finite_or_none(fit["final_strength"]),
         "strengths": grid[chosen].tolist(),
         "at_edge": int(np.isin(chosen, edges).sum()),
-        "by_strength": by_strength,
+        "by_strength": {
+            f"{strength:g}": finite_or_none(score)
+            for strength, score in zip(grid, scores, strict=True)
+        },
     }
 
 

@@ -14,7 +14,8 @@ from scipy.sparse.csgraph import connected_components
 from vsp.datasets import VARIANTS
 from vsp.errors import RunError
 from vsp.evaluation.design import is_constant
-from vsp.evaluation.scores import Floats, row_loss
+from vsp.evaluation.metrics import metric_of
+from vsp.evaluation.scores import Floats
 from vsp.evaluation.statistics import Folds, first_best
 from vsp.storage.results import Results
 from vsp.storage.summary import ComparedSummary
@@ -38,7 +39,8 @@ class TestedRun:
     name: str
     probe: str  # names of probe and treatment
     statistic: str
-    is_proportion: bool  # accuracy; otherwise R²
+    is_proportion: bool  # a share of rows or pairs; otherwise a share of a loss
+    is_label: bool  # the target is a label; otherwise a number
     n_layers: int  # number of layers of the model
     best_layer: int
     layers: Indices
@@ -46,8 +48,7 @@ class TestedRun:
     id: NDArray[np.str_]
     group: NDArray[np.str_]
     label: NDArray[Any]
-    target: NDArray[Any]  # [row], class index or number
-    predicted: NDArray[Any]  # [layer, repeat, row]
+    loss: Floats  # [layer, repeat, row]
     base: Floats  # [repeat, row]
     outer: Indices  # [repeat, row], outer split that tests it
     inner: Floats | None  # best inner validation score [layer, outer split]
@@ -59,8 +60,7 @@ class TestedRun:
             id=self.id[rows],
             group=self.group[rows],
             label=self.label[rows],
-            target=self.target[rows],
-            predicted=self.predicted[:, :n_repeats, rows],
+            loss=self.loss[:, :n_repeats, rows],
             base=self.base[:n_repeats, rows],
             outer=self.outer[:n_repeats, rows],
         )
@@ -68,7 +68,7 @@ class TestedRun:
     def column(self, index: int) -> Column:
         """The layer at an index of `layers`."""
         inner = None if self.inner is None else self.inner[index]
-        return Column(int(self.layers[index]), row_loss(self.target, self.predicted[index]), inner)
+        return Column(int(self.layers[index]), self.loss[index], inner)
 
     def peak(self) -> Column:
         """The layer with the best inner score of each outer split; without such scores, the best layer."""
@@ -77,7 +77,7 @@ class TestedRun:
         chosen = first_best(self.inner)
         layer = chosen[self.outer]
         repeat, row = np.indices(layer.shape)
-        loss = row_loss(self.target, self.predicted[layer, repeat, row])
+        loss = self.loss[layer, repeat, row]
         return Column(self.best_layer, loss, self.inner[chosen, np.arange(len(chosen))])
 
 
@@ -118,7 +118,7 @@ class MatchedRuns:
 def read_tested_run(name: str, results: Results) -> TestedRun:
     """Read the predictions of a run. Raises RunError if they are damaged or ids are not unique."""
     summary = results.summary(ComparedSummary)
-    names = ("id", "group", "label", "layers", "classes", "predicted", "base", "outer")
+    names = ("id", "group", "label", "layers", "loss", "base", "outer")
     arrays = results.arrays("predictions", names)
     inner = results.arrays("estimates", ("inner",)).get("inner")
     _check_arrays(results, summary, arrays, inner)
@@ -128,7 +128,8 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
         name=name,
         probe=f"{probe['probe']}, treatment {probe['treatment']}",
         statistic=summary["statistic"],
-        is_proportion=is_label,
+        is_proportion=metric_of(summary["statistic"]).is_proportion,
+        is_label=is_label,
         n_layers=summary["plan"]["n_layers"],
         best_layer=summary["best_layer"],
         layers=arrays["layers"],
@@ -136,9 +137,8 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
         id=arrays["id"],
         group=arrays["group"],
         label=label,
-        target=np.searchsorted(arrays["classes"], label) if is_label else label,
-        predicted=arrays["predicted"],
-        base=np.ones(outer.shape) if is_label else arrays["base"],
+        loss=arrays["loss"],
+        base=arrays["base"],
         outer=outer.astype(np.intp),
         inner=None if inner is None else np.fmax.reduce(inner, axis=2),
     )
@@ -159,10 +159,10 @@ def _check_arrays(
     inner: NDArray[Any] | None,
 ) -> None:
     """Raise RunError unless the arrays have the shapes and values that `vsp probe` writes."""
-    predicted = arrays.get("predicted")
-    if predicted is None or predicted.ndim != 3 or not predicted.size:
-        raise _not_arrays(results, "predicted")
-    n_layers, n_repeats, n_rows = predicted.shape
+    loss = arrays.get("loss")
+    if loss is None or loss.ndim != 3 or not loss.size:
+        raise _not_arrays(results, "loss")
+    n_layers, n_repeats, n_rows = loss.shape
     is_label = summary["probe"]["target"] == "label"
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         "id": ((n_rows,), "U"),
@@ -170,10 +170,9 @@ def _check_arrays(
         "label": ((n_rows,), "U" if is_label else "fiu"),
         "layers": ((n_layers,), "iu"),
         "outer": ((n_repeats, n_rows), "iu"),
-        "predicted": (predicted.shape, "iu" if is_label else "f"),
+        "loss": (loss.shape, "f"),
+        "base": ((n_repeats, n_rows), "f"),
     }
-    if not is_label:
-        expected["base"] = (n_repeats, n_rows), "f"
     for name, (shape, kinds) in expected.items():
         array = arrays.get(name)
         if array is None or array.shape != shape or array.dtype.kind not in kinds:
@@ -184,8 +183,8 @@ def _check_arrays(
         raise _not_arrays(results, "layers")
     if not -1 <= outer.min() <= outer.max() < n_repeats * n_rows:
         raise _not_arrays(results, "outer")
-    if is_label and not _are_classes(arrays.get("classes"), arrays["label"]):
-        raise _not_arrays(results, "classes")
+    if not np.isfinite(loss).all() or not np.isfinite(arrays["base"]).all():
+        raise _not_arrays(results, "loss")
     if inner is not None and not (
         inner.dtype.kind == "f"
         and inner.ndim == 3
@@ -198,13 +197,6 @@ def _check_arrays(
 def _tested(outer: NDArray[Any]) -> NDArray[np.bool_]:
     """Rows that are tested in every repeat."""
     return np.asarray((outer >= 0).all(axis=0), np.bool_)
-
-
-def _are_classes(classes: NDArray[Any] | None, label: NDArray[Any]) -> bool:
-    """Whether `classes` are ascending names, and every label is one of them."""
-    if classes is None or classes.ndim != 1 or classes.dtype.kind != "U":
-        return False
-    return bool((classes[1:] > classes[:-1]).all() and np.isin(label, classes).all())
 
 
 def _not_arrays(results: Results, name: str) -> RunError:
@@ -240,17 +232,30 @@ def match_rows(first: TestedRun, other: TestedRun) -> tuple[Indices, Indices]:
             f"{str(first.id[row])!r}: {str(first.label[row])!r} and {str(other.label[twin])!r}; "
             "compare runs of the same dataset"
         )
-    if not first.is_proportion and is_constant(first.label[in_first]):
+    if not first.is_label and is_constant(first.label[in_first]):
         raise RunError(
             f"{both}: the {len(in_first)} common rows have the same number, so "
             f"{first.statistic} is undefined; compare runs that share more rows"
         )
+    _check_same_rows(first, other, len(in_first))
     return in_first, in_other
+
+
+def _check_same_rows(first: TestedRun, other: TestedRun, n_common: int) -> None:
+    """Raise RunError if the losses of rows belong to a score of all rows, and the rows differ."""
+    metric = metric_of(first.statistic)
+    n_rows = {len(first.id), len(other.id), n_common}
+    if metric.balances and len(n_rows) > 1:
+        raise RunError(
+            f"{first.name} and {other.name}: {len(first.id)} and {len(other.id)} test rows, of which "
+            f"{n_common} are in both; {metric.statistic} is compared on the same rows only: probe "
+            "both runs with --metric accuracy"
+        )
 
 
 def _source_labels(run: TestedRun) -> NDArray[Any]:
     """Labels of the dataset before its variants were applied."""
-    if not (run.is_proportion and run.variants):
+    if not (run.is_label and run.variants):
         return run.label
     names, place = np.unique(run.label, return_inverse=True)
     labels = [str(name) for name in names]

@@ -16,15 +16,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from vsp.errors import ProbeError, RunError
-from vsp.evaluation.fit_cache import RANDOM_FEATURES, FitCache
-from vsp.evaluation.layer_fits import (
-    Arrays,
-    LayerFitter,
-    LayerTasks,
-    StrengthChoice,
-    choose_strengths,
-    merge_pieces,
-)
+from vsp.evaluation.fit_cache import FitCache, Fitted
+from vsp.evaluation.layer_fits import Arrays, LayerFitter, LayerTasks, StrengthChoice
+from vsp.evaluation.merged_fits import choose_strengths, merge_pieces
 from vsp.evaluation.probe_work import ProbeWork
 from vsp.probes.treatment import mean_squared_norm
 from vsp.storage.array import Store
@@ -45,12 +39,12 @@ def usable_jobs(n_jobs: int) -> int:
     return max(1, min(n_jobs, int(joblib.cpu_count())))
 
 
-def fit_missing(work: ProbeWork, layers: Sequence[int], n_jobs: int) -> None:
+def fit_missing(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int) -> None:
     """Fit and cache the layers that are not in the cache. Raises RunError if a worker is killed."""
     pending = [layer for layer in layers if not _is_cached(work.cache, layer)]
     if len(pending) < len(layers):
         n_cached = len(layers) - len(pending)
-        what = "layers and random features" if RANDOM_FEATURES in layers else "layers"
+        what = "layers" if all(isinstance(one, int) for one in layers) else "layers and baselines"
         _log.info(
             "%d of %d %s were fitted before; kept in %s",
             n_cached, len(layers), what, work.cache.folder,
@@ -72,7 +66,7 @@ def fit_missing(work: ProbeWork, layers: Sequence[int], n_jobs: int) -> None:
         ) from None
 
 
-def fit_layer(store: Store, layer: int, work: ProbeWork) -> Arrays:
+def fit_layer(store: Store, layer: Fitted, work: ProbeWork) -> Arrays:
     """All fits of a layer, in this process and one thread: workers share the cores."""
     with threadpool_limits(1):
         fitter = _layer_fitter(store, layer, work)
@@ -88,7 +82,7 @@ def has_grid_by_layer(work: ProbeWork) -> bool:
     return bool(work.probe.grid_squared_norm) and not work.settings.strengths
 
 
-def read_cached(cache: FitCache, layer: int) -> Arrays:
+def read_cached(cache: FitCache, layer: Fitted) -> Arrays:
     """Arrays of a fitted layer. Raises RunError if its file is missing or damaged."""
     fit = cache.read(layer)
     if fit is None:
@@ -96,7 +90,7 @@ def read_cached(cache: FitCache, layer: int) -> Arrays:
     return fit
 
 
-def _is_cached(cache: FitCache, layer: int) -> bool:
+def _is_cached(cache: FitCache, layer: Fitted) -> bool:
     try:
         return cache.read(layer) is not None
     except RunError:
@@ -106,9 +100,9 @@ def _is_cached(cache: FitCache, layer: int) -> bool:
         return False
 
 
-def _layer_fitter(store: Store, layer: int, work: ProbeWork) -> LayerFitter:
-    if layer == RANDOM_FEATURES:
-        states = _random_features(work)
+def _layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
+    if isinstance(layer, str):
+        states = work.features(layer)
     else:
         states = _states(store, layer, work.rows.row)
     tasks = _tasks_of(layer, work)
@@ -119,19 +113,12 @@ def _layer_fitter(store: Store, layer: int, work: ProbeWork) -> LayerFitter:
     return LayerFitter(states, work.probe, tasks)
 
 
-def _tasks_of(layer: int, work: ProbeWork) -> LayerTasks:
-    """The tasks of a layer. Random features have no permutation test, control or learning curve."""
-    if layer != RANDOM_FEATURES:
+def _tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
+    """The tasks of a layer. Baselines have no permutation test, control or learning curve."""
+    if not isinstance(layer, str):
         return work.tasks
-    none = np.empty((0, len(work.tasks.y)), work.tasks.y.dtype)
-    return replace(work.tasks, permuted=none, control=none, portions=())
-
-
-def _random_features(work: ProbeWork) -> NDArray[np.floating]:
-    """Normal random numbers [row, hidden]."""
-    rng = np.random.default_rng(work.settings.seed)
-    shape = (len(work.rows.row), work.run.plan.hidden_size)
-    return rng.standard_normal(shape, dtype=np.float32)
+    none = work.tasks.permuted[:0]
+    return replace(work.tasks, permuted=none, within=none, controls={}, portions=(), resamples=None)
 
 
 def _states(store: Store, layer: int, rows: NDArray[np.intp]) -> NDArray[np.floating]:
@@ -173,22 +160,22 @@ def _run_jobs(
             advance(1)
 
 
-def _fit_and_cache(store: Store, layer: int, work: ProbeWork) -> None:
+def _fit_and_cache(store: Store, layer: Fitted, work: ProbeWork) -> None:
     work.cache.write(layer, fit_layer(store, layer, work))
 
 
-def _fit_divided(work: ProbeWork, layers: Sequence[int], n_jobs: int, n_divisions: int) -> None:
+def _fit_divided(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int, n_divisions: int) -> None:
     """Run the search pieces of all layers, then the later pieces; cache each complete layer."""
     tasks = {layer: _tasks_of(layer, work) for layer in layers}
     n_search = {layer: len(tasks[layer].search_pieces) for layer in layers}
     n_later = {layer: len(tasks[layer].later_pieces) for layer in layers}
-    searched: dict[int, _Pieces] = {layer: {} for layer in layers}
+    searched: dict[Fitted, _Pieces] = {layer: {} for layer in layers}
     shares = _shares(n_search, n_divisions)
     jobs = _divided_jobs(_search, work, shares)
     for layer, pieces in _run_jobs(work, "searches", n_jobs, len(shares), jobs):
         searched[layer] |= pieces
     choices = {layer: choose_strengths(tasks[layer], _ordered(searched[layer])) for layer in layers}
-    later: dict[int, _Pieces] = {layer: {} for layer in layers}
+    later: dict[Fitted, _Pieces] = {layer: {} for layer in layers}
     shares = _shares(n_later, n_divisions)
     jobs = _divided_jobs(_run_later, work, shares, choices)
     for layer, pieces in _run_jobs(work, "shares", n_jobs, len(shares), jobs):
@@ -198,7 +185,7 @@ def _fit_divided(work: ProbeWork, layers: Sequence[int], n_jobs: int, n_division
             work.cache.write(layer, merge_pieces(tasks[layer], work.probe, *parts))
 
 
-def _shares(n_pieces: dict[int, int], n_divisions: int) -> list[tuple[int, range]]:
+def _shares(n_pieces: dict[Fitted, int], n_divisions: int) -> list[tuple[Fitted, range]]:
     """Layer and piece numbers of each job; each share of a layer mixes long and short pieces."""
     return [
         (layer, range(k, n, n_divisions))
@@ -208,10 +195,10 @@ def _shares(n_pieces: dict[int, int], n_divisions: int) -> list[tuple[int, range
 
 
 def _divided_jobs(
-    function: Callable[..., tuple[int, _Pieces]],
+    function: Callable[..., tuple[Fitted, _Pieces]],
     work: ProbeWork,
-    shares: Sequence[tuple[int, range]],
-    choices: dict[int, StrengthChoice] | None = None,
+    shares: Sequence[tuple[Fitted, range]],
+    choices: dict[Fitted, StrengthChoice] | None = None,
 ) -> Iterator[Any]:
     store = work.run.store
     for layer, share in shares:
@@ -219,15 +206,15 @@ def _divided_jobs(
         yield delayed(function)(store, layer, work, share, *choice)
 
 
-def _search(store: Store, layer: int, work: ProbeWork, share: range) -> tuple[int, _Pieces]:
+def _search(store: Store, layer: Fitted, work: ProbeWork, share: range) -> tuple[Fitted, _Pieces]:
     with threadpool_limits(1):
         fitter = _layer_fitter(store, layer, work)
         return layer, {i: fitter.search(fitter.tasks.search_pieces[i]) for i in share}
 
 
 def _run_later(
-    store: Store, layer: int, work: ProbeWork, share: range, choice: StrengthChoice
-) -> tuple[int, _Pieces]:
+    store: Store, layer: Fitted, work: ProbeWork, share: range, choice: StrengthChoice
+) -> tuple[Fitted, _Pieces]:
     with threadpool_limits(1):
         fitter = _layer_fitter(store, layer, work)
         return layer, {i: fitter.run(fitter.tasks.later_pieces[i], choice) for i in share}

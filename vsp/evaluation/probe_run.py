@@ -15,13 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
-from vsp.evaluation.evaluate import (
-    EvaluatedRows,
-    EvaluationSettings,
-    evaluate,
-    outer_base_loss,
-)
-from vsp.evaluation.fit_cache import RANDOM_FEATURES, FitCache
+from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
+from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import Arrays
 from vsp.evaluation.parallel_fits import fit_missing, has_grid_by_layer, read_cached
 from vsp.evaluation.probe_settings import ProbeSettings
@@ -31,9 +26,9 @@ from vsp.storage.npz import Blocks
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 
-_MAX_RANDOM_BYTES = 1 << 30  # of random features; larger runs omit this baseline
-_ESTIMATES = ("strengths", "inner", "chosen", "by_strength", "null", "null_observed", "control",
-              "portion_rows", "curve", "code_bits", "uniform_bits", "final_strength", "gap",
+_ESTIMATES = ("strengths", "inner", "chosen", "outer_score", "by_strength", "null",
+              "null_observed", "capacity", "within", "within_observed", "refit", "portion_rows",
+              "curve", "code_bits", "uniform_bits", "final_strength", "gap",
               "iterations")  # fmt: skip
 
 
@@ -54,18 +49,19 @@ def probe_run(
     results.check_owner(run.plan)
     work = prepare(run, settings, partial)
     chosen = _checked_layers(run, layers)
-    random = _has_random_features(work)
-    fit_missing(work, [*chosen, *([RANDOM_FEATURES] if random else [])], n_jobs)
+    fit_missing(work, [*chosen, *work.baselines], n_jobs)
     fits = _CachedFits(work.cache, chosen)
     tasks = work.tasks
     scores, figures = evaluate(
         chosen,
         fits,
-        EvaluatedRows(tasks.y, work.rows.group, tasks.design, work.names, work.rows.prompt),
+        EvaluatedRows(
+            tasks.y, work.rows.group, tasks.design, tasks.metric, work.names, work.rows.prompt
+        ),
         EvaluationSettings(
             settings.confidence, settings.resamples, settings.seed, work.probe.tolerance
         ),
-        read_cached(work.cache, RANDOM_FEATURES) if random else None,
+        {name: read_cached(work.cache, name) for name in work.baselines},
     )
     results.check_owner(run.plan)  # again, since fits take hours
     results.write(
@@ -109,11 +105,6 @@ def _checked_layers(run: Run, layers: Sequence[int] | None) -> list[int]:
     return sorted(set(layers))
 
 
-def _has_random_features(work: ProbeWork) -> bool:
-    n_bytes = 4 * len(work.rows.row) * work.run.plan.hidden_size
-    return work.settings.random and n_bytes <= _MAX_RANDOM_BYTES
-
-
 class _CachedFits(Sequence[Arrays]):
     """The cached layers; each is read when it is accessed."""
 
@@ -144,11 +135,10 @@ def _predictions(work: ProbeWork, layers: Sequence[int], fits: _CachedFits) -> d
         "layers": np.array(layers),
         "outer": tasks.design.test_split,
     }
-    if tasks.are_numbers:
-        arrays["base"] = outer_base_loss(tasks.y, tasks.design)
-    else:
+    if not tasks.are_numbers:
         arrays["classes"] = np.array(work.names)
-    return arrays | _stacked(("predicted", "probability"), fits)
+    arrays["base"] = fits[0]["base"]
+    return arrays | _stacked(("predicted", "probability", "loss"), fits)
 
 
 def _estimates(layers: Sequence[int], fits: _CachedFits) -> dict[str, Any]:
@@ -182,6 +172,7 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "failed_reasons": work.failed_reasons,
         "batching": None if work.batching is None else asdict(work.batching),
         "split": design.description,
+        **work.facts,
         "settings": asdict(work.settings),
         "probe": describe_probe(
             work.settings.probe,

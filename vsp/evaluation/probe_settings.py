@@ -14,6 +14,8 @@ class ProbeSettings:
     probe: str = DEFAULT_PROBE
     treatment: str = ""  # empty: the probe's default
     strengths: tuple[float, ...] = ()  # grid to choose from; empty: the probe's default
+    metric: str = "auto"  # of vsp.evaluation.metrics.METRICS; auto: as the labels are balanced
+    class_weight: str = "auto"  # none or balanced; auto: balanced if every label weighs the same
     tolerance: float = 0.0  # relative duality gap, if the probe has one; 0: the probe's default
     max_iter: int = 0  # 0: the probe's default
     folds: int = 5
@@ -23,6 +25,7 @@ class ProbeSettings:
     curve: bool = True  # learning curve and online code length
     random: bool = True  # random-features baseline
     seed: int = 0
+    over_training: bool = False  # also refit on resamples of the training rows
     drop_labels: tuple[str, ...] = ()  # rows with these labels are left out
     confidence: float = 0.95
     resamples: int = 2000

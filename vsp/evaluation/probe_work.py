@@ -8,7 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,19 @@ import sklearn
 from numpy.typing import NDArray
 
 from vsp import __version__
+from vsp.datasets.splitting import integer_codes
 from vsp.errors import ProbeError, RunError
+from vsp.evaluation.baseline_features import FEATURES
 from vsp.evaluation.controls import control_labels, permuted_labels
-from vsp.evaluation.design import make_design, training_portions
+from vsp.evaluation.design import is_constant, make_design, training_portions
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import LayerTasks
+from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
+from vsp.evaluation.probed_rows import ProbedRows
+from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
+from vsp.evaluation.scores import are_numbers
+from vsp.evaluation.within_words import permuted_within
 from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase, check_scale
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
@@ -33,21 +40,11 @@ from vsp.storage.run import Run
 
 _log = logging.getLogger(__name__)
 
-_CACHE_FORMAT = 3  # increase it if the arrays of a layer change for the same rows and settings
+_CACHE_FORMAT = 4  # increase it if the arrays of a layer change for the same rows and settings
 _MIN_LIMIT = 1 << 28  # bytes of a fitted layer, however few rows there are
 _N_REASONS = 10  # reasons of failed rows in the summary
-
-
-@dataclass(frozen=True, slots=True)
-class ProbedRows:
-    """The rows that take part, each array [row]."""
-
-    row: NDArray[np.intp]  # in the store
-    id: NDArray[np.str_]
-    label: NDArray[np.str_]
-    group: NDArray[np.str_]
-    prompt: NDArray[np.str_]
-    split: NDArray[np.str_]
+_ENOUGH = 0.5  # of the rows must be exchangeable within prompts, for a test with any power
+_RARE = 0.5  # of its share among equally common labels; a rarer label asks for balanced accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +62,22 @@ class ProbeWork:
     names: tuple[str, ...]  # of the classes; empty if the target is a number
     tasks: LayerTasks
     cache: FitCache
+    facts: dict[str, Any]  # of the tasks, for the summary
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines that are fitted like layers."""
+        unwanted = () if self.settings.random else ("random features",)
+        hidden_size = self.run.plan.hidden_size
+        return [
+            name
+            for name, features in FEATURES.items()
+            if name not in unwanted and features.exist(self.rows, hidden_size)
+        ]
+
+    def features(self, name: str) -> NDArray[np.floating]:
+        """Features [row, feature] of a baseline."""
+        return FEATURES[name].make(self.rows, self.run.plan.hidden_size, self.settings.seed)
 
 
 def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
@@ -75,19 +88,19 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     """
     ledgers = run.ledgers()
     counts = _row_counts(run, ledgers, partial)
-    probe = _estimator(settings)
     done = np.concatenate([ledger.rows_done for ledger in ledgers])
     samples = run.all_samples()
     kept, dropped = _without_labels(samples, done, settings.drop_labels)
-    rows = _probed_rows(samples, done[kept])
-    tasks, names = _layer_tasks(rows, settings, probe)
+    rows = ProbedRows.of(samples, done[kept])
+    tasks, names, facts = _layer_tasks(rows, settings, PROBES.load(settings.probe)())
+    probe = _estimator(settings, tasks.metric)
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
     cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
-        cache,
+        cache, facts,
     )  # fmt: skip
 
 
@@ -100,8 +113,7 @@ def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray
         "settings": {k: v for k, v in asdict(settings).items() if k not in NO_FIT_SETTINGS},
     }
     digest = hashlib.sha256(json.dumps(values).encode())
-    arrays: list[NDArray[Any]] = [rows.row, crc32, rows.label, rows.group, rows.prompt, rows.split]
-    for array in arrays:
+    for array in (crc32, *rows.arrays):
         digest.update(f"{array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()[:16]
@@ -110,16 +122,29 @@ def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray
 def _most_bytes(hidden_size: int, tasks: LayerTasks, n_classes: int) -> int:
     """Far more bytes than the file of a fitted layer takes."""
     predictions = tasks.design.test_split.size * (n_classes + 2)  # index, probabilities
-    estimates = len(tasks.permuted) + len(tasks.control) + len(tasks.portions)
+    estimates = 2 * len(tasks.permuted) + len(tasks.portions)
+    estimates += (2 + len(tasks.controls)) * tasks.design.test_split.size
     values = predictions + hidden_size * (n_classes + 2) + estimates * (n_classes + 2)
     return min(MAX_ARRAYS, _MIN_LIMIT + 64 * values)
 
 
-def _estimator(settings: ProbeSettings) -> ProbeBase:
+def _estimator(settings: ProbeSettings, metric: Metric) -> ProbeBase:
+    """The configured probe. Raises ProbeError for a setting that it does not have."""
     probe: ProbeBase = PROBES.load(settings.probe)()
+    name, weight = settings.probe, settings.class_weight
     if settings.strengths and not probe.strength_name:
-        raise ProbeError(f"probe {settings.probe} has no strength to choose; leave out --grid")
-    return probe.configure(settings.treatment, settings.tolerance, settings.max_iter, settings.seed)
+        raise ProbeError(f"probe {name} has no strength to choose; leave out --grid")
+    if metric is METRICS["log-loss"] and not probe.link:
+        raise ProbeError(f"probe {name} has no probabilities; use another --metric than log-loss")
+    if "class_weight" not in probe.get_params():
+        if weight != "auto":
+            raise ProbeError(f"probe {name} has no class weights; leave out --class-weight")
+        weight = ""
+    elif weight == "auto":
+        weight = "balanced" if metric is METRICS["balanced"] else "none"
+    return probe.configure(
+        settings.treatment, settings.tolerance, settings.max_iter, settings.seed, weight
+    )
 
 
 def _without_labels(
@@ -143,38 +168,71 @@ def _without_labels(
     return kept, dropped
 
 
-def _probed_rows(samples: Sequence[Sample], done: NDArray[np.intp]) -> ProbedRows:
-    if not len(done):
-        raise ProbeError(f"none of {len(samples)} rows is extracted; run `vsp extract` first")
-    chosen = [samples[row] for row in done.tolist()]
-    fields = ("id", "label", "group", "prompt", "split")
-    return ProbedRows(
-        np.asarray(done, np.intp), *(np.array([getattr(s, f) for s in chosen]) for f in fields)
-    )
-
-
 def _layer_tasks(
     rows: ProbedRows, settings: ProbeSettings, probe: ProbeBase
-) -> tuple[LayerTasks, tuple[str, ...]]:
-    """The targets and splits, and the names of the classes."""
+) -> tuple[LayerTasks, tuple[str, ...], dict[str, Any]]:
+    """The targets and splits, the names of the classes, and facts for the summary.
+
+    All that is drawn at random is drawn in the order of ids.
+    """
+    order = np.argsort(rows.id, kind="stable")
     y, names = _targets(rows, probe)
-    design = make_design(
-        y, rows.group, rows.split, settings.folds, settings.repeats, settings.seed, names
-    )
-    permuted, _ = permuted_labels(
-        y, rows.group, design.blocks, settings.permutations, settings.seed
-    )
-    control = control_labels(rows.prompt, y, settings.controls, settings.seed)
-    if control is None:
-        control = np.empty((0, len(y)), y.dtype)
-    portions: Sequence[NDArray[np.bool_]] = ()
-    if settings.curve:
-        train = design.train_sets[design.outer[0].train_set]
-        portions = training_portions(y, rows.group, train, settings.seed)
+    metric = chosen_metric(settings.metric, y)
+    tasks, facts = _tasks_by_id(rows.take(order), y[order], metric, settings, names)
     strengths: tuple[float, ...] = ()
     if probe.strength_name:
         strengths = tuple(sorted({*(settings.strengths or probe.default_grid)}))
-    return LayerTasks(y, design, strengths, permuted, control, tuple(portions)), names
+    return replace(tasks.reordered(order), strengths=strengths), names, facts
+
+
+def _tasks_by_id(
+    rows: ProbedRows,
+    y: NDArray[Any],
+    metric: Metric,
+    settings: ProbeSettings,
+    names: Sequence[str],
+) -> tuple[LayerTasks, dict[str, Any]]:
+    """The tasks of rows in the order of ids, and facts for the summary."""
+    seed, n = settings.seed, settings.permutations
+    design = make_design(y, rows.group, rows.split, settings.folds, settings.repeats, seed, names)
+    permuted, _ = permuted_labels(y, rows.group, design.blocks, n, seed)
+    within, n_within = permuted_within(y, rows.prompt, design.blocks, n, seed)
+    if is_constant(rows.prompt) or n_within < _ENOUGH * len(y):
+        within = within[:0]
+    train = design.train_sets[design.outer[0].train_set]
+    resamples = None
+    if settings.over_training and design.n_folds == 1:
+        resamples = group_resamples(rows.group, train, N_RESAMPLES, seed)
+    controls = control_labels(rows.prompt, y, settings.controls, seed)
+    tasks = LayerTasks(
+        y=y,
+        design=design,
+        metric=metric,
+        strengths=(),
+        permuted=permuted,
+        within=within,
+        group=integer_codes(rows.group),
+        controls={} if controls is None or not settings.controls else {"prompt": controls},
+        portions=tuple(training_portions(y, rows.group, train, seed)) if settings.curve else (),
+        resamples=resamples,
+    )
+    return tasks, {"n_within": n_within}
+
+
+def chosen_metric(name: str, y: NDArray[Any]) -> Metric:
+    """The metric of this name. Raises ProbeError if it is not one for these targets.
+
+    The default is accuracy, or balanced accuracy if the rarest label has less than half of its
+    share among equally common labels.
+    """
+    if are_numbers(y):
+        if name != "auto":
+            raise ProbeError(f"--metric {name} needs labels, not numbers; leave it out for R²")
+        return R_SQUARED
+    if name == "auto":
+        counts = np.bincount(y)
+        name = "balanced" if counts.min() < _RARE * len(y) / len(counts) else "accuracy"
+    return METRICS[name]
 
 
 def _targets(rows: ProbedRows, probe: ProbeBase) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -1,8 +1,4 @@
-"""Scores of predictions: losses of rows, accuracy and R², class scores, calibration, code length.
-
-Accuracy and R² are both 1 − Σ loss / Σ base loss. For labels the loss of a row is 1 if the
-prediction is wrong, and the base loss is 1. For numbers the loss is the squared error, and the base
-loss is the squared distance from the mean of the training rows.
+"""Further figures of predictions: class scores, calibration, code length.
 
 Labels `y` [row] are class indices, or float64 numbers.
 """
@@ -23,25 +19,6 @@ _BINS = 15  # of the calibration error
 def are_numbers(y: NDArray[Any]) -> bool:
     """Whether the target is a number; otherwise it is a class index."""
     return bool(y.dtype.kind == "f")
-
-
-def row_loss(y: NDArray[Any], predicted: NDArray[Any]) -> Floats:
-    """Loss [..., row] of `predicted` [..., row]."""
-    if are_numbers(y):
-        return np.asarray((predicted.astype(np.float64) - y) ** 2)
-    return np.asarray(predicted != y, dtype=np.float64)
-
-
-def base_loss(y: NDArray[Any], train: NDArray[np.bool_], rows: NDArray[np.intp]) -> Floats:
-    """Base loss of `rows`, of a probe that was fitted on the rows of the mask `train` [row]."""
-    if are_numbers(y):
-        return np.asarray((y[rows] - y[train].mean()) ** 2)
-    return np.ones(len(rows))
-
-
-def statistic(loss: Floats, base: Floats) -> float:
-    """Accuracy or R²; nan if the base loss is 0."""
-    return 1 - float(loss.sum() / base.sum()) if base.sum() else float("nan")
 
 
 def confusion(

@@ -40,10 +40,12 @@ class GroupSums:
 
     loss: Floats  # [column, repeat, group]
     base: Floats  # [repeat, group]
-    n_rows: int  # tested in each repeat
-    is_proportion: bool  # accuracy, a proportion of rows; otherwise R²
+    n_rows: float  # tested in each repeat; fewer where rare labels decide the precision
+    n_independent: float  # the same of groups
+    is_proportion: bool  # a proportion of rows or pairs; otherwise a share of a loss, as R²
     inner_excess: Floats  # [outer split, column]: inner validation score minus outer test score
     folds: Folds
+    is_normalised: bool = False  # by chance, so that differences can exceed 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,11 @@ class GroupBootstrap:
     draws: Floats  # [resample, repeat, column], each repeat on its own
     inner_excess: Floats  # [outer split, column], as in GroupSums
     n_groups: int
-    n_rows: int
+    n_rows: float
+    n_independent: float
     folds: Folds
     is_proportion: bool
+    is_normalised: bool
     confidence: float
 
     def intervals(self) -> tuple[Floats, Floats]:
@@ -73,7 +77,9 @@ class GroupBootstrap:
         factor = fold_factor(self.inner_excess, variance, self.folds)
         # If all predictions are right, or all wrong, the variance is unknown. Then a group counts
         # as one row.
-        n = np.where(binomial > 0, binomial / np.where(variance > 0, variance, 1.0), self.n_groups)
+        n = np.where(
+            binomial > 0, binomial / np.where(variance > 0, variance, 1.0), self.n_independent
+        )
         return _proportion_interval(self.value, n / factor, self._t)
 
     def differences(
@@ -92,12 +98,12 @@ class GroupBootstrap:
             # One pseudo-group with a different outcome is added, since the variance is
             # underestimated if few groups differ. Compare Bonett & Price, "Adjusted Wald confidence
             # interval for a difference of binomial proportions based on paired data", 2012.
-            variance = variance + 1 / (self.n_groups + 1) ** 2
+            variance = variance + 1 / (self.n_independent + 1) ** 2
         with np.errstate(invalid="ignore"):
             inner_excess = self.inner_excess[:, chosen] - self.inner_excess[:, [reference]]
         error = np.sqrt(variance * fold_factor(inner_excess, variance, self.folds))
         half = error * (self._t if errors is None else errors)
-        largest = 1.0 if self.is_proportion else np.inf  # possible difference
+        largest = 1.0 if self.is_proportion and not self.is_normalised else np.inf
         return (
             difference,
             np.maximum(difference - half, -largest),
@@ -126,7 +132,7 @@ class GroupBootstrap:
 
     @property
     def _t(self) -> float:
-        return float(student.ppf((1 + self.confidence) / 2, max(self.n_groups - 1, 1)))
+        return float(student.ppf((1 + self.confidence) / 2, max(self.n_independent - 1, 1)))
 
     @property
     def _small_sample_factor(self) -> float:
@@ -150,8 +156,8 @@ def bootstrap_groups(
     # A resample can have no base loss; the statistic is then undefined.
     draws = np.where(np.isfinite(draws), draws, value)
     return GroupBootstrap(
-        value, draws, sums.inner_excess, n_groups, sums.n_rows, sums.folds, sums.is_proportion,
-        confidence,
+        value, draws, sums.inner_excess, n_groups, sums.n_rows, sums.n_independent, sums.folds,
+        sums.is_proportion, sums.is_normalised, confidence,
     )  # fmt: skip
 
 

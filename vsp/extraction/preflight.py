@@ -165,6 +165,11 @@ class TokenCounter:
                 n_shared=n_shared,
                 regions=sample.regions,
                 depth=sample.depth,
+                subject=sample.subject,
+                reference=sample.reference,
+                subject_box=sample.subject_box,
+                reference_box=sample.reference_box,
+                image_size=image.size,
             )
 
     def _tail(self, sample: Sample, size: tuple[int, int]) -> tuple[int, TokenizedPrompt]:

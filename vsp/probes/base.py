@@ -17,8 +17,8 @@ A new probe is one file in this folder, and one line in the table of `vsp.probes
 - implements `solve` (closed form), or else `fit`, `scores`, `arrays` and `from_arrays`
   (`LinearProbe` has the last three). `fit` raises ProbeError for bad input.
 
-Parameters called `tol`, `max_iter` and `random_state` are set from `--tolerance`, `--max-iter` and
-`--seed`. A fit leaves `n_iter_` and `gap_`, if it has them; gap_ is inf where it did not converge.
+Parameters called `tol`, `max_iter`, `random_state` and `class_weight` are set from `--tolerance`,
+`--max-iter`, `--seed` and `--class-weight`. A fit leaves `n_iter_` and `gap_`, if it has them; gap_ is inf where it did not converge.
 `tests/probes/test_probe_family.py` checks this contract for every probe in the table.
 """
 
@@ -56,6 +56,9 @@ class Task:
     train: NDArray[np.bool_]  # [row]: values of `y` and states of other rows have no influence
     strengths: tuple[float, ...] = ()  # ascending; empty: the probe's own
     keep: bool = False  # also return the arrays of the fitted probes
+    # How often each training row counts [row], as in a bootstrap resample; None: once. Rows that
+    # count 0 times are not in `train`.
+    counts: NDArray[np.intp] | None = None
 
     @property
     def n_columns(self) -> int:
@@ -92,11 +95,21 @@ class ProbeBase(BaseEstimator):
     treatment: str
 
     def configure(
-        self, treatment: str = "", tolerance: float = 0.0, max_iter: int = 0, seed: int = 0
+        self,
+        treatment: str = "",
+        tolerance: float = 0.0,
+        max_iter: int = 0,
+        seed: int = 0,
+        class_weight: str = "",
     ) -> Self:
         """Set the parameters that the probe has; an empty or zero value keeps its default."""
         wanted: dict[str, Any] = {"random_state": seed}
-        given = {"tol": tolerance, "max_iter": max_iter, "treatment": treatment}
+        given = {
+            "tol": tolerance,
+            "max_iter": max_iter,
+            "treatment": treatment,
+            "class_weight": class_weight,
+        }
         wanted |= {name: value for name, value in given.items() if value}
         known = self.get_params()
         self.set_params(**{name: value for name, value in wanted.items() if name in known})
@@ -152,9 +165,10 @@ class ProbeBase(BaseEstimator):
         """Like `fit_tasks`, on the result of `prepare`. This default fits one task after another."""
         states: Array = prepared
         for task in tasks:
-            rows = states[task.train]
+            fitted = fitted_rows(task)
+            rows, y = states[fitted], task.y[fitted]
             probes = [
-                clone(self).set_params(**parameters).fit(rows, task.y[task.train])
+                clone(self).set_params(**parameters).fit(rows, y)
                 for parameters in self._parameter_grid(task.strengths)
             ]
             scores = [
@@ -245,6 +259,12 @@ class NumberProbe(RegressorMixin, ProbeBase):
         if len(numbers) != n_rows:
             raise ProbeError(f"{n_rows} rows of states and {len(numbers)} numbers; they must agree")
         return np.asarray(numbers)
+
+
+def fitted_rows(task: Task) -> NDArray[np.intp]:
+    """The training rows of a task, each as often as it counts."""
+    rows = np.flatnonzero(task.train)
+    return rows if task.counts is None else np.repeat(rows, task.counts[rows])
 
 
 def probabilities(scores: Array, link: str, axis: int = -1) -> Array:

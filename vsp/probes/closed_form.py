@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.probes.base import Task, TaskFit, encode_classes, expand_classes
+from vsp.probes.base import Task, TaskFit, encode_classes, expand_classes, fitted_rows
 from vsp.probes.linear_probe import LinearProbe, Readout, linear_scores, readout_arrays
 from vsp.probes.treatment import Array, Treatment, learn
 
@@ -51,15 +51,14 @@ class ClosedForm(LinearProbe):
         """Like ProbeBase.fit_prepared; consecutive tasks with the same training rows share work."""
         states: Array = prepared
         for (_, strengths), same in groupby(
-            tasks, key=lambda task: (task.train.tobytes(), task.strengths)
+            tasks, key=lambda task: (fitted_rows(task).tobytes(), task.strengths)
         ):
             yield from self._fit_same_rows(states, list(same), strengths)
 
     def _fit_same_rows(
         self, states: Array, tasks: Sequence[Task], strengths: Sequence[float]
     ) -> Iterator[TaskFit]:
-        train = tasks[0].train
-        rows = states[train]
+        rows = states[fitted_rows(tasks[0])]
         treatment = learn(self.treatment, rows)
         encoded = [_encode_task(task) for task in tasks]
         if not self.strength_name:
@@ -85,7 +84,7 @@ def class_means(treated: Array, codes: NDArray[np.intp]) -> tuple[Array, NDArray
 
 def _encode_task(task: Task) -> tuple[NDArray[Any] | None, NDArray[Any]]:
     """Classes and class indices of the training rows, or None and the numbers."""
-    y = task.y[task.train]
+    y = task.y[fitted_rows(task)]
     return (None, y) if np.issubdtype(y.dtype, np.floating) else encode_classes(y)
 
 

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 class Logistic(LinearProbe, LabelProbe):
     """One class against the rest.
 
-    `tol` is the relative duality gap: for `fit` certified in float64 from the states themselves,
-    for tasks from their products. After `fit`, gap_ and n_iter_ [problem] hold the gaps and steps.
+    `class_weight` "balanced" gives both sides of each problem the same weight in all, as in
+    scikit-learn; "none" gives each row the same. `tol` is the relative duality gap: for `fit`
+    certified in float64 from the states themselves, for tasks from their products. After `fit`, gap_ and n_iter_ [problem] hold the gaps and steps.
     """
 
     strength_name = "C"
@@ -59,11 +60,13 @@ class Logistic(LinearProbe, LabelProbe):
         treatment: str = "center",
         tol: float = 1e-6,
         max_iter: int = 1000,
+        class_weight: str = "none",
     ) -> None:
         self.C = C
         self.treatment = treatment
         self.tol = tol
         self.max_iter = max_iter
+        self.class_weight = class_weight
 
     def fit(self, states: Array, y: NDArray[Any]) -> Self:
         """Fit on `states` [sample, hidden] and labels `y` [sample].
@@ -109,7 +112,7 @@ class Logistic(LinearProbe, LabelProbe):
         solutions: list[list[Solutions]] = [[] for _ in batch]  # [task][strength]
         for strength in sorted({one for grid in grids for one in grid}):
             which = [i for i, grid in enumerate(grids) if strength in grid]
-            problems = [space.problems(batch[i], strength, self.multinomial) for i in which]
+            problems = [self._problems(space, batch[i], strength) for i in which]
             starts = [solutions[i][-1].coordinates for i in which if solutions[i]]
             solved = solve(
                 space.space,
@@ -124,6 +127,10 @@ class Logistic(LinearProbe, LabelProbe):
         self._certify_kept(space, batch, grids, solutions)
         for labels, grid, of_task in zip(batch, grids, solutions, strict=True):
             yield space.task_fit(labels, grid, of_task)
+
+    def _problems(self, space: TaskSpace, labels: TaskClasses, strength: float) -> Problems:
+        balanced = self.class_weight == "balanced"
+        return space.problems(labels, strength, self.multinomial, balanced)
 
     def _loss(self) -> Loss:
         return Softmax() if self.multinomial else OneVsRest()
@@ -141,7 +148,7 @@ class Logistic(LinearProbe, LabelProbe):
         ]
         if not kept:
             return
-        problems = [space.problems(batch[i], grids[i][j], self.multinomial) for i, j in kept]
+        problems = [self._problems(space, batch[i], grids[i][j]) for i, j in kept]
         certified = certify(
             space.space,
             self._loss(),

@@ -49,6 +49,25 @@ class TaskClasses:
             member = member[1:]
         return np.where(member, 1, -1).astype(np.float32)[:, None]
 
+    def weights(self, multinomial: bool, balanced: bool) -> NDArray[np.float32]:
+        """Weights of the training rows [problem or 1, 1, training row].
+
+        A row weighs as often as it counts. `balanced`: the sides of each problem have the same
+        weight in all, as with `class_weight="balanced"` of scikit-learn.
+        """
+        train, counts = self.task.train, self.task.counts
+        once = np.ones(len(self.codes)) if counts is None else counts[train].astype(np.float64)
+        if not balanced:
+            return np.asarray(once[None, None], np.float32)
+        if multinomial:
+            of_class = np.bincount(self.codes, once)
+            share = once.sum() / (len(of_class) * of_class)
+            return np.asarray((once * share[self.codes])[None, None], np.float32)
+        member = self.targets(multinomial)[:, 0] > 0
+        n_inside = (member * once).sum(axis=1, keepdims=True)
+        size = np.where(member, n_inside, once.sum() - n_inside)
+        return np.asarray((once * once.sum() / (2 * size))[:, None], np.float32)
+
 
 class PreparedStates:
     """The states of a layer, with one space for all tasks or one per training set."""
@@ -94,13 +113,18 @@ class TaskSpace:
         space = space_class.of(states, treatment, masks, rows if len(others) else None)
         return cls(states, treatment, rows, others, space, sets)
 
-    def problems(self, labels: TaskClasses, strength: float, multinomial: bool) -> Problems:
+    def problems(
+        self, labels: TaskClasses, strength: float, multinomial: bool, balanced: bool
+    ) -> Problems:
         """The problems of a task at one strength."""
         train = labels.task.train[self.rows]
         of_train = labels.targets(multinomial)
         target = np.ones((*of_train.shape[:2], len(train)), np.float32)
         target[..., train] = of_train
-        weight = np.broadcast_to(train * np.float32(strength), (len(target), 1, len(train)))
+        of_rows = labels.weights(multinomial, balanced) * np.float32(strength)
+        weight = np.zeros((len(of_rows), 1, len(train)), np.float32)
+        weight[..., train] = of_rows
+        weight = np.broadcast_to(weight, (len(target), 1, len(train)))
         return Problems(target, weight, np.full(len(target), self.sets[train.tobytes()]))
 
     def task_fit(

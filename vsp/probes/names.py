@@ -2,3 +2,4 @@
 
 TREATMENTS = ("none", "center", "standardize", "unit-norm")
 DEFAULT_PROBE = "logistic"
+METRIC_NAMES = ("accuracy", "balanced", "auc", "log-loss")  # of vsp.evaluation.metrics

@@ -37,11 +37,13 @@ class SklearnLogistic(LinearProbe, LabelProbe):
         max_iter: int = 1000,
         tol: float = 1e-4,
         treatment: str = "standardize",
+        class_weight: str = "none",
     ) -> None:
         self.C = C
         self.max_iter = max_iter
         self.tol = tol
         self.treatment = treatment
+        self.class_weight = class_weight
 
     def fit(self, states: Array, y: NDArray[Any]) -> Self:
         """Fit on `states` [sample, hidden] and labels `y` [sample].
@@ -51,7 +53,10 @@ class SklearnLogistic(LinearProbe, LabelProbe):
         states = self.check_states(states, reset=True)
         codes = self.check_labels(y, len(states))
         self.treatment_ = learn(self.treatment, states)
-        binary = _BinaryLogistic(C=self.C, max_iter=self.max_iter, tol=self.tol)
+        weight = "balanced" if self.class_weight == "balanced" else None
+        binary = _BinaryLogistic(
+            C=self.C, max_iter=self.max_iter, tol=self.tol, class_weight=weight
+        )
         fits = OneVsRestClassifier(binary).fit(self.treatment_.apply(states), codes).estimators_
         coef = np.concatenate([fit.coef_ for fit in fits])
         intercept = np.concatenate([fit.intercept_ for fit in fits])

@@ -36,7 +36,7 @@ def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
         said = f"None of the {len(scores)} probed layers scores"
     said += f" above chance ({chance}) at corrected p < {LEVEL:g}"
     peak = summary["peak"]
-    if peak is None or not above:
+    if len(scores) == 1 or not above:
         return f"{said}."
     one = len(peak["layers"]) == 1
     which = (

@@ -40,7 +40,7 @@ def plot(results: Results, path: Path) -> None:
         _draw_scores(axes, summary, scores)
         _draw_control(axes, scores)
         _draw_chance(axes, summary)
-        if summary["peak"] is not None:
+        if len(scores) > 1:
             _draw_peak(axes, summary)
         _label_axes(axes, summary, scores)
         axes.set_title(run_title(summary), fontsize=10)
@@ -146,19 +146,27 @@ def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSc
 
 
 def _draw_control(axes: Any, scores: Sequence[LayerScore]) -> None:
-    if any(score.control is not None for score in scores):
-        layers, values = [s.layer for s in scores], _curve(scores, lambda s: s.control)
+    """Scores of the first control task, normalised by its own chance and drawn from the chance line."""
+    for name in list(scores[0].controls)[:1]:
+        values = _curve(scores, lambda s, name=name: _control_score(s, name))  # type: ignore[misc]
         style = {"color": _CONTROL, "linewidth": 1.2, "markersize": 2.5}
-        axes.plot(layers, values, "s--", label="control tasks", **style)
+        layers = [s.layer for s in scores]
+        axes.plot(layers, values, "s--", label=f"control tasks ({name})", **style)
+
+
+def _control_score(score: LayerScore, name: str) -> float | None:
+    of_control = score.controls.get(name, {}).get("control")
+    normalised = of_control["difference"] if of_control else None
+    return None if normalised is None else score.chance + (1 - score.chance) * normalised
 
 
 def _draw_chance(axes: Any, summary: Mapping[str, Any]) -> None:
     chance = summary["chance"]
     axes.axhline(chance, color=_LINES, linestyle=":", label=f"chance: {chance:.3f}")
-    prompts = summary["baselines"].get("prompt-only")
-    if prompts is not None:
-        label = f"prompt only: {prompts['score']:.3f}"
-        axes.axhline(prompts["score"], color=_LINES, linestyle="-.", linewidth=1, label=label)
+    words = summary["baselines"].get("words alone")
+    if words is not None:
+        label = f"words alone: {words['score']:.3f}"
+        axes.axhline(words["score"], color=_LINES, linestyle="-.", linewidth=1, label=label)
 
 
 def _draw_peak(axes: Any, summary: Mapping[str, Any]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,19 @@ from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.formatting import (
     format_batch_effect,
-    format_difference,
     format_figure,
     format_interval,
     format_model,
     shorten_path,
 )
+from vsp.reporting.peak_facts import peak_fact, peak_page, similar_layers_fact
 from vsp.storage.ledger import BatchEffect
 from vsp.storage.results import LayerScore, Results
 from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text, text_line
-from vsp.utils.text import format_ranges
 
 _BAR = 22  # maximum width of the bar of a score of 1
 _SELECTED = " ←"  # after the bar of the selected layer
-_BESIDE_CONFUSION = 33  # width of class names, recall and precision
-_CLASSES = 20  # maximum number of rows in the table of classes
 
 
 def report_json(results: Results) -> dict[str, Any]:
@@ -50,14 +46,11 @@ def report_page(results: Results) -> RenderableType:
     parts: list[RenderableType] = (
         [folded_text(sentence, style="bold"), text_line()] if sentence else []
     )
-    parts += [_run_facts({**summary, "run": results.name}, best), text_line()]
+    parts += [_run_facts({**summary, "run": results.name}, scores, best), text_line()]
     parts += [_layer_table(summary, scores), text_line()]
     parts += [folded_text(note) for note in _layer_notes(summary, scores)]
     parts += [text_line(), _baseline_table(summary), text_line()]
-    parts += [text_line(f"Layer selected on training data: {best.layer}", style="bold")]
-    parts += [_best_layer_facts(summary, scores, best)]
-    if best.recall is not None:
-        parts += [text_line(), _ClassTable(best)]
+    parts += peak_page(summary, best)
     warnings = _warnings(summary, scores)
     if warnings:
         parts += [text_line(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
@@ -70,7 +63,7 @@ def run_title(summary: Mapping[str, Any]) -> str:
     return f"{Path(plan.dataset).name} · {format_model(plan.model)}"
 
 
-def _run_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
+def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: LayerScore) -> Table:
     plan, rows, batching = _plan(summary), summary["rows"], summary["batching"]
     facts = {
         "run": summary["run"],
@@ -91,8 +84,8 @@ def _run_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
         "probe": _probe_fact(summary["probe"]),
         "fits": _fits_fact(summary),
     }
-    if summary["peak"] is not None:
-        facts["peak"] = _peak_fact(summary)
+    if len(scores) > 1:
+        facts |= {"peak": peak_fact(summary), "other layers": similar_layers_fact(scores, best)}
     return fact_table(facts)
 
 
@@ -100,22 +93,6 @@ def _dropped_labels(summary: Mapping[str, Any]) -> str:
     """Rows left out with --drop-label; results of older versions have none."""
     dropped = summary.get("dropped_labels", {})
     return "".join(f"; {n} of label {label!r} left out" for label, n in dropped.items())
-
-
-def _peak_fact(summary: Mapping[str, Any]) -> str:
-    """The layer selected in most splits, its score on test rows, and the optimistic maximum."""
-    peak = summary["peak"]
-    times = sorted(peak["layers"].items(), key=lambda one: (-one[1], int(one[0])))
-    n_splits = sum(peak["layers"].values())
-    (layer, n), others = times[0], times[1:3]
-    where = f" in {n} of {n_splits} splits" if n_splits > 1 else ""
-    also = [f"{other} in {k}" for other, k in others] + ["others less often"] * bool(times[3:])
-    where += f" ({', '.join(also)})" if also else ""
-    return (
-        f"Layer selected on training rows: {layer}{where}, "
-        f"test {summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}. "
-        f"Highest of any layer: {format_figure(peak['naive'])} (optimistic)."
-    )
 
 
 def _probe_fact(card: Mapping[str, Any]) -> str:
@@ -153,10 +130,12 @@ def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Ta
     }
     if any(score.rmse is not None for score in scores):
         columns["RMSE"] = lambda score: "–" if score.rmse is None else f"{score.rmse:#.3g}"
-    if any(score.selectivity is not None for score in scores):
-        columns["select."] = lambda score: format_figure(score.selectivity)
+    if scores[0].controls:
+        columns["select."] = _selectivity
     if any(score.p_corrected is not None for score in scores):
         columns["p corr."] = lambda score: format_figure(score.p_corrected)
+    if any(score.p_within_corrected is not None for score in scores):
+        columns["p words"] = lambda score: format_figure(score.p_within_corrected)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
@@ -204,17 +183,29 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
         f"{summary['n_groups']} groups.",
         f"│ chance, {summary['chance']:.3f}: the score of always predicting {what}.",
     ]
-    if any(score.selectivity is not None for score in scores):
+    if scores[0].controls:
+        name = next(iter(scores[0].controls))
         notes.append(
-            "select.: selectivity, the score minus the score on control tasks, which give each "
-            "prompt a random label."
+            f"select.: selectivity, the normalised score minus that of control tasks ({name}); "
+            "normalised: (score − chance) / (1 − chance)."
         )
     if summary["n_permutations"]:
         notes.append(
             f"p corr.: p value from {summary['n_permutations']} refits with permuted labels, "
             "corrected for the number of layers (maximum statistic)."
         )
-    return [*notes, "← layer selected on training data."]
+    if any(score.p_within_corrected is not None for score in scores):
+        notes.append(
+            "p words: the same with labels permuted among rows with the same prompt. A model that "
+            "reads only the words does not get a small p."
+        )
+    return [*notes, "← the best layer on inner folds of all rows."]
+
+
+def _selectivity(score: LayerScore) -> str:
+    """Selectivity against the first control task."""
+    first = next(iter(score.controls.values()), {}).get("selectivity")
+    return format_figure(first["difference"] if first else None)
 
 
 def _baseline_table(summary: Mapping[str, Any]) -> Table:
@@ -228,124 +219,6 @@ def _baseline_table(summary: Mapping[str, Any]) -> Table:
                 name, format_figure(baseline["score"]), text_line(format_interval(baseline))
             )
     return table
-
-
-def _best_layer_facts(
-    summary: Mapping[str, Any], scores: Sequence[LayerScore], best: LayerScore
-) -> Table:
-    """Figures of the selected layer by name; undefined figures are left out."""
-    balanced, f1 = format_figure(best.balanced_accuracy), format_figure(best.macro_f1)
-    facts = {
-        "score": f"{summary['statistic']} {format_figure(best.score)} {format_interval(asdict(best))}",
-        "other layers": _similar_layers_fact(scores, best),
-        "error": best.rmse is not None and f"RMSE {best.rmse:.4g}",
-        "classes": best.macro_f1 is not None and f"balanced accuracy {balanced}, macro F1 {f1}",
-        "calibration": best.brier is not None
-        and f"ECE {format_figure(best.ece)}, Brier {format_figure(best.brier)}",
-        "code length": best.code_bits is not None
-        and _code_length_fact(best.code_bits, best.compression),
-        "learning curve": _curve_fact(best.curve),
-        "minus layer 0": best.over_embedding is not None and format_difference(best.over_embedding),
-        "minus prompt-only": summary["best_over_prompt"] is not None
-        and format_difference(summary["best_over_prompt"]),
-        "control tasks": best.control is not None
-        and f"{format_figure(best.control)}, selectivity {format_figure(best.selectivity)}",
-        summary["probe"]["parameter"]: best.strength is not None and _strength_fact(best),
-    }
-    return fact_table({name: fact for name, fact in facts.items() if fact})
-
-
-def _curve_fact(curve: Sequence[Sequence[float | None]]) -> str:
-    """The score after each number of training rows."""
-    figures = [f"{format_figure(score)} with {rows or 0:,.0f}" for rows, score in curve]
-    figures[:1] = [f"{first} training rows" for first in figures[:1]]
-    return ", ".join(figures)
-
-
-def _code_length_fact(bits: float, compression: float | None) -> str:
-    words = f"{bits:,.0f} bits (online code)"
-    if not compression:
-        return words
-    times, than = (compression, "shorter") if compression >= 1 else (1 / compression, "longer")
-    return f"{words}, {format_figure(times, 2)} times {than} than the uniform code"
-
-
-def _similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:
-    """Layers whose paired difference to the selected layer has an interval that reaches 0."""
-    others = {s.layer: s.below_best for s in scores if s is not best and s.below_best}
-    near = [
-        layer
-        for layer, difference in others.items()
-        if difference["high"] is not None and difference["high"] >= 0
-    ]
-    if not others:
-        return ""
-    if not near:
-        return "All other layers score clearly lower on the same rows."
-    if len(near) > 1:
-        layers = format_ranges(near).replace("-", "–").replace(",", ", ")
-        return f"Not clearly different from layers {layers}."
-    return f"Not clearly different from layer {near[0]}: {format_difference(others[near[0]])}."
-
-
-def _strength_fact(best: LayerScore) -> list[str]:
-    words = f"{best.strength:g} in the saved probe"
-    if len(best.by_strength) < 2:
-        return [words]
-    times = Counter(best.strengths)
-    splits = ", ".join(f"{value:g} in {n}" for value, n in sorted(times.items()))
-    scores = ", ".join(f"{c}: {format_figure(one['score'])}" for c, one in best.by_strength.items())
-    selected = f"{words}; selected in splits: {splits}"
-    return [selected, f"score by value: {scores}"] if scores else [selected]
-
-
-@dataclass(frozen=True, slots=True)
-class _ClassTable:
-    """Recall and precision by class, and the confusion matrix if the terminal is wide enough.
-
-    Only the classes with the lowest recall are shown if there are more than `_CLASSES`.
-    """
-
-    best: LayerScore
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.max_width - _BESIDE_CONFUSION
-        recall, confusion = self.best.recall or {}, self.best.confusion
-        if confusion and _confusion_width(confusion) > room:
-            confusion = None
-        shown = sorted(recall, key=lambda name: recall[name] or 0.0)[:_CLASSES]
-        yield self._table(shown, confusion)
-        if confusion:
-            yield folded_text("→1: rows of this class that are predicted as class 1.")
-        else:
-            yield folded_text(
-                f"The confusion matrix of {len(recall)} classes is in `vsp report --json`."
-            )
-        if len(shown) < len(recall):
-            yield folded_text(
-                f"Shown: the {len(shown)} of {len(recall)} classes with the lowest recall."
-            )
-
-    def _table(self, shown: Collection[str], confusion: Sequence[Sequence[int]] | None) -> Table:
-        recall, precision = self.best.recall or {}, self.best.precision or {}
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-        table.add_column("class", overflow="fold", max_width=24)
-        columns = ["recall", "precision"]
-        columns += [f"→{i + 1}" for i in range(len(recall))] if confusion else []
-        for column in columns:
-            table.add_column(column, justify="right", no_wrap=True)
-        for i, name in enumerate(recall):
-            if name in shown:
-                counts = [str(n) if n else "·" for n in confusion[i]] if confusion else []
-                number = f"{i + 1} " if confusion else ""
-                figures = [format_figure(recall[name]), format_figure(precision.get(name)), *counts]
-                table.add_row(text_line(f"{number}{name}"), *figures)
-        return table
-
-
-def _confusion_width(confusion: Sequence[Sequence[int]]) -> int:
-    digits = max(len(str(n)) for counts in confusion for n in counts)
-    return len(confusion) * (1 + max(digits, len(f"→{len(confusion)}")))
 
 
 def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
@@ -364,12 +237,6 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
         lines.append(
             f"labels of {summary['n_movable']} of {rows['used']} rows can be permuted, because only "
             "groups of the same size exchange labels; more such groups would give smaller p values"
-        )
-    known = summary.get("n_prompt_known")
-    if scores[0].selectivity is not None and known is not None and known < rows["test"] / 2:
-        lines.append(
-            f"{known} of {rows['test']} test rows have a prompt that also occurs in their training "
-            "rows; a probe cannot memorise other prompts, so selectivity says little here"
         )
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")

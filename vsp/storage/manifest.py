@@ -35,10 +35,19 @@ class Sample:
     # The region of each <mask> in the prompt: a box (left, top, right, bottom) or a mask's path.
     regions: tuple[tuple[float, ...] | str, ...] = ()
     depth: str = ""  # path of the depth picture, if the prompt asks about depth
+    # Names and boxes of the two objects, as far as the dataset has them. A box is (left, top, right,
+    # bottom) in pixels of the upright picture. Baselines and control tasks of `vsp probe` use them.
+    subject: str = ""
+    reference: str = ""
+    subject_box: tuple[float, ...] = ()
+    reference_box: tuple[float, ...] = ()
+    image_size: tuple[int, ...] = ()  # width and height
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _REPEATED = ("image", "prompt", "label", "group", "split", "image_sha256", "depth")
+_NAMES = ("subject", "reference")  # manifests of older versions do not have these keys
+_BOXES = ("subject_box", "reference_box", "image_size")
 _BLOCK = 1 << 20  # bytes per read
 _CACHED_TEXTS = 1 << 16  # equal texts share one object, to save memory
 
@@ -51,7 +60,9 @@ def _line(row: Sample) -> str:
         f'"label": {text(row.label)}, "group": {text(row.group)}, "split": {text(row.split)}, '
         f'"image_sha256": {text(row.image_sha256)}, "n_tokens": {row.n_tokens}, '
         f'"n_shared": {row.n_shared}, "regions": {_encode(row.regions) if row.regions else "[]"}, '
-        f'"depth": {text(row.depth)}}}\n'
+        f'"depth": {text(row.depth)}, "subject": {text(row.subject)}, '
+        f'"reference": {text(row.reference)}, "subject_box": {_encode(row.subject_box)}, '
+        f'"reference_box": {_encode(row.reference_box)}, "image_size": {_encode(row.image_size)}}}\n'
     )
 
 
@@ -148,6 +159,8 @@ class Manifest:
             values = json.loads(line)
             regions = (r if isinstance(r, str) else tuple(r) for r in values.pop("regions"))
             values |= {name: same(values[name]) for name in _REPEATED}
+            values |= {name: same(values[name]) for name in _NAMES if name in values}
+            values |= {name: tuple(values[name]) for name in _BOXES if name in values}
             return Sample(**values, regions=tuple(regions))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise RunError(f"{self.path}: row {row} is not a sample; plan the run again") from None

@@ -7,10 +7,10 @@
     predictions.npz    rows (in the store), id, group, label [row]; layers [layer]; classes [class];
                        outer [repeat, row], the split that tested it, or -1; predicted [layer,
                        repeat, row], an index into `classes`, or the number; probability [layer,
-                       repeat, row, class]; base [repeat, row] where a number is predicted: the
-                       squared distance from the training rows' mean
+                       repeat, row, class]; loss [layer, repeat, row] and base [repeat, row]: the
+                       score is 1 − Σ loss / Σ base
     estimates.npz      the values behind the figures, by layer: inner [layer, outer, strength],
-                       null [layer, permutation], control, portions, gaps …
+                       null [layer, permutation], portions, gaps …
     probes/LLL.npz     the arrays of layer LLL's probe
     probes/card.json   the meaning of these arrays, and how to rebuild a probe
 
@@ -49,7 +49,7 @@ from vsp.storage.summary import Count, Figure, Summary
 from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
-FORMAT = 3  # of the folder
+FORMAT = 4  # of the folder
 _SUMMARY, _SCORES = "summary.json", "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
 # Bytes of the other files; 1000 classes take about 3 MB per layer in the scores.
@@ -70,6 +70,7 @@ class LayerScore:
     low: Figure | None  # bounds of the interval
     high: Figure | None
     chance: Figure  # score of always predicting the most frequent training label, or the mean
+    accuracy: Figure | None
     balanced_accuracy: Figure | None
     macro_f1: Figure | None
     recall: dict[str, Figure | None] | None  # by class
@@ -81,11 +82,15 @@ class LayerScore:
     strength: Figure | None  # C or alpha of the saved probe
     strengths: list[Figure]  # chosen in each outer split
     at_edge: Count  # outer splits whose strength is the smallest or largest of the grid
-    control: Figure | None  # score on control labels, drawn per prompt
-    selectivity: Figure | None
-    by_strength: dict[str, dict[str, Figure | None]]  # strength → score, control, selectivity
+    by_strength: dict[str, Figure | None]  # strength → score
+    # Control → normalised score, that of the control task, and selectivity, their difference; each
+    # {difference, low, high}.
+    controls: dict[str, dict[str, dict[str, Figure | None] | None]]
+    capacity: Figure | None  # accuracy on training rows of probes fitted on permuted labels
     p: Figure | None
     p_corrected: Figure | None  # over layers
+    p_within: Figure | None  # of labels permuted among rows with the same prompt
+    p_within_corrected: Figure | None
     code_bits: Figure | None  # online code length
     compression: Figure | None  # uniform code length / online code length
     curve: list[list[Figure | None]]  # [rows fitted on, score]
@@ -421,7 +426,11 @@ def _is_consistent(score: LayerScore) -> bool:
     return (
         all(names <= difference.keys() for difference in differences)
         and all(len(point) == 2 and point[0] is not None for point in score.curve)
-        and all("score" in one for one in score.by_strength.values())
+        and all(
+            one is not None and names <= one.keys()
+            for control in score.controls.values()
+            for one in (control.get(name) for name in ("score", "control", "selectivity"))
+        )
         and (recall is None) == (precision is None) == (confusion is None)
         and (confusion is None or (0 < n == len(confusion) == len(confusion[0])))
         and all(len(counts) == n for counts in confusion or ())

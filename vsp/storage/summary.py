@@ -76,10 +76,43 @@ class _Difference(_Interval):
     difference: Figure | None
 
 
+class _Recall(_Score):
+    n: Count
+
+
+class _Control(_Values):
+    score: _Difference | None
+    control: _Difference | None
+    selectivity: _Difference | None
+
+
 class _Peak(_Interval):
+    """Figures of the peak; None: not defined for this target or probe, or switched off."""
+
     estimate: Figure
     naive: Figure
     layers: Annotated[dict[LayerName, Count], Field(min_length=1)]
+    over_chance: _Difference | None
+    over_words: _Difference | None
+    over_embedding: _Difference | None
+    accuracy: Figure | None
+    balanced_accuracy: Figure | None
+    macro_f1: Figure | None
+    recall: dict[str, _Recall | None] | None
+    precision: dict[str, Figure | None] | None
+    confusion: list[list[Count]] | None
+    ece: Figure | None
+    brier: Figure | None
+    rmse: Figure | None
+    controls: dict[str, _Control]
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> _Peak:
+        n = len(self.recall or {})
+        confusion = self.confusion or []
+        if len(confusion) != n or any(len(counts) != n for counts in confusion):
+            raise ValueError("confusion has another number of classes than recall")
+        return self
 
 
 class _ComparedProbe(_Values):
@@ -117,16 +150,15 @@ class Summary(_Values):
     resamples: Count
     n_permutations: Count
     n_movable: Count | None  # None: no permutations
+    n_within: Count  # rows whose label can be exchanged with that of a row with the same prompt
     n_groups: Count
-    n_prompt_known: Count | None = None
     chance: Figure
     best_layer: Count
-    best_over_prompt: _Difference | None
     n_fits: Count
     n_uncertified: Count
     max_gap: Figure | None
     tolerance: Figure
-    peak: _Peak | None
+    peak: _Peak
     baselines: dict[str, _Score | None]
 
     @model_validator(mode="after")

@@ -1,0 +1,113 @@
+"""Losses of layers, of the peak and of baselines, summed over groups and resampled together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.evaluation.design import Design
+from vsp.evaluation.metrics import Metric
+from vsp.evaluation.scores import Floats
+from vsp.evaluation.statistics import Folds, GroupBootstrap, GroupSums, bootstrap_groups
+
+Difference = dict[str, float | None]  # difference, low, high
+Interval = dict[str, Any]  # score, low, high
+
+
+class TestedRows:
+    """Which rows are tested, their groups, and their base loss."""
+
+    __test__ = False  # not a test, in spite of its name
+
+    def __init__(self, y: NDArray[np.generic], group: NDArray[np.str_], design: Design) -> None:
+        self.y, self.design = y, design
+        self.tested = design.test_split >= 0  # [repeat, row]
+        in_first = np.flatnonzero(self.tested[0])
+        self.group = np.zeros(len(y), dtype=np.intp)  # [row]; 0 for rows that are never tested
+        self.group[in_first] = np.unique(group[in_first], return_inverse=True)[1]
+        self.n_groups = int(self.group.max()) + 1
+
+    @property
+    def n_rows(self) -> int:
+        """Rows tested in each repeat."""
+        return int(self.tested[0].sum())
+
+    def group_sums(self, values: Floats) -> Floats:
+        """Sums [repeat, group] of `values` [repeat, row], which are 0 for rows that are not tested."""
+        return np.stack([np.bincount(self.group, one, self.n_groups) for one in values])
+
+    def n_effective(self, metric: Metric) -> tuple[float, float]:
+        """Rows and groups that count, if every label weighs the same as in balanced accuracy.
+
+        K² / Σ 1/n over the K labels: the smallest label decides how precise the score is.
+        """
+        if not metric.balances:
+            return float(self.n_rows), float(self.n_groups)
+        labels = [self.y[self.tested[0]] == label for label in np.unique(self.y[self.tested[0]])]
+        group = self.group[self.tested[0]]
+        n_rows = np.array([member.sum() for member in labels])
+        n_groups = np.array([len(np.unique(group[member])) for member in labels])
+        n_labels = len(labels)
+        return n_labels**2 / float((1 / n_rows).sum()), n_labels**2 / float((1 / n_groups).sum())
+
+
+class ColumnTable:
+    """Losses summed over groups: one column for each layer, for the peak and for each baseline."""
+
+    def __init__(
+        self, test: TestedRows, base: Floats, metric: Metric, is_normalised: bool = False
+    ) -> None:
+        """`base` [repeat, row] of all columns; normalised scores can exceed 1 in a difference."""
+        self.test, self.base, self.metric, self.is_normalised = test, base, metric, is_normalised
+        self.column: dict[str | int, int] = {}  # number of each column, by layer index or name
+        self._loss: list[Floats] = []
+        self._inner_excess: list[Floats] = []
+
+    def add(self, name: str | int, loss: Floats, excess: Floats | None = None) -> None:
+        """Add losses [repeat, row].
+
+        `excess` [outer]: inner validation score minus test score, if there is an inner score.
+        """
+        self.column[name] = len(self.column)
+        self._loss.append(self.test.group_sums(loss))
+        n_outer = len(self.test.design.outer)
+        self._inner_excess.append(np.zeros(n_outer) if excess is None else excess)
+
+    def bootstrap(self, confidence: float, resamples: int, seed: int) -> GroupBootstrap:
+        n_rows, n_groups = self.test.n_effective(self.metric)
+        design = self.test.design
+        sums = GroupSums(
+            np.stack(self._loss),
+            self.test.group_sums(self.base),
+            n_rows=n_rows,
+            n_independent=n_groups,
+            is_proportion=self.metric.is_proportion,
+            inner_excess=np.stack(self._inner_excess, axis=1),
+            folds=Folds(design.n_folds, design.n_repeats),
+            is_normalised=self.is_normalised,
+        )
+        return bootstrap_groups(sums, confidence, resamples, seed)
+
+
+def differences(
+    bootstrap: GroupBootstrap, columns: Sequence[int], reference: int, errors: float | None = None
+) -> list[Difference | None]:
+    """Difference of each column to the reference; None for the reference itself."""
+    figures = zip(columns, *bootstrap.differences(columns, reference, errors), strict=True)
+    return [
+        None
+        if k == reference
+        else {"difference": float(difference), "low": float(low), "high": float(high)}
+        for k, difference, low, high in figures
+    ]
+
+
+def column_intervals(bootstrap: GroupBootstrap) -> list[Interval]:
+    """Score and interval of every column."""
+    return [
+        {"score": float(value), "low": float(low), "high": float(high)}
+        for value, low, high in zip(bootstrap.value, *bootstrap.intervals(), strict=True)
+    ]

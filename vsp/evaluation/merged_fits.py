@@ -1,0 +1,141 @@
+"""The arrays of a layer, from those of all its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.evaluation.layer_fits import Arrays, LayerTasks, StrengthChoice
+from vsp.evaluation.metrics import label_shares, score_of_sums
+from vsp.evaluation.scores import Floats
+from vsp.evaluation.statistics import first_best
+from vsp.evaluation.tested_rows import split_losses
+from vsp.evaluation.within_words import studentised
+from vsp.probes.base import ProbeBase, probabilities
+
+_CURVE = ("portion_rows", "curve", "code_bits", "uniform_bits")
+
+
+def choose_strengths(tasks: LayerTasks, searched: Sequence[Arrays]) -> StrengthChoice:
+    """For each outer split the strength with the best inner validation score.
+
+    Of equally good strengths the smallest one is chosen. `searched` are the arrays of the search
+    pieces.
+    """
+    arrays = _union(searched)
+    inner = np.array([
+        np.mean([arrays[f"inner.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
+        for i, outer in enumerate(tasks.design.outer)
+    ])  # fmt: skip
+    return StrengthChoice(inner, first_best(inner, axis=1), int(first_best(inner.mean(axis=0))))
+
+
+def merge_pieces(
+    tasks: LayerTasks,
+    probe: ProbeBase,
+    searched: Sequence[Arrays],
+    choice: StrengthChoice,
+    later: Sequence[Arrays],
+) -> Arrays:
+    """The arrays of a layer from those of all its pieces; `evaluate` reads them.
+
+    strengths [strength], inner [outer, strength], chosen [outer], predicted [repeat, row],
+    probability [repeat, row, class], loss and base [repeat, row], outer_score [outer], by_strength
+    [strength], null_observed, null [permutation], capacity [permutation], within_observed, within
+    [permutation], control.NAME.score, control.NAME.loss [repeat, row], refit [resample],
+    portion_rows and curve [portion], code_bits, uniform_bits, final_strength, gap and iterations
+    [fit], and the arrays of the saved probe as probe.NAME.
+    """
+    arrays = {**_union(searched), **_union(later)}
+    pieces = [*searched, *later]
+    chosen = [arrays[f"scores.{i}"][choice.chosen[i]] for i in range(len(tasks.design.outer))]
+    merged = {
+        "strengths": arrays["strengths"],
+        "inner": choice.inner,
+        "chosen": choice.chosen,
+        **_test_predictions(tasks, probe, chosen),
+        **_test_losses(tasks, probe, chosen),
+        **_scores_by_strength(tasks, probe, arrays, choice),
+        "gap": np.concatenate([piece["gap"] for piece in pieces]),
+        "iterations": np.concatenate([piece["iterations"] for piece in pieces]),
+    }
+    drawn: dict[str, Any] = {
+        kind: _joined(arrays, kind) for kind in ("null", "capacity", "within", "refit")
+    }
+    if drawn["null"] is not None:
+        merged["null"] = score_of_sums(drawn["null"])
+    if drawn["within"] is not None:
+        observed = np.bincount(tasks.group, merged["loss"][0], drawn["within"].shape[1])
+        merged |= studentised(observed.astype(np.float64), drawn["within"])
+    for kind in ("capacity", "refit"):
+        if drawn[kind] is not None:
+            merged[kind] = drawn[kind]
+    return merged | {
+        name: array
+        for name, array in arrays.items()
+        if name in (*_CURVE, "final_strength") or name.startswith(("probe.", "control."))
+    }
+
+
+def _union(pieces: Sequence[Arrays]) -> Arrays:
+    return {name: array for piece in pieces for name, array in piece.items()}
+
+
+def _joined(arrays: Arrays, kind: str) -> Floats | None:
+    """The arrays of all pieces of this kind, joined in order; None if there are none."""
+    starts = sorted(int(name.split(".")[1]) for name in arrays if name.startswith(f"{kind}."))
+    return np.concatenate([arrays[f"{kind}.{start}"] for start in starts]) if starts else None
+
+
+def _test_predictions(
+    tasks: LayerTasks, probe: ProbeBase, chosen: Sequence[NDArray[Any]]
+) -> Arrays:
+    """Predictions of test rows, and probabilities; `chosen` are the scores of each outer split."""
+    design = tasks.design
+    shape = (design.n_repeats, len(tasks.y))
+    if tasks.are_numbers:
+        predicted = np.full(shape, np.nan, np.float32)
+        for outer, scores in zip(design.outer, chosen, strict=True):
+            predicted[outer.repeat, outer.test] = scores[0]
+        return {"predicted": predicted}
+    classes = np.full(shape, -1, np.int16)
+    probability = np.full((*shape, int(tasks.y.max()) + 1), np.nan, np.float32)
+    for outer, scores in zip(design.outer, chosen, strict=True):
+        classes[outer.repeat, outer.test] = scores.argmax(axis=0)
+        if probe.link:
+            share = probabilities(scores.astype(np.float64), probe.link, axis=0)
+            probability[outer.repeat, outer.test] = share.T
+    return {"predicted": classes, **({"probability": probability} if probe.link else {})}
+
+
+def _test_losses(tasks: LayerTasks, probe: ProbeBase, chosen: Sequence[NDArray[Any]]) -> Arrays:
+    """Losses of test rows, and the score of each outer split."""
+    cells, of_split = [], []
+    for outer, scores in zip(tasks.design.outer, chosen, strict=True):
+        shares = label_shares(tasks.y, tasks.design.train_sets[outer.train_set])
+        y = tasks.y[outer.test]
+        cells.append((outer, list(tasks.metric.cells(y, scores, shares, probe.link))))
+        of_split.append(score_of_sums(tasks.metric.sums(y, scores, shares, probe.link)))
+    loss, base = split_losses(tasks.metric, tasks.design, cells)
+    return {"loss": loss, "base": base, "outer_score": np.array(of_split)}
+
+
+def _scores_by_strength(
+    tasks: LayerTasks, probe: ProbeBase, arrays: Arrays, choice: StrengthChoice
+) -> Arrays:
+    """The score of the first repeat at each strength, and at the chosen strengths."""
+    total: Any = 0.0
+    at_chosen: Any = 0.0
+    for i in tasks.design.first_repeat:
+        outer = tasks.design.outer[i]
+        shares = label_shares(tasks.y, tasks.design.train_sets[outer.train_set])
+        sums = tasks.metric.sums(tasks.y[outer.test], arrays[f"scores.{i}"], shares, probe.link)
+        total = total + sums
+        at_chosen = at_chosen + sums[choice.chosen[i]]
+    return {
+        "by_strength": score_of_sums(np.asarray(total)),
+        "null_observed": score_of_sums(np.asarray(at_chosen)),
+    }

@@ -1,0 +1,120 @@
+"""The peak: in each outer split, the candidate with the best inner validation score.
+
+The candidates are the layers of a model, or the baselines that read the words. Figures of the peak
+use the test rows of each split at the candidate that its own inner folds chose, so they are not
+biased by the choice. Figures of the layer that is best on all rows are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.evaluation.column_table import Interval, TestedRows
+from vsp.evaluation.design import Design
+from vsp.evaluation.scores import Floats, are_numbers
+from vsp.evaluation.statistics import Folds, GroupSums, bootstrap_groups, first_best
+
+_OF_ROWS = ("predicted", "probability", "loss")  # arrays [repeat, row, …] of a fit
+_CONTROL_LOSS = ("control.", ".loss")
+
+
+@dataclass(slots=True)
+class Selection:
+    """Arrays [repeat, row, …] of the candidate that each outer split chose."""
+
+    design: Design
+    inner: Floats  # inner validation score at the chosen strength [candidate, outer]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    outer_score: Floats = field(init=False)  # test score [outer]
+
+    def __post_init__(self) -> None:
+        self.outer_score = np.zeros(len(self.design.outer))
+
+    @property
+    def chosen(self) -> NDArray[np.intp]:
+        """The candidate with the best inner score [outer]."""
+        return first_best(self.inner)
+
+    @property
+    def excess(self) -> Floats:
+        """Inner validation score minus test score of the chosen candidate [outer]."""
+        return np.asarray(self.inner.max(axis=0) - self.outer_score)
+
+    def take(self, k: int, fit: Mapping[str, NDArray[Any]]) -> None:
+        """Take the test rows of the splits that chose candidate `k`."""
+        for i in np.flatnonzero(self.chosen == k):
+            split = self.design.outer[i]
+            self.outer_score[i] = fit["outer_score"][i]
+            for name in fit:
+                if name in _OF_ROWS or is_control_loss(name):
+                    taken = self.arrays.setdefault(name, _empty_like(fit[name]))
+                    taken[split.repeat, split.test] = fit[name][split.repeat, split.test]
+
+    def counts(self, names: Sequence[int]) -> dict[str, int]:
+        """How many splits chose each candidate, in the order of `names`."""
+        times = Counter(self.chosen.tolist())
+        return {str(names[k]): times[k] for k in sorted(times)}
+
+
+def _empty_like(array: NDArray[Any]) -> NDArray[Any]:
+    """Values that mark rows that are not tested: 0 for losses, -1 for classes, otherwise nan."""
+    if array.dtype.kind != "f":
+        return np.full_like(array, -1)
+    return np.full_like(array, np.nan if array.dtype == np.float32 else 0.0)
+
+
+def is_control_loss(name: str) -> bool:
+    """Whether an array of a fit holds the losses of a control task."""
+    return name.startswith(_CONTROL_LOSS[0]) and name.endswith(_CONTROL_LOSS[1])
+
+
+def inner_scores(fit: Mapping[str, NDArray[Any]]) -> Floats:
+    """Inner validation scores [outer] at the chosen strength; -inf if undefined, never the best."""
+    inner = fit["inner"][np.arange(len(fit["inner"])), fit["chosen"]].astype(np.float64)
+    return np.where(np.isfinite(inner), inner, -np.inf)
+
+
+def recall_intervals(
+    test: TestedRows, predicted: NDArray[Any], names: Sequence[str], confidence: float,
+    resamples: int, seed: int,
+) -> dict[str, dict[str, float] | None] | None:  # fmt: skip
+    """Recall of each label with its interval, from the test rows of the label.
+
+    `predicted` is [repeat, row]. None for numbers; a label without test rows has None.
+    """
+    if are_numbers(test.y):
+        return None
+    recall: dict[str, dict[str, float] | None] = {}
+    for label, name in enumerate(names):
+        rows = test.tested & (test.y == label)
+        if not rows[0].any():
+            recall[name] = None
+            continue
+        figures = _share_right(test, predicted == test.y, rows, confidence, resamples, seed)
+        recall[name] = {**figures, "n": int(rows[0].sum())}
+    return recall
+
+
+def _share_right(
+    test: TestedRows, right: NDArray[np.bool_], rows: NDArray[np.bool_], confidence: float,
+    resamples: int, seed: int,
+) -> Interval:  # fmt: skip
+    """Share of right predictions among `rows` [repeat, row], resampled over their groups."""
+    group = np.unique(test.group[rows[0]], return_inverse=True)[1]
+    n_groups = int(group.max()) + 1
+    wrong = [(~one)[of_repeat] for one, of_repeat in zip(right, rows, strict=True)]
+    loss = np.stack([np.bincount(group, one, n_groups) for one in wrong]).astype(np.float64)
+    base = np.stack([np.bincount(group, minlength=n_groups) for _ in wrong]).astype(np.float64)
+    folds = Folds(test.design.n_folds, test.design.n_repeats)
+    # Inner scores of one label are not kept; without them the largest effect of folds is assumed.
+    excess = np.full((len(test.design.outer), 1), np.nan)
+    sums = GroupSums(loss[None], base, float(len(group)), float(n_groups), True, excess, folds)
+    bootstrap = bootstrap_groups(sums, confidence, resamples, seed)
+    low, high = bootstrap.intervals()
+    return {"score": float(bootstrap.value[0]), "low": float(low[0]), "high": float(high[0])}

@@ -1,0 +1,192 @@
+"""The part of `vsp report` about the peak, and about the layer whose probe is saved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+
+from vsp.reporting.formatting import format_difference, format_figure, format_interval
+from vsp.storage.results import LayerScore
+from vsp.utils.terminal import fact_table, folded_text, text_line
+from vsp.utils.text import format_ranges
+
+_BESIDE_CONFUSION = 48  # width of class names, recall with interval and precision
+_CLASSES = 20  # maximum number of rows in the table of classes
+
+
+def peak_page(summary: Mapping[str, Any], best: LayerScore) -> list[RenderableType]:
+    """Facts and classes of the peak, then facts of the layer `best`."""
+    peak = summary["peak"]
+    parts: list[RenderableType] = [
+        text_line("Layer selected on training rows, on test rows", style="bold"),
+        _peak_facts(summary),
+    ]
+    if peak["recall"]:
+        parts += [text_line(), _ClassTable(peak)]
+    return [*parts, text_line(), text_line(f"Layer {best.layer}, the best on all inner folds", style="bold"), _layer_facts(summary, best)]  # fmt: skip
+
+
+def peak_fact(summary: Mapping[str, Any]) -> str:
+    """The layer selected in most splits, its score on test rows, and the optimistic maximum."""
+    peak = summary["peak"]
+    times = sorted(peak["layers"].items(), key=lambda one: (-one[1], int(one[0])))
+    n_splits = sum(peak["layers"].values())
+    (layer, n), others = times[0], times[1:3]
+    where = f" in {n} of {n_splits} splits" if n_splits > 1 else ""
+    also = [f"{other} in {k}" for other, k in others] + ["others less often"] * bool(times[3:])
+    where += f" ({', '.join(also)})" if also else ""
+    return (
+        f"Layer selected on training rows: {layer}{where}, "
+        f"test {summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}. "
+        f"Highest of any layer: {format_figure(peak['naive'])} (optimistic)."
+    )
+
+
+def _peak_facts(summary: Mapping[str, Any]) -> Table:
+    """Figures of the peak by name; undefined figures are left out."""
+    peak = summary["peak"]
+    facts = {
+        "score": f"{summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}",
+        "over chance": peak["over_chance"] and format_difference(peak["over_chance"]),
+        "over words": peak["over_words"] and format_difference(peak["over_words"]),
+        "over layer 0": peak["over_embedding"] and format_difference(peak["over_embedding"]),
+        "error": peak["rmse"] is not None and f"RMSE {peak['rmse']:.4g}",
+        "classes": peak["macro_f1"] is not None and _classes_fact(peak),
+        "calibration": peak["brier"] is not None
+        and f"ECE {format_figure(peak['ece'])}, Brier {format_figure(peak['brier'])}",
+        **{f"control, {name}": _control_fact(one) for name, one in peak["controls"].items()},
+    }
+    return fact_table({name: fact for name, fact in facts.items() if fact})
+
+
+def _classes_fact(peak: Mapping[str, Any]) -> str:
+    return (
+        f"accuracy {format_figure(peak['accuracy'])}, balanced accuracy "
+        f"{format_figure(peak['balanced_accuracy'])}, macro F1 {format_figure(peak['macro_f1'])}"
+    )
+
+
+def _control_fact(control: Mapping[str, Any]) -> str:
+    """Normalised scores of the task and of the control task, and their difference."""
+    return (
+        f"normalised score {format_figure(control['score']['difference'])}, of the control "
+        f"{format_figure(control['control']['difference'])}, selectivity "
+        f"{format_difference(control['selectivity'])}"
+    )
+
+
+def _layer_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
+    """Figures of a layer that is the same in all splits; undefined figures are left out."""
+    facts = {
+        "code length": best.code_bits is not None
+        and _code_length_fact(best.code_bits, best.compression),
+        "learning curve": _curve_fact(best.curve),
+        "capacity": best.capacity is not None
+        and f"{format_figure(best.capacity)}: accuracy on their training rows of probes fitted on "
+        "permuted labels",
+        summary["probe"]["parameter"]: best.strength is not None and _strength_fact(best),
+    }
+    return fact_table({name: fact for name, fact in facts.items() if fact})
+
+
+def _curve_fact(curve: Sequence[Sequence[float | None]]) -> str:
+    """The score after each number of training rows."""
+    figures = [f"{format_figure(score)} with {rows or 0:,.0f}" for rows, score in curve]
+    figures[:1] = [f"{first} training rows" for first in figures[:1]]
+    return ", ".join(figures)
+
+
+def _code_length_fact(bits: float, compression: float | None) -> str:
+    words = f"{bits:,.0f} bits (online code)"
+    if not compression:
+        return words
+    times, than = (compression, "shorter") if compression >= 1 else (1 / compression, "longer")
+    return f"{words}, {format_figure(times, 2)} times {than} than the uniform code"
+
+
+def similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:
+    """Layers whose paired difference to the selected layer has an interval that reaches 0."""
+    others = {s.layer: s.below_best for s in scores if s is not best and s.below_best}
+    near = [
+        layer
+        for layer, difference in others.items()
+        if difference["high"] is not None and difference["high"] >= 0
+    ]
+    if not others:
+        return ""
+    if not near:
+        return "All other layers score clearly lower on the same rows."
+    if len(near) > 1:
+        layers = format_ranges(near).replace("-", "–").replace(",", ", ")
+        return f"Not clearly different from layers {layers}."
+    return f"Not clearly different from layer {near[0]}: {format_difference(others[near[0]])}."
+
+
+def _strength_fact(best: LayerScore) -> list[str]:
+    words = f"{best.strength:g} in the saved probe"
+    if len(best.by_strength) < 2:
+        return [words]
+    times = Counter(best.strengths)
+    splits = ", ".join(f"{value:g} in {n}" for value, n in sorted(times.items()))
+    scores = ", ".join(f"{c}: {format_figure(one)}" for c, one in best.by_strength.items())
+    return [f"{words}; selected in splits: {splits}", f"score by value: {scores}"]
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassTable:
+    """Recall and precision by class, and the confusion matrix if the terminal is wide enough.
+
+    Only the classes with the lowest recall are shown if there are more than `_CLASSES`.
+    """
+
+    peak: Mapping[str, Any]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - _BESIDE_CONFUSION
+        recall, confusion = self.peak["recall"], self.peak["confusion"]
+        if _confusion_width(confusion) > room:
+            confusion = None
+        shown = sorted(recall, key=lambda name: _score(recall[name]) or 0.0)[:_CLASSES]
+        yield self._table(shown, confusion)
+        if confusion:
+            yield folded_text("→1: rows of this class that are predicted as class 1.")
+        else:
+            yield folded_text(
+                f"The confusion matrix of {len(recall)} classes is in `vsp report --json`."
+            )
+        if len(shown) < len(recall):
+            yield folded_text(
+                f"Shown: the {len(shown)} of {len(recall)} classes with the lowest recall."
+            )
+
+    def _table(self, shown: Collection[str], confusion: Sequence[Sequence[int]] | None) -> Table:
+        recall, precision = self.peak["recall"], self.peak["precision"] or {}
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+        table.add_column("class", overflow="fold", max_width=24)
+        columns = ["recall", "", "precision"]
+        columns += [f"→{i + 1}" for i in range(len(recall))] if confusion else []
+        for column in columns:
+            table.add_column(column, justify="right", no_wrap=True)
+        for i, name in enumerate(recall):
+            if name in shown:
+                counts = [str(n) if n else "·" for n in confusion[i]] if confusion else []
+                number, of_class = f"{i + 1} " if confusion else "", recall[name]
+                interval = "–" if of_class is None else format_interval(of_class)
+                figures = [format_figure(_score(of_class)), interval]
+                figures += [format_figure(precision.get(name)), *counts]
+                table.add_row(text_line(f"{number}{name}"), *map(text_line, figures))
+        return table
+
+
+def _score(recall: Mapping[str, Any] | None) -> float | None:
+    return None if recall is None else recall["score"]
+
+
+def _confusion_width(confusion: Sequence[Sequence[int]]) -> int:
+    digits = max(len(str(n)) for counts in confusion for n in counts)
+    return len(confusion) * (1 + max(digits, len(f"→{len(confusion)}")))
