@@ -18,9 +18,12 @@ from itertools import product
 import numpy as np
 from scipy.stats import norm
 
+from helpers.fitted import losses
+
 from vsp.evaluation.controls import permuted_labels
 from vsp.evaluation.design import make_design
 from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
+from vsp.evaluation.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def fit_layers(states, y, design, labels=None, prior=False):
         {
             "strengths": np.array([np.nan]), "chosen": np.zeros(len(design.outer), np.intp),
             "inner": inner[k], "predicted": predicted[k], "gap": np.full(1, np.nan, np.float32),
-            **{name: values[k] for name, values in null.items()},
+            **losses(y, design, predicted[k]), **{name: values[k] for name, values in null.items()},
         }
         for k in range(n_layers)
     ]  # fmt: skip
@@ -146,7 +149,7 @@ def judge(world: World, rng: np.random.Generator, n_permutations=0, resamples=30
         labels = permuted_labels(y, group, design.blocks, n_permutations, seed)[0]
     fits, probes = fit_layers(states, y, design, labels, world.prior)
     layers = list(range(len(fits)))
-    rows = EvaluatedRows(y, group, design, ["a", "b"])
+    rows = EvaluatedRows(y, group, design, METRICS["accuracy"], ["a", "b"])
     settings = EvaluationSettings(resamples=resamples, seed=seed)
     scores, summary = evaluate(layers, fits, rows, settings)
     return scores, summary, np.stack([accuracy(probe, world) for probe in probes])

@@ -4,16 +4,12 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from benchmarks.estimate_simulation import World, coverage, false_positives, judge
+from helpers.fitted import losses, metric_for
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r2_score
 
 from vsp.errors import ProbeError
 from vsp.evaluation.design import make_design
-from vsp.evaluation.evaluate import (
-    EvaluatedRows,
-    EvaluationSettings,
-    evaluate,
-    outer_base_loss,
-)
+from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 
 _NAMES = ["above", "below", "left"]
 
@@ -43,12 +39,12 @@ def _fit(y, made, share=0.7, seed=0, **changes):
         "gap": np.array([1e-9, 1e-8], np.float32),
         "final_strength": np.array(0.1),
     }
-    return {**made_up, **changes}
+    return {**made_up, **losses(y, made, predicted), **changes}
 
 
 def _evaluate(fits, y, group, made, layers=None, prompts=None, resamples=200):
     layers = list(range(len(fits))) if layers is None else layers
-    rows = EvaluatedRows(y, group, made, _NAMES, prompts)
+    rows = EvaluatedRows(y, group, made, metric_for(y), _NAMES, prompts)
     return evaluate(layers, fits, rows, EvaluationSettings(resamples=resamples))
 
 
@@ -83,7 +79,7 @@ def test_r2_is_measured_from_the_mean_of_the_training_rows():
     assert known > r2_score(y[test], fit["predicted"][0, test])
     assert score.chance == 0 and facts["statistic"] == "R²"
     assert score.confusion is score.recall is score.ece is score.macro_f1 is None
-    base = outer_base_loss(y, made)
+    base = fit["base"]
     assert (base[0, train] == 0).all() and base[0, test] == pytest.approx(
         (y[test] - y[train].mean()) ** 2
     )
@@ -183,14 +179,15 @@ def test_what_inner_folds_did_not_expect_makes_intervals_wider():
     assert ratio == pytest.approx((1.75 / 1.25) ** 0.5, rel=0.02)
 
 
-def test_without_layer_0_or_with_one_layer_there_is_no_such_difference_and_no_peak():
+def test_without_layer_0_or_with_one_layer_there_is_no_such_difference():
     y, group, made = _rows()
     scores, facts = _evaluate([_fit(y, made), _fit(y, made, 0.5)], y, group, made, layers=[3, 4])
     assert scores[1].over_embedding is None and scores[1].below_best is not None
     assert "embedding output" not in facts["baselines"]
     (score,), facts = _evaluate([_fit(y, made)], y, group, made, layers=[0])
-    assert score.over_embedding is score.below_best is facts["peak"] is None
-    assert facts["best_layer"] == 0
+    assert score.over_embedding is score.below_best is facts["peak"]["over_embedding"] is None
+    assert facts["best_layer"] == 0 and facts["peak"]["layers"] == {"0": 10}
+    assert facts["peak"]["estimate"] == score.score
 
 
 def test_p_is_corrected_by_the_largest_of_all_layers():
@@ -206,19 +203,6 @@ def test_p_is_corrected_by_the_largest_of_all_layers():
     assert facts["n_permutations"] == 4 and facts["n_movable"] == 60
 
 
-@pytest.mark.parametrize("own_split", [True, False])
-def test_judged_rows_with_a_prompt_of_their_fit_are_counted(own_split):
-    y, group, made = _rows(own_split=own_split)
-    fit, judged = _fit(y, made), np.flatnonzero(made.test_split[0] >= 0)
-    assert _evaluate([fit], y, group, made)[1]["n_prompt_known"] is None
-    prompts = np.full(len(y), "the same")
-    prompts[judged[3:6]] = [f"once {i}" for i in range(3)]
-    _, facts = _evaluate([fit], y, group, made, prompts=prompts)
-    assert facts["n_prompt_known"] == len(judged) - 3
-    _, facts = _evaluate([fit], y, group, made, prompts=np.arange(len(y)).astype(str))
-    assert facts["n_prompt_known"] == 0
-
-
 def test_rows_that_no_permutation_can_move_are_counted_apart():
     """Groups with several labels can exchange them only with groups of the same size."""
     size = np.array([2] * 20 + list(range(3, 13)))
@@ -232,22 +216,28 @@ def test_rows_that_no_permutation_can_move_are_counted_apart():
     assert _evaluate([_fit(y, made)], y, group, made)[1]["n_movable"] is None
 
 
-def test_control_tasks_selectivity_and_strengths():
+def test_strengths_and_scores_at_each():
     y, group, made = _rows()
     chosen = np.array([0, 1, 1, 2, 1, 1, 1, 1, 1, 1])
-    fit = _fit(
-        y, made, chosen=chosen, by_strength=np.array([0.5, 0.7, 0.6]),
-        control=np.array([[0.3, 0.4, 0.5], [0.3, 0.2, 0.5]]),
-    )  # fmt: skip
+    fit = _fit(y, made, chosen=chosen, by_strength=np.array([0.5, 0.7, 0.6]))
     (score,), _ = _evaluate([fit], y, group, made)
-    # The first repeat chose the first strength once, the second three times, the third once.
-    assert score.control == pytest.approx((0.3 + 3 * 0.3 + 0.5) / 5)
-    assert score.selectivity == pytest.approx(score.score - score.control)
     assert score.strength == 0.1 and score.strengths == [0.01, 0.1, 0.1, 1, *[0.1] * 6]
-    assert score.at_edge == 2 and list(score.by_strength) == ["0.01", "0.1", "1"]
-    assert score.by_strength["0.1"] == {
-        "score": 0.7, "control": pytest.approx(0.3), "selectivity": pytest.approx(0.4),
-    }  # fmt: skip
+    assert score.by_strength == {"0.01": 0.5, "0.1": 0.7, "1": 0.6}
+
+
+def test_selectivity_compares_normalised_scores_of_the_same_rows_and_repeats():
+    y, group, made = _rows(600)
+    of_control = np.where(made.test_split >= 0, 0.9, 0.0)  # normalised loss of every row
+    fit = _fit(y, made, 0.8, **{"control.names.loss": of_control})
+    scores, facts = _evaluate([fit, _fit(y, made, 0.5)], y, group, made)
+    one = scores[0].controls["names"]
+    normalised = (scores[0].score - facts["chance"]) / (1 - facts["chance"])
+    assert one["score"]["difference"] == pytest.approx(normalised)
+    assert one["control"]["difference"] == pytest.approx(0.1)
+    difference = one["selectivity"]
+    assert difference["difference"] == pytest.approx(normalised - 0.1)
+    assert difference["low"] < normalised - 0.1 < difference["high"]
+    assert facts["peak"]["controls"] == scores[0].controls and scores[1].controls == {}
 
 
 def test_what_a_probe_does_not_have_is_none():
@@ -257,9 +247,9 @@ def test_what_a_probe_does_not_have_is_none():
     (score,), facts = _evaluate(
         [_fit(y, made, **nothing, gap=np.full(4, np.nan, np.float32))], y, group, made
     )
-    assert score.strength is score.control is score.selectivity is score.p is score.ece is None
+    assert score.strength is score.capacity is score.p is score.p_within is score.ece is None
     assert score.code_bits is score.compression is score.max_gap is facts["max_gap"] is None
-    assert score.strengths == score.curve == [] and score.by_strength == {}
+    assert score.strengths == score.curve == [] and score.by_strength == score.controls == {}
     assert score.at_edge == score.n_uncertified == 0 and score.n_fits == facts["n_fits"] == 4
 
 
@@ -300,12 +290,13 @@ def test_baselines_know_the_training_rows_labels_and_prompts_alone():
         for row in outer.test:
             same = y[made.train_sets[outer.train_set] & (prompts == prompts[row])]
             right.append(np.bincount(same).argmax() == y[row])
-    prompt_only = facts["baselines"]["prompt-only"]
+    prompt_only = facts["baselines"]["words alone"]
+    assert prompt_only == facts["baselines"]["look-up"]
     assert prompt_only["score"] == pytest.approx(np.mean(right))
     assert prompt_only["low"] < np.mean(right) < prompt_only["high"]
     assert score.chance == facts["chance"] == facts["baselines"]["majority"]["score"]
     assert score.chance == pytest.approx(np.bincount(y).max() / n)
-    over = facts["best_over_prompt"]
+    over = facts["peak"]["over_words"]
     assert over["difference"] == pytest.approx(score.score - np.mean(right)) and over["low"] > 0
 
 
@@ -316,13 +307,13 @@ def test_of_prompts_that_a_fit_has_not_seen_the_commonest_label_is_said(own_spli
     prompts = np.arange(600).astype(str)
     _, facts = _evaluate([_fit(y, made)], y, group, made, prompts=prompts)
     assert facts["chance"] > 0.6
-    assert facts["baselines"]["prompt-only"]["score"] == pytest.approx(facts["chance"])
+    assert facts["baselines"]["words alone"]["score"] == pytest.approx(facts["chance"])
 
 
 def test_one_prompt_for_all_rows_is_no_baseline():
     y, group, made = _rows()
     _, facts = _evaluate([_fit(y, made)], y, group, made, prompts=np.full(60, "one"))
-    assert "prompt-only" not in facts["baselines"] and facts["best_over_prompt"] is None
+    assert "words alone" not in facts["baselines"] and facts["peak"]["over_words"] is None
 
 
 def test_of_numbers_the_prompts_mean_is_said():
@@ -332,7 +323,7 @@ def test_of_numbers_the_prompts_mean_is_said():
     made = make_design(y, group, np.full(300, ""))
     _, facts = _evaluate([_fit(y, made)], y, group, made, prompts=prompts.astype(str))
     explained = 1 - 0.25 / (0.25 + 2)
-    assert facts["baselines"]["prompt-only"]["score"] == pytest.approx(explained, abs=0.03)
+    assert facts["baselines"]["words alone"]["score"] == pytest.approx(explained, abs=0.03)
 
 
 def test_no_layer_is_refused():
