@@ -28,24 +28,28 @@ class RowProblems:
         return self._n > 0
 
     def add(self, error: DatasetError) -> None:
-        """Add the problem of a row that `caught` does not count."""
+        """Add the problem of a row, and count the row."""
+        text = str(error)
         self._n_rows += 1
-        self._add(str(error))
-
-    def _add(self, text: str) -> None:
         self._n += 1
         if self._n <= _LISTED:
             self._first.append(text)
         self._alike = self._alike and _numberless(text) == _numberless(self._first[0])
 
-    def caught(self, make: Callable[..., Made], *arguments: object) -> Made | None:
-        """What `make` returns for a row; None if it raises a DatasetError, which is added."""
-        self._n_rows += 1
+    def caught(
+        self, make: Callable[..., Made], *arguments: object, last: bool = True
+    ) -> Made | None:
+        """What `make` returns for a row; None if it raises a DatasetError, which is added.
+
+        A row that is good is counted by its `last` step only.
+        """
         try:
-            return make(*arguments)
+            made = make(*arguments)
         except DatasetError as error:
-            self._add(str(error))
+            self.add(error)
             return None
+        self._n_rows += last
+        return made
 
     def all_caught(
         self, make: Callable[..., Made], calls: Iterable[Sequence[object]]

@@ -141,11 +141,8 @@ def _by_column(
     path: Path, records: Iterable[tuple[str, Any]], problems: RowProblems
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for place, record in records:
-        try:
-            values = _values(record, path, place)
-        except DatasetError as error:
-            problems.add(error)
-        else:
+        values = problems.caught(_values, record, path, place, last=False)
+        if values is not None:
             yield place, values
 
 
