@@ -43,7 +43,7 @@ from vsp.datasets.importers.row_splits import SHARED, choose_splits, in_later_sp
 from vsp.datasets.metadata import write_records
 from vsp.datasets.provenance import write_once
 from vsp.datasets.relations import normalize
-from vsp.datasets.scarce_labels import LabelGroups
+from vsp.datasets.scarce_labels import LabelGroups, why_unused
 from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
@@ -279,12 +279,9 @@ def _refuse_repeated_images(job: ImportJob, rows: KeptRows) -> None:
 
 def _refuse_unused_labels(job: ImportJob, out: _Output) -> None:
     dropped = out.funnel.dropped_labels(DROPPED_LABEL)
-    unused = [label for label in job.request.drop_labels if label not in dropped]
-    if unused:
-        labels = ", ".join([*out.rows.labels, *dropped])
-        raise ConfigError(
-            f"--drop-label {unused[0]}: no row has this label; the labels are {labels}"
-        )
+    why = why_unused(job.request.drop_labels, [*out.rows.labels, *dropped])
+    if why:
+        raise ConfigError(why)
 
 
 def _no_row_left(out: _Output) -> DatasetError:
