@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vsp.errors import DatasetError
-from vsp.utils.text import format_count
-
-_LISTED = 20  # problems in the error; the others are counted
+from vsp.utils.text import MAX_LISTED, first_lines, format_count
 
 Made = TypeVar("Made")
 
@@ -32,7 +30,7 @@ class RowProblems:
         text = str(error)
         self._n_rows += 1
         self._n += 1
-        if self._n <= _LISTED:
+        if self._n <= MAX_LISTED:
             self._first.append(text)
         self._alike = self._alike and _numberless(text) == _numberless(self._first[0])
 
@@ -64,10 +62,9 @@ class RowProblems:
             return DatasetError(self._first[0])
         if self._alike and self._n == self._n_rows:
             return DatasetError(f"{self._first[0]} (all {self._n:,} rows have this problem)")
-        more = self._n - len(self._first)
         return DatasetError(
             f"{format_count(self._n, 'row')} cannot be used; correct them and run the same command again",
-            [*self._first, *([f"… and {more:,} more"] if more else [])],
+            first_lines(self._first, self._n),
         )
 
 

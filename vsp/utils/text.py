@@ -1,14 +1,24 @@
-"""Numbers as people read them in notes, tables and log lines; a check of text."""
+"""Numbers and lists as people read them in notes, errors, tables and log lines; a check of text."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import islice
+
+MAX_LISTED = 20  # problems in an error; the others are counted
 
 
 def format_count(n: int, noun: str) -> str:
     """ "1 row", "2,000 rows"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def first_lines(lines: Iterable[str], n: int) -> list[str]:
+    """The first of `n` lines, and a line with the number of the others if there are any."""
+    first = list(islice(lines, MAX_LISTED))
+    more = n - len(first)
+    return [*first, f"… and {more:,} more"] if more > 0 else first
 
 
 def is_encodable(text: str) -> bool:

@@ -47,10 +47,9 @@ from vsp.datasets.scarce_labels import LabelGroups, why_unused
 from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
-from vsp.utils.text import format_count
+from vsp.utils.text import first_lines, format_count
 from vsp.utils.workers import worker_pool
 
-_MAX_LISTED = 20  # images in an error
 _CHUNK = 64  # images that are checked at a time
 _KEPT = -1
 _LATE_FILTERS = (SHARED, BALANCE)  # filters that need all rows
@@ -269,11 +268,10 @@ def _refuse_repeated_images(job: ImportJob, rows: KeptRows) -> None:
     repeated = rows.repeated_images()
     if repeated:
         names = dict.fromkeys(p.image for p in job.pictures() if image_key(p.image) in repeated)
-        more = len(names) - _MAX_LISTED
         raise DatasetError(
             f"{format_count(len(repeated), 'image')} with several records in one split, first "
             f"{next(iter(names))!r}; give each image one record",
-            [*list(names)[:_MAX_LISTED], *([f"… and {more:,} more"] if more > 0 else [])],
+            first_lines(names, len(names)),
         )
 
 
