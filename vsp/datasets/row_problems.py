@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 from vsp.errors import DatasetError
@@ -85,12 +84,3 @@ def row_problems() -> Iterator[RowProblems]:
         problems.add(error)
     if problems:
         raise problems.error()
-
-
-@contextmanager
-def at_row(path: Path, place: str) -> Iterator[None]:
-    """Put file and place before the message of a DatasetError."""
-    try:
-        yield
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {place} {error}") from None
