@@ -10,7 +10,13 @@ def test_one_is_singular(n, text):
 
 @pytest.mark.parametrize(
     ("n_bytes", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (999_600, "1 MB"), (2.05e11, "205 GB"), (5e21, "5e+03 EB")],
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (999_600, "1 MB"),
+        (2.05e11, "205 GB"),
+        (5e21, "5e+03 EB"),
+    ],
 )
 def test_a_size_has_three_digits_and_a_unit(n_bytes, text):
     assert format_bytes(n_bytes) == text
