@@ -46,8 +46,9 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     active = states.active(EXTRACT)
     if EXTRACT in options.stages and active:
         raise RunError(
-            f"run {run.name}: {_shards_of(active)} queued or running already; `vsp resume --run {run.name}` submits "
-            f"the other unfinished shards, `{_later_stages(run)}` the later stages"
+            f"run {run.name}: {_shards_of(active)} queued or running already; "
+            f"`vsp resume --run {run.name}` submits the other unfinished shards, "
+            f"`{_later_stages(run)}` the later stages"
         )
     _send(run, profile, options, scheduler, states, None, say)
 
