@@ -1,4 +1,4 @@
-"""Batch scripts that hostile text cannot change: bash reads them and runs them."""
+"""Hostile text changes no command of a batch script; bash checks and runs the scripts."""
 
 import json
 import os
@@ -30,7 +30,7 @@ OWN = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "SLURM_ARRAY_TASK_ID": "1"}
 
 
 def _allowed(name):
-    """Whether a profile takes a variable of that name; a refusal is one line."""
+    """Whether a profile accepts a variable of this name; asserts that a refusal has one line."""
     try:
         parse(Profile, {"environment": {name: "x"}}, "p.yaml")
     except ConfigError as error:
@@ -40,7 +40,7 @@ def _allowed(name):
 
 
 def _ran(script, folder):
-    """Arguments and environment of the command that a script runs."""
+    """Run a script; return the arguments and the environment of its command."""
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     path = folder / "script.sh"
     path.write_bytes(os.fsencode(script))

@@ -212,7 +212,7 @@ class _Sender:
         return f"vsp submit {which} --stages {','.join(rest)}"
 
     def describe_interrupt(self, stage: str) -> str:
-        """What an interrupt of this stage leaves behind; empty in a dry run."""
+        """The state after an interrupt of this stage, and the next command; empty in a dry run."""
         if self._options.dry_run:
             return ""
         rest = self._rest(stage)

@@ -169,7 +169,7 @@ def why_without_images(folder: Path, images: Collection[str]) -> str:
 
 
 def read_record(folder: Path, index: int, read: Callable[..., Made], *arguments: object) -> Made:
-    """What `read` returns; a DatasetError gets the file and the number of its record in front."""
+    """The result of `read`; the file and the record number are put before a DatasetError's message."""
     try:
         return read(*arguments)
     except DatasetError as error:

@@ -81,7 +81,7 @@ def list_scarce(scarce: Sequence[ScarceLabel]) -> str:
 
 
 def advice(scarce: Sequence[ScarceLabel], n_labels: int) -> str:
-    """What to do about these of `n_labels` labels."""
+    """Advice about scarce labels, out of `n_labels` labels in all."""
     if n_labels - len(scarce) < 2:  # a probe needs two labels
         return "add images"
     more = " …" if len(scarce) > _N_NAMED else ""

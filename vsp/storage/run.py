@@ -294,7 +294,7 @@ def _age(path: Path) -> tuple[int, bool, int]:
 
 
 def close_names(name: str, known: Collection[str]) -> str:
-    """What to write in place of an unknown name: up to three known names."""
+    """Up to three known names to write in place of an unknown one, similar ones if there are any."""
     if not known:
         return "`vsp plan` makes a run"
     nearest = get_close_matches(name, sorted(known), 3, 0.5) or sorted(known)[:3]
