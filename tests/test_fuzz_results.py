@@ -1,4 +1,4 @@
-"""Results and saved probes of a stranger: sealed, but with other values, types and shapes."""
+"""Results and saved probes with right digests, but other values, types and shapes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _reseal(folder, summary):
 
 
 def _shown():
-    """Whether every command that reads results gives an answer; False: one line instead."""
+    """Whether all commands that read results succeed; a saved probe may be refused in one line."""
     codes = [main(words) for words in (
         ["report", "--run", "one"],
         ["report", "--run", "one", "--json"],

@@ -1,4 +1,4 @@
-"""All that vsp prints passes `vsp.escaping`: only the modules that escape use the streams."""
+"""Everything that vsp prints is escaped: only the modules that escape text write to the streams."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ FILES = sorted((ROOT / "vsp").rglob("*.py"))
 PAGES, STREAMS = "vsp/utils/terminal.py", "vsp/utils/streams.py"
 FLUSHING = {"vsp/cli/main.py", "vsp/models/library_errors.py", "vsp/utils/limits.py"}
 PRINTERS = {PAGES, "vsp/utils/progress.py", "vsp/cli/output.py"}
-# What is called or read → the files that may do so.
+# Pattern of a called or read name → the files that may use it.
 ALLOWED = {
     r"(rich\.)?(console\.)?Console": {PAGES},
     r"(rich\.)?(text\.)?Text(\..*)?": {PAGES},
@@ -49,7 +49,7 @@ def test_only_the_modules_that_escape_print(pattern):
 
 
 def test_nobody_writes_to_the_numbers_of_the_streams():
-    """os.write is for files of the run; 1 and 2 are stdout and stderr."""
+    """os.write serves for files of the run only; 1 and 2 are stdout and stderr."""
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and _name(node.func) in ("os.write", "os.fdopen", "open"):

@@ -1,6 +1,6 @@
-"""Named pipes, devices, folders and huge files in the place of every file that vsp reads.
+"""Named pipes, devices, folders and huge files in place of every file that vsp reads.
 
-Each command gives an answer or one line within 10 seconds and 2 GB.
+Each command succeeds, or ends with an error of one line, within 10 seconds and 2 GB.
 """
 
 from __future__ import annotations

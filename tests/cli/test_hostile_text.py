@@ -1,4 +1,4 @@
-"""Every command on data of a stranger: what it prints cannot command a terminal or forge a line."""
+"""The output of every command on hostile data controls no terminal and forges no line."""
 
 import json
 import os
@@ -87,7 +87,7 @@ PAGES = ("dataset show", "models", "status", "report", "compare", "import csv")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with all that the commands read, and the environment of their processes."""
+    """A folder with every input of the commands, and the environment of their processes."""
     base = tmp_path_factory.mktemp("hostile")
     work, programs = base / "work", base / "bin"
     work.mkdir()
@@ -104,7 +104,7 @@ def _command(arguments):
 
 
 def _prepare(arguments, work, env):
-    """What another program does before a command."""
+    """Make the changes that other programs make before this command runs."""
     if arguments[:1] == ("extract",):  # the picture is damaged after the plan; the row fails
         (work / DATA / "images" / PICTURE).write_bytes(b"no picture")
         env.update(SLURM_JOB_ID="7", SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="0")
@@ -118,7 +118,7 @@ def _prepare(arguments, work, env):
 
 @pytest.fixture(scope="module")
 def answers(project):
-    """The answer of each command, without a terminal."""
+    """The finished process of each command, run without a terminal."""
     work, env = project
     found = {}
     for arguments, _, _ in COMMANDS:

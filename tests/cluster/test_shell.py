@@ -1,4 +1,4 @@
-"""Batch scripts that hostile text cannot change: bash reads them and runs them."""
+"""Hostile text changes no command of a batch script; bash checks and runs the scripts."""
 
 import json
 import os
@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from helpers.fuzzing import few
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vsp.cluster import SCHEDULERS
@@ -17,15 +18,6 @@ from vsp.cluster.shell import write_script
 from vsp.config import Profile, parse
 from vsp.errors import ConfigError, SchedulerError
 
-# Always the same examples, so that a failure can be repeated.
-settings.register_profile(
-    "shell",
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-fuzz = settings(settings.get_profile("shell"), max_examples=60)
 PIECES = st.sampled_from(
     ["'", '"', "\\", "\n", "\r", "\t", " ", "$", "`", "$(touch hit)", "`touch hit`", "; touch hit;",
      "\n#SBATCH --wrap=x\n", "#", "&", "|", "<", ">", "*", "~", "!", "{", "}", "{command}", "-", "--",
@@ -38,7 +30,7 @@ OWN = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "SLURM_ARRAY_TASK_ID": "1"}
 
 
 def _allowed(name):
-    """Whether a profile takes a variable of that name; a refusal is one line."""
+    """Whether a profile accepts a variable of this name; asserts that a refusal has one line."""
     try:
         parse(Profile, {"environment": {name: "x"}}, "p.yaml")
     except ConfigError as error:
@@ -48,7 +40,7 @@ def _allowed(name):
 
 
 def _ran(script, folder):
-    """Arguments and environment of the command that a script runs."""
+    """Run a script; return the arguments and the environment of its command."""
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     path = folder / "script.sh"
     path.write_bytes(os.fsencode(script))
@@ -61,7 +53,7 @@ def _ran(script, folder):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.own_names())
-@fuzz
+@few
 @given(
     words=st.lists(HOSTILE, max_size=3),
     values=st.dictionaries(NAMES, HOSTILE, max_size=3),
@@ -87,7 +79,7 @@ def test_a_task_gets_exactly_its_arguments_and_its_variables(
     assert {k: v for k, v in found.items() if k not in by_bash} == expected
 
 
-@fuzz
+@few
 @given(
     texts=st.dictionaries(
         st.sampled_from(["partition", "account", "qos", "constraint", "time", "gres", "mem",
@@ -124,7 +116,7 @@ def test_a_profile_adds_no_line_to_a_script_and_no_option_that_it_does_not_name(
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
-@fuzz
+@few
 @given(name=HOSTILE)
 @example("$(touch${IFS}hit)")
 @example("x';touch\thit;'")

@@ -499,7 +499,11 @@ def test_every_row_that_failed_is_sent_again_only_on_request(place, write_datase
     _vsp(place, "extract")
     image.write_bytes(picture)
     (place / "jobs/slurm.yaml").write_text(LOCAL)
-    assert "no row is missing" in _vsp(place, "resume")
+    assert _vsp(place, "resume").endswith(
+        "run r: no row is missing, 1 row failed; mend the cause (see `vsp status --run r`), then `vsp "
+        "resume --run r --retry-failed` extracts them again, or `vsp submit --run r --stages "
+        "verify,probe,report --after any` submits the later stages without them\n"
+    )
     assert "extract: done" in _vsp(place, "resume", "--retry-failed", "--stages", "extract")
     assert [ledger.n_failed for ledger in Run.open(place / "scratch/r").ledgers()] == [0]
 

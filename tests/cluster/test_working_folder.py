@@ -21,7 +21,7 @@ NAMES = (
     *("json", "queue", "numpy", "argparse", "subprocess", "pickle", "selectors", "joblib", "torch"),
     *("sitecustomize", "usercustomize", "vsp/__init__", "vsp/__main__"),
 )
-# What pip writes for the `vsp` command, but for its own imports.
+# The script that pip writes for the `vsp` command, without pip's own imports.
 ENTRY = configparser.ConfigParser()
 ENTRY.read(ROOT / "setup.cfg")
 MODULE, FUNCTION = (
@@ -176,13 +176,13 @@ def test_the_folder_that_holds_this_vsp_stays_on_the_path(tmp_path):
     ],
 )
 def test_nothing_is_imported_from_the_folder_once_vsp_has_begun(plan_fake, tmp_path, command):
-    """An empty part of PYTHONPATH, which `export PYTHONPATH=/site:$PYTHONPATH` may leave."""
+    """PYTHONPATH has an empty part, as after `export PYTHONPATH=/site:$PYTHONPATH`."""
     folder = str(plan_fake().folder)
     (tmp_path / "place").mkdir()
     shown = "import sys; print(*sys.modules)"
     start = subprocess.run(
         [sys.executable, "-P", "-c", shown], capture_output=True, text=True, check=True
-    )  # what Python itself imports when it starts cannot be kept from the folder
+    )  # modules that Python imports at its start may come from the folder
     for name in sys.stdlib_module_names - set(start.stdout.split()):
         # Python looks for some modules of Windows when it starts.
         if find_spec(name) and name not in ("sitecustomize", "usercustomize"):

@@ -26,9 +26,7 @@ def _bootstrap(loss, size=None, inner_excess=None, folds=_OWN_SPLIT, is_proporti
         inner_excess = np.zeros((folds.n * folds.n_repeats, n_columns))
     settings = {"confidence": 0.95, "resamples": 2000, "seed": 0, **changes}
     n_rows = int(base[0].sum())
-    sums = GroupSums(
-        loss, base.astype(float), n_rows, n_groups, is_proportion, inner_excess, folds
-    )
+    sums = GroupSums(loss, base.astype(float), n_rows, n_groups, is_proportion, inner_excess, folds)
     return bootstrap_groups(sums, **settings)
 
 

@@ -1,4 +1,4 @@
-"""Names and texts that try to command a terminal, in every place where vsp takes some."""
+"""Names and texts with terminal commands, for every input of vsp that may hold a name or a text."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\U000e0000-\U000e007f]"
 )
 FORGED_LINE = re.compile(r"^\s*(note|vsp): all is well", re.MULTILINE)
-# What rich makes: the styles of vsp's pages and bars, and the cursor and lines of a live display.
+# Escape sequences that rich writes: styles of pages and bars, and cursor moves of a live display.
 OF_RICH = re.compile(
     r"\x1b\[(0|1|2|31|32|33|35|36|90|1;3[12]|38;5;\d+|38;2;[\d;]+)m|\x1b\[\?25[lh]|\r?\x1b\[2K|\x1b\[1A"
 )
 
 
 def is_shown(name: str, page: str) -> bool:
-    """Whether a page shows the whole escaped name: folded lines may have other columns between."""
+    """Whether a page shows the whole escaped name; other columns may stand between its folded lines."""
     ends = set(range(len(page)))
     for one in one_line(name):
         ends |= {_next_line(page, end) for end in ends}
@@ -50,7 +50,7 @@ def is_shown(name: str, page: str) -> bool:
 
 
 def _next_line(page: str, start: int) -> int:
-    """Where the text of the next line begins."""
+    """The position of the first character of the next line that is not a space."""
     at = page.find("\n", start) + 1 or len(page)
     while page[at : at + 1] == " ":
         at += 1

@@ -20,7 +20,7 @@ from vsp import models
 from vsp.config import read_yaml
 from vsp.errors import ConfigError, ModelError
 from vsp.models import catalog
-from vsp.models.checkpoints import check_weights, unreadable
+from vsp.models.checkpoints import check_weights, unavailable
 
 SHIPPED = catalog.names(ROOT)
 COMMIT, LATER = "a" * 40, "b" * 40
@@ -370,9 +370,9 @@ def test_a_gated_checkpoint_is_known_however_deep_the_reason_lies():
     error.__cause__ = gated
     config = models.resolve("auto", checkpoint="google/gemma-3-4b-it")
     for one in (gated, error):
-        assert "gemma-3-4b-it' is gated: ask for access" in str(unreadable(config, one))
-    assert "gated" not in str(unreadable(config, OSError("timeout")))
-    assert "(timeout)" in str(unreadable(config, OSError("timeout")))
+        assert "gemma-3-4b-it' is gated: ask for access" in str(unavailable(config, one))
+    assert "gated" not in str(unavailable(config, OSError("timeout")))
+    assert "(timeout)" in str(unavailable(config, OSError("timeout")))
 
 
 def test_a_folder_that_is_not_there_says_what_to_put_in_it(tmp_path):

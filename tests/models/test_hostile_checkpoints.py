@@ -1,6 +1,7 @@
-"""Checkpoints made to harm: one line within ten seconds and two gigabytes, nothing fetched or run.
+"""A hostile checkpoint gives an error of one line within ten seconds and two gigabytes.
 
-Every case is planned by the command, in one process for all, because starting takes seconds.
+Nothing is downloaded, and no code of the checkpoint runs. One process runs `vsp plan` for all cases,
+because starting one takes seconds.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _tokenizer(**changes):
 
 
 def _added(n_tokens):
-    """A case with so many more tokens."""
+    """A case with `n_tokens` added tokens."""
     rest = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 
     def change(values):
@@ -296,7 +297,7 @@ GROUPS = {
     **{f"file: {k}": case for k, case in FILES.items()},
     **{f"weights: {k}": case for k, case in WEIGHTS.items()},
 }
-# What a checkpoint may hold or name without being followed: the plan is made as if it did not.
+# Entries of a checkpoint that `vsp plan` ignores; the plan is made as without them.
 HARMLESS = {
     "a kernel of the hub": _config(
         attn_implementation="kernels-community/evil", _attn_implementation="evil/kernel",
@@ -335,7 +336,7 @@ def _options(name, folder):
 
 
 def run_plans(base, spatial, options):
-    """What became of each plan, by name; all of one process."""
+    """Run all plans in one process; return the outcome of each by name."""
     given = [f"{name}={json.dumps(one)}" for name, one in options.items()]
     program = ROOT / "tests/helpers/plans.py"
     answer = subprocess.run(

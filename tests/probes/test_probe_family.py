@@ -678,6 +678,18 @@ def test_a_saved_probe_predicts_names_as_the_fitted_one(name, tmp_path):
         assert loaded.get_params() == expected.get_params()
 
 
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+def test_a_saved_probe_with_text_in_place_of_numbers_is_refused(name, tmp_path):
+    states, codes = _states()
+    probe = CLASSES[name]().fit(states, codes)
+    arrays = probe.arrays()
+    for one in arrays.keys() - {"classes", "treatment"}:
+        probe.arrays = lambda one=one: {**arrays, one: arrays[one].astype(str)}
+        _written(tmp_path, name, [probe], ["a", "b", "c"])
+        with pytest.raises(ProbeError, match="of layer 0 is not what vsp writes; run `vsp probe`"):
+            probes.load(tmp_path, 0)
+
+
 def test_what_is_no_saved_probe_is_refused(tmp_path):
     with pytest.raises(RunError):
         probes.load(tmp_path, 0)

@@ -1,4 +1,4 @@
-"""What the ledgers of a run say about its failed rows."""
+"""The message about a run all of whose rows failed."""
 
 from vsp.storage.ledger import FAILED, Ledger, failure_of_all
 

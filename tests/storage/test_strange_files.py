@@ -1,7 +1,7 @@
 """Files of a run and of results that are not regular files, or whose values are absurd.
 
-Each is one line within a few seconds; nothing hangs, and nothing takes memory for what a file only
-claims.
+Each gives an error of one line within a few seconds. No command hangs or allocates the memory that a
+damaged size asks for.
 """
 
 import json
@@ -33,7 +33,7 @@ SECONDS = 10
 
 
 def _put(path, kind):
-    """Something of another kind in the place of a file or folder."""
+    """Replace a file or folder by something of another kind."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -97,7 +97,7 @@ def test_a_file_of_a_run_that_is_no_regular_file_is_one_line(plan_fake, work, ca
 
 
 def test_a_pipe_in_the_place_of_a_file_never_makes_a_command_wait(plan_fake, work):
-    """In a process of its own, so that a command that waits is killed."""
+    """The commands run in other processes, so that one that waits can be killed."""
     run = plan_fake(name="A")
     for file in ("manifest.jsonl", "states.npy", "journal/000000-001.journal", "plan.json"):
         _put(run.folder / file, "pipe")
@@ -137,7 +137,7 @@ RESULT_FILES = ("summary.json", "scores.jsonl", "predictions.npz", "estimates.np
 
 
 def _pages(results, folder):
-    """Everything that reads results."""
+    """A call of each function that reads results."""
     return (
         lambda: show(report_page(results)),
         lambda: json.dumps(report_json(results)),
@@ -149,7 +149,7 @@ def _pages(results, folder):
 
 
 def _or_one_line(page):
-    """Whether the page is refused, in one line and in time."""
+    """Whether the page is refused; asserts that it takes one line and little time."""
     started = time.monotonic()
     try:
         page()
@@ -189,7 +189,7 @@ def test_a_large_file_with_holes_in_results_is_refused_without_reading_it(tmp_pa
 
 
 def _reseal(folder, change_summary=lambda values: values, change_scores=lambda lines: lines):
-    """Write the results as a stranger would: other values, with the digests that belong to them."""
+    """Write results with other values and the digests that match them."""
     from vsp.utils.files import sha256
 
     path = folder / "summary.json"
@@ -308,7 +308,7 @@ def test_an_absurd_plan_is_one_line_before_it_takes_memory(plan_fake, work, caps
 
 
 def _change_plan(run, **changes):
-    """Write plan.json as a stranger would, with the digest that belongs to it."""
+    """Write plan.json with other values and the digest that matches them."""
     path = run.folder / "plan.json"
     values = {**json.loads(path.read_text()), **changes}
     values.pop("sha256")

@@ -1,8 +1,6 @@
-import io
-import os
-import pty
-import subprocess
 import sys
+
+from helpers.terminals import run_in_terminal
 
 from vsp.utils import progress as module
 from vsp.utils.progress import progress
@@ -36,15 +34,6 @@ def test_a_terminal_gets_a_bar_with_rate():
         "    for _ in range(30):\n"
         "        advance(1)\n"
     )
-    master, slave = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=slave)
-    os.close(slave)
-    shown = io.BytesIO()
-    try:
-        while block := os.read(master, 4096):
-            shown.write(block)
-    except OSError:  # the other end was closed
-        pass
-    assert process.wait() == 0
-    text = shown.getvalue().decode()
+    status, text = run_in_terminal([sys.executable, "-c", code], 100)
+    assert status == 0
     assert "30/30" in text and "rows/s" in text and "read" in text

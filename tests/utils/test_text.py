@@ -1,11 +1,25 @@
 import pytest
 
-from vsp.utils.text import format_age, format_clock, format_count, format_ranges
+from vsp.utils.text import format_age, format_bytes, format_clock, format_count, format_ranges
 
 
 @pytest.mark.parametrize(("n", "text"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])
 def test_one_is_singular(n, text):
     assert format_count(n, "row") == text
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (999_600, "1 MB"),
+        (2.05e11, "205 GB"),
+        (5e21, "5e+03 EB"),
+    ],
+)
+def test_a_size_has_three_digits_and_a_unit(n_bytes, text):
+    assert format_bytes(n_bytes) == text
 
 
 @pytest.mark.parametrize(

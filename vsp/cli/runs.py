@@ -439,7 +439,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _verified_lines(run: str, verified: Verified) -> list[str]:
-    from vsp.reporting.formatting import format_bytes
+    from vsp.utils.text import format_bytes
 
     result = f"{verified.n_bad} are damaged" if verified.bad else "all match"
     rate = verified.n_bytes / max(verified.seconds, 1e-9)

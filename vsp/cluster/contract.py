@@ -34,9 +34,7 @@ class Job:
     signal_seconds: int | None = None  # send SIGUSR1 this long before the time limit
     modules: tuple[str, ...] = ()  # environment modules to load
     environment: Mapping[str, str] = field(default_factory=dict)
-    import_from: str = (
-        ""  # folder that comes first in PYTHONPATH, with this vsp; "": none is needed
-    )
+    import_from: str = ""  # folder with this vsp, put first in PYTHONPATH; "": none is needed
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from vsp.storage.ledger import failure_of_all
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.utils.files import disk_errors
-from vsp.utils.text import format_ranges
+from vsp.utils.text import format_count, format_ranges
 
 Say = Callable[[str], None]
 
@@ -46,20 +46,23 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     active = states.active(EXTRACT)
     if EXTRACT in options.stages and active:
         raise RunError(
-            f"run {run.name}: {_shards_of(active)} queued or running already; `vsp resume --run {run.name}` submits "
-            f"the other unfinished shards, `{_later_stages(run)}` the later stages"
+            f"run {run.name}: {_shards_of(active)} queued or running already; "
+            f"`vsp resume --run {run.name}` submits the other unfinished shards, "
+            f"`{_later_stages(run)}` the later stages"
         )
     _send(run, profile, options, scheduler, states, None, say)
 
 
 def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     """Submit the unfinished shards that are not queued or running, and the later stages."""
-    failure = failure_of_all(run.ledgers())
+    ledgers = run.ledgers()
+    failure = failure_of_all(ledgers)
     if failure and not options.retry_failed:
         raise RunError(f"run {run.name}: {failure}")
     open_shards = unfinished(run, options.retry_failed)
     if not open_shards:
-        say(f"run {run.name}: no row is missing; `{_later_stages(run)}` submits the later stages")
+        n_failed = sum(ledger.n_failed for ledger in ledgers)
+        say(f"run {run.name}: {_nothing_missing(run, n_failed)}")
         return
     scheduler, states = _active_tasks(run, profile, say)
     active = [task for task in states.active(EXTRACT) if task.shard in open_shards]
@@ -70,6 +73,18 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
         say(f"no other shard is unfinished; `{_later_stages(run)}` submits the later stages")
         return
     _send(run, profile, options, scheduler, states, shards, say)
+
+
+def _nothing_missing(run: Run, n_failed: int) -> str:
+    """The failed rows of a run without missing ones, and the commands that go on."""
+    later = _later_stages(run)
+    if not n_failed:
+        return f"no row is missing; `{later}` submits the later stages"
+    return (
+        f"no row is missing, {format_count(n_failed, 'row')} failed; mend the cause (see `vsp status "
+        f"--run {run.name}`), then `vsp resume --run {run.name} --retry-failed` extracts them again, or "
+        f"`{later} --after any` submits the later stages without them"
+    )
 
 
 def _later_stages(run: Run) -> str:
@@ -197,7 +212,7 @@ class _Sender:
         return f"vsp submit {which} --stages {','.join(rest)}"
 
     def describe_interrupt(self, stage: str) -> str:
-        """What an interrupt of this stage leaves behind; empty in a dry run."""
+        """The state after an interrupt of this stage, and the next command; empty in a dry run."""
         if self._options.dry_run:
             return ""
         rest = self._rest(stage)

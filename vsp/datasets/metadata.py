@@ -132,7 +132,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _other_dataset(folder: Path) -> str:
-    """What to do if there is no dataset `folder`: datasets with a close name, or how to make it."""
+    """Advice if there is no dataset `folder`: datasets with a close name, or how to make one."""
     name = folder.absolute().name
     if name in config_names("configs", Path(), "_dataset.yaml") and _is_same(folder.parent, _HOME):
         return f"make it with `vsp generate --config {name}`, or name another folder"
@@ -141,14 +141,10 @@ def _other_dataset(folder: Path) -> str:
     paths = [str(path) for one in close for path in sorted(beside) if path.name == one]
     if paths:
         return f"did you mean {' or '.join(paths)}?"
-    known = ", ".join(map(str, sorted(beside)[:_N_NAMED])) + (
-        ", …" if len(beside) > _N_NAMED else ""
-    )
-    return (
-        f"the datasets here are {known}"
-        if beside
-        else ("make a dataset with `vsp generate --config spatial` or `vsp import`")
-    )
+    if not beside:
+        return "make a dataset with `vsp generate --config spatial` or `vsp import`"
+    more = ", …" if len(beside) > _N_NAMED else ""
+    return f"the datasets here are {', '.join(map(str, sorted(beside)[:_N_NAMED]))}{more}"
 
 
 def why_without_images(folder: Path, images: Collection[str]) -> str:
@@ -173,7 +169,7 @@ def why_without_images(folder: Path, images: Collection[str]) -> str:
 
 
 def read_record(folder: Path, index: int, read: Callable[..., Made], *arguments: object) -> Made:
-    """What `read` returns; a DatasetError gets the file and the number of its record in front."""
+    """The result of `read`; the file and the record number are put before a DatasetError's message."""
     try:
         return read(*arguments)
     except DatasetError as error:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 from vsp.errors import DatasetError
-from vsp.utils.text import format_count
-
-_LISTED = 20  # problems in the error; the others are counted
+from vsp.utils.text import MAX_LISTED, first_lines, format_count
 
 Made = TypeVar("Made")
 
@@ -28,24 +25,28 @@ class RowProblems:
         return self._n > 0
 
     def add(self, error: DatasetError) -> None:
-        """Add the problem of a row that `caught` does not count."""
+        """Add the problem of a row, and count the row."""
+        text = str(error)
         self._n_rows += 1
-        self._add(str(error))
-
-    def _add(self, text: str) -> None:
         self._n += 1
-        if self._n <= _LISTED:
+        if self._n <= MAX_LISTED:
             self._first.append(text)
         self._alike = self._alike and _numberless(text) == _numberless(self._first[0])
 
-    def caught(self, make: Callable[..., Made], *arguments: object) -> Made | None:
-        """What `make` returns for a row; None if it raises a DatasetError, which is added."""
-        self._n_rows += 1
+    def caught(
+        self, make: Callable[..., Made], *arguments: object, last: bool = True
+    ) -> Made | None:
+        """What `make` returns for a row; None if it raises a DatasetError, which is added.
+
+        A row that is good is counted by its `last` step only.
+        """
         try:
-            return make(*arguments)
+            made = make(*arguments)
         except DatasetError as error:
-            self._add(str(error))
+            self.add(error)
             return None
+        self._n_rows += last
+        return made
 
     def all_caught(
         self, make: Callable[..., Made], calls: Iterable[Sequence[object]]
@@ -60,10 +61,9 @@ class RowProblems:
             return DatasetError(self._first[0])
         if self._alike and self._n == self._n_rows:
             return DatasetError(f"{self._first[0]} (all {self._n:,} rows have this problem)")
-        more = self._n - len(self._first)
         return DatasetError(
             f"{format_count(self._n, 'row')} cannot be used; correct them and run the same command again",
-            [*self._first, *([f"… and {more:,} more"] if more else [])],
+            first_lines(self._first, self._n),
         )
 
 
@@ -84,12 +84,3 @@ def row_problems() -> Iterator[RowProblems]:
         problems.add(error)
     if problems:
         raise problems.error()
-
-
-@contextmanager
-def at_row(path: Path, place: str) -> Iterator[None]:
-    """Put file and place before the message of a DatasetError."""
-    try:
-        yield
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {place} {error}") from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -81,12 +81,25 @@ def list_scarce(scarce: Sequence[ScarceLabel]) -> str:
 
 
 def advice(scarce: Sequence[ScarceLabel], n_labels: int) -> str:
-    """What to do about these of `n_labels` labels."""
+    """Advice about scarce labels, out of `n_labels` labels in all."""
     if n_labels - len(scarce) < 2:  # a probe needs two labels
         return "add images"
     more = " …" if len(scarce) > _N_NAMED else ""
-    options = (f"--drop-label {shlex.quote(one.label)}" for one in scarce[:_N_NAMED])
+    options = (drop_option(one.label) for one in scarce[:_N_NAMED])
     return f"leave out rows with {' '.join(options)}{more} (of `vsp import` or `vsp probe`), or add images"
+
+
+def drop_option(label: str) -> str:
+    """The option of `vsp import` and `vsp probe` that leaves out the rows of a label."""
+    return f"--drop-label {shlex.quote(label)}"
+
+
+def why_unused(dropped: Iterable[str], labels: Collection[str]) -> str:
+    """Why a label of --drop-label cannot be left out; "" if all of them are among `labels`."""
+    unused = next((label for label in dropped if label not in labels), None)
+    if unused is None:
+        return ""
+    return f"--drop-label {unused}: no row has this label; the labels are {', '.join(labels)}"
 
 
 def _is_number(label: str) -> bool:

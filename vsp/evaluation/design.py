@@ -8,7 +8,6 @@ Labels `y` [row] are class indices, or float64 numbers.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.datasets.scarce_labels import ScarceLabel, advice, list_scarce
+from vsp.datasets.scarce_labels import ScarceLabel, advice, drop_option, list_scarce
 from vsp.datasets.splitting import assign_folds, integer_codes
 from vsp.errors import ProbeError
 from vsp.utils.text import format_count
@@ -143,10 +142,6 @@ class _Rows:
 
     def label(self, label: Any) -> str:
         return str(label if self.names is None else self.names[label])
-
-    def drop_option(self, label: Any) -> str:
-        """The option that leaves a label out."""
-        return f"--drop-label {shlex.quote(self.label(label))}"
 
     def part(self, rows: NDArray[np.intp]) -> _Rows:
         return _Rows(self.y[rows], self.group[rows], self.names)
@@ -279,7 +274,7 @@ def _check_sides(train: _Rows, test: _Rows) -> None:
     if unseen:
         raise ProbeError(
             f"test label {test.name(min(unseen))} is on no training row; correct the dataset's `split`, "
-            f"or leave the label out with {test.drop_option(min(unseen))}"
+            f"or leave the label out with {drop_option(test.label(min(unseen)))}"
         )
 
 
@@ -331,7 +326,7 @@ def _check_train_sets(rows: _Rows, design: Design) -> None:
             label = int(np.argmax(missing))
             raise ProbeError(
                 f"label {rows.name(label)} is on no training row of a fold; use more samples or another "
-                f"--seed, or leave the label out with {rows.drop_option(label)}"
+                f"--seed, or leave the label out with {drop_option(rows.label(label))}"
             )
 
 

@@ -18,6 +18,7 @@ import sklearn
 from numpy.typing import NDArray
 
 from vsp import __version__
+from vsp.datasets.scarce_labels import why_unused
 from vsp.datasets.splitting import integer_codes
 from vsp.errors import ProbeError, RunError
 from vsp.evaluation.baseline_features import FEATURES
@@ -157,11 +158,10 @@ def _without_labels(
     if not labels or not len(done):
         return np.ones(len(done), dtype=np.bool_), {}
     of_row = np.array([samples[row].label for row in done.tolist()])
+    why = why_unused(labels, dict.fromkeys(of_row.tolist()))
+    if why:
+        raise ProbeError(why)
     dropped = {label: int((of_row == label).sum()) for label in dict.fromkeys(labels)}
-    unused = [label for label, n in dropped.items() if not n]
-    if unused:
-        known = ", ".join(dict.fromkeys(of_row.tolist()))
-        raise ProbeError(f"--drop-label {unused[0]}: no row has this label; the labels are {known}")
     kept = ~np.isin(of_row, labels)
     if not kept.any():
         raise ProbeError(f"--drop-label leaves none of {len(done)} rows; leave out fewer labels")

@@ -111,11 +111,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     moved = request.share and _sort_by_image(samples)
     if request.limit is not None:
         del samples[request.limit :]
-    paths = dict.fromkeys(sample.image for sample in samples)
-    why = why_without_images(request.dataset, paths)
-    if why:
-        raise DatasetError(why)
-    images = check_images(paths)
+    images = _checked_images(request, samples)
     counter = TokenCounter(processor, request.share)
     notes = check_rows(samples, images, counter, request.drop_unreadable)
     if processor.crops:
@@ -136,6 +132,15 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     others = PicturePaths(request.dataset).other_folders
     first_prompt = samples[0].prompt
     return Planned(run, first_prompt, tuple(notes), tuple(commands), free, memory, others, weights)
+
+
+def _checked_images(request: PlanRequest, samples: Sequence[Sample]) -> dict[str, CheckedImage]:
+    """The facts of each image. Raises DatasetError if the dataset has no image at all."""
+    paths = dict.fromkeys(sample.image for sample in samples)
+    why = why_without_images(request.dataset, paths)
+    if why:
+        raise DatasetError(why)
+    return check_images(paths)
 
 
 def plan_shards(

@@ -19,8 +19,8 @@ from vsp.storage.manifest import Sample
 from vsp.utils.garbage import garbage_collection_paused
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
+from vsp.utils.text import first_lines
 
-_MAX_LISTED = 20  # problems in an error message
 _IMAGES_AT_ONCE = 1024  # submitted to the threads together
 _CACHED_PROMPTS = 1 << 16  # prompts whose tokens are kept in memory
 
@@ -99,26 +99,20 @@ def check_rows(
             advance(len(rows))
     del samples[n_kept:]
     n_lost = n_rows - n_kept
+    # A missing folder alone gives a problem for each of its images.
+    first = first_lines(problems, len(problems))
     if problems and not drop_unreadable:
         raise DatasetError(
             f"{len(problems)} images or prompts, for {n_lost} of {n_rows} rows, cannot be "
             "used; correct them or plan with --drop-unreadable",
-            details=_first(problems),
+            details=first,
         )
     if not samples:
-        raise DatasetError(
-            "no row can be used; name another folder with --dataset", _first(problems)
-        )
-    notes = [f"dropped: {problem}" for problem in _first(problems)]
+        raise DatasetError("no row can be used; name another folder with --dataset", first)
+    notes = [f"dropped: {problem}" for problem in first]
     if problems:
         notes.append(f"dropped {n_lost} of {n_rows} rows in all")
     return notes
-
-
-def _first(problems: Sequence[str]) -> list[str]:
-    """The first problems: a missing folder alone would give one for each of its images."""
-    more = len(problems) - _MAX_LISTED
-    return [*problems[:_MAX_LISTED], f"… and {more:,} more"] if more > 0 else [*problems]
 
 
 class TokenCounter:

@@ -47,9 +47,9 @@ def render_prompt(config: ModelConfig, processor: Any, prompt: str) -> str:
 
 
 def _render(config: ModelConfig, processor: Any, template: str, prompts: Sequence[str]) -> Any:
-    """What the template prints for each prompt.
+    """The rendered text of each prompt.
 
-    It is rendered in a process of its own: jinja's sandbox bounds neither time nor memory.
+    A separate process renders them, because jinja's sandbox bounds neither time nor memory.
     """
 
     def render() -> list[str]:

@@ -23,8 +23,8 @@ from vsp.utils.reading import read_json
 # The number of tokens that a vision tower puts before those of its patches.
 _CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 _LLAVA_TYPES = ("llava", "vipllava", "llava_next", "llava_next_video")
-# Files that may name the processor's class, in the order in which transformers reads them.
 _PARTS = "tokenizer or image processor"
+# Files that may name the processor's class, in the order in which transformers reads them.
 _NAMING_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
 

@@ -18,8 +18,7 @@ from vsp.errors import ConfigError, ModelError
 from vsp.models import FAMILIES, load_family
 from vsp.models.library_errors import library_errors, short
 from vsp.models.safetensors_header import Header, read_headers
-from vsp.utils.reading import read_json
-from vsp.utils.reading import unreadable as why_unreadable
+from vsp.utils.reading import read_json, unreadable
 from vsp.utils.text import shorten
 
 INDEX = "model.safetensors.index.json"  # names the weight file of each tensor
@@ -176,9 +175,7 @@ def read_index(index: Path) -> dict[str, str]:
     try:
         entries = read_json(index)["weight_map"]
     except OSError as error:
-        raise ModelError(
-            f"{index}: {why_unreadable(error)}; download the checkpoint again"
-        ) from None
+        raise ModelError(f"{index}: {unreadable(error)}; download the checkpoint again") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     if not isinstance(entries, dict):
@@ -221,7 +218,7 @@ def incomplete(config: ModelConfig, reason: str) -> ModelError:
     )
 
 
-def unreadable(config: ModelConfig, error: BaseException) -> ModelError:
+def unavailable(config: ModelConfig, error: BaseException) -> ModelError:
     """The error for a checkpoint that is neither on this disk nor available from the hub."""
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -110,7 +110,7 @@ def _numbers(value: Any) -> list[int]:
 
 
 def _number_problem(key: str, value: float) -> str:
-    """What is wrong with a number; "" if nothing is."""
+    """The problem of a number; "" if there is none."""
     if isinstance(value, float):
         fine = math.isfinite(value) or (math.isinf(value) and _LIMIT.search(key))
         return "" if fine else f"is {value}, not a finite number"

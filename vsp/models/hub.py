@@ -16,7 +16,7 @@ from vsp.models.checkpoints import (
     on_disk,
     refuse_adapter_files,
     require_readable,
-    unreadable,
+    unavailable,
 )
 from vsp.models.library_errors import library_errors
 
@@ -46,7 +46,7 @@ def _download_texts(config: ModelConfig) -> Path:
         raise missing(config)
     from huggingface_hub import HfApi, snapshot_download
 
-    with library_errors(lambda error: unreadable(config, error)):
+    with library_errors(lambda error: unavailable(config, error)):
         # A download tries five times; the question is asked once.
         commit = HfApi().model_info(name, revision=config.revision, timeout=_PATIENCE).sha
         return Path(snapshot_download(name, revision=commit, allow_patterns=list(_TEXTS)))

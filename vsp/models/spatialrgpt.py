@@ -473,10 +473,6 @@ def _read_top(root: Path) -> dict[str, Any]:
 
     for part in ("llm", "vision_tower"):
         refuse_adapter_files(root / part)
-    if (root / "adapter_config.json").exists():
-        raise ModelError(
-            f"{root}: contains LoRA weights only; merge them into their base model first"
-        )
     top = read_model_config(root / "config.json")
     kind = str(top.get("model_type"))
     if kind not in SpatialRGPTProcessor.model_types:

@@ -6,7 +6,7 @@ one through an entry point of the group ``vsp.probes``. `vsp.probes.base` lists 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vsp.probes.base import ProbeBase
 
 FORMAT = 1  # of `describe_probe`
+_TEXTS = ("classes", "treatment")  # arrays of text; all others of vsp's own probes are numbers
 
 PROBES = Registry(
     "probe",
@@ -80,8 +81,11 @@ def load(results: str | Path, layer: int) -> Any:
             f"{results}: probes have format {description.get('format')!r}, this vsp reads {FORMAT}; "
             "use the vsp that wrote them, or run `vsp probe` again"
         )
-    probe_class = PROBES.load(str(description.get("probe")))
+    name = str(description.get("probe"))
+    probe_class = PROBES.load(name)
     try:
+        if name in PROBES.own_names():
+            _check_numbers(arrays)
         probe = probe_class.from_arrays(arrays)
         probe.set_params(**description["parameters"])
         classes = description["classes"]
@@ -92,3 +96,9 @@ def load(results: str | Path, layer: int) -> Any:
             f"{results}: the probe of layer {layer} is not what vsp writes; run `vsp probe` again"
         ) from None
     return probe
+
+
+def _check_numbers(arrays: Mapping[str, Any]) -> None:
+    for name, array in arrays.items():
+        if name not in _TEXTS and array.dtype.kind not in "biuf":
+            raise ValueError(f"array {name} has dtype {array.dtype}, not numbers")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from vsp.reporting.formatting import format_bytes
 from vsp.utils.terminal import folded_text, text_line, text_lines
+from vsp.utils.text import format_bytes
 
 if TYPE_CHECKING:
     from vsp.extraction.bench import Bench

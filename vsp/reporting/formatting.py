@@ -28,15 +28,6 @@ def format_difference(values: Mapping[str, Any]) -> str:
     return f"{'–' if difference is None else f'{difference:+.3f}'} {format_interval(values)}"
 
 
-def format_bytes(n_bytes: float) -> str:
-    """Three digits and a unit: "926 kB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:,.1f} TB"
-
-
 def shorten_path(path: str) -> str:
     """The path relative to the working directory if it lies below it."""
     here = Path.cwd()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vsp.reporting.formatting import format_bytes, format_model, shorten_path
+from vsp.reporting.formatting import format_model, shorten_path
+from vsp.utils.text import format_bytes
 
 if TYPE_CHECKING:
     from vsp.extraction.plan import Planned

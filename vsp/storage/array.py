@@ -200,11 +200,8 @@ class Store:
 
     def check(self) -> None:
         """Raise StoreError unless size and header of the file match the layout and the plan."""
-        header = self._read_header()
-        if header == self._header:
+        if not self._has_damaged_header():
             return
-        if _is_of_another_plan(header, self._header):
-            raise self._not_ours(f"it is {_described(header)}")
         folder = shlex.quote(str(self.path.parent))
         raise StoreError(
             f"{self.path}: its header is damaged; `vsp verify --run {folder} --repair` writes it "
@@ -216,16 +213,20 @@ class Store:
 
         Raises StoreError if the file has another size, or is the array of another plan.
         """
-        header = self._read_header()
-        if header == self._header:
+        if not self._has_damaged_header():
             return False
-        if _is_of_another_plan(header, self._header):
-            raise self._not_ours(f"it is {_described(header)}")
         with disk_errors(self.path), self.path.open("r+b") as file:
             file.write(self._header)
             file.flush()
             os.fsync(file.fileno())
         return True
+
+    def _has_damaged_header(self) -> bool:
+        """Whether the header is damaged. Raises StoreError if the array is that of another plan."""
+        header = self._read_header()
+        if header != self._header and _is_of_another_plan(header, self._header):
+            raise self._not_ours(f"it is {_described(header)}")
+        return header != self._header
 
     def _read_header(self) -> bytes:
         """The first bytes of the file. Raises StoreError if the file has another size."""

@@ -360,7 +360,7 @@ def find_results(name: str | None, work: Path) -> Results:
 
 
 def _no_such(name: str, places: Sequence[Path]) -> str:
-    """What is wrong with a name or path, and names that are like it."""
+    """The message for a name or path without results; it lists similar names."""
     if len(places) == 1:
         return f"{name}: is neither a run nor a folder of results; name one of them"
     known = {path.parent.name for place in places for path in _marked(place.parent)}

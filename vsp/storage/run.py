@@ -66,9 +66,7 @@ class Plan(Frozen):
     dtype: StoreDtype
     boundary: Annotated[int, Field(ge=4096, le=BOUNDARIES[0])]
     shard_starts: Annotated[tuple[int, ...], Field(min_length=1)]
-    batch_size: Annotated[
-        int, Field(ge=1, le=_MAX_SAMPLES)
-    ]  # number of rows of the greatest length per batch
+    batch_size: Annotated[int, Field(ge=1, le=_MAX_SAMPLES)]  # rows per batch of the longest
     batch_tokens: Annotated[int, Field(ge=1, le=2**53)]  # most tokens per batch, including padding
     share: bool  # whether the common beginning of rows about one image is computed once
     devices: Devices = 1  # GPUs that each task splits the model over
@@ -296,7 +294,7 @@ def _age(path: Path) -> tuple[int, bool, int]:
 
 
 def close_names(name: str, known: Collection[str]) -> str:
-    """What to write in place of an unknown name: up to three known names."""
+    """Up to three known names to write in place of an unknown one, similar ones if there are any."""
     if not known:
         return "`vsp plan` makes a run"
     nearest = get_close_matches(name, sorted(known), 3, 0.5) or sorted(known)[:3]

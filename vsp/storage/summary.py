@@ -24,11 +24,10 @@ from vsp.storage.run import Plan
 Figure = Annotated[float, Field(ge=-1e100, le=1e100)]  # beyond it, the width of a bar overflows
 Count = Annotated[int, Field(ge=0, le=2**53)]
 LayerName = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}$")]
-CHECKED = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
 class _Values(BaseModel):
-    model_config = CHECKED
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
 class _Rows(_Values):

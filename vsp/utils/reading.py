@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from vsp.utils.text import format_bytes
+
 # A value of JSON takes up to 30 times its size in memory: 32 MiB stay below 1 GiB.
 MAX_JSON = 1 << 25  # bytes
 MAX_YAML = 1 << 18  # bytes; a person writes less, and PyYAML reads about 50 kB a second
@@ -24,7 +26,6 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def open_regular(path: str | Path, limit: int | None = None) -> IO[bytes]:
@@ -72,7 +73,7 @@ def read_bounded(path: str | Path, limit: int) -> bytes:
 
 
 def _too_large(path: str | Path, size: int, limit: int) -> OSError:
-    said = f"holds {_format_size(size)}, at most {_format_size(limit)} are read"
+    said = f"holds {format_bytes(size)}, at most {format_bytes(limit)} are read"
     return OSError(errno.EFBIG, said, str(path))
 
 
@@ -88,11 +89,3 @@ def unreadable(error: OSError) -> str:
     """Why a file cannot be read, without its path: "cannot be read (permission denied)"."""
     reason = error.strerror or str(error)
     return f"cannot be read ({reason[:1].lower()}{reason[1:]})"
-
-
-def _format_size(n_bytes: float) -> str:
-    for unit in _UNITS:
-        if n_bytes < 1000 or unit == _UNITS[-1]:
-            break
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} {unit}"

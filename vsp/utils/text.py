@@ -1,14 +1,34 @@
-"""Numbers as people read them in notes, tables and log lines; a check of text."""
+"""Numbers and lists as people read them in notes, errors, tables and log lines; a check of text."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import islice
+
+MAX_LISTED = 20  # problems in an error; the others are counted
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def format_count(n: int, noun: str) -> str:
     """ "1 row", "2,000 rows"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Three digits and a unit: "999 bytes", "926 kB"."""
+    for unit in _UNITS:
+        if n_bytes < 999.5 or unit == _UNITS[-1]:  # 999.5 is rounded to 1000
+            break
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} {unit}"
+
+
+def first_lines(lines: Iterable[str], n: int) -> list[str]:
+    """The first of `n` lines, and a line with the number of the others if there are any."""
+    first = list(islice(lines, MAX_LISTED))
+    more = n - len(first)
+    return [*first, f"… and {more:,} more"] if more > 0 else first
 
 
 def is_encodable(text: str) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby, islice
 from operator import itemgetter
@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from vsp.datasets.importers.annotations import Picture, Relation, Thing
+from vsp.datasets.row_problems import row_problems
 from vsp.errors import DatasetError, DiskError
 from vsp.utils.files import disk_errors
 from vsp.utils.text import composed
@@ -42,6 +43,31 @@ class AnnotatedRow:
     relation: Relation
     split: str = ""
     group: str = ""  # "": the row names no group
+
+
+def rows_of_files(
+    files: Iterable[tuple[str, Path]],
+    read: Callable[..., Iterator[AnnotatedRow]],
+    *options: str,
+) -> Iterator[AnnotatedRow]:
+    """Yield the rows of all files in order; `read` gets split, path, `options` and a RowProblems.
+
+    Raises one DatasetError with the problems of all files.
+    """
+    with row_problems() as problems:
+        for split, path in files:
+            yield from read(split, path, *options, problems)
+
+
+def placed_row(
+    path: Path, place: str, make: Callable[..., AnnotatedRow], *arguments: object
+) -> AnnotatedRow:
+    """The row that `make` returns, with file and place; a DatasetError begins with them."""
+    try:
+        row = make(*arguments)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {place} {error}") from None
+    return replace(row, relation=replace(row.relation, file=str(path), where=place))
 
 
 def group_into_pictures(rows: Iterable[AnnotatedRow]) -> Iterator[Picture]:

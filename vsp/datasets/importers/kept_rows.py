@@ -15,10 +15,9 @@ from vsp.datasets.importers.annotations import Picture
 from vsp.datasets.importers.quality_flags import FLAGS
 from vsp.datasets.metadata import SPLITS
 from vsp.errors import DatasetError
-from vsp.utils.text import composed, format_count, is_encodable
+from vsp.utils.text import MAX_LISTED, composed, first_lines, format_count, is_encodable
 
 _FLAGS = tuple(FLAGS)
-_MAX_LISTED = 20  # rows in an error
 _SPLIT_BITS = 7  # the low bits of an image key, which leave room for the number of a split
 
 
@@ -106,17 +105,16 @@ class KeptRows:
         first: dict[str, str] = {}  # id → place
         details: list[str] = []
         for i, row in enumerate(self.stored_rows()):
-            if repeated[i] and len(details) < _MAX_LISTED:
+            if repeated[i] and len(details) < MAX_LISTED:
                 name, place = json.loads(row.record + b"}")["id"], ": ".join(row.place)
                 if name in first:
                     details.append(f"{place} has the id {name!r} of {first[name]}")
                 first.setdefault(name, place)
         n = len(self) - len(ids)
-        more = [f"… and {n - len(details):,} more"] if n > len(details) else []
         raise DatasetError(
             f"{format_count(n, 'row')} with the id of another row, first {next(iter(first))!r}; give "
             "each row its own id",
-            details + more,
+            first_lines(details, n),
         )
 
     def repeated_images(self) -> set[int]:

@@ -43,14 +43,13 @@ from vsp.datasets.importers.row_splits import SHARED, choose_splits, in_later_sp
 from vsp.datasets.metadata import write_records
 from vsp.datasets.provenance import write_once
 from vsp.datasets.relations import normalize
-from vsp.datasets.scarce_labels import LabelGroups
+from vsp.datasets.scarce_labels import LabelGroups, why_unused
 from vsp.errors import ConfigError, DatasetError
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
-from vsp.utils.text import format_count
+from vsp.utils.text import first_lines, format_count
 from vsp.utils.workers import worker_pool
 
-_MAX_LISTED = 20  # images in an error
 _CHUNK = 64  # images that are checked at a time
 _KEPT = -1
 _LATE_FILTERS = (SHARED, BALANCE)  # filters that need all rows
@@ -269,22 +268,18 @@ def _refuse_repeated_images(job: ImportJob, rows: KeptRows) -> None:
     repeated = rows.repeated_images()
     if repeated:
         names = dict.fromkeys(p.image for p in job.pictures() if image_key(p.image) in repeated)
-        more = len(names) - _MAX_LISTED
         raise DatasetError(
             f"{format_count(len(repeated), 'image')} with several records in one split, first "
             f"{next(iter(names))!r}; give each image one record",
-            [*list(names)[:_MAX_LISTED], *([f"… and {more:,} more"] if more > 0 else [])],
+            first_lines(names, len(names)),
         )
 
 
 def _refuse_unused_labels(job: ImportJob, out: _Output) -> None:
     dropped = out.funnel.dropped_labels(DROPPED_LABEL)
-    unused = [label for label in job.request.drop_labels if label not in dropped]
-    if unused:
-        labels = ", ".join([*out.rows.labels, *dropped])
-        raise ConfigError(
-            f"--drop-label {unused[0]}: no row has this label; the labels are {labels}"
-        )
+    why = why_unused(job.request.drop_labels, [*out.rows.labels, *dropped])
+    if why:
+        raise ConfigError(why)
 
 
 def _no_row_left(out: _Output) -> DatasetError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from vsp.datasets.importers.kept_rows import KeptRows, number_of
 from vsp.datasets.metadata import SPLITS
+from vsp.datasets.scarce_labels import drop_option
 from vsp.datasets.splitting import assign_splits
 from vsp.errors import DatasetError
 
@@ -154,8 +154,8 @@ def surplus_rows(
         if not counts.all():
             missing = list(rows.labels)[int(np.argmin(counts))]
             raise DatasetError(
-                f"--balance: {name or 'the dataset'} has no row of {missing}; leave the label out with "
-                f"--drop-label {shlex.quote(missing)}"
+                f"--balance: {name or 'the dataset'} has no row of {missing}; leave the label "
+                f"out with {drop_option(missing)}"
             )
         for code, n in enumerate(counts):
             of_label = np.flatnonzero(in_split & (label == code))

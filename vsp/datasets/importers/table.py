@@ -25,17 +25,21 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
 from vsp.datasets.importers.annotations import SPLIT_WORDS, Box, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.embedded import decode_picture, picture_cell
-from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
+from vsp.datasets.importers.group_rows import (
+    AnnotatedRow,
+    group_into_pictures,
+    placed_row,
+    rows_of_files,
+)
 from vsp.datasets.importers.text_lines import LONGEST_LINE, beginning, json_records, text_lines
 from vsp.datasets.json_stream import read_records
-from vsp.datasets.row_problems import RowProblems, at_row, row_problems
+from vsp.datasets.row_problems import RowProblems
 from vsp.errors import DatasetError
 from vsp.utils.spelling import misspelt
 from vsp.utils.text import composed, is_encodable
@@ -74,7 +78,7 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     The option `encoding` is the encoding of CSV files and JSON lines (default: UTF-8 or UTF-16).
     Raises DatasetError, with file and line, if rows are invalid.
     """
-    return group_into_pictures(_all_rows(files, options.get("encoding", "")))
+    return group_into_pictures(rows_of_files(files, _rows, options.get("encoding", "")))
 
 
 def read_embedded(
@@ -96,17 +100,11 @@ def read_embedded(
 IMPORTER = Importer(read, relations="6way", options=("encoding",), read_embedded=read_embedded)
 
 
-def _all_rows(files: Sequence[tuple[str, Path]], encoding: str) -> Iterator[AnnotatedRow]:
-    with row_problems() as problems:
-        for split, path in files:
-            yield from _rows(split, path, encoding, problems)
-
-
 def _rows(split: str, path: Path, encoding: str, problems: RowProblems) -> Iterator[AnnotatedRow]:
     place = None
     with _records(path, encoding, problems) as records:
         for place, values in records:
-            row = problems.caught(_row, values, split, path, place)
+            row = problems.caught(placed_row, path, place, _row, values, split)
             if row is not None:
                 yield row
     if place is None and not problems:
@@ -141,11 +139,8 @@ def _by_column(
     path: Path, records: Iterable[tuple[str, Any]], problems: RowProblems
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for place, record in records:
-        try:
-            values = _values(record, path, place)
-        except DatasetError as error:
-            problems.add(error)
-        else:
+        values = problems.caught(_values, record, path, place, last=False)
+        if values is not None:
             yield place, values
 
 
@@ -267,13 +262,7 @@ def _plain_name(name: str) -> str:
     return name.strip().lower()
 
 
-def _row(values: Mapping[str, Any], split: str, path: Path, place: str) -> AnnotatedRow:
-    with at_row(path, place):
-        row = _annotated_row(values, split)
-    return replace(row, relation=replace(row.relation, file=str(path), where=place))
-
-
-def _annotated_row(values: Mapping[str, Any], split: str) -> AnnotatedRow:
+def _row(values: Mapping[str, Any], split: str) -> AnnotatedRow:
     image, _ = _picture(values)
     texts = {column: _text(column, values.get(column)) for column in _TEXT_COLUMNS}
     texts["image"] = image

@@ -47,11 +47,8 @@ def json_records(
     """
     for number, line in enumerate(lines, 1):
         if line.strip():
-            try:
-                record = _json_record(path, number, line)
-            except DatasetError as error:
-                problems.add(error)
-            else:
+            record = problems.caught(_json_record, path, number, line, last=False)
+            if record is not None:
                 yield number, record
 
 

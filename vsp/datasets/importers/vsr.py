@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
-from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
+from vsp.datasets.importers.group_rows import (
+    AnnotatedRow,
+    group_into_pictures,
+    placed_row,
+    rows_of_files,
+)
 from vsp.datasets.importers.text_lines import json_records, text_lines
-from vsp.datasets.row_problems import RowProblems, at_row, row_problems
+from vsp.datasets.row_problems import RowProblems
 from vsp.errors import DatasetError
 
 _TEXTS = ("image", "caption", "relation")
@@ -33,32 +37,25 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     Some images of VSR's random test split are also in its train split; both pictures are given.
     Raises DatasetError, with file and line, if lines are invalid.
     """
-    return group_into_pictures(_all_rows(files))
+    return group_into_pictures(rows_of_files(files, _rows))
 
 
 IMPORTER = Importer(read, relations="6way")
-
-
-def _all_rows(files: Sequence[tuple[str, Path]]) -> Iterator[AnnotatedRow]:
-    with row_problems() as problems:
-        for split, path in files:
-            yield from _rows(split, path, problems)
 
 
 def _rows(split: str, path: Path, problems: RowProblems) -> Iterator[AnnotatedRow]:
     number = 0
     with text_lines(path) as lines:
         for number, record in json_records(path, lines, problems):
-            row = problems.caught(_row, record, split, path, f"line {number}")
+            row = problems.caught(placed_row, path, f"line {number}", _row, record, split)
             if row is not None:
                 yield row
     if not number and not problems:
         raise DatasetError(f"{path}: is empty; give a file of VSR's splits")
 
 
-def _row(record: Mapping[str, Any], split: str, path: Path, place: str) -> AnnotatedRow:
-    with at_row(path, place):
-        relation = replace(_relation(record), file=str(path), where=place)
+def _row(record: Mapping[str, Any], split: str) -> AnnotatedRow:
+    relation = _relation(record)
     return AnnotatedRow(record["image"], relation, split)
 
 

@@ -24,16 +24,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shortened
 from typing import Any
 
 from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
-from vsp.datasets.importers.group_rows import AnnotatedRow, group_into_pictures
+from vsp.datasets.importers.group_rows import (
+    AnnotatedRow,
+    group_into_pictures,
+    placed_row,
+    rows_of_files,
+)
 from vsp.datasets.importers.text_lines import beginning
 from vsp.datasets.json_stream import read_records
-from vsp.datasets.row_problems import RowProblems, at_row, row_problems
+from vsp.datasets.row_problems import RowProblems
 from vsp.errors import ConfigError, DatasetError
 
 _FILE_NAMES = {"coco": "{:012d}.jpg", "vg": "{}.jpg"}
@@ -72,16 +76,10 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     images = options.get("images", "")
     if images not in ("", *_FILE_NAMES):
         raise ConfigError(f"images {images!r} are not known; use coco or vg")
-    return group_into_pictures(_all_rows(files, images))
+    return group_into_pictures(rows_of_files(files, _rows, images))
 
 
 IMPORTER = Importer(read, relations="whatsup", options=("images",))
-
-
-def _all_rows(files: Sequence[tuple[str, Path]], images: str) -> Iterator[AnnotatedRow]:
-    with row_problems() as problems:
-        for split, path in files:
-            yield from _rows(split, path, images, problems)
 
 
 def _rows(split: str, path: Path, images: str, problems: RowProblems) -> Iterator[AnnotatedRow]:
@@ -90,19 +88,12 @@ def _rows(split: str, path: Path, images: str, problems: RowProblems) -> Iterato
             f"{path}: is not a JSON list; files of questions, such as AdaptVis's, do not name their "
             "images: use What'sUp's controlled_*_dataset.json, coco_qa_*.json or vg_qa_*.json"
         )
+    images = images or _images_of(path)
     with closing(read_records(path)) as records:
         for index, record in enumerate(records):
-            row = problems.caught(
-                _placed_row, record, split, images or _images_of(path), path, f"record {index}"
-            )
+            row = problems.caught(placed_row, path, f"record {index}", _row, record, split, images)
             if row is not None:
                 yield row
-
-
-def _placed_row(record: Any, split: str, images: str, path: Path, place: str) -> AnnotatedRow:
-    with at_row(path, place):
-        row = _row(record, split, images)
-    return replace(row, relation=replace(row.relation, file=str(path), where=place))
 
 
 def _images_of(path: Path) -> str:
