@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.stats import norm
-
 from helpers.fitted import losses
+from scipy.stats import norm
 
 from vsp.evaluation.controls import permuted_labels
 from vsp.evaluation.design import make_design

@@ -133,14 +133,23 @@ def test_numbers_are_spread_over_folds():
     assert np.std(means) < 0.3 * y.std() / 40**0.5
 
 
-def test_the_datasets_own_split_is_kept_and_val_is_held_out_where_there_is_no_test():
+def test_val_rows_choose_and_are_neither_fitted_nor_tested_if_there_are_test_rows():
     y, group = np.arange(100) % 2, np.arange(100).astype(str)
     split = np.array(["train"] * 60 + ["val"] * 20 + ["test"] * 20)
     made = make_design(y, group, split)
     assert made.outer[0].test.tolist() == list(range(80, 100)) and len(made.outer) == 1
-    assert made.description == "the dataset's own, test held out"
+    assert made.description == "the dataset's own, val chooses strength and layer, test held out"
+    assert made.train_sets.tolist() == [[True] * 60 + [False] * 40]
+    (inner,) = made.outer[0].inner
+    assert inner.validation.tolist() == list(range(60, 80)) and inner.train_set == made.final == 0
+    assert made.blocks.tolist() == [0] * 60 + [1] * 20 + [2] * 20
+
+
+def test_val_is_held_out_where_there_is_no_test():
+    y, group = np.arange(80) % 2, np.arange(80).astype(str)
+    split = np.array(["train"] * 60 + ["val"] * 20)
+    made = make_design(y, group, split)
     assert made.final == made.outer[0].train_set and len(made.outer[0].inner) == 5
-    made = make_design(y[:80], group[:80], split[:80])
     assert made.outer[0].test.tolist() == list(range(60, 80))
     assert made.description == "the dataset's own, val held out"
     assert set(made.blocks[:60]) == {0} and set(made.blocks[60:]) == {1}
@@ -186,6 +195,21 @@ _REFUSED = [
     ([0, 1] * 4, "abcdefgh", ["train"] * 8, {}, "8 training and 0 test rows"),
     ([0, 1] * 4, "abcdefgh", ["train"] * 4 + [""] * 4, {}, "4 of 8 rows have no split"),
     ([0, 1] * 4, "abcdabcd", ["train"] * 4 + ["test"] * 4, {}, "4 groups have rows in train and"),
+    ([0, 1] * 4, "abcdefgh", ["val"] * 4 + ["test"] * 4, {}, "0 training and 4 val rows"),
+    (
+        [0, 1] * 4,
+        "abcdefef",
+        ["train"] * 4 + ["val"] * 2 + ["test"] * 2,
+        {},
+        "2 groups have rows in val and in test",
+    ),
+    (
+        [0, 1] * 2 + [2, 1, 0, 1],
+        "abcdefgh",
+        ["train"] * 4 + ["val"] * 2 + ["test"] * 2,
+        {},
+        "val label 'left' is on no training row",
+    ),
     ([0] * 4 + [1] * 4, "abcdefgh", ["train"] * 4 + ["test"] * 4, {}, "the training rows have one"),
     (
         [0, 1] * 3 + [2],

@@ -5,22 +5,20 @@ from itertools import product
 
 import numpy as np
 import pytest
+from helpers.fitted import metric_for
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from vsp.datasets.splitting import integer_codes
 from vsp.evaluation.controls import control_labels, permuted_labels
 from vsp.evaluation.design import make_design, training_portions
-from vsp.evaluation.layer_fits import (
-    LayerFitter,
-    LayerTasks,
-    Piece,
-    StrengthChoice,
-    choose_strengths,
-    merge_pieces,
-)
+from vsp.evaluation.layer_fits import LayerFitter, LayerTasks, Piece, StrengthChoice
+from vsp.evaluation.merged_fits import choose_strengths, merge_pieces
+from vsp.evaluation.metrics import score_of_sums
+from vsp.evaluation.within_words import permuted_within
 from vsp.probes import PROBES
 
 C = (0.003, 0.03, 0.3, 3.0)
@@ -37,7 +35,7 @@ PLAIN = {
 
 def _world(
     numbers=False, own=False, n_groups=24, n_classes=3, n_permutations=5, n_controls=3, folds=3,
-    repeats=2, strengths=C, curve=True, seed=0,
+    repeats=2, strengths=C, curve=True, seed=0, n_within=0,
 ):  # fmt: skip
     """Informative states [row, hidden] and the tasks of a layer; two rows a group."""
     rng = np.random.default_rng(seed)
@@ -55,7 +53,13 @@ def _world(
     grown = (
         training_portions(y, group, made.train_sets[made.outer[0].train_set], 0) if curve else []
     )
-    return states, LayerTasks(y, made, strengths, permuted, control, tuple(grown))
+    words = np.array(list("vw"))[np.arange(len(y)) % 2]
+    within, _ = permuted_within(y, words, made.blocks, n_within, 0)
+    controls = {"types": control} if n_controls else {}
+    return states, LayerTasks(
+        y, made, metric_for(y), strengths, permuted, within, integer_codes(group), controls,
+        tuple(grown),
+    )  # fmt: skip
 
 
 def _probe(name, **changes):
@@ -101,11 +105,11 @@ class Plainly:
             return np.array([(said != y[judge]).sum(), len(judge)])
         return np.array([((said - y[judge]) ** 2).sum(), ((y[judge] - y[mask].mean()) ** 2).sum()])
 
-    def statistic(self, y, which):
-        """Statistic over the outer splits of the first repeat; `which` are their strengths."""
+    def statistic(self, y, which, repeats=1):
+        """Statistic over the outer splits of the first repeats; `which` are their strengths."""
         made, total = self.tasks.design, 0
         for i, outer in enumerate(made.outer):
-            if outer.repeat == 0:
+            if outer.repeat < repeats:
                 mask = made.train_sets[outer.train_set]
                 model = self.fit(y, mask, self.strengths[which[i]])
                 total = total + self.sums(model, y, mask, outer.test)
@@ -196,11 +200,13 @@ def test_it_is_what_scikit_learn_finds_in_plain_loops(name, world):
     assert fit["null_observed"] == pytest.approx(plainly.statistic(tasks.y, chosen), abs=1e-6)
     null = [plainly.statistic(y, chosen) for y in tasks.permuted]
     assert fit["null"] == pytest.approx(null, abs=1e-6)
-    control = [
-        [plainly.statistic(y, [s] * len(made.outer)) for s in range(n_strengths)]
-        for y in tasks.control
-    ]
-    assert fit["control"] == pytest.approx(np.array(control), abs=1e-6)
+    control = [plainly.statistic(y, chosen, made.n_repeats) for y in tasks.controls["types"]]
+    assert fit["control.types.score"] == pytest.approx(np.mean(control), abs=1e-6)
+    tested = fit["base"] > 0
+    assert 1 - fit["loss"].sum() / fit["base"].sum() == pytest.approx(
+        plainly.statistic(tasks.y, chosen, made.n_repeats), abs=1e-6
+    )
+    assert tested.tolist() == (made.test_split >= 0).tolist()
 
     scores, bits = plainly.curve(chosen)
     assert fit["curve"] == pytest.approx(scores, abs=1e-6)
@@ -235,28 +241,27 @@ def test_every_fit_is_counted():
     n_tasks = (
         12 * 4  # search: 3 + 3 training sets in each repeat, at each strength
         + 3 * 5  # outer splits of the first repeat × permutations
-        + 3 * 3 * 4  # the same × control tasks, at each strength
+        + 6 * 3  # outer splits of all repeats × control tasks
         + n_portions + 1  # and the probe that is saved
     )  # fmt: skip
     n_classes = [3] * (12 * 4 + 15) + [3] * (n_portions + 1)
-    control = [len(np.unique(y)) for y in tasks.control]
-    n_problems = sum(n_classes) + 3 * 4 * sum(3 if n == 3 else 1 for n in control)
-    assert len(n_classes) + 36 == n_tasks
+    control = [len(np.unique(y)) for y in tasks.controls["types"]]
+    n_problems = sum(n_classes) + 6 * sum(3 if n == 3 else 1 for n in control)
+    assert len(n_classes) + 18 == n_tasks
     assert fit["gap"].shape == fit["iterations"].shape == (n_problems,)
     assert fit["gap"].max() <= 1e-9 * 1.001 and (fit["iterations"] > 0).all()
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_pieces_cover_all_there_is_to_fit_and_the_longest_come_first(own):
-    _, tasks = _world(own=own, folds=6, n_groups=64, n_permutations=70)
+def test_pieces_cover_all_there_is_to_fit(own):
+    _, tasks = _world(own=own, folds=6, n_groups=64, n_permutations=45, n_within=21)
     sets = [one for piece in tasks.search_pieces for one in piece]
     used = {one.train_set for outer in tasks.design.outer for one in (outer, *outer.inner)}
     assert sets == sorted(used) and (own or len(tasks.search_pieces) == 3)
-    first = [i for i, outer in enumerate(tasks.design.outer) if outer.repeat == 0]
-    assert len(first) == (1 if own else 6)
     assert tasks.later_pieces == [
-        Piece("control"),
-        *(Piece("null", i, start) for i in first for start in (0, 32, 64)),
+        Piece("control", name="types"),
+        *(Piece("null", start) for start in (0, 20, 40)),
+        *(Piece("within", start) for start in (0, 20)),
         Piece("curve"),
         Piece("final"),
     ]
@@ -267,8 +272,10 @@ def test_results_are_the_same_to_the_last_bit_however_the_pieces_are_divided(nam
     """There are more training sets and permutations than fit into one piece."""
     numbers = PROBES.load(name).target == "number"
     strengths = C[1:3] if PROBES.load(name).strength_name else ()
-    states, tasks = _world(numbers, folds=5, n_groups=40, n_permutations=33, strengths=strengths)
-    assert len(tasks.search_pieces) == 2 and len(tasks.later_pieces) == 1 + 5 * 2 + 2
+    states, tasks = _world(
+        numbers, folds=5, n_groups=40, n_permutations=21, strengths=strengths, n_within=21
+    )
+    assert len(tasks.search_pieces) == 2 and len(tasks.later_pieces) == 1 + 2 * 2 + 2
     probe = _probe(name, tol=1e-5)
     whole = _whole(states, probe, tasks)
     # A new worker for each piece, in reverse order.
@@ -285,29 +292,33 @@ def test_results_are_the_same_to_the_last_bit_however_the_pieces_are_divided(nam
 def test_what_is_switched_off_or_undefined_has_no_key():
     states, tasks = _world(curve=False)
     none = tasks.y[:0].reshape(0, len(tasks.y))
-    bare = replace(tasks, permuted=none, control=none)
+    bare = replace(tasks, permuted=none, controls={})
     fit = _whole(states, _probe("logistic"), bare)
     assert bare.later_pieces == [Piece("final")]
     assert {name for name in fit if "." not in name} == {
-        *("strengths", "inner", "chosen", "predicted", "probability", "by_strength"),
-        *("null_observed", "gap", "iterations", "final_strength"),
+        *("strengths", "inner", "chosen", "predicted", "probability", "by_strength", "loss"),
+        *("base", "outer_score", "null_observed", "gap", "iterations", "final_strength"),
     }
     full = _whole(states, _probe("logistic"), tasks)
     _same(fit, {name: full[name] for name in fit} | {k: fit[k] for k in ("gap", "iterations")})
-    assert {"null", "control"} == full.keys() - fit.keys()
+    controls = {"control.types.score", "control.types.loss"}
+    assert {"null", "capacity", *controls} == full.keys() - fit.keys()
 
 
 def test_a_control_task_that_has_one_label_where_it_is_fitted_is_left_out():
     states, tasks = _world(own=True, n_classes=2)
     train = tasks.design.train_sets[0]
-    lost = tasks.control.copy()
+    lost = tasks.controls["types"].copy()
     lost[1, train] = 0
-    fit = _whole(states, _probe("logistic"), replace(tasks, control=lost))
-    full = _whole(states, _probe("logistic"), tasks)
-    assert fit["control"].tolist() == full["control"][[0, 2]].tolist()
+    fit = _whole(states, _probe("logistic"), replace(tasks, controls={"types": lost}))
+    others = {"types": tasks.controls["types"][[0, 2]]}
+    full = _whole(states, _probe("logistic"), replace(tasks, controls=others))
+    for name in ("control.types.score", "control.types.loss"):
+        assert fit[name] == pytest.approx(full[name])
     # All control tasks can be lost: no prompt of the test rows is on a training row.
     lost[:, train] = 0
-    assert "control" not in _whole(states, _probe("logistic"), replace(tasks, control=lost))
+    fit = _whole(states, _probe("logistic"), replace(tasks, controls={"types": lost}))
+    assert np.isnan(fit["control.types.score"]) and np.isnan(fit["control.types.loss"]).all()
 
 
 # Test rows have no influence on the choice of a strength.
@@ -397,12 +408,10 @@ def test_a_piece_takes_the_strength_of_its_own_split():
     states, tasks = _world(n_permutations=3)
     n_outer = len(tasks.design.outer)
     at = LayerFitter(states, _probe("logistic"), tasks)
-    nulls = []
+    plainly, found = Plainly("logistic", states, tasks), []
     for k in (0, 3):
-        choice = StrengthChoice(np.zeros((n_outer, 4)), np.array([k] + [3] * (n_outer - 1)), k)
-        nulls.append([at.run(p, choice) for p in tasks.later_pieces if p.kind == "null"])
-    differ = [
-        (one[f"null.{i}.0"] != other[f"null.{i}.0"]).any()
-        for i, (one, other) in enumerate(zip(*nulls, strict=True))
-    ]
-    assert differ == [True, False, False]
+        chosen = np.array([k] + [3] * (n_outer - 1))
+        choice = StrengthChoice(np.zeros((n_outer, 4)), chosen, k)
+        found.append(score_of_sums(at.run(Piece("null"), choice)["null.0"]))
+        assert found[-1] == pytest.approx([plainly.statistic(y, chosen) for y in tasks.permuted])
+    assert (found[0] != found[1]).any()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -103,8 +104,9 @@ def make_design(
     """Use the split of the dataset if it has one, otherwise repeated cross-validation.
 
     `group` and `split` are [row]; `split` is train, val, test or empty. If the dataset has a split,
-    its test rows (val if there are none) are the only outer test rows, and its training rows are
-    divided into `folds` inner folds. Folds are stratified by label and keep groups whole. `names`
+    its test rows (val if there are none) are the only outer test rows. Strengths and layers are
+    chosen on its val rows if it has all three, otherwise on `folds` inner folds of the training
+    rows. Folds are stratified by label and keep groups whole. `names`
     of the classes are used in error messages only.
 
     Raises ProbeError if no split gives every training set every label.
@@ -117,7 +119,10 @@ def make_design(
     rows, rng = _Rows(y, integer_codes(group), names), np.random.default_rng(seed)
     if (split == "").all():
         return _cross_validation(rows, folds, repeats, rng)
-    return _dataset_split(rows, *_train_and_test(split, group), folds, rng)
+    sides = _sides(split, group)
+    if len(sides) == 3:
+        return _three_splits(rows, *sides.values())
+    return _dataset_split(rows, *sides.values(), [*sides][1], folds, rng)
 
 
 def is_constant(y: NDArray[Any]) -> bool:
@@ -231,24 +236,37 @@ def _dataset_split(
     return result
 
 
-def _train_and_test(
-    split: NDArray[np.str_], group: NDArray[np.str_]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
-    """Training rows, test rows and the name of the test split."""
+def _three_splits(
+    rows: _Rows, train: NDArray[np.intp], val: NDArray[np.intp], test: NDArray[np.intp]
+) -> Design:
+    for judged, whose in ((val, "val"), (test, "test")):
+        _check_sides(rows.part(train), rows.part(judged), whose)
+    sides = np.zeros(len(rows.y), dtype=np.intp)
+    sides[val], sides[test] = 1, 2
+    outer = (OuterSplit(0, 0, test, (InnerSplit(0, val),)),)
+    description = "the dataset's own, val chooses strength and layer, test held out"
+    return Design((sides == 0)[None], outer, 0, 1, sides, description)
+
+
+def _sides(split: NDArray[np.str_], group: NDArray[np.str_]) -> dict[str, NDArray[np.intp]]:
+    """Rows of each split by its name: train first, the test rows last. No group is in two."""
     if (split == "").any():
         raise ProbeError(
             f"{int((split == '').sum())} of {len(split)} rows have no split; "
             "give every record of the dataset a `split`, or none"
         )
-    held_out = "test" if (split == "test").any() else "val"
-    train, test = np.flatnonzero(split != held_out), np.flatnonzero(split == held_out)
-    straddling = set(group[train]) & set(group[test])
-    if straddling:
-        raise ProbeError(
-            f"{len(straddling)} groups have rows in train and in {held_out}, for example "
-            f"{str(min(straddling))!r}; correct the dataset's `split`"
-        )
-    return train, test, held_out
+    named = {name: np.flatnonzero(split == name) for name in ("train", "val", "test")}
+    sides = {name: rows for name, rows in named.items() if len(rows) or name == "train"}
+    if len(sides) == 1:
+        sides["val"] = named["val"]
+    for one, other in combinations(sides, 2):
+        straddling = set(group[sides[one]]) & set(group[sides[other]])
+        if straddling:
+            raise ProbeError(
+                f"{len(straddling)} groups have rows in {one} and in {other}, for example "
+                f"{str(min(straddling))!r}; correct the dataset's `split`"
+            )
+    return sides
 
 
 def _check_finite(y: NDArray[Any]) -> None:
@@ -259,21 +277,24 @@ def _check_finite(y: NDArray[Any]) -> None:
         )
 
 
-def _check_sides(train: _Rows, test: _Rows) -> None:
+def _check_sides(train: _Rows, test: _Rows, whose: str = "test") -> None:
+    """Raise ProbeError if a probe cannot be fitted on `train` and tested on `test`, the rows of `whose`."""
     if not len(train.y) or not len(test.y):
-        raise ProbeError(f"{len(train.y)} training and {len(test.y)} test rows; a probe needs both")
+        raise ProbeError(
+            f"{len(train.y)} training and {len(test.y)} {whose} rows; a probe needs both"
+        )
     _check_two_values(train, "the training rows")
     if test.are_numbers:
         if is_constant(test.group) or is_constant(test.y):
             raise ProbeError(
-                "the test rows have one group or one number; R² needs two of each, "
+                f"the {whose} rows have one group or one number; R² needs two of each, "
                 "correct the dataset's `split`"
             )
         return
     unseen = set(test.y.tolist()) - set(train.y.tolist())
     if unseen:
         raise ProbeError(
-            f"test label {test.name(min(unseen))} is on no training row; correct the dataset's `split`, "
+            f"{whose} label {test.name(min(unseen))} is on no training row; correct the dataset's `split`, "
             f"or leave the label out with {drop_option(test.label(min(unseen)))}"
         )
 
