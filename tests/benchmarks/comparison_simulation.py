@@ -74,7 +74,8 @@ def _run(
         "label": _LABELS[y],
         "layers": np.arange(n_layers),
         "classes": _LABELS,
-        "predicted": predicted,
+        "loss": (predicted != y).astype(np.float64),
+        "base": np.ones(outer.shape),
         "outer": outer.astype(np.int16),
     }
     return arrays, inner
@@ -84,14 +85,11 @@ def _write_results(
     folder: Path, arrays: dict[str, NDArray[Any]], inner: NDArray[np.float64]
 ) -> Results:
     """Results with what `vsp compare` reads, and no more."""
-    scores = [
-        (row == np.searchsorted(_LABELS, arrays["label"])).mean() for row in arrays["predicted"]
-    ]
     summary = {
         "statistic": "accuracy",
         "probe": {"probe": "logistic", "treatment": "center", "target": "label"},
         "plan": {"n_layers": len(arrays["layers"])},
-        "best_layer": int(np.argmax(scores)),
+        "best_layer": int(arrays["loss"].mean(axis=(1, 2)).argmin()),
     }
     results = Results(folder)
     results.write(summary, [], arrays, {"inner": inner}, [])

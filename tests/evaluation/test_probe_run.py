@@ -816,6 +816,9 @@ def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, c
     assert after["probes/003.npz"] != before["probes/003.npz"]
 
 
+_BOXES = ("subject_box", "reference_box")
+
+
 def _decisive(run):
     text = {
         "label": np.tile(["a", "b", "b", "a"], 25),
@@ -823,11 +826,14 @@ def _decisive(run):
         "prompt": np.array([f"p{i % 3}" for i in range(100)]),
         "split": np.repeat(["train", "test"], 50),
         "id": np.arange(100).astype(str),
+        "subject": np.array([f"s{i % 5}" for i in range(100)]),
+        "reference": np.array([f"r{i % 7}" for i in range(100)]),
     }
+    boxes = {name: np.random.default_rng(0).random((100, 4)) for name in _BOXES}
     return {
         "run": run,
         "settings": ProbeSettings(),
-        "rows": ProbedRows(row=np.arange(100), **text),
+        "rows": ProbedRows(row=np.arange(100), **text, **boxes),
         "crc32": np.arange(100, dtype=np.uint32),
     }
 
@@ -835,6 +841,7 @@ def _decisive(run):
 _CHANGED = {
     "probe": "lda", "treatment": "none", "strengths": (1.0,), "tolerance": 1e-3, "max_iter": 9,
     "folds": 4, "repeats": 1, "permutations": 9, "controls": 9, "curve": False, "seed": 1,
+    "metric": "auc", "class_weight": "balanced", "over_training": True,
 }  # fmt: skip
 _JUDGES = {"confidence": 0.9, "resamples": 9, "random": False, "drop_labels": ("x",)}
 _OTHER = {
@@ -842,7 +849,7 @@ _OTHER = {
     "rows": lambda of: [
         replace(of["rows"], row=of["rows"].row + 1),
         *(replace(of["rows"], **{name: np.roll(getattr(of["rows"], name), 1)})
-          for name in ("label", "group", "prompt", "split")),
+          for name in ("id", "label", "group", "prompt", "split", "subject", "reference", *_BOXES)),
     ],
     "crc32": lambda of: [of["crc32"] + np.uint32(1), of["crc32"][::-1]],
 }  # fmt: skip
@@ -963,12 +970,14 @@ def test_what_the_command_line_says_is_what_is_done(extracted, vsp):
         "probe": "multinomial", "treatment": "unit-norm", "strengths": [0.01, 1.0],
         "tolerance": 1e-3, "max_iter": 50, "folds": 3, "repeats": 1, "permutations": 2,
         "controls": 1, "curve": False, "random": False, "seed": 4, "resamples": 60,
-        "drop_labels": ["above"],
+        "drop_labels": ["above"], "metric": "log-loss", "class_weight": "none",
+        "over_training": True,
     }  # fmt: skip
     answer = vsp("probe", "--probe", "multinomial", "--treatment", "unit-norm", "--grid", 1, 0.01,
                  "--tolerance", "1e-3", "--max-iter", 50, "--folds", 3, "--repeats", 1,
                  "--permutations", 2, "--controls", 1, "--no-curve", "--no-random", "--seed", 4,
-                 "--resamples", 60, "--layers", 2, "--n-jobs", 1, "--drop-label", "above")  # fmt: skip
+                 "--resamples", 60, "--layers", 2, "--n-jobs", 1, "--drop-label", "above",
+                 "--metric", "log-loss", "--class-weight", "none", "--over", "training")  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     summary = Results(extracted.results).summary()
     found = summary["settings"]

@@ -82,7 +82,7 @@ def predictions(
 
 def loss(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
     """Loss [layer, repeat, row]: 1 if wrong, or the squared error."""
-    if "base" in arrays:
+    if "classes" not in arrays:
         return np.asarray((arrays["predicted"] - arrays["label"]) ** 2, np.float64)
     true = np.searchsorted(arrays["classes"], arrays["label"])
     return np.asarray(arrays["predicted"] != true, np.float64)
@@ -142,6 +142,7 @@ def _score(
         low=value - half,
         high=value + half,
         chance=0.25,
+        accuracy=value,
         balanced_accuracy=value,
         macro_f1=value - 0.01,
         recall={name: float(share) for name, share in recall.items()},
@@ -153,12 +154,11 @@ def _score(
         strength=0.01,
         strengths=[0.01] * 10,
         at_edge=0,
-        control=0.3,
-        selectivity=value - 0.3,
-        by_strength={
-            f"{c:g}": {"score": value - 0.01, "control": 0.3, "selectivity": value - 0.31}
-            for c in (0.001, 0.01, 0.1, 1.0)
-        },
+        by_strength={f"{c:g}": value - 0.01 for c in (0.001, 0.01, 0.1, 1.0)},
+        controls={"names": control(value)},
+        capacity=0.4,
+        p_within=0.0099 if value > 0.35 else 0.5,
+        p_within_corrected=0.0099 if value > 0.35 else 0.9,
         p=0.0099 if value > 0.35 else 0.31,
         p_corrected=0.0099 if value > 0.35 else 0.82,
         code_bits=500.0 - 300 * value,
@@ -182,11 +182,41 @@ def _score(
     )
 
 
+def interval(difference: float, half: float = 0.06) -> dict[str, float]:
+    """A difference and its interval."""
+    return {"difference": difference, "low": difference - half, "high": difference + half}
+
+
+def control(value: float) -> dict[str, dict[str, float]]:
+    """Normalised score of a task, that of its control, and selectivity."""
+    normalised = (value - 0.25) / 0.75
+    figures = {"score": normalised, "control": 0.1, "selectivity": normalised - 0.1}
+    return {name: interval(figure) for name, figure in figures.items()}
+
+
+def peak(best: LayerScore, label: bool) -> dict[str, Any]:
+    """Figures of the peak, close to those of the best layer."""
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "confusion")
+    recall = {
+        name: {"score": value, "low": value - 0.1, "high": value + 0.05, "n": 60}
+        for name, value in (best.recall or {}).items()
+    }
+    return {
+        "estimate": best.score - 0.008, "low": best.score - 0.05, "high": best.score + 0.03,
+        "layers": {best.layer: 9, best.layer - 1 if best.layer else 1: 1}, "naive": best.score,
+        "over_chance": interval(best.score - best.chance), "over_words": interval(0.557),
+        "over_embedding": interval(best.score - 0.26),
+        **{name: getattr(best, name) for name in names},
+        "recall": recall if label else None,
+        "ece": best.ece, "brier": best.brier, "rmse": best.rmse, "controls": best.controls,
+    }  # fmt: skip
+
+
 def _of_a_number(score: LayerScore, rows: dict[str, NDArray[Any]]) -> LayerScore:
     return replace(
         score,
         chance=0.0,
-        **dict.fromkeys(("balanced_accuracy", "macro_f1", "recall", "precision", "confusion")),
+        **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion")),
         **dict.fromkeys(("ece", "brier", "code_bits", "compression", "max_gap")),
         rmse=float(np.sqrt(loss(rows)[score.layer].mean())),
     )
@@ -223,20 +253,17 @@ def summary(layer_scores: list[LayerScore], name: str = "small", **changes: Any)
         "n_permutations": 100,
         "n_movable": 240,
         "n_groups": 120,
-        "best_over_prompt": {"difference": 0.557, "low": 0.49, "high": 0.62},
+        "n_within": 180,
         "chance": best.chance,
         "best_layer": best.layer,
         "n_fits": 620 * len(layer_scores),
         "n_uncertified": 0,
         "max_gap": 7e-9 if label else None,
         "tolerance": 1e-6,
-        "peak": {
-            "estimate": best.score - 0.008, "low": best.score - 0.05, "high": best.score + 0.03,
-            "layers": {best.layer: 9, best.layer - 1 if best.layer else 1: 1}, "naive": best.score,
-        },
+        "peak": peak(best, label),
         "baselines": {
             "majority": {"score": best.chance, "low": None, "high": None},
-            "prompt-only": {"score": 0.31, "low": 0.27, "high": 0.35},
+            "words alone": {"score": 0.31, "low": 0.27, "high": 0.35},
             "embedding output": {"score": layer_scores[0].score, "low": 0.2, "high": 0.3},
             "random features": {"score": 0.33, "low": 0.3, "high": 0.36},
         },
@@ -261,5 +288,7 @@ def made(
     estimates = {"null": np.full((n_layers, 100), 0.25), "inner": scored}
     name = changes.pop("name", folder.name)
     values = summary(layer_scores, name, **changes)
+    base = arrays.get("base", np.ones(arrays["outer"].shape))
+    arrays = {"loss": loss(arrays), "base": base, **arrays}
     results.write(values, layer_scores, arrays, estimates, [probe] * n_layers)
     return results
