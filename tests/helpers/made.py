@@ -216,7 +216,9 @@ def _of_a_number(score: LayerScore, rows: dict[str, NDArray[Any]]) -> LayerScore
     return replace(
         score,
         chance=0.0,
-        **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion")),
+        **dict.fromkeys(
+            ("accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion")
+        ),
         **dict.fromkeys(("ece", "brier", "code_bits", "compression", "max_gap")),
         rmse=float(np.sqrt(loss(rows)[score.layer].mean())),
     )

@@ -161,18 +161,22 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="bootstrap resamples of groups, for confidence intervals (default: %(default)s)",
     )
-    parser.add_argument(
-        "--over",
-        choices=("test", "training"),
-        default="test",
-        help="what intervals are about: other test rows (default), or also other training rows, by "
-        "100 refits on resamples of them; with folds, intervals always include both",
-    )
+    _add_over(parser, "by 100 refits on resamples of them")
     parser.add_argument(
         "--no-curve", action="store_true", help="skip the learning curve and online code length"
     )
     parser.add_argument(
         "--no-random", action="store_true", help="skip the baseline on random features"
+    )
+
+
+def _add_over(parser: argparse.ArgumentParser, how: str) -> None:
+    parser.add_argument(
+        "--over",
+        choices=("test", "training"),
+        default="test",
+        help="what intervals are about: other test rows (default), or also other training rows: "
+        f"{how}; with folds, intervals always include both",
     )
 
 
@@ -289,6 +293,7 @@ def _add_compare(subparsers: Any) -> None:
         "with each of the others",
     )
     add_seed(parser, "the sign-flip test and the bootstrap")
+    _add_over(parser, "runs need `vsp probe --over training`")
     add_json(parser)
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="plot the curves of all runs as .png or .svg"
@@ -304,7 +309,9 @@ def _compare(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     runs = [(name, find_results(name, Path())) for name in arguments.runs]
-    pairs = compare(runs, ComparisonSettings(seed=arguments.seed))
+    over_training = arguments.over == "training"
+    settings = ComparisonSettings(seed=arguments.seed, over_training=over_training)
+    pairs = compare(runs, settings)
     if arguments.plot:
         from vsp.reporting.curve_plot import plot_runs
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsp.errors import ConfigError
+from vsp.errors import ConfigError, RunError
 from vsp.evaluation.matched_runs import (
+    Column,
     MatchedRuns,
     TestedRun,
     joint_groups,
@@ -22,6 +23,7 @@ from vsp.evaluation.matched_runs import (
     match_rows,
     read_tested_run,
 )
+from vsp.evaluation.scores import Floats
 from vsp.evaluation.sign_flips import n_sign_flips, sign_flip_p
 from vsp.evaluation.statistics import GroupSums, bootstrap_groups
 from vsp.storage.results import Results
@@ -35,6 +37,7 @@ class ComparisonSettings:
     resamples: int = 2000  # of the group bootstrap
     flips: int = 1999  # random sign vectors; if there are not more than that, all are used
     seed: int = 0
+    over_training: bool = False  # also over refits on resampled training rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Pair:
     by_depth: bool  # layers are matched by relative depth
     layers: tuple[Difference, ...]
     peak: Difference  # of the peak layer of each run; p is that of a single test
+    over_training: bool  # intervals and p values are also about other training rows
     peak_unseen: bool  # both peaks were chosen on inner splits, not on the tested rows
 
 
@@ -82,7 +86,8 @@ def compare(runs: Sequence[tuple[str, Results]], settings: ComparisonSettings) -
     """Compare the first run with each of the others; `runs` are names and results.
 
     Raises ConfigError if there is one run only. Raises RunError if results cannot be read, or if
-    two runs have no common rows or layers or have different targets.
+    two runs have no common rows or layers or have different targets, or if refits are asked for and
+    a run has none.
     """
     if len(runs) < 2:
         raise ConfigError(f"{len(runs)} run to compare; name two or more")
@@ -120,6 +125,7 @@ def _compare(first: TestedRun, other: TestedRun, settings: ComparisonSettings) -
         by_depth=first.n_layers != other.n_layers,
         layers=tuple(differences),
         peak=peak,
+        over_training=settings.over_training or matched.folds.n > 1,
         peak_unseen=first.inner is not None and other.inner is not None,
     )
 
@@ -146,6 +152,11 @@ def _differences(
         folds=folds,
     )
     bootstrap = bootstrap_groups(sums, settings.confidence, settings.resamples, settings.seed)
+    of_training: Floats | float = 0.0
+    if settings.over_training:
+        of_training = np.array([
+            _refit_variance(matched, *pair) for pair in zip(first, other, strict=True)
+        ])  # fmt: skip
     relative = losses / base.mean(axis=0).sum()
     p, p_corrected = sign_flip_p(
         relative[:n] - relative[n:],
@@ -153,10 +164,29 @@ def _differences(
         folds,
         settings.flips,
         settings.seed,
+        of_training,
     )
     differences = []
     for k in range(n):
-        interval = np.ravel(bootstrap.differences([n + k], reference=k))
+        extra = np.broadcast_to(of_training, n)[k : k + 1]
+        interval = np.ravel(bootstrap.differences([n + k], reference=k, of_training=extra))
         figures = (*bootstrap.value[[k, n + k]], *interval, p[k], p_corrected[k])
         differences.append(Difference(first[k].layer, other[k].layer, *map(float, figures)))
     return differences
+
+
+def _refit_variance(matched: MatchedRuns, first: Column, other: Column) -> float:
+    """Variance of the difference of two columns over refits.
+
+    Refits of runs with the same training rows are on the same resamples, so they are paired.
+    """
+    for run, column in ((matched.first, first), (matched.other, other)):
+        if column.refit is None:
+            raise RunError(
+                f"{run.name}: has no refits on resampled training rows; run `vsp probe --run "
+                f"{run.name} --over training` (with folds, leave out --over: they are included)"
+            )
+    assert first.refit is not None and other.refit is not None
+    if matched.first.trained == matched.other.trained and len(first.refit) == len(other.refit):
+        return float((other.refit - first.refit).var(ddof=1))
+    return float(first.refit.var(ddof=1) + other.refit.var(ddof=1))

@@ -121,8 +121,9 @@ def make_design(
         return _cross_validation(rows, folds, repeats, rng)
     sides = _sides(split, group)
     if len(sides) == 3:
-        return _three_splits(rows, *sides.values())
-    return _dataset_split(rows, *sides.values(), [*sides][1], folds, rng)
+        return _three_splits(rows, sides["train"], sides["val"], sides["test"])
+    held_out = [*sides][1]
+    return _dataset_split(rows, sides["train"], sides[held_out], held_out, folds, rng)
 
 
 def is_constant(y: NDArray[Any]) -> bool:

@@ -98,7 +98,8 @@ def evaluate(
     bootstrap = table.bootstrap(*draws)
     controls = selectivity.figures(*draws)
     best = int(first_best(peak.inner.mean(axis=1)))
-    scores = _layer_scores(layers, parts, small, table, bootstrap, best, controls)
+    refitted = _refit_intervals(small, peak, table, bootstrap)
+    scores = _layer_scores(layers, parts, small, table, bootstrap, best, controls, refitted)
     summary = {
         "statistic": rows.metric.statistic,
         "confidence": settings.confidence,
@@ -110,6 +111,7 @@ def evaluate(
         "best_layer": layers[best],
         "peak": {
             **_peak_figures(layers, peak, table, bootstrap, scores),
+            "over_training": refitted[table.column["peak"]],
             **prediction_scores(peak.arrays, rows.y, rows.design, rows.names),
             "recall": recall_intervals(test, peak.arrays["predicted"], rows.names, *draws),
             "controls": controls["peak"],
@@ -157,6 +159,7 @@ def _layer_scores(
     bootstrap: GroupBootstrap,
     best: int,
     controls: Mapping[str | int, dict[str, Any]],
+    refitted: Sequence[dict[str, float] | None],
 ) -> list[LayerScore]:
     """Complete the scores of each layer with intervals and differences to other layers."""
     intervals, columns = column_intervals(bootstrap), range(len(layers))
@@ -174,6 +177,7 @@ def _layer_scores(
             layer=layers[k],
             **intervals[k],
             chance=float(bootstrap.value[table.column["majority"]]),
+            over_training=refitted[k],
             over_embedding=over[k],
             below_best=below[k],
             p=p[k][0],
@@ -185,6 +189,28 @@ def _layer_scores(
         )
         for k in columns
     ]
+
+
+def _refit_intervals(
+    small: Sequence[Fit], peak: Selection, table: ColumnTable, bootstrap: GroupBootstrap
+) -> list[dict[str, float] | None]:
+    """Intervals over test rows and training rows of the layers and of the peak, by column.
+
+    None without refits. Only the single split of a dataset has them, so the peak is one layer.
+    """
+    refitted = [k for k, fit in enumerate(small) if "refit" in fit]
+    found: list[dict[str, float] | None] = [None] * len(bootstrap.value)
+    if not refitted:
+        return found
+    variance = np.zeros(len(found))
+    for k in refitted:
+        variance[k] = small[k]["refit"].var(ddof=1)
+    column = table.column["peak"]
+    variance[column] = variance[peak.chosen[0]]
+    low, high = bootstrap.intervals(variance)
+    for k in (*refitted, column):
+        found[k] = {"low": float(low[k]), "high": float(high[k])}
+    return found
 
 
 def _p_values(small: Sequence[Fit], kind: str) -> list[tuple[float | None, float | None]]:

@@ -19,6 +19,7 @@ from vsp.evaluation.scores import (
 
 Fit = Mapping[str, NDArray[Any]]  # arrays of a fitted layer, named as in layer_fits.merge_pieces
 
+_CLEAR_GAIN = 0.01  # of an inner score by the last step of the grid
 _CLASS_FIGURES = (
     "accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion", "ece", "brier",
 )  # fmt: skip
@@ -77,16 +78,30 @@ def _strength_scores(fit: Fit, design: Design) -> dict[str, Any]:
     if np.isnan(grid).any():  # the probe has no strength
         return {"strength": None, "strengths": [], "at_edge": 0, "by_strength": {}}
     scores = fit.get("by_strength", np.full(len(grid), np.nan))
-    edges = (0, len(grid) - 1) if len(grid) > 1 else ()
     return {
         "strength": finite_or_none(fit["final_strength"]),
         "strengths": grid[chosen].tolist(),
-        "at_edge": int(np.isin(chosen, edges).sum()),
+        "at_edge": _n_at_edge(fit["inner"], chosen),
         "by_strength": {
             f"{strength:g}": finite_or_none(score)
             for strength, score in zip(grid, scores, strict=True)
         },
     }
+
+
+def _n_at_edge(inner: NDArray[np.floating], chosen: NDArray[np.intp]) -> int:
+    """Outer splits for which a wider grid might choose a better strength.
+
+    The strength is the smallest or largest, and its inner score is clearly better than that of its
+    neighbour: a curve that is flat at the end of the grid has nothing beyond it.
+    """
+    last = inner.shape[1] - 1
+    if not last:
+        return 0
+    neighbour = np.where(chosen == 0, 1, last - 1)
+    row = np.arange(len(chosen))
+    gain = inner[row, chosen] - inner[row, neighbour]
+    return int((np.isin(chosen, (0, last)) & (gain > _CLEAR_GAIN)).sum())
 
 
 def _description_length(fit: Fit) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ class Column:
     layer: int
     loss: Floats  # [repeat, row]
     inner: Floats | None  # inner validation score [outer split]
+    refit: Floats | None = None  # score [resample] of refits on resampled training rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class TestedRun:
     base: Floats  # [repeat, row]
     outer: Indices  # [repeat, row], outer split that tests it
     inner: Floats | None  # best inner validation score [layer, outer split]
+    refit: Floats | None  # score [layer, resample]; None: `vsp probe` made no refits
+    trained: str  # digest of what decides the resamples: ids and groups not tested, and the seed
 
     def select(self, rows: Indices, n_repeats: int) -> TestedRun:
         """The same run with these rows and the first repeats."""
@@ -68,7 +72,8 @@ class TestedRun:
     def column(self, index: int) -> Column:
         """The layer at an index of `layers`."""
         inner = None if self.inner is None else self.inner[index]
-        return Column(int(self.layers[index]), self.loss[index], inner)
+        refit = None if self.refit is None else self.refit[index]
+        return Column(int(self.layers[index]), self.loss[index], inner, refit)
 
     def peak(self) -> Column:
         """The layer with the best inner score of each outer split; without such scores, the best layer."""
@@ -78,7 +83,8 @@ class TestedRun:
         layer = chosen[self.outer]
         repeat, row = np.indices(layer.shape)
         loss = self.loss[layer, repeat, row]
-        return Column(self.best_layer, loss, self.inner[chosen, np.arange(len(chosen))])
+        refit = None if self.refit is None else self.refit[chosen[0]]
+        return Column(self.best_layer, loss, self.inner[chosen, np.arange(len(chosen))], refit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,11 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
     summary = results.summary(ComparedSummary)
     names = ("id", "group", "label", "layers", "loss", "base", "outer")
     arrays = results.arrays("predictions", names)
-    inner = results.arrays("estimates", ("inner",)).get("inner")
+    estimates = results.arrays("estimates", ("inner", "refit"))
+    inner, refit = estimates.get("inner"), estimates.get("refit")
     _check_arrays(results, summary, arrays, inner)
+    if refit is not None and (refit.shape[:1] != arrays["layers"].shape or refit.ndim != 2):
+        raise _not_arrays(results, "refit")
     label, outer, probe = arrays["label"], arrays["outer"], summary["probe"]
     is_label = probe["target"] == "label"
     run = TestedRun(
@@ -141,6 +150,8 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
         base=arrays["base"],
         outer=outer.astype(np.intp),
         inner=None if inner is None else np.fmax.reduce(inner, axis=2),
+        refit=refit,
+        trained=_trained(arrays, summary.get("settings", {}).get("seed", 0)),
     )
     run = run.select(np.flatnonzero(_tested(outer)), len(outer))
     n_duplicates = len(run.id) - len(np.unique(run.id))
@@ -150,6 +161,13 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
             "so rows cannot be matched; give every sample a unique id and plan the run again"
         )
     return run
+
+
+def _trained(arrays: Mapping[str, NDArray[Any]], seed: int) -> str:
+    """Digest of the rows that are not tested, with their groups, and of the seed."""
+    rows = np.flatnonzero(~_tested(arrays["outer"]))
+    names = np.char.add(np.char.add(arrays["id"][rows], "\n"), arrays["group"][rows])
+    return hashlib.sha256("\n".join([str(seed), *sorted(names.tolist())]).encode()).hexdigest()
 
 
 def _check_arrays(

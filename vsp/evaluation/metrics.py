@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_expit, logsumexp
 from scipy.stats import rankdata
 
 from vsp.evaluation.scores import Floats
@@ -93,14 +94,14 @@ class AUC(Metric):
     def cells(
         self, y: NDArray[Any], scores: NDArray[Any], prior: Floats, link: str
     ) -> Iterator[tuple[Floats, Floats]]:
-        ranked = _log_probabilities(scores, link) if link else scores
         for label in range(scores.shape[-2]):
             member = y == label
             n = int(member.sum())
-            rank = rankdata(ranked[..., label, :], axis=-1)
+            ranked = _log_odds(scores, label, link) if link else scores[..., label, :]
+            rank = rankdata(ranked, axis=-1)
             below = np.empty_like(rank)  # rows of the other side with a lower score
             for side in (member, ~member):
-                below[..., side] = rank[..., side] - rankdata(ranked[..., label, side], axis=-1)
+                below[..., side] = rank[..., side] - rankdata(ranked[..., side], axis=-1)
             n_others = np.where(member, len(y) - n, n).astype(np.float64)
             yield np.where(member, n_others - below, below), n_others
 
@@ -203,7 +204,15 @@ def label_shares(y: NDArray[Any], train: NDArray[np.bool_]) -> Floats:
     return np.asarray(counts / counts.sum())
 
 
+def _log_odds(scores: NDArray[Any], label: int, link: str) -> Floats:
+    """Logarithm of the odds of a label [..., row]; it differs where probabilities round to 1."""
+    exact = scores.astype(np.float64)
+    log_share = log_expit(exact) if link == "sigmoid" else exact
+    others = logsumexp(np.delete(log_share, label, axis=-2), axis=-2)
+    return np.asarray(log_share[..., label, :] - others)
+
+
 def _log_probabilities(scores: NDArray[Any], link: str) -> Floats:
-    """Logarithms [..., class, row]; as large numbers differ where probabilities round to 1."""
+    """Logarithms of probabilities [..., class, row]."""
     share = probabilities(scores.astype(np.float64), link, axis=-2)
     return np.asarray(np.log(np.maximum(share, _TINY)))

@@ -18,14 +18,19 @@ def n_sign_flips(n_groups: int, limit: int) -> int:
 
 
 def sign_flip_p(
-    gained: Floats, inner_excess: Floats, folds: Folds, limit: int, seed: int
+    gained: Floats,
+    inner_excess: Floats,
+    folds: Folds,
+    limit: int,
+    seed: int,
+    of_training: Floats | float = 0.0,
 ) -> tuple[Floats, Floats]:
     """Two-sided p value of each column and p value corrected over columns.
 
     `gained` [column, repeat, group] is the contribution of each group to a difference. Under the
     null hypothesis the two runs are exchangeable within a group, so its contribution can change
     sign. Each difference is first scaled by the variance that folds add (`inner_excess` [outer
-    split, column]). The correction uses the maximum of the studentised differences, so that a
+    split, column]) and by `of_training` [column], its variance over refits. The correction uses the maximum of the studentised differences, so that a
     column with a large variance does not hide the others. The last column is the peak: it has a p
     value of its own and takes no part in the correction.
     """
@@ -34,7 +39,7 @@ def sign_flip_p(
     share = gained.mean(axis=1)
     error = np.sqrt((share**2).sum(axis=1, keepdims=True))
     share = np.divide(share, error, out=np.zeros_like(share), where=error > 0)
-    inflation = np.sqrt(_variance_inflation(gained, inner_excess, folds))
+    inflation = np.sqrt(_variance_inflation(gained, inner_excess, folds, of_training))
     observed = np.abs(share.sum(axis=1)) / inflation - _EQUAL
     n_as_large, at_once = np.zeros((2, len(gained))), max(1, _SIGNS_IN_MEMORY // n_groups)
     exact, rng = n == 2**n_groups, np.random.default_rng(seed)
@@ -53,12 +58,15 @@ def sign_flip_p(
     return alone, corrected
 
 
-def _variance_inflation(gained: Floats, inner_excess: Floats, folds: Folds) -> Floats:
+def _variance_inflation(
+    gained: Floats, inner_excess: Floats, folds: Folds, of_training: Floats | float
+) -> Floats:
     """Variance of a difference [column] relative to its variance under sign flips."""
     of_one = (gained**2).sum(axis=2).mean(axis=1)  # of one repeat, as in GroupBootstrap
     of_mean = (gained.mean(axis=1) ** 2).sum(axis=1)
     factor = fold_factor(inner_excess, of_one, folds)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = factor * np.where(of_mean > 0, of_one / of_mean, 1.0)
+        factor = factor + np.where(of_mean > 0, of_training / of_mean, 0.0)
     # The factor of a single column is imprecise; a small one must not produce the maximum.
     return np.asarray(np.maximum(factor, factor.mean()))

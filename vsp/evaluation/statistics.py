@@ -63,11 +63,18 @@ class GroupBootstrap:
     is_normalised: bool
     confidence: float
 
-    def intervals(self) -> tuple[Floats, Floats]:
-        """Lower and upper bounds [column]."""
+    def intervals(self, of_training: Floats | None = None) -> tuple[Floats, Floats]:
+        """Lower and upper bounds [column].
+
+        `of_training` [column] is the variance of the score over refits on resampled training rows,
+        which is added to that over test rows.
+        """
+        extra = np.zeros(len(self.value)) if of_training is None else of_training
         variance = _variance(self.draws) * self._small_sample_factor
         if not self.is_proportion:
             factor = fold_factor(self.inner_excess, variance, self.folds)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                factor = factor + np.where(variance > 0, extra / variance, 0.0)
             return _ratio_interval(
                 self.value, self.draws, self._small_sample_factor * factor, self._t
             )
@@ -75,6 +82,7 @@ class GroupBootstrap:
         # At least the variance of independent rows: with few groups the estimate is uncertain.
         variance = np.maximum(variance, binomial / self.n_rows)
         factor = fold_factor(self.inner_excess, variance, self.folds)
+        factor = factor + np.where(variance > 0, extra / np.where(variance > 0, variance, 1.0), 0.0)
         # If all predictions are right, or all wrong, the variance is unknown. Then a group counts
         # as one row.
         n = np.where(
@@ -83,9 +91,15 @@ class GroupBootstrap:
         return _proportion_interval(self.value, n / factor, self._t)
 
     def differences(
-        self, columns: Sequence[int], reference: int, errors: float | None = None
+        self,
+        columns: Sequence[int],
+        reference: int,
+        errors: float | None = None,
+        of_training: Floats | float = 0.0,
     ) -> tuple[Floats, Floats, Floats]:
         """Difference of each of `columns` to the reference column, lower and upper bound.
+
+        `of_training`: as in `intervals`, of the differences.
 
         The interval extends `errors` standard errors to either side: `simultaneous_errors` for
         many differences, by default the quantile of Student's t for one.
@@ -101,7 +115,7 @@ class GroupBootstrap:
             variance = variance + 1 / (self.n_independent + 1) ** 2
         with np.errstate(invalid="ignore"):
             inner_excess = self.inner_excess[:, chosen] - self.inner_excess[:, [reference]]
-        error = np.sqrt(variance * fold_factor(inner_excess, variance, self.folds))
+        error = np.sqrt(variance * fold_factor(inner_excess, variance, self.folds) + of_training)
         half = error * (self._t if errors is None else errors)
         largest = 1.0 if self.is_proportion and not self.is_normalised else np.inf
         return (

@@ -111,6 +111,12 @@ def _comparison_notes(pair: Pair) -> list[str]:
         "▒ the interval contains 0.",
         f"p corr.: sign-flip test over groups ({flips}), studentised maximum over layers.",
     ]
+    notes.append(
+        "Intervals and p are about other test rows and other training rows."
+        if pair.over_training
+        else "Intervals and p are about other test rows, for these fitted probes. Runs that are "
+        "trained on other rows can differ by more: --over training."
+    )
     if pair.by_depth:
         notes.append("2:4: layer 2 of first and layer 4 of other.")
     if pair.peak_unseen:

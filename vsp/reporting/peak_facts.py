@@ -52,6 +52,8 @@ def _peak_facts(summary: Mapping[str, Any]) -> Table:
     peak = summary["peak"]
     facts = {
         "score": f"{summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}",
+        "with refits": peak["over_training"]
+        and f"{format_interval(peak['over_training'])}, also about other training rows",
         "over chance": peak["over_chance"] and format_difference(peak["over_chance"]),
         "over words": peak["over_words"] and format_difference(peak["over_words"]),
         "over layer 0": peak["over_embedding"] and format_difference(peak["over_embedding"]),

@@ -179,8 +179,8 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
     by_label = summary["probe"]["target"] == "label"
     what = "the most frequent training label" if by_label else "the mean of the training rows"
     notes = [
-        f"▒ {summary['confidence']:.0%} interval: {summary['resamples']} bootstrap resamples of "
-        f"{summary['n_groups']} groups.",
+        f"▒ {summary['confidence']:.0%} interval about other {_what_is_new(summary)}: "
+        f"{summary['resamples']} bootstrap resamples of {summary['n_groups']} groups.",
         f"│ chance, {summary['chance']:.3f}: the score of always predicting {what}.",
     ]
     if scores[0].controls:
@@ -200,6 +200,13 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
             "reads only the words does not get a small p."
         )
     return [*notes, "← the best layer on inner folds of all rows."]
+
+
+def _what_is_new(summary: Mapping[str, Any]) -> str:
+    """What an interval of a layer is about: folds fit several probes, a split of a dataset one."""
+    if sum(summary["peak"]["layers"].values()) > 1:
+        return "rows, for training and test"
+    return "test rows, for these fitted probes"
 
 
 def _selectivity(score: LayerScore) -> str:
@@ -225,13 +232,13 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
     """One line for each reason to read the figures with care."""
     rows, parameter = summary["rows"], summary["probe"]["parameter"]
     lines = []
-    n_edge, n_chosen = (
-        sum(score.at_edge for score in scores), sum(len(score.strengths) for score in scores)
-    )  # fmt: skip
-    if n_edge:
+    at_edge = [score for score in scores if score.at_edge and score.layer]
+    if at_edge:
+        n_edge = sum(score.at_edge for score in at_edge)
+        n_chosen = sum(len(score.strengths) for score in scores)
         lines.append(
-            f"{parameter} is at an end of the grid in {n_edge} of {n_chosen} choices; a wider "
-            "grid may score higher"
+            f"{parameter} is at an end of the grid in {n_edge} of {n_chosen} choices, where its last "
+            f"step still improved the inner score; a wider grid may score higher: {_wider(at_edge)}"
         )
     if summary["n_permutations"] and summary["n_movable"] < rows["used"] / 2:
         lines.append(
@@ -241,6 +248,13 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
+
+
+def _wider(scores: Sequence[LayerScore]) -> str:
+    """The option of a grid that reaches one power of ten further at both ends."""
+    values = sorted({float(name) for score in scores for name in score.by_strength})
+    grid = [values[0] / 10, *values, values[-1] * 10]
+    return f"--grid {' '.join(f'{value:g}' for value in grid)}"
 
 
 def _failure_lines(n_failed: int, reasons: Mapping[str, int]) -> list[str]:

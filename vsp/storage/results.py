@@ -69,6 +69,7 @@ class LayerScore:
     score: Figure  # accuracy, or R² where the target is a number
     low: Figure | None  # bounds of the interval
     high: Figure | None
+    over_training: dict[str, Figure] | None  # low and high, if the training rows are new as well
     chance: Figure  # score of always predicting the most frequent training label, or the mean
     accuracy: Figure | None
     balanced_accuracy: Figure | None
@@ -81,7 +82,7 @@ class LayerScore:
     rmse: Figure | None
     strength: Figure | None  # C or alpha of the saved probe
     strengths: list[Figure]  # chosen in each outer split
-    at_edge: Count  # outer splits whose strength is the smallest or largest of the grid
+    at_edge: Count  # outer splits for which a wider grid might choose a better strength
     by_strength: dict[str, Figure | None]  # strength → score
     # Control → normalised score, that of the control task, and selectivity, their difference; each
     # {difference, low, high}.
@@ -432,6 +433,7 @@ def _is_consistent(score: LayerScore) -> bool:
             for one in (control.get(name) for name in ("score", "control", "selectivity"))
         )
         and (recall is None) == (precision is None) == (confusion is None)
+        and (score.over_training is None or {"low", "high"} <= score.over_training.keys())
         and (confusion is None or (0 < n == len(confusion) == len(confusion[0])))
         and all(len(counts) == n for counts in confusion or ())
     )

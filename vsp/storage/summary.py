@@ -85,11 +85,17 @@ class _Control(_Values):
     selectivity: _Difference | None
 
 
+class _Bounds(_Values):
+    low: Figure
+    high: Figure
+
+
 class _Peak(_Interval):
     """Figures of the peak; None: not defined for this target or probe, or switched off."""
 
     estimate: Figure
     naive: Figure
+    over_training: _Bounds | None
     layers: Annotated[dict[LayerName, Count], Field(min_length=1)]
     over_chance: _Difference | None
     over_words: _Difference | None
