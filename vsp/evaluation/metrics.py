@@ -166,12 +166,15 @@ def row_losses(metric: Metric, cells: list[tuple[Floats, Floats]]) -> tuple[Floa
     For several cells, or a loss of pairs, the loss of a row is the mean loss plus the influence of
     the row on it, and the base is 1. The variance of a mean of these losses is then the linearised
     variance of the score (Hampel, "The influence curve and its role in robust estimation", 1974).
+    The losses are nan if no cell has a base.
     """
     if metric.degree == 1 and len(cells) == 1:
         return cells[0]
+    n_rows = len(cells[0][1])
     known = [(loss, base) for loss, base in cells if base.sum() > 0]
+    if not known:
+        return np.full(n_rows, np.nan), np.ones(n_rows)
     shares = [float(loss.sum() / base.sum()) for loss, base in known]
-    n_rows = len(known[0][1])
     result = np.full(n_rows, np.mean(shares))
     for (loss, base), share in zip(known, shares, strict=True):
         weight = metric.degree * n_rows / (len(known) * base.sum())

@@ -23,7 +23,7 @@ from vsp.datasets.splitting import integer_codes
 from vsp.errors import ProbeError, RunError
 from vsp.evaluation.baseline_features import FEATURES
 from vsp.evaluation.controls import control_labels, permuted_labels
-from vsp.evaluation.design import is_constant, make_design, training_portions
+from vsp.evaluation.design import Design, is_constant, make_design, training_portions
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric
@@ -199,6 +199,7 @@ def _tasks_by_id(
     within, n_within = permuted_within(y, rows.prompt, design.blocks, n, seed)
     if is_constant(rows.prompt) or n_within < _ENOUGH * len(y):
         within = within[:0]
+    _check_metric(metric, y, design, names)
     train = design.train_sets[design.outer[0].train_set]
     resamples = None
     if settings.over_training and design.n_folds == 1:
@@ -217,6 +218,22 @@ def _tasks_by_id(
         resamples=resamples,
     )
     return tasks, {"n_within": n_within}
+
+
+def _check_metric(metric: Metric, y: NDArray[Any], design: Design, names: Sequence[str]) -> None:
+    """Raise ProbeError if rows that are scored together have no pair that AUC compares."""
+    if metric.degree == 1:
+        return
+    for outer in design.outer:
+        for rows, whose in (
+            (outer.test, "test"),
+            *((one.validation, "validation") for one in outer.inner),
+        ):
+            if is_constant(y[rows]):
+                raise ProbeError(
+                    f"--metric auc: the {whose} rows have one label, {names[y[rows][0]]!r}; use "
+                    "another --metric, or more samples"
+                )
 
 
 def chosen_metric(name: str, y: NDArray[Any]) -> Metric:
