@@ -141,6 +141,7 @@ def _score(
         score=value,
         low=value - half,
         high=value + half,
+        over_training=None,
         chance=0.25,
         accuracy=value,
         balanced_accuracy=value,
@@ -204,6 +205,7 @@ def peak(best: LayerScore, label: bool) -> dict[str, Any]:
     return {
         "estimate": best.score - 0.008, "low": best.score - 0.05, "high": best.score + 0.03,
         "layers": {best.layer: 9, best.layer - 1 if best.layer else 1: 1}, "naive": best.score,
+        "over_training": None,
         "over_chance": interval(best.score - best.chance), "over_words": interval(0.557),
         "over_embedding": interval(best.score - 0.26),
         **{name: getattr(best, name) for name in names},

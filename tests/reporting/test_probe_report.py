@@ -40,9 +40,16 @@ def _changed(folder, change, **summary):
     return _report(made.made(folder / "changed", rows, scores, **summary))
 
 
+def _of_peak(folder, **changes):
+    """Results whose peak has other figures."""
+    rows = made.predictions(made.accuracies(13))
+    scores = made.scores(rows)
+    return made.made(folder, rows, scores, peak={**made.peak(scores[8], True), **changes})
+
+
 def _layer_lines(text):
     lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("layer  "))
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer "))
     return lines[start + 1 : start + 14]
 
 
@@ -50,8 +57,15 @@ def test_a_row_for_each_layer_with_its_figures_in_80_columns(results):
     text, _ = _report(results)
     for score, line in zip(results.read()[1], _layer_lines(text), strict=True):
         interval = [f"[{score.low:.3f},", f"{score.high:.3f}]"]
-        figures = [f"{score.selectivity:.3f}", f"{score.p_corrected:.3f}"]
-        assert line.split()[:6] == [str(score.layer), f"{score.score:.3f}", *interval, *figures]
+        selectivity = score.controls["names"]["selectivity"]["difference"]
+        figures = [selectivity, score.p_corrected, score.p_within_corrected]
+        shown = [
+            str(score.layer),
+            f"{score.score:.3f}",
+            *interval,
+            *(f"{one:.3f}" for one in figures),
+        ]
+        assert line.split()[:7] == shown
         assert line.endswith(" ←") == (score.layer == 8)
     assert "\x1b" not in text
 
@@ -73,7 +87,7 @@ def test_a_bar_shows_score_interval_and_chance(tmp_path):
         return replace(score, score=0.5, low=0.25 + score.layer / 52, high=0.75, chance=0.1)
 
     text, _ = _changed(tmp_path, change, chance=0.1)
-    bars = [line.split("]")[1].split()[2] for line in _layer_lines(text)]
+    bars = [line.split("]")[1].split()[3] for line in _layer_lines(text)]
     assert all(len(bar) == 22 and bar[2] == "│" and bar.count("│") == 1 for bar in bars)
     assert bars[0] == "██│███" + "▒" * 10 + "·" * 6 and bars[12] == "██│████████▒▒▒▒▒······"
 
@@ -101,8 +115,8 @@ def test_the_peak_is_said_with_the_estimate_of_rows_that_did_not_choose_it(resul
 
 
 def test_one_split_that_chose_is_one_split(tmp_path):
-    peak = {"estimate": 0.5, "low": None, "high": None, "layers": {8: 1}, "naive": 0.6}
-    _, line = _report(made.made(tmp_path / "a", peak=peak))
+    changed = {"estimate": 0.5, "low": None, "high": None, "layers": {8: 1}, "naive": 0.6}
+    _, line = _report(_of_peak(tmp_path / "a", **changed))
     assert (
         "peak Layer selected on training rows: 8, test accuracy 0.500 –. Highest of any layer: 0.600"
     ) in line
@@ -118,43 +132,44 @@ def test_fits_that_are_not_exact_are_counted(tmp_path):
 
 
 def test_baselines_that_are_there_are_shown(tmp_path):
-    baselines = {"majority": {"score": 0.25, "low": None, "high": None}, "prompt-only": None}
+    baselines = {"majority": {"score": 0.25, "low": None, "high": None}, "words alone": None}
     text, _ = _report(made.made(tmp_path / "a", baselines=baselines))
     lines = text.splitlines()
     start = lines.index(next(line for line in lines if line.startswith("baseline")))
     assert lines[start + 1].split() == ["majority", "0.250", "–"] and not lines[start + 2].strip()
     text, _ = _report(made.made(tmp_path / "b"))
-    assert "prompt-only          0.310  [0.270, 0.350]" in text
+    assert "words alone          0.310  [0.270, 0.350]" in text
 
 
 def test_classes_have_recall_precision_and_confusion(results):
     text, _ = _report(results)
-    best = results.read()[1][8]
+    peak = results.summary()["peak"]
     for i, name in enumerate(made.NAMES):
-        shares = [f"{best.recall[name]:.3f}", f"{best.precision[name]:.3f}"]
-        counts = [str(n) if n else "·" for n in best.confusion[i]]
-        row = [str(i + 1), name, *shares, *counts]
+        recall = peak["recall"][name]
+        shares = [f"{recall['score']:.3f}", f"[{recall['low']:.3f},", f"{recall['high']:.3f}]"]
+        counts = [str(n) if n else "·" for n in peak["confusion"][i]]
+        row = [str(i + 1), name, *shares, f"{peak['precision'][name]:.3f}", *counts]
         assert row in [line.split() for line in text.splitlines()]
 
 
 @pytest.mark.parametrize(
     ("n_classes", "n_rows", "shown"),
-    [(10, 123, True), (11, 123, True), (12, 123, False), (7, 45678, True), (8, 45678, False),
+    [(7, 123, True), (8, 123, True), (9, 123, False), (5, 45678, True), (6, 45678, False),
      (300, 1, False)],
 )  # fmt: skip
 def test_many_classes_with_long_names_stay_in_80_columns(tmp_path, n_classes, n_rows, shown):
     names = [f"[b]class {i} " + "long " * 9 for i in range(n_classes)]
 
-    def change(score):
-        return replace(
-            score,
-            recall=dict(zip(names, np.linspace(0, 1, n_classes).tolist(), strict=True)),
-            precision=dict.fromkeys(names, 0.5),
-            confusion=np.full((n_classes, n_classes), n_rows).tolist(),
-        )
-
-    text, line = _changed(tmp_path, change)
-    assert "[b]class 6" in text and ("→7" in text) == shown
+    shares = np.linspace(0, 1, n_classes).tolist()
+    recall = [{"score": share, "low": share, "high": share, "n": 9} for share in shares]
+    results = _of_peak(
+        tmp_path / "a",
+        recall=dict(zip(names, recall, strict=True)),
+        precision=dict.fromkeys(names, 0.5),
+        confusion=np.full((n_classes, n_classes), n_rows).tolist(),
+    )
+    text, line = _report(results)
+    assert "[b]class 4" in text and ("→5" in text) == shown
     assert (f" {n_rows} {n_rows} " in text) == shown
     assert (
         f"The confusion matrix of {n_classes} classes is in `vsp report --json`." in line
@@ -166,13 +181,10 @@ def test_many_classes_with_long_names_stay_in_80_columns(tmp_path, n_classes, n_
 def test_a_wide_terminal_has_room_for_a_wide_confusion_matrix(tmp_path):
     names = [f"class {i}" for i in range(20)]
 
-    def change(score):
-        shares = dict.fromkeys(names, 0.5)
-        return replace(score, recall=shares, precision=shares, confusion=[[123] * 20] * 20)
-
-    rows = made.predictions(made.accuracies(13))
-    results = made.made(tmp_path / "a", rows, [change(score) for score in made.scores(rows)])
-    for width, shown in ((80, False), (112, False), (113, True), (200, True)):
+    recall = dict.fromkeys(names, {"score": 0.5, "low": 0.4, "high": 0.6, "n": 9})
+    shares = dict.fromkeys(names, 0.5)
+    results = _of_peak(tmp_path / "a", recall=recall, precision=shares, confusion=[[123] * 20] * 20)
+    for width, shown in ((80, False), (127, False), (128, True), (200, True)):
         text = _printed(report_page(results), width)
         assert ("→20" in text) == shown and max(map(len, text.splitlines())) <= width
 
@@ -191,8 +203,8 @@ def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
         f"{best.code_bits:.0f} bits (online code), {best.compression:.2f} times shorter than the uniform",
         f"learning curve 0.456 with 20 training rows, 0.558 with 40, {best.score:.3f} with 96",
         "C 0.01 in the saved probe; selected in splits: 0.01 in 10",
-        f"minus layer 0 {best.over_embedding['difference']:+.3f} [",
-        "minus prompt-only +0.557 [0.490, 0.620]",
+        f"over layer 0 {best.score - 0.26:+.3f} [",
+        "over words +0.557 [0.497, 0.617]",
         "Not clearly different from layer 7: -0.027 [",
         "2000 bootstrap resamples of 120 groups",
     ):
@@ -215,20 +227,21 @@ def test_layers_that_could_be_as_good_as_the_best_are_named(tmp_path):
 
 def test_what_was_switched_off_is_left_out(tmp_path):
     off = dict.fromkeys(
-        ("control", "selectivity", "p", "p_corrected", "code_bits", "compression", "low", "high",
-         "over_embedding", "below_best", "ece", "brier", "strength", "max_gap")
+        ("p", "p_corrected", "p_within", "p_within_corrected", "code_bits", "compression", "low", "high",
+         "over_embedding", "below_best", "ece", "brier", "strength", "max_gap", "capacity")
     )  # fmt: skip
+    peak = made.peak(made.scores(made.predictions(made.accuracies(13)))[8], True)
+    none = dict.fromkeys(("over_chance", "over_words", "over_embedding", "ece", "brier"))
     text, _ = _changed(
         tmp_path,
-        lambda score: replace(score, **off, curve=[], strengths=[], by_strength={}),
+        lambda score: replace(score, **off, curve=[], strengths=[], by_strength={}, controls={}),
         n_permutations=0,
         n_movable=None,
-        best_over_prompt=None,
-        peak=None,
+        peak={**peak, **none, "controls": {}},
         max_gap=None,
         baselines={},
     )
-    for word in ("select.", "p corr", "code", "minus", "calibration", "curve", "peak", "gap"):
+    for word in ("select ", "p corr", "p word", "code", "over ", "calibration", "curve", "gap"):
         assert word not in text
     assert _layer_lines(text)[0].split()[:3] == ["0", "0.250", "–"]
     plot(Results(tmp_path / "changed"), tmp_path / "a.png")
@@ -240,7 +253,7 @@ def test_a_number_has_its_r2_and_its_error(tmp_path):
     for score, shown in zip(results.read()[1], _layer_lines(text), strict=True):
         assert shown.split()[:2] == [str(score.layer), f"{score.score:.3f}"]
         assert f"{score.rmse:#.3g}" in shown
-    assert "layer      R²" in text and "RMSE" in text and "recall" not in text
+    assert "layer     R²" in text and "RMSE" in text and "recall" not in text
     assert "always predicting the mean of the training rows" in line
     assert "ridge, treatment center, alpha selected on training rows" in line
     plot(results, tmp_path / "a.svg")
@@ -261,26 +274,14 @@ def test_a_permutation_test_that_moves_few_rows_is_said(tmp_path, changes, words
     assert (words or "") in line and ("! labels of" in text) == (words is not None)
 
 
-@pytest.mark.parametrize(("known", "said"), [(0, True), (119, True), (120, False), (None, False)])
-def test_control_tasks_about_prompts_that_probes_never_saw_are_said_to_say_little(
-    tmp_path, known, said
-):
-    text, line = _report(made.made(tmp_path / "a", n_prompt_known=known))
-    assert ("!" in text) == said
-    if said:
-        assert (
-            f"! {known} of 240 test rows have a prompt that also occurs in their training rows"
-            in line
-        )
-    text, _ = _changed(
-        tmp_path, lambda score: replace(score, selectivity=None), n_prompt_known=known
-    )
-    assert "!" not in text
-
-
 def test_choices_at_an_end_of_the_grid_are_counted(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, at_edge=score.layer % 2))
-    assert "! C is at an end of the grid in 6 of 130 choices; a wider grid may score higher" in line
+    assert (
+        "! C is at an end of the grid in 6 of 130 choices, where its last step still improved the "
+        "inner score; a wider grid may score higher: --grid 0.0001 0.001 0.01 0.1 1 10"
+    ) in line
+    text, _ = _changed(tmp_path / "a", lambda score: replace(score, at_edge=int(not score.layer)))
+    assert "!" not in text  # of layer 0
 
 
 @pytest.mark.parametrize(
@@ -335,7 +336,7 @@ def test_a_plot_is_drawn_and_drawn_the_same_again(results, tmp_path, suffix):
         return
     text = first.decode()
     for words in (
-        *("accuracy", "95% interval", "control tasks", "chance: 0.250", "prompt only: 0.310"),
+        *("accuracy", "95% interval", "control tasks", "chance: 0.250", "words alone: 0.310"),
         *("corrected p &lt; 0.05", "corrected p ≥ 0.05", "layer (0 = embedding output)"),
         "layer selected on training rows: 0.859",
     ):

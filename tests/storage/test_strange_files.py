@@ -204,13 +204,13 @@ def _reseal(folder, change_summary=lambda values: values, change_scores=lambda l
         with (folder / name).open("rb") as file:
             digests[name] = sha256(file)
     seal = json_sha256([values, digests])
-    sealed = {"format": 3, **values, "sha256": {**digests, "summary.json": seal}}
+    sealed = {"format": 4, **values, "sha256": {**digests, "summary.json": seal}}
     path.write_text(json.dumps(sealed))
 
 
 ODD = (None, True, -1, 10**400, 10**18, float("nan"), 1e308, "x", "1", [], [[1]], {}, {"a": "b"})
 SEEN = ("run", "plan", "rows", "failed_reasons", "batching", "split", "probe", "statistic",
-        "confidence", "resamples", "n_permutations", "n_movable", "n_groups", "best_over_prompt",
+        "confidence", "resamples", "n_permutations", "n_movable", "n_groups", "n_within",
         "chance", "best_layer", "n_fits", "n_uncertified", "max_gap", "tolerance", "peak",
         "baselines")  # fmt: skip
 
@@ -253,12 +253,13 @@ def test_scores_that_are_no_scores_are_one_line(tmp_path, lines):
     assert all(map(_or_one_line, _pages(results, tmp_path)[:4]))
 
 
-ARRAYS = ("id", "group", "label", "layers", "classes", "predicted", "outer")
+ARRAYS = ("id", "group", "label", "layers", "loss", "base", "outer")
 
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_predictions_of_another_shape_or_type_are_one_line(tmp_path, name):
     arrays = made.predictions(made.accuracies(13))
+    arrays |= {"loss": made.loss(arrays), "base": np.ones(arrays["outer"].shape)}
     given = arrays[name]
     results = made.made(tmp_path / "a")
     for odd in (

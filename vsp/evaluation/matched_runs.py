@@ -118,7 +118,9 @@ class MatchedRuns:
         if not self.same_splits or column.inner is None:
             return np.full(len(np.unique(self.first.outer)), np.nan)
         loss = np.bincount(place.ravel(), column.loss.ravel())
-        return column.inner[splits] - 1 + loss / np.bincount(place.ravel(), run.base.ravel())
+        base = np.bincount(place.ravel(), run.base.ravel())
+        share = np.divide(loss, base, out=np.full(len(loss), np.nan), where=base > 0)
+        return np.asarray(column.inner[splits] - 1 + share)
 
 
 def read_tested_run(name: str, results: Results) -> TestedRun:

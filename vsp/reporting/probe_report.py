@@ -27,6 +27,7 @@ from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text, text_line
 
 _BAR = 22  # maximum width of the bar of a score of 1
+_SHORT = {"balanced accuracy": "bal. acc.", "D² of log loss": "D²"}  # in the head of a column
 _SELECTED = " ←"  # after the bar of the selected layer
 
 
@@ -86,7 +87,7 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
     }
     if len(scores) > 1:
         facts |= {"peak": peak_fact(summary), "other layers": similar_layers_fact(scores, best)}
-    return fact_table(facts)
+    return fact_table({name: fact for name, fact in facts.items() if fact})
 
 
 def _dropped_labels(summary: Mapping[str, Any]) -> str:
@@ -125,18 +126,20 @@ def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Ta
     """One row per layer; columns without any figure are left out."""
     columns: dict[str, Callable[[LayerScore], str]] = {
         "layer": lambda score: str(score.layer),
-        summary["statistic"]: lambda score: format_figure(score.score),
+        _SHORT.get(summary["statistic"], summary["statistic"]): lambda score: format_figure(
+            score.score
+        ),
         f"{summary['confidence']:.0%}": lambda score: format_interval(asdict(score)),
     }
     if any(score.rmse is not None for score in scores):
         columns["RMSE"] = lambda score: "–" if score.rmse is None else f"{score.rmse:#.3g}"
     if scores[0].controls:
-        columns["select."] = _selectivity
+        columns["select"] = _selectivity
     if any(score.p_corrected is not None for score in scores):
-        columns["p corr."] = lambda score: format_figure(score.p_corrected)
+        columns["p corr"] = lambda score: format_figure(score.p_corrected)
     if any(score.p_within_corrected is not None for score in scores):
-        columns["p words"] = lambda score: format_figure(score.p_within_corrected)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+        columns["p word"] = lambda score: format_figure(score.p_within_corrected)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
@@ -186,17 +189,17 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
     if scores[0].controls:
         name = next(iter(scores[0].controls))
         notes.append(
-            f"select.: selectivity, the normalised score minus that of control tasks ({name}); "
+            f"select: selectivity, the normalised score minus that of control tasks ({name}); "
             "normalised: (score − chance) / (1 − chance)."
         )
     if summary["n_permutations"]:
         notes.append(
-            f"p corr.: p value from {summary['n_permutations']} refits with permuted labels, "
+            f"p corr: p value from {summary['n_permutations']} refits with permuted labels, "
             "corrected for the number of layers (maximum statistic)."
         )
     if any(score.p_within_corrected is not None for score in scores):
         notes.append(
-            "p words: the same with labels permuted among rows with the same prompt. A model that "
+            "p word: the same with labels permuted among rows with the same prompt. A model that "
             "reads only the words does not get a small p."
         )
     return [*notes, "← the best layer on inner folds of all rows."]
