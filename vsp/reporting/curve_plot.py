@@ -11,6 +11,7 @@ from typing import Any
 from vsp.errors import ConfigError
 from vsp.escaping import one_line
 from vsp.reporting.answer import LEVEL, beats_chance
+from vsp.reporting.formatting import controlled_type
 from vsp.reporting.probe_report import run_title
 from vsp.storage.results import LayerScore, Results
 from vsp.utils.files import write_aside
@@ -146,12 +147,12 @@ def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSc
 
 
 def _draw_control(axes: Any, scores: Sequence[LayerScore]) -> None:
-    """Scores of the first control task, normalised by its own chance and drawn from the chance line."""
+    """Scores of the first control task, normalised by its own chance, from the chance line up."""
     for name in list(scores[0].controls)[:1]:
         values = _curve(scores, lambda s, name=name: _control_score(s, name))  # type: ignore[misc]
         style = {"color": _CONTROL, "linewidth": 1.2, "markersize": 2.5}
         layers = [s.layer for s in scores]
-        axes.plot(layers, values, "s--", label=f"control tasks ({name})", **style)
+        axes.plot(layers, values, "s--", label=f"control tasks ({controlled_type(name)})", **style)
 
 
 def _control_score(score: LayerScore, name: str) -> float | None:
@@ -197,7 +198,7 @@ def _label_axes(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSco
     axes.set(
         xlabel="layer (0 = embedding output)",
         ylabel=summary["statistic"],
-        ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.02),
+        ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.04),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from vsp.config import ModelConfig
     from vsp.storage.ledger import BatchEffect
 
+_CONTROLLED = {"names": "pair of names", "prompt": "prompt", "cell": "cell of the picture"}
+
+
+def controlled_type(name: str) -> str:
+    """What gets a random label in the control tasks of this name."""
+    return _CONTROLLED.get(name, name)
+
 
 def format_figure(value: float | None, digits: int = 3) -> str:
     """A number with fixed digits; a dash for an undefined one."""

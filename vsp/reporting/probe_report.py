@@ -14,6 +14,7 @@ from rich.table import Table
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.formatting import (
+    controlled_type,
     format_batch_effect,
     format_figure,
     format_interval,
@@ -186,8 +187,8 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
     if scores[0].controls:
         name = next(iter(scores[0].controls))
         notes.append(
-            f"select.: selectivity, the normalised score minus that of control tasks ({name}); "
-            "normalised: (score − chance) / (1 − chance)."
+            "select.: selectivity, the normalised score minus that of control tasks, which give "
+            f"each {controlled_type(name)} a random label; normalised: (score − chance) / (1 − chance)."
         )
     if summary["n_permutations"]:
         notes.append(
