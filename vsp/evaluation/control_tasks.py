@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.evaluation.baselines import n_known
+from vsp.evaluation.baselines import n_known as n_recurring
 from vsp.evaluation.controls import control_labels
 from vsp.evaluation.design import Design, is_constant
 from vsp.evaluation.probed_rows import ProbedRows
@@ -67,11 +67,11 @@ def _types(rows: ProbedRows) -> Iterator[tuple[str, NDArray[Any] | str]]:
     """Names of controls, each with the type [row] of the rows, or the reason why there are none."""
     names = rows.names
     yield ("prompt", rows.prompt) if names is None else ("names", names)
-    known = np.isfinite(rows.subject_box).all(axis=1)
-    if known.all():
+    n_known, n_rows = int(np.isfinite(rows.subject_box).all(axis=1).sum()), len(rows.subject_box)
+    if n_known == n_rows:
         yield "cell", _cells(rows.subject_box)
-    elif known.any():
-        yield "cell", f"{known.sum()} of {len(known)} rows have a box of the subject; it needs all"
+    elif n_known:
+        yield "cell", f"{n_known} of {n_rows} rows have a box of the subject; it needs all"
     else:
         yield "cell", "no row has a box of the subject"
 
@@ -111,7 +111,7 @@ def _why_unsuitable(kind: NDArray[Any], n_types: int, design: Design) -> str:
     if n_types < _MIN_TYPES:
         return f"{format_count(n_types, 'type')} of rows; it needs {_MIN_TYPES}"
     n_tested = sum(len(design.outer[i].test) for i in design.first_repeat)
-    known = n_known(design, kind)
+    known = n_recurring(design, kind)
     if known < _RECURRING * n_tested:
         return (
             f"{known} of {n_tested} test rows have a type that occurs among their training rows; it "

@@ -158,6 +158,7 @@ class LayerFitter:
         """Accuracy [draw] of probes fitted on random labels of outer split 0, on their own rows."""
         train = self.tasks.design.train_sets[self.tasks.design.outer[0].train_set]
         labels, strength = self.tasks.shuffled, self._strength(choice.chosen[0])
+        assert labels is not None
         fits = self._fit([Task(y, train, strength) for y in labels])
         shares = [
             np.mean(fit.scores[0][:, train].argmax(axis=0) == y[train])
@@ -223,7 +224,7 @@ class LayerFitter:
         }
 
     def _control_losses(
-        self, labels: Sequence[NDArray[Any]], choice: StrengthChoice
+        self, labels: NDArray[Any], choice: StrengthChoice
     ) -> Iterator[tuple[NDArray[Any], Floats, Floats]]:
         """Labels, losses and base losses [repeat, row] of each control task."""
         design = self.tasks.design

@@ -38,7 +38,9 @@ from vsp.probes.base import ProbeBase, check_scale
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.npz import MAX_ARRAYS
+from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.untrained import find_untrained
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +67,13 @@ class ProbeWork:
     tasks: LayerTasks
     cache: FitCache
     facts: dict[str, Any]  # of the tasks, for the summary
+    untrained: str  # name of the results of the untrained model; empty if there are none
 
     @property
     def baselines(self) -> list[str]:
         """Names of the baselines that are fitted like layers."""
-        unwanted = () if self.settings.random else ("random features",)
+        wants_random = self.settings.random and not self.untrained
+        unwanted = () if wants_random else ("random features",)
         hidden_size = self.run.plan.hidden_size
         return [
             name
@@ -99,10 +103,11 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
+    untrained = find_untrained(Results(run.results), run.plan)
     cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
-        cache, facts,
+        cache, facts, "" if untrained is None else untrained.name,
     )  # fmt: skip
 
 

@@ -46,7 +46,10 @@ def format_model(model: ModelConfig) -> str:
     checkpoint = shorten_path(model.checkpoint) if model.checkpoint else "no checkpoint"
     stored = ", as stored in the checkpoint" if model.stored_quantization else ""
     adapter = f" with adapter {shorten_path(model.adapter)}" if model.adapter else ""
-    return f"{model.family} ({checkpoint}){adapter}, quantization {model.quantized_as}{stored}"
+    random = ", random weights" if model.weights == "random" else ""
+    return (
+        f"{model.family} ({checkpoint}){adapter}{random}, quantization {model.quantized_as}{stored}"
+    )
 
 
 def format_batch_effect(worst: BatchEffect) -> str:

@@ -173,6 +173,7 @@ class Summary(_Values):
     tolerance: Figure
     peak: _Peak
     baselines: dict[str, _Score | None]
+    untrained: str  # results of the untrained model, in the place of random features; "": none
 
     @model_validator(mode="after")
     def _check_permutations(self) -> Summary:
