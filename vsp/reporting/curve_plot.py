@@ -35,8 +35,8 @@ _STYLES = (
 def plot(results: Results, path: Path) -> None:
     """Draw the score by layer with its interval, the controls, chance and the peak.
 
-    The untrained model is drawn if its results lie beside these results. The file is PNG or SVG by its suffix; the same results give the same bytes. Raises ConfigError
-    for any other suffix.
+    The untrained model is drawn if its results lie beside these results. The file is PNG or SVG by
+    its suffix; the same results give the same bytes. Raises ConfigError for any other suffix.
     """
     summary, scores = results.read()
     with _figure(path) as axes:
