@@ -194,7 +194,7 @@ def test_the_plan_counts_pictures_where_they_take_the_most(work, spatial):
 def test_the_plan_prints_memory_and_what_keeps_its_precision(work, checkpoint, spatial):
     def lines(family, **changes):
         model = models.resolve(family, **changes)
-        return plan_lines(plan_run(PlanRequest(spatial, model, limit=8), work))
+        return plan_lines(plan_run(PlanRequest(spatial, model, limit=8), work), ["plan"])
 
     four = lines("llava15", checkpoint=str(checkpoint))
     (at,) = (i for i, line in enumerate(four) if line.startswith("memory "))
@@ -212,7 +212,7 @@ def test_the_plan_prints_the_memory_of_each_device(work, checkpoint, spatial):
     def memory(devices):
         model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
         planned = plan_run(PlanRequest(spatial, model, limit=8, devices=devices), work)
-        (line,) = (line for line in plan_lines(planned) if line.startswith("memory "))
+        (line,) = (line for line in plan_lines(planned, ["plan"]) if line.startswith("memory "))
         return planned, line.removeprefix("memory").strip()
 
     planned, line = memory(2)

@@ -71,6 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
+    arguments.words = tuple(argv)
     from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
 
     print_log_messages()

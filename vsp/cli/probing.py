@@ -129,7 +129,7 @@ def _add_probe_options(parser: argparse.ArgumentParser) -> None:
 def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
     for name, default, what in (
         ("--permutations", 100, "refits with permuted labels, for p values; 0: none"),
-        ("--controls", 5, "control tasks, for selectivity; 0: none"),
+        ("--controls", 5, "tasks of each control, for selectivity and capacity; 0: none"),
     ):
         parser.add_argument(
             name,
@@ -166,7 +166,10 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         "--no-curve", action="store_true", help="skip the learning curve and online code length"
     )
     parser.add_argument(
-        "--no-random", action="store_true", help="skip the baseline on random features"
+        "--no-random",
+        action="store_true",
+        help="skip the baseline on random features, which results of the untrained model "
+        "(`vsp plan --weights random`) replace",
     )
 
 
@@ -225,6 +228,9 @@ def _probe(arguments: argparse.Namespace) -> None:
         print_line(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
     for label, n in summary["dropped_labels"].items():
         print_line(f"left out {format_count(n, 'row')} with label {label!r} (--drop-label)")
+    if summary["untrained"] and settings.random:
+        untrained = results.folder.parent / summary["untrained"]
+        print_line(f"left out random features: {untrained} is the baseline in their place")
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
 
 

@@ -150,7 +150,7 @@ def _plan(arguments: argparse.Namespace) -> None:
             planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
         print_notes(planned.notes)
-        for line in plan_lines(planned):
+        for line in plan_lines(planned, arguments.words):
             print_line(line)
         with stop.free():  # raises for a signal that came since the run has its name
             pass

@@ -1,4 +1,4 @@
-"""Labels without information: permuted labels for a permutation test, and control tasks."""
+"""Labels without information: permuted labels, and labels that depend on the type of a row only."""
 
 from __future__ import annotations
 
@@ -96,22 +96,55 @@ def _n_exchangeable(y: NDArray[Any], exchange: _Exchange) -> int:
     return int((lowest < highest)[exchange.stratum][exchange.group].sum())
 
 
-def control_labels(
-    types: NDArray[np.str_], y: NDArray[Any], n: int, seed: int
-) -> NDArray[Any] | None:
-    """Labels [control task, row] that depend only on the type of a row, here its prompt.
+def control_labels(types: NDArray[Any], y: NDArray[Any], n: int, seed: int) -> NDArray[Any] | None:
+    """Labels [control task, row] that depend only on the type [row] of a row.
 
-    Each type gets the label of a random row; every control task has at least two labels. None if
-    there is only one type or one label. Source: Hewitt & Liang, "Designing and Interpreting Probes
-    with Control Tasks", 2019.
+    Labels are drawn so that about as many rows have each label as in `y`, as far as the sizes of the
+    types allow; every control task has at least two labels. For numbers, each type gets the number
+    of a random row. None if there is only one type or one label. Source: Hewitt &
+    Liang, "Designing and Interpreting Probes with Control Tasks", 2019.
     """
-    names, kind = np.unique(types, return_inverse=True)
-    if len(names) < 2 or is_constant(y):
+    kind = integer_codes(types)
+    size = np.bincount(kind)
+    if len(size) < 2 or is_constant(y):
         return None
     rng = np.random.default_rng(seed)
-    drawn = y[rng.integers(len(y), size=(n, len(names)))]
+    if y.dtype.kind == "f":
+        drawn = y[rng.integers(len(y), size=(n, len(size)))]
+    else:
+        drawn = np.empty((n, len(size)), dtype=y.dtype)
+        for labels in drawn:
+            labels[:] = _labels_of_types(size, np.bincount(y), rng)
     for labels in drawn:
         if is_constant(labels):
             others = y[y != labels[0]]
-            labels[rng.integers(len(names))] = others[rng.integers(len(others))]
+            labels[rng.integers(len(size))] = others[rng.integers(len(others))]
     return np.asarray(drawn[:, kind])
+
+
+def shuffled_labels(y: NDArray[Any], n: int, seed: int) -> NDArray[Any] | None:
+    """Labels [draw, row] in random order, each row by itself, whatever its group or type.
+
+    Probes are fitted on them to measure their capacity. None for numbers.
+    """
+    if y.dtype.kind == "f" or not n:
+        return None
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.permutation(y) for _ in range(n)])
+
+
+def _labels_of_types(
+    size: NDArray[np.intp], counts: NDArray[np.intp], rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """A random label [type], so that about `counts` [label] rows have each label.
+
+    Types are visited from the largest to the smallest, equal ones in random order. The probability
+    of a label is the share of the remaining rows that still need it.
+    """
+    labels = np.empty(len(size), dtype=np.intp)
+    needed = counts.astype(np.float64)
+    for one in np.lexsort((rng.random(len(size)), -size)):
+        share = np.maximum(needed, 0.0)
+        labels[one] = rng.choice(len(counts), p=share / share.sum())
+        needed[labels[one]] -= size[one]
+    return labels

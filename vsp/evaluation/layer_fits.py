@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.evaluation.design import Design, OuterSplit, is_constant
-from vsp.evaluation.metrics import Metric, label_shares, normalised_losses, score_of_sums
+from vsp.evaluation.design import Design, OuterSplit
+from vsp.evaluation.metrics import Metric, label_shares, score_of_sums
 from vsp.evaluation.scores import Floats, are_numbers, code_length
-from vsp.evaluation.tested_rows import Cells, chance_losses, split_losses
+from vsp.evaluation.tested_rows import Cells, chance_losses, normalised_on_tested, split_losses
 from vsp.probes.base import ProbeBase, Task, TaskFit, probabilities
 
 Array = NDArray[np.floating]
@@ -44,6 +44,7 @@ class LayerTasks:
     controls: dict[str, NDArray[Any]] = field(default_factory=dict)  # name → labels [task, row]
     portions: tuple[NDArray[np.bool_], ...] = ()  # nested training rows [row] of outer split 0
     resamples: NDArray[np.intp] | None = None  # counts [resample, row] of training rows
+    shuffled: NDArray[Any] | None = None  # random labels [draw, row], each row drawn by itself
 
     def reordered(self, order: NDArray[np.intp]) -> LayerTasks:
         """The same tasks for rows in another order: row i becomes row `order[i]`."""
@@ -56,6 +57,7 @@ class LayerTasks:
             within=self.within[:, place],
             group=self.group[place],
             controls={name: labels[:, place] for name, labels in self.controls.items()},
+            shuffled=None if self.shuffled is None else self.shuffled[:, place],
             portions=tuple(mask[place] for mask in self.portions),
             resamples=None if self.resamples is None else self.resamples[:, place],
         )
@@ -85,14 +87,15 @@ class LayerTasks:
         drawn = {"null": len(self.permuted), "within": len(self.within), "refit": n_refits}
         for kind, n in drawn.items():
             pieces += [Piece(kind, start) for start in range(0, n, _PERMUTATIONS)]
-        return [*pieces, *([Piece("curve")] if self.portions else []), Piece("final")]
+        once = {"capacity": self.shuffled is not None, "curve": bool(self.portions), "final": True}
+        return [*pieces, *(Piece(kind) for kind, wanted in once.items() if wanted)]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A later piece."""
 
-    kind: str  # null or within (permuted labels), control, refit, curve or final
+    kind: str  # null or within (permuted labels), control, capacity, refit, curve or final
     start: int = 0  # first permutation or resample
     name: str = ""  # of the control
 
@@ -137,29 +140,31 @@ class LayerFitter:
             "within": self._within_permutations,
             "refit": self._refits,
             "control": self._control_tasks,
+            "capacity": self._capacity,
             "curve": self._learning_curve,
             "final": self._final_probe,
         }
         return {**run[piece.kind](piece, choice), **self._convergence()}
 
     def _permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
-        """Sums [permutation, cell, 2] over the test rows of the first repeat.
-
-        `capacity` [permutation]: accuracy of these probes on the rows that they were fitted on.
-        """
+        """Sums [permutation, cell, 2] over the test rows of the first repeat."""
         permuted = self.tasks.permuted[piece.start : piece.start + _PERMUTATIONS]
         sums: list[Any] = [0.0] * len(permuted)
-        right, n_fitted = np.zeros(len(permuted)), 0
         for outer, k, y, fit in self._first_repeat_fits(permuted, choice):
             sums[k] = sums[k] + self._sums(y, fit, outer.train_set, outer.test)[0]
-            train = self.tasks.design.train_sets[outer.train_set]
-            if not self.tasks.are_numbers:
-                right[k] += (fit.scores[0][:, train].argmax(axis=0) == y[train]).sum()
-                n_fitted += int(train.sum()) if k == 0 else 0
-        arrays = {f"null.{piece.start}": np.stack(sums)}
-        if n_fitted:
-            arrays[f"capacity.{piece.start}"] = right / n_fitted
-        return arrays
+        return {f"null.{piece.start}": np.stack(sums)}
+
+    def _capacity(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Accuracy [draw] of probes fitted on random labels of outer split 0, on their own rows."""
+        train = self.tasks.design.train_sets[self.tasks.design.outer[0].train_set]
+        labels, strength = self.tasks.shuffled, self._strength(choice.chosen[0])
+        assert labels is not None
+        fits = self._fit([Task(y, train, strength) for y in labels])
+        shares = [
+            np.mean(fit.scores[0][:, train].argmax(axis=0) == y[train])
+            for y, fit in zip(labels, fits, strict=True)
+        ]
+        return {"capacity": np.array(shares)}
 
     def _within_permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Losses of each group [permutation, group], on the test rows of the first repeat."""
@@ -207,29 +212,19 @@ class LayerFitter:
         return {f"refit.{piece.start}": score_of_sums(np.stack(sums))}
 
     def _control_tasks(self, piece: Piece, choice: StrengthChoice) -> Arrays:
-        """Mean over control tasks of their score, and of their normalised loss [repeat, row].
-
-        Both are nan if no control task has two labels in every training set.
-        """
-        design, labels = self.tasks.design, self.tasks.controls[piece.name]
-        usable = [
-            y
-            for y in labels
-            if not any(is_constant(y[design.train_sets[one.train_set]]) for one in design.outer)
-        ]
+        """Mean over control tasks of their score, and of their normalised loss [repeat, row]."""
         scores, normalised = [], []
-        for y, loss, base in self._control_losses(usable, choice):
+        for y, loss, base in self._control_losses(self.tasks.controls[piece.name], choice):
             scores.append(1 - loss.sum() / base.sum())
-            chance = chance_losses(self.tasks.metric, y, design)
-            normalised.append(normalised_losses((loss, base), chance))
-        unknown = np.full((design.n_repeats, len(self.tasks.y)), np.nan)
+            chance = chance_losses(self.tasks.metric, y, self.tasks.design)
+            normalised.append(normalised_on_tested(self.tasks.design, (loss, base), chance))
         return {
-            f"control.{piece.name}.score": np.array(np.mean(scores) if scores else np.nan),
-            f"control.{piece.name}.loss": np.mean(normalised, axis=0) if normalised else unknown,
+            f"control.{piece.name}.score": np.array(np.mean(scores)),
+            f"control.{piece.name}.loss": np.mean(normalised, axis=0),
         }
 
     def _control_losses(
-        self, labels: Sequence[NDArray[Any]], choice: StrengthChoice
+        self, labels: NDArray[Any], choice: StrengthChoice
     ) -> Iterator[tuple[NDArray[Any], Floats, Floats]]:
         """Labels, losses and base losses [repeat, row] of each control task."""
         design = self.tasks.design

@@ -44,7 +44,7 @@ def merge_pieces(
 
     strengths [strength], inner [outer, strength], chosen [outer], predicted [repeat, row],
     probability [repeat, row, class], loss and base [repeat, row], outer_score [outer], by_strength
-    [strength], null_observed, null [permutation], capacity [permutation], within_observed, within
+    [strength], null_observed, null [permutation], capacity [draw], within_observed, within
     [permutation], control.NAME.score, control.NAME.loss [repeat, row], refit [resample],
     portion_rows and curve [portion], code_bits, uniform_bits, final_strength, gap and iterations
     [fit], and the arrays of the saved probe as probe.NAME.
@@ -62,21 +62,19 @@ def merge_pieces(
         "gap": np.concatenate([piece["gap"] for piece in pieces]),
         "iterations": np.concatenate([piece["iterations"] for piece in pieces]),
     }
-    drawn: dict[str, Any] = {
-        kind: _joined(arrays, kind) for kind in ("null", "capacity", "within", "refit")
-    }
+    drawn: dict[str, Any] = {kind: _joined(arrays, kind) for kind in ("null", "within", "refit")}
     if drawn["null"] is not None:
         merged["null"] = score_of_sums(drawn["null"])
     if drawn["within"] is not None:
         observed = np.bincount(tasks.group, merged["loss"][0], drawn["within"].shape[1])
         merged |= studentised(observed.astype(np.float64), drawn["within"])
-    for kind in ("capacity", "refit"):
-        if drawn[kind] is not None:
-            merged[kind] = drawn[kind]
+    if drawn["refit"] is not None:
+        merged["refit"] = drawn["refit"]
     return merged | {
         name: array
         for name, array in arrays.items()
-        if name in (*_CURVE, "final_strength") or name.startswith(("probe.", "control."))
+        if name in (*_CURVE, "capacity", "final_strength")
+        or name.startswith(("probe.", "control."))
     }
 
 

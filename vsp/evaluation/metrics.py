@@ -183,9 +183,9 @@ def row_losses(metric: Metric, cells: list[tuple[Floats, Floats]]) -> tuple[Floa
 
 
 def normalised_losses(loss: tuple[Floats, Floats], chance: tuple[Floats, Floats]) -> Floats:
-    """Loss [..., row] whose mean is 1 − (score − chance) / (1 − chance).
+    """Loss [row] whose mean is 1 − (score − chance) / (1 − chance).
 
-    Loss and base of the predictions and of chance are [..., row]. As in `row_losses`, the loss of a
+    Loss and base of the predictions and of chance are [row], of tested rows only. As in `row_losses`, the loss of a
     row is the mean plus its influence. nan if chance predicts everything.
     """
     of_score, of_chance = (one / base.mean() for one, base in (loss, chance))

@@ -173,6 +173,7 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "batching": None if work.batching is None else asdict(work.batching),
         "split": design.description,
         **work.facts,
+        "untrained": work.untrained,
         "settings": asdict(work.settings),
         "probe": describe_probe(
             work.settings.probe,

@@ -22,11 +22,12 @@ from vsp.datasets.scarce_labels import why_unused
 from vsp.datasets.splitting import integer_codes
 from vsp.errors import ProbeError, RunError
 from vsp.evaluation.baseline_features import FEATURES
-from vsp.evaluation.controls import control_labels, permuted_labels
+from vsp.evaluation.control_tasks import control_tasks
+from vsp.evaluation.controls import permuted_labels, shuffled_labels
 from vsp.evaluation.design import Design, is_constant, make_design, training_portions
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import LayerTasks
-from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric
+from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric, label_shares
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
@@ -37,11 +38,13 @@ from vsp.probes.base import ProbeBase, check_scale
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.npz import MAX_ARRAYS
+from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.untrained import find_untrained
 
 _log = logging.getLogger(__name__)
 
-_CACHE_FORMAT = 4  # increase it if the arrays of a layer change for the same rows and settings
+_CACHE_FORMAT = 5  # increase it if the arrays of a layer change for the same rows and settings
 _MIN_LIMIT = 1 << 28  # bytes of a fitted layer, however few rows there are
 _N_REASONS = 10  # reasons of failed rows in the summary
 _ENOUGH = 0.5  # of the rows must be exchangeable within prompts, for a test with any power
@@ -64,11 +67,13 @@ class ProbeWork:
     tasks: LayerTasks
     cache: FitCache
     facts: dict[str, Any]  # of the tasks, for the summary
+    untrained: str  # name of the results of the untrained model; empty if there are none
 
     @property
     def baselines(self) -> list[str]:
         """Names of the baselines that are fitted like layers."""
-        unwanted = () if self.settings.random else ("random features",)
+        wants_random = self.settings.random and not self.untrained
+        unwanted = () if wants_random else ("random features",)
         hidden_size = self.run.plan.hidden_size
         return [
             name
@@ -98,10 +103,11 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
+    untrained = find_untrained(Results(run.results), run.plan)
     cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
-        cache, facts,
+        cache, facts, "" if untrained is None else untrained.name,
     )  # fmt: skip
 
 
@@ -204,7 +210,7 @@ def _tasks_by_id(
     resamples = None
     if settings.over_training and design.n_folds == 1:
         resamples = group_resamples(rows.group, train, N_RESAMPLES, seed)
-    controls = control_labels(rows.prompt, y, settings.controls, seed)
+    controls = control_tasks(rows, y, design, settings.controls, seed)
     tasks = LayerTasks(
         y=y,
         design=design,
@@ -213,11 +219,16 @@ def _tasks_by_id(
         permuted=permuted,
         within=within,
         group=integer_codes(rows.group),
-        controls={} if controls is None or not settings.controls else {"prompt": controls},
+        controls={name: one.labels for name, one in controls.items() if len(one.labels)},
+        shuffled=shuffled_labels(y, settings.controls, seed),
         portions=tuple(training_portions(y, rows.group, train, seed)) if settings.curve else (),
         resamples=resamples,
     )
-    return tasks, {"n_within": n_within}
+    return tasks, {
+        "n_within": n_within,
+        "controls": {name: one.facts for name, one in controls.items()},
+        "capacity_chance": None if are_numbers(y) else float(label_shares(y, train).max()),
+    }
 
 
 def _check_metric(metric: Metric, y: NDArray[Any], design: Design, names: Sequence[str]) -> None:

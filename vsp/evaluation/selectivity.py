@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.evaluation.column_table import ColumnTable, TestedRows, differences
-from vsp.evaluation.metrics import Metric, normalised_losses
+from vsp.evaluation.metrics import Metric
 from vsp.evaluation.peak import is_control_loss
 from vsp.evaluation.scores import Floats
 from vsp.evaluation.statistics import GroupBootstrap
+from vsp.evaluation.tested_rows import normalised_on_tested
 
 _ZERO = "zero"  # column of a score of 0, which turns a difference into the score itself
 Column = str | int
@@ -43,16 +44,11 @@ class Selectivity:
         self.controls[column] = names
         if not names:
             return
-        tested = self.test.tested
-        normalised = np.zeros(tested.shape)
-        base = self.chance[1][tested]
-        normalised[tested] = normalised_losses(
-            (arrays["loss"][tested], base), (self.chance[0][tested], base)
-        )
+        loss = arrays["loss"], self.chance[1]
+        normalised = normalised_on_tested(self.test.design, loss, self.chance)
         self.table.add(f"{column}", normalised)
         for name in names:
-            loss = np.where(tested, arrays[f"control.{name}.loss"], 0.0)
-            self.table.add(f"{column} {name}", loss)
+            self.table.add(f"{column} {name}", arrays[f"control.{name}.loss"])
 
     def figures(
         self, confidence: float, resamples: int, seed: int

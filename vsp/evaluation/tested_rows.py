@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.evaluation.design import Design, OuterSplit
-from vsp.evaluation.metrics import Metric, label_shares, row_losses
+from vsp.evaluation.metrics import Metric, label_shares, normalised_losses, row_losses
 from vsp.evaluation.scores import Floats, are_numbers
 
 Cells = list[tuple[Floats, Floats]]  # loss [row] and base [row] of each cell, on the test rows
@@ -51,3 +51,17 @@ def chance_losses(metric: Metric, y: NDArray[Any], design: Design) -> tuple[Floa
         of_rows = np.tile(scores[:, None], (1, len(outer.test)))
         cells.append((outer, list(metric.cells(y[outer.test], of_rows, own, "softmax"))))
     return split_losses(metric, design, cells)
+
+
+def normalised_on_tested(
+    design: Design, loss: tuple[Floats, Floats], chance: tuple[Floats, Floats]
+) -> Floats:
+    """`normalised_losses` [repeat, row] of the tested rows alone; 0 for the other rows.
+
+    Rows that are not tested have no influence on a score, so they must not count in its mean.
+    """
+    tested = design.test_split >= 0
+    result = np.zeros(tested.shape)
+    of_score, of_chance = ((one[0][tested], one[1][tested]) for one in (loss, chance))
+    result[tested] = normalised_losses(of_score, of_chance)
+    return result

@@ -61,6 +61,7 @@ def check(config: ModelConfig) -> Processor:
         raise ModelError(
             f"model {config.family}: takes no --adapter; merge the adapter into the checkpoint"
         )
+    _check_weights(config, family)
     family.check(config)
     processor = read_processor(config)
     if config.checkpoint is not None:
@@ -81,7 +82,16 @@ def read_model(config: ModelConfig, devices: Sequence[str] = ()) -> VisionLangua
     Raises ModelError if the weights cannot be used.
     """
     family = load_family(config.family)
+    _check_weights(config, family)
     return family(config, devices) if devices else family(config)
+
+
+def _check_weights(config: ModelConfig, family: type[VisionLanguageModel]) -> None:
+    """Raise ModelError if random weights are asked for and the family has none."""
+    if config.weights == "random" and not family.has_untrained:
+        raise ModelError(
+            f"model {config.family}: --weights random is not supported; use the checkpoint's weights"
+        )
 
 
 def load(config: ModelConfig, devices: Sequence[str] = ()) -> Loaded:

@@ -206,6 +206,7 @@ class AutoVLM(VisionLanguageModel):
     has_reference: ClassVar = True
     takes_adapter: ClassVar = True
     splits: ClassVar = True
+    has_untrained: ClassVar = True
 
     def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None:
         from vsp.models.adapter import attach

@@ -138,6 +138,7 @@ class VisionLanguageModel(Protocol):
     has_reference: ClassVar[bool] = False  # whether `reference_states` is implemented
     takes_adapter: ClassVar[bool] = False  # whether the constructor reads `config.adapter`
     splits: ClassVar[bool] = False  # whether the constructor takes `devices`
+    has_untrained: ClassVar[bool] = False  # whether the constructor reads `config.weights`
 
     def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None: ...
 

@@ -186,7 +186,6 @@ class SpatialRGPT(VisionLanguageModel):
         from vsp.models.placement import device_map
         from vsp.models.vila_modules import Projector, RegionExtractor, load_part
 
-        _refuse_random(config)
         root = local_folder(config)
         top = _read_top(root)
         name = self.shape(config).dtype
@@ -228,7 +227,6 @@ class SpatialRGPT(VisionLanguageModel):
         from vsp.models.loading import decoder_shape
         from vsp.models.outline import load_config
 
-        _refuse_random(config)
         root = local_folder(config)
         top = _read_top(root)
         if cls.region_marker(config) and not top["enable_region"]:
@@ -438,13 +436,6 @@ def add_region_tokens(tokenizer: Any, root: Path) -> None:
                 f"{root}: {token} has id {number}, but vision_tower/config.json says "
                 f"{tower[key]}; the checkpoint's parts do not belong together"
             )
-
-
-def _refuse_random(config: ModelConfig) -> None:
-    if config.weights == "random":
-        raise ModelError(
-            "model spatialrgpt: --weights random is not supported; use the checkpoint's weights"
-        )
 
 
 def _read_processors(config: ModelConfig, root: Path) -> tuple[Any, Any]:

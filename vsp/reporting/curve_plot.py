@@ -11,11 +11,14 @@ from typing import Any
 from vsp.errors import ConfigError
 from vsp.escaping import one_line
 from vsp.reporting.answer import LEVEL, beats_chance
+from vsp.reporting.formatting import controlled_type
 from vsp.reporting.probe_report import run_title
+from vsp.reporting.untrained import Untrained, read_untrained
 from vsp.storage.results import LayerScore, Results
 from vsp.utils.files import write_aside
 
-_SCORE, _BAND, _CONTROL, _LINES = "#0b3d73", "#b9d0e8", "#b45f06", "#666666"
+_SCORE, _BAND, _CONTROL, _UNTRAINED = "#0b3d73", "#b9d0e8", "#b45f06", "#1b7837"
+_LINES = "#666666"
 # Colour (told apart with any colour vision: Wong 2011, Nature Methods 8:441), mark and line of each
 # run of a comparison.
 _STYLES = (
@@ -30,15 +33,16 @@ _STYLES = (
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draw the score by layer with its interval, the control tasks, chance and the peak.
+    """Draw the score by layer with its interval, the controls, chance and the peak.
 
-    The file is PNG or SVG by its suffix; the same results give the same bytes. Raises ConfigError
-    for any other suffix.
+    The untrained model is drawn if its results lie beside these results. The file is PNG or SVG by
+    its suffix; the same results give the same bytes. Raises ConfigError for any other suffix.
     """
     summary, scores = results.read()
     with _figure(path) as axes:
         _draw_scores(axes, summary, scores)
         _draw_control(axes, scores)
+        _draw_untrained(axes, read_untrained(results, summary))
         _draw_chance(axes, summary)
         if len(scores) > 1:
             _draw_peak(axes, summary)
@@ -146,18 +150,26 @@ def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSc
 
 
 def _draw_control(axes: Any, scores: Sequence[LayerScore]) -> None:
-    """Scores of the first control task, normalised by its own chance and drawn from the chance line."""
+    """Scores of the first control task, normalised by its own chance, from the chance line up."""
     for name in list(scores[0].controls)[:1]:
         values = _curve(scores, lambda s, name=name: _control_score(s, name))  # type: ignore[misc]
         style = {"color": _CONTROL, "linewidth": 1.2, "markersize": 2.5}
         layers = [s.layer for s in scores]
-        axes.plot(layers, values, "s--", label=f"control tasks ({name})", **style)
+        axes.plot(layers, values, "s--", label=f"control tasks ({controlled_type(name)})", **style)
 
 
 def _control_score(score: LayerScore, name: str) -> float | None:
     of_control = score.controls.get(name, {}).get("control")
     normalised = of_control["difference"] if of_control else None
     return None if normalised is None else score.chance + (1 - score.chance) * normalised
+
+
+def _draw_untrained(axes: Any, untrained: Untrained | None) -> None:
+    """Scores of the model with random weights, if its results are beside those of the run."""
+    if untrained and untrained.score:
+        layers, values = zip(*untrained.score.items(), strict=True)
+        style = {"color": _UNTRAINED, "linewidth": 1.2, "markersize": 3.5}
+        axes.plot(layers, values, "^-.", label="untrained model", **style)
 
 
 def _draw_chance(axes: Any, summary: Mapping[str, Any]) -> None:
@@ -197,7 +209,7 @@ def _label_axes(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSco
     axes.set(
         xlabel="layer (0 = embedding output)",
         ylabel=summary["statistic"],
-        ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.02),
+        ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.04),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

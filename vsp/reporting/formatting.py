@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from vsp.config import ModelConfig
     from vsp.storage.ledger import BatchEffect
 
+_CONTROLLED = {"names": "pair of names", "prompt": "prompt", "cell": "cell of the picture"}
+
+
+def controlled_type(name: str) -> str:
+    """What gets a random label in the control tasks of this name."""
+    return _CONTROLLED.get(name, name)
+
 
 def format_figure(value: float | None, digits: int = 3) -> str:
     """A number with fixed digits; a dash for an undefined one."""
@@ -39,7 +46,10 @@ def format_model(model: ModelConfig) -> str:
     checkpoint = shorten_path(model.checkpoint) if model.checkpoint else "no checkpoint"
     stored = ", as stored in the checkpoint" if model.stored_quantization else ""
     adapter = f" with adapter {shorten_path(model.adapter)}" if model.adapter else ""
-    return f"{model.family} ({checkpoint}){adapter}, quantization {model.quantized_as}{stored}"
+    random = ", random weights" if model.weights == "random" else ""
+    return (
+        f"{model.family} ({checkpoint}){adapter}{random}, quantization {model.quantized_as}{stored}"
+    )
 
 
 def format_batch_effect(worst: BatchEffect) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from vsp.reporting.formatting import format_difference, format_figure, format_interval
 from vsp.storage.results import LayerScore
 from vsp.utils.terminal import fact_table, folded_text, text_line
-from vsp.utils.text import format_ranges
+from vsp.utils.text import format_count, format_ranges
 
 _BESIDE_CONFUSION = 48  # width of class names, recall with interval and precision
 _CLASSES = 20  # maximum number of rows in the table of classes
@@ -61,7 +61,7 @@ def _peak_facts(summary: Mapping[str, Any]) -> Table:
         "classes": peak["macro_f1"] is not None and _classes_fact(peak),
         "calibration": peak["brier"] is not None
         and f"ECE {format_figure(peak['ece'])}, Brier {format_figure(peak['brier'])}",
-        **{f"control, {name}": _control_fact(one) for name, one in peak["controls"].items()},
+        **{f"control, {name}": _control_facts(summary, name) for name in summary["controls"]},
     }
     return fact_table({name: fact for name, fact in facts.items() if fact})
 
@@ -73,13 +73,19 @@ def _classes_fact(peak: Mapping[str, Any]) -> str:
     )
 
 
-def _control_fact(control: Mapping[str, Any]) -> str:
-    """Normalised scores of the task and of the control task, and their difference."""
-    return (
-        f"normalised score {format_figure(control['score']['difference'])}, of the control "
-        f"{format_figure(control['control']['difference'])}, selectivity "
-        f"{format_difference(control['selectivity'])}"
-    )
+def _control_facts(summary: Mapping[str, Any], name: str) -> list[str]:
+    """Selectivity against a control, the two normalised scores, and what is not drawn."""
+    drawn, figures = summary["controls"][name], summary["peak"]["controls"].get(name)
+    if figures is None:
+        return [f"not drawn: {drawn['note']}"]
+    tasks = f"{format_count(drawn['tasks'], 'task')} of {format_count(drawn['types'], 'type')}"
+    score, control = figures["score"], figures["control"]
+    return [
+        f"selectivity {format_difference(figures['selectivity'])} ({tasks})",
+        f"normalised score {format_figure(score['difference'])} {format_interval(score)}, of the "
+        f"control {format_figure(control['difference'])} {format_interval(control)}",
+        *([drawn["note"]] if drawn["note"] else []),
+    ]
 
 
 def _layer_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
@@ -89,8 +95,8 @@ def _layer_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
         and _code_length_fact(best.code_bits, best.compression),
         "learning curve": _curve_fact(best.curve),
         "capacity": best.capacity is not None
-        and f"{format_figure(best.capacity)}: accuracy on their training rows of probes fitted on "
-        "permuted labels",
+        and f"training accuracy {format_figure(best.capacity)} on random labels of the rows; chance "
+        f"{format_figure(summary['capacity_chance'])}",
         summary["probe"]["parameter"]: best.strength is not None and _strength_fact(best),
     }
     return fact_table({name: fact for name, fact in facts.items() if fact})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vsp.models import load_family
 from vsp.reporting.formatting import format_model, shorten_path
 from vsp.utils.text import format_bytes
 
@@ -12,8 +15,11 @@ if TYPE_CHECKING:
     from vsp.models.memory import Memory
 
 
-def plan_lines(planned: Planned) -> list[str]:
-    """The facts of a new run, its needs of disk and memory, and the commands that start it."""
+def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
+    """The facts of a new run, its needs of disk and memory, and the commands that start it.
+
+    `words` are those of the command that planned it.
+    """
     plan, layout = planned.run.plan, planned.run.store.layout
     sizes = sorted(shard.stop - shard.start for shard in planned.run.shards)
     rows = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
@@ -36,11 +42,32 @@ def plan_lines(planned: Planned) -> list[str]:
             "or, with all later stages: vsp submit",
             "or, on this machine: vsp extract",
         ],
+        "baseline": _untrained_lines(planned, words),
     }
     return [
         f"{'' if i else name:<8} {line}"
         for name, lines in facts.items()
         for i, line in enumerate(lines)
+    ]
+
+
+def _untrained_lines(planned: Planned, words: Sequence[str]) -> list[str]:
+    """The command that plans the untrained model on the same rows, if the model has one."""
+    model = planned.run.plan.model
+    has_untrained = load_family(model.family).has_untrained and model.adapter is None
+    if model.weights == "random" or not has_untrained:
+        return []
+    named = {i for i, word in enumerate(words) if word in ("--run", "--weights")}
+    kept = [
+        word
+        for i, word in enumerate(words)
+        if not {i, i - 1} & named and not word.startswith(("--run=", "--weights="))
+    ]
+    name = f"{planned.run.plan.name}-untrained"
+    command = shlex.join(["vsp", *kept, "--weights", "random", "--run", name])
+    return [
+        "the untrained model on the same rows; plan, extract and probe it before this run:",
+        command,
     ]
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.formatting import (
+    controlled_type,
     format_batch_effect,
     format_figure,
     format_interval,
@@ -21,6 +22,7 @@ from vsp.reporting.formatting import (
     shorten_path,
 )
 from vsp.reporting.peak_facts import peak_fact, peak_page, similar_layers_fact
+from vsp.reporting.untrained import Untrained, read_untrained
 from vsp.storage.ledger import BatchEffect
 from vsp.storage.results import LayerScore, Results
 from vsp.storage.run import Plan
@@ -36,21 +38,25 @@ def report_json(results: Results) -> dict[str, Any]:
     summary, scores = results.read()
     layers = [asdict(score) for score in scores]
     named = {"run": results.name, "answer": answer(summary, scores)}
-    return {**summary, **named, "layers": layers}
+    untrained = read_untrained(results, summary)
+    found = None if untrained is None else asdict(untrained)
+    return {**summary, **named, "layers": layers, "untrained": found}
 
 
 def report_page(results: Results) -> RenderableType:
     """The page of `vsp report`, for 80 columns."""
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
+    untrained = read_untrained(results, summary)
     sentence = answer(summary, scores)
     parts: list[RenderableType] = (
         [folded_text(sentence, style="bold"), text_line()] if sentence else []
     )
     parts += [_run_facts({**summary, "run": results.name}, scores, best), text_line()]
-    parts += [_layer_table(summary, scores), text_line()]
-    parts += [folded_text(note) for note in _layer_notes(summary, scores)]
-    parts += [text_line(), _baseline_table(summary), text_line()]
+    parts += [_layer_table(summary, scores, untrained), text_line()]
+    notes = [*_layer_notes(summary, scores), *_untrained_notes(summary, untrained)]
+    parts += [folded_text(note) for note in notes]
+    parts += [text_line(), _baseline_table(summary, untrained), text_line()]
     parts += peak_page(summary, best)
     warnings = _warnings(summary, scores)
     if warnings:
@@ -122,7 +128,9 @@ def _fits_fact(summary: Mapping[str, Any]) -> str:
     return f"{n_fits} fits" + ("" if gap is None else f", relative duality gap at most {gap:.1g}")
 
 
-def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Table:
+def _layer_table(
+    summary: Mapping[str, Any], scores: Sequence[LayerScore], untrained: Untrained | None
+) -> Table:
     """One row per layer; columns without any figure are left out."""
     columns: dict[str, Callable[[LayerScore], str]] = {
         "layer": lambda score: str(score.layer),
@@ -133,6 +141,8 @@ def _layer_table(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> Ta
     }
     if any(score.rmse is not None for score in scores):
         columns["RMSE"] = lambda score: "–" if score.rmse is None else f"{score.rmse:#.3g}"
+    if untrained and untrained.score:
+        columns["untr."] = lambda score: format_figure(untrained.score.get(score.layer))
     if scores[0].controls:
         columns["select"] = _selectivity
     if any(score.p_corrected is not None for score in scores):
@@ -189,8 +199,8 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
     if scores[0].controls:
         name = next(iter(scores[0].controls))
         notes.append(
-            f"select: selectivity, the normalised score minus that of control tasks ({name}); "
-            "normalised: (score − chance) / (1 − chance)."
+            "select: selectivity, the normalised score minus that of control tasks, which give "
+            f"each {controlled_type(name)} a random label; normalised: (score − chance) / (1 − chance)."
         )
     if summary["n_permutations"]:
         notes.append(
@@ -218,12 +228,27 @@ def _selectivity(score: LayerScore) -> str:
     return format_figure(first["difference"] if first else None)
 
 
-def _baseline_table(summary: Mapping[str, Any]) -> Table:
+def _untrained_notes(summary: Mapping[str, Any], untrained: Untrained | None) -> list[str]:
+    """What the column of the untrained model is, or why there is none."""
+    if untrained is None:
+        missing = summary["untrained"]
+        return [f"untrained: results/{missing} is no longer there."] if missing else []
+    if untrained.why_not:
+        return [f"untrained: results/{untrained.name} is not shown: {untrained.why_not}."]
+    return [
+        f"untrained: {summary['statistic']} of the model with random weights, {untrained.name}."
+    ]
+
+
+def _baseline_table(summary: Mapping[str, Any], untrained: Untrained | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("baseline")
     table.add_column(summary["statistic"], justify="right")
     table.add_column(f"{summary['confidence']:.0%}", justify="right")
-    for name, baseline in summary["baselines"].items():
+    baselines = dict(summary["baselines"])
+    if untrained and untrained.peak:
+        baselines["untrained model"] = untrained.peak
+    for name, baseline in baselines.items():
         if baseline is not None:
             table.add_row(
                 name, format_figure(baseline["score"]), text_line(format_interval(baseline))

@@ -87,7 +87,7 @@ class LayerScore:
     # Control → normalised score, that of the control task, and selectivity, their difference; each
     # {difference, low, high}.
     controls: dict[str, dict[str, dict[str, Figure | None] | None]]
-    capacity: Figure | None  # accuracy on training rows of probes fitted on permuted labels
+    capacity: Figure | None  # accuracy on training rows of probes fitted on random labels of rows
     p: Figure | None
     p_corrected: Figure | None  # over layers
     p_within: Figure | None  # of labels permuted among rows with the same prompt

@@ -90,6 +90,12 @@ class _Bounds(_Values):
     high: Figure
 
 
+class _ControlTasks(_Values):
+    tasks: Count
+    types: Count
+    note: str
+
+
 class _Peak(_Interval):
     """Figures of the peak; None: not defined for this target or probe, or switched off."""
 
@@ -156,6 +162,8 @@ class Summary(_Values):
     n_permutations: Count
     n_movable: Count | None  # None: no permutations
     n_within: Count  # rows whose label can be exchanged with that of a row with the same prompt
+    controls: dict[str, _ControlTasks]  # of each control that was asked for, drawn or not
+    capacity_chance: Figure | None  # share of the most frequent label of the training rows
     n_groups: Count
     chance: Figure
     best_layer: Count
@@ -165,6 +173,7 @@ class Summary(_Values):
     tolerance: Figure
     peak: _Peak
     baselines: dict[str, _Score | None]
+    untrained: str  # results of the untrained model, in the place of random features; "": none
 
     @model_validator(mode="after")
     def _check_permutations(self) -> Summary:

@@ -1,0 +1,120 @@
+"""The untrained model on the same rows is a baseline of plan, probe, report and plot."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.made import accuracies, made, plan, predictions
+
+from vsp.cli.main import main
+from vsp.errors import ModelError
+from vsp.models import read_model, resolve
+from vsp.reporting.curve_plot import plot
+from vsp.reporting.untrained import read_untrained
+from vsp.storage.untrained import find_untrained, is_untrained
+
+
+def _plan(name, weights="checkpoint", **changes):
+    one = plan(name, 13)
+    model = one.model.model_copy(update={"weights": weights, "family": "llava15"})
+    return one.model_copy(update={"model": model, **changes})
+
+
+def _made(folder, weights, made_plan=None, arrays=None, **changes):
+    made_plan = made_plan or _plan(folder.name, weights)
+    values = {"plan": made_plan.model_dump(mode="json"), "identity": made_plan.identity()}
+    arrays = arrays or predictions(accuracies(13))
+    return made(folder, arrays=arrays, **values, **changes)
+
+
+def _both(tmp_path, **changes):
+    """Results of a run, and those of its untrained model, which differ from them by `changes`."""
+    trained = _made(tmp_path / "results/run", "checkpoint")
+    low = predictions(np.full(13, 0.3))
+    untrained = _made(tmp_path / "results/other", "random", **{"arrays": low, **changes})
+    return trained, untrained
+
+
+def _report(results, capsys):
+    assert main(["report", "--run", str(results.folder)]) == 0
+    return capsys.readouterr().out
+
+
+def test_report_and_plot_show_the_untrained_model(tmp_path, capsys):
+    trained, untrained = _both(tmp_path)
+    summary, of_layers = untrained.read()
+    page = _report(trained, capsys)
+    assert "untrained  select." in page and "random weights, other." in page
+    assert all(f"  {score.score:.3f}  " in page for score in of_layers)
+    peak = summary["peak"]
+    assert f"untrained model      {peak['estimate']:.3f}  [{peak['low']:.3f}" in page
+    plot(trained, tmp_path / "a.svg")
+    assert "untrained model" in (tmp_path / "a.svg").read_text()
+    main(["report", "--run", str(trained.folder), "--json"])
+    found = json.loads(capsys.readouterr().out)["untrained"]
+    assert found["name"] == "other" and found["score"]["3"] == of_layers[3].score
+    assert "untrained" not in _report(untrained, capsys).replace("results/other", "")
+
+
+def test_a_report_without_an_untrained_model_has_no_column(tmp_path, capsys):
+    trained = _made(tmp_path / "results/run", "checkpoint")
+    assert "untrained" not in _report(trained, capsys)
+    gone = _made(tmp_path / "results/gone", "checkpoint", untrained="other")
+    assert "untrained: results/other is no longer there." in _report(gone, capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"statistic": "AUC"}, "its statistic is AUC, not accuracy"),
+        ({"arrays": "another split"}, "it has other rows or another split"),
+        ({"probe": "lda"}, "it has another probe"),
+    ],
+)
+def test_an_untrained_model_that_cannot_be_compared_is_named_with_the_reason(
+    tmp_path, capsys, changes, why
+):
+    low = predictions(np.full(13, 0.3))
+    if "arrays" in changes:
+        changes = {"arrays": {**low, "outer": np.roll(low["outer"], 1, axis=1)}}
+    if "probe" in changes:
+        card = _made(tmp_path / "results/run", "checkpoint").summary()["probe"]
+        changes = {"probe": {**card, "probe": "lda"}}
+    trained, _ = _both(tmp_path, **changes)
+    assert read_untrained(trained, trained.summary()).why_not == why
+    page = _report(trained, capsys)
+    assert why in " ".join(page.split()) and "untrained model" not in page
+
+
+def test_a_damaged_untrained_model_is_named_with_the_reason(tmp_path):
+    trained, untrained = _both(tmp_path)
+    (untrained.folder / "scores.jsonl").write_text("{}")
+    assert "scores.jsonl" in read_untrained(trained, trained.summary()).why_not
+    (untrained.folder / "summary.json").write_text("[")
+    assert read_untrained(trained, trained.summary()) is None
+
+
+def test_only_random_weights_of_the_same_model_rows_and_prompt_are_the_untrained_model():
+    trained, untrained = _plan("a"), _plan("b", "random")
+    assert is_untrained(trained, untrained) and not is_untrained(untrained, untrained)
+    assert not is_untrained(trained, trained) and not is_untrained(untrained, trained)
+    other_model = untrained.model.model_copy(update={"quantization": "8bit"})
+    for changes in (
+        {"prompt": "question"},
+        {"manifest_sha256": ("0" * 64,)},
+        {"model": other_model},
+    ):
+        assert not is_untrained(trained, untrained.model_copy(update=changes))
+
+
+def test_of_two_untrained_models_the_newest_is_shown(tmp_path):
+    trained, _ = _both(tmp_path)
+    newer = _plan("newer", "random", created="2999-01-01T00:00:00+00:00")
+    _made(tmp_path / "results/a-newer", "random", newer)
+    assert find_untrained(trained, _plan("run")).name == "a-newer"
+
+
+@pytest.mark.parametrize("family", ["fake", "spatialrgpt"])
+def test_random_weights_of_a_model_that_has_none_are_refused(family):
+    with pytest.raises(ModelError, match=f"model {family}: --weights random is not supported"):
+        read_model(resolve(family, weights="random"))

@@ -1,0 +1,63 @@
+"""Scores of the untrained model, which `vsp report` shows beside those of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vsp.config import parse
+from vsp.errors import RunError
+from vsp.storage.results import Results
+from vsp.storage.run import Plan
+from vsp.storage.untrained import find_untrained
+
+_FITTED = ("probe", "treatment")  # keys of the probe that must be the same
+
+
+@dataclass(frozen=True, slots=True)
+class Untrained:
+    """Results of the same rows and model with random weights, or why they are not shown."""
+
+    name: str  # of the folder of results
+    why_not: str  # empty if they are shown
+    score: Mapping[int, float]  # of each layer
+    peak: Mapping[str, Any]  # score, low, high
+
+
+def read_untrained(results: Results, summary: Mapping[str, Any]) -> Untrained | None:
+    """The results of the untrained model beside `results`; None if there are none."""
+    found = find_untrained(results, parse(Plan, summary["plan"], f"results {results.name}"))
+    if found is None:
+        return None
+    try:
+        other, scores = found.read()
+        why_not = _why_not(results, summary, found, other)
+    except RunError as error:
+        return Untrained(found.name, str(error), {}, {})
+    if why_not:
+        return Untrained(found.name, why_not, {}, {})
+    peak = other["peak"]
+    return Untrained(
+        found.name,
+        "",
+        {score.layer: score.score for score in scores},
+        {"score": peak["estimate"], "low": peak["low"], "high": peak["high"]},
+    )
+
+
+def _why_not(
+    results: Results, summary: Mapping[str, Any], found: Results, other: Mapping[str, Any]
+) -> str:
+    """Why the scores of two results cannot be compared; empty if they can."""
+    if other["statistic"] != summary["statistic"]:
+        return f"its statistic is {other['statistic']}, not {summary['statistic']}"
+    if any(other["probe"][key] != summary["probe"][key] for key in _FITTED):
+        return "it has another probe"
+    splits = (one.arrays("predictions", ("rows", "outer")) for one in (results, found))
+    own, its = ([arrays["rows"], arrays["outer"]] for arrays in splits)
+    if not all(np.array_equal(a, b) for a, b in zip(own, its, strict=True)):
+        return "it has other rows or another split"
+    return ""
