@@ -16,7 +16,7 @@ from vsp.evaluation.box_features import box_features, has_boxes
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.word_features import MAX_BYTES, name_features, prompt_features
 
-MOST = 0.95  # of the rows must have boxes
+_MOST = 0.95  # of the rows must have boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def _prompts_differ(rows: ProbedRows, hidden_size: int) -> bool:
 
 
 def _most_have_boxes(rows: ProbedRows, hidden_size: int) -> bool:
-    return bool(has_boxes(rows).mean() >= MOST)
+    return bool(has_boxes(rows).mean() >= _MOST)
 
 
 FEATURES = {

@@ -25,6 +25,7 @@ from vsp.evaluation.baseline_features import FEATURES
 from vsp.evaluation.controls import control_labels, permuted_labels
 from vsp.evaluation.design import is_constant, make_design, training_portions
 from vsp.evaluation.fit_cache import FitCache
+from vsp.evaluation.held_out import HeldOut, independent_units
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
@@ -64,6 +65,11 @@ class ProbeWork:
     tasks: LayerTasks
     cache: FitCache
     facts: dict[str, Any]  # of the tasks, for the summary
+
+    @property
+    def unit(self) -> NDArray[np.str_]:
+        """Group or name pair [row], whichever is independent of the others."""
+        return independent_units(self.settings.split_by, self.rows)
 
     @property
     def baselines(self) -> list[str]:
@@ -194,8 +200,13 @@ def _tasks_by_id(
 ) -> tuple[LayerTasks, dict[str, Any]]:
     """The tasks of rows in the order of ids, and facts for the summary."""
     seed, n = settings.seed, settings.permutations
-    design = make_design(y, rows.group, rows.split, settings.folds, settings.repeats, seed, names)
-    permuted, _ = permuted_labels(y, rows.group, design.blocks, n, seed)
+    held_out = HeldOut.of(settings.split_by, rows)
+    design = make_design(
+        y, rows.group, rows.split, settings.folds, settings.repeats, seed, names, held_out
+    )
+    permuted, _ = permuted_labels(
+        y, independent_units(settings.split_by, rows), design.blocks, n, seed
+    )
     within, n_within = permuted_within(y, rows.prompt, design.blocks, n, seed)
     if is_constant(rows.prompt) or n_within < _ENOUGH * len(y):
         within = within[:0]
