@@ -36,8 +36,8 @@ def _geometry(subject: Floats, reference: Floats) -> Floats:
     low, high = (
         np.stack([subject[:, at : at + 2], reference[:, at : at + 2]]) for at in (0, 2)
     )  # [box, row, axis]
-    centre, size = (low + high) / 2, high - low
-    area = size.prod(axis=2) + _SMALL
+    centre, size = (low + high) / 2, np.maximum(high - low, 0)
+    area = size.prod(axis=2) + _SMALL  # [box, row]
     apart = centre[0] - centre[1]
     gap = np.concatenate([low[1] - high[0], low[0] - high[1]], axis=1)  # on the four sides
     shared = np.clip(np.minimum(high[0], high[1]) - np.maximum(low[0], low[1]), 0, None)
