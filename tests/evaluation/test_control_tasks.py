@@ -140,13 +140,15 @@ def test_control_labels_have_the_shares_of_the_task():
     y = (np.arange(N) % 20 == 0).astype(np.intp)
     for labels in control_labels(PAIR, y, 20, seed=0):
         assert labels.mean() == pytest.approx(0.05, abs=0.03)
-        assert all(len(set(labels[PAIR == one])) == 1 for one in range(40))
+        assert all(len(set(labels[one == PAIR])) == 1 for one in range(40))
 
 
 def test_control_labels_do_not_depend_on_the_order_of_rows():
     order = np.random.default_rng(2).permutation(N)
     rows = _rows()
-    moved = control_tasks(rows.take(order), Y[order], _design(rows).reordered(np.argsort(order)), 5, 0)
+    moved = control_tasks(
+        rows.take(order), Y[order], _design(rows).reordered(np.argsort(order)), 5, 0
+    )
     for name, one in _drawn(rows).items():
         assert (moved[name].labels == one.labels[:, order]).all()
 

@@ -251,6 +251,8 @@ def summary(layer_scores: list[LayerScore], name: str = "small", **changes: Any)
         "failed_reasons": {},
         "batching": None,
         "split": "5 folds by group, 2 times",
+        "split_by": "image",
+        "n_without_boxes": 240,
         "settings": {"probe": card["probe"], "seed": 0},
         "probe": card,
         "statistic": "accuracy" if label else "R²",

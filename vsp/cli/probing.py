@@ -21,7 +21,7 @@ from vsp.cli.arguments import (
 )
 from vsp.cli.output import print_aside, print_json, print_line, print_notes
 from vsp.probes import PROBES
-from vsp.probes.names import DEFAULT_PROBE, METRIC_NAMES, TREATMENTS
+from vsp.probes.names import DEFAULT_PROBE, METRIC_NAMES, SPLIT_BY, TREATMENTS
 from vsp.utils.signals import stoppable
 
 
@@ -140,11 +140,18 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         )
     add_seed(parser, "folds, permutations and resamples")
     parser.add_argument(
+        "--split-by",
+        choices=SPLIT_BY,
+        default=SPLIT_BY[0],
+        help="what the folds hold out: images (groups), ordered pairs of names, or names; pairs and "
+        "names replace the dataset's own split (default: %(default)s)",
+    )
+    parser.add_argument(
         "--folds",
         type=at_least(2),
         default=5,
         metavar="N",
-        help="number of folds, by group (default: %(default)s)",
+        help="number of folds (default: %(default)s)",
     )
     parser.add_argument(
         "--repeats",
@@ -204,6 +211,7 @@ def _probe(arguments: argparse.Namespace) -> None:
         class_weight=arguments.class_weight,
         tolerance=arguments.tolerance,
         max_iter=arguments.max_iter,
+        split_by=arguments.split_by,
         folds=arguments.folds,
         repeats=arguments.repeats,
         permutations=arguments.permutations,

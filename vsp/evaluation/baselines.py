@@ -51,17 +51,6 @@ def look_up(
     }
 
 
-def n_known(design: Design, kind: NDArray[Any]) -> int:
-    """Test rows of the first repeat whose kind [row] also occurs in their training rows."""
-    splits = [design.outer[i] for i in design.first_repeat]
-    return sum(int(is_known(design, split, kind).sum()) for split in splits)
-
-
-def is_known(design: Design, split: Any, kind: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether the kind of each test row of a split occurs in its training rows."""
-    return np.isin(kind[split.test], kind[design.train_sets[split.train_set]])
-
-
 def _score(
     metric: Metric,
     y: NDArray[Any],

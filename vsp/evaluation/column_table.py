@@ -25,15 +25,15 @@ class TestedRows:
     def __init__(self, y: NDArray[np.generic], group: NDArray[np.str_], design: Design) -> None:
         self.y, self.design = y, design
         self.tested = design.test_split >= 0  # [repeat, row]
-        in_first = np.flatnonzero(self.tested[0])
+        ever = self.tested.any(axis=0)
         self.group = np.zeros(len(y), dtype=np.intp)  # [row]; 0 for rows that are never tested
-        self.group[in_first] = np.unique(group[in_first], return_inverse=True)[1]
+        self.group[ever] = np.unique(group[ever], return_inverse=True)[1]
         self.n_groups = int(self.group.max()) + 1
 
-    @property
-    def n_rows(self) -> int:
-        """Rows tested in each repeat."""
-        return int(self.tested[0].sum())
+    def counts(self, rows: NDArray[np.bool_]) -> tuple[float, float]:
+        """Rows and groups among `rows` [repeat, row], on average over repeats."""
+        groups = [len(np.unique(self.group[of_repeat])) for of_repeat in rows]
+        return float(rows.sum(axis=1).mean()), float(np.mean(groups))
 
     def group_sums(self, values: Floats) -> Floats:
         """Sums [repeat, group] of `values` [repeat, row], which are 0 for rows that are not tested."""
@@ -45,11 +45,11 @@ class TestedRows:
         K² / Σ 1/n over the K labels: the smallest label decides how precise the score is.
         """
         if not metric.balances:
-            return float(self.n_rows), float(self.n_groups)
-        labels = [self.y[self.tested[0]] == label for label in np.unique(self.y[self.tested[0]])]
-        group = self.group[self.tested[0]]
-        n_rows = np.array([member.sum() for member in labels])
-        n_groups = np.array([len(np.unique(group[member])) for member in labels])
+            return self.counts(self.tested)
+        labels = np.unique(self.y[self.tested.any(axis=0)])
+        n_rows, n_groups = np.transpose(
+            [self.counts(self.tested & (self.y == label)) for label in labels]
+        )
         n_labels = len(labels)
         return n_labels**2 / float((1 / n_rows).sum()), n_labels**2 / float((1 / n_groups).sum())
 

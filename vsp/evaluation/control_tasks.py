@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.evaluation.baselines import n_known as n_recurring
 from vsp.evaluation.controls import control_labels
 from vsp.evaluation.design import Design, is_constant
 from vsp.evaluation.probed_rows import ProbedRows
+from vsp.evaluation.seen_pairs import is_seen
 from vsp.utils.text import format_count
 
 _CELLS = 8  # on a side of the picture
@@ -111,7 +111,7 @@ def _why_unsuitable(kind: NDArray[Any], n_types: int, design: Design) -> str:
     if n_types < _MIN_TYPES:
         return f"{format_count(n_types, 'type')} of rows; it needs {_MIN_TYPES}"
     n_tested = sum(len(design.outer[i].test) for i in design.first_repeat)
-    known = n_recurring(design, kind)
+    known = int(is_seen(design, kind)[0].sum())
     if known < _RECURRING * n_tested:
         return (
             f"{known} of {n_tested} test rows have a type that occurs among their training rows; it "

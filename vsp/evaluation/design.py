@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from vsp.datasets.scarce_labels import ScarceLabel, advice, drop_option, list_scarce
 from vsp.datasets.splitting import assign_folds, integer_codes
 from vsp.errors import ProbeError
+from vsp.evaluation.held_out import UNITS, HeldOut, Sides
 from vsp.utils.text import format_count
 
 _MAX_BINS = 10  # of numbers, which are stratified by quantile
 # Shares of the training rows in the online code of Voita & Titov, "Information-Theoretic Probing
 # with Minimum Description Length", 2020.
 _PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0)
+_BY_GROUP = HeldOut()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,15 @@ def make_design(
     repeats: int = 2,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    held_out: HeldOut = _BY_GROUP,
 ) -> Design:
     """Use the split of the dataset if it has one, otherwise repeated cross-validation.
 
     `group` and `split` are [row]; `split` is train, val, test or empty. If the dataset has a split,
     its test rows (val if there are none) are the only outer test rows. Strengths and layers are
     chosen on its val rows if it has all three, otherwise on `folds` inner folds of the training
-    rows. Folds are stratified by label and keep groups whole. `names`
-    of the classes are used in error messages only.
+    rows. Folds are stratified by label and keep groups whole. `names` of the classes are used in
+    error messages only. If `held_out` are name pairs or names, folds replace the dataset's split.
 
     Raises ProbeError if no split gives every training set every label.
     """
@@ -117,13 +120,16 @@ def make_design(
     if repeats < 1:
         raise ProbeError(f"{repeats} repeats of the folds; use 1 or more")
     rows, rng = _Rows(y, integer_codes(group), names), np.random.default_rng(seed)
-    if (split == "").all():
-        return _cross_validation(rows, folds, repeats, rng)
+    has_split = bool((split != "").any())
+    if not has_split or held_out.split_by != "image":
+        design = _cross_validation(rows, held_out, folds, repeats, rng)
+        instead = ", instead of the dataset's own split" if has_split else ""
+        return replace(design, description=design.description + instead)
     sides = _sides(split, group)
     if len(sides) == 3:
         return _three_splits(rows, sides["train"], sides["val"], sides["test"])
-    held_out = [*sides][1]
-    return _dataset_split(rows, sides["train"], sides[held_out], held_out, folds, rng)
+    tested = [*sides][1]
+    return _dataset_split(rows, sides["train"], sides[tested], tested, folds, rng)
 
 
 def is_constant(y: NDArray[Any]) -> bool:
@@ -176,37 +182,44 @@ class _TrainSets:
         return index
 
 
-def _cross_validation(rows: _Rows, folds: int, repeats: int, rng: np.random.Generator) -> Design:
+def _cross_validation(
+    rows: _Rows, held_out: HeldOut, folds: int, repeats: int, rng: np.random.Generator
+) -> Design:
     _check_two_values(rows, "the rows")
     if folds < 3:
         raise ProbeError(f"{folds} folds leave no rows for inner folds; use 3 or more")
     _check_groups(rows, folds, least=3)
-    fold_of_row = [assign_folds(rows.strata(folds), rows.group, folds, rng) for _ in range(repeats)]
+    sides = [held_out.sides(rows.strata(folds), rows.group, folds, rng) for _ in range(repeats)]
     sets = _TrainSets()
-    outer = [
-        split for r, fold in enumerate(fold_of_row) for split in _outer_splits(r, fold, folds, sets)
-    ]
+    outer = [split for r, one in enumerate(sides) for split in _outer_splits(r, one, sets)]
     final = sets.add(np.ones(len(rows.y), dtype=bool))
-    description = f"{folds} folds by group" + (f", {repeats} times" if repeats > 1 else "")
-    result = Design(np.stack(sets.masks), tuple(outer), final, repeats, fold_of_row[0], description)
+    description = f"{folds} folds by {UNITS[held_out.split_by]}"
+    description += f", {repeats} times" if repeats > 1 else ""
+    result = Design(
+        np.stack(sets.masks), tuple(outer), final, repeats, sides[0].blocks, description
+    )
     _check_train_sets(rows, result)
     return result
 
 
-def _outer_splits(
-    repeat: int, fold: NDArray[np.intp], folds: int, sets: _TrainSets
-) -> Iterable[OuterSplit]:
+def _outer_splits(repeat: int, sides: Sides, sets: _TrainSets) -> Iterable[OuterSplit]:
     """The outer splits of one repeat, each with one inner split for each remaining fold.
 
     The fit without folds j and k is used twice: for outer fold k validated on j, and for outer
-    fold j validated on k.
+    fold j validated on k. If names are held out, an inner split can have no validation rows; it is
+    left out.
     """
-    rows = [np.flatnonzero(fold == k) for k in range(folds)]
-    for k in range(folds):
+    inside, outside = sides.inside, sides.outside
+    for k in range(len(inside)):
+        validation = {
+            j: np.flatnonzero(inside[j] & outside[k]) for j in range(len(inside)) if j != k
+        }
         inner = tuple(
-            InnerSplit(sets.add((fold != k) & (fold != j)), rows[j]) for j in range(folds) if j != k
+            InnerSplit(sets.add(outside[k] & outside[j]), rows)
+            for j, rows in validation.items()
+            if len(rows)
         )
-        yield OuterSplit(repeat, sets.add(fold != k), rows[k], inner)
+        yield OuterSplit(repeat, sets.add(outside[k]), np.flatnonzero(inside[k]), inner)
 
 
 def _dataset_split(

@@ -32,6 +32,7 @@ from vsp.evaluation.layer_scores import Fit, prediction_scores, single_layer_sco
 from vsp.evaluation.metrics import Metric
 from vsp.evaluation.peak import Selection, inner_scores, recall_intervals
 from vsp.evaluation.scores import Floats
+from vsp.evaluation.seen_pairs import seen_and_unseen
 from vsp.evaluation.selectivity import Selectivity
 from vsp.evaluation.statistics import GroupBootstrap, first_best, permutation_p
 from vsp.evaluation.tested_rows import chance_losses
@@ -52,6 +53,7 @@ class EvaluatedRows:
     metric: Metric
     names: Sequence[str] = ()  # of the classes
     prompt: NDArray[np.str_] | None = None  # [row]; None: no look-up by prompt
+    pair: NDArray[np.str_] | None = None  # name pair [row]; None: prompts take its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def evaluate(
         parts.append(single_layer_scores(fit, rows.y, rows.design, rows.names, settings.tolerance))
     table.add("peak", peak.arrays["loss"], peak.excess)
     selectivity.add("peak", peak.arrays)
-    named = _add_baselines(table, chance[0], _with_look_up(rows, dict(baselines or {})))
+    named, words = _add_baselines(table, chance[0], _with_look_up(rows, dict(baselines or {})))
     draws = settings.confidence, settings.resamples, settings.seed
     bootstrap = table.bootstrap(*draws)
     controls = selectivity.figures(*draws)
@@ -114,6 +116,7 @@ def evaluate(
             "over_training": refitted[table.column["peak"]],
             **prediction_scores(peak.arrays, rows.y, rows.design, rows.names),
             "recall": recall_intervals(test, peak.arrays["predicted"], rows.names, *draws),
+            "pairs": _pair_figures(test, rows, peak, words, draws),
             "controls": controls["peak"],
         },
         "baselines": _baseline_figures(layers, named, table, bootstrap),
@@ -133,11 +136,15 @@ def _with_look_up(rows: EvaluatedRows, baselines: dict[str, Fit]) -> dict[str, F
     return {"look-up": look_up(rows.metric, rows.y, rows.design, rows.prompt), **baselines}
 
 
-def _add_baselines(table: ColumnTable, chance: Floats, baselines: Mapping[str, Fit]) -> list[str]:
-    """Add the columns of all baselines, and of the best of those that read the words; their names.
+def _add_baselines(
+    table: ColumnTable, chance: Floats, baselines: Mapping[str, Fit]
+) -> tuple[list[str], Selection | None]:
+    """Add the columns of all baselines, and of the best of those that read the words.
 
-    The best is chosen in each outer split by its inner validation score, as the peak is.
+    The best is chosen in each outer split by its inner validation score, as the peak is. Returns
+    the names of the columns and the choice; None if no baseline reads the words.
     """
+    best = None
     table.add("majority", chance)
     for name, fit in baselines.items():
         _add_fit(table, name, fit)
@@ -148,7 +155,26 @@ def _add_baselines(table: ColumnTable, chance: Floats, baselines: Mapping[str, F
         for k, name in enumerate(words):
             best.take(k, baselines[name])
         table.add("words alone", best.arrays["loss"], best.excess)
-    return ["majority", *baselines, *(["words alone"] if words else [])]
+    return ["majority", *baselines, *(["words alone"] if words else [])], best
+
+
+def _pair_figures(
+    test: TestedRows,
+    rows: EvaluatedRows,
+    peak: Selection,
+    words: Selection | None,
+    draws: tuple[float, int, int],
+) -> dict[str, Any] | None:
+    """Accuracy of the peak and of the words alone on seen and unseen name pairs, or prompts."""
+    kind = rows.prompt if rows.pair is None else rows.pair
+    if kind is None:
+        return None
+    selections = {"peak": peak} | ({} if words is None else {"words": words})
+    predicted = {name: one.arrays["predicted"] for name, one in selections.items()}
+    sides = seen_and_unseen(test, kind, predicted, *draws)
+    if sides is None:
+        return None
+    return {"kind": "prompt" if rows.pair is None else "name pair", **sides}
 
 
 def _layer_scores(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from vsp.errors import ProbeError, RunError
+from vsp.evaluation.baseline_features import FEATURES
 from vsp.evaluation.fit_cache import FitCache, Fitted
 from vsp.evaluation.layer_fits import Arrays, LayerFitter, LayerTasks, StrengthChoice
 from vsp.evaluation.merged_fits import choose_strengths, merge_pieces
@@ -106,10 +107,11 @@ def _layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
     else:
         states = _states(store, layer, work.rows.row)
     tasks = _tasks_of(layer, work)
-    if has_grid_by_layer(work):
+    factor = FEATURES[layer].norm_factor if isinstance(layer, str) else 0.0
+    if factor or has_grid_by_layer(work):
         train = tasks.design.train_sets[tasks.design.final]
         squared_norm = mean_squared_norm(work.probe.treatment, states, train)
-        tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm))
+        tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm * (factor or 1.0)))
     return LayerFitter(states, work.probe, tasks)
 
 

@@ -93,28 +93,31 @@ def recall_intervals(
     recall: dict[str, dict[str, float] | None] = {}
     for label, name in enumerate(names):
         rows = test.tested & (test.y == label)
-        if not rows[0].any():
+        if not rows.any():
             recall[name] = None
             continue
-        figures = _share_right(test, predicted == test.y, rows, confidence, resamples, seed)
-        recall[name] = {**figures, "n": int(rows[0].sum())}
+        figures = share_right(test, predicted == test.y, rows, confidence, resamples, seed)
+        recall[name] = {**figures, "n": round(test.counts(rows)[0])}
     return recall
 
 
-def _share_right(
+def share_right(
     test: TestedRows, right: NDArray[np.bool_], rows: NDArray[np.bool_], confidence: float,
     resamples: int, seed: int,
 ) -> Interval:  # fmt: skip
     """Share of right predictions among `rows` [repeat, row], resampled over their groups."""
-    group = np.unique(test.group[rows[0]], return_inverse=True)[1]
+    ever = np.flatnonzero(rows.any(axis=0))
+    group = np.zeros(rows.shape[1], dtype=np.intp)
+    group[ever] = np.unique(test.group[ever], return_inverse=True)[1]
     n_groups = int(group.max()) + 1
-    wrong = [(~one)[of_repeat] for one, of_repeat in zip(right, rows, strict=True)]
-    loss = np.stack([np.bincount(group, one, n_groups) for one in wrong]).astype(np.float64)
-    base = np.stack([np.bincount(group, minlength=n_groups) for _ in wrong]).astype(np.float64)
+    loss, base = (
+        np.stack([np.bincount(group, one, n_groups) for one in chosen]).astype(np.float64)
+        for chosen in (rows & ~right, rows)
+    )
     folds = Folds(test.design.n_folds, test.design.n_repeats)
-    # Inner scores of one label are not kept; without them the largest effect of folds is assumed.
+    # Inner scores of these rows are not kept; without them the largest effect of folds is assumed.
     excess = np.full((len(test.design.outer), 1), np.nan)
-    sums = GroupSums(loss[None], base, float(len(group)), float(n_groups), True, excess, folds)
+    sums = GroupSums(loss[None], base, *test.counts(rows), True, excess, folds)
     bootstrap = bootstrap_groups(sums, confidence, resamples, seed)
     low, high = bootstrap.intervals()
     return {"score": float(bootstrap.value[0]), "low": float(low[0]), "high": float(high[0])}

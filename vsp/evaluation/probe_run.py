@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
+from vsp.evaluation.box_features import has_boxes
 from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import Arrays
@@ -56,7 +57,13 @@ def probe_run(
         chosen,
         fits,
         EvaluatedRows(
-            tasks.y, work.rows.group, tasks.design, tasks.metric, work.names, work.rows.prompt
+            tasks.y,
+            work.unit,
+            tasks.design,
+            tasks.metric,
+            work.names,
+            work.rows.prompt,
+            work.rows.names,
         ),
         EvaluationSettings(
             settings.confidence, settings.resamples, settings.seed, work.probe.tolerance
@@ -130,7 +137,7 @@ def _predictions(work: ProbeWork, layers: Sequence[int], fits: _CachedFits) -> d
     arrays: dict[str, Any] = {
         "rows": rows.row,
         "id": rows.id,
-        "group": rows.group,
+        "group": work.unit,
         "label": tasks.y if tasks.are_numbers else rows.label,
         "layers": np.array(layers),
         "outer": tasks.design.test_split,
@@ -172,6 +179,8 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "failed_reasons": work.failed_reasons,
         "batching": None if work.batching is None else asdict(work.batching),
         "split": design.description,
+        "split_by": work.settings.split_by,
+        "n_without_boxes": int((~has_boxes(work.rows)).sum()),
         **work.facts,
         "untrained": work.untrained,
         "settings": asdict(work.settings),

@@ -18,6 +18,7 @@ class ProbeSettings:
     class_weight: str = "auto"  # none or balanced; auto: balanced if every label weighs the same
     tolerance: float = 0.0  # relative duality gap, if the probe has one; 0: the probe's default
     max_iter: int = 0  # 0: the probe's default
+    split_by: str = "image"  # what the folds hold out: images (groups), pairs (of names) or names
     folds: int = 5
     repeats: int = 2  # repeats of cross-validation, if the dataset has no split
     permutations: int = 100

@@ -26,6 +26,7 @@ from vsp.evaluation.control_tasks import control_tasks
 from vsp.evaluation.controls import permuted_labels, shuffled_labels
 from vsp.evaluation.design import Design, is_constant, make_design, training_portions
 from vsp.evaluation.fit_cache import FitCache
+from vsp.evaluation.held_out import HeldOut, independent_units
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric, label_shares
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
@@ -68,6 +69,11 @@ class ProbeWork:
     cache: FitCache
     facts: dict[str, Any]  # of the tasks, for the summary
     untrained: str  # name of the results of the untrained model; empty if there are none
+
+    @property
+    def unit(self) -> NDArray[np.str_]:
+        """Group or name pair [row], whichever is independent of the others."""
+        return independent_units(self.settings.split_by, self.rows)
 
     @property
     def baselines(self) -> list[str]:
@@ -200,8 +206,13 @@ def _tasks_by_id(
 ) -> tuple[LayerTasks, dict[str, Any]]:
     """The tasks of rows in the order of ids, and facts for the summary."""
     seed, n = settings.seed, settings.permutations
-    design = make_design(y, rows.group, rows.split, settings.folds, settings.repeats, seed, names)
-    permuted, _ = permuted_labels(y, rows.group, design.blocks, n, seed)
+    held_out = HeldOut.of(settings.split_by, rows)
+    design = make_design(
+        y, rows.group, rows.split, settings.folds, settings.repeats, seed, names, held_out
+    )
+    permuted, _ = permuted_labels(
+        y, independent_units(settings.split_by, rows), design.blocks, n, seed
+    )
     within, n_within = permuted_within(y, rows.prompt, design.blocks, n, seed)
     if is_constant(rows.prompt) or n_within < _ENOUGH * len(y):
         within = within[:0]

@@ -3,3 +3,4 @@
 TREATMENTS = ("none", "center", "standardize", "unit-norm")
 DEFAULT_PROBE = "logistic"
 METRIC_NAMES = ("accuracy", "balanced", "auc", "log-loss")  # of vsp.evaluation.metrics
+SPLIT_BY = ("image", "pairs", "names")  # of vsp.evaluation.held_out

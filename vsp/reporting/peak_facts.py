@@ -57,6 +57,7 @@ def _peak_facts(summary: Mapping[str, Any]) -> Table:
         "over chance": peak["over_chance"] and format_difference(peak["over_chance"]),
         "over words": peak["over_words"] and format_difference(peak["over_words"]),
         "over layer 0": peak["over_embedding"] and format_difference(peak["over_embedding"]),
+        **_pair_facts(peak),
         "error": peak["rmse"] is not None and f"RMSE {peak['rmse']:.4g}",
         "classes": peak["macro_f1"] is not None and _classes_fact(peak),
         "calibration": peak["brier"] is not None
@@ -64,6 +65,25 @@ def _peak_facts(summary: Mapping[str, Any]) -> Table:
         **{f"control, {name}": _control_facts(summary, name) for name in summary["controls"]},
     }
     return fact_table({name: fact for name, fact in facts.items() if fact})
+
+
+def _pair_facts(peak: Mapping[str, Any]) -> dict[str, str]:
+    """Accuracy on rows whose name pair or prompt is, or is not, in the training rows."""
+    pairs = peak["pairs"] or {}
+    return {
+        f"{side} {pairs['kind']}s": f"{pairs[side]['n']} rows, {_accuracies_fact(pairs[side])}"
+        for side in ("seen", "unseen")
+        if side in pairs
+    }
+
+
+def _accuracies_fact(side: Mapping[str, Any]) -> str:
+    figures = {"accuracy": side["peak"], "words alone": side.get("words")}
+    return ", ".join(
+        f"{name} {format_figure(one['score'])} {format_interval(one)}"
+        for name, one in figures.items()
+        if one
+    )
 
 
 def _classes_fact(peak: Mapping[str, Any]) -> str:

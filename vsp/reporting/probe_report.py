@@ -87,13 +87,29 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
         "batch effect": format_batch_effect(BatchEffect(**batching))
         if batching
         else "not measured",
-        "split": f"{summary['split']}; {best.n_train} training rows, {best.n_test} test rows",
+        "split": _split_fact(summary, best),
         "probe": _probe_fact(summary["probe"]),
         "fits": _fits_fact(summary),
     }
     if len(scores) > 1:
         facts |= {"peak": peak_fact(summary), "other layers": similar_layers_fact(scores, best)}
     return fact_table({name: fact for name, fact in facts.items() if fact})
+
+
+def _split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
+    """The splits, and the rows on each side of the first one."""
+    words = f"{summary['split']}; {best.n_train} training rows, {best.n_test} test rows"
+    rows = summary["rows"]
+    n_left_out = rows["used"] - best.n_train - best.n_test
+    words += f", {n_left_out} in neither" if n_left_out else ""
+    never = rows["used"] - rows["test"]
+    if _holds_out_names(summary) and never:
+        words += f"; {never} of {rows['used']} rows are never tested"
+    return words
+
+
+def _holds_out_names(summary: Mapping[str, Any]) -> bool:
+    return bool(summary["split_by"] != "image")
 
 
 def _dropped_labels(summary: Mapping[str, Any]) -> str:
@@ -193,7 +209,8 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
     what = "the most frequent training label" if by_label else "the mean of the training rows"
     notes = [
         f"▒ {summary['confidence']:.0%} interval about other {_what_is_new(summary)}: "
-        f"{summary['resamples']} bootstrap resamples of {summary['n_groups']} groups.",
+        f"{summary['resamples']} bootstrap resamples of {summary['n_groups']} "
+        f"{'name pairs' if _holds_out_names(summary) else 'groups'}.",
         f"│ chance, {summary['chance']:.3f}: the score of always predicting {what}.",
     ]
     if scores[0].controls:
@@ -273,6 +290,7 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
             f"labels of {summary['n_movable']} of {rows['used']} rows can be permuted, because only "
             "groups of the same size exchange labels; more such groups would give smaller p values"
         )
+    lines += _too_few_within(summary) + _without_boxes(summary)
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
@@ -283,6 +301,26 @@ def _wider(scores: Sequence[LayerScore]) -> str:
     values = sorted({float(name) for score in scores for name in score.by_strength})
     grid = [values[0] / 10, *values, values[-1] * 10]
     return f"--grid {' '.join(f'{value:g}' for value in grid)}"
+
+
+def _too_few_within(summary: Mapping[str, Any]) -> list[str]:
+    """Why there is no permutation test among rows with the same prompt."""
+    n_within, n_used = summary["n_within"], summary["rows"]["used"]
+    if not summary["n_permutations"] or n_within >= n_used / 2:
+        return []
+    return [
+        f"{n_within} of {n_used} rows share their prompt with a row of another label, too few for a "
+        "permutation test within prompts"
+    ]
+
+
+def _without_boxes(summary: Mapping[str, Any]) -> list[str]:
+    n_without, n_used = summary["n_without_boxes"], summary["rows"]["used"]
+    if n_without in (0, n_used):
+        return []
+    if "boxes" in summary["baselines"]:
+        return [f"baseline boxes: {n_without} of {n_used} rows have no boxes and get their mean"]
+    return [f"no baseline boxes: {n_without} of {n_used} rows have no boxes, more than 5 %"]
 
 
 def _failure_lines(n_failed: int, reasons: Mapping[str, int]) -> list[str]:

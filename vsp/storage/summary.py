@@ -79,6 +79,20 @@ class _Recall(_Score):
     n: Count
 
 
+class _PairSide(_Values):
+    """Accuracy on rows of seen or unseen pairs."""
+
+    n: Count
+    peak: _Score
+    words: _Score | None = None
+
+
+class _Pairs(_Values):
+    kind: str  # name pair or prompt
+    seen: _PairSide
+    unseen: _PairSide
+
+
 class _Control(_Values):
     score: _Difference | None
     control: _Difference | None
@@ -115,6 +129,7 @@ class _Peak(_Interval):
     ece: Figure | None
     brier: Figure | None
     rmse: Figure | None
+    pairs: _Pairs | None  # None: not labels, or one side has few rows
     controls: dict[str, _Control]
 
     @model_validator(mode="after")
@@ -155,6 +170,7 @@ class Summary(_Values):
     failed_reasons: dict[str, Count]
     batching: _BatchEffect | None
     split: str
+    split_by: str  # image, pairs or names
     probe: _Probe
     statistic: str
     confidence: Figure
@@ -164,6 +180,7 @@ class Summary(_Values):
     n_within: Count  # rows whose label can be exchanged with that of a row with the same prompt
     controls: dict[str, _ControlTasks]  # of each control that was asked for, drawn or not
     capacity_chance: Figure | None  # share of the most frequent label of the training rows
+    n_without_boxes: Count
     n_groups: Count
     chance: Figure
     best_layer: Count
