@@ -106,10 +106,12 @@ def _layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
     else:
         states = _states(store, layer, work.rows.row)
     tasks = _tasks_of(layer, work)
-    if has_grid_by_layer(work):
+    if work.probe.grid_squared_norm:
         train = tasks.design.train_sets[tasks.design.final]
         squared_norm = mean_squared_norm(work.probe.treatment, states, train)
-        tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm))
+        tasks = replace(tasks, code_strengths=work.probe.code_grid_for(squared_norm))
+        if has_grid_by_layer(work):
+            tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm))
     return LayerFitter(states, work.probe, tasks)
 
 
@@ -118,7 +120,9 @@ def _tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
     if not isinstance(layer, str):
         return work.tasks
     none = work.tasks.permuted[:0]
-    return replace(work.tasks, permuted=none, within=none, controls={}, portions=(), resamples=None)
+    return replace(
+        work.tasks, permuted=none, within=none, controls={}, portions=None, resamples=None
+    )
 
 
 def _states(store: Store, layer: int, rows: NDArray[np.intp]) -> NDArray[np.floating]:

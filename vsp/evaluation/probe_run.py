@@ -26,9 +26,10 @@ from vsp.storage.npz import Blocks
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 
-_ESTIMATES = ("strengths", "inner", "chosen", "outer_score", "by_strength", "null",
+_ESTIMATES = ("strengths", "inner", "chosen", "likeliest", "outer_score", "by_strength", "null",
               "null_observed", "capacity", "within", "within_observed", "refit", "portion_rows",
-              "curve", "code_bits", "uniform_bits", "final_strength", "gap",
+              "curve", "code_bits", "uniform_bits", "control_code_bits",
+              "control_uniform_bits", "final_strength", "gap",
               "iterations")  # fmt: skip
 
 
@@ -56,7 +57,13 @@ def probe_run(
         chosen,
         fits,
         EvaluatedRows(
-            tasks.y, work.rows.group, tasks.design, tasks.metric, work.names, work.rows.prompt
+            tasks.y,
+            work.rows.group,
+            tasks.design,
+            tasks.metric,
+            work.names,
+            work.rows.prompt,
+            weighted=work.probe.without_class_weights() is not work.probe,
         ),
         EvaluationSettings(
             settings.confidence, settings.resamples, settings.seed, work.probe.tolerance
