@@ -181,7 +181,7 @@ def test_many_classes_with_long_names_stay_in_80_columns(tmp_path, n_classes, n_
 def test_a_wide_terminal_has_room_for_a_wide_confusion_matrix(tmp_path):
     names = [f"class {i}" for i in range(20)]
 
-    recall = dict.fromkeys(names, {"score": 0.5, "low": 0.4, "high": 0.6, "n": 9})
+    recall = {name: {"score": 0.5, "low": 0.4, "high": 0.6, "n": 9} for name in names}
     shares = dict.fromkeys(names, 0.5)
     results = _of_peak(tmp_path / "a", recall=recall, precision=shares, confusion=[[123] * 20] * 20)
     for width, shown in ((80, False), (127, False), (128, True), (200, True)):

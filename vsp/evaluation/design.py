@@ -23,9 +23,6 @@ from vsp.evaluation.held_out import UNITS, HeldOut, Sides
 from vsp.utils.text import format_count
 
 _MAX_BINS = 10  # of numbers, which are stratified by quantile
-# Shares of the training rows in the online code of Voita & Titov, "Information-Theoretic Probing
-# with Minimum Description Length", 2020.
-_PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0)
 _BY_GROUP = HeldOut()
 
 
@@ -363,49 +360,3 @@ def _check_train_sets(rows: _Rows, design: Design) -> None:
                 f"label {rows.name(label)} is on no training row of a fold; use more samples or another "
                 f"--seed, or leave the label out with {drop_option(rows.label(label))}"
             )
-
-
-def training_portions(
-    y: NDArray[Any], group: NDArray[np.str_], train_mask: NDArray[np.bool_], seed: int
-) -> list[NDArray[np.bool_]]:
-    """Nested subsets [row] of the training rows, from 0.1 % of the rows to all of them.
-
-    They serve the learning curve and the online code. Subsets consist of whole groups, have about
-    the label proportions of all training rows, and have two or more rows of every label.
-    """
-    rows = np.flatnonzero(train_mask)
-    number = integer_codes(group[rows])
-    stratum = integer_codes(_Rows(y[rows], number, None).strata(folds=2))
-    n_groups = number.max() + 1
-    size, place = np.bincount(number), np.empty(n_groups, dtype=np.intp)
-    place[_stratified_order(stratum, number, np.random.default_rng(seed))] = np.arange(n_groups)
-    n_rows = np.cumsum(size[np.argsort(place)])  # of the first 1, 2, … groups
-    masks: list[NDArray[np.bool_]] = []
-    for share in _PORTIONS:
-        last = np.searchsorted(n_rows, np.ceil(share * len(rows) - 1e-9))
-        taken = place[number] <= last
-        if share < 1 and np.bincount(stratum[taken], minlength=stratum.max() + 1).min() < 2:
-            continue
-        mask = np.zeros(len(y), dtype=bool)
-        mask[rows[taken]] = True
-        if not masks or mask.sum() > masks[-1].sum():
-            masks.append(mask)
-    return masks
-
-
-def _stratified_order(
-    stratum: NDArray[np.intp], number: NDArray[np.intp], rng: np.random.Generator
-) -> NDArray[np.intp]:
-    """Groups in random order, such that every prefix has about the proportions of all strata."""
-    n_groups = number.max() + 1
-    shuffled = rng.permutation(n_groups)
-    # The stratum of a group is that of one of its rows, drawn at random.
-    order = rng.permutation(len(number))
-    of_group = np.empty(n_groups, dtype=np.intp)
-    of_group[number[order]] = stratum[order]
-    by_stratum = shuffled[np.argsort(of_group[shuffled], kind="stable")]
-    counts = np.bincount(of_group)
-    place = np.arange(n_groups) - np.repeat(np.cumsum(counts) - counts, counts)
-    key = np.empty(n_groups)
-    key[by_stratum] = (place + rng.random(n_groups)) / np.repeat(counts, counts)
-    return np.argsort(key, kind="stable")

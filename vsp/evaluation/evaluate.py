@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
 from vsp.evaluation.baselines import WORDS, look_up
+from vsp.evaluation.calibration import calibration_null, calibration_scores
 from vsp.evaluation.column_table import (
     ColumnTable,
     Difference,
@@ -54,6 +55,7 @@ class EvaluatedRows:
     names: Sequence[str] = ()  # of the classes
     prompt: NDArray[np.str_] | None = None  # [row]; None: no look-up by prompt
     pair: NDArray[np.str_] | None = None  # name pair [row]; None: prompts take its place
+    weighted: bool = False  # probes have class weights, so probabilities are not those of labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ def evaluate(
         _add_fit(table, k, fit)
         selectivity.add(k, fit)
         peak.take(k, fit)
-        parts.append(single_layer_scores(fit, rows.y, rows.design, rows.names, settings.tolerance))
+        parts.append({
+            **single_layer_scores(fit, rows.y, rows.design, rows.names, settings.tolerance),
+            **calibration_scores(_probability(fit, rows), rows.y, test.tested),
+        })  # fmt: skip
     table.add("peak", peak.arrays["loss"], peak.excess)
     selectivity.add("peak", peak.arrays)
     named, words = _add_baselines(table, chance[0], _with_look_up(rows, dict(baselines or {})))
@@ -115,6 +120,7 @@ def evaluate(
             **_peak_figures(layers, peak, table, bootstrap, scores),
             "over_training": refitted[table.column["peak"]],
             **prediction_scores(peak.arrays, rows.y, rows.design, rows.names),
+            **_peak_calibration(peak, rows, settings.seed),
             "recall": recall_intervals(test, peak.arrays["predicted"], rows.names, *draws),
             "pairs": _pair_figures(test, rows, peak, words, draws),
             "controls": controls["peak"],
@@ -283,6 +289,19 @@ def _peak_figures(
         "naive": max(score.score for score in scores),
         **dict.fromkeys(("over_chance", "over_words", "over_embedding")),
         **over,
+    }
+
+
+def _probability(fit: Fit, rows: EvaluatedRows) -> NDArray[np.floating] | None:
+    """Probabilities [repeat, row, class]; None if the probe has none, or has class weights."""
+    return None if rows.weighted else fit.get("probability")
+
+
+def _peak_calibration(peak: Selection, rows: EvaluatedRows, seed: int) -> dict[str, float | None]:
+    probability, tested = _probability(peak.arrays, rows), rows.design.test_split >= 0
+    return {
+        **calibration_scores(probability, rows.y, tested),
+        **calibration_null(probability, tested, seed),
     }
 
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.evaluation.design import Design, OuterSplit
-from vsp.evaluation.metrics import Metric, label_shares, score_of_sums
-from vsp.evaluation.scores import Floats, are_numbers, code_length
+from vsp.evaluation.design import Design, OuterSplit, is_constant
+from vsp.evaluation.metrics import METRICS, Metric, label_shares, score_of_sums
+from vsp.evaluation.online_code import OnlineCode, PortionFit, Portions, Target, portion_fits
+from vsp.evaluation.scores import Floats, are_numbers
 from vsp.evaluation.tested_rows import Cells, chance_losses, normalised_on_tested, split_losses
-from vsp.probes.base import ProbeBase, Task, TaskFit, probabilities
+from vsp.probes.base import ProbeBase, Task, TaskFit
 
 Array = NDArray[np.floating]
 Arrays = dict[str, NDArray[Any]]
@@ -42,7 +43,8 @@ class LayerTasks:
     within: NDArray[Any]  # labels [permutation, row], exchanged among rows with the same words
     group: NDArray[np.intp]  # [row], a number from 0
     controls: dict[str, NDArray[Any]] = field(default_factory=dict)  # name → labels [task, row]
-    portions: tuple[NDArray[np.bool_], ...] = ()  # nested training rows [row] of outer split 0
+    portions: Portions | None = None  # of the training rows of outer split 0
+    code_strengths: tuple[float, ...] = ()  # of the online code; empty: `strengths`
     resamples: NDArray[np.intp] | None = None  # counts [resample, row] of training rows
     shuffled: NDArray[Any] | None = None  # random labels [draw, row], each row drawn by itself
 
@@ -58,7 +60,7 @@ class LayerTasks:
             group=self.group[place],
             controls={name: labels[:, place] for name, labels in self.controls.items()},
             shuffled=None if self.shuffled is None else self.shuffled[:, place],
-            portions=tuple(mask[place] for mask in self.portions),
+            portions=self.portions and self.portions.reordered(place),
             resamples=None if self.resamples is None else self.resamples[:, place],
         )
 
@@ -106,6 +108,7 @@ class StrengthChoice:
 
     inner: Array  # mean inner validation score [outer, strength]
     chosen: NDArray[np.intp]  # [outer], index of a strength
+    likeliest: NDArray[np.intp]  # [outer], the one with the least inner log loss
     final: int  # index for the probe that is saved
 
 
@@ -130,6 +133,9 @@ class LayerFitter:
                     if inner.train_set == index:
                         sums = self._sums(y, fit, index, inner.validation)
                         arrays[f"inner.{i}.{j}"] = score_of_sums(sums)
+                        if self._has_probabilities:
+                            sums = self._sums(y, fit, index, inner.validation, METRICS["log-loss"])
+                            arrays[f"inner_likelihood.{i}.{j}"] = score_of_sums(sums)
         arrays["strengths"] = np.array(self.tasks.strengths or (np.nan,))
         return {**arrays, **self._convergence()}
 
@@ -238,38 +244,65 @@ class LayerFitter:
             yield y, *split_losses(self.tasks.metric, design, cells)
 
     def _learning_curve(self, piece: Piece, choice: StrengthChoice) -> Arrays:
-        """Scores of probes fitted on growing portions, and the online code length.
+        """Test scores of probes fitted on growing portions, and online code lengths.
 
-        Source: Voita & Titov, "Information-Theoretic Probing with Minimum Description Length", 2020.
+        curve [order, portion] without the largest portion, at the strength of outer split 0.
+        code_bits [order] and uniform_bits; control_code_bits and control_uniform_bits are of the
+        first control task.
         """
-        tasks, outer = self.tasks, self.tasks.design.outer[0]
-        scores, bits = [], []
-        for k, fit in enumerate(self._portion_fits(choice)):
-            sums = self._sums(tasks.y, fit, outer.train_set, outer.test)
-            scores.append(float(score_of_sums(sums)[0]))
-            if k + 1 < len(tasks.portions) and self._has_code:
-                bits.append(self._bits(fit, tasks.portions[k + 1] & ~tasks.portions[k]))
-        arrays = {
-            "portion_rows": np.array([mask.sum() for mask in tasks.portions]),
-            "curve": np.array(scores),
-        }
-        if self._has_code:
-            per_row = np.log2(len(np.unique(tasks.y[tasks.design.train_sets[outer.train_set]])))
-            arrays["code_bits"] = np.array(per_row * tasks.portions[0].sum() + sum(bits))
-            arrays["uniform_bits"] = np.array(per_row * tasks.portions[-1].sum())
+        portions = self.tasks.portions
+        assert portions is not None
+        curve = np.full((portions.n_orders, portions.n_portions - 1), np.nan)
+        coded = self._coded_targets
+        codes = {name: OnlineCode(one, portions, self.probe.link) for name, one in coded.items()}
+        curve_target = Target(self.tasks.y, self._strength(choice.chosen[0]))
+        for one in self._portion_fits(curve_target, coded):
+            if one.target == "curve":
+                curve[one.order, one.portion] = self._portion_score(one)
+            else:
+                codes[one.target].add(one)
+        arrays = {"portion_rows": portions.n_rows.mean(axis=0), "curve": curve}
+        for name, code in codes.items():
+            arrays[f"{name}_bits"] = code.bits()
+            arrays[f"{name.removesuffix('code')}uniform_bits"] = np.array(code.uniform_bits)
         return arrays
 
-    def _portion_fits(self, choice: StrengthChoice) -> Iterator[TaskFit]:
-        """One fit for each portion. Only the last portion is a prepared training set."""
-        *smaller, largest = (
-            Task(self.tasks.y, mask, self._strength(choice.chosen[0]))
-            for mask in self.tasks.portions
+    @property
+    def _coded_targets(self) -> dict[str, Target]:
+        """The labels and the first control task; none if the probe has no probabilities."""
+        tasks = self.tasks
+        if not self._has_probabilities:
+            return {}
+        strengths = tasks.code_strengths or tasks.strengths
+        train = tasks.design.train_sets[tasks.design.outer[0].train_set]
+        labels = {"code": tasks.y}
+        if tasks.controls:
+            labels["control_code"] = next(iter(tasks.controls.values()))[0]
+        return {
+            name: Target(y, strengths) for name, y in labels.items() if not is_constant(y[train])
+        }
+
+    def _portion_fits(self, curve: Target, coded: dict[str, Target]) -> Iterator[PortionFit]:
+        """Class weights belong to the score; probabilities that code labels have none."""
+        plain = self.probe.without_class_weights()
+        calls = [(self.probe, {"curve": curve, **coded})]
+        if plain is not self.probe:
+            calls = [(self.probe, {"curve": curve}), (plain, coded)]
+        test, portions = self.tasks.design.outer[0].test, self.tasks.portions
+        assert portions is not None
+        for probe, targets in calls:
+            for one in portion_fits(self.states, probe, portions, targets, test):
+                self._unreported.append(one.fit)
+                yield one
+
+    def _portion_score(self, one: PortionFit) -> float:
+        """Score on the test rows of outer split 0."""
+        y, outer = self.tasks.y, self.tasks.design.outer[0]
+        shares = label_shares(y, self.tasks.design.train_sets[outer.train_set])
+        sums = self.tasks.metric.sums(
+            y[outer.test], one.scores(outer.test), shares, self.probe.link
         )
-        for task in smaller:
-            for fit in self.probe.fit_tasks(self.states, [task]):
-                self._unreported.append(fit)
-                yield fit
-        yield from self._fit([largest])
+        return float(score_of_sums(sums)[0])
 
     def _final_probe(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Arrays of the probe that is saved."""
@@ -284,7 +317,7 @@ class LayerFitter:
         return self.tasks.strengths[int(index) : int(index) + 1]
 
     @property
-    def _has_code(self) -> bool:
+    def _has_probabilities(self) -> bool:
         return bool(self.probe.link) and not self.tasks.are_numbers
 
     @cached_property
@@ -307,20 +340,20 @@ class LayerFitter:
         return {"gap": np.concatenate(gaps), "iterations": np.concatenate(steps)}
 
     def _sums(
-        self, y: NDArray[Any], fit: TaskFit, train_set: int, rows: NDArray[np.intp]
+        self,
+        y: NDArray[Any],
+        fit: TaskFit,
+        train_set: int,
+        rows: NDArray[np.intp],
+        metric: Metric | None = None,
     ) -> Floats:
-        """Sums of loss and base [strength, cell, 2] over `rows`."""
+        """Sums of loss and base [strength, cell, 2] over `rows`; of the run's metric by default."""
+        metric = metric or self.tasks.metric
         shares = label_shares(y, self.tasks.design.train_sets[train_set])
-        return self.tasks.metric.sums(y[rows], fit.scores[:, :, rows], shares, self.probe.link)
+        return metric.sums(y[rows], fit.scores[:, :, rows], shares, self.probe.link)
 
     def _cells(self, y: NDArray[Any], fit: TaskFit, outer: OuterSplit) -> Cells:
         """Loss and base of each cell on the test rows, at the first strength."""
         shares = label_shares(y, self.tasks.design.train_sets[outer.train_set])
         scores = fit.scores[0][:, outer.test]
         return list(self.tasks.metric.cells(y[outer.test], scores, shares, self.probe.link))
-
-    def _bits(self, fit: TaskFit, rows: NDArray[np.bool_]) -> float:
-        probability = probabilities(
-            fit.scores[0][:, rows].astype(np.float64), self.probe.link, axis=0
-        )
-        return code_length(probability, self.tasks.y[rows])

@@ -9,19 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.evaluation.design import Design
-from vsp.evaluation.scores import (
-    are_numbers,
-    brier_score,
-    calibration_error,
-    class_scores,
-    confusion,
-)
+from vsp.evaluation.online_code import mean_and_error
+from vsp.evaluation.scores import are_numbers, class_scores, confusion
 
 Fit = Mapping[str, NDArray[Any]]  # arrays of a fitted layer, named as in layer_fits.merge_pieces
 
 _CLEAR_GAIN = 0.01  # of an inner score by the last step of the grid
 _CLASS_FIGURES = (
-    "accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion", "ece", "brier",
+    "accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion",
 )  # fmt: skip
 
 
@@ -36,7 +31,9 @@ def single_layer_scores(
     return {
         **prediction_scores(fit, y, design, names),
         **_strength_scores(fit, design),
-        **_description_length(fit),
+        **_code_length(fit),
+        **_code_length(fit, "control_"),
+        "curve": _learning_curve(fit),
         **_certificates(fit, tolerance),
         "capacity": float(fit["capacity"].mean()) if "capacity" in fit else None,
         "n_train": int(design.train_sets[first.train_set].sum()),
@@ -47,7 +44,7 @@ def single_layer_scores(
 def prediction_scores(
     fit: Fit, y: NDArray[Any], design: Design, names: Sequence[str]
 ) -> dict[str, Any]:
-    """Scores of classes and probabilities, or the RMSE of numbers, over the rows of all repeats."""
+    """Scores of predicted classes, or the RMSE of numbers, over the rows of all repeats."""
     figures: dict[str, Any] = {**dict.fromkeys(_CLASS_FIGURES), "rmse": None}
     tested = design.test_split >= 0
     true = np.broadcast_to(y, tested.shape)[tested]
@@ -65,10 +62,6 @@ def prediction_scores(
         "precision": dict(zip(names, scores.precision.tolist(), strict=True)),
         "confusion": counts.tolist(),
     }
-    if "probability" in fit:
-        probability = fit["probability"][tested]
-        figures["ece"] = calibration_error(probability, predicted, true)
-        figures["brier"] = brier_score(probability, true)
     return figures
 
 
@@ -104,17 +97,30 @@ def _n_at_edge(inner: NDArray[np.floating], chosen: NDArray[np.intp]) -> int:
     return int((np.isin(chosen, (0, last)) & (gain > _CLEAR_GAIN)).sum())
 
 
-def _description_length(fit: Fit) -> dict[str, Any]:
-    """Online code length and learning curve."""
-    curve: list[list[float]] = []
-    if "curve" in fit:
-        pairs = zip(fit["portion_rows"], fit["curve"], strict=True)
-        curve = [[float(rows), float(score)] for rows, score in pairs]
-    if "code_bits" not in fit:
-        return {"code_bits": None, "compression": None, "curve": curve}
-    bits, uniform = float(fit["code_bits"]), float(fit["uniform_bits"])
-    compression = finite_or_none(uniform / bits)
-    return {"code_bits": finite_or_none(bits), "compression": compression, "curve": curve}
+def _learning_curve(fit: Fit) -> list[list[float | None]]:
+    """Rows, mean score over orders and its standard error, of each portion.
+
+    The largest portion is all training rows, so its score has no error of this kind.
+    """
+    if "curve" not in fit:
+        return []
+    *n_rows, n_train = fit["portion_rows"].tolist()
+    mean, error = mean_and_error(fit["curve"].astype(np.float64))
+    points = [
+        [rows, finite_or_none(one), finite_or_none(of_one)]
+        for rows, one, of_one in zip(n_rows, mean, error, strict=True)
+    ]
+    return [*points, [n_train, finite_or_none(fit["outer_score"][0]), None]]
+
+
+def _code_length(fit: Fit, kind: str = "") -> dict[str, Any]:
+    """Mean code length over orders, its standard error, and the compression; `kind` "control_"."""
+    names = (f"{kind}code_bits", f"{kind}code_error", f"{kind}compression")
+    if names[0] not in fit:
+        return dict.fromkeys(names)
+    bits, error = mean_and_error(fit[names[0]].astype(np.float64))
+    figures = float(bits), finite_or_none(error), float(fit[f"{kind}uniform_bits"] / bits)
+    return dict(zip(names, figures, strict=True))
 
 
 def _certificates(fit: Fit, tolerance: float) -> dict[str, Any]:

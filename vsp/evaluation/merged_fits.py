@@ -16,21 +16,33 @@ from vsp.evaluation.tested_rows import split_losses
 from vsp.evaluation.within_words import studentised
 from vsp.probes.base import ProbeBase, probabilities
 
-_CURVE = ("portion_rows", "curve", "code_bits", "uniform_bits")
+_CURVE = (
+    "portion_rows", "curve", "code_bits", "uniform_bits", "control_code_bits",
+    "control_uniform_bits",
+)  # fmt: skip
 
 
 def choose_strengths(tasks: LayerTasks, searched: Sequence[Arrays]) -> StrengthChoice:
-    """For each outer split the strength with the best inner validation score.
+    """For each outer split the strengths with the best inner validation score, and likelihood.
 
     Of equally good strengths the smallest one is chosen. `searched` are the arrays of the search
     pieces.
     """
     arrays = _union(searched)
-    inner = np.array([
-        np.mean([arrays[f"inner.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
+    inner = _inner_means(tasks, arrays, "inner")
+    chosen = first_best(inner, axis=1)
+    likeliest = chosen
+    if "inner_likelihood.0.0" in arrays:
+        likeliest = first_best(_inner_means(tasks, arrays, "inner_likelihood"), axis=1)
+    return StrengthChoice(inner, chosen, likeliest, int(first_best(inner.mean(axis=0))))
+
+
+def _inner_means(tasks: LayerTasks, arrays: Arrays, name: str) -> Floats:
+    """Mean over inner splits of the figures [strength] of this name, [outer, strength]."""
+    return np.array([
+        np.mean([arrays[f"{name}.{i}.{j}"] for j in range(len(outer.inner))], axis=0)
         for i, outer in enumerate(tasks.design.outer)
     ])  # fmt: skip
-    return StrengthChoice(inner, first_best(inner, axis=1), int(first_best(inner.mean(axis=0))))
 
 
 def merge_pieces(
@@ -42,12 +54,13 @@ def merge_pieces(
 ) -> Arrays:
     """The arrays of a layer from those of all its pieces; `evaluate` reads them.
 
-    strengths [strength], inner [outer, strength], chosen [outer], predicted [repeat, row],
-    probability [repeat, row, class], loss and base [repeat, row], outer_score [outer], by_strength
+    strengths [strength], inner [outer, strength], chosen and likeliest [outer], predicted [repeat,
+    row], probability [repeat, row, class], loss and base [repeat, row], outer_score [outer], by_strength
     [strength], null_observed, null [permutation], capacity [draw], within_observed, within
     [permutation], control.NAME.score, control.NAME.loss [repeat, row], refit [resample],
-    portion_rows and curve [portion], code_bits, uniform_bits, final_strength, gap and iterations
-    [fit], and the arrays of the saved probe as probe.NAME.
+    portion_rows [portion], curve [order, portion], code_bits and control_code_bits [order],
+    uniform_bits, control_uniform_bits, final_strength, gap and iterations [fit], and the arrays of
+    the saved probe as probe.NAME.
     """
     arrays = {**_union(searched), **_union(later)}
     pieces = [*searched, *later]
@@ -56,7 +69,9 @@ def merge_pieces(
         "strengths": arrays["strengths"],
         "inner": choice.inner,
         "chosen": choice.chosen,
-        **_test_predictions(tasks, probe, chosen),
+        "likeliest": choice.likeliest,
+        **_test_predictions(tasks, chosen),
+        **_test_probabilities(tasks, probe, arrays, choice),
         **_test_losses(tasks, probe, chosen),
         **_scores_by_strength(tasks, probe, arrays, choice),
         "gap": np.concatenate([piece["gap"] for piece in pieces]),
@@ -88,25 +103,27 @@ def _joined(arrays: Arrays, kind: str) -> Floats | None:
     return np.concatenate([arrays[f"{kind}.{start}"] for start in starts]) if starts else None
 
 
-def _test_predictions(
-    tasks: LayerTasks, probe: ProbeBase, chosen: Sequence[NDArray[Any]]
+def _test_predictions(tasks: LayerTasks, chosen: Sequence[NDArray[Any]]) -> Arrays:
+    """Predictions of test rows; `chosen` are the scores of each outer split."""
+    shape, numbers = (tasks.design.n_repeats, len(tasks.y)), tasks.are_numbers
+    predicted = np.full(shape, np.nan, np.float32) if numbers else np.full(shape, -1, np.int16)
+    for outer, scores in zip(tasks.design.outer, chosen, strict=True):
+        predicted[outer.repeat, outer.test] = scores[0] if numbers else scores.argmax(axis=0)
+    return {"predicted": predicted}
+
+
+def _test_probabilities(
+    tasks: LayerTasks, probe: ProbeBase, arrays: Arrays, choice: StrengthChoice
 ) -> Arrays:
-    """Predictions of test rows, and probabilities; `chosen` are the scores of each outer split."""
-    design = tasks.design
-    shape = (design.n_repeats, len(tasks.y))
-    if tasks.are_numbers:
-        predicted = np.full(shape, np.nan, np.float32)
-        for outer, scores in zip(design.outer, chosen, strict=True):
-            predicted[outer.repeat, outer.test] = scores[0]
-        return {"predicted": predicted}
-    classes = np.full(shape, -1, np.int16)
-    probability = np.full((*shape, int(tasks.y.max()) + 1), np.nan, np.float32)
-    for outer, scores in zip(design.outer, chosen, strict=True):
-        classes[outer.repeat, outer.test] = scores.argmax(axis=0)
-        if probe.link:
-            share = probabilities(scores.astype(np.float64), probe.link, axis=0)
-            probability[outer.repeat, outer.test] = share.T
-    return {"predicted": classes, **({"probability": probability} if probe.link else {})}
+    """Probabilities of test rows, at the strength with the best inner likelihood."""
+    if not probe.link or tasks.are_numbers:
+        return {}
+    shape = tasks.design.n_repeats, len(tasks.y), int(tasks.y.max()) + 1
+    probability = np.full(shape, np.nan, np.float32)
+    for i, outer in enumerate(tasks.design.outer):
+        scores = arrays[f"scores.{i}"][choice.likeliest[i]].astype(np.float64)
+        probability[outer.repeat, outer.test] = probabilities(scores, probe.link, axis=0).T
+    return {"probability": probability}
 
 
 def _test_losses(tasks: LayerTasks, probe: ProbeBase, chosen: Sequence[NDArray[Any]]) -> Arrays:

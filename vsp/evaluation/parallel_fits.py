@@ -108,10 +108,12 @@ def _layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
         states = _states(store, layer, work.rows.row)
     tasks = _tasks_of(layer, work)
     factor = FEATURES[layer].norm_factor if isinstance(layer, str) else 0.0
-    if factor or has_grid_by_layer(work):
+    if factor or work.probe.grid_squared_norm:
         train = tasks.design.train_sets[tasks.design.final]
-        squared_norm = mean_squared_norm(work.probe.treatment, states, train)
-        tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm * (factor or 1.0)))
+        squared_norm = mean_squared_norm(work.probe.treatment, states, train) * (factor or 1.0)
+        tasks = replace(tasks, code_strengths=work.probe.code_grid_for(squared_norm))
+        if factor or has_grid_by_layer(work):
+            tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm))
     return LayerFitter(states, work.probe, tasks)
 
 
@@ -120,7 +122,9 @@ def _tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
     if not isinstance(layer, str):
         return work.tasks
     none = work.tasks.permuted[:0]
-    return replace(work.tasks, permuted=none, within=none, controls={}, portions=(), resamples=None)
+    return replace(
+        work.tasks, permuted=none, within=none, controls={}, portions=None, resamples=None
+    )
 
 
 def _states(store: Store, layer: int, rows: NDArray[np.intp]) -> NDArray[np.floating]:

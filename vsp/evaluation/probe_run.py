@@ -27,9 +27,10 @@ from vsp.storage.npz import Blocks
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 
-_ESTIMATES = ("strengths", "inner", "chosen", "outer_score", "by_strength", "null",
+_ESTIMATES = ("strengths", "inner", "chosen", "likeliest", "outer_score", "by_strength", "null",
               "null_observed", "capacity", "within", "within_observed", "refit", "portion_rows",
-              "curve", "code_bits", "uniform_bits", "final_strength", "gap",
+              "curve", "code_bits", "uniform_bits", "control_code_bits",
+              "control_uniform_bits", "final_strength", "gap",
               "iterations")  # fmt: skip
 
 
@@ -64,6 +65,7 @@ def probe_run(
             work.names,
             work.rows.prompt,
             work.rows.names,
+            weighted=work.probe.without_class_weights() is not work.probe,
         ),
         EvaluationSettings(
             settings.confidence, settings.resamples, settings.seed, work.probe.tolerance

@@ -24,11 +24,12 @@ from vsp.errors import ProbeError, RunError
 from vsp.evaluation.baseline_features import FEATURES
 from vsp.evaluation.control_tasks import control_tasks
 from vsp.evaluation.controls import permuted_labels, shuffled_labels
-from vsp.evaluation.design import Design, is_constant, make_design, training_portions
+from vsp.evaluation.design import Design, is_constant, make_design
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.held_out import HeldOut, independent_units
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric, label_shares
+from vsp.evaluation.online_code import Portions
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
@@ -135,7 +136,9 @@ def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray
 def _most_bytes(hidden_size: int, tasks: LayerTasks, n_classes: int) -> int:
     """Far more bytes than the file of a fitted layer takes."""
     predictions = tasks.design.test_split.size * (n_classes + 2)  # index, probabilities
-    estimates = 2 * len(tasks.permuted) + len(tasks.portions)
+    estimates = 2 * len(tasks.permuted) + (
+        0 if tasks.portions is None else tasks.portions.n_rows.size
+    )
     estimates += (2 + len(tasks.controls)) * tasks.design.test_split.size
     values = predictions + hidden_size * (n_classes + 2) + estimates * (n_classes + 2)
     return min(MAX_ARRAYS, _MIN_LIMIT + 64 * values)
@@ -232,7 +235,7 @@ def _tasks_by_id(
         group=integer_codes(rows.group),
         controls={name: one.labels for name, one in controls.items() if len(one.labels)},
         shuffled=shuffled_labels(y, settings.controls, seed),
-        portions=tuple(training_portions(y, rows.group, train, seed)) if settings.curve else (),
+        portions=Portions.draw(rows.group, train, seed) if settings.curve else None,
         resamples=resamples,
     )
     return tasks, {

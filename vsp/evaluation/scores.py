@@ -1,4 +1,4 @@
-"""Further figures of predictions: class scores, calibration, code length.
+"""Further figures of predictions: class scores and calibration.
 
 Labels `y` [row] are class indices, or float64 numbers.
 """
@@ -57,10 +57,14 @@ def calibration_error(
     rows. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
     """
     # `predicted` is not recomputed: rounded probabilities can tie where scores do not.
-    confidence, correct = probability[np.arange(len(true)), predicted], predicted == true
+    return error_of_bins(probability[np.arange(len(true)), predicted], predicted == true)
+
+
+def error_of_bins(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
+    """Calibration error from the confidence [row] of predictions, and whether they are right."""
     place = np.clip(np.ceil(confidence * _BINS).astype(np.intp) - 1, 0, _BINS - 1)
     gap = np.bincount(place, correct - confidence.astype(np.float64), _BINS)
-    return float(np.abs(gap).sum() / len(true))
+    return float(np.abs(gap).sum() / len(correct))
 
 
 def brier_score(probability: NDArray[np.floating], true: NDArray[np.intp]) -> float:
@@ -68,9 +72,3 @@ def brier_score(probability: NDArray[np.floating], true: NDArray[np.intp]) -> fl
     squared = np.einsum("rc,rc->r", probability, probability, dtype=np.float64)
     of_true = probability[np.arange(len(true)), true].astype(np.float64)
     return float(np.mean(squared - 2 * of_true + 1))
-
-
-def code_length(probability: NDArray[np.floating], true: NDArray[np.intp]) -> float:
-    """Bits that encode the true classes, −Σ log₂ p; `probability` is [class, row]."""
-    of_true = np.take_along_axis(probability, true[None], axis=0)
-    return float(-np.log2(np.maximum(of_true, np.finfo(float).tiny)).sum())

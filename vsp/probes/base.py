@@ -88,7 +88,8 @@ class ProbeBase(BaseEstimator):
     target: ClassVar[str] = "label"  # or "number"
     strength_name: ClassVar[str] = ""  # parameter that is chosen within the training rows
     default_grid: ClassVar[tuple[float, ...]] = ()  # values of that parameter, ascending
-    grid_squared_norm: ClassVar[float] = 0.0  # mean ‖x‖² of rows that `default_grid` suits; 0: any
+    code_grid: ClassVar[tuple[float, ...]] = ()  # of the online code; empty: the same as the score
+    grid_squared_norm: ClassVar[float] = 0.0  # mean ‖x‖² of rows that these grids suit; 0: any
     link: ClassVar[str] = ""  # turns scores into probabilities: "sigmoid", "softmax" or none
     array_meanings: ClassVar[Mapping[str, str]] = {}  # description of each of `arrays`
 
@@ -121,15 +122,30 @@ class ProbeBase(BaseEstimator):
         return float(self.get_params().get("tol", 0.0))
 
     def grid_for(self, squared_norm: float) -> tuple[float, ...]:
-        """`default_grid`, shifted by whole powers of ten to suit rows of mean ‖x‖² `squared_norm`.
+        """`default_grid`, shifted by whole powers of ten to suit rows of mean ‖x‖² `squared_norm`."""
+        return self._shifted(self.default_grid, squared_norm)
+
+    def code_grid_for(self, squared_norm: float) -> tuple[float, ...]:
+        """`code_grid`, shifted like `default_grid`."""
+        return self._shifted(self.code_grid, squared_norm)
+
+    def without_class_weights(self) -> Self:
+        """This probe if it weighs all rows the same, otherwise a copy that does."""
+        if self.get_params().get("class_weight") != "balanced":
+            return self
+        plain: Self = clone(self).set_params(class_weight="none")
+        return plain
+
+    def _shifted(self, grid: tuple[float, ...], squared_norm: float) -> tuple[float, ...]:
+        """Shift a grid of strengths to rows of another norm.
 
         If rows are ten times as long, weights are a tenth and their penalty is a hundredth, so the
         strength must be a hundredth too. Norms differ by orders of magnitude between layers.
         """
         if not (self.grid_squared_norm and 0 < squared_norm < np.inf):
-            return self.default_grid
+            return grid
         power = round(np.log10(self.grid_squared_norm / squared_norm))
-        return tuple(float(f"{strength * 10.0**power:.9g}") for strength in self.default_grid)
+        return tuple(float(f"{strength * 10.0**power:.9g}") for strength in grid)
 
     def scores(self, states: Array) -> Array:
         """Scores [sample, class] of `states` [sample, hidden]; one column for a number."""

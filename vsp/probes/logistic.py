@@ -47,6 +47,7 @@ class Logistic(LinearProbe, LabelProbe):
 
     strength_name = "C"
     default_grid = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    code_grid = (1e-5, 3e-4, 1e-2, 0.3)  # small training sets need smaller C
     grid_squared_norm = 1e5
     link = "sigmoid"
     multinomial: ClassVar[bool] = False

@@ -29,6 +29,7 @@ class SklearnLogistic(LinearProbe, LabelProbe):
     strength_name = Logistic.strength_name
     link = Logistic.link
     default_grid = Logistic.default_grid
+    code_grid = Logistic.code_grid
     grid_squared_norm = Logistic.grid_squared_norm
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,8 +61,7 @@ def _peak_facts(summary: Mapping[str, Any]) -> Table:
         **_pair_facts(peak),
         "error": peak["rmse"] is not None and f"RMSE {peak['rmse']:.4g}",
         "classes": peak["macro_f1"] is not None and _classes_fact(peak),
-        "calibration": peak["brier"] is not None
-        and f"ECE {format_figure(peak['ece'])}, Brier {format_figure(peak['brier'])}",
+        "calibration": _calibration_fact(summary),
         **{f"control, {name}": _control_facts(summary, name) for name in summary["controls"]},
     }
     return fact_table({name: fact for name, fact in facts.items() if fact})
@@ -108,11 +108,24 @@ def _control_facts(summary: Mapping[str, Any], name: str) -> list[str]:
     ]
 
 
+def _calibration_fact(summary: Mapping[str, Any]) -> str:
+    """ECE beside that of calibrated probabilities, and the Brier score."""
+    peak = summary["peak"]
+    if peak["brier"] is None:
+        weighted = summary["probe"]["link"] and peak["recall"]
+        return "not measured: class weights change probabilities" if weighted else ""
+    return (
+        f"ECE {format_figure(peak['ece'])}; calibrated probabilities would give "
+        f"{format_figure(peak['ece_null'])} (95 %: up to {format_figure(peak['ece_null_high'])}). "
+        f"Brier {format_figure(peak['brier'])}"
+    )
+
+
 def _layer_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
     """Figures of a layer that is the same in all splits; undefined figures are left out."""
     facts = {
         "code length": best.code_bits is not None
-        and _code_length_fact(best.code_bits, best.compression),
+        and _code_length_fact(best, summary["plan"]["n_layers"]),
         "learning curve": _curve_fact(best.curve),
         "capacity": best.capacity is not None
         and f"training accuracy {format_figure(best.capacity)} on random labels of the rows; chance "
@@ -124,17 +137,26 @@ def _layer_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
 
 def _curve_fact(curve: Sequence[Sequence[float | None]]) -> str:
     """The score after each number of training rows."""
-    figures = [f"{format_figure(score)} with {rows or 0:,.0f}" for rows, score in curve]
+    figures = [f"{format_figure(score)} with {rows or 0:,.0f}" for rows, score, _ in curve]
     figures[:1] = [f"{first} training rows" for first in figures[:1]]
     return ", ".join(figures)
 
 
-def _code_length_fact(bits: float, compression: float | None) -> str:
-    words = f"{bits:,.0f} bits (online code)"
-    if not compression:
-        return words
-    times, than = (compression, "shorter") if compression >= 1 else (1 / compression, "longer")
-    return f"{words}, {format_figure(times, 2)} times {than} than the uniform code"
+def _code_length_fact(best: LayerScore, n_layers: int) -> str:
+    """Online code length with its standard error, and how it compares with the uniform code."""
+    bits, error = best.code_bits or 0.0, best.code_error
+    digits = 0 if bits >= 100 or (error or 0.0) >= 1 else 1
+    words = f"{bits:,.{digits}f}" + ("" if error is None else f" ± {error:,.{digits}f}")
+    words += " bits (online code, mean and standard error over orders of the rows)"
+    if best.compression:
+        shorter = best.compression >= 1
+        times = best.compression if shorter else 1 / best.compression
+        words += f", {times:.2f} times {'shorter' if shorter else 'longer'} than the uniform code"
+    if best.control_compression:
+        words += f"; control task: {best.control_compression:.2f} times shorter"
+    if n_layers > 1:
+        words += f". The choice among {n_layers} layers adds {math.log2(n_layers):.1f} bits"
+    return words
 
 
 def similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:

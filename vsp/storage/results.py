@@ -7,7 +7,8 @@
     predictions.npz    rows (in the store), id, group, label [row]; layers [layer]; classes [class];
                        outer [repeat, row], the split that tested it, or -1; predicted [layer,
                        repeat, row], an index into `classes`, or the number; probability [layer,
-                       repeat, row, class]; loss [layer, repeat, row] and base [repeat, row]: the
+                       repeat, row, class], at the strength with the best log loss on inner
+                       folds, while `predicted` and `loss` are at the one with the best score; loss [layer, repeat, row] and base [repeat, row]: the
                        score is 1 − Σ loss / Σ base
     estimates.npz      the values behind the figures, by layer: inner [layer, outer, strength],
                        null [layer, permutation], portions, gaps …
@@ -77,7 +78,8 @@ class LayerScore:
     recall: dict[str, Figure | None] | None  # by class
     precision: dict[str, Figure | None] | None
     confusion: list[list[Count]] | None  # [true class, predicted class], summed over repeats
-    ece: Figure | None  # calibration error of the probability of the predicted class
+    # Calibration error of the likeliest class; None with class weights, as the Brier score.
+    ece: Figure | None
     brier: Figure | None
     rmse: Figure | None
     strength: Figure | None  # C or alpha of the saved probe
@@ -92,9 +94,13 @@ class LayerScore:
     p_corrected: Figure | None  # over layers
     p_within: Figure | None  # of labels permuted among rows with the same prompt
     p_within_corrected: Figure | None
-    code_bits: Figure | None  # online code length
+    code_bits: Figure | None  # online code length, mean over orders of the rows
+    code_error: Figure | None  # its standard error
     compression: Figure | None  # uniform code length / online code length
-    curve: list[list[Figure | None]]  # [rows fitted on, score]
+    control_code_bits: Figure | None  # of the first control task
+    control_code_error: Figure | None
+    control_compression: Figure | None
+    curve: list[list[Figure | None]]  # [rows fitted on, score, its standard error over orders]
     # Score minus that of layer 0, and score minus that of the best layer.
     over_embedding: dict[str, Figure | None] | None  # difference, low, high
     below_best: dict[str, Figure | None] | None  # difference, low, high
@@ -426,7 +432,7 @@ def _is_consistent(score: LayerScore) -> bool:
     n = len(recall or {})
     return (
         all(names <= difference.keys() for difference in differences)
-        and all(len(point) == 2 and point[0] is not None for point in score.curve)
+        and all(len(point) == 3 and point[0] is not None for point in score.curve)
         and all(
             one is not None and names <= one.keys()
             for control in score.controls.values()

@@ -127,6 +127,8 @@ class _Peak(_Interval):
     precision: dict[str, Figure | None] | None
     confusion: list[list[Count]] | None
     ece: Figure | None
+    ece_null: Figure | None  # mean of calibrated probabilities
+    ece_null_high: Figure | None  # and their 95 % quantile
     brier: Figure | None
     rmse: Figure | None
     pairs: _Pairs | None  # None: not labels, or one side has few rows
