@@ -24,12 +24,14 @@ from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
 from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
+from vsp.datasets.image_copies import CopyFinder
 from vsp.datasets.metadata import read_samples, why_without_images
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
 from vsp.datasets.scarce_labels import LabelGroups
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError
 from vsp.extraction.batches import cut_batches, n_group_tokens
+from vsp.extraction.copied_rows import copy_notes, join_groups
 from vsp.extraction.preflight import (
     CheckedImage,
     TokenCounter,
@@ -70,6 +72,7 @@ class PlanRequest:
     limit: int | None = None  # plan only the first rows
     name: str | None = None
     drop_unreadable: bool = False
+    keep_copies: bool = False  # keep groups and splits although images are copies of each other
     devices: Devices = 1  # GPUs that each task splits the model over
     profile: Profile = field(default_factory=Profile)
 
@@ -115,11 +118,16 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     why = why_without_images(request.dataset, paths)
     if why:
         raise DatasetError(why)
-    images = check_images(paths)
+    with CopyFinder() as finder:
+        images = check_images(paths, finder)
+        copies = finder.find()
     counter = TokenCounter(processor, request.share)
     notes = check_rows(samples, images, counter, request.drop_unreadable)
     if processor.crops:
         notes += _crop_notes(images.values(), request.model.family)
+    notes += copy_notes(samples, copies, request.keep_copies)
+    if not request.keep_copies:
+        join_groups(samples, copies)
     if moved:
         notes.append("rows about one image were moved together; ids identify the rows")
     notes += _label_notes(samples)
