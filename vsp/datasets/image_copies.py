@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import PurePath
@@ -54,7 +54,7 @@ _N_NEIGHBOURS = 8  # candidates of each picture
 _CANDIDATE_RADIUS = 0.25  # between unit vectors of low frequencies
 _PAIRS_AT_ONCE = 512
 
-Group = TypeVar("Group", str, int)  # a name or a number
+Group = TypeVar("Group", bound=Hashable)
 
 
 def _cosines() -> NDArray[np.float32]:

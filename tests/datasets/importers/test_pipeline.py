@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zlib
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -170,7 +171,7 @@ def test_what_fails_leaves_nothing_behind(tmp_path):
 
 def _draw(folder: Path, name: str, size: tuple[int, int] = (64, 64)) -> None:
     folder.mkdir(exist_ok=True)
-    Image.new("RGB", size, (hash(name) % 256, 9, 9)).save(folder / name)
+    Image.new("RGB", size, tuple(zlib.crc32(name.encode()).to_bytes(4))[:3]).save(folder / name)
 
 
 def test_a_dataset_with_images_can_be_planned(scenes_request, tmp_path, plan_fake):
