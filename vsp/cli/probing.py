@@ -158,6 +158,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     from vsp.evaluation.parallel_fits import usable_jobs
     from vsp.evaluation.probe_run import probe_part, probe_run
     from vsp.evaluation.probe_settings import ProbeSettings
+    from vsp.reporting.probe_report import equal_states_lines
     from vsp.storage.run import find_run
     from vsp.utils.text import format_count
 
@@ -196,6 +197,7 @@ def _probe(arguments: argparse.Namespace) -> None:
         print_line(f"left out {rows['failed']} failed and {rows['missing']} missing rows")
     for label, n in summary["dropped_labels"].items():
         print_line(f"left out {format_count(n, 'row')} with label {label!r} (--drop-label)")
+    print_notes(equal_states_lines(summary))
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
 
 

@@ -21,6 +21,7 @@ from vsp import __version__
 from vsp.errors import ProbeError, RunError
 from vsp.evaluation.controls import control_labels, permuted_labels
 from vsp.evaluation.design import make_design, training_portions
+from vsp.evaluation.equal_states import count_equal_states
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
@@ -65,6 +66,7 @@ class ProbeWork:
     names: tuple[str, ...]  # of the classes; empty if the target is a number
     tasks: LayerTasks
     cache: FitCache
+    n_equal_states: int  # test rows with the states of a training row about another image
 
 
 def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
@@ -85,9 +87,10 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
     cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))
+    n_equal = count_equal_states(run, samples, rows.row, crc32, tasks.design)
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
-        cache,
+        cache, n_equal,
     )  # fmt: skip
 
 

@@ -371,9 +371,22 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
             f"{known} of {rows['test']} test rows have a prompt that also occurs in their training "
             "rows; a probe cannot memorise other prompts, so selectivity says little here"
         )
+    lines += equal_states_lines(summary)
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
+
+
+def equal_states_lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line if test rows have the states of training rows about other images."""
+    n = summary.get("equal_states", 0)
+    if not n:
+        return []
+    return [
+        f"{n} of {summary['rows']['test']} test rows have the same states and label as a training row "
+        "about another image, so images are copies and scores are too high; `vsp plan` without "
+        "--keep-copies puts copies on one side"
+    ]
 
 
 def _failure_lines(n_failed: int, reasons: Mapping[str, int]) -> list[str]:

@@ -119,6 +119,7 @@ class Summary(_Values):
     n_movable: Count | None  # None: no permutations
     n_groups: Count
     n_prompt_known: Count | None = None
+    equal_states: Count = 0  # older versions did not look for them
     chance: Figure
     best_layer: Count
     best_over_prompt: _Difference | None
