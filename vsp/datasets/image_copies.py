@@ -338,7 +338,7 @@ def _cells(flat: NDArray[np.uint8], side: int, fewer: int) -> NDArray[np.float32
 def joined_groups(groups: Sequence[Sequence[Group]]) -> dict[Group, Group]:
     """For sets of groups to join: group → the first group of all that are joined with it.
 
-    Groups that are in no set are not in the result.
+    Groups that are joined with no other are not in the result.
     """
     first: dict[Group, Group] = {}
 
