@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations, islice
 from pathlib import PurePath
 from typing import IO, TypeVar
@@ -24,10 +25,6 @@ from typing import IO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import maximum_filter, minimum_filter
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from vsp.utils.text import format_count
 
@@ -52,6 +49,7 @@ _SAME_ASPECT = 0.02  # relative difference of width / height, which resizing rou
 
 _N_NEIGHBOURS = 8  # candidates of each picture
 _CANDIDATE_RADIUS = 0.25  # between unit vectors of low frequencies
+_MOST_BY_PRODUCT = 3000  # pictures whose distances are computed all at once
 _PAIRS_AT_ONCE = 512
 
 Group = TypeVar("Group", bound=Hashable)
@@ -220,9 +218,9 @@ class CopyFinder:
         n_images, n_distinct = len(self._names), len(self._distinct)
         n_files = len(self._first_of_file)
         pairs = self._near_pairs()
-        links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (n_distinct,) * 2)
-        n_pictures, picture = connected_components(links, directed=False)
-        picture = np.asarray(picture, np.intp)
+        joined = joined_groups(pairs.tolist())
+        picture = np.asarray([joined.get(i, i) for i in range(n_distinct)], np.intp)
+        n_pictures = len(np.unique(picture))
         return ImageCopies(
             tuple(self._names),
             picture[np.asarray(self._pixels, np.intp)],
@@ -267,14 +265,30 @@ def _candidates(thumbnails: NDArray[np.uint8]) -> NDArray[np.intp]:
     directions = waves[usable]
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-6)
     k = min(_N_NEIGHBOURS + 1, len(usable))  # each picture is its own neighbour
-    distance, neighbour = KDTree(directions).query(
-        directions, k, distance_upper_bound=_CANDIDATE_RADIUS
-    )
+    distance, neighbour = _neighbours(directions, k)
     own, place = np.nonzero(np.isfinite(distance))
     pairs = np.stack([own, neighbour[own, place]], axis=1)
     pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
     found: NDArray[np.intp] = usable[np.unique(pairs, axis=0)]
     return found
+
+
+def _neighbours(
+    directions: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.floating], NDArray[np.intp]]:
+    """Distance and index [picture, k] of the nearest; the distance is infinite beyond the radius."""
+    if len(directions) > _MOST_BY_PRODUCT:
+        from scipy.spatial import KDTree  # not needed, and slow to import, for few pictures
+
+        distance, neighbour = KDTree(directions).query(
+            directions, k, distance_upper_bound=_CANDIDATE_RADIUS
+        )
+        return distance, neighbour
+    squares = np.maximum(2 - 2 * directions @ directions.T, 0)
+    neighbour = np.argpartition(squares, k - 1, axis=1)[:, :k]
+    distance = np.sqrt(np.take_along_axis(squares, neighbour, axis=1))
+    distance[distance > _CANDIDATE_RADIUS] = np.inf
+    return distance, neighbour
 
 
 def _are_near(
@@ -322,9 +336,23 @@ def _are_within(
 
 def _local_range(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The range of each cell and its eight neighbours."""
-    size = (1, 3, 3)
-    span: NDArray[np.float32] = maximum_filter(values, size) - minimum_filter(values, size)
+    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    high, low = padded, padded
+    for axis in (1, 2):
+        n = padded.shape[axis] - 2
+        high = _over_three(np.maximum, high, n, axis)
+        low = _over_three(np.minimum, low, n, axis)
+    span: NDArray[np.float32] = high - low
     return span
+
+
+def _over_three(
+    larger_or_smaller: np.ufunc, values: NDArray[np.float32], n: int, axis: int
+) -> NDArray[np.float32]:
+    """The largest or smallest of each `n` triples of neighbours along an axis."""
+    shifted = (values.take(range(i, i + n), axis) for i in range(3))
+    result: NDArray[np.float32] = reduce(larger_or_smaller, shifted)
+    return result
 
 
 def _cells(flat: NDArray[np.uint8], side: int, fewer: int) -> NDArray[np.float32]:
