@@ -163,7 +163,7 @@ def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, 
         (["report", "--json"], 345, ["rich"]),
         (["compare", "first", "second"], 865, ["rich", "scipy"]),
         (["models"], 490, ["PIL", "rich"]),
-        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 360, ["PIL", "simple_slurm"]),
+        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 370, ["PIL", "simple_slurm"]),
     ],
 )
 def test_a_page_opens_few_files(spatial, work, command, most, libraries):

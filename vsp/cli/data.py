@@ -192,7 +192,7 @@ def _add_row_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--check",
         action="store_true",
-        help="open every image, and check that boxes lie inside it",
+        help="open every image, check that boxes lie inside it, and find images that are copies",
     )
 
 
@@ -285,6 +285,9 @@ def _add_dataset(subparsers: Any) -> None:
         metavar="N",
         help="rows on the sheet, labels in turn; 0: no sheet (default: 24)",
     )
+    show.add_argument(
+        "--check", action="store_true", help="open every image, and find images that are copies"
+    )
     add_seed(show, "choosing the rows of the sheet")
     add_json(show)
 
@@ -294,7 +297,7 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.datasets.summary import summarize
 
     path = arguments.sheet or arguments.dataset / "sheet.png"
-    summary = summarize(arguments.dataset, arguments.n, arguments.seed)
+    summary = summarize(arguments.dataset, arguments.n, arguments.seed, arguments.check)
     rows = [] if summary.why_without_images else summary.sheet_rows
     if arguments.json:
         problems = draw_sheet(arguments.dataset, rows, path) if rows else []

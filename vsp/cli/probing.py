@@ -194,6 +194,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     from vsp.evaluation.parallel_fits import usable_jobs
     from vsp.evaluation.probe_run import probe_part, probe_run
     from vsp.evaluation.probe_settings import ProbeSettings
+    from vsp.reporting.probe_report import equal_states_lines
     from vsp.storage.run import find_run
     from vsp.utils.text import format_count
 
@@ -239,6 +240,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     if summary["untrained"] and settings.random:
         untrained = results.folder.parent / summary["untrained"]
         print_line(f"left out random features: {untrained} is the baseline in their place")
+    print_notes(equal_states_lines(summary))
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
 
 

@@ -100,6 +100,12 @@ def _add_result_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="drop rows whose image or prompt cannot be used, instead of stopping with an error",
     )
+    group.add_argument(
+        "--keep-copies",
+        action="store_true",
+        help="keep the dataset's groups and splits although images are copies of each other (default: "
+        "rows about copies are one group, and copies in several splits are an error)",
+    )
 
 
 def _add_job_options(group: argparse._ArgumentGroup) -> None:
@@ -143,6 +149,7 @@ def _plan(arguments: argparse.Namespace) -> None:
             limit=arguments.limit,
             name=arguments.run,
             drop_unreadable=arguments.drop_unreadable,
+            keep_copies=arguments.keep_copies,
             profile=read_profile(arguments.profile),
             devices=arguments.devices,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -17,12 +17,15 @@ from typing import Any
 
 from vsp.datasets import metadata, questions
 from vsp.datasets.contact_sheet import SheetRow
+from vsp.datasets.copy_search import find_copies
+from vsp.datasets.image_copies import ImageCopies
 from vsp.datasets.importers.funnel import FUNNEL
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import read_card, variants_of
 from vsp.datasets.row_problems import row_problems
 from vsp.datasets.scarce_labels import LabelGroups
 from vsp.errors import DatasetError
+from vsp.utils.text import format_count
 
 
 @dataclass(slots=True)
@@ -40,6 +43,9 @@ class DatasetSummary:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows by (label, split)
     images: Counter[str] = field(default_factory=Counter)  # rows of each image
     groups: set[str] = field(default_factory=set)
+    splits_of_image: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    copies: ImageCopies | None = None  # None: the images were not opened
+    unreadable: list[str] = field(default_factory=list)  # problems of opened images
     label_groups: LabelGroups = field(default_factory=LabelGroups)
     flags: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)  # images, in order of appearance
@@ -64,7 +70,9 @@ class DatasetSummary:
         row = SheetRow(metadata.id_of(record, self.n_rows), metadata.label_of(record), record)
         self.n_rows += 1
         self.counts[row.label, metadata.split_of(record)] += 1
-        self.images[metadata.text_of(record, "image_filename")] += 1
+        image = metadata.text_of(record, "image_filename")
+        self.images[image] += 1
+        self.splits_of_image[image].add(metadata.split_of(record))
         group = metadata.group_of(record)
         self.groups.add(group)
         self.label_groups.add(row.label, metadata.split_of(record), group)
@@ -78,9 +86,36 @@ class DatasetSummary:
         return row
 
     def notes(self) -> list[str]:
-        """Notes for the user: missing images, and labels with too few groups."""
+        """Notes for the user: missing images, copies, and labels with too few groups."""
         reasons = [f"no sheet: {self.why_without_images}"] if self.why_without_images else []
-        return reasons + self.label_groups.notes()
+        return reasons + self._copy_notes() + self.label_groups.notes()
+
+    def _copy_notes(self) -> list[str]:
+        if self.copies is None:
+            return []
+        notes = self.copies.notes()
+        if self.unreadable:
+            n = format_count(len(self.unreadable), "image")
+            notes.append(f"{n} cannot be read, first: {self.unreadable[0]}")
+        straddling = [] if self.copies.shows_one else self.copies.straddling(self.splits_of_image)
+        if straddling:
+            notes.append(
+                f"{straddling[0].sentence(len(straddling))}; `vsp plan` refuses that without "
+                "--keep-copies"
+            )
+        return notes
+
+    def _copies_as_json(self) -> dict[str, Any] | None:
+        if self.copies is None:
+            return None
+        return {
+            "equal_files": self.copies.n_equal_files,
+            "equal_pixels": self.copies.n_equal_pixels,
+            "near": self.copies.n_near,
+            "sets": self.copies.sets(),
+            "in_several_splits": len(self.copies.straddling(self.splits_of_image)),
+            "unreadable": self.unreadable,
+        }
 
     def as_json(self) -> dict[str, Any]:
         rows_per_image = list(self.images.values())
@@ -106,13 +141,18 @@ class DatasetSummary:
             "rows_with_regions": self.n_regions,
             "image_folders": [str(folder) for folder in self.other_folders],
             "missing_images": self.missing,
+            "copies": self._copies_as_json(),
             "flags": dict(self.flags.most_common()),
             "prompts": self.prompts,
         }
 
 
-def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
+def summarize(
+    dataset: Path, n_sheet_rows: int, seed: int, open_images: bool = False
+) -> DatasetSummary:
     """Count all records and choose rows for a contact sheet, the labels in turn.
+
+    If `open_images` is true, copies among the images are found.
 
     Raises DatasetError, naming the record, if a record cannot be used.
     """
@@ -131,9 +171,17 @@ def summarize(dataset: Path, n_sheet_rows: int, seed: int) -> DatasetSummary:
     paths = PicturePaths(dataset)
     summary.other_folders = paths.other_folders
     summary.missing = list(_missing(dataset, paths, summary.images))
+    if open_images:
+        missing = set(summary.missing)
+        files = {
+            name: paths.path("image_filename", name)
+            for name in summary.images
+            if name not in missing
+        }
+        summary.copies, summary.unreadable = find_copies(files)
     if len(summary.missing) == len(summary.images):
-        files = [str(dataset / "images" / name) for name in summary.missing]
-        summary.why_without_images = metadata.why_without_images(dataset, files)
+        absent = [str(dataset / "images" / name) for name in summary.missing]
+        summary.why_without_images = metadata.why_without_images(dataset, absent)
     summary.prompts = metadata.example_prompts(dataset, first, summary.labels)
     return summary
 

@@ -179,6 +179,7 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "rows": {**work.counts, **used},
         "dropped_labels": work.dropped_labels,
         "failed_reasons": work.failed_reasons,
+        "equal_states": work.n_equal_states,
         "batching": None if work.batching is None else asdict(work.batching),
         "split": design.description,
         "split_by": work.settings.split_by,

@@ -25,6 +25,7 @@ from vsp.evaluation.baseline_features import FEATURES
 from vsp.evaluation.control_tasks import control_tasks
 from vsp.evaluation.controls import permuted_labels, shuffled_labels
 from vsp.evaluation.design import Design, is_constant, make_design
+from vsp.evaluation.equal_states import count_equal_states
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.held_out import HeldOut, independent_units
 from vsp.evaluation.layer_fits import LayerTasks
@@ -69,6 +70,7 @@ class ProbeWork:
     tasks: LayerTasks
     cache: FitCache
     facts: dict[str, Any]  # of the tasks, for the summary
+    n_equal_states: int  # test rows with the states of a training row about another image
     untrained: str  # name of the results of the untrained model; empty if there are none
 
     @property
@@ -112,9 +114,10 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
     untrained = find_untrained(Results(run.results), run.plan)
     cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))
+    n_equal = count_equal_states(run, samples, rows.row, crc32, tasks.design)
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
-        cache, facts, "" if untrained is None else untrained.name,
+        cache, facts, n_equal, "" if untrained is None else untrained.name,
     )  # fmt: skip
 
 

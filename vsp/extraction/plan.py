@@ -24,12 +24,14 @@ from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
 from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
+from vsp.datasets.image_copies import CopyFinder, ImageCopies
 from vsp.datasets.metadata import read_samples, why_without_images
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
 from vsp.datasets.scarce_labels import LabelGroups
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError
 from vsp.extraction.batches import cut_batches, n_group_tokens
+from vsp.extraction.copied_rows import copy_notes, join_groups
 from vsp.extraction.preflight import (
     CheckedImage,
     TokenCounter,
@@ -70,6 +72,7 @@ class PlanRequest:
     limit: int | None = None  # plan only the first rows
     name: str | None = None
     drop_unreadable: bool = False
+    keep_copies: bool = False  # keep groups and splits although images are copies of each other
     devices: Devices = 1  # GPUs that each task splits the model over
     profile: Profile = field(default_factory=Profile)
 
@@ -111,11 +114,12 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     moved = request.share and _sort_by_image(samples)
     if request.limit is not None:
         del samples[request.limit :]
-    images = _checked_images(request, samples)
+    images, copies = _checked_images(request, samples)
     counter = TokenCounter(processor, request.share)
     notes = check_rows(samples, images, counter, request.drop_unreadable)
     if processor.crops:
         notes += _crop_notes(images.values(), request.model.family)
+    notes += _joined_copies(request, samples, copies)
     if moved:
         notes.append("rows about one image were moved together; ids identify the rows")
     notes += _label_notes(samples)
@@ -134,13 +138,27 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     return Planned(run, first_prompt, tuple(notes), tuple(commands), free, memory, others, weights)
 
 
-def _checked_images(request: PlanRequest, samples: Sequence[Sample]) -> dict[str, CheckedImage]:
-    """The facts of each image. Raises DatasetError if the dataset has no image at all."""
+def _checked_images(
+    request: PlanRequest, samples: Sequence[Sample]
+) -> tuple[dict[str, CheckedImage], ImageCopies]:
+    """The facts of each image, and which are copies of each other.
+
+    Raises DatasetError if the dataset has no image at all.
+    """
     paths = dict.fromkeys(sample.image for sample in samples)
     why = why_without_images(request.dataset, paths)
     if why:
         raise DatasetError(why)
-    return check_images(paths)
+    with CopyFinder() as finder:
+        return check_images(paths, finder), finder.find()
+
+
+def _joined_copies(request: PlanRequest, samples: list[Sample], copies: ImageCopies) -> list[str]:
+    """Put the rows about copies into one group, in place, unless they are kept; notes about them."""
+    notes = copy_notes(samples, copies, request.keep_copies)
+    if not request.keep_copies:
+        join_groups(samples, copies)
+    return notes
 
 
 def plan_shards(

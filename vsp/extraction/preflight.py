@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from PIL import Image
 
+from vsp.datasets.image_copies import CopyFinder, Signature, signature
 from vsp.errors import DatasetError, InputError
 from vsp.extraction.preprocess import make_picture, make_row
 from vsp.models.contract import Picture, Processor, TokenizedPrompt, count_shared
@@ -34,8 +35,8 @@ class CheckedImage:
     problem: str = ""
 
 
-def check_images(paths: Iterable[str]) -> dict[str, CheckedImage]:
-    """Decode every image, in threads: path → its facts."""
+def check_images(paths: Iterable[str], copies: CopyFinder) -> dict[str, CheckedImage]:
+    """Decode every image, in threads: path → its facts. `copies` takes the readable images."""
     left, images = list(paths), {}
     with (
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
@@ -43,18 +44,20 @@ def check_images(paths: Iterable[str]) -> dict[str, CheckedImage]:
     ):
         for start in range(0, len(left), _IMAGES_AT_ONCE):
             some = left[start : start + _IMAGES_AT_ONCE]
-            for path, image in zip(some, pool.map(_check_image, some), strict=True):
+            for path, (image, signed) in zip(some, pool.map(_check_image, some), strict=True):
                 images[path] = image
+                if signed is not None:
+                    copies.add(path, image.sha256, signed)
                 advance(1)
     return images
 
 
-def _check_image(path: str) -> CheckedImage:
+def _check_image(path: str) -> tuple[CheckedImage, Signature | None]:
     try:
         image, digest = open_rgb(path)
     except DatasetError as error:
-        return CheckedImage("", (0, 0), str(error))
-    return CheckedImage(digest, image.size)
+        return CheckedImage("", (0, 0), str(error)), None
+    return CheckedImage(digest, image.size), signature(image)
 
 
 def check_prompts(

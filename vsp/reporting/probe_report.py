@@ -291,6 +291,7 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
             "groups of the same size exchange labels; more such groups would give smaller p values"
         )
     lines += _too_few_within(summary) + _without_boxes(summary)
+    lines += equal_states_lines(summary)
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
@@ -321,6 +322,18 @@ def _without_boxes(summary: Mapping[str, Any]) -> list[str]:
     if "boxes" in summary["baselines"]:
         return [f"baseline boxes: {n_without} of {n_used} rows have no boxes and get their mean"]
     return [f"no baseline boxes: {n_without} of {n_used} rows have no boxes, more than 5 %"]
+
+
+def equal_states_lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line if test rows have the states of training rows about other images."""
+    n = summary.get("equal_states", 0)
+    if not n:
+        return []
+    return [
+        f"{n} of {summary['rows']['test']} test rows have the same states and label as a training row "
+        "about another image, so images are copies and scores are too high; `vsp plan` without "
+        "--keep-copies puts copies on one side"
+    ]
 
 
 def _failure_lines(n_failed: int, reasons: Mapping[str, int]) -> list[str]:

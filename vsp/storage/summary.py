@@ -184,6 +184,7 @@ class Summary(_Values):
     capacity_chance: Figure | None  # share of the most frequent label of the training rows
     n_without_boxes: Count
     n_groups: Count
+    equal_states: Count
     chance: Figure
     best_layer: Count
     n_fits: Count

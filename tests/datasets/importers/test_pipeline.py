@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_what_fails_leaves_nothing_behind(tmp_path):
 
 def _draw(folder: Path, name: str, size: tuple[int, int] = (64, 64)) -> None:
     folder.mkdir(exist_ok=True)
-    Image.new("RGB", size, (hash(name) % 256, 9, 9)).save(folder / name)
+    Image.new("RGB", size, tuple(zlib.crc32(name.encode()).to_bytes(4))[:3]).save(folder / name)
 
 
 def test_a_dataset_with_images_can_be_planned(scenes_request, tmp_path, plan_fake):
@@ -727,3 +728,38 @@ def test_a_hundred_thousand_rows_take_little_memory(work):
     # The records need hundreds of bytes per row, on disk only.
     assert int(n_rows) == 99_000 and float(megabytes) < 16
     assert (work / "out-1500/metadata.json").stat().st_size > 25e6
+
+
+def _copied_splits(tmp_path: Path) -> tuple[list[str], Path]:
+    """Annotations of train and test, whose images are the same files under other names."""
+    files = []
+    for split in ("train", "test"):
+        rows = [
+            {"image": f"{split}{i}.png", "subject": "cup", "object": "hat", "relation": relation}
+            for i, relation in enumerate(["left of", "right of"] * 6)
+        ]
+        files.append(f"{split}={_write(tmp_path, f'{split}.json', rows)}")
+        for i in range(12):
+            _draw(tmp_path / "photos", f"train{i}.png")
+            (tmp_path / f"photos/{split}{i}.png").write_bytes(
+                (tmp_path / f"photos/train{i}.png").read_bytes()
+            )
+    return files, tmp_path / "photos"
+
+
+def test_copies_in_several_splits_are_said_and_count_as_one_image_for_new_splits(tmp_path):
+    files, photos = _copied_splits(tmp_path)
+    request = ImportRequest("csv", files, tmp_path / "out", images=[photos], check=True)
+    imported = _import(request)
+    (found,) = [note for note in imported.notes if "copies of other images" in note]
+    assert found.startswith("12 images are copies of other images (equal files 12; for example ")
+    (straddling,) = [note for note in imported.notes if "several splits" in note]
+    assert straddling.startswith("12 pictures are in several splits") and "--resplit" in straddling
+    again = _import(replace(request, out=tmp_path / "again", resplit=True))
+    splits = {record["image_filename"]: record["split"] for record in _records(again)}
+    assert set(splits.values()) == {"train", "test"} and len(splits) == 24
+    for i in range(12):
+        assert splits[f"photos/train{i}.png"] == splits[f"photos/test{i}.png"]
+    later = _import(replace(request, out=tmp_path / "later", drop=["shared-image"]))
+    kept = {record["image_filename"] for record in _records(later)}
+    assert kept == {f"photos/test{i}.png" for i in range(12)}

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
+from vsp.datasets.image_copies import Signature, signature
 from vsp.datasets.importers.annotations import Picture
+from vsp.datasets.importers.copied_images import CopiedImages
 from vsp.datasets.importers.image_index import ImageFile, ImageFolders
 from vsp.datasets.importers.kept_rows import image_key
 from vsp.datasets.importers.row_records import row_label
@@ -32,13 +34,32 @@ class CheckedPicture:
     problem: str = ""  # why the image cannot be read
 
 
-class ImageChecks:
-    """Checks the images of pictures, and counts the problems for notes to the user."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An image that was decoded."""
 
-    def __init__(self, folders: ImageFolders, relations: Relations, open_images: bool) -> None:
+    size: tuple[int, int]
+    file_sha256: str
+    signature: Signature
+
+
+class ImageChecks:
+    """Checks the images of pictures, and counts the problems for notes to the user.
+
+    `copies` takes the opened images.
+    """
+
+    def __init__(
+        self,
+        folders: ImageFolders,
+        relations: Relations,
+        open_images: bool,
+        copies: CopiedImages,
+    ) -> None:
         self._folders = folders
         self._relations = relations
         self._open_images = open_images
+        self._copies = copies
         self._opened, self._missing = _Distinct(), _Distinct()
         self._inexact, self._damaged = _Distinct(), _Distinct()
 
@@ -52,27 +73,32 @@ class ImageChecks:
             self._folders.find(picture.image) if any(picture_labels) else None
             for picture, picture_labels in zip(pictures, labels, strict=True)
         ]
-        sizes = self._sizes(files, parallel)
-        for picture, picture_labels, file, size in zip(pictures, labels, files, sizes, strict=True):
+        images = self._images(files, parallel)
+        for picture, picture_labels, file, image in zip(
+            pictures, labels, files, images, strict=True
+        ):
             if any(picture_labels):
-                flags = self._flags(picture.image, file, size)
-                opened_size = size if isinstance(size, tuple) else None
-                problem = size if isinstance(size, str) else ""
-                yield CheckedPicture(picture, picture_labels, file, opened_size, flags, problem)
+                flags = self._flags(picture.image, file, image)
+                size = None
+                if isinstance(image, _Opened):
+                    size = image.size
+                    self._copies.add(picture, image.file_sha256, image.signature)
+                problem = image if isinstance(image, str) else ""
+                yield CheckedPicture(picture, picture_labels, file, size, flags, problem)
             else:
                 yield CheckedPicture(picture, picture_labels)
 
-    def _sizes(
+    def _images(
         self, files: Sequence[ImageFile | None], parallel: Parallel
-    ) -> Sequence[tuple[int, int] | str | None]:
-        """Width and height of each image, or why it cannot be read; None: it was not opened."""
+    ) -> Sequence[_Opened | str | None]:
+        """Each image, or why it cannot be read; None: it was not opened."""
         if not self._open_images:
             return [None] * len(files)
-        sizes = iter(parallel(delayed(_read_size)(file.path) for file in files if file is not None))
-        return [None if file is None else next(sizes) for file in files]
+        images = iter(parallel(delayed(_open)(file.path) for file in files if file is not None))
+        return [None if file is None else next(images) for file in files]
 
     def _flags(
-        self, image: str, file: ImageFile | None, size: tuple[int, int] | str | None
+        self, image: str, file: ImageFile | None, opened: _Opened | str | None
     ) -> tuple[str, ...]:
         if file is None and not self._folders.links:
             return ()
@@ -81,10 +107,10 @@ class ImageChecks:
             return ("missing-image",)
         if not file.exact:
             self._inexact.add(image, f"{image} is {file.name}")
-        if size is not None:
+        if opened is not None:
             self._opened.add(image, "")
-        if isinstance(size, str):
-            self._damaged.add(image, size)
+        if isinstance(opened, str):
+            self._damaged.add(image, opened)
             return ("unreadable-image",)
         return ()
 
@@ -121,8 +147,9 @@ class _Distinct:
         return len(np.unique(np.asarray(self._keys)))
 
 
-def _read_size(path: Path) -> tuple[int, int] | str:
+def _open(path: Path) -> _Opened | str:
     try:
-        return open_rgb(path)[0].size
+        image, digest = open_rgb(path)
     except DatasetError as error:
         return str(error)
+    return _Opened(image.size, digest, signature(image))

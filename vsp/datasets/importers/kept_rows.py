@@ -125,9 +125,9 @@ class KeptRows:
         return set((pairs[counts > 1] & ~np.uint64(_SPLIT_BITS)).tolist())
 
 
-def image_key(image: str) -> int:
-    """A hash of an image's name."""
-    return _hash(image) & ~_SPLIT_BITS
+def image_key(image: str | int) -> int:
+    """A hash of an image's name, or of the hash in `KeptRows.images`."""
+    return (image if isinstance(image, int) else _hash(image)) & ~_SPLIT_BITS
 
 
 def number_of(names: dict[str, int], name: str) -> int:

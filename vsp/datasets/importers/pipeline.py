@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.datasets.importers.annotations import Picture, Relation
+from vsp.datasets.importers.copied_images import CopiedImages
 from vsp.datasets.importers.dropped_rows import DROPPED_ROWS, DroppedRows, dropped_rows
 from vsp.datasets.importers.embedded import EMBEDDED, write_pictures
 from vsp.datasets.importers.flat_table import write_table
@@ -153,11 +154,12 @@ def _flag_and_keep_rows(job: ImportJob, out: _Output, n_jobs: int) -> list[str]:
 
     Returns notes. Raises DatasetError if an image or an id is repeated, or if no row is left.
     """
-    checks = ImageChecks(job.folders, job.relations, job.request.check)
     with (
+        CopiedImages() as copies,
         progress("import", "rows", None) as advance,
         worker_pool(n_jobs if job.request.check else 1) as parallel,
     ):
+        checks = ImageChecks(job.folders, job.relations, job.request.check, copies)
         images = _pictures_by_image(job)
         while chunk := list(islice(images, _CHUNK)):
             pictures = [picture for image in chunk for picture in image]
@@ -165,12 +167,14 @@ def _flag_and_keep_rows(job: ImportJob, out: _Output, n_jobs: int) -> list[str]:
             for image in chunk:
                 _keep_rows_of_image(job, list(islice(checked, len(image))), out)
             advance(sum(len(picture.relations) for picture in pictures))
+        settings = job.split_settings
+        notes = copies.note_and_join(out.rows, settings.new_splits or settings.drop_shared)
     _refuse_repeated_images(job, out.rows)
     _refuse_unused_labels(job, out)
     if not len(out.rows):
         raise _no_row_left(out)
     out.rows.check_ids()
-    return checks.notes()
+    return checks.notes() + notes
 
 
 def _pictures_by_image(job: ImportJob) -> Iterator[tuple[Picture, ...]]:
