@@ -9,7 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from benchmarks import solver_speed
+from benchmarks import probe_cost, solver_speed
+from benchmarks.drawn_states import MixedStates
 from benchmarks.solver_speed import (
     CAREFUL,
     OURS,
@@ -39,7 +40,7 @@ def benchmark():
 
 
 def test_every_way_is_measured_on_every_layer(benchmark):
-    assert [layer.title for layer in benchmark.layers] == ["signal 0.3", "signal 1"]
+    assert [layer.title for layer in benchmark.layers] == ["drawn, signal 0.3", "drawn, signal 1"]
     for layer in benchmark.layers:
         assert (layer.n_rows, layer.hidden, layer.n_classes) == (80, 48, 3)
         assert [way.name for way in layer.ways] == [OURS, RESEARCH, OURS_SCALED, CAREFUL]
@@ -67,6 +68,9 @@ def test_ratios_are_those_of_the_seconds(benchmark):
         )
     whole = [sum(layer.seconds(name) for layer in benchmark.layers) for name in (RESEARCH, OURS)]
     assert benchmark.slower(RESEARCH, OURS)["summed"] == pytest.approx(whole[0] / whole[1])
+    floors = [layer.seconds(OURS) / layer.floor for layer in benchmark.layers]
+    assert benchmark.of_floor(OURS)["least"] == pytest.approx(min(floors))
+    assert benchmark.of_floor(OURS)["largest"] == pytest.approx(max(floors))
     each = [layer.seconds(RESEARCH) / layer.programme.seconds for layer in benchmark.layers]
     assert benchmark.programme()["median"] == pytest.approx(np.median(each))
 
@@ -108,7 +112,7 @@ def test_a_worse_probe_is_seen_to_be_worse():
 
 
 def test_ways_take_turns_and_the_least_time_counts(monkeypatch):
-    turns, clock = [], iter([5.0, 1.0, 2.0, 9.0, 3.0, 4.0, 1.0, 8.0])
+    turns, clock = [], iter([0.5, 5.0, 1.0, 2.0, 9.0, 0.4, 3.0, 4.0, 1.0, 8.0])
     fine = solver_speed._fit_vsp(next(synthetic_layers(_SMALL)), 1.0, "none")
 
     def noted(name):
@@ -121,6 +125,7 @@ def test_ways_take_turns_and_the_least_time_counts(monkeypatch):
     (layer,) = bench(request, synthetic_layers(request), 1).layers
     assert turns == [*ways, *ways]
     assert [way.seconds for way in layer.ways] == [3.0, 1.0, 1.0, 8.0]
+    assert layer.floor == 0.4
 
 
 @pytest.mark.parametrize(("n_rows", "hidden"), [(80, 96), (120, 64)])  # kernel form, primal form
@@ -162,6 +167,28 @@ def test_more_signal_is_easier_to_read():
         predicted = solver_speed._predict(line, learned.apply(layer.states))
         right.append((predicted == layer.labels).mean())
     assert right == sorted(right) and right[-1] > 0.95
+
+
+def test_mixed_states_differ_in_scale_between_rows_and_have_no_narrow_dimensions():
+    states, _ = MixedStates(512, 4, signal=1.0).draw(600)
+    assert states.dtype == np.float16 and np.isfinite(states).all()
+    centred = states.astype(float) - states.astype(float).mean(axis=0)
+    spread = centred.std(axis=0)
+    assert (spread > 20 * np.median(spread)).sum() == 4  # massive dimensions
+    size = np.linalg.norm(centred / spread, axis=1)
+    assert size.max() > 4 * np.median(size)  # heavy tails
+    request = SolverBenchRequest(n_rows=80, hidden=48, states=("drawn", "mixed"), signals=(1.0,))
+    layers = list(synthetic_layers(request))
+    assert [layer.title for layer in layers] == ["drawn, signal 1", "mixed, signal 1"]
+    assert (layers[0].states != layers[1].states).any()
+
+
+@pytest.mark.parametrize("own_split", [True, False])
+def test_the_default_probe_of_a_layer_is_counted_and_converges(own_split):
+    states, labels = RealisticStates(96, 2, signal=1.0).draw(80)
+    done = probe_cost.cost(states, labels, own_split)
+    assert done["n_fits"] > (130 if own_split else 600)
+    assert done["seconds"] > 0 and done["gap"] <= 1e-6
 
 
 def test_one_class_is_refused():

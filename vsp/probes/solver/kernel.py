@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
 from vsp.probes.solver.kernel_dual import KernelDual
-from vsp.probes.solver.kernel_metric import KernelMetrics
+from vsp.probes.solver.kernel_metric import KernelMetrics, WideMetric
 from vsp.probes.solver.linalg import widest_directions
 from vsp.probes.solver.row_blocks import RowBlocks
 from vsp.probes.treatment import Array, Treatment
@@ -115,11 +115,20 @@ class KernelSpace:
         """Mean squared norm of the rows of X'."""
         return float(self.gram.diagonal().mean(dtype=float))
 
+    def wide_metric(self, second: Array, curvature: Array, sets: NDArray[np.intp]) -> WideMetric:
+        """The part of the metric with the second derivatives [problem, score, row] of all rows."""
+        return self._metrics.wide_metric(second, self._effective(curvature), sets)
+
     def precondition(
-        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
+        self,
+        gradient: Array,
+        curvature: Array,
+        sets: NDArray[np.intp],
+        wide: WideMetric | None,
     ) -> tuple[Array, Array]:
-        """Apply about (I + cXXᵀ)⁻¹ for each problem's c and training set; result and its image."""
-        return self._metrics.apply(gradient, self._effective(curvature), sets)
+        """Apply about (I + XᵀDX)⁻¹ for each problem and training set; result and its image."""
+        assert wide is not None
+        return self._metrics.apply(gradient, self._effective(curvature), sets, wide)
 
     def dual_point(
         self, coordinates: Array, gradient: Array, residuals: Array, curvatures: Array

@@ -1,13 +1,15 @@
 """The preconditioner of the kernel form: (I + cX'X'ᵀ)⁻¹ for several c and any training set.
 
 The inverse is computed once for all rows. For a training set without some of the rows it is
-corrected, at a cost that depends on the number of held-out rows.
+corrected, at a cost that depends on the number of held-out rows. The wide directions and the
+intercept have a small matrix for each problem, with the curvature of every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,19 @@ _IDENTITY_BELOW = 2.0  # c times spread; below this, I replaces the metric of th
 _LEVEL = 3  # c is rounded to 2 to the power of a multiple of this
 _KEPT = 6  # metrics
 _KEPT_HELD_OUT = 2  # metrics whose corrections are kept; together they may be as large as a metric
+_RIDGE = 1e-6  # relative increase of the diagonal of wide matrices, which are sums in float32
+_TINY = 1e-38
+
+
+@dataclass(frozen=True, slots=True)
+class WideMetric:
+    """The metric of the wide directions and the intercept, with the curvature of every row."""
+
+    curvatures: NDArray[np.float32]  # [problem, score, row]: D
+    inverse: NDArray[np.float32]  # [problem, score, wide + 1, wide + 1]: of R + UᵀDU
+
+    def take(self, which: NDArray[np.intp]) -> WideMetric:
+        return WideMetric(self.curvatures[which], self.inverse[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +51,6 @@ class _Metric:
 
     c: float
     inverse: NDArray[np.float32] | None  # None: I is used
-    wide: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # by training set
     held_out: dict[int, _HeldOut] = field(default_factory=dict)  # by training set
 
 
@@ -59,23 +73,50 @@ class KernelMetrics:
         self._partial: NDArray[np.bool_] = np.logical_not(train.all(axis=1))  # [set]
         self._metrics: dict[int, _Metric] = {}  # by level; the last used comes last
 
-    def apply(
-        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
-    ) -> tuple[Array, Array]:
-        """Apply about (I + cXXᵀ)⁻¹ to `gradient` [problem, score, coordinate]; result and image.
+    def wide_metric(self, second: Array, curvature: Array, sets: NDArray[np.intp]) -> WideMetric:
+        """The wide part of the metric, for second derivatives of the loss [problem, score, row].
 
-        `curvature` [problem]: the c of each problem, which is rounded to that of a metric.
+        They are scaled so that their mean over the training rows is `curvature` [problem].
+        """
+        n_scores = self.train[sets].sum(axis=1) * second.shape[1]
+        mean = second.sum((1, 2), dtype=float) / n_scores
+        factor = (curvature / np.maximum(mean, _TINY)).astype(np.float32)
+        scaled = second.astype(np.float32) * factor[:, None, None]
+        upper, products = self._pair_products
+        n = self.wide.shape[1]
+        matrix = np.empty((*second.shape[:2], n, n))
+        matrix[..., upper[0], upper[1]] = matrix[..., upper[1], upper[0]] = scaled @ products
+        diagonal = np.arange(n)
+        matrix[..., diagonal, diagonal] *= 1 + _RIDGE
+        # The intercept has no penalty, so it has a 0 in place of the 1 of I.
+        matrix[..., diagonal[:-1], diagonal[:-1]] += 1
+        return WideMetric(scaled, np.linalg.inv(matrix).astype(np.float32))
+
+    @cached_property
+    def _pair_products(self) -> tuple[tuple[NDArray[np.intp], ...], NDArray[np.float32]]:
+        """Indices of every two columns of U, and their products [row, pair]."""
+        upper = np.triu_indices(self.wide.shape[1])
+        return upper, self.wide[:, upper[0]] * self.wide[:, upper[1]]
+
+    def apply(
+        self, gradient: Array, curvature: Array, sets: NDArray[np.intp], wide: WideMetric
+    ) -> tuple[Array, Array]:
+        """Apply about (I + XᵀDX)⁻¹ to `gradient` [problem, score, coordinate]; result and image.
+
+        `curvature` [problem]: the c of the rows of each problem, which is rounded to that of a
+        metric. A block of symmetric Gauss–Seidel: wide directions, rows, wide directions.
         """
         n = self.n_rows
         direction, image = np.empty_like(gradient), np.empty_like(gradient)
+        first = _times_each(gradient[..., n:], wide.inverse)
+        rows = gradient[..., :n] - wide.curvatures * (first @ self.wide.T)
         for metric, which in self._assign(curvature):
             some: NDArray[np.intp] | slice = slice(None) if len(which) == len(sets) else which
-            rows = np.ascontiguousarray(gradient[some][..., :n])
             direction[some, :, :n], image[some, :, :n] = self._apply_to_rows(
-                metric, rows, sets[some]
+                metric, rows[some], sets[some]
             )
-            wide = np.stack([self._wide_inverse(metric, one) for one in sets[some]])
-            direction[some, :, n:] = np.matmul(gradient[some][..., n:], wide)
+        coupled = (wide.curvatures * image[..., :n]) @ self.wide
+        direction[..., n:] = first - _times_each(coupled, wide.inverse)
         image[..., n:] = direction[..., n:]
         return direction, image
 
@@ -88,18 +129,6 @@ class KernelMetrics:
         z = _times(q, metric.inverse)
         q = self._remove_held_out(metric, q, z, sets)
         return z, (q - z) * np.float32(1 / metric.c)
-
-    def _wide_inverse(self, metric: _Metric, one: int) -> NDArray[np.float32]:
-        """(I + cUᵀU)⁻¹ of wide directions and intercept in training set `one`.
-
-        The intercept has no penalty, so it has a 0 in place of the 1 of I.
-        """
-        if one not in metric.wide:
-            wide = self.wide[self.train[one]].astype(np.float64)
-            matrix = metric.c * (wide.T @ wide)
-            matrix.flat[: -1 : len(matrix) + 1] += 1
-            metric.wide[one] = np.linalg.inv(matrix).astype(np.float32)
-        return metric.wide[one]
 
     def _assign(self, curvature: Array) -> Iterator[tuple[_Metric, NDArray[np.intp]]]:
         """The metrics that are needed, as few as possible, each with the indices of its problems."""
@@ -157,6 +186,11 @@ class KernelMetrics:
             across = metric.inverse[rows]
             metric.held_out[one] = _HeldOut(rows, inverse(across[:, rows]), across)
         return metric.held_out[one]
+
+
+def _times_each(a: Array, matrices: Array) -> Array:
+    """a [problem, score, wide] times a matrix for each problem and score."""
+    return np.asarray(np.matmul(a[..., None, :], matrices)[..., 0, :])
 
 
 def _times(a: Array, matrix: Array) -> Array:

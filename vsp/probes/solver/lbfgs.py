@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from vsp.probes.solver.curvature_pairs import CurvaturePairs, dot
 from vsp.probes.solver.duality_gap import relative_gaps
 from vsp.probes.solver.iterates import Iterates, per_problem
+from vsp.probes.solver.kernel_metric import WideMetric
 from vsp.probes.solver.line_search import search_step_size
+from vsp.probes.solver.losses import curvatures
 from vsp.probes.solver.problems import Loss, Problems, Solutions, Space
 from vsp.probes.treatment import Array
 
 _CHECK_EVERY = 4  # steps between gap checks
 _RECOMPUTE_EVERY = 12  # steps between recomputations of problems near the optimum
 _CURVATURE_EVERY = 5  # steps between updates of the metric
+_WIDE_METRIC_AT = frozenset(5 * 2**k for k in range(20))  # steps that update the wide metric
 _CURVATURE_FACTOR = 3.0  # the metric changes if the curvature has changed by more than this
 _CURVATURE_FACTOR_FEW = 10.0  # for few problems, because a new metric costs more than it saves
 _FEW = 16  # problems
@@ -128,6 +131,7 @@ class _Minimizer:
         self.iterates = Iterates(space, loss, problems, start, exact)
         self.pairs = CurvaturePairs(start)
         self.metric_curvature: Array = np.empty(n)
+        self.wide_metric: WideMetric | None = None
         self.ids = np.arange(n)
         self.active = np.ones(n, dtype=bool)
         self.check_below = np.full(n, space.check_gap_within * tolerance)  # estimated distance
@@ -163,10 +167,13 @@ class _Minimizer:
         self.metric_curvature = self.space.expected_curvature(
             self.iterates.curvature_at_constant(), self.iterates.mean_curvature()
         )
+        self._update_wide_metric()
 
     def _step(self, n_steps: int, max_steps: int) -> None:
         if n_steps % _CURVATURE_EVERY == 0:
             self._update_metric()
+        if n_steps in _WIDE_METRIC_AT:
+            self._update_wide_metric()
         distance, moved = self._move()
         self.stalls = np.where(moved, 0, self.stalls + 1)
         # A problem that is stuck far from its optimum needs a metric of shorter steps.
@@ -206,6 +213,7 @@ class _Minimizer:
             gradient.astype(np.float32, copy=False),
             self.metric_curvature,
             self.iterates.problems.sets,
+            self.wide_metric,
         )
         dtype = gradient.dtype
         return direction.astype(dtype, copy=False), image.astype(dtype, copy=False)
@@ -216,6 +224,14 @@ class _Minimizer:
         factor = _CURVATURE_FACTOR if len(curvature) >= _FEW else _CURVATURE_FACTOR_FEW
         changed = np.abs(np.log(curvature / self.metric_curvature)) > np.log(factor)
         self.metric_curvature = np.where(changed, curvature, self.metric_curvature)
+
+    def _update_wide_metric(self) -> None:
+        iterates = self.iterates
+        self.wide_metric = self.space.wide_metric(
+            curvatures(iterates.residuals, iterates.problems.weight),
+            self.metric_curvature,
+            iterates.problems.sets,
+        )
 
     def _due_for_check(
         self, distance: Array, moved: NDArray[np.bool_], n_steps: int, max_steps: int
@@ -269,3 +285,5 @@ class _Minimizer:
         self.pairs.keep(kept)
         for name in ("ids", "active", "check_below", "stalls", "metric_curvature"):
             setattr(self, name, getattr(self, name)[kept])
+        if self.wide_metric is not None:
+            self.wide_metric = self.wide_metric.take(kept)

@@ -38,8 +38,7 @@ def widest_directions(states: NDArray[np.float32], n: int) -> tuple[NDArray[np.f
     """Orthonormal directions [hidden, n] of about the largest spread, and the next largest spread.
 
     Subspace iteration (Halko, Martinsson & Tropp 2011). Any orthonormal directions are correct;
-    the closer they are to the principal ones, the smaller is the coupling between the two parts
-    of the states, which the metric neglects.
+    the closer they are to the principal ones, the smaller is the rest of the states.
     """
     rng = np.random.default_rng(0)
     n_iterated = min(_OVERSAMPLING * n, *states.shape)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
+from vsp.probes.solver.kernel_metric import WideMetric
 from vsp.probes.solver.linalg import JITTER
 from vsp.probes.solver.row_blocks import MEMORY, RowBlocks
 from vsp.probes.treatment import Array, Treatment
@@ -86,8 +87,15 @@ class PrimalSpace:
         """The curvature at the start; with many rows it changes little during the fit."""
         return at_start
 
+    def wide_metric(self, second: Array, curvature: Array, sets: NDArray[np.intp]) -> None:
+        """None: one number for all rows is enough."""
+
     def precondition(
-        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
+        self,
+        gradient: Array,
+        curvature: Array,
+        sets: NDArray[np.intp],
+        wide: WideMetric | None = None,
     ) -> tuple[Array, Array]:
         """Apply about (I + cXᵀX)⁻¹ for each problem's c and training set; result and its image."""
         direction = np.empty_like(gradient)

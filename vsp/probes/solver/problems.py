@@ -18,6 +18,8 @@ from vsp.probes.treatment import Array
 if TYPE_CHECKING:
     from typing import Self
 
+    from vsp.probes.solver.kernel_metric import WideMetric
+
 Selection = NDArray[np.intp] | NDArray[np.bool_] | slice  # problems
 
 
@@ -50,10 +52,25 @@ class Space(Protocol):
         `at_constant`: the curvature at the best constant scores. `at_start`: at the first point.
         """
 
+    def wide_metric(
+        self, second: Array, curvature: Array, sets: NDArray[np.intp]
+    ) -> WideMetric | None:
+        """The part of the metric with the second derivatives [problem, score, row] of all rows.
+
+        None if the metric depends on their mean only.
+        """
+
     def precondition(
-        self, gradient: Array, curvature: Array, sets: NDArray[np.intp]
+        self,
+        gradient: Array,
+        curvature: Array,
+        sets: NDArray[np.intp],
+        wide: WideMetric | None,
     ) -> tuple[Array, Array]:
-        """Apply about (I + cXᵀX)⁻¹ for each problem's c and training set; result and its image."""
+        """Apply about (I + XᵀDX)⁻¹ for each problem and training set; result and its image.
+
+        `curvature` [problem]: mean second derivative of the loss.
+        """
 
     def dual_point(
         self, coordinates: Array, gradient: Array, residuals: Array, curvatures: Array
