@@ -34,18 +34,13 @@ class Figure:
 
 
 def _figure(values: Mapping[str, Any] | None, name: str) -> Figure | None:
-    if values is None or values.get("low") is None:
+    if values is None or values["low"] is None:
         return None
     return Figure(values[name], values["low"], values["high"])
 
 
 def _best(summary: Summary, scores: Scores) -> LayerScore:
     return next(score for score in scores if score.layer == summary["best_layer"])
-
-
-def _of_peak(summary: Summary, name: str) -> Any:
-    """A figure of the estimate for the selected layer; None if the results have none."""
-    return (summary["peak"] or {}).get(name)
 
 
 def fixed_score(summary: Summary, scores: Scores) -> Figure | None:
@@ -56,42 +51,33 @@ def fixed_score(summary: Summary, scores: Scores) -> Figure | None:
 
 def best_score(summary: Summary, scores: Scores) -> Figure | None:
     """The score that the report prints for the selected layer."""
-    if _of_peak(summary, "over_text"):
-        return _figure(summary["peak"], "estimate")
-    best = _best(summary, scores)
-    return _figure({"score": best.score, "low": best.low, "high": best.high}, "score")
-
-
-def peak(summary: Summary, scores: Scores) -> Figure | None:
-    """The estimate whose layer is chosen anew in each outer split."""
     return _figure(summary["peak"], "estimate")
 
 
-def over_text(summary: Summary, scores: Scores) -> Figure | None:
-    values = _of_peak(summary, "over_text") or summary["best_over_prompt"]
-    return _figure(values, "difference")
+def over_words(summary: Summary, scores: Scores) -> Figure | None:
+    return _figure(summary["peak"]["over_words"], "difference")
 
 
 def over_embedding(summary: Summary, scores: Scores) -> Figure | None:
-    values = _of_peak(summary, "over_embedding") or _best(summary, scores).over_embedding
-    return _figure(values, "difference")
+    return _figure(summary["peak"]["over_embedding"], "difference")
 
 
 def over_chance(summary: Summary, scores: Scores) -> Figure | None:
-    return _figure(_of_peak(summary, "over_chance"), "difference")
+    return _figure(summary["peak"]["over_chance"], "difference")
 
 
-def _baseline(summary: Summary, *names: str) -> Figure | None:
-    found = [summary["baselines"][name] for name in names if summary["baselines"].get(name)]
-    return _figure(found[0], "score") if found else None
-
-
-def text(summary: Summary, scores: Scores) -> Figure | None:
-    return _baseline(summary, "text", "prompt-only")
+def words(summary: Summary, scores: Scores) -> Figure | None:
+    """The score of the best baseline that reads the words only."""
+    return _figure(summary["baselines"].get("words alone"), "score")
 
 
 def random_features(summary: Summary, scores: Scores) -> Figure | None:
-    return _baseline(summary, "random features")
+    return _figure(summary["baselines"].get("random features"), "score")
+
+
+def recall(summary: Summary, scores: Scores) -> Figure | None:
+    """The recall of the first label."""
+    return _figure(next(iter(summary["peak"]["recall"].values())), "score")
 
 
 def p_fixed(summary: Summary, scores: Scores) -> float | None:
@@ -100,45 +86,44 @@ def p_fixed(summary: Summary, scores: Scores) -> float | None:
 
 def p_any(summary: Summary, scores: Scores) -> float | None:
     """The smallest p value corrected over layers."""
-    known = [score.p_corrected for score in scores if score.p_corrected is not None]
-    return min(known) if known else None
+    return min((s.p_corrected for s in scores if s.p_corrected is not None), default=None)
 
 
 def p_within(summary: Summary, scores: Scores) -> float | None:
+    return scores[-1].p_within
+
+
+def p_within_any(summary: Summary, scores: Scores) -> float | None:
     """The smallest corrected p value of the test that exchanges labels within prompts."""
-    known = [getattr(score, "p_within_corrected", None) for score in scores]
-    found = [p for p in known if p is not None]
-    return min(found) if found else None
+    known = (s.p_within_corrected for s in scores if s.p_within_corrected is not None)
+    return min(known, default=None)
 
 
-def selectivity(summary: Summary, scores: Scores) -> float | None:
-    """Score minus control score, of the selected layer."""
-    return _best(summary, scores).selectivity
+def selectivity(summary: Summary, scores: Scores) -> dict[str, Figure | None]:
+    """Normalised score of the task minus that of each control, by the control's name."""
+    controls = summary["peak"]["controls"]
+    return {name: _figure(one["selectivity"], "difference") for name, one in controls.items()}
 
 
 def compression(summary: Summary, scores: Scores) -> float | None:
     return _best(summary, scores).compression
 
 
-def calibration(summary: Summary, scores: Scores) -> float | None:
-    """Calibration error of the selected layer."""
-    return _best(summary, scores).ece
-
-
 INTERVALS: dict[str, Callable[[Summary, Scores], Figure | None]] = {
     "one layer: score": fixed_score,
     "best layer: score": best_score,
-    "peak: estimate": peak,
-    "best layer: over text": over_text,
+    "best layer: over words": over_words,
     "best layer: over layer 0": over_embedding,
     "best layer: over chance": over_chance,
-    "text baseline": text,
+    "best layer: recall of a label": recall,
+    "words alone": words,
     "random features": random_features,
 }
 P_VALUES: dict[str, Callable[[Summary, Scores], float | None]] = {
     "one layer: p": p_fixed,
     "any layer: p corrected": p_any,
-    "any layer: p within prompts": p_within,
+    "one layer: p within words": p_within,
+    "any layer: p within words": p_within_any,
 }
 
 

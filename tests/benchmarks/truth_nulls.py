@@ -86,9 +86,10 @@ def simulate(seed: int, kind: str) -> dict[str, Any]:
                 ("other", replace(PLAIN, seed=seed)),
             )
         ]
-        found = figures.read_all(*runs[0][1].read())
+        summary, scores = runs[0][1].read()
         (pair,) = compare(runs, ComparisonSettings(resamples=400, flips=399, seed=seed))
-    return {**found, **_of_pair(pair)}
+    found = figures.read_all(summary, scores)
+    return {**found, **_of_pair(pair), _CHANCE: summary["chance"]}
 
 
 def _of_pair(pair: Pair) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def lines(kind: str, found: Sequence[dict[str, Any]]) -> list[Line]:
     table = []
     for name in found[0]:
         values = known(found, name)
-        if not values or (name in _KNOWING and NULLS[kind].read and NULLS[kind].predict):
+        if name == _CHANCE or not values or (name in _KNOWING and _is_known(NULLS[kind])):
             continue
         if isinstance(values[0], Figure):
             wrong = [one.misses(truth[name]) for one in values]
@@ -120,7 +121,17 @@ def lines(kind: str, found: Sequence[dict[str, Any]]) -> list[Line]:
     return table
 
 
-_KNOWING = ("one layer: p", "any layer: p corrected")  # no null where states hold such prompts
+_CHANCE = "chance"
+# These p values have no null hypothesis that is true where states hold prompts that predict labels.
+_KNOWING = ("one layer: p", "any layer: p corrected")
+
+
+def _is_known(null: Null) -> bool:
+    return bool(null.read and null.predict)
+
+
+# Figures whose true value is taken to be their mean.
+_ON_AVERAGE = ("words alone", "random features", "best layer: recall of a label")
 
 
 def _truths(found: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -132,8 +143,8 @@ def _truths(found: Sequence[dict[str, Any]]) -> dict[str, float]:
 
     layer = average("one layer: score")
     truth = dict.fromkeys(found[0], 0.0)
-    truth |= dict.fromkeys(("one layer: score", "best layer: score", "peak: estimate"), layer)
-    truth |= {name: average(name) for name in ("text baseline", "random features")}
-    truth["best layer: over text"] = layer - average("text baseline")
-    truth["best layer: over chance"] = average("best layer: over chance")
+    truth |= dict.fromkeys(("one layer: score", "best layer: score"), layer)
+    truth |= {name: average(name) for name in _ON_AVERAGE}
+    truth["best layer: over words"] = layer - average("words alone")
+    truth["best layer: over chance"] = layer - float(np.mean(known(found, _CHANCE)))
     return truth

@@ -50,9 +50,7 @@ def null_layer_lines(found: Sequence[dict[str, Any]]) -> list[Line]:
         Line(world, "best layer: score", "0.500", mean([one.value for one in score])),
         Line(world, "best layer: interval above 1/2", "2.5 %", share([one.above(0.5) for one in score])),
     ]  # fmt: skip
-    estimate = known(found, "peak: estimate")
-    lines.append(Line(world, "peak: estimate", "0.500", mean([one.value for one in estimate])))
-    for name in ("best layer: over text", "best layer: over layer 0", "best layer: over chance"):
+    for name in ("best layer: over words", "best layer: over layer 0", "best layer: over chance"):
         above = [one.above(0.0) for one in known(found, name)]
         if above:
             lines.append(Line(world, f"{name} above 0", "2.5 %", share(above)))
@@ -128,7 +126,7 @@ def controls(seed: int, kind: str) -> dict[str, Any]:
     states = np.pad(states, ((0, 0), (0, 24 - states.shape[1])))
     states = states + 0.5 * rng.standard_normal((2, *states.shape))
     found = probed(states, rows, replace(PLAIN, controls=5, seed=seed))
-    return {"selectivity": figures.selectivity(*found)}
+    return figures.selectivity(*found)
 
 
 def _one_hot(texts: Sequence[str]) -> Any:
@@ -137,8 +135,8 @@ def _one_hot(texts: Sequence[str]) -> Any:
 
 
 def control_lines(kind: str, found: Sequence[dict[str, Any]]) -> list[Line]:
-    truth = "above 0.5"
-    return [Line(f"states: {kind}", "selectivity", truth, mean(known(found, "selectivity")))]
+    shown = [f"{name} {mean([one.value for one in known(found, name)])}" for name in found[0]]
+    return [Line(f"states: {kind}", "selectivity", "above 0.5", "; ".join(shown) or "not drawn")]
 
 
 # Part 6: two runs that are drawn alike.

@@ -6,7 +6,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,10 @@ class Rows:
         n = len(self.label)
         group = self.group or [f"g{i:06d}" for i in range(n)]
         prompt, split = self.prompt or ["Where is it?"] * n, self.split or [""] * n
-        known = {one.name for one in fields(Sample)}
-        others = {name: values for name, values in self.others.items() if name in known}
         return [
             Sample(
                 f"r{i:06d}", f"/pictures/{group[i]}.png", prompt[i], str(self.label[i]), group[i],
-                split[i], f"{i:064x}", 8, 1, **{name: values[i] for name, values in others.items()},
+                split[i], f"{i:064x}", 8, 1, **{name: values[i] for name, values in self.others.items()},
             )
             for i in range(n)
         ]  # fmt: skip

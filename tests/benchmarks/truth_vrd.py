@@ -20,7 +20,6 @@ from vsp.datasets.importers.annotations import Picture
 from vsp.datasets.importers.vrd import IMPORTER
 from vsp.datasets.prompts import SPATIAL
 from vsp.datasets.relations import read_relations
-from vsp.evaluation.baselines import majority, prompt_only
 from vsp.evaluation.design import Design, make_design
 
 _SHARED = Path(__file__).resolve().parents[3] / "shared/data/vrd"
@@ -89,34 +88,31 @@ def _states(rows: Rows, rng: np.random.Generator, sighted: bool) -> Any:
 def blind(seed: int, n: int, sighted: bool = False) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     rows = vrd_rows(n, seed)
-    settings = replace(PLAIN, permutations=39, repeats=1, seed=seed)
+    settings = replace(PLAIN, metric="accuracy", permutations=39, repeats=1, seed=seed)
     summary, scores = probed(_states(rows, rng, sighted), rows, settings)
     found = {
-        "over text": figures.over_text(summary, scores),
-        "score": figures.best_score(summary, scores),
-        "text": figures.text(summary, scores),
+        "over words": figures.over_words(summary, scores),
+        "majority": summary["baselines"]["majority"]["score"],
+        "words": figures.words(summary, scores),
         "p": figures.p_any(summary, scores),
-        "p within": figures.p_within(summary, scores),
+        "p within": figures.p_within_any(summary, scores),
     }
-    return found if sighted else {**found, **_text_alone(rows, seed)}
+    return found if sighted else {**found, **_names_alone(rows, seed)}
 
 
-def _text_alone(rows: Rows, seed: int) -> dict[str, float]:
-    """What the words give, computed here: majority, look-up, logistic model on the two names."""
+def _names_alone(rows: Rows, seed: int) -> dict[str, float]:
+    """Accuracy of a logistic model on the two names, fitted here; also on pairs of names that are new."""
     y = np.unique(rows.label, return_inverse=True)[1]
-    group = np.array(rows.group)
-    design = make_design(y, group, np.full(len(y), ""), repeats=1, seed=seed)
+    design = make_design(y, np.array(rows.group), np.full(len(y), ""), repeats=1, seed=seed)
     prompt = np.unique(rows.prompt, return_inverse=True)[1]
-    seen = np.concatenate([_seen(prompt, design, k) for k in range(len(design.outer))])
     order = np.concatenate([split.test for split in design.outer])
-    right = {
-        "majority": majority(y, design)[0] == y,
-        "look-up": prompt_only(y, design, prompt)[0] == y,
-        "logistic": _logistic(rows, y, design) == y,
+    seen = np.concatenate([_seen(prompt, design, k) for k in range(len(design.outer))])
+    right = (_logistic(rows, y, design) == y)[order]
+    return {
+        "logistic": float(right.mean()),
+        "logistic, new": float(right[~seen].mean()),
+        "new pairs": float((~seen).mean()),
     }
-    shares = {f"{name} alone": float(flags.mean()) for name, flags in right.items()}
-    unseen = {f"{name}, new": float(flags[order][~seen].mean()) for name, flags in right.items()}
-    return {**shares, **unseen, "rows of new pairs": float((~seen).mean())}
 
 
 def _seen(prompt: Any, design: Design, k: int) -> Any:
@@ -136,31 +132,30 @@ def _logistic(rows: Rows, y: Any, design: Design) -> Any:
 
 def blind_lines(n: int, found: Sequence[dict[str, Any]]) -> list[Line]:
     world = f"VRD, blind model, {n or 'all'} rows"
-    over = known(found, "over text")
-    text = known(found, "text")
-    lines = [
-        Line(world, "majority", "", mean(known(found, "majority alone"))),
-        Line(world, "text baseline", mean(known(found, "logistic alone")) + " (logistic on names)", mean([one.value for one in text])),
-        Line(world, "text baseline, new pairs", mean(known(found, "logistic, new")) + " (logistic on names)", mean(known(found, "look-up, new")) + " (look-up)"),
-        Line(world, "rows of new pairs", "", mean(known(found, "rows of new pairs"))),
-    ]  # fmt: skip
-    return lines + _over_lines(world, "about 0", "above .05", over, found)
+    logistic = f"{mean(known(found, 'logistic'))} (logistic model of the names)"
+    words = mean([one.value for one in known(found, "words")])
+    return [
+        Line(world, "majority", "", mean(known(found, "majority"))),
+        Line(world, "words alone", logistic, words),
+        *_over_lines(world, "about 0", "above .05", found),
+    ]
 
 
 def _over_lines(
-    world: str, truth: str, p_truth: str, over: Sequence[Any], found: Sequence[dict[str, Any]]
+    world: str, truth: str, p_truth: str, found: Sequence[dict[str, Any]]
 ) -> list[Line]:
+    over = known(found, "over words")
     bounds = f" [{np.mean([o.low for o in over]):.3f}, {np.mean([o.high for o in over]):.3f}]"
     lines = [
-        Line(world, "best layer: over text", truth, mean([one.value for one in over]) + bounds),
+        Line(world, "best layer: over words", truth, mean([one.value for one in over]) + bounds),
         Line(world, "smallest p corrected", "", mean(known(found, "p"))),
     ]
     within = known(found, "p within")
     if within:
-        lines.append(Line(world, "smallest p within prompts", p_truth, mean(within)))
+        lines.append(Line(world, "smallest p within words", p_truth, mean(within)))
     return lines
 
 
 def sighted_lines(n: int, found: Sequence[dict[str, Any]]) -> list[Line]:
     world = f"VRD, names and places of the boxes, {n or 'all'} rows"
-    return _over_lines(world, "above 0", "small", known(found, "over text"), found)
+    return _over_lines(world, "above 0", "small", found)
