@@ -146,16 +146,23 @@ def control_lines(kind: str, found: Sequence[dict[str, Any]]) -> list[Line]:
 
 def alike(seed: int, n_train: int, n_test: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    n = n_train + n_test
-    y = rng.integers(2, size=n)
-    split = ["train"] * n_train + ["test"] * n_test
-    rows = Rows(labels(y), split=split)
+    y = rng.integers(2, size=n_train + n_test)
+    rows = Rows(labels(y), split=["train"] * n_train + ["test"] * n_test)
+    settings = replace(PLAIN, over_training=True, seed=seed)
     with work_folder() as work:
         runs = [
-            (name, results_of(work, _weak(rng, y), rows, PLAIN, name)) for name in ("one", "other")
+            (name, results_of(work, _weak(rng, y), rows, settings, name))
+            for name in ("one", "other")
         ]
-        (pair,) = compare(runs, ComparisonSettings(resamples=300, flips=399, seed=seed))
-    return {"p": pair.peak.p, "misses": not pair.peak.low <= 0 <= pair.peak.high}
+        fixed = ComparisonSettings(resamples=300, flips=399, seed=seed)
+        pairs = {
+            what: compare(runs, replace(fixed, over_training=over))[0].peak
+            for what, over in (("probes fixed", False), ("over training", True))
+        }
+    return {
+        **{f"p, {what}": peak.p for what, peak in pairs.items()},
+        **{f"misses, {what}": not peak.low <= 0 <= peak.high for what, peak in pairs.items()},
+    }
 
 
 def _weak(rng: np.random.Generator, y: Any) -> Any:
@@ -166,10 +173,13 @@ def _weak(rng: np.random.Generator, y: Any) -> Any:
 
 def alike_lines(n_train: int, n_test: int, found: Sequence[dict[str, Any]]) -> list[Line]:
     world = f"two runs drawn alike, {n_train} training and {n_test} test rows"
-    return [
-        Line(world, "compare: p ≤ .05, probes fixed", "5 %", share([p <= 0.05 for p in known(found, "p")])),
-        Line(world, "compare: interval without 0, probes fixed", "5 %", share(known(found, "misses"))),
-    ]  # fmt: skip
+    lines = []
+    for what in ("probes fixed", "over training"):
+        small = share([p <= 0.05 for p in known(found, f"p, {what}")])
+        misses = share(known(found, f"misses, {what}"))
+        lines.append(Line(world, f"compare: p ≤ .05, {what}", "5 %", small))
+        lines.append(Line(world, f"compare: interval without 0, {what}", "5 %", misses))
+    return lines
 
 
 # Part 7: a rare label.
