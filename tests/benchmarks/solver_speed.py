@@ -7,8 +7,8 @@
 
 Every method fits the same rows of the same layers. The time is measured from the stored states to
 the fitted probe, in CPU seconds of one core. The methods alternate, so that other load on the
-machine affects them equally, and the shortest time of the repeats counts. The floor is the time of one product of the
-states with themselves in float32, which every fit by second derivatives needs.
+machine affects them equally, and the shortest time of the repeats counts. The floor is the time of one
+product of the states with themselves in float32, which vsp's fits cannot avoid.
 """
 
 from __future__ import annotations
@@ -590,7 +590,8 @@ _NOTE = """\
 CPU s      of one core, from the stored states to the fitted probe
 above      objective over the lowest known, relative, of the worst class
 certified  duality gap, an upper bound of that; stopped: out of iterations
-agree      held-out rows predicted as by the reference fit"""
+agree      held-out rows predicted as by the reference fit
+floor      CPU time of one product of the states with themselves, in float32"""
 
 
 def solver_bench_table(bench: SolverBench) -> RenderableType:
