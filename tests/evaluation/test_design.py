@@ -1,6 +1,4 @@
 import time
-from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from vsp.errors import ProbeError
-from vsp.evaluation.design import make_design, training_portions
+from vsp.evaluation.design import make_design
 
 
 @given(labelled_rows(), st.integers(3, 5), st.integers(1, 3), st.integers(0, 9))
@@ -249,29 +247,3 @@ def test_a_label_is_in_every_fold_where_it_has_as_many_groups():
     for seed in range(20):
         made = make_design(y, group, np.full(205, ""), folds=5, seed=seed)
         assert all((y[outer.test] == 0).sum() == 1 for outer in made.outer)
-
-
-@given(labelled_rows(), st.integers(0, 9))
-@settings(max_examples=100, deadline=None)
-def test_portions_grow_by_whole_groups_up_to_all_training_rows(rows, seed):
-    y, group, split = rows
-    made = design_of(y, group, split, folds=3)
-    mask = made.train_sets[made.outer[0].train_set]
-    parts = training_portions(y, group, mask, seed)
-    assert (parts[-1] == mask).all()
-    for part, larger in pairwise(parts):
-        assert (part <= larger).all() and part.sum() < larger.sum()
-    for part in parts:
-        assert not set(group[part]) & set(group[mask & ~part])
-        if y.dtype.kind == "i" and part is not parts[-1]:
-            assert min(Counter(y[part]).values()) >= 2 and set(y[part]) == set(y[mask])
-
-
-def test_portions_are_those_of_voita_and_titov_with_labels_as_in_all_rows():
-    n = 20_000
-    y = np.random.default_rng(0).choice(4, size=n, p=[0.4, 0.3, 0.2, 0.1])
-    parts = training_portions(y, np.arange(n).astype(str), np.ones(n, bool), 0)
-    sizes = [int(part.sum()) for part in parts]
-    assert sizes == [20, 40, 80, 160, 320, 625, 1250, 2500, 5000, 10_000, 20_000]
-    shares = np.array([np.bincount(y[part], minlength=4) / part.sum() for part in parts[4:]])
-    assert abs(shares - [0.4, 0.3, 0.2, 0.1]).max() < 0.02

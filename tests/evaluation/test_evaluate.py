@@ -42,9 +42,9 @@ def _fit(y, made, share=0.7, seed=0, **changes):
     return {**made_up, **losses(y, made, predicted), **changes}
 
 
-def _evaluate(fits, y, group, made, layers=None, prompts=None, resamples=200):
+def _evaluate(fits, y, group, made, layers=None, prompts=None, resamples=200, **others):
     layers = list(range(len(fits))) if layers is None else layers
-    rows = EvaluatedRows(y, group, made, metric_for(y), _NAMES, prompts)
+    rows = EvaluatedRows(y, group, made, metric_for(y), _NAMES, prompts, **others)
     return evaluate(layers, fits, rows, EvaluationSettings(resamples=resamples))
 
 
@@ -267,13 +267,19 @@ def test_probabilities_code_lengths_and_the_curve():
     probability = np.full((2, 60, 3), np.nan, np.float32)
     probability[:] = np.eye(3)[y] * 0.7 + 0.1
     fit = _fit(
-        y, made, 1.0, probability=probability, code_bits=np.array(30.0),
-        uniform_bits=np.array(90.0), portion_rows=np.array([12, 48]), curve=np.array([0.5, 0.7]),
+        y, made, 1.0, probability=probability, code_bits=np.array([29.0, 31.0]),
+        uniform_bits=np.array(90.0), control_code_bits=np.array([90.0, 90.0]),
+        control_uniform_bits=np.array(90.0), portion_rows=np.array([12.0, 48.0]),
+        curve=np.array([[0.4], [0.6]]),
     )  # fmt: skip
-    (score,), _ = _evaluate([fit], y, group, made)
+    (score,), facts = _evaluate([fit], y, group, made)
     assert score.ece == pytest.approx(0.2) and score.brier == pytest.approx(0.04 + 2 * 0.01)
-    assert score.code_bits == 30 and score.compression == 3
-    assert score.curve == [[12.0, 0.5], [48.0, 0.7]]
+    assert score.code_bits == 30 and score.compression == 3 and score.code_error == 1
+    assert score.control_compression == 1 and score.control_code_error == 0
+    assert score.curve == [[12.0, 0.5, pytest.approx(0.1)], [48.0, 1.0, None]]
+    assert facts["peak"]["ece"] == score.ece > facts["peak"]["ece_null"]
+    (score,), facts = _evaluate([fit], y, group, made, weighted=True)
+    assert score.ece is score.brier is facts["peak"]["ece"] is facts["peak"]["ece_null"] is None
 
 
 def test_baselines_know_the_training_rows_labels_and_prompts_alone():

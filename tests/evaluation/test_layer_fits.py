@@ -14,10 +14,11 @@ from sklearn.preprocessing import StandardScaler
 
 from vsp.datasets.splitting import integer_codes
 from vsp.evaluation.controls import control_labels, permuted_labels
-from vsp.evaluation.design import make_design, training_portions
+from vsp.evaluation.design import make_design
 from vsp.evaluation.layer_fits import LayerFitter, LayerTasks, Piece, StrengthChoice
 from vsp.evaluation.merged_fits import choose_strengths, merge_pieces
 from vsp.evaluation.metrics import score_of_sums
+from vsp.evaluation.online_code import Portions
 from vsp.evaluation.within_words import permuted_within
 from vsp.probes import PROBES
 
@@ -50,15 +51,13 @@ def _world(
     permuted, _ = permuted_labels(y, group, made.blocks, n_permutations, 0)
     # With only four types, every training set has rows of all types.
     control = control_labels(np.array(list("abcd"))[np.arange(len(y)) % 4], y, n_controls, 0)
-    grown = (
-        training_portions(y, group, made.train_sets[made.outer[0].train_set], 0) if curve else []
-    )
+    grown = Portions.draw(group, made.train_sets[made.outer[0].train_set], 0) if curve else None
     words = np.array(list("vw"))[np.arange(len(y)) % 2]
     within, _ = permuted_within(y, words, made.blocks, n_within, 0)
     controls = {"types": control} if n_controls else {}
     return states, LayerTasks(
         y, made, metric_for(y), strengths, permuted, within, integer_codes(group), controls,
-        tuple(grown),
+        grown,
     )  # fmt: skip
 
 
@@ -151,18 +150,21 @@ class Plainly:
         return found
 
     def curve(self, chosen):
-        """Scores of the portions and online code length; the first portion has a uniform code."""
-        y, outer, grown = self.tasks.y, self.tasks.design.outer[0], self.tasks.portions
-        scores, bits = [], np.log2(len(np.unique(y))) * grown[0].sum()
-        for k, mask in enumerate(grown):
-            model = self.fit(y, mask, self.strengths[chosen[0]])
-            lost, base = self.sums(model, y, grown[-1], outer.test)
-            scores.append(1 - lost / base)
-            if k + 1 < len(grown) and self.name in ("logistic", "multinomial"):
-                new = grown[k + 1] & ~mask
-                share = model.predict_proba(self.states[new])
-                bits -= np.log2(share[np.arange(new.sum()), y[new]]).sum()
-        return scores, bits
+        """Scores [order, portion] without the largest portion; nan if it has one label."""
+        y, outer, portions = self.tasks.y, self.tasks.design.outer[0], self.tasks.portions
+        train = self.tasks.design.train_sets[outer.train_set]
+        scores = np.full((portions.n_orders, portions.n_portions - 1), np.nan)
+        for order, k in np.ndindex(scores.shape):
+            mask = portions.mask(order, k)
+            n_known = len(np.unique(y[mask]))
+            if n_known > 1:
+                # scikit-learn fits two classes with one vector of weights.
+                twice = self.name == "multinomial" and n_known == 2
+                strength = self.strengths[chosen[0]]
+                model = self.fit(y, mask, 2 * strength if twice else strength)
+                lost, base = self.sums(model, y, train, outer.test)
+                scores[order, k] = 1 - lost / base
+        return scores
 
 
 @pytest.mark.parametrize(
@@ -208,18 +210,14 @@ def test_it_is_what_scikit_learn_finds_in_plain_loops(name, world):
     )
     assert tested.tolist() == (made.test_split >= 0).tolist()
 
-    scores, bits = plainly.curve(chosen)
-    assert fit["curve"] == pytest.approx(scores, abs=1e-6)
-    assert fit["portion_rows"].tolist() == [mask.sum() for mask in tasks.portions]
-    assert (
-        len(scores) > 1
-        and fit["portion_rows"][-1] == made.train_sets[made.outer[0].train_set].sum()
-    )
+    assert fit["curve"] == pytest.approx(plainly.curve(chosen), rel=1e-4, abs=1e-6, nan_ok=True)
+    assert fit["portion_rows"].tolist() == tasks.portions.n_rows.mean(axis=0).tolist()
+    assert fit["curve"].shape[1] > 1
     if name in ("logistic", "multinomial"):
         assert fit["probability"] == pytest.approx(
-            plainly.probability(chosen), abs=1e-4, nan_ok=True
+            plainly.probability(fit["likeliest"]), abs=1e-4, nan_ok=True
         )
-        assert fit["code_bits"] == pytest.approx(bits, rel=1e-4)
+        assert fit["code_bits"].shape == fit["control_code_bits"].shape == (3,)
         n_classes = len(np.unique(tasks.y))
         assert fit["uniform_bits"] == pytest.approx(np.log2(n_classes) * fit["portion_rows"][-1])
     else:
@@ -237,17 +235,17 @@ def _of_probe(fit):
 def test_every_fit_is_counted():
     _, tasks = _world()
     fit = _whole(*_world()[:1], _probe("logistic"), tasks)
-    n_portions = len(tasks.portions)
-    n_tasks = (
+    control = [len(np.unique(y)) for y in tasks.controls["types"]]
+    n_problems = 3 * (
         12 * 4  # search: 3 + 3 training sets in each repeat, at each strength
         + 3 * 5  # outer splits of the first repeat × permutations
-        + 6 * 3  # outer splits of all repeats × control tasks
-        + n_portions + 1  # and the probe that is saved
-    )  # fmt: skip
-    n_classes = [3] * (12 * 4 + 15) + [3] * (n_portions + 1)
-    control = [len(np.unique(y)) for y in tasks.controls["types"]]
-    n_problems = sum(n_classes) + 6 * sum(3 if n == 3 else 1 for n in control)
-    assert len(n_classes) + 18 == n_tasks
+        + 1  # the probe that is saved
+    )
+    n_problems += 6 * sum(3 if n == 3 else 1 for n in control)  # outer splits of all repeats
+    for labels, n_fits in ((tasks.y, 5), (tasks.controls["types"][0], 4)):  # a code; the curve
+        for order, k in np.ndindex(3, tasks.portions.n_portions - 1):
+            known = len(np.unique(labels[tasks.portions.mask(order, k)]))
+            n_problems += n_fits * {1: 0, 2: 1, 3: 3}[known]
     assert fit["gap"].shape == fit["iterations"].shape == (n_problems,)
     assert fit["gap"].max() <= 1e-9 * 1.001 and (fit["iterations"] > 0).all()
 
@@ -296,7 +294,16 @@ def test_what_is_switched_off_or_undefined_has_no_key():
     fit = _whole(states, _probe("logistic"), bare)
     assert bare.later_pieces == [Piece("final")]
     assert {name for name in fit if "." not in name} == {
-        *("strengths", "inner", "chosen", "predicted", "probability", "by_strength", "loss"),
+        *(
+            "strengths",
+            "inner",
+            "chosen",
+            "likeliest",
+            "predicted",
+            "probability",
+            "by_strength",
+            "loss",
+        ),
         *("base", "outer_score", "null_observed", "gap", "iterations", "final_strength"),
     }
     full = _whole(states, _probe("logistic"), tasks)
@@ -395,7 +402,7 @@ def test_a_piece_takes_the_strength_of_its_own_split():
     plainly, found = Plainly("logistic", states, tasks), []
     for k in (0, 3):
         chosen = np.array([k] + [3] * (n_outer - 1))
-        choice = StrengthChoice(np.zeros((n_outer, 4)), chosen, k)
+        choice = StrengthChoice(np.zeros((n_outer, 4)), chosen, chosen, k)
         found.append(score_of_sums(at.run(Piece("null"), choice)["null.0"]))
         assert found[-1] == pytest.approx([plainly.statistic(y, chosen) for y in tasks.permuted])
     assert (found[0] != found[1]).any()

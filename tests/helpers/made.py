@@ -163,8 +163,16 @@ def _score(
         p=0.0099 if value > 0.35 else 0.31,
         p_corrected=0.0099 if value > 0.35 else 0.82,
         code_bits=500.0 - 300 * value,
+        code_error=3.0,
         compression=480 / (500.0 - 300 * value),
-        curve=[[20.0, 0.25 + (value - 0.25) / 3], [40.0, 0.25 + (value - 0.25) / 2], [96.0, value]],
+        control_code_bits=500.0,
+        control_code_error=2.0,
+        control_compression=0.96,
+        curve=[
+            [20.0, 0.25 + (value - 0.25) / 3, 0.02],
+            [40.0, 0.25 + (value - 0.25) / 2, 0.01],
+            [96.0, value, None],
+        ],
         over_embedding={
             "difference": value - values[0],
             "low": value - values[0] - half,
@@ -210,7 +218,7 @@ def peak(best: LayerScore, label: bool) -> dict[str, Any]:
         "over_embedding": interval(best.score - 0.26),
         **{name: getattr(best, name) for name in names},
         "recall": recall if label else None,
-        "ece": best.ece, "brier": best.brier, "rmse": best.rmse, "controls": best.controls,
+        "ece": best.ece, "ece_null": best.ece and 0.03, "ece_null_high": best.ece and 0.05, "brier": best.brier, "rmse": best.rmse, "controls": best.controls,
     }  # fmt: skip
 
 
@@ -221,7 +229,8 @@ def _of_a_number(score: LayerScore, rows: dict[str, NDArray[Any]]) -> LayerScore
         **dict.fromkeys(
             ("accuracy", "balanced_accuracy", "macro_f1", "recall", "precision", "confusion")
         ),
-        **dict.fromkeys(("ece", "brier", "code_bits", "compression", "max_gap")),
+        **dict.fromkeys(("ece", "brier", "code_bits", "code_error", "compression", "max_gap")),
+        **dict.fromkeys(("control_code_bits", "control_code_error", "control_compression")),
         rmse=float(np.sqrt(loss(rows)[score.layer].mean())),
     )
 

@@ -191,7 +191,9 @@ def test_a_wide_terminal_has_room_for_a_wide_confusion_matrix(tmp_path):
 
 def test_a_code_longer_than_the_uniform_one_is_said_to_be(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, code_bits=400.0, compression=0.8))
-    assert "400 bits (online code), 1.25 times longer than the uniform code" in line
+    assert "400 ± 3 bits (online code" in line
+    assert "1.25 times longer than the uniform code; control task: 0.96 times shorter" in line
+    assert "choice among 13 layers adds 3.7 bits" in line
 
 
 def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
@@ -199,8 +201,9 @@ def test_calibration_code_length_curve_and_strengths_of_the_best_layer(results):
     best = results.read()[1][8]
     for words in (
         f"balanced accuracy {best.balanced_accuracy:.3f}, macro F1 {best.macro_f1:.3f}",
-        "ECE 0.040, Brier 0.200",
-        f"{best.code_bits:.0f} bits (online code), {best.compression:.2f} times shorter than the uniform",
+        "ECE 0.040; calibrated probabilities would give 0.030 (95 %: up to 0.050). Brier 0.200",
+        f"{best.code_bits:.0f} ± 3 bits (online code",
+        f"{best.compression:.2f} times shorter than the uniform code",
         f"learning curve 0.456 with 20 training rows, 0.558 with 40, {best.score:.3f} with 96",
         "C 0.01 in the saved probe; selected in splits: 0.01 in 10",
         f"over layer 0 {best.score - 0.26:+.3f} [",
@@ -227,8 +230,9 @@ def test_layers_that_could_be_as_good_as_the_best_are_named(tmp_path):
 
 def test_what_was_switched_off_is_left_out(tmp_path):
     off = dict.fromkeys(
-        ("p", "p_corrected", "p_within", "p_within_corrected", "code_bits", "compression", "low", "high",
-         "over_embedding", "below_best", "ece", "brier", "strength", "max_gap", "capacity")
+        ("p", "p_corrected", "p_within", "p_within_corrected", "code_bits", "code_error", "compression",
+         "control_compression", "low", "high", "over_embedding", "below_best", "ece", "brier",
+         "strength", "max_gap", "capacity")
     )  # fmt: skip
     peak = made.peak(made.scores(made.predictions(made.accuracies(13)))[8], True)
     none = dict.fromkeys(("over_chance", "over_words", "over_embedding", "ece", "brier"))
