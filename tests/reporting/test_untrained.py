@@ -56,7 +56,7 @@ def test_report_and_plot_show_the_untrained_model(tmp_path, capsys):
     plot(trained, tmp_path / "a.svg")
     assert "untrained model" in (tmp_path / "a.svg").read_text()
     main(["report", "--run", str(trained.folder), "--json"])
-    found = json.loads(capsys.readouterr().out)["untrained"]
+    found = json.loads(capsys.readouterr().out)["untrained_model"]
     assert found["name"] == "other" and found["score"]["3"] == of_layers[3].score
     assert "untrained" not in _report(untrained, capsys).replace("results/other", "")
 
