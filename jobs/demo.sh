@@ -66,8 +66,7 @@ for variant in mirrored blank; do
     vsp generate --of data/raw/demo --variant "$variant" --out "data/raw/demo-$variant"
 done
 
-# Colour questions have five prompts, too few for control tasks.
-run demo-color data/raw/color --controls 0
+run demo-color data/raw/color
 run demo-mirrored data/raw/demo-mirrored
 run demo-blank data/raw/demo-blank
 run demo-spatial data/raw/demo

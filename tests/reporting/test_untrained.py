@@ -1,6 +1,7 @@
 """The untrained model on the same rows is a baseline of plan, probe, report and plot."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -8,9 +9,13 @@ from helpers.made import accuracies, made, plan, predictions
 
 from vsp.cli.main import main
 from vsp.errors import ModelError
+from vsp.evaluation.probe_run import probe_run
+from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.extraction.extract import extract
 from vsp.models import read_model, resolve
 from vsp.reporting.curve_plot import plot
 from vsp.reporting.untrained import read_untrained
+from vsp.storage.run import Run
 from vsp.storage.untrained import find_untrained, is_untrained
 
 
@@ -51,7 +56,7 @@ def test_report_and_plot_show_the_untrained_model(tmp_path, capsys):
     plot(trained, tmp_path / "a.svg")
     assert "untrained model" in (tmp_path / "a.svg").read_text()
     main(["report", "--run", str(trained.folder), "--json"])
-    found = json.loads(capsys.readouterr().out)["untrained"]
+    found = json.loads(capsys.readouterr().out)["untrained_model"]
     assert found["name"] == "other" and found["score"]["3"] == of_layers[3].score
     assert "untrained" not in _report(untrained, capsys).replace("results/other", "")
 
@@ -118,3 +123,27 @@ def test_of_two_untrained_models_the_newest_is_shown(tmp_path):
 def test_random_weights_of_a_model_that_has_none_are_refused(family):
     with pytest.raises(ModelError, match=f"model {family}: --weights random is not supported"):
         read_model(resolve(family, weights="random"))
+
+
+def test_the_command_that_plan_prints_plans_the_untrained_model(work, checkpoint, spatial, capsys):
+    options = ["--checkpoint", str(checkpoint), "--quantization", "none", "--limit", "8"]
+    words = ["plan", "--model", "llava15", "--dataset", str(spatial), *options]
+    assert main([*words, "--run", "my-run", "--weights", "checkpoint"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].strip()
+    assert command.count("--run") == command.count("--weights") == 1
+    assert main(shlex.split(command)[1:]) == 0
+    assert "--weights random" not in capsys.readouterr().out
+    runs = [Run.open(work / "scratch" / name) for name in ("my-run", "my-run-untrained")]
+    assert is_untrained(*(run.plan for run in runs))
+
+
+def test_probe_leaves_out_random_features_if_the_untrained_model_was_probed(plan_fake):
+    run = plan_fake()
+    extract(run, run.shards)
+    settings = ProbeSettings(permutations=0, controls=0, curve=False, strengths=(1.0,), resamples=9)
+    before = probe_run(run, settings, n_jobs=1, layers=[0]).summary()
+    assert "random features" in before["baselines"] and before["untrained"] == ""
+    model = run.plan.model.model_copy(update={"weights": "random"})
+    _made(run.results.parent / "u", "", run.plan.model_copy(update={"model": model}))
+    after = probe_run(run, settings, n_jobs=1, layers=[0]).summary()
+    assert "random features" not in after["baselines"] and after["untrained"] == "u"

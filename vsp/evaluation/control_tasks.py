@@ -1,8 +1,8 @@
 """The control tasks of a run: which types of rows get random labels, and why a control is not drawn.
 
 A control task gives a random label to each type of row. A probe that predicts these labels on new
-rows reads the type from the states and has learned its label by heart. It therefore needs many types
-that recur.
+rows reads the type from the states and has memorised its label. A control needs many types that
+recur.
 
 names     the ordered pair of subject and reference; `prompt` if the dataset has no names
 cell      the cell of the picture, 8 × 8, that holds the centre of the subject's box
@@ -31,9 +31,7 @@ from vsp.utils.text import format_count
 _CELLS = 8  # on a side of the picture
 _MIN_TYPES = 10
 _RECURRING = 0.5  # of the test rows must have a type that their training rows have
-_MAJORITY_TOLERANCE = (
-    0.1  # largest difference of the share of the most frequent label to the task's
-)
+_MAJORITY_TOLERANCE = 0.1  # difference of the share of the most frequent label to the task's
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def _control_facts(summary: Mapping[str, Any], name: str) -> list[str]:
     """Selectivity against a control, the two normalised scores, and what is not drawn."""
     drawn, figures = summary["controls"][name], summary["peak"]["controls"].get(name)
     if figures is None:
-        return [f"not drawn: {drawn['note']}"]
+        return ["not defined" if drawn["tasks"] else f"not drawn: {drawn['note']}"]
     tasks = f"{format_count(drawn['tasks'], 'task')} of {format_count(drawn['types'], 'type')}"
     score, control = figures["score"], figures["control"]
     return [

@@ -40,7 +40,7 @@ def report_json(results: Results) -> dict[str, Any]:
     named = {"run": results.name, "answer": answer(summary, scores)}
     untrained = read_untrained(results, summary)
     found = None if untrained is None else asdict(untrained)
-    return {**summary, **named, "layers": layers, "untrained": found}
+    return {**summary, **named, "layers": layers, "untrained_model": found}
 
 
 def report_page(results: Results) -> RenderableType:

@@ -33,8 +33,7 @@ def is_untrained(plan: Plan, other: Plan) -> bool:
     """Whether `other` plans the same rows as `plan` with the untrained model of it."""
     weights = {"weights": "checkpoint"}
     return (
-        plan.model.weights == "checkpoint"
-        and other.model.weights == "random"
+        other.model.weights == "random"
         and other.model.model_copy(update=weights) == plan.model
         and (other.prompt, other.manifest_sha256) == (plan.prompt, plan.manifest_sha256)
     )
