@@ -149,8 +149,10 @@ def share(flags: Sequence[bool]) -> str:
 
 
 def mean(values: Sequence[float], digits: int = 3) -> str:
-    """Mean with its standard error."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    """Mean, with its standard error if there are several values."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
     return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
