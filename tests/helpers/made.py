@@ -211,6 +211,7 @@ def peak(best: LayerScore, label: bool) -> dict[str, Any]:
         **{name: getattr(best, name) for name in names},
         "recall": recall if label else None,
         "ece": best.ece, "brier": best.brier, "rmse": best.rmse, "controls": best.controls,
+        "pairs": None,
     }  # fmt: skip
 
 
