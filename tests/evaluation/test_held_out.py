@@ -22,8 +22,9 @@ def _fits_and_tests(design):
         yield design.train_sets[outer.train_set], outer.test
         for inner in outer.inner:
             yield design.train_sets[inner.train_set], inner.validation
-            # Outer test rows are foreign to the inner fits as well.
+            # Inner fits and validation rows say nothing about the outer test rows either.
             yield design.train_sets[inner.train_set], outer.test
+            yield np.isin(np.arange(design.train_sets.shape[1]), inner.validation), outer.test
 
 
 @pytest.mark.parametrize("split_by", ["image", "pairs", "names"])
