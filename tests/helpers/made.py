@@ -218,12 +218,8 @@ def peak(best: LayerScore, label: bool) -> dict[str, Any]:
         "over_embedding": interval(best.score - 0.26),
         **{name: getattr(best, name) for name in names},
         "recall": recall if label else None,
-<<<<<<< HEAD
-        "ece": best.ece, "ece_null": best.ece and 0.03, "ece_null_high": best.ece and 0.05, "brier": best.brier, "rmse": best.rmse, "controls": best.controls,
-=======
-        "ece": best.ece, "brier": best.brier, "rmse": best.rmse, "controls": best.controls,
-        "pairs": None,
->>>>>>> 02ac9b257dfd42344c8dac33867f171aded88030
+        "ece": best.ece, "ece_null": best.ece and 0.03, "ece_null_high": best.ece and 0.05,
+        "brier": best.brier, "rmse": best.rmse, "controls": best.controls, "pairs": None,
     }  # fmt: skip
 
 
