@@ -86,7 +86,9 @@ def recall_intervals(
 ) -> dict[str, dict[str, float] | None] | None:  # fmt: skip
     """Recall of each label with its interval, from the test rows of the label.
 
-    `predicted` is [repeat, row]. None for numbers; a label without test rows has None.
+    The interval is about other test rows, for the fitted probes. Other training rows can move many
+    predictions from one label to another, which the folds of one dataset do not show. `predicted`
+    is [repeat, row]. None for numbers; a label without test rows has None.
     """
     if are_numbers(test.y):
         return None
@@ -96,16 +98,25 @@ def recall_intervals(
         if not rows.any():
             recall[name] = None
             continue
-        figures = share_right(test, predicted == test.y, rows, confidence, resamples, seed)
+        right = predicted == test.y
+        figures = share_right(test, right, rows, Folds(), confidence, resamples, seed)
         recall[name] = {**figures, "n": round(test.counts(rows)[0])}
     return recall
 
 
 def share_right(
-    test: TestedRows, right: NDArray[np.bool_], rows: NDArray[np.bool_], confidence: float,
-    resamples: int, seed: int,
-) -> Interval:  # fmt: skip
-    """Share of right predictions among `rows` [repeat, row], resampled over their groups."""
+    test: TestedRows,
+    right: NDArray[np.bool_],
+    rows: NDArray[np.bool_],
+    folds: Folds,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """Share of right predictions among `rows` [repeat, row], resampled over their groups.
+
+    `folds`: the folds whose largest effect on the variance is assumed; one fold has none.
+    """
     ever = np.flatnonzero(rows.any(axis=0))
     group = np.zeros(rows.shape[1], dtype=np.intp)
     group[ever] = np.unique(test.group[ever], return_inverse=True)[1]
@@ -114,8 +125,7 @@ def share_right(
         np.stack([np.bincount(group, one, n_groups) for one in chosen]).astype(np.float64)
         for chosen in (rows & ~right, rows)
     )
-    folds = Folds(test.design.n_folds, test.design.n_repeats)
-    # Inner scores of these rows are not kept; without them the largest effect of folds is assumed.
+    # Inner scores of these rows are not kept; without them the largest effect is assumed.
     excess = np.full((len(test.design.outer), 1), np.nan)
     sums = GroupSums(loss[None], base, *test.counts(rows), True, excess, folds)
     bootstrap = bootstrap_groups(sums, confidence, resamples, seed)

@@ -27,6 +27,7 @@ from vsp.storage.npz import Blocks
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 
+_SMALL = 1 << 14  # bytes of an array that is kept in memory for all layers
 _ESTIMATES = ("strengths", "inner", "chosen", "likeliest", "outer_score", "by_strength", "null",
               "null_observed", "capacity", "within", "within_observed", "refit", "portion_rows",
               "curve", "code_bits", "uniform_bits", "control_code_bits",
@@ -115,16 +116,24 @@ def _checked_layers(run: Run, layers: Sequence[int] | None) -> list[int]:
 
 
 class _CachedFits(Sequence[Arrays]):
-    """The cached layers; each is read when it is accessed."""
+    """The cached layers; each is read when it is accessed, and its small arrays are kept."""
 
     def __init__(self, cache: FitCache, layers: Sequence[int]) -> None:
         self.cache, self.layers = cache, layers
+        self._small: dict[int, Arrays] = {}
 
     def __len__(self) -> int:
         return len(self.layers)
 
     def __getitem__(self, i: Any) -> Any:
-        return read_cached(self.cache, self.layers[i])
+        fit = read_cached(self.cache, self.layers[i])
+        self._small[i] = {name: one for name, one in fit.items() if one.nbytes <= _SMALL}
+        return fit
+
+    def array(self, i: int, name: str) -> NDArray[Any]:
+        """An array of a layer, from memory if it is small and the layer was read before."""
+        known = self._small.get(i, {})
+        return known[name] if name in known else self[i][name]
 
 
 def _probe_arrays(fit: Arrays) -> Arrays:
@@ -161,7 +170,8 @@ def _stacked(names: Sequence[str], fits: _CachedFits) -> dict[str, Blocks]:
 
 
 def _blocks(name: str, first: NDArray[Any], fits: _CachedFits) -> Blocks:
-    return Blocks((len(fits), *first.shape), first.dtype, (fit[name] for fit in fits))
+    arrays = (fits.array(i, name) for i in range(len(fits)))
+    return Blocks((len(fits), *first.shape), first.dtype, arrays)
 
 
 def _summary(work: ProbeWork) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
 from vsp.evaluation.scores import are_numbers
-from vsp.evaluation.within_words import permuted_within
+from vsp.evaluation.within_words import within_prompts
 from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase, check_scale
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
@@ -50,7 +50,6 @@ _log = logging.getLogger(__name__)
 _CACHE_FORMAT = 5  # increase it if the arrays of a layer change for the same rows and settings
 _MIN_LIMIT = 1 << 28  # bytes of a fitted layer, however few rows there are
 _N_REASONS = 10  # reasons of failed rows in the summary
-_ENOUGH = 0.5  # of the rows must be exchangeable within prompts, for a test with any power
 _RARE = 0.5  # of its share among equally common labels; a rarer label asks for balanced accuracy
 
 
@@ -219,9 +218,7 @@ def _tasks_by_id(
     permuted, _ = permuted_labels(
         y, independent_units(settings.split_by, rows), design.blocks, n, seed
     )
-    within, n_within = permuted_within(y, rows.prompt, design.blocks, n, seed)
-    if is_constant(rows.prompt) or n_within < _ENOUGH * len(y):
-        within = within[:0]
+    within, n_within = within_prompts(y, rows.prompt, design, n, seed)
     _check_metric(metric, y, design, names)
     train = design.train_sets[design.outer[0].train_set]
     resamples = None

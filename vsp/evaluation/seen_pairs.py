@@ -15,6 +15,7 @@ from vsp.evaluation.column_table import TestedRows
 from vsp.evaluation.design import Design
 from vsp.evaluation.peak import share_right
 from vsp.evaluation.scores import are_numbers
+from vsp.evaluation.statistics import Folds
 
 _LEAST = 10  # rows on either side
 
@@ -48,11 +49,12 @@ def seen_and_unseen(
     n_rows = {name: round(test.counts(rows)[0]) for name, rows in sides.items()}
     if min(n_rows.values()) < _LEAST:
         return None
+    folds = Folds(test.design.n_folds, test.design.n_repeats)
     return {
         side: {
             "n": n_rows[side],
             **{
-                name: share_right(test, one == test.y, rows, confidence, resamples, seed)
+                name: share_right(test, one == test.y, rows, folds, confidence, resamples, seed)
                 for name, one in predicted.items()
             },
         }

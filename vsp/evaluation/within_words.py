@@ -12,15 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.datasets.splitting import integer_codes
+from vsp.evaluation.design import Design, is_constant
 from vsp.evaluation.scores import Floats
+
+_LEAST = 100  # tested rows whose label can change; fewer give no power
+
+
+def within_prompts(
+    y: NDArray[Any], prompt: NDArray[np.str_], design: Design, n: int, seed: int
+) -> tuple[NDArray[Any], int | None]:
+    """Labels [permutation, row] exchanged among rows with the same prompt, and how many can change.
+
+    The number is that of tested rows whose label can change; there are no permutations if it is
+    under 100. It is None if all rows have one prompt: the test is then that of `permuted_labels`.
+    """
+    if is_constant(prompt):
+        return np.empty((0, len(y)), y.dtype), None
+    permuted, can_change = permuted_within(y, prompt, design.blocks, n, seed)
+    n_rows = int((can_change & (design.test_split[0] >= 0)).sum())
+    return permuted if n_rows >= _LEAST else permuted[:0], n_rows
 
 
 def permuted_within(
     y: NDArray[Any], words: NDArray[Any], blocks: NDArray[np.intp], n: int, seed: int
-) -> tuple[NDArray[Any], int]:
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Labels [permutation, row], exchanged among rows of the same block with the same `words`.
 
-    `words` and `blocks` are [row]. Also returns the number of rows whose label can change.
+    `words` and `blocks` are [row]. Also returns whether the label of a row can change [row].
     """
     kind = integer_codes(words)
     stratum = integer_codes(blocks * (kind.max() + 1) + kind)
@@ -32,7 +50,7 @@ def permuted_within(
     lowest, highest = np.full(stratum.max() + 1, np.inf), np.full(stratum.max() + 1, -np.inf)
     np.minimum.at(lowest, stratum, y)
     np.maximum.at(highest, stratum, y)
-    return permuted, int((lowest < highest)[stratum].sum())
+    return permuted, np.asarray((lowest < highest)[stratum])
 
 
 def studentised(observed: Floats, permuted: Floats) -> dict[str, Floats]:

@@ -290,7 +290,7 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
             f"labels of {summary['n_movable']} of {rows['used']} rows can be permuted, because only "
             "groups of the same size exchange labels; more such groups would give smaller p values"
         )
-    lines += _too_few_within(summary) + _without_boxes(summary)
+    lines += _too_few_within(summary, scores) + _without_boxes(summary)
     lines += equal_states_lines(summary)
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
@@ -304,14 +304,14 @@ def _wider(scores: Sequence[LayerScore]) -> str:
     return f"--grid {' '.join(f'{value:g}' for value in grid)}"
 
 
-def _too_few_within(summary: Mapping[str, Any]) -> list[str]:
+def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
     """Why there is no permutation test among rows with the same prompt."""
-    n_within, n_used = summary["n_within"], summary["rows"]["used"]
-    if not summary["n_permutations"] or n_within >= n_used / 2:
+    n_within, n_tested = summary["n_within"], summary["rows"]["test"]
+    if not summary["n_permutations"] or n_within is None or scores[0].p_within is not None:
         return []
     return [
-        f"{n_within} of {n_used} rows share their prompt with a row of another label, too few for a "
-        "permutation test within prompts"
+        f"{n_within} of {n_tested} test rows share their prompt with a row of another label, too few "
+        "for a permutation test within prompts"
     ]
 
 

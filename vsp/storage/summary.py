@@ -179,7 +179,7 @@ class Summary(_Values):
     resamples: Count
     n_permutations: Count
     n_movable: Count | None  # None: no permutations
-    n_within: Count  # rows whose label can be exchanged with that of a row with the same prompt
+    n_within: Count | None  # tested rows whose label can be exchanged within their prompt
     controls: dict[str, _ControlTasks]  # of each control that was asked for, drawn or not
     capacity_chance: Figure | None  # share of the most frequent label of the training rows
     n_without_boxes: Count
