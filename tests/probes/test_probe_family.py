@@ -28,7 +28,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from vsp import probes
 from vsp.errors import ProbeError, RunError
 from vsp.probes import PROBES
-from vsp.probes.base import Task, probabilities
+from vsp.probes.base import Task
+from vsp.probes.links import probabilities
 from vsp.probes.names import TREATMENTS
 from vsp.storage.results import LayerScore, Results
 

@@ -14,7 +14,8 @@ from vsp.evaluation.scores import Floats
 from vsp.evaluation.statistics import first_best
 from vsp.evaluation.tested_rows import split_losses
 from vsp.evaluation.within_words import studentised
-from vsp.probes.base import ProbeBase, probabilities
+from vsp.probes.base import ProbeBase
+from vsp.probes.links import probabilities
 
 _CURVE = (
     "portion_rows", "curve", "code_bits", "uniform_bits", "control_code_bits",

@@ -19,7 +19,7 @@ from scipy.special import log_expit, logsumexp
 from scipy.stats import rankdata
 
 from vsp.evaluation.scores import Floats
-from vsp.probes.base import probabilities
+from vsp.probes.links import probabilities
 
 _TINY = float(np.finfo(float).tiny)
 

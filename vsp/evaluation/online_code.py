@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from vsp.datasets.splitting import integer_codes
 from vsp.evaluation.design import is_constant
 from vsp.evaluation.scores import Floats
-from vsp.probes.base import ProbeBase, Task, TaskFit, probabilities
+from vsp.probes.base import ProbeBase, Task, TaskFit
+from vsp.probes.links import probabilities
 
 N_ORDERS = 3
 # Shares of the training rows, as Voita & Titov.

@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from vsp.errors import ProbeError
+from vsp.probes.links import probabilities
 from vsp.probes.treatment import Array, Treatment, row_slices
 
 if TYPE_CHECKING:
@@ -281,18 +281,6 @@ def fitted_rows(task: Task) -> NDArray[np.intp]:
     """The training rows of a task, each as often as it counts."""
     rows = np.flatnonzero(task.train)
     return rows if task.counts is None else np.repeat(rows, task.counts[rows])
-
-
-def probabilities(scores: Array, link: str, axis: int = -1) -> Array:
-    """Probabilities of the classes along `axis`.
-
-    softmax: all classes together. sigmoid: each class against the rest, divided by their sum, as
-    in scikit-learn's OneVsRestClassifier; logarithms keep the sum at 1 even if all are tiny.
-    """
-    if link == "sigmoid":
-        scores = log_expit(scores)
-    share: Array = softmax(scores, axis=axis)
-    return share
 
 
 def encode_classes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
