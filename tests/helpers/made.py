@@ -277,6 +277,7 @@ def summary(layer_scores: list[LayerScore], name: str = "small", **changes: Any)
         },
         "capacity_chance": best.chance if label else None,
         "untrained": "",
+        "equal_states": 0,
         "chance": best.chance,
         "best_layer": best.layer,
         "n_fits": 620 * len(layer_scores),
