@@ -49,7 +49,7 @@ def test_report_and_plot_show_the_untrained_model(tmp_path, capsys):
     trained, untrained = _both(tmp_path)
     summary, of_layers = untrained.read()
     page = _report(trained, capsys)
-    assert " untrained select. " in page and "random weights, other." in page
+    assert " untr. select " in page and "random weights, other." in page
     assert all(f" {score.score:.3f} " in page for score in of_layers)
     peak = summary["peak"]
     assert f"untrained model      {peak['estimate']:.3f}  [{peak['low']:.3f}" in page
