@@ -253,7 +253,7 @@ def _untrained_notes(summary: Mapping[str, Any], untrained: Untrained | None) ->
     if untrained.why_not:
         return [f"untrained: results/{untrained.name} is not shown: {untrained.why_not}."]
     return [
-        f"untrained: {summary['statistic']} of the model with random weights, {untrained.name}."
+        f"untr.: {summary['statistic']} of the model with random weights, {untrained.name}."
     ]
 
 
