@@ -252,9 +252,7 @@ def _untrained_notes(summary: Mapping[str, Any], untrained: Untrained | None) ->
         return [f"untrained: results/{missing} is no longer there."] if missing else []
     if untrained.why_not:
         return [f"untrained: results/{untrained.name} is not shown: {untrained.why_not}."]
-    return [
-        f"untr.: {summary['statistic']} of the model with random weights, {untrained.name}."
-    ]
+    return [f"untr.: {summary['statistic']} of the model with random weights, {untrained.name}."]
 
 
 def _baseline_table(summary: Mapping[str, Any], untrained: Untrained | None) -> Table:
