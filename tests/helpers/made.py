@@ -260,7 +260,6 @@ def summary(layer_scores: list[LayerScore], name: str = "small", **changes: Any)
         "batching": None,
         "split": "5 folds by group, 2 times",
         "split_by": "image",
-        "equal_states": 0,
         "n_without_boxes": 240,
         "settings": {"probe": card["probe"], "seed": 0},
         "probe": card,
