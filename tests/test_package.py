@@ -164,6 +164,7 @@ def test_members_of_another_package_do_their_work_in_every_stage(vsp, work, chec
         first, second = ("red", "blue") if i % 2 else ("blue", "red")
         picture = Image.new("RGB", (64, 64), second)
         picture.paste(first, (0, 0, 32, 64))
+        picture.paste("white", (i, 20, i + 4, 30 + i // 2))  # no two pictures are copies
         picture.save(work / "images" / f"{i}.png")
         lines.append(f"{i}.png\tcup\t{'left of' if i % 2 else 'right of'}\tplate\n")
     (work / "own.txt").write_text("".join(lines))

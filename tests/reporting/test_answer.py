@@ -22,6 +22,8 @@ def _answer(folder, p_values, **summary):
     scores = [
         replace(score, p_corrected=p) for score, p in zip(made.scores(rows), p_values, strict=True)
     ]
+    best = max(scores, key=lambda score: score.score)
+    summary["peak"] = {**made.peak(best, True), **summary.get("peak", {})}
     return answer(*made.made(folder, rows, scores, **summary).read())
 
 
@@ -59,10 +61,10 @@ def test_with_too_few_permutations_nothing_is_claimed(tmp_path, n_permutations):
 
 def test_a_layer_below_the_most_frequent_label_is_not_above_chance(tmp_path):
     """Its p is small because it differs from permuted labels, which is another question."""
-    said = _answer(tmp_path / "a", [0.01] * 4, chance=0.8, peak=None)
-    assert said == "Layer 2 scores above chance (0.800) at corrected p < 0.05."
-    said = _answer(tmp_path / "c", [0.01] * 4, chance=0.1, peak=None)
-    assert said == "All 4 probed layers score above chance (0.100) at corrected p < 0.05."
+    said = _answer(tmp_path / "a", [0.01] * 4, chance=0.8)
+    assert said.startswith("Layer 2 scores above chance (0.800) at corrected p < 0.05; ")
+    said = _answer(tmp_path / "c", [0.01] * 4, chance=0.1)
+    assert said.startswith("All 4 probed layers score above chance (0.100) at corrected p < 0.05; ")
     said = _answer(tmp_path / "b", [0.01] * 4, chance=0.99, peak=PEAK)
     assert said == "None of the 4 probed layers scores above chance (0.990) at corrected p < 0.05."
 

@@ -235,7 +235,7 @@ def test_what_was_switched_off_is_left_out(tmp_path):
          "strength", "max_gap", "capacity")
     )  # fmt: skip
     peak = made.peak(made.scores(made.predictions(made.accuracies(13)))[8], True)
-    none = dict.fromkeys(("over_chance", "over_words", "over_embedding", "ece", "brier"))
+    none = dict.fromkeys(("over_chance", "over_words", "over_embedding"))
     text, _ = _changed(
         tmp_path,
         lambda score: replace(score, **off, curve=[], strengths=[], by_strength={}, controls={}),
@@ -245,7 +245,7 @@ def test_what_was_switched_off_is_left_out(tmp_path):
         max_gap=None,
         baselines={},
     )
-    for word in ("select ", "p corr", "p word", "code", "over ", "calibration", "curve", "gap"):
+    for word in ("select ", "p corr", "p word", "code", "over ", "curve", "gap"):
         assert word not in text
     assert _layer_lines(text)[0].split()[:3] == ["0", "0.250", "–"]
     plot(Results(tmp_path / "changed"), tmp_path / "a.png")

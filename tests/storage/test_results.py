@@ -116,9 +116,9 @@ def test_what_is_written_twice_has_the_same_bytes(tmp_path):
 
 def test_a_figure_that_is_not_finite_is_null(tmp_path):
     results = Results(tmp_path)
-    scores = [replace(SCORES[0], max_gap=float("inf"), control=float("nan")), SCORES[1]]
+    scores = [replace(SCORES[0], max_gap=float("inf"), capacity=float("nan")), SCORES[1]]
     results.write(SUMMARY, scores, *WRITTEN[2:])
-    assert results.read()[1] == [replace(SCORES[0], max_gap=None, control=None), SCORES[1]]
+    assert results.read()[1] == [replace(SCORES[0], max_gap=None, capacity=None), SCORES[1]]
     for name in ("summary.json", "scores.jsonl", "probes/card.json"):
         text = (tmp_path / name).read_text()
         assert "NaN" not in text and "Infinity" not in text

@@ -246,7 +246,7 @@ def _older(results, **changes):
     digests = values.pop("sha256")
     digests.pop("summary.json"), values.pop("format")
     digests["summary.json"] = json_sha256([values, digests])
-    path.write_text(json.dumps({"format": 3, **values, "sha256": digests}))
+    path.write_text(json.dumps({"format": 4, **values, "sha256": digests}))
 
 
 def test_older_results_without_an_identity_are_known_by_their_plan(moved, work):

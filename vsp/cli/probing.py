@@ -178,6 +178,9 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         help="skip the baseline on random features, which results of the untrained model "
         "(`vsp plan --weights random`) replace",
     )
+    parser.add_argument(
+        "--no-words", action="store_true", help="skip the baselines on names, words and boxes"
+    )
 
 
 def _add_over(parser: argparse.ArgumentParser, how: str) -> None:
@@ -219,6 +222,7 @@ def _probe(arguments: argparse.Namespace) -> None:
         controls=arguments.controls,
         curve=not arguments.no_curve,
         random=not arguments.no_random,
+        words=not arguments.no_words,
         seed=arguments.seed,
         over_training=arguments.over == "training",
         resamples=arguments.resamples,

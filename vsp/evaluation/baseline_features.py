@@ -16,6 +16,7 @@ from vsp.evaluation.box_features import box_features, has_boxes
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.word_features import MAX_BYTES, name_features, prompt_features
 
+RANDOM_FEATURES = "random features"
 _MOST = 0.95  # of the rows must have boxes
 
 
@@ -58,5 +59,5 @@ FEATURES = {
     "names": Features(_names_differ, lambda rows, size, seed: name_features(rows), 1e3),
     "words": Features(_prompts_differ, lambda rows, size, seed: prompt_features(rows, seed), 1e3),
     "boxes": Features(_most_have_boxes, lambda rows, size, seed: box_features(rows), 100.0),
-    "random features": Features(_fit_in_memory, _random_numbers),
+    RANDOM_FEATURES: Features(_fit_in_memory, _random_numbers),
 }

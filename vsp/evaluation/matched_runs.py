@@ -203,8 +203,11 @@ def _check_arrays(
         raise _not_arrays(results, "layers")
     if not -1 <= outer.min() <= outer.max() < n_repeats * n_rows:
         raise _not_arrays(results, "outer")
-    if not np.isfinite(loss).all() or not np.isfinite(arrays["base"]).all():
+    if not np.isfinite(loss).all():
         raise _not_arrays(results, "loss")
+    base = np.where(outer >= 0, arrays["base"], 0.0)
+    if not np.isfinite(base).all() or base.min() < 0 or not base.sum(axis=1).all():
+        raise _not_arrays(results, "base")
     if inner is not None and not (
         inner.dtype.kind == "f"
         and inner.ndim == 3

@@ -25,6 +25,7 @@ class ProbeSettings:
     controls: int = 5  # control tasks
     curve: bool = True  # learning curve and online code length
     random: bool = True  # random-features baseline
+    words: bool = True  # baselines on names, words and boxes
     seed: int = 0
     over_training: bool = False  # also refit on resamples of the training rows
     drop_labels: tuple[str, ...] = ()  # rows with these labels are left out
@@ -33,4 +34,4 @@ class ProbeSettings:
 
 
 # Settings that influence no fit, or only by the choice of its rows.
-NO_FIT_SETTINGS = ("random", "confidence", "resamples", "drop_labels")
+NO_FIT_SETTINGS = ("random", "words", "confidence", "resamples", "drop_labels")

@@ -21,7 +21,7 @@ from vsp import __version__
 from vsp.datasets.scarce_labels import why_unused
 from vsp.datasets.splitting import integer_codes
 from vsp.errors import ProbeError, RunError
-from vsp.evaluation.baseline_features import FEATURES
+from vsp.evaluation.baseline_features import FEATURES, RANDOM_FEATURES
 from vsp.evaluation.control_tasks import control_tasks
 from vsp.evaluation.controls import permuted_labels, shuffled_labels
 from vsp.evaluation.design import Design, is_constant, make_design
@@ -80,13 +80,13 @@ class ProbeWork:
     @property
     def baselines(self) -> list[str]:
         """Names of the baselines that are fitted like layers."""
-        wants_random = self.settings.random and not self.untrained
-        unwanted = () if wants_random else ("random features",)
+        wanted = dict.fromkeys(FEATURES, self.settings.words)
+        wanted[RANDOM_FEATURES] = self.settings.random and not self.untrained
         hidden_size = self.run.plan.hidden_size
         return [
             name
             for name, features in FEATURES.items()
-            if name not in unwanted and features.exist(self.rows, hidden_size)
+            if wanted[name] and features.exist(self.rows, hidden_size)
         ]
 
     def features(self, name: str) -> NDArray[np.floating]:
@@ -154,7 +154,7 @@ def _estimator(settings: ProbeSettings, metric: Metric) -> ProbeBase:
         raise ProbeError(f"probe {name} has no strength to choose; leave out --grid")
     if metric is METRICS["log-loss"] and not probe.link:
         raise ProbeError(f"probe {name} has no probabilities; use another --metric than log-loss")
-    if "class_weight" not in probe.get_params():
+    if "weighting" not in probe.get_params():
         if weight != "auto":
             raise ProbeError(f"probe {name} has no class weights; leave out --class-weight")
         weight = ""

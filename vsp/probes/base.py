@@ -17,7 +17,7 @@ A new probe is one file in this folder, and one line in the table of `vsp.probes
 - implements `solve` (closed form), or else `fit`, `scores`, `arrays` and `from_arrays`
   (`LinearProbe` has the last three). `fit` raises ProbeError for bad input.
 
-Parameters called `tol`, `max_iter`, `random_state` and `class_weight` are set from `--tolerance`,
+Parameters called `tol`, `max_iter`, `random_state` and `weighting` are set from `--tolerance`,
 `--max-iter`, `--seed` and `--class-weight`. A fit leaves `n_iter_` and `gap_`, if it has them; gap_ is inf where it did not converge.
 `tests/probes/test_probe_family.py` checks this contract for every probe in the table.
 """
@@ -101,7 +101,7 @@ class ProbeBase(BaseEstimator):
         tolerance: float = 0.0,
         max_iter: int = 0,
         seed: int = 0,
-        class_weight: str = "",
+        weighting: str = "",
     ) -> Self:
         """Set the parameters that the probe has; an empty or zero value keeps its default."""
         wanted: dict[str, Any] = {"random_state": seed}
@@ -109,7 +109,7 @@ class ProbeBase(BaseEstimator):
             "tol": tolerance,
             "max_iter": max_iter,
             "treatment": treatment,
-            "class_weight": class_weight,
+            "weighting": weighting,
         }
         wanted |= {name: value for name, value in given.items() if value}
         known = self.get_params()
@@ -131,9 +131,9 @@ class ProbeBase(BaseEstimator):
 
     def without_class_weights(self) -> Self:
         """This probe if it weighs all rows the same, otherwise a copy that does."""
-        if self.get_params().get("class_weight") != "balanced":
+        if self.get_params().get("weighting") != "balanced":
             return self
-        plain: Self = clone(self).set_params(class_weight="none")
+        plain: Self = clone(self).set_params(weighting="none")
         return plain
 
     def _shifted(self, grid: tuple[float, ...], squared_norm: float) -> tuple[float, ...]:

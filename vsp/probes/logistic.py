@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Logistic(LinearProbe, LabelProbe):
     """One class against the rest.
 
-    `class_weight` "balanced" gives both sides of each problem the same weight in all, as in
+    `weighting` "balanced" gives both sides of each problem the same weight in all, as in
     scikit-learn; "none" gives each row the same. `tol` is the relative duality gap: for `fit`
     certified in float64 from the states themselves, for tasks from their products. After `fit`, gap_ and n_iter_ [problem] hold the gaps and steps.
     """
@@ -61,13 +61,13 @@ class Logistic(LinearProbe, LabelProbe):
         treatment: str = "center",
         tol: float = 1e-6,
         max_iter: int = 1000,
-        class_weight: str = "none",
+        weighting: str = "none",
     ) -> None:
         self.C = C
         self.treatment = treatment
         self.tol = tol
         self.max_iter = max_iter
-        self.class_weight = class_weight
+        self.weighting = weighting
 
     def fit(self, states: Array, y: NDArray[Any]) -> Self:
         """Fit on `states` [sample, hidden] and labels `y` [sample].
@@ -130,7 +130,7 @@ class Logistic(LinearProbe, LabelProbe):
             yield space.task_fit(labels, grid, of_task)
 
     def _problems(self, space: TaskSpace, labels: TaskClasses, strength: float) -> Problems:
-        balanced = self.class_weight == "balanced"
+        balanced = self.weighting == "balanced"
         return space.problems(labels, strength, self.multinomial, balanced)
 
     def _loss(self) -> Loss:

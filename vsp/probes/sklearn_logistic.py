@@ -38,13 +38,13 @@ class SklearnLogistic(LinearProbe, LabelProbe):
         max_iter: int = 1000,
         tol: float = 1e-4,
         treatment: str = "standardize",
-        class_weight: str = "none",
+        weighting: str = "none",
     ) -> None:
         self.C = C
         self.max_iter = max_iter
         self.tol = tol
         self.treatment = treatment
-        self.class_weight = class_weight
+        self.weighting = weighting
 
     def fit(self, states: Array, y: NDArray[Any]) -> Self:
         """Fit on `states` [sample, hidden] and labels `y` [sample].
@@ -54,7 +54,7 @@ class SklearnLogistic(LinearProbe, LabelProbe):
         states = self.check_states(states, reset=True)
         codes = self.check_labels(y, len(states))
         self.treatment_ = learn(self.treatment, states)
-        weight = "balanced" if self.class_weight == "balanced" else None
+        weight = "balanced" if self.weighting == "balanced" else None
         binary = _BinaryLogistic(
             C=self.C, max_iter=self.max_iter, tol=self.tol, class_weight=weight
         )

@@ -20,8 +20,8 @@ _BESIDE_CONFUSION = 48  # width of class names, recall with interval and precisi
 _CLASSES = 20  # maximum number of rows in the table of classes
 
 
-def peak_page(summary: Mapping[str, Any], best: LayerScore) -> list[RenderableType]:
-    """Facts and classes of the peak, then facts of the layer `best`."""
+def peak_page(summary: Mapping[str, Any], best: LayerScore, n_layers: int) -> list[RenderableType]:
+    """Facts and classes of the peak, then facts of the layer `best` of `n_layers` probed ones."""
     peak = summary["peak"]
     parts: list[RenderableType] = [
         text_line("Layer selected on training rows, on test rows", style="bold"),
@@ -29,7 +29,7 @@ def peak_page(summary: Mapping[str, Any], best: LayerScore) -> list[RenderableTy
     ]
     if peak["recall"]:
         parts += [text_line(), _ClassTable(peak)]
-    return [*parts, text_line(), text_line(f"Layer {best.layer}, the best on all inner folds", style="bold"), _layer_facts(summary, best)]  # fmt: skip
+    return [*parts, text_line(), text_line(f"Layer {best.layer}, the best on all inner folds", style="bold"), _layer_facts(summary, best, n_layers)]  # fmt: skip
 
 
 def peak_fact(summary: Mapping[str, Any]) -> str:
@@ -121,11 +121,10 @@ def _calibration_fact(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _layer_facts(summary: Mapping[str, Any], best: LayerScore) -> Table:
+def _layer_facts(summary: Mapping[str, Any], best: LayerScore, n_layers: int) -> Table:
     """Figures of a layer that is the same in all splits; undefined figures are left out."""
     facts = {
-        "code length": best.code_bits is not None
-        and _code_length_fact(best, summary["plan"]["n_layers"]),
+        "code length": best.code_bits is not None and _code_length_fact(best, n_layers),
         "learning curve": _curve_fact(best.curve),
         "capacity": best.capacity is not None
         and f"training accuracy {format_figure(best.capacity)} on random labels of the rows; chance "

@@ -57,7 +57,7 @@ def report_page(results: Results) -> RenderableType:
     notes = [*_layer_notes(summary, scores), *_untrained_notes(summary, untrained)]
     parts += [folded_text(note) for note in notes]
     parts += [text_line(), _baseline_table(summary, untrained), text_line()]
-    parts += peak_page(summary, best)
+    parts += peak_page(summary, best, len(scores))
     warnings = _warnings(summary, scores)
     if warnings:
         parts += [text_line(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
