@@ -28,21 +28,27 @@ from benchmarks.solver_speed import STATES
 from vsp.evaluation import probe_work
 from vsp.evaluation.parallel_fits import fit_layer
 from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.evaluation.probed_rows import ProbedRows
+from vsp.probes import PROBES
 
-_PROMPTS = 60
+_NAMES = 12  # of subjects and of references; their pairs recur
 _TESTED = 5  # with a split, one row in this many is tested
 
 
 def layer_work(labels: NDArray[np.int64], own_split: bool) -> Any:
     """What `fit_layer` needs of a run with these labels; every row is a group of its own."""
-    settings, n = ProbeSettings(), len(labels)
-    probe = probe_work._estimator(settings)
+    settings, n, rng = ProbeSettings(), len(labels), np.random.default_rng(0)
     number = np.arange(n)
     names = np.char.mod("r%06d", number)
     split = np.where(number % _TESTED, "train", "test") if own_split else np.full(n, "")
-    prompt = np.char.mod("p%d", np.random.default_rng(0).integers(_PROMPTS, size=n))
-    rows = probe_work.ProbedRows(number, names, labels.astype(str), names, prompt, split)
-    tasks, _ = probe_work._layer_tasks(rows, settings, probe)
+    subject, reference = (np.char.mod("n%d", rng.integers(_NAMES, size=n)) for _ in range(2))
+    prompt = np.char.add(np.char.add(subject, " "), reference)
+    boxes = [rng.random((n, 4)) for _ in range(2)]
+    rows = ProbedRows(
+        number, names, labels.astype(str), names, prompt, split, subject, reference, *boxes
+    )
+    tasks, _, _ = probe_work._layer_tasks(rows, settings, PROBES.load(settings.probe)())
+    probe = probe_work._estimator(settings, tasks.metric)
     return SimpleNamespace(rows=rows, tasks=tasks, probe=probe, settings=settings)
 
 
