@@ -88,11 +88,16 @@ def predict(probe, states):
     return (np.einsum("lrd,ld->lr", states, direction) > threshold[:, None]).astype(np.int16)
 
 
-def accuracy(probe, world: World):
-    """True accuracy of a probe [layer]."""
+def recall_of(probe, world: World, label: int):
+    """True recall of a label, of a probe [layer]."""
     direction, threshold = probe
     size, mean = np.linalg.norm(direction, axis=1), np.array(world.apart) * direction[:, 0]
-    return (norm.cdf((mean - threshold) / size) + norm.cdf((mean + threshold) / size)) / 2
+    return norm.cdf((mean + (1 - 2 * label) * threshold) / size)
+
+
+def accuracy(probe, world: World):
+    """True accuracy of a probe [layer]."""
+    return (recall_of(probe, world, 0) + recall_of(probe, world, 1)) / 2
 
 
 def fit_layers(states, y, design, labels=None, prior=False):

@@ -75,11 +75,6 @@ def random_features(summary: Summary, scores: Scores) -> Figure | None:
     return _figure(summary["baselines"].get("random features"), "score")
 
 
-def recall(summary: Summary, scores: Scores) -> Figure | None:
-    """The recall of the first label."""
-    return _figure(next(iter(summary["peak"]["recall"].values())), "score")
-
-
 def p_fixed(summary: Summary, scores: Scores) -> float | None:
     return scores[-1].p
 
@@ -115,7 +110,6 @@ INTERVALS: dict[str, Callable[[Summary, Scores], Figure | None]] = {
     "best layer: over words": over_words,
     "best layer: over layer 0": over_embedding,
     "best layer: over chance": over_chance,
-    "best layer: recall of a label": recall,
     "words alone": words,
     "random features": random_features,
 }

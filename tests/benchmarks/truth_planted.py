@@ -11,6 +11,7 @@ import truth_figures as figures
 from truth_figures import Line, known, mean, share
 from truth_runs import Rows, probed, results_of, work_folder
 
+from vsp.evaluation.calibration import calibration_null
 from vsp.evaluation.compare import ComparisonSettings, compare
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.scores import calibration_error
@@ -104,11 +105,20 @@ def calibrated(seed: int) -> dict[str, Any]:
     chance = 1 / (1 + np.exp(-1.5 * rng.standard_normal(200)))
     probability = np.stack([1 - chance, chance], axis=1)
     true = (rng.random(200) < chance).astype(np.intp)
-    return {"ece": calibration_error(probability, probability.argmax(axis=1), true)}
+    ece = calibration_error(probability, probability.argmax(axis=1), true)
+    null = calibration_null(probability[None], np.ones((1, 200), bool), seed)
+    return {"ece": ece, "null": null["ece_null"], "over": ece > null["ece_null_high"]}
 
 
 def calibration_lines(found: Sequence[dict[str, Any]]) -> list[Line]:
-    return [Line("calibrated probabilities, 200 rows", "ECE", "0", mean(known(found, "ece")))]
+    world = "calibrated probabilities, 200 rows"
+    return [
+        Line(world, "ECE", "0", mean(known(found, "ece"))),
+        Line(world, "ECE minus that of calibrated probabilities", "0", mean([
+            one["ece"] - one["null"] for one in found
+        ])),
+        Line(world, "ECE over the 95 % bound", "5 %", share([one["over"] for one in found])),
+    ]  # fmt: skip
 
 
 # Part 5: control tasks.

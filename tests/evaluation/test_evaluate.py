@@ -3,7 +3,16 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from benchmarks.estimate_simulation import World, coverage, false_positives, judge
+from benchmarks.estimate_simulation import (
+    World,
+    coverage,
+    draw,
+    false_positives,
+    fit_layers,
+    judge,
+    recall_of,
+    split_names,
+)
 from helpers.fitted import losses, metric_for
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r2_score
 
@@ -382,6 +391,26 @@ _CLUSTERED = {"rows": 4, "unequal": True, "depend": 0.5}
 def test_intervals_hold_the_truth_about_as_often_as_they_say(world):
     share, _ = coverage(world, n_worlds=400)
     assert 0.9 <= share <= 0.99
+
+
+@pytest.mark.parametrize("own_split", [False, True])
+def test_intervals_of_recall_hold_that_of_the_fitted_probes(own_split):
+    """The true recall of a probe is known for normal states."""
+    world = World(
+        90, apart=(0.6,), own_split=own_split, n_test=40, rows=2, unequal=False, depend=0.3
+    )
+    rng, held = np.random.default_rng(0), []
+    for i in range(300):
+        y, group, states = draw(world, rng)
+        made = make_design(y, group, split_names(world, group), seed=i)
+        fits, probes = fit_layers(states, y, made)
+        rows = EvaluatedRows(y, group, made, metric_for(y), ["a", "b"])
+        _, facts = evaluate([0], fits, rows, EvaluationSettings(resamples=300, seed=i))
+        for label, name in enumerate("ab"):
+            found = facts["peak"]["recall"][name]
+            true = np.mean([recall_of(probe, world, label) for probe in probes])
+            held.append(found["low"] <= true <= found["high"])
+    assert 0.92 <= np.mean(held) <= 0.985
 
 
 def test_intervals_of_all_differences_hold_the_truth_at_once():
