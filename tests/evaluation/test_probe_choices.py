@@ -116,15 +116,22 @@ def test_a_metric_or_weight_that_a_probe_does_not_have_is_refused(made_run, chan
 
 def test_results_do_not_depend_on_the_order_of_rows(made_run):
     """Folds, permutations, control labels and portions are drawn in the order of ids."""
-    records, states, _ = _rare(n=120, share=0.5)
-    records = [{key: value for key, value in one.items() if key != "split"} for one in records]
+    rng = np.random.default_rng(0)
+    records, states, _ = _rare(n=240)
+    for i, one in enumerate(records):
+        one |= {"group": f"g{i // 3}", "prompt": f"{i % 12}?", "label": "ab"[rng.integers(2)]}
+        del one["split"]
     order = np.random.default_rng(1).permutation(len(records))
     settings = replace(QUICK, curve=True, random=False)
     one = probe_run(made_run(records, states, "one"), settings, 1)
     mixed = made_run([records[i] for i in order], states[:, order], "mixed")
     other = probe_run(mixed, settings, 1)
+    for name in ("null", "within"):
+        drawn = [results.arrays("estimates")[name] for results in (one, other)]
+        assert drawn[0] == pytest.approx(drawn[1], abs=0.02)
     for first, second in zip(one.read()[1], other.read()[1], strict=True):
-        for name in ("score", "low", "p", "strengths", "code_bits"):
+        assert first.controls
+        for name in ("score", "low", "p", "p_within", "capacity", "strengths", "code_bits"):
             assert getattr(first, name) == pytest.approx(getattr(second, name), abs=1e-3), name
         assert np.array(first.curve) == pytest.approx(np.array(second.curve), abs=1e-3)
         for name, control in first.controls.items():

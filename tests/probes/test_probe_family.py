@@ -245,6 +245,41 @@ def test_tasks_come_out_as_fits_of_their_own(name, n_classes):
     assert [len(fit.probes) for fit in CLASSES[name]().fit_tasks(states, [])] == []
 
 
+@pytest.mark.parametrize("treatment", ["center", "standardize"])
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_that_count_several_times_are_fitted_as_often(name, treatment):
+    states, codes = _states()
+    counts = np.random.default_rng(0).multinomial(120, np.full(120, 1 / 120))
+    y = _task(name, codes, counts > 0).y
+    strengths = CLASSES[name].default_grid[1:2]
+    probe = CLASSES[name](treatment=treatment)
+    (fit,) = probe.fit_tasks(states, [Task(y, counts > 0, strengths, counts=counts)])
+    rows = np.repeat(np.arange(120), counts)
+    chosen = {CLASSES[name].strength_name: strengths[0]} if strengths else {}
+    expected = clone(probe).set_params(**chosen).fit(states[rows], y[rows]).scores(states)
+    np.testing.assert_allclose(
+        fit.scores[0].T, expected, rtol=1e-4, atol=_near(name) * np.abs(expected).max()
+    )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("name", ["logistic", "multinomial", "sklearn"])
+def test_balanced_weights_are_those_of_scikit_learn(name, n_classes):
+    states, _ = _states(300, n_classes=n_classes)
+    codes = np.random.default_rng(1).choice(n_classes, 300, p=[0.85, 0.15] if n_classes == 2 else [0.7, 0.2, 0.1])  # fmt: skip
+    states[:, 0] += codes
+    changed = {"treatment": "center", "weighting": "balanced", "C": 0.1}
+    probe = CLASSES[name](**changed, tol=1e-7).fit(states, codes)
+    plain = LogisticRegression(C=0.1, class_weight="balanced", tol=1e-9, max_iter=5000)
+    if name == "multinomial" and n_classes == 2:
+        plain.set_params(C=0.2)  # each of two classes has weights
+    wanted = plain if name == "multinomial" else OneVsRestClassifier(plain)
+    shares = wanted.fit(states - states.mean(axis=0), codes).predict_proba(states - states.mean(axis=0))  # fmt: skip
+    assert probe.predict_proba(states) == pytest.approx(shares, abs=2e-3)
+    unweighted = CLASSES[name](**{**changed, "weighting": "none"}).fit(states, codes)
+    assert np.abs(unweighted.predict_proba(states) - shares).max() > 0.05
+
+
 def test_the_default_grid_is_moved_by_powers_of_ten_to_the_size_of_rows():
     probe = CLASSES["logistic"]()
     assert probe.grid_for(45_000) == probe.default_grid == (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

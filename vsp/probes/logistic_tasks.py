@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.probes.base import Task, TaskFit, encode_classes
+from vsp.probes.base import Task, TaskFit, encode_classes, fitted_rows
 from vsp.probes.linear_probe import Readout, readout_arrays
 from vsp.probes.solver.kernel import KernelSpace
 from vsp.probes.solver.primal import PrimalSpace
@@ -78,10 +78,10 @@ class PreparedStates:
     def spaces(self, tasks: Sequence[Task]) -> Iterator[tuple[TaskSpace, list[Task]]]:
         """Each space that is needed, with its tasks, in the order of `tasks`."""
         if self.treatment == "standardize":  # learned from the training rows of each task
-            for _, same in groupby(tasks, key=lambda task: task.train.tobytes()):
+            for _, same in groupby(tasks, key=lambda task: fitted_rows(task).tobytes()):
                 same_rows = list(same)
-                train = same_rows[0].train[None]
-                yield TaskSpace.of(self.states, train, self.treatment), same_rows
+                train, counts = same_rows[0].train[None], same_rows[0].counts
+                yield TaskSpace.of(self.states, train, self.treatment, counts), same_rows
         elif tasks:
             yield self._shared, list(tasks)
 
@@ -102,11 +102,18 @@ class TaskSpace:
     sets: dict[bytes, int]  # mask over `rows` → index of the training set
 
     @classmethod
-    def of(cls, states: Array, train: NDArray[np.bool_], treatment_name: str) -> TaskSpace:
-        """`train` [set, row]: the training sets."""
+    def of(
+        cls,
+        states: Array,
+        train: NDArray[np.bool_],
+        treatment_name: str,
+        counts: NDArray[np.intp] | None = None,
+    ) -> TaskSpace:
+        """`train` [set, row]: the training sets. `counts` [row]: as in a task, for the treatment."""
         used = train.any(axis=0)
         rows, others = np.flatnonzero(used), np.flatnonzero(~used)
-        treatment = learn(treatment_name, states, np.where(used, 1.0, 0.0))
+        weight = used.astype(np.float64) if counts is None else counts.astype(np.float64)
+        treatment = learn(treatment_name, states, weight)
         masks = train[:, rows]
         sets = {mask.tobytes(): i for i, mask in enumerate(masks)}
         space_class = KernelSpace if len(rows) <= states.shape[1] else PrimalSpace
