@@ -112,7 +112,7 @@ class TaskSpace:
         """`train` [set, row]: the training sets. `counts` [row]: as in a task, for the treatment."""
         used = train.any(axis=0)
         rows, others = np.flatnonzero(used), np.flatnonzero(~used)
-        weight = used.astype(np.float64) if counts is None else counts.astype(np.float64)
+        weight = np.asarray(used if counts is None else counts, np.float64)
         treatment = learn(treatment_name, states, weight)
         masks = train[:, rows]
         sets = {mask.tobytes(): i for i, mask in enumerate(masks)}
