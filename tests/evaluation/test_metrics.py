@@ -20,6 +20,7 @@ from vsp.evaluation.metrics import (
     row_losses,
     score_of_sums,
 )
+from vsp.probes.names import METRIC_NAMES
 
 
 def _rows(n_classes=3, n=200, seed=0):
@@ -136,6 +137,10 @@ def test_shares_are_those_of_the_training_rows():
     train = np.array([True, True, True, True, False, False])
     assert label_shares(y, train).tolist() == [0.5, 0.25, 0.25]
     assert label_shares(y.astype(float), train).tolist() == [0.75]
+
+
+def test_the_command_line_offers_every_metric():
+    assert METRIC_NAMES == tuple(METRICS)
 
 
 def test_a_metric_is_found_by_its_statistic():

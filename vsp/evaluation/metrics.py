@@ -5,7 +5,7 @@ one cell, and balanced accuracy and AUC have one for each class. A metric theref
 loss and base a row has in each cell. The choice of a strength and of a layer, the p values and the
 intervals all use the same metric.
 
-A new metric is one class and one line in `METRICS`.
+A new metric is one class, one line in `METRICS`, and its name in `vsp.probes.names`.
 """
 
 from __future__ import annotations
