@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_expit, log_softmax, logsumexp
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -14,6 +14,7 @@ from sklearn.metrics import (
 from vsp.evaluation.metrics import (
     METRICS,
     R_SQUARED,
+    _log_odds,
     label_shares,
     metric_of,
     normalised_losses,
@@ -63,6 +64,18 @@ def test_ties_are_half_a_pair_and_probabilities_near_one_are_told_apart():
     scores = np.array([[0.0, 0, 0, 0], [40, 41, 42, 43]])
     assert _score("auc", y, scores, np.array([0.5, 0.5])) == 1
     assert _score("auc", y, -scores, np.array([0.5, 0.5])) == 0
+
+
+@pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+def test_odds_of_all_labels_are_exact(link):
+    scores = 40 * np.random.default_rng(0).standard_normal((2, 7, 300)).astype(np.float32)
+    scores[0, 3], scores[1, :, 0] = -np.inf, 0  # a label without training rows, and ties
+    odds = _log_odds(scores, link)
+    exact = scores.astype(float)
+    share = log_expit(exact) if link == "sigmoid" else exact
+    for label in range(7):
+        others = logsumexp(np.delete(share, label, axis=1), axis=1)
+        assert odds[:, label] == pytest.approx(share[:, label] - others, rel=1e-9, abs=1e-9)
 
 
 def test_pairs_of_rows_of_different_splits_are_not_compared():
