@@ -223,7 +223,7 @@ def _tasks_by_id(
     train = design.train_sets[design.outer[0].train_set]
     resamples = None
     if settings.over_training and design.n_folds == 1:
-        resamples = group_resamples(rows.group, train, N_RESAMPLES, seed)
+        resamples = group_resamples(y, rows.group, train, N_RESAMPLES, seed)
     controls = control_tasks(rows, y, design, settings.controls, seed)
     tasks = LayerTasks(
         y=y,
