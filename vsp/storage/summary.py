@@ -154,11 +154,16 @@ class _ComparedPlan(_Values):
     variants: list[str] = []
 
 
+class _ComparedSettings(_Values):
+    seed: Count = 0
+
+
 class ComparedSummary(_Values):
     """The values of summary.json that a comparison needs."""
 
     probe: _ComparedProbe
     plan: _ComparedPlan
+    settings: _ComparedSettings = _ComparedSettings()
     statistic: str
     best_layer: Count
 
