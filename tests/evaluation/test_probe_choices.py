@@ -100,6 +100,7 @@ def test_accuracy_of_a_rare_label_hides_what_auc_shows(made_run):
         ({"probe": "ridge", "metric": "auc"}, "--metric auc needs labels, not numbers"),
         ({"probe": "lda", "strengths": (), "class_weight": "none"}, "probe lda has no class weights"),
         ({"probe": "centroid", "strengths": (), "metric": "log-loss"}, "has no probabilities"),
+        ({"metric": "log-loss", "class_weight": "balanced"}, "balanced changes the probabilities"),
         ({"metric": "auc", "drop": True}, "--metric auc: the test rows have one label, 'no'"),
     ],
 )  # fmt: skip

@@ -158,6 +158,11 @@ def _estimator(settings: ProbeSettings, metric: Metric) -> ProbeBase:
         if weight != "auto":
             raise ProbeError(f"probe {name} has no class weights; leave out --class-weight")
         weight = ""
+    elif weight == "balanced" and metric is METRICS["log-loss"]:
+        raise ProbeError(
+            "--class-weight balanced changes the probabilities that --metric log-loss scores; leave "
+            "out one of them"
+        )
     elif weight == "auto":
         weight = "balanced" if metric is METRICS["balanced"] else "none"
     return probe.configure(

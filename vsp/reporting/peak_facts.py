@@ -48,6 +48,11 @@ def peak_fact(summary: Mapping[str, Any]) -> str:
     )
 
 
+def has_class_weights(card: Mapping[str, Any]) -> bool:
+    """Whether the probe of this card gives every label the same weight."""
+    return bool(card.get("parameters", {}).get("class_weight") == "balanced")
+
+
 def _peak_facts(summary: Mapping[str, Any]) -> Table:
     """Figures of the peak by name; undefined figures are left out."""
     peak = summary["peak"]
@@ -112,7 +117,7 @@ def _calibration_fact(summary: Mapping[str, Any]) -> str:
     """ECE beside that of calibrated probabilities, and the Brier score."""
     peak = summary["peak"]
     if peak["brier"] is None:
-        weighted = summary["probe"]["link"] and peak["recall"]
+        weighted = has_class_weights(summary["probe"])
         return "not measured: class weights change probabilities" if weighted else ""
     return (
         f"ECE {format_figure(peak['ece'])}; calibrated probabilities would give "

@@ -54,6 +54,7 @@ class _Probe(_Values):
     grid: list[Figure] | None
     target: str
     link: str
+    parameters: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _check_grid(self) -> _Probe:
@@ -168,6 +169,10 @@ class ComparedSummary(_Values):
     best_layer: Count
 
 
+class _Settings(_Values):
+    metric: str = ""  # as asked for; the statistic says which one it is
+
+
 class Summary(_Values):
     """The values of summary.json that pages and plots need."""
 
@@ -178,6 +183,7 @@ class Summary(_Values):
     batching: _BatchEffect | None
     split: str
     split_by: str  # image, pairs or names
+    settings: _Settings = _Settings()
     probe: _Probe
     statistic: str
     confidence: Figure
