@@ -21,6 +21,7 @@ from vsp.evaluation.metrics import (
     row_losses,
     score_of_sums,
 )
+from vsp.evaluation.statistics import Folds, GroupSums, SampleSize, bootstrap_groups
 
 
 def _rows(n_classes=3, n=200, seed=0):
@@ -126,6 +127,23 @@ def test_balanced_accuracy_of_a_rare_label_is_less_certain_than_accuracy():
         loss, _ = row_losses(METRICS[name], cells)
         error[name] = loss.std()
     assert error["balanced"] > 2 * error["accuracy"]
+
+
+def test_a_difference_of_balanced_accuracies_is_about_as_certain_as_the_rare_label():
+    """Two probes are equally good; 8 of 200 rows have the rare label."""
+    metric, n_covered = METRICS["balanced"], 0
+    y = (np.arange(200) < 8).astype(int)
+    size = SampleSize.of([192, 8], [192, 8])
+    assert 7 < size.degrees < 8 and size.n_rows == pytest.approx(4 / (1 / 192 + 1 / 8))
+    for seed in range(200):
+        right = np.random.default_rng(seed).random((2, 200)) < np.where(y, 0.5, 0.9)
+        said = np.eye(2)[np.where(right, y, 1 - y)].swapaxes(1, 2)
+        rows = [row_losses(metric, list(metric.cells(y, one, y, ""))) for one in said]
+        losses = np.stack([loss for loss, _ in rows])[:, None]
+        sums = GroupSums(losses, rows[0][1][None], size, True, np.zeros((1, 2)), Folds())
+        _, low, high = bootstrap_groups(sums, 0.95, 200, 0).differences([1], 0)
+        n_covered += low[0] <= 0 <= high[0]
+    assert n_covered >= 184
 
 
 def test_a_normalised_loss_is_that_of_the_score_over_chance():

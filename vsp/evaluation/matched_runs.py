@@ -17,7 +17,7 @@ from vsp.errors import RunError
 from vsp.evaluation.design import is_constant
 from vsp.evaluation.metrics import Metric, metric_of
 from vsp.evaluation.scores import Floats
-from vsp.evaluation.statistics import Folds, first_best
+from vsp.evaluation.statistics import Folds, SampleSize, first_best
 from vsp.storage.results import Results
 from vsp.storage.summary import ComparedSummary
 
@@ -104,6 +104,17 @@ class MatchedRuns:
     def folds(self) -> Folds:
         n = max(len(np.unique(run.outer[0])) for run in (self.first, self.other))
         return Folds(n, len(self.first.outer))
+
+    @property
+    def size(self) -> SampleSize:
+        """Rows and groups; the rarest label decides them if all labels weigh the same."""
+        if not metric_of(self.first.statistic).balances:
+            return SampleSize.of([len(self.group)], [self.n_groups])
+        labels = np.unique(self.first.label)
+        of_labels = [self.group[self.first.label == label] for label in labels]
+        return SampleSize.of(
+            [len(group) for group in of_labels], [len(np.unique(group)) for group in of_labels]
+        )
 
     def group_sums(self, values: NDArray[Any]) -> Floats:
         """Sums [repeat, group] of `values` [repeat, row]."""
