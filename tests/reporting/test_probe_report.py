@@ -192,7 +192,7 @@ def test_a_wide_terminal_has_room_for_a_wide_confusion_matrix(tmp_path):
 def test_a_code_longer_than_the_uniform_one_is_said_to_be(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, code_bits=400.0, compression=0.8))
     assert "400 ± 3 bits (online code" in line
-    assert "1.25 times longer than the uniform code; control task: 0.96 times shorter" in line
+    assert "1.25 times longer than the uniform code; control task: 1.04 times longer" in line
     assert "choice among 13 layers adds 3.7 bits" in line
 
 

@@ -153,14 +153,18 @@ def _code_length_fact(best: LayerScore, n_layers: int) -> str:
     words = f"{bits:,.{digits}f}" + ("" if error is None else f" ± {error:,.{digits}f}")
     words += " bits (online code, mean and standard error over orders of the rows)"
     if best.compression:
-        shorter = best.compression >= 1
-        times = best.compression if shorter else 1 / best.compression
-        words += f", {times:.2f} times {'shorter' if shorter else 'longer'} than the uniform code"
+        words += f", {_times_shorter(best.compression)} than the uniform code"
     if best.control_compression:
-        words += f"; control task: {best.control_compression:.2f} times shorter"
+        words += f"; control task: {_times_shorter(best.control_compression)}"
     if n_layers > 1:
         words += f". The choice among {n_layers} layers adds {math.log2(n_layers):.1f} bits"
     return words
+
+
+def _times_shorter(compression: float) -> str:
+    if compression >= 1:
+        return f"{compression:.2f} times shorter"
+    return f"{1 / compression:.2f} times longer"
 
 
 def similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:

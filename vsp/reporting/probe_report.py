@@ -326,8 +326,8 @@ def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) ->
     if not summary["n_permutations"] or n_within is None or scores[0].p_within is not None:
         return []
     return [
-        f"{n_within} of {n_tested} test rows share their prompt with a row of another label, too few "
-        "for a permutation test within prompts"
+        f"{n_within} of {n_tested} test rows share their prompt with a row of another label; a "
+        "permutation test within prompts needs 100"
     ]
 
 
