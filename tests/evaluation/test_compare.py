@@ -373,6 +373,18 @@ def test_a_label_and_a_number_are_not_compared(runs):
         compare(runs(first=_flat(2), other=made.numbers(2)), QUICK)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"statistic": "x"}, "'x' is not a statistic of this version"),
+        ({"settings": []}, "settings"),
+    ],
+)
+def test_a_strangers_summary_is_one_error(runs, changes, message):
+    with pytest.raises(RunError, match=message):
+        compare(runs({"other": changes}, first=_flat(2), other=_flat(2)), QUICK)
+
+
 def test_numbers_that_are_all_alike_have_no_r2(runs):
     arrays = made.numbers(2)
     few = {**arrays, "label": np.full(240, 3.0)}

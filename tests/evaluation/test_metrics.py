@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_expit, log_softmax, logsumexp
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -14,12 +14,14 @@ from sklearn.metrics import (
 from vsp.evaluation.metrics import (
     METRICS,
     R_SQUARED,
+    _log_odds,
     label_shares,
     metric_of,
     normalised_losses,
     row_losses,
     score_of_sums,
 )
+from vsp.evaluation.statistics import Folds, GroupSums, SampleSize, bootstrap_groups
 from vsp.probes.names import METRIC_NAMES
 
 
@@ -64,6 +66,18 @@ def test_ties_are_half_a_pair_and_probabilities_near_one_are_told_apart():
     scores = np.array([[0.0, 0, 0, 0], [40, 41, 42, 43]])
     assert _score("auc", y, scores, np.array([0.5, 0.5])) == 1
     assert _score("auc", y, -scores, np.array([0.5, 0.5])) == 0
+
+
+@pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+def test_odds_of_all_labels_are_exact(link):
+    scores = 40 * np.random.default_rng(0).standard_normal((2, 7, 300)).astype(np.float32)
+    scores[0, 3], scores[1, :, 0] = -np.inf, 0  # a label without training rows, and ties
+    odds = _log_odds(scores, link)
+    exact = scores.astype(float)
+    share = log_expit(exact) if link == "sigmoid" else exact
+    for label in range(7):
+        others = logsumexp(np.delete(share, label, axis=1), axis=1)
+        assert odds[:, label] == pytest.approx(share[:, label] - others, rel=1e-9, abs=1e-9)
 
 
 def test_pairs_of_rows_of_different_splits_are_not_compared():
@@ -116,6 +130,23 @@ def test_balanced_accuracy_of_a_rare_label_is_less_certain_than_accuracy():
     assert error["balanced"] > 2 * error["accuracy"]
 
 
+def test_a_difference_of_balanced_accuracies_is_about_as_certain_as_the_rare_label():
+    """Two probes are equally good; 8 of 200 rows have the rare label."""
+    metric, n_covered = METRICS["balanced"], 0
+    y = (np.arange(200) < 8).astype(int)
+    size = SampleSize.of([192, 8], [192, 8])
+    assert 7 < size.degrees < 8 and size.n_rows == pytest.approx(4 / (1 / 192 + 1 / 8))
+    for seed in range(200):
+        right = np.random.default_rng(seed).random((2, 200)) < np.where(y, 0.5, 0.9)
+        said = np.eye(2)[np.where(right, y, 1 - y)].swapaxes(1, 2)
+        rows = [row_losses(metric, list(metric.cells(y, one, y, ""))) for one in said]
+        losses = np.stack([loss for loss, _ in rows])[:, None]
+        sums = GroupSums(losses, rows[0][1][None], size, True, np.zeros((1, 2)), Folds())
+        _, low, high = bootstrap_groups(sums, 0.95, 200, 0).differences([1], 0)
+        n_covered += low[0] <= 0 <= high[0]
+    assert n_covered >= 184
+
+
 def test_a_normalised_loss_is_that_of_the_score_over_chance():
     rng = np.random.default_rng(0)
     loss, chance = (rng.random((2, 50)) < 0.3) * 1.0, (rng.random((2, 50)) < 0.6) * 1.0
@@ -140,7 +171,7 @@ def test_shares_are_those_of_the_training_rows():
 
 
 def test_the_command_line_offers_every_metric():
-    assert METRIC_NAMES == tuple(METRICS)
+    assert tuple(METRICS) == METRIC_NAMES
 
 
 def test_a_metric_is_found_by_its_statistic():

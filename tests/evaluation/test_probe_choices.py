@@ -100,6 +100,7 @@ def test_accuracy_of_a_rare_label_hides_what_auc_shows(made_run):
         ({"probe": "ridge", "metric": "auc"}, "--metric auc needs labels, not numbers"),
         ({"probe": "lda", "strengths": (), "class_weight": "none"}, "probe lda has no class weights"),
         ({"probe": "centroid", "strengths": (), "metric": "log-loss"}, "has no probabilities"),
+        ({"metric": "log-loss", "class_weight": "balanced"}, "balanced changes the probabilities"),
         ({"metric": "auc", "drop": True}, "--metric auc: the test rows have one label, 'no'"),
     ],
 )  # fmt: skip
@@ -145,13 +146,26 @@ def test_results_do_not_depend_on_the_order_of_rows(made_run):
 def test_resamples_take_whole_groups_of_training_rows():
     group = np.repeat([f"g{i}" for i in range(10)], 3)
     train = np.arange(30) < 24
-    counts = group_resamples(group, train, 50, 0)
+    y = np.arange(30) % 2
+    counts = group_resamples(y, group, train, 50, 0)
     assert (counts[:, 24:] == 0).all() and (counts.sum(axis=1) == 24).all()
     of_group = counts[:, :24].reshape(50, 8, 3)
     assert (of_group == of_group[:, :, :1]).all() and len(np.unique(counts, axis=0)) > 45
     order = np.random.default_rng(0).permutation(30)
-    again = group_resamples(group[order], train[order], 50, 0)
+    again = group_resamples(y[order], group[order], train[order], 50, 0)
     assert (again == counts[:, order]).all()
+
+
+def test_resamples_have_every_label_or_are_refused():
+    group = np.arange(24).astype(str)
+    y, train = np.arange(24) // 22, np.ones(24, dtype=bool)  # two groups have the rare label
+    counts = group_resamples(y, group, train, 100, 0)
+    assert ((counts > 0) @ y > 0).all()
+    assert not (counts == counts[0]).all()
+    numbers = (np.arange(24) == 0).astype(float)
+    assert all((numbers @ (one > 0)) > 0 for one in group_resamples(numbers, group, train, 100, 0))
+    with pytest.raises(ProbeError, match="resamples of the 24 training groups have every label"):
+        group_resamples(np.arange(24), group, train, 100, 0)
 
 
 def test_intervals_over_training_are_wider_if_there_are_few_training_rows(made_run):

@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 from vsp.evaluation.statistics import (
     Folds,
     GroupSums,
+    SampleSize,
     bootstrap_groups,
     fold_factor,
     permutation_p,
@@ -26,7 +27,8 @@ def _bootstrap(loss, size=None, inner_excess=None, folds=_OWN_SPLIT, is_proporti
         inner_excess = np.zeros((folds.n * folds.n_repeats, n_columns))
     settings = {"confidence": 0.95, "resamples": 2000, "seed": 0, **changes}
     n_rows = int(base[0].sum())
-    sums = GroupSums(loss, base.astype(float), n_rows, n_groups, is_proportion, inner_excess, folds)
+    size = SampleSize.of([n_rows], [n_groups])
+    sums = GroupSums(loss, base.astype(float), size, is_proportion, inner_excess, folds)
     return bootstrap_groups(sums, **settings)
 
 

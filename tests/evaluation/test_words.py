@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.named_rows import fitted, named_rows, random_rows
 
 from vsp.evaluation.baseline_features import FEATURES
+from vsp.evaluation.baselines import look_up
 from vsp.evaluation.box_features import box_features
 from vsp.evaluation.column_table import TestedRows
 from vsp.evaluation.design import make_design
+from vsp.evaluation.metrics import METRICS
 from vsp.evaluation.seen_pairs import is_seen, seen_and_unseen
 from vsp.evaluation.word_features import MAX_COLUMNS, name_features, prompt_features
 
@@ -61,6 +65,15 @@ def test_a_linear_reading_of_the_names_predicts_pairs_that_the_look_up_does_not_
     pairs = summary["peak"]["pairs"]
     assert pairs["kind"] == "name pair" and pairs["unseen"]["n"] > 20
     assert pairs["unseen"]["words"]["score"] > pairs["unseen"]["peak"]["score"] + 0.2
+
+
+def test_a_look_up_of_splits_with_different_numbers_of_inner_splits():
+    y, prompt = np.arange(60) % 2, (np.arange(60) // 2 % 5).astype(str)
+    design = make_design(y, np.arange(60).astype(str), np.full(60, ""), 5, 1, 0)
+    first = replace(design.outer[0], inner=design.outer[0].inner[1:])
+    uneven = replace(design, outer=(first, *design.outer[1:]))
+    inner = [look_up(METRICS["accuracy"], y, one, prompt)["inner"] for one in (design, uneven)]
+    assert inner[1].shape == (5, 1) and (inner[0][1:] == inner[1][1:]).all()
 
 
 def test_boxes_give_the_relation_that_is_in_them():

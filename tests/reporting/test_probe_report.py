@@ -192,7 +192,7 @@ def test_a_wide_terminal_has_room_for_a_wide_confusion_matrix(tmp_path):
 def test_a_code_longer_than_the_uniform_one_is_said_to_be(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, code_bits=400.0, compression=0.8))
     assert "400 ± 3 bits (online code" in line
-    assert "1.25 times longer than the uniform code; control task: 0.96 times shorter" in line
+    assert "1.25 times longer than the uniform code; control task: 1.04 times longer" in line
     assert "choice among 13 layers adds 3.7 bits" in line
 
 
@@ -278,10 +278,27 @@ def test_a_permutation_test_that_moves_few_rows_is_said(tmp_path, changes, words
     assert (words or "") in line and ("! labels of" in text) == (words is not None)
 
 
+def test_the_default_metric_and_class_weights_are_said(tmp_path):
+    card = made.made(tmp_path / "a").summary()["probe"] | {
+        "parameters": {"class_weight": "balanced"}
+    }
+    rare = {"statistic": "balanced accuracy", "settings": {"metric": "auto"}, "probe": card}
+    _, line = _report(made.made(tmp_path / "b", **rare))
+    assert "one-vs-rest, class weights balanced, C selected" in line
+    assert "balanced accuracy, because a label has less than half" in line
+    _, line = _report(made.made(tmp_path / "c", **{**rare, "settings": {"metric": "balanced"}}))
+    assert "because a label has less than half" not in line
+
+
+def test_chance_of_the_log_loss_is_that_of_the_label_frequencies(tmp_path):
+    _, line = _report(made.made(tmp_path / "a", statistic="D² of log loss", chance=0.0))
+    assert "always predicting the label frequencies of the training rows" in line
+
+
 def test_choices_at_an_end_of_the_grid_are_counted(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, at_edge=score.layer % 2))
     assert (
-        "! C is at an end of the grid in 6 of 130 choices, where its last step still improved the "
+        "! C is at an end of the grid in 6 of 120 choices, where its last step still improved the "
         "inner score; a wider grid may score higher: --grid 0.0001 0.001 0.01 0.1 1 10"
     ) in line
     text, _ = _changed(tmp_path / "a", lambda score: replace(score, at_edge=int(not score.layer)))

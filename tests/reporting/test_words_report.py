@@ -38,7 +38,7 @@ def test_a_missing_test_within_prompts_is_explained(tmp_path, is_said):
     scores = [replace(score, **p) for score in made.scores(rows)]
     n_within = 99 if is_said else 120
     line = _printed(made.made(tmp_path / "a", rows, scores, n_within=n_within))
-    said = "99 of 240 test rows share their prompt with a row of another label, too few for a permutation"
+    said = "99 of 240 test rows share their prompt with a row of another label; a permutation test within prompts needs 100"
     assert (said in line) == is_said
     assert "share their prompt" not in _line(tmp_path / "none", n_within=0, n_permutations=0)
 

@@ -151,7 +151,7 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         type=at_least(2),
         default=5,
         metavar="N",
-        help="number of folds (default: %(default)s)",
+        help="number of folds (default: %(default)s); a dataset with train, val and test rows has none",
     )
     parser.add_argument(
         "--repeats",

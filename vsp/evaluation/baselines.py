@@ -27,11 +27,13 @@ def look_up(
     the mean, of all of them.
     """
     code = integer_codes(prompt)
-    inner = np.array([
-        [_score(metric, y, design.train_sets[one.train_set], one.validation, code)
-         for one in outer.inner]
+    inner = [  # outer splits can have different numbers of inner splits
+        np.mean([
+            _score(metric, y, design.train_sets[one.train_set], one.validation, code)
+            for one in outer.inner
+        ])
         for outer in design.outer
-    ]).mean(axis=1, keepdims=True)  # fmt: skip
+    ]  # fmt: skip
     cells, of_split = [], []
     predicted = np.zeros((design.n_repeats, len(y)), dtype=y.dtype)
     for outer in design.outer:
@@ -42,7 +44,7 @@ def look_up(
         predicted[outer.repeat, outer.test] = scores[0] if are_numbers(y) else scores.argmax(axis=0)
     loss, base = split_losses(metric, design, cells)
     return {
-        "inner": inner,
+        "inner": np.array(inner)[:, None],
         "chosen": np.zeros(len(design.outer), dtype=np.intp),
         "outer_score": np.array(of_split),
         "predicted": predicted,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vsp.evaluation.design import Design
 from vsp.evaluation.metrics import Metric
 from vsp.evaluation.scores import Floats
-from vsp.evaluation.statistics import Folds, GroupBootstrap, GroupSums, bootstrap_groups
+from vsp.evaluation.statistics import Folds, GroupBootstrap, GroupSums, SampleSize, bootstrap_groups
 
 Difference = dict[str, float | None]  # difference, low, high
 Interval = dict[str, Any]  # score, low, high
@@ -39,19 +39,19 @@ class TestedRows:
         """Sums [repeat, group] of `values` [repeat, row], which are 0 for rows that are not tested."""
         return np.stack([np.bincount(self.group, one, self.n_groups) for one in values])
 
-    def n_effective(self, metric: Metric) -> tuple[float, float]:
-        """Rows and groups that count, if every label weighs the same as in balanced accuracy.
+    def size(self, rows: NDArray[np.bool_]) -> SampleSize:
+        """The size of a sample of `rows` [repeat, row], each of the same weight."""
+        n_rows, n_groups = self.counts(rows)
+        return SampleSize.of([n_rows], [n_groups])
 
-        K² / Σ 1/n over the K labels: the smallest label decides how precise the score is.
-        """
+    def size_for(self, metric: Metric) -> SampleSize:
+        """The size of the tested rows; the rarest label decides it if all weigh the same."""
         if not metric.balances:
-            return self.counts(self.tested)
+            return self.size(self.tested)
         labels = np.unique(self.y[self.tested.any(axis=0)])
-        n_rows, n_groups = np.transpose(
-            [self.counts(self.tested & (self.y == label)) for label in labels]
-        )
-        n_labels = len(labels)
-        return n_labels**2 / float((1 / n_rows).sum()), n_labels**2 / float((1 / n_groups).sum())
+        of_labels = [self.counts(self.tested & (self.y == label)) for label in labels]
+        n_rows, n_groups = zip(*of_labels, strict=True)
+        return SampleSize.of(n_rows, n_groups)
 
 
 class ColumnTable:
@@ -77,13 +77,11 @@ class ColumnTable:
         self._inner_excess.append(np.zeros(n_outer) if excess is None else excess)
 
     def bootstrap(self, confidence: float, resamples: int, seed: int) -> GroupBootstrap:
-        n_rows, n_groups = self.test.n_effective(self.metric)
         design = self.test.design
         sums = GroupSums(
             np.stack(self._loss),
             self.test.group_sums(self.base),
-            n_rows=n_rows,
-            n_independent=n_groups,
+            size=self.test.size_for(self.metric),
             is_proportion=self.metric.is_proportion,
             inner_excess=np.stack(self._inner_excess, axis=1),
             folds=Folds(design.n_folds, design.n_repeats),

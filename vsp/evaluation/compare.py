@@ -145,8 +145,7 @@ def _differences(
     sums = GroupSums(
         losses,
         base,
-        n_rows=len(matched.group),
-        n_independent=matched.n_groups,
+        size=matched.size,
         is_proportion=matched.first.is_proportion,
         inner_excess=inner_excess,
         folds=folds,

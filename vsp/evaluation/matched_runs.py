@@ -15,9 +15,9 @@ from scipy.sparse.csgraph import connected_components
 from vsp.datasets import VARIANTS
 from vsp.errors import RunError
 from vsp.evaluation.design import is_constant
-from vsp.evaluation.metrics import metric_of
+from vsp.evaluation.metrics import Metric, metric_of
 from vsp.evaluation.scores import Floats
-from vsp.evaluation.statistics import Folds, first_best
+from vsp.evaluation.statistics import Folds, SampleSize, first_best
 from vsp.storage.results import Results
 from vsp.storage.summary import ComparedSummary
 
@@ -105,6 +105,17 @@ class MatchedRuns:
         n = max(len(np.unique(run.outer[0])) for run in (self.first, self.other))
         return Folds(n, len(self.first.outer))
 
+    @property
+    def size(self) -> SampleSize:
+        """Rows and groups; the rarest label decides them if all labels weigh the same."""
+        if not metric_of(self.first.statistic).balances:
+            return SampleSize.of([len(self.group)], [self.n_groups])
+        labels = np.unique(self.first.label)
+        of_labels = [self.group[self.first.label == label] for label in labels]
+        return SampleSize.of(
+            [len(group) for group in of_labels], [len(np.unique(group)) for group in of_labels]
+        )
+
     def group_sums(self, values: NDArray[Any]) -> Floats:
         """Sums [repeat, group] of `values` [repeat, row]."""
         return np.stack([np.bincount(self.group, one, self.n_groups) for one in values])
@@ -131,15 +142,21 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
     estimates = results.arrays("estimates", ("inner", "refit"))
     inner, refit = estimates.get("inner"), estimates.get("refit")
     _check_arrays(results, summary, arrays, inner)
-    if refit is not None and (refit.shape[:1] != arrays["layers"].shape or refit.ndim != 2):
+    if refit is not None and not (
+        refit.ndim == 2
+        and refit.shape[:1] == arrays["layers"].shape
+        and refit.dtype.kind == "f"
+        and np.isfinite(refit).all()
+    ):
         raise _not_arrays(results, "refit")
     label, outer, probe = arrays["label"], arrays["outer"], summary["probe"]
+    metric = _metric(results, summary["statistic"])
     is_label = probe["target"] == "label"
     run = TestedRun(
         name=name,
         probe=f"{probe['probe']}, treatment {probe['treatment']}",
         statistic=summary["statistic"],
-        is_proportion=metric_of(summary["statistic"]).is_proportion,
+        is_proportion=metric.is_proportion,
         is_label=is_label,
         n_layers=summary["plan"]["n_layers"],
         best_layer=summary["best_layer"],
@@ -163,6 +180,16 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
             "so rows cannot be matched; give every sample a unique id and plan the run again"
         )
     return run
+
+
+def _metric(results: Results, statistic: str) -> Metric:
+    try:
+        return metric_of(statistic)
+    except KeyError:
+        raise RunError(
+            f"{results.folder}: {statistic!r} is not a statistic of this version of vsp; run "
+            "`vsp probe` again"
+        ) from None
 
 
 def _trained(arrays: Mapping[str, NDArray[Any]], seed: int) -> str:
@@ -237,7 +264,7 @@ def match_rows(first: TestedRun, other: TestedRun) -> tuple[Indices, Indices]:
     if first.statistic != other.statistic:
         raise RunError(
             f"{both}: one has the statistic {first.statistic}, the other {other.statistic}; "
-            "compare probes of the same target"
+            "compare probes of the same target with the same --metric"
         )
     _, in_first, in_other = np.intersect1d(
         first.id, other.id, assume_unique=True, return_indices=True

@@ -94,10 +94,11 @@ class AUC(Metric):
     def cells(
         self, y: NDArray[Any], scores: NDArray[Any], prior: Floats, link: str
     ) -> Iterator[tuple[Floats, Floats]]:
+        odds = _log_odds(scores, link) if link else scores
         for label in range(scores.shape[-2]):
             member = y == label
             n = int(member.sum())
-            ranked = _log_odds(scores, label, link) if link else scores[..., label, :]
+            ranked = odds[..., label, :]
             rank = rankdata(ranked, axis=-1)
             below = np.empty_like(rank)  # rows of the other side with a lower score
             for side in (member, ~member):
@@ -207,12 +208,19 @@ def label_shares(y: NDArray[Any], train: NDArray[np.bool_]) -> Floats:
     return np.asarray(counts / counts.sum())
 
 
-def _log_odds(scores: NDArray[Any], label: int, link: str) -> Floats:
-    """Logarithm of the odds of a label [..., row]; it differs where probabilities round to 1."""
+def _log_odds(scores: NDArray[Any], link: str) -> Floats:
+    """Logarithm of the odds of each label [..., class, row]; it differs where probabilities round to 1."""
     exact = scores.astype(np.float64)
     log_share = log_expit(exact) if link == "sigmoid" else exact
-    others = logsumexp(np.delete(log_share, label, axis=-2), axis=-2)
-    return np.asarray(log_share[..., label, :] - others)
+    log_share -= logsumexp(log_share, axis=-2, keepdims=True)
+    likeliest = np.expand_dims(log_share.argmax(axis=-2), -2)
+    of_likeliest = np.take_along_axis(log_share, likeliest, axis=-2)
+    # 1 - p is exact for labels with p up to a half; for the likeliest it is the sum of the others.
+    np.put_along_axis(log_share, likeliest, -np.inf, axis=-2)
+    of_others = logsumexp(log_share, axis=-2, keepdims=True)
+    log_share -= np.log1p(-np.exp(np.minimum(log_share, np.log(0.5))))
+    np.put_along_axis(log_share, likeliest, of_likeliest - of_others, axis=-2)
+    return np.asarray(log_share)
 
 
 def _log_probabilities(scores: NDArray[Any], link: str) -> Floats:

@@ -118,12 +118,18 @@ def _layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
 
 
 def _tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
-    """The tasks of a layer. Baselines have no permutation test, control or learning curve."""
+    """The tasks of a layer. Baselines have no permutation test, control, capacity or learning curve."""
     if not isinstance(layer, str):
         return work.tasks
     none = work.tasks.permuted[:0]
     return replace(
-        work.tasks, permuted=none, within=none, controls={}, portions=None, resamples=None
+        work.tasks,
+        permuted=none,
+        within=none,
+        controls={},
+        shuffled=None,
+        portions=None,
+        resamples=None,
     )
 
 

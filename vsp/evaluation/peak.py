@@ -127,7 +127,7 @@ def share_right(
     )
     # Inner scores of these rows are not kept; without them the largest effect is assumed.
     excess = np.full((len(test.design.outer), 1), np.nan)
-    sums = GroupSums(loss[None], base, *test.counts(rows), True, excess, folds)
+    sums = GroupSums(loss[None], base, test.size(rows), True, excess, folds)
     bootstrap = bootstrap_groups(sums, confidence, resamples, seed)
     low, high = bootstrap.intervals()
     return {"score": float(bootstrap.value[0]), "low": float(low[0]), "high": float(high[0])}

@@ -158,6 +158,11 @@ def _estimator(settings: ProbeSettings, metric: Metric) -> ProbeBase:
         if weight != "auto":
             raise ProbeError(f"probe {name} has no class weights; leave out --class-weight")
         weight = ""
+    elif weight == "balanced" and metric is METRICS["log-loss"]:
+        raise ProbeError(
+            "--class-weight balanced changes the probabilities that --metric log-loss scores; leave "
+            "out one of them"
+        )
     elif weight == "auto":
         weight = "balanced" if metric is METRICS["balanced"] else "none"
     return probe.configure(
@@ -223,7 +228,7 @@ def _tasks_by_id(
     train = design.train_sets[design.outer[0].train_set]
     resamples = None
     if settings.over_training and design.n_folds == 1:
-        resamples = group_resamples(rows.group, train, N_RESAMPLES, seed)
+        resamples = group_resamples(y, rows.group, train, N_RESAMPLES, seed)
     controls = control_tasks(rows, y, design, settings.controls, seed)
     tasks = LayerTasks(
         y=y,

@@ -35,13 +35,39 @@ class Folds:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleSize:
+    """How many rows and groups decide the precision of a score, and of its variance."""
+
+    n_rows: float  # tested in each repeat; fewer where rare labels decide the precision
+    n_groups: float  # the same of groups
+    degrees: float  # of freedom of the variance
+    factor: float  # by which the bootstrap underestimates the variance
+
+    @classmethod
+    def of(cls, n_rows: Sequence[float], n_groups: Sequence[float]) -> SampleSize:
+        """From the rows and groups of each label, if every label weighs the same [label].
+
+        One item for a score of which every row weighs the same. The variance of a mean over labels
+        is Σ 1/n. Its degrees of freedom are those of Satterthwaite, "An approximate distribution of
+        estimates of variance components", 1946, if the labels are equally hard.
+        """
+        rows, groups = np.asarray(n_rows, np.float64), np.asarray(n_groups, np.float64)
+        parts, others = 1 / groups, np.maximum(groups - 1, 1)
+        return cls(
+            n_rows=len(rows) ** 2 / float((1 / rows).sum()),
+            n_groups=len(groups) ** 2 / float(parts.sum()),
+            degrees=float(parts.sum() ** 2 / (parts**2 / others).sum()),
+            factor=float((1 / others).sum() / parts.sum()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSums:
     """Losses summed over the rows of each group, and how they were obtained."""
 
     loss: Floats  # [column, repeat, group]
     base: Floats  # [repeat, group]
-    n_rows: float  # tested in each repeat; fewer where rare labels decide the precision
-    n_independent: float  # the same of groups
+    size: SampleSize
     is_proportion: bool  # a proportion of rows or pairs; otherwise a share of a loss, as R²
     inner_excess: Floats  # [outer split, column]: inner validation score minus outer test score
     folds: Folds
@@ -55,9 +81,7 @@ class GroupBootstrap:
     value: Floats  # [column], over all repeats
     draws: Floats  # [resample, repeat, column], each repeat on its own
     inner_excess: Floats  # [outer split, column], as in GroupSums
-    n_groups: int
-    n_rows: float
-    n_independent: float
+    size: SampleSize
     folds: Folds
     is_proportion: bool
     is_normalised: bool
@@ -70,23 +94,21 @@ class GroupBootstrap:
         which is added to that over test rows.
         """
         extra = np.zeros(len(self.value)) if of_training is None else of_training
-        variance = _variance(self.draws) * self._small_sample_factor
+        variance = _variance(self.draws) * self.size.factor
         if not self.is_proportion:
             factor = fold_factor(self.inner_excess, variance, self.folds)
             with np.errstate(divide="ignore", invalid="ignore"):
                 factor = factor + np.where(variance > 0, extra / variance, 0.0)
-            return _ratio_interval(
-                self.value, self.draws, self._small_sample_factor * factor, self._t
-            )
+            return _ratio_interval(self.value, self.draws, self.size.factor * factor, self._t)
         binomial = self.value * (1 - self.value)
         # At least the variance of independent rows: with few groups the estimate is uncertain.
-        variance = np.maximum(variance, binomial / self.n_rows)
+        variance = np.maximum(variance, binomial / self.size.n_rows)
         factor = fold_factor(self.inner_excess, variance, self.folds)
         factor = factor + np.where(variance > 0, extra / np.where(variance > 0, variance, 1.0), 0.0)
         # If all predictions are right, or all wrong, the variance is unknown. Then a group counts
         # as one row.
         n = np.where(
-            binomial > 0, binomial / np.where(variance > 0, variance, 1.0), self.n_independent
+            binomial > 0, binomial / np.where(variance > 0, variance, 1.0), self.size.n_groups
         )
         return _proportion_interval(self.value, n / factor, self._t)
 
@@ -107,12 +129,12 @@ class GroupBootstrap:
         chosen = list(columns)
         difference = self.value[chosen] - self.value[reference]
         draws = self.draws[:, :, chosen] - self.draws[:, :, [reference]]
-        variance = _variance(draws) * self._small_sample_factor
+        variance = _variance(draws) * self.size.factor
         if self.is_proportion:
             # One pseudo-group with a different outcome is added, since the variance is
             # underestimated if few groups differ. Compare Bonett & Price, "Adjusted Wald confidence
             # interval for a difference of binomial proportions based on paired data", 2012.
-            variance = variance + 1 / (self.n_independent + 1) ** 2
+            variance = variance + 1 / (self.size.n_groups + 1) ** 2
         with np.errstate(invalid="ignore"):
             inner_excess = self.inner_excess[:, chosen] - self.inner_excess[:, [reference]]
         error = np.sqrt(variance * fold_factor(inner_excess, variance, self.folds) + of_training)
@@ -146,12 +168,7 @@ class GroupBootstrap:
 
     @property
     def _t(self) -> float:
-        return float(student.ppf((1 + self.confidence) / 2, max(self.n_independent - 1, 1)))
-
-    @property
-    def _small_sample_factor(self) -> float:
-        """n / (n − 1) of the groups: the bootstrap underestimates the variance by this factor."""
-        return self.n_groups / max(self.n_groups - 1, 1)
+        return float(student.ppf((1 + self.confidence) / 2, max(self.size.degrees, 1)))
 
 
 def bootstrap_groups(
@@ -170,8 +187,8 @@ def bootstrap_groups(
     # A resample can have no base loss; the statistic is then undefined.
     draws = np.where(np.isfinite(draws), draws, value)
     return GroupBootstrap(
-        value, draws, sums.inner_excess, n_groups, sums.n_rows, sums.n_independent, sums.folds,
-        sums.is_proportion, sums.is_normalised, confidence,
+        value, draws, sums.inner_excess, sums.size, sums.folds, sums.is_proportion,
+        sums.is_normalised, confidence,
     )  # fmt: skip
 
 

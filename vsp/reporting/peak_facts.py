@@ -48,6 +48,11 @@ def peak_fact(summary: Mapping[str, Any]) -> str:
     )
 
 
+def has_class_weights(card: Mapping[str, Any]) -> bool:
+    """Whether the probe of this card gives every label the same weight."""
+    return bool(card.get("parameters", {}).get("class_weight") == "balanced")
+
+
 def _peak_facts(summary: Mapping[str, Any]) -> Table:
     """Figures of the peak by name; undefined figures are left out."""
     peak = summary["peak"]
@@ -112,7 +117,7 @@ def _calibration_fact(summary: Mapping[str, Any]) -> str:
     """ECE beside that of calibrated probabilities, and the Brier score."""
     peak = summary["peak"]
     if peak["brier"] is None:
-        weighted = summary["probe"]["link"] and peak["recall"]
+        weighted = has_class_weights(summary["probe"])
         return "not measured: class weights change probabilities" if weighted else ""
     return (
         f"ECE {format_figure(peak['ece'])}; calibrated probabilities would give "
@@ -148,14 +153,18 @@ def _code_length_fact(best: LayerScore, n_layers: int) -> str:
     words = f"{bits:,.{digits}f}" + ("" if error is None else f" ± {error:,.{digits}f}")
     words += " bits (online code, mean and standard error over orders of the rows)"
     if best.compression:
-        shorter = best.compression >= 1
-        times = best.compression if shorter else 1 / best.compression
-        words += f", {times:.2f} times {'shorter' if shorter else 'longer'} than the uniform code"
+        words += f", {_times_shorter(best.compression)} than the uniform code"
     if best.control_compression:
-        words += f"; control task: {best.control_compression:.2f} times shorter"
+        words += f"; control task: {_times_shorter(best.control_compression)}"
     if n_layers > 1:
         words += f". The choice among {n_layers} layers adds {math.log2(n_layers):.1f} bits"
     return words
+
+
+def _times_shorter(compression: float) -> str:
+    if compression >= 1:
+        return f"{compression:.2f} times shorter"
+    return f"{1 / compression:.2f} times longer"
 
 
 def similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:

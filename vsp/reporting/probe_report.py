@@ -21,7 +21,7 @@ from vsp.reporting.formatting import (
     format_model,
     shorten_path,
 )
-from vsp.reporting.peak_facts import peak_fact, peak_page, similar_layers_fact
+from vsp.reporting.peak_facts import has_class_weights, peak_fact, peak_page, similar_layers_fact
 from vsp.reporting.untrained import Untrained, read_untrained
 from vsp.storage.ledger import BatchEffect
 from vsp.storage.results import LayerScore, Results
@@ -121,6 +121,8 @@ def _dropped_labels(summary: Mapping[str, Any]) -> str:
 def _probe_fact(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
     words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
+    if has_class_weights(card):
+        words.append("class weights balanced")
     grid = card["grid"]
     if card["parameter"] and grid is None:
         words.append(f"{card['parameter']} selected on training rows from a grid for each layer")
@@ -205,14 +207,17 @@ class _ScoreBar:
 
 
 def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
-    by_label = summary["probe"]["target"] == "label"
-    what = "the most frequent training label" if by_label else "the mean of the training rows"
     notes = [
         f"▒ {summary['confidence']:.0%} interval about other {_what_is_new(summary)}: "
         f"{summary['resamples']} bootstrap resamples of {summary['n_groups']} "
         f"{'name pairs' if _holds_out_names(summary) else 'groups'}.",
-        f"│ chance, {summary['chance']:.3f}: the score of always predicting {what}.",
+        f"│ chance, {summary['chance']:.3f}: the score of always predicting {_chance(summary)}.",
     ]
+    if summary["statistic"] == "balanced accuracy" and _asked_metric(summary) == "auto":
+        notes.append(
+            "balanced accuracy, because a label has less than half of the share of equally common "
+            "labels; --metric chooses another score."
+        )
     if scores[0].controls:
         name = next(iter(scores[0].controls))
         notes.append(
@@ -230,6 +235,19 @@ def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> li
             "reads only the words does not get a small p."
         )
     return [*notes, "← the best layer on inner folds of all rows."]
+
+
+def _chance(summary: Mapping[str, Any]) -> str:
+    """What chance predicts for every row."""
+    if summary["probe"]["target"] == "number":
+        return "the mean of the training rows"
+    if summary["statistic"] == "D² of log loss":
+        return "the label frequencies of the training rows"
+    return "the most frequent training label"
+
+
+def _asked_metric(summary: Mapping[str, Any]) -> Any:
+    return summary.get("settings", {}).get("metric")
 
 
 def _what_is_new(summary: Mapping[str, Any]) -> str:
@@ -278,7 +296,7 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
     at_edge = [score for score in scores if score.at_edge and score.layer]
     if at_edge:
         n_edge = sum(score.at_edge for score in at_edge)
-        n_chosen = sum(len(score.strengths) for score in scores)
+        n_chosen = sum(len(score.strengths) for score in scores if score.layer)
         lines.append(
             f"{parameter} is at an end of the grid in {n_edge} of {n_chosen} choices, where its last "
             f"step still improved the inner score; a wider grid may score higher: {_wider(at_edge)}"
@@ -308,8 +326,8 @@ def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) ->
     if not summary["n_permutations"] or n_within is None or scores[0].p_within is not None:
         return []
     return [
-        f"{n_within} of {n_tested} test rows share their prompt with a row of another label, too few "
-        "for a permutation test within prompts"
+        f"{n_within} of {n_tested} test rows share their prompt with a row of another label; a "
+        "permutation test within prompts needs 100"
     ]
 
 

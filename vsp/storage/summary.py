@@ -54,6 +54,7 @@ class _Probe(_Values):
     grid: list[Figure] | None
     target: str
     link: str
+    parameters: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _check_grid(self) -> _Probe:
@@ -154,13 +155,22 @@ class _ComparedPlan(_Values):
     variants: list[str] = []
 
 
+class _ComparedSettings(_Values):
+    seed: Count = 0
+
+
 class ComparedSummary(_Values):
     """The values of summary.json that a comparison needs."""
 
     probe: _ComparedProbe
     plan: _ComparedPlan
+    settings: _ComparedSettings = _ComparedSettings()
     statistic: str
     best_layer: Count
+
+
+class _Settings(_Values):
+    metric: str = ""  # as asked for; the statistic says which one it is
 
 
 class Summary(_Values):
@@ -173,6 +183,7 @@ class Summary(_Values):
     batching: _BatchEffect | None
     split: str
     split_by: str  # image, pairs or names
+    settings: _Settings = _Settings()
     probe: _Probe
     statistic: str
     confidence: Figure
