@@ -11,10 +11,14 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from vsp.errors import ProbeError, RunError
 from vsp.evaluation.compare import ComparisonSettings, compare
+from vsp.evaluation.design import make_design
+from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 from vsp.evaluation.layer_scores import _n_at_edge
+from vsp.evaluation.metrics import METRICS
 from vsp.evaluation.probe_run import probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.resampled_training import group_resamples
+from vsp.evaluation.tested_rows import losses_of_labels
 from vsp.extraction.extract import extract
 
 QUICK = ProbeSettings(
@@ -234,3 +238,45 @@ def test_the_report_of_any_metric_is_printed(made_run, vsp):
         assert answer.returncode == 0, answer.stderr
         assert "also about other training rows" in " ".join(answer.stdout.split())
         assert json.loads(vsp("report", "--run", run.name, "--json").stdout)["peak"]["recall"]
+
+
+def test_options_that_the_splits_do_not_use_are_said(made_run, vsp):
+    records, states, _ = _rare(n=120, share=0.34)
+    quick = ["--permutations", 0, "--controls", 0, "--no-curve", "--no-random", "--no-words", "--n-jobs", 1]  # fmt: skip
+    made_run(records, states, "own")
+    said = vsp("probe", "--run", "own", "--repeats", 3, "--folds", 4, *quick).stderr
+    assert "--repeats is not used: the dataset has its own split" in said
+    assert "--folds is not used" not in said
+    three = [{**one, "split": ("train", "val", "test")[i // 40]} for i, one in enumerate(records)]
+    made_run(three, states, "three")
+    said = vsp("probe", "--run", "three", "--folds", 4, *quick).stderr
+    assert "--folds is not used: the val rows choose strength and layer" in said
+    without = [{k: v for k, v in one.items() if k != "split"} for one in records]
+    run = made_run(without, states, "folds")
+    said = vsp("probe", "--run", "folds", "--over", "training", *quick).stderr
+    assert "--over training is not used: intervals of folds" in said and "not used" in said
+    assert len(list((run.folder / "probe").iterdir())) == 1
+    vsp("probe", "--run", "folds", *quick)
+    assert len(list((run.folder / "probe").iterdir())) == 1  # the same fits
+
+
+def test_balanced_accuracy_of_the_peak_is_that_of_its_predictions():
+    """Folds choose different layers, whose labels are unevenly predicted."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(90) < 0.3).astype(int)
+    design = make_design(y, np.arange(90).astype(str), np.full(90, ""), repeats=1)
+    fits = []
+    for k in range(2):
+        predicted = np.where(rng.random((1, 90)) < (0.9 if k else 0.5), k, y).astype(np.int16)
+        inner = np.full((5, 1), 0.5)
+        inner[k::2] = 0.9
+        loss = losses_of_labels(METRICS["balanced"], y, design, predicted)
+        fits.append({
+            "strengths": np.array([np.nan]), "inner": inner, "chosen": np.zeros(5, int), "loss": loss,
+            "predicted": predicted, "gap": np.zeros(1, np.float32), "outer_score": np.zeros(5),
+        })  # fmt: skip
+    rows = EvaluatedRows(y, np.arange(90).astype(str), design, METRICS["balanced"], ["a", "b"])
+    _, facts = evaluate([0, 1], fits, rows, EvaluationSettings(resamples=100))
+    peak = facts["peak"]
+    assert set(peak["layers"]) == {"0", "1"}
+    assert peak["estimate"] == pytest.approx(peak["balanced_accuracy"])

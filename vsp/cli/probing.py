@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsp.cli.arguments import (
     add_command,
@@ -23,6 +23,9 @@ from vsp.cli.output import print_aside, print_json, print_line, print_notes
 from vsp.probes import PROBES
 from vsp.probes.names import DEFAULT_PROBE, METRIC_NAMES, SPLIT_BY, TREATMENTS
 from vsp.utils.signals import stoppable
+
+if TYPE_CHECKING:
+    from vsp.evaluation.probe_settings import ProbeSettings
 
 
 def add_commands(subparsers: Any) -> None:
@@ -244,8 +247,21 @@ def _probe(arguments: argparse.Namespace) -> None:
     if summary["untrained"] and settings.random:
         untrained = results.folder.parent / summary["untrained"]
         print_line(f"left out random features: {untrained} is the baseline in their place")
-    print_notes(equal_states_lines(summary))
+    print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
+
+
+def _unused_options(settings: ProbeSettings, summary: dict[str, Any]) -> list[str]:
+    """Options that the splits of the dataset make no use of."""
+    defaults, own_split = type(settings)(), "the dataset's own" in summary["split"].split(",")[0]
+    unused = []
+    if settings.over_training and not summary["settings"]["over_training"]:
+        unused.append("--over training is not used: intervals of folds include other training rows")
+    if own_split and settings.repeats != defaults.repeats:
+        unused.append("--repeats is not used: the dataset has its own split")
+    if "val chooses" in summary["split"] and settings.folds != defaults.folds:
+        unused.append("--folds is not used: the val rows choose strength and layer")
+    return unused
 
 
 def _part_line(part: tuple[int, int], layers: range, n_layers: int, folder: Path) -> str:

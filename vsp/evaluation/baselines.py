@@ -81,6 +81,8 @@ def _scores(
     counts = np.bincount(code[train] * n_classes + y[train], minlength=n_codes * n_classes)
     of_code = counts.reshape(n_codes, n_classes) + shares
     scores = np.log(np.maximum(of_code / (n[:, None] + 1), np.finfo(float).tiny))
-    if metric.balances:  # as with class weights: the labels of a prompt relative to those of all
+    if (
+        metric.balances and metric.reads_labels
+    ):  # as with class weights: the labels of a prompt relative to those of all
         scores -= np.log(np.maximum(shares, np.finfo(float).tiny))
     return np.asarray(scores[code[rows]].T)

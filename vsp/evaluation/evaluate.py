@@ -98,7 +98,7 @@ def evaluate(
             **single_layer_scores(fit, rows.y, rows.design, rows.names, settings.tolerance),
             **calibration_scores(_probability(fit, rows), rows.y, test.tested),
         })  # fmt: skip
-    table.add("peak", peak.arrays["loss"], peak.excess)
+    table.add("peak", peak.losses(rows.metric, rows.y), peak.excess)
     selectivity.add("peak", peak.arrays)
     named, words = _add_baselines(table, chance[0], _with_look_up(rows, dict(baselines or {})))
     draws = settings.confidence, settings.resamples, settings.seed
@@ -160,7 +160,7 @@ def _add_baselines(
         best = Selection(table.test.design, inner)
         for k, name in enumerate(words):
             best.take(k, baselines[name])
-        table.add("words alone", best.arrays["loss"], best.excess)
+        table.add("words alone", best.losses(table.metric, table.test.y), best.excess)
     return ["majority", *baselines, *(["words alone"] if words else [])], best
 
 

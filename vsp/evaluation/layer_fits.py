@@ -175,18 +175,20 @@ class LayerFitter:
     def _within_permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Losses of each group [permutation, group], on the test rows of the first repeat."""
         permuted = self.tasks.within[piece.start : piece.start + _PERMUTATIONS]
-        cells: list[list[tuple[OuterSplit, Cells]]] = [[] for _ in permuted]
-        for outer, k, y, fit in self._first_repeat_fits(permuted, choice):
-            cells[k].append((outer, self._cells(y, fit, outer)))
-        losses = [self._group_losses(of_permutation) for of_permutation in cells]
+        losses, cells = [], []
+        for outer, _, y, fit in self._first_repeat_fits(permuted, choice):
+            cells.append((outer, self._cells(y, fit, outer)))
+            if len(cells) == len(self.tasks.design.first_repeat):
+                losses.append(self._group_losses(cells))
+                cells = []
         return {f"within.{piece.start}": np.stack(losses)}
 
     def _first_repeat_fits(
         self, labels: NDArray[Any], choice: StrengthChoice
     ) -> Iterator[tuple[OuterSplit, int, NDArray[Any], TaskFit]]:
-        """Fits of `labels` [permutation, row] on each outer split of the first repeat."""
+        """Fits of `labels` [permutation, row] on each outer split of the first repeat, in turn."""
         design = self.tasks.design
-        sources = [(i, k) for i in design.first_repeat for k in range(len(labels))]
+        sources = [(i, k) for k in range(len(labels)) for i in design.first_repeat]
         tasks = [
             Task(
                 labels[k],

@@ -30,6 +30,7 @@ class Metric:
     statistic: ClassVar[str]  # its name on pages
     is_proportion: ClassVar[bool] = True  # a share of rows or pairs; otherwise a share of a loss
     balances: ClassVar[bool] = False  # every label weighs the same, however rare it is
+    reads_labels: ClassVar[bool] = False  # the predicted label decides the loss, not the scores
     degree: ClassVar[int] = 1  # number of rows that a loss compares; 2 for pairs of rows
 
     def cells(
@@ -56,6 +57,7 @@ class Accuracy(Metric):
     """Share of rows whose label is predicted."""
 
     statistic = "accuracy"
+    reads_labels = True
 
     def cells(
         self, y: NDArray[Any], scores: NDArray[Any], prior: Floats, link: str
@@ -68,6 +70,7 @@ class BalancedAccuracy(Metric):
 
     statistic = "balanced accuracy"
     balances = True
+    reads_labels = True
 
     def cells(
         self, y: NDArray[Any], scores: NDArray[Any], prior: Floats, link: str

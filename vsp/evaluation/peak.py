@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from vsp.evaluation.column_table import Interval, TestedRows
 from vsp.evaluation.design import Design
+from vsp.evaluation.metrics import Metric
 from vsp.evaluation.scores import Floats, are_numbers
 from vsp.evaluation.statistics import Folds, GroupSums, bootstrap_groups, first_best
+from vsp.evaluation.tested_rows import losses_of_labels
 
 _OF_ROWS = ("predicted", "probability", "loss")  # arrays [repeat, row, …] of a fit
 _CONTROL_LOSS = ("control.", ".loss")
@@ -55,6 +57,16 @@ class Selection:
                 if name in _OF_ROWS or is_control_loss(name):
                     taken = self.arrays.setdefault(name, _empty_like(fit[name]))
                     taken[split.repeat, split.test] = fit[name][split.repeat, split.test]
+
+    def losses(self, metric: Metric, y: NDArray[Any]) -> Floats:
+        """Losses [repeat, row] of the chosen candidates.
+
+        Balanced accuracy is computed again from the joined predictions, since the loss of a row
+        depends on all rows. The losses of AUC are those of each candidate.
+        """
+        if metric.balances and metric.reads_labels:
+            return losses_of_labels(metric, y, self.design, self.arrays["predicted"])
+        return self.arrays["loss"]
 
     def counts(self, names: Sequence[int]) -> dict[str, int]:
         """How many splits chose each candidate, in the order of `names`."""

@@ -107,6 +107,8 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     kept, dropped = _without_labels(samples, done, settings.drop_labels)
     rows = ProbedRows.of(samples, done[kept])
     tasks, names, facts = _layer_tasks(rows, settings, PROBES.load(settings.probe)())
+    if tasks.design.n_folds > 1:  # intervals of folds are about other training rows anyway
+        settings = replace(settings, over_training=False)
     probe = _estimator(settings, tasks.metric)
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]

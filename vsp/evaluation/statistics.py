@@ -275,6 +275,7 @@ def permutation_p(observed: Floats, null: Floats) -> tuple[Floats, Floats]:
     The observed labels count as one permutation.
     """
     n = 1 + null.shape[1]
+    null = np.where(np.isnan(null), np.inf, null)  # an undefined score counts as large
     n_as_large = (null >= observed[:, None] - _EQUAL).sum(axis=1)
     maximum = null.max(axis=0)
     n_maxima = (maximum[None] >= observed[:, None] - _EQUAL).sum(axis=1)

@@ -36,6 +36,18 @@ def split_losses(
     return loss, base
 
 
+def losses_of_labels(
+    metric: Metric, y: NDArray[Any], design: Design, predicted: NDArray[np.intp]
+) -> Floats:
+    """Losses [repeat, row] of predicted labels [repeat, row], for a metric that reads only them."""
+    cells = []
+    for outer in design.outer:
+        shares = label_shares(y, design.train_sets[outer.train_set])
+        scores = np.eye(len(shares))[:, predicted[outer.repeat, outer.test]]
+        cells.append((outer, list(metric.cells(y[outer.test], scores, shares, ""))))
+    return split_losses(metric, design, cells)[0]
+
+
 def chance_losses(metric: Metric, y: NDArray[Any], design: Design) -> tuple[Floats, Floats]:
     """As `split_losses`, of a prediction without states: label shares, or the training rows' mean.
 
