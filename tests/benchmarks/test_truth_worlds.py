@@ -52,7 +52,7 @@ def test_a_null_world_counts_intervals_without_the_truth_and_small_p_values(monk
 
 def test_a_world_runs_and_the_page_has_its_figures_beside_the_earlier_ones():
     world = truth_worlds.worlds(100)["calibration"]
-    (line,) = truth_worlds.run_world(world, 2, jobs=1)
+    line, *_ = truth_worlds.run_world(world, 2, jobs=1)
     null = Line(f"{truth_nulls.PREFIX}own split", "a p value", "5 %", "4.0")
     page = truth_worlds.page([line, null], [replace(line, value="0.9"), replace(null, value="9.0")])
     assert f"| {line.truth} | 0.9 | {line.value} |" in page

@@ -196,7 +196,7 @@ def test_class_weights_change_the_curve_and_not_the_code():
     states, y = _gaussians(320, 8, 0.7, 0)
     rare = np.where(np.arange(320) % 4 == 1, y, 0)
     plain, weighted = (
-        _of_layer(Logistic(class_weight=one), states, rare, {})[1] for one in ("none", "balanced")
+        _of_layer(Logistic(weighting=one), states, rare, {})[1] for one in ("none", "balanced")
     )
     assert weighted["code_bits"] == pytest.approx(plain["code_bits"], rel=1e-6)
     assert not np.allclose(weighted["curve"], plain["curve"])

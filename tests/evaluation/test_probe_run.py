@@ -617,7 +617,7 @@ def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog):
     }
     kept = {path.name: path.read_bytes() for path in _kept(run)}
     assert set(kept) == {"001.npz", "002.npz", "random-features.npz"}
-    for n_jobs, n_shares in ((2, 6), (4, 10)):
+    for n_jobs, n_shares in ((2, 5), (4, 9)):
         _forget(run)
         _stderr_and_log(capfd, caplog)
         assert _files(probe_run(run, settings, n_jobs, layers=[1, 2])) == one

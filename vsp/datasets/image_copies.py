@@ -16,16 +16,18 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations, islice
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vsp.utils.files import disk_errors
 from vsp.utils.text import format_count
 
 _SIDE = 48  # cells of a thumbnail along each side, whatever the shape of the picture
@@ -196,10 +198,11 @@ class CopyFinder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thumbnails.close()
+        with suppress(OSError):  # bytes that a full disk did not take are not needed any more
+            self._thumbnails.close()
 
     def add(self, name: str, file_sha256: str, signature: Signature) -> None:
-        """Add an image; each name is added once."""
+        """Add an image; each name is added once. Raises DiskError if the temporary disk is full."""
         image = len(self._names)
         self._names.append(name)
         self._file.append(self._first_of_file.setdefault(file_sha256, image))
@@ -209,7 +212,8 @@ class CopyFinder:
             width, height = signature.size
             self._aspect.append(width / height)
             self._least.append(min(width, height))
-            self._thumbnails.write(signature.thumbnail)
+            with disk_errors(Path(tempfile.gettempdir())):
+                self._thumbnails.write(signature.thumbnail)
             self._thumbnail = self._thumbnail or signature.thumbnail
             self._differ = self._differ or self._thumbnail != signature.thumbnail
 
@@ -232,7 +236,8 @@ class CopyFinder:
 
     def _near_pairs(self) -> NDArray[np.intp]:
         """Pairs [pair, 2] of distinct pictures that are near copies."""
-        self._thumbnails.flush()
+        with disk_errors(Path(tempfile.gettempdir())):
+            self._thumbnails.flush()
         n = len(self._distinct)
         if n < 2:
             return np.empty((0, 2), np.intp)

@@ -233,7 +233,8 @@ def _check_arrays(
     if not np.isfinite(loss).all():
         raise _not_arrays(results, "loss")
     base = np.where(outer >= 0, arrays["base"], 0.0)
-    if not np.isfinite(base).all() or base.min() < 0 or not base.sum(axis=1).all():
+    untested = (outer < 0).all(axis=1)
+    if not np.isfinite(base).all() or base.min() < 0 or not (base.any(axis=1) | untested).all():
         raise _not_arrays(results, "base")
     if inner is not None and not (
         inner.dtype.kind == "f"
