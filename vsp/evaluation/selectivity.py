@@ -57,6 +57,8 @@ class Selectivity:
 
         Each is {difference, low, high}; a normalised score is its difference to 0.
         """
+        if not any(self.controls.values()):
+            return {column: {} for column in self.controls}
         bootstrap = self.table.bootstrap(confidence, resamples, seed)
         return {
             column: {name: self._figures(bootstrap, column, name) for name in names}
