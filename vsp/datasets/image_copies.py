@@ -68,7 +68,7 @@ _COSINES = _cosines()
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What copies of a picture have in common."""
+    """Digest and thumbnail of a picture; those of its copies are equal or similar."""
 
     pixels: bytes  # digest of the size and all RGB values
     size: tuple[int, int]  # width, height

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from vsp.datasets.splitting import integer_codes
 from vsp.evaluation.design import Design
-from vsp.evaluation.metrics import Metric, label_shares, score_of_sums
+from vsp.evaluation.metrics import Metric, label_shares, log_shares, score_of_sums
 from vsp.evaluation.scores import Floats, are_numbers
-from vsp.evaluation.tested_rows import split_losses
+from vsp.evaluation.tested_rows import score_splits
 
 # Baselines that read the words of a row only, in the order in which equally good ones are chosen.
 WORDS = ("look-up", "names", "words")
@@ -34,19 +34,19 @@ def look_up(
         ])
         for outer in design.outer
     ]  # fmt: skip
-    cells, of_split = [], []
+    scores = [
+        _scores(metric, y, design.train_sets[outer.train_set], outer.test, code)
+        for outer in design.outer
+    ]
     predicted = np.zeros((design.n_repeats, len(y)), dtype=y.dtype)
-    for outer in design.outer:
-        train = design.train_sets[outer.train_set]
-        scores, shares = _scores(metric, y, train, outer.test, code), label_shares(y, train)
-        cells.append((outer, list(metric.cells(y[outer.test], scores, shares, "softmax"))))
-        of_split.append(_score(metric, y, train, outer.test, code))
-        predicted[outer.repeat, outer.test] = scores[0] if are_numbers(y) else scores.argmax(axis=0)
-    loss, base = split_losses(metric, design, cells)
+    for outer, of_outer in zip(design.outer, scores, strict=True):
+        said = of_outer[0] if are_numbers(y) else of_outer.argmax(axis=0)
+        predicted[outer.repeat, outer.test] = said
+    loss, base, of_split = score_splits(metric, y, design, scores, "softmax")
     return {
         "inner": np.array(inner)[:, None],
         "chosen": np.zeros(len(design.outer), dtype=np.intp),
-        "outer_score": np.array(of_split),
+        "outer_score": of_split,
         "predicted": predicted,
         "loss": loss,
         "base": base,
@@ -80,9 +80,7 @@ def _scores(
     n_classes = len(shares)
     counts = np.bincount(code[train] * n_classes + y[train], minlength=n_codes * n_classes)
     of_code = counts.reshape(n_codes, n_classes) + shares
-    scores = np.log(np.maximum(of_code / (n[:, None] + 1), np.finfo(float).tiny))
-    if (
-        metric.balances and metric.reads_labels
-    ):  # as with class weights: the labels of a prompt relative to those of all
-        scores -= np.log(np.maximum(shares, np.finfo(float).tiny))
+    scores = log_shares(of_code / (n[:, None] + 1))
+    if metric.balances and metric.reads_labels:
+        scores -= log_shares(shares)  # as with class weights: relative to all training rows
     return np.asarray(scores[code[rows]].T)

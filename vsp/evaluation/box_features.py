@@ -12,7 +12,7 @@ _SMALL = 1e-6  # added to areas and sizes before a division or logarithm
 
 
 def has_boxes(rows: ProbedRows) -> NDArray[np.bool_]:
-    """Whether a row has both boxes [row]."""
+    """A mask [row] of the rows that have both boxes."""
     boxes = np.concatenate([rows.subject_box, rows.reference_box], axis=1)
     return np.asarray(np.isfinite(boxes).all(axis=1))
 

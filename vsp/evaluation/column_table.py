@@ -18,7 +18,7 @@ Interval = dict[str, Any]  # score, low, high
 
 
 class TestedRows:
-    """Which rows are tested, their groups, and their base loss."""
+    """The tested rows and their groups."""
 
     __test__ = False  # not a test, in spite of its name
 

@@ -21,7 +21,7 @@ UNITS = {"image": "group", "pairs": "name pair", "names": "name"}  # --split-by 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What the folds hold out, and the names of each row."""
+    """The unit that folds hold out, and the names of each row."""
 
     split_by: str = "image"
     subject: NDArray[np.intp] | None = None  # [row], a number of a name, the same for both objects
@@ -105,7 +105,7 @@ class Sides:
 
 
 def independent_units(split_by: str, rows: ProbedRows) -> NDArray[np.str_]:
-    """What intervals resample, and what exchanges its labels in permutations [row].
+    """The unit [row] that intervals resample, and that exchanges its labels in permutations.
 
     Groups; with `split_by` pairs or names, name pairs. Rows of the same pair are then always tested
     together and share what makes the pair easy or hard, and the score is about new pairs. Pairs

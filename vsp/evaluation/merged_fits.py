@@ -12,7 +12,7 @@ from vsp.evaluation.layer_fits import Arrays, LayerTasks, StrengthChoice
 from vsp.evaluation.metrics import label_shares, score_of_sums
 from vsp.evaluation.scores import Floats
 from vsp.evaluation.statistics import first_best
-from vsp.evaluation.tested_rows import split_losses
+from vsp.evaluation.tested_rows import score_splits
 from vsp.evaluation.within_words import studentised
 from vsp.probes.base import ProbeBase
 from vsp.probes.links import probabilities
@@ -129,14 +129,9 @@ def _test_probabilities(
 
 def _test_losses(tasks: LayerTasks, probe: ProbeBase, chosen: Sequence[NDArray[Any]]) -> Arrays:
     """Losses of test rows, and the score of each outer split."""
-    cells, of_split = [], []
-    for outer, scores in zip(tasks.design.outer, chosen, strict=True):
-        shares = label_shares(tasks.y, tasks.design.train_sets[outer.train_set])
-        y = tasks.y[outer.test]
-        cells.append((outer, list(tasks.metric.cells(y, scores, shares, probe.link))))
-        of_split.append(score_of_sums(tasks.metric.sums(y, scores, shares, probe.link)))
-    loss, base = split_losses(tasks.metric, tasks.design, cells)
-    return {"loss": loss, "base": base, "outer_score": np.array(of_split)}
+    metric, y, design = tasks.metric, tasks.y, tasks.design
+    loss, base, of_split = score_splits(metric, y, design, chosen, probe.link)
+    return {"loss": loss, "base": base, "outer_score": of_split}
 
 
 def _scores_by_strength(

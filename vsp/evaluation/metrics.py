@@ -10,7 +10,7 @@ A new metric is one class, one line in `METRICS`, and its name in `vsp.probes.na
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,11 +46,7 @@ class Metric:
 
     def sums(self, y: NDArray[Any], scores: NDArray[Any], prior: Floats, link: str = "") -> Floats:
         """Sums of loss and base over the rows [..., cell, 2]."""
-        parts = []
-        for loss, base in self.cells(y, scores, prior, link):
-            summed = loss.sum(axis=-1)
-            parts.append(np.stack([summed, np.broadcast_to(base.sum(), summed.shape)], axis=-1))
-        return np.stack(parts, axis=-2)
+        return sum_cells(self.cells(y, scores, prior, link))
 
 
 class Accuracy(Metric):
@@ -125,7 +121,7 @@ class LogLoss(Metric):
     ) -> Iterator[tuple[Floats, Floats]]:
         index = np.arange(len(y))
         loss = -_log_probabilities(scores, link)[..., y, index]
-        yield loss, -np.log(np.maximum(prior[y], _TINY))
+        yield loss, -log_shares(prior[y])
 
 
 class RSquared(Metric):
@@ -152,6 +148,20 @@ R_SQUARED = RSquared()
 def metric_of(name: str) -> Metric:
     """The metric whose statistic has this name. Raises KeyError if there is none."""
     return {one.statistic: one for one in (*METRICS.values(), R_SQUARED)}[name]
+
+
+def sum_cells(cells: Iterable[tuple[Floats, Floats]]) -> Floats:
+    """Sums over the rows [..., cell, 2] of the loss [..., row] and base [row] of each cell."""
+    parts = []
+    for loss, base in cells:
+        summed = loss.sum(axis=-1)
+        parts.append(np.stack([summed, np.broadcast_to(base.sum(), summed.shape)], axis=-1))
+    return np.stack(parts, axis=-2)
+
+
+def log_shares(shares: NDArray[Any]) -> Floats:
+    """Logarithms of shares; that of 0 is a large negative number."""
+    return np.asarray(np.log(np.maximum(shares, _TINY)))
 
 
 def score_of_sums(sums: Floats) -> Floats:
@@ -229,4 +239,4 @@ def _log_odds(scores: NDArray[Any], link: str) -> Floats:
 def _log_probabilities(scores: NDArray[Any], link: str) -> Floats:
     """Logarithms of probabilities [..., class, row]."""
     share = probabilities(scores.astype(np.float64), link, axis=-2)
-    return np.asarray(np.log(np.maximum(share, _TINY)))
+    return log_shares(share)

@@ -93,7 +93,7 @@ class Portions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is read from portions, and the strengths of the probes."""
+    """Labels that are coded, and the strengths of the probes."""
 
     y: NDArray[Any]  # [row]
     strengths: tuple[float, ...]

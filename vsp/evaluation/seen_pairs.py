@@ -21,7 +21,7 @@ _LEAST = 10  # rows on either side
 
 
 def is_seen(design: Design, kind: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether the kind of a tested row occurs in its training rows [repeat, row]."""
+    """A mask [repeat, row] of tested rows whose kind occurs in their training rows."""
     seen = np.zeros((design.n_repeats, len(kind)), dtype=bool)
     for split in design.outer:
         known = kind[design.train_sets[split.train_set]]

@@ -121,10 +121,9 @@ class GroupBootstrap:
     ) -> tuple[Floats, Floats, Floats]:
         """Difference of each of `columns` to the reference column, lower and upper bound.
 
-        `of_training`: as in `intervals`, of the differences.
-
         The interval extends `errors` standard errors to either side: `simultaneous_errors` for
-        many differences, by default the quantile of Student's t for one.
+        many differences, by default the quantile of Student's t for one. `of_training` is the
+        variance of the differences over refits, as in `intervals`.
         """
         chosen = list(columns)
         difference = self.value[chosen] - self.value[reference]

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.evaluation.design import Design, OuterSplit
-from vsp.evaluation.metrics import Metric, label_shares, normalised_losses, row_losses
+from vsp.evaluation.metrics import (
+    Metric,
+    label_shares,
+    log_shares,
+    normalised_losses,
+    row_losses,
+    score_of_sums,
+    sum_cells,
+)
 from vsp.evaluation.scores import Floats, are_numbers
 
 Cells = list[tuple[Floats, Floats]]  # loss [row] and base [row] of each cell, on the test rows
@@ -36,16 +44,29 @@ def split_losses(
     return loss, base
 
 
+def score_splits(
+    metric: Metric, y: NDArray[Any], design: Design, scores: Iterable[NDArray[Any]], link: str
+) -> tuple[Floats, Floats, Floats]:
+    """Loss and base [repeat, row] as `split_losses`, and the score of each outer split.
+
+    `scores` has, for each outer split, those of its test rows [class, row]. `link` is of `scores`.
+    """
+    cells, of_split = [], []
+    for outer, of_outer in zip(design.outer, scores, strict=True):
+        shares = label_shares(y, design.train_sets[outer.train_set])
+        of_cells = list(metric.cells(y[outer.test], of_outer, shares, link))
+        cells.append((outer, of_cells))
+        of_split.append(score_of_sums(sum_cells(of_cells)))
+    return *split_losses(metric, design, cells), np.array(of_split)
+
+
 def losses_of_labels(
     metric: Metric, y: NDArray[Any], design: Design, predicted: NDArray[np.intp]
 ) -> Floats:
     """Losses [repeat, row] of predicted labels [repeat, row], for a metric that reads only them."""
-    cells = []
-    for outer in design.outer:
-        shares = label_shares(y, design.train_sets[outer.train_set])
-        scores = np.eye(len(shares))[:, predicted[outer.repeat, outer.test]]
-        cells.append((outer, list(metric.cells(y[outer.test], scores, shares, ""))))
-    return split_losses(metric, design, cells)[0]
+    one_hot = np.eye(int(y.max()) + 1)
+    scores = (one_hot[:, predicted[outer.repeat, outer.test]] for outer in design.outer)
+    return score_splits(metric, y, design, scores, "")[0]
 
 
 def chance_losses(metric: Metric, y: NDArray[Any], design: Design) -> tuple[Floats, Floats]:
@@ -55,14 +76,13 @@ def chance_losses(metric: Metric, y: NDArray[Any], design: Design) -> tuple[Floa
     not used: if two labels are about equally common, the more common label of the training set is
     the rarer label of the test fold, and the score would be far below one half.
     """
-    of_all = label_shares(y, design.train_sets[design.final])
-    cells = []
+    of_all = log_shares(label_shares(y, design.train_sets[design.final]))
+    scores = []
     for outer in design.outer:
         own = label_shares(y, design.train_sets[outer.train_set])
-        scores = own if are_numbers(y) else np.log(np.maximum(of_all, np.finfo(float).tiny))
-        of_rows = np.tile(scores[:, None], (1, len(outer.test)))
-        cells.append((outer, list(metric.cells(y[outer.test], of_rows, own, "softmax"))))
-    return split_losses(metric, design, cells)
+        one = own if are_numbers(y) else of_all
+        scores.append(np.tile(one[:, None], (1, len(outer.test))))
+    return score_splits(metric, y, design, scores, "softmax")[:2]
 
 
 def normalised_on_tested(
