@@ -32,7 +32,7 @@ def run(loaded: Loaded) -> np.ndarray:
         picture = loaded.processor.picture(image)
         rows = [loaded.processor.row(picture, prompt) for prompt in prompts]
         groups.append(prompt_group(picture, rows))
-    return loaded.model.forward(groups)()
+    return loaded.model.forward(groups)().states["last"]
 
 
 def misplaced(loaded: Loaded, placed: dict[str, str]) -> list[str]:

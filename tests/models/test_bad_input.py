@@ -277,7 +277,7 @@ def test_an_empty_prompt_has_states_of_its_own(load, name):
     states = loaded.last_token_states([_noise()] * 4, prompts)
     picture = loaded.processor.picture(_noise())
     rows = [loaded.processor.row(picture, prompt) for prompt in prompts]
-    together = loaded.model.forward([prompt_group(picture, rows)])()
+    together = loaded.model.forward([prompt_group(picture, rows)])().states["last"]
     assert np.isfinite(states).all() and np.abs(states - together).max() < 1e-4
     assert len({state.tobytes() for state in states[-1]}) == 4
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from vsp import models
 from vsp.errors import InputError, ModelError
-from vsp.models.capture import capture_tokens, memory_errors
+from vsp.models.capture import Readout, capture_tokens, memory_errors
 from vsp.models.contract import prompt_group
 
 PROMPTS = ["Where is the red circle relative to the blue square?" * n for n in range(1, 9)]
@@ -70,7 +70,7 @@ def test_memory_grows_with_layers_by_the_kept_rows_alone(checkpoint, tmp_path):
         pictures = [loaded.processor.picture(image) for image in _images(8)]
         rows = map(loaded.processor.row, pictures, PROMPTS)
         groups = [prompt_group(p, [row]) for p, row in zip(pictures, rows, strict=True)]
-        states.append(_peak(lambda m=loaded, g=groups: m.model.forward(g)()))
+        states.append(_peak(lambda m=loaded, g=groups: m.model.forward(g)().states["last"]))
         reference = loaded.model.reference_states
         plain.append(_peak(lambda r=reference, p=loaded.processor: r(p, _images(8), PROMPTS)))
     kept = 12 * 8 * 128 * 4  # layers × rows × hidden × bytes
@@ -134,9 +134,8 @@ def test_layers_that_pass_on_several_streams_are_refused_and_not_indexed_by_anot
     decoder = torch.nn.Module()
     decoder.layers = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
     decoder.norm = torch.nn.LayerNorm(8)
-    places = np.array([[0, 1]])
-    with capture_tokens(decoder, places) as kept:
+    with capture_tokens(decoder, {"last": Readout.of([[(0, 1)]])}) as kept:
         decoder.layers[0](torch.zeros(1, 2, 8))
-        assert kept[0].shape == (1, 8)
+        assert kept["last"][0].shape == (1, 8)
         with pytest.raises(ModelError, match="4 axes instead of 3"):
             decoder.layers[0](torch.zeros(4, 1, 2, 8))

@@ -153,11 +153,11 @@ for n in (4, 16):
         picture = loaded.processor.picture(Image.new("RGB", (112, 112)))
         groups.append(prompt_group(picture, [loaded.processor.row(picture, "left or right? " * 9)]))
     n_values = n * sum(array.size for array in picture.arrays.values())
-    loaded.model.forward(groups)()
+    loaded.model.forward(groups)().states["last"]
     gc.collect()
     before = read("VmRSS")
     open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
-    states = loaded.model.forward(groups)()
+    states = loaded.model.forward(groups)().states["last"]
     load = Load(n, groups[0].n_tokens, n, n_values, False)
     print(activations(model, "none", load), read("VmHWM") - before)
 """

@@ -253,7 +253,7 @@ def test_every_family_declares_its_optional_parts(checkpoint, family):
         assert loaded.model.forward_only([group])() is None
     if loaded.model.has_reference:
         expected = loaded.model.reference_states(loaded.processor, [image], PROMPTS[:1])
-        states = loaded.model.forward([group])()
+        states = loaded.model.forward([group])().states["last"]
         assert np.abs(states - expected).max() < 1e-4
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vsp import models
 from vsp.models.contract import Picture, PromptGroup, TokenizedPrompt, n_padded_tokens, prompt_group
-from vsp.models.prefix_sharing import bundle_groups
+from vsp.models.prompt_tree import bundle_groups
 
 SPATIALRGPT = Path(__file__).parent / "spatialrgpt/ckpt"
 KINDS = {
@@ -76,7 +76,7 @@ def _groups(loaded, prompts, share=True):
 
 
 def _shared(loaded, prompts=PROMPTS):
-    return loaded.model.forward(_groups(loaded, prompts))()
+    return loaded.model.forward(_groups(loaded, prompts))().states["last"]
 
 
 def _alone(loaded, prompts=PROMPTS):
@@ -168,11 +168,11 @@ def test_regions_are_put_where_their_branch_is(load):
         loaded.processor.row(picture, "Is it? And where is <mask> in the end?", regions=masks[:1]),
         loaded.processor.row(picture, "Is there a circle?"),
     ]
-    alone = [loaded.model.forward([prompt_group(picture, [row])])() for row in rows]
+    alone = [loaded.model.forward([prompt_group(picture, [row])])().states["last"] for row in rows]
     alone = np.concatenate(alone, axis=1)
     for n_rows in (4, 2):  # the first two have equal tokens
         group = prompt_group(picture, rows[:n_rows])
-        shared = loaded.model.forward([group])()
+        shared = loaded.model.forward([group])().states["last"]
         assert np.abs(shared - alone[:, :n_rows]).max() < 1e-4
     assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
 
@@ -191,9 +191,11 @@ def test_any_prompts_about_any_images_have_the_states_they_have_alone(load, prom
 PICTURE = Picture({}, (7, 7, 7), {}, ("", ""))
 
 
-def _group(*tails):
+def _group(*tails, options=()):
+    options = tuple(map(tuple, options))
     return prompt_group(
-        PICTURE, [TokenizedPrompt((7, 7, 7, *tail), 3 + len(tail)) for tail in tails]
+        PICTURE,
+        [TokenizedPrompt((7, 7, 7, *tail), 3 + len(tail), options=options) for tail in tails],
     )
 
 
@@ -203,10 +205,9 @@ def test_a_bundle_is_laid_out_as_described():
     assert laid.trunk_lengths.tolist() == [6, 4]
     assert laid.tokens.tolist() == [[7, 7, 7, 1, 3, 4, 2, 5], [7, 7, 7, 8, 0, 0, 0, 0]]
     assert laid.sources[0].tolist() == [0, 1, 2, 3, 4, 5, 4, 4]
-    kinds = laid.branches.tolist()
-    assert kinds[0][:6] == [0, 0, 0, 0, 1, 1] and len({*kinds[0][6:], 0, 1, -1}) == 5
-    assert kinds[1] == [1, 1, 1, 1, -1, -1, -1, -1]
-    assert laid.places.tolist() == [[0, 6], [0, 5], [0, 7], [1, 3]]
+    assert laid.pieces.tolist() == [[0, 0, 0, 0, 2, 2, 1, 3], [1, 1, 1, 1, 4, 4, 4, 4]]
+    assert laid.in_branch.tolist() == [[False] * 6 + [True] * 2, [False] * 8]
+    assert [place.last for place in laid.rows] == [(0, 6), (0, 5), (0, 7), (1, 3)]
     assert laid.has_branches
     assert not bundle_groups([_group((8,)), _group((9, 9))], pad=0).has_branches
 
@@ -215,31 +216,43 @@ def test_one_token_of_each_row_stays_its_own():
     assert _group((1,), (1,)).n_shared == 3 and _group((1, 2), (1, 2, 3)).n_shared == 4
     laid = bundle_groups([_group((1,), (1,), (1,))], pad=0)
     assert laid.tokens.tolist() == [[7, 7, 7, 1, 1, 1]]
-    assert laid.places.tolist() == [[0, 3], [0, 4], [0, 5]]
+    assert [place.last for place in laid.rows] == [(0, 3), (0, 4), (0, 5)]
 
 
 TAILS = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=6), min_size=1, max_size=5)
 
 
-@given(st.lists(TAILS, min_size=1, max_size=4))
-def test_every_row_can_be_read_off_the_bundle(groups):
-    """The tokens of prefix and branch, ordered by position, are the row's tokens."""
-    given = [_group(*tails) for tails in groups]
-    laid = bundle_groups(given, pad=-5)
-    rows = [(i, group, row) for i, group in enumerate(given) for row in group.rows]
-    for number, (sequence, group, row) in enumerate(rows):
-        last = tuple(laid.places[number])
-        assert last[0] == sequence == laid.place(number, 0)[0]
-        own = laid.branches[sequence, last[1]]
-        seen = np.isin(laid.branches[sequence], [0, own])
-        assert laid.tokens[sequence, seen].tolist() == list(row.tokens)
-        assert laid.sources[sequence, seen].tolist() == list(range(len(row.tokens)))
-        places = [laid.place(number, token) for token in range(len(row.tokens))]
-        assert [laid.tokens[place] for place in places] == list(row.tokens) and places[-1] == last
-        assert laid.branches[sequence].tolist().count(own) == len(row.tokens) - group.n_shared
-    n_real = (laid.branches >= 0).sum(axis=1)
-    assert n_real.tolist() == [group.n_tokens for group in given]
-    assert (laid.tokens[laid.branches < 0] == -5).all()
+OPTIONS = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=4), max_size=4)
+
+
+@given(st.lists(st.tuples(TAILS, OPTIONS), min_size=1, max_size=4), st.booleans())
+def test_every_row_and_option_can_be_read_off_the_bundle(groups, share):
+    """The tokens that a token attends to, ordered by position, are those before it on its path."""
+    given = [_group(*tails, options=options) for tails, options in groups]
+    laid = bundle_groups(given, pad=-5, share=share)
+    rows = [row for group in given for row in group.rows]
+    assert len(laid.rows) == len(laid.options) == len(rows)
+    for row, place, options in zip(rows, laid.rows, laid.options, strict=True):
+        assert place.row is row and laid.groups[place.sequence].rows[place.index] is row
+        assert [laid.tokens[place.token(i)] for i in range(len(row.tokens))] == list(row.tokens)
+        wanted = {option[:n] for option in row.options for n in range(len(option))} | {()}
+        assert options.keys() == wanted and options[()] == place.last
+        for prefix, at in options.items():
+            assert _path(laid, *at) == [*row.tokens, *prefix]
+    computed = laid.tokens != -5
+    if share:
+        assert computed.sum(axis=1).tolist() == [group.n_tokens for group in given]
+        assert len(laid.places) == len(rows)
+    else:
+        assert not laid.has_branches
+
+
+def _path(laid, sequence, position):
+    """The tokens that a token attends to, and itself."""
+    pieces, at = laid.pieces[sequence], laid.sources[sequence]
+    seen = laid.visible[sequence, pieces[position]][pieces] & (at <= at[position])
+    assert at[seen].tolist() == list(range(at[position] + 1))
+    return laid.tokens[sequence, seen].tolist()
 
 
 @given(TAILS)

@@ -89,13 +89,13 @@ def test_token_ids_are_the_originals(name):
 @pytest.mark.parametrize("name", GOLDEN)
 def test_states_are_the_originals(name):
     model, group = _row(name)
-    assert np.abs(model.forward([group])()[:, 0] - STATES[name]).max() < 1e-4
+    assert np.abs(model.forward([group])().states["last"][:, 0] - STATES[name]).max() < 1e-4
 
 
 def test_a_batch_of_different_lengths_gives_each_its_own_states():
     groups = [_row(name)[1] for name in GOLDEN]  # the weights do not depend on the conversation
     assert len({group.n_tokens for group in groups}) > 3
-    states = _loaded("llama_3").model.forward(groups)()
+    states = _loaded("llama_3").model.forward(groups)().states["last"]
     for column, name in enumerate(GOLDEN):
         assert np.abs(states[:, column] - STATES[name]).max() < 1e-4
 
@@ -317,9 +317,9 @@ def test_rows_about_one_image_may_mean_different_regions():
     rows = [first, other, first]
     both = prompt_group(group.picture, rows)
     assert both.n_shared < len(first.tokens) - 3
-    alone = model.forward([prompt_group(group.picture, [row]) for row in rows])()
+    alone = model.forward([prompt_group(group.picture, [row]) for row in rows])().states["last"]
     assert np.abs(alone[-1, 0] - alone[-1, 1]).max() > 1e-3
-    together = model.forward([both])()
+    together = model.forward([both])().states["last"]
     assert np.abs(together - alone).max() < 1e-4
     assert np.abs(together[:, 2] - STATES["region/mask_depth"]).max() < 1e-4
 
@@ -381,7 +381,7 @@ def test_a_dataset_brings_its_regions_to_the_model(work, write_dataset, regions)
             image, **({"depth": depth} if regions == "depth" else {})
         )
         row = loaded.processor.row(picture, prompt, regions=np.stack([box, mask, box]))
-        expected = loaded.model.forward([prompt_group(picture, [row])])()[:, 0]
+        expected = loaded.model.forward([prompt_group(picture, [row])])().states["last"][:, 0]
         states = np.stack([run.store.layer(layer)[i] for layer in range(5)])
         assert np.abs(states - expected).max() < 1e-4
         seen.append(states[-1])

@@ -66,7 +66,7 @@ def test_prompts_that_share_an_image_have_the_states_of_transformers(family):
     image = make_images()[0]
     picture = loaded.processor.picture(image)
     rows = [loaded.processor.row(picture, prompt) for prompt in PROMPTS]
-    states = loaded.model.forward([prompt_group(picture, rows)])()
+    states = loaded.model.forward([prompt_group(picture, rows)])().states["last"]
     for column, prompt in enumerate(PROMPTS):
         assert np.abs(states[:, column] - family.reference(image, prompt)[1]).max() < 1e-4
 

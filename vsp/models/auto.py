@@ -18,11 +18,13 @@ from PIL import Image
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
 from vsp.models.contract import (
+    STATES_ONLY,
     ModelShape,
+    Pending,
     Picture,
     Processor,
     PromptGroup,
-    States,
+    Recorded,
     TokenizedPrompt,
     VisionLanguageModel,
 )
@@ -34,13 +36,16 @@ if TYPE_CHECKING:
     import torch
 
     from vsp.models.contract import Outline
-    from vsp.models.prefix_sharing import Bundle
+    from vsp.models.prompt_tree import Bundle
 
 IMAGE = "<image>"  # the image in a template, whatever the model calls it
 INSTRUCTION = "{instruction}"  # a row's prompt in a template
 _MAX_ASPECT_RATIO = 200
 _HALF = ("bfloat16", "float16")  # other dtypes are computed in float32
 _BRACKETS = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+# Values of inputs with one value per token, for tokens behind the prompt. PaliGemma's prompt attends to
+# all tokens of kind 0.
+_KINDS_OF_OPTIONS: Mapping[str, Mapping[str, int]] = {"paligemma": {"token_type_ids": 1}}
 _PROMPT = "Qzx"  # placeholder of a row's prompt, to find the text around it
 
 
@@ -220,9 +225,11 @@ class AutoVLM(VisionLanguageModel):
         if config.adapter is not None:
             attach(self._model, config.adapter)
             require_finite(self._model, config.adapter)
-        # The base model, without lm_head: no logits are computed.
+        # The base model, without lm_head, where no logits are needed.
         self._base = getattr(self._model, "model", self._model)
-        self._capture = Capture(self._decoder, _pad_token(checkpoint))
+        head = self._model.get_output_embeddings()
+        self._capture = Capture(self._decoder, _pad_token(checkpoint), head)
+        self._kinds_of_options = _KINDS_OF_OPTIONS.get(checkpoint.model_type, {})
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
@@ -257,14 +264,17 @@ class AutoVLM(VisionLanguageModel):
 
         return outline(config, *cls.processor.model_types)
 
-    def forward(self, groups: Sequence[PromptGroup]) -> States:
-        return self._capture.last_tokens(groups, lambda *given: self._prepare_pass(*given)())
+    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+        model = self._model if recorded.n_options else self._base
+        return self._capture.record(
+            groups, lambda bundle: model(**self._inputs(bundle), use_cache=False), recorded
+        )
 
     def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
         return self._capture.forward_only(groups, self._prepare_pass)
 
-    def _prepare_pass(self, groups: Sequence[PromptGroup], bundle: Bundle) -> Callable[[], object]:
-        inputs = self._inputs(groups, bundle)
+    def _prepare_pass(self, bundle: Bundle) -> Callable[[], object]:
+        inputs = self._inputs(bundle)
         return lambda: self._base(**inputs, use_cache=False)
 
     def reference_states(
@@ -284,11 +294,12 @@ class AutoVLM(VisionLanguageModel):
         states = torch.stack([layer[rows, last] for layer in hidden])
         return np.asarray(states.float().cpu().numpy())
 
-    def _inputs(self, groups: Sequence[PromptGroup], bundle: Bundle) -> dict[str, torch.Tensor]:
+    def _inputs(self, bundle: Bundle) -> dict[str, torch.Tensor]:
         """Inputs of the whole model: tokens of the trunks, their kinds, and pictures."""
+        from vsp.models.device_copies import copy_to_device, input_device
         from vsp.models.loading import to_device
-        from vsp.models.prefix_sharing import copy_to_device, input_device
 
+        groups = bundle.groups
         device, dtype = input_device(self._decoder), self._base.dtype
         shape = bundle.trunks.shape
         real = np.arange(shape[1]) < bundle.trunk_lengths[:, None]
@@ -300,6 +311,7 @@ class AutoVLM(VisionLanguageModel):
             kinds = np.zeros(shape, np.int64)
             for i, group in enumerate(groups):
                 kinds[i, : len(group.picture.tokens)] = group.picture.kinds[name]
+                kinds[i, bundle.prompt_lengths[i] :] = self._kinds_of_options.get(name, 0)
             inputs[name] = copy_to_device(kinds, device)
         for name, array in join_arrays([group.picture.arrays for group in groups]).items():
             inputs[name] = to_device(array, device, dtype)

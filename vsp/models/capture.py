@@ -1,10 +1,15 @@
-"""Forward hooks that keep the states of one token per row at every layer, and nothing else."""
+"""Forward hooks that keep the states of a few tokens per row at every layer, and nothing else.
+
+The answers come from the same pass: the model's head gets the states that predict a token of an
+option, and no others.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -15,74 +20,90 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vsp.errors import ModelError
-from vsp.models.contract import PromptGroup, States, prompt_group
-from vsp.models.prefix_sharing import (
-    Bundle,
-    CannotShareError,
-    branch_hook,
-    bundle_groups,
-    copy_to_device,
-)
+from vsp.models.contract import LAST, Outputs, Pending, PromptGroup, Recorded
+from vsp.models.device_copies import copy_to_device, copy_to_host
+from vsp.models.option_scores import OptionReader
+from vsp.models.prefix_sharing import CannotShareError, branch_hook
+from vsp.models.prompt_tree import Bundle, bundle_groups
 
 _log = logging.getLogger(__name__)
 
-# Runs the decoder on the embedded trunks of a bundle.
-Forward = Callable[[Sequence[PromptGroup], Bundle], object]
+# Runs the decoder on the embedded trunks of a bundle; with answers, the head behind it as well.
+Forward = Callable[[Bundle], Any]
 # Prepares the inputs of a forward pass and returns the pass.
-PreparePass = Callable[[Sequence[PromptGroup], Bundle], Callable[[], object]]
+PreparePass = Callable[[Bundle], Callable[[], object]]
 # Overwrites some of the embeddings [sequence, token, hidden] of a bundle, branches included.
 Replace = Callable[[Bundle, torch.Tensor], None]
+# Waits for the device and returns an array.
+_Copied = Callable[[], NDArray[Any]]
+_QUERIES = "queries"  # the states from which tokens of options are predicted
 
 
 class Capture:
-    """Records states of a decoder that has `layers` and a final `norm`."""
+    """Records states of a decoder that has `layers` and a final `norm`, and what `head` predicts."""
 
-    def __init__(self, decoder: Any, pad: int) -> None:
+    def __init__(self, decoder: Any, pad: int, head: nn.Module | None = None) -> None:
         self._decoder = decoder
         self._pad = pad
+        self._head = head
         self._shares = True
 
-    def last_tokens(
-        self, groups: Sequence[PromptGroup], forward: Forward, replace: Replace | None = None
-    ) -> States:
-        """Start one forward pass; the states of each row's last token, [layer, row, hidden].
+    def record(
+        self,
+        groups: Sequence[PromptGroup],
+        forward: Forward,
+        recorded: Recorded,
+        replace: Replace | None = None,
+    ) -> Pending:
+        """Start one forward pass.
 
-        `forward` calls the decoder on the embedded trunks; a hook appends the branches. Raises
-        MemoryError if the device has too little memory.
+        `forward` calls the decoder on the embedded trunks, and with answers the whole model; a hook
+        appends the branches. Raises MemoryError if the device has too little memory, ModelError if
+        the model has no head or a prompt attends to the answer.
         """
         if self._shares:
             try:
-                return self._run(groups, forward, replace)
+                return self._run(bundle_groups(groups, self._pad), forward, recorded, replace)
             except CannotShareError as reason:
                 _log.warning("rows about one image share no work in this model: %s", reason)
                 self._shares = False
-        alone = [prompt_group(one.picture, [row]) for one in groups for row in one.rows]
-        return self._run(alone, forward, replace)
+        alone = bundle_groups(groups, self._pad, share=False)
+        try:
+            return self._run(alone, forward, recorded, replace)
+        except CannotShareError:
+            raise ModelError(
+                "its prompt attends to the tokens of an answer, so that answers of several tokens "
+                "cannot be read; use --no-answers"
+            ) from None
 
     def _run(
-        self, groups: Sequence[PromptGroup], forward: Forward, replace: Replace | None
-    ) -> States:
-        bundle = bundle_groups(groups, self._pad)
+        self, bundle: Bundle, forward: Forward, recorded: Recorded, replace: Replace | None
+    ) -> Pending:
         decoder = self._decoder
+        reader = None
+        if recorded.n_options:
+            reader = OptionReader(bundle, recorded.n_options, decoder.norm, self._head)
         append = branch_hook(decoder, bundle, replace)
-        hook = decoder.register_forward_pre_hook(append, with_kwargs=True)
-        try:
-            with (
-                memory_errors(),
-                torch.inference_mode(),
-                capture_tokens(decoder, bundle.places) as kept,
-            ):
-                forward(groups, bundle)
-                return _gather(kept)
-        finally:
-            hook.remove()
+        with ExitStack() as stack:
+            hook = decoder.register_forward_pre_hook(append, with_kwargs=True)
+            stack.callback(hook.remove)
+            stack.enter_context(memory_errors())
+            stack.enter_context(torch.inference_mode())
+            kept = stack.enter_context(capture_tokens(decoder, _readouts(bundle, recorded, reader)))
+            if reader is None:
+                forward(bundle)
+                return _outputs(kept, None)
+            queries = kept.pop(_QUERIES)
+            with reader.asking(queries, recorded.lens):
+                scores = reader.scores(forward(bundle).logits)
+            return _outputs(kept, scores)
 
     def forward_only(
         self, groups: Sequence[PromptGroup], prepare: PreparePass
     ) -> Callable[[], None]:
         """The same pass on prepared tensors, without recording: a lower bound of its time."""
         bundle = bundle_groups(groups, self._pad)
-        forward = prepare(groups, bundle)
+        forward = prepare(bundle)
         decoder = self._decoder
 
         def run() -> None:
@@ -99,28 +120,80 @@ class Capture:
         return run
 
 
-@contextmanager
-def capture_tokens(decoder: Any, places: NDArray[np.int64]) -> Iterator[list[torch.Tensor]]:
-    """Collect states of the tokens at `places` [row, (sequence, position)] during one forward pass.
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """Takes the states [row, hidden] of one position: of a token, or the mean over several."""
 
-    The list receives arrays [row, hidden]: the first layer's input (the embedding output), the
-    output of every layer except the last, and the output of the final norm, in the order of
-    `hidden_states` of transformers. Each is on the device where the layer left its output.
+    sequences: NDArray[np.int64]  # [row, token]
+    positions: NDArray[np.int64]  # [row, token]
+    share: NDArray[np.float32]  # [row, token]: 1 / number of tokens; 0 for padding
+
+    @classmethod
+    def of(cls, places: Sequence[Sequence[tuple[int, int]]]) -> Readout:
+        """`places`: sequence and position of each token of each row."""
+        longest = max(map(len, places))
+        share = np.zeros((len(places), longest), np.float32)
+        pairs = np.zeros((2, len(places), longest), np.int64)
+        for i, tokens in enumerate(places):
+            pairs[:, i, : len(tokens)] = np.array(tokens).T
+            share[i, : len(tokens)] = 1 / len(tokens)
+        return cls(pairs[0], pairs[1], share)
+
+    def on(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Copy the indices to a device; a function from states [sequence, token, hidden] to rows."""
+        first, second = (copy_to_device(one, device) for one in (self.sequences, self.positions))
+        if self.share.shape[1] == 1:
+            return lambda states: states[first[:, 0], second[:, 0]]
+        share = copy_to_device(self.share, device)[..., None]
+        # Sums of float32 in a fixed order: the same row has the same bytes every time.
+        return lambda states: (states[first, second].float() * share).sum(1)
+
+
+def _readouts(
+    bundle: Bundle, recorded: Recorded, reader: OptionReader | None
+) -> dict[str, Readout]:
+    readouts = {
+        position: Readout.of(
+            [
+                [place.last]
+                if position == LAST
+                else list(map(place.token, place.row.places[position]))
+                for place in bundle.rows
+            ]
+        )
+        for position in recorded.positions
+    }
+    if reader is not None:
+        readouts[_QUERIES] = Readout.of([[place] for place in reader.places])
+    return readouts
+
+
+@contextmanager
+def capture_tokens(
+    decoder: Any, readouts: Mapping[str, Readout]
+) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """Collect states during one forward pass: name of a readout → its rows [row, hidden] by layer.
+
+    The layers are the first layer's input (the embedding output), the output of every layer except
+    the last, and the output of the final norm, in the order of `hidden_states` of transformers. Each
+    is on the device where the layer left its output.
     """
-    kept: list[torch.Tensor] = []
-    pairs = np.ascontiguousarray(places.T)
+    kept: dict[str, list[torch.Tensor]] = {name: [] for name in readouts}
     # Copied before the pass starts, so that no layer waits for it.
-    places_on = {device: copy_to_device(pairs, device) for device in _devices(decoder)}
+    take = {
+        device: {name: readout.on(device) for name, readout in readouts.items()}
+        for device in _devices(decoder)
+    }
 
     def keep(states: torch.Tensor) -> None:
-        # [sequence, token, hidden]; with more axes, the index below would mean others.
+        # [sequence, token, hidden]; with more axes, an index of a token would mean others.
         if states.dim() != 3:
             raise ModelError(
                 f"its decoder layers pass on states with {states.dim()} axes instead of 3; this "
                 "model is not supported"
             )
-        sequences, positions = places_on[states.device]
-        kept.append(states[sequences, positions])
+        for name, rows in take[states.device].items():
+            kept[name].append(rows(states))
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
         keep(args[0] if args else kwargs["hidden_states"])
@@ -143,34 +216,27 @@ def _devices(decoder: nn.Module) -> set[torch.device]:
     return {parameter.device for parameter in decoder.parameters()}
 
 
-def _gather(kept: Sequence[torch.Tensor]) -> States:
-    """Start copying states [row, hidden] of each layer to the host, from the devices they are on."""
-    parts = [
-        _copy_to_host(torch.stack(tuple(states)))
-        for _, states in groupby(kept, key=attrgetter("device"))
-    ]
-    return parts[0] if len(parts) == 1 else lambda: np.concatenate([wait() for wait in parts])
+def _outputs(
+    kept: Mapping[str, Sequence[torch.Tensor]],
+    scores: Callable[[], tuple[NDArray[np.float32], NDArray[np.float32] | None]] | None,
+) -> Pending:
+    """Start copying everything to the host."""
+    states = {name: _gather(layers) for name, layers in kept.items()}
 
-
-def _copy_to_host(states: torch.Tensor) -> States:
-    """Start copying to the host; the device continues meanwhile."""
-    if states.device.type != "cuda":
-        return lambda: _to_numpy(states.cpu())
-    host = torch.empty(states.shape, dtype=states.dtype, pin_memory=True)
-    host.copy_(states, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(states.device))
-
-    def wait() -> NDArray[np.floating]:
-        copied.synchronize()
-        return _to_numpy(host)
+    def wait() -> Outputs:
+        answers, lens = (None, None) if scores is None else scores()
+        return Outputs({name: copied() for name, copied in states.items()}, answers, lens)
 
     return wait
 
 
-def _to_numpy(states: torch.Tensor) -> NDArray[np.floating]:
-    # numpy has no bfloat16; float32 represents all of its values.
-    return (states.float() if states.dtype == torch.bfloat16 else states).numpy()
+def _gather(kept: Sequence[torch.Tensor]) -> _Copied:
+    """Start copying states [row, hidden] of each layer to the host, from the devices they are on."""
+    parts = [
+        copy_to_host(torch.stack(tuple(states)))
+        for _, states in groupby(kept, key=attrgetter("device"))
+    ]
+    return parts[0] if len(parts) == 1 else lambda: np.concatenate([wait() for wait in parts])
 
 
 @contextmanager

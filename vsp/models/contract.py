@@ -8,8 +8,8 @@ groups: one image and all prompts about it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsp.config import ModelConfig
+from vsp.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,11 +54,19 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPrompt:
-    """One prompt about one image, as tokens."""
+    """One prompt about one image, as tokens, and what to record about it."""
 
     tokens: tuple[int, ...]
     n_common: int  # number of first tokens that other prompts about the image may share
     regions: NDArray[np.bool_] | None = None  # [region, height, width], at the tower's resolution
+    options: tuple[tuple[int, ...], ...] = ()  # tokens of each answer option, behind `tokens`
+    # Position → indices of the tokens whose states are averaged. The last token needs no entry.
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def n_option_tokens(self) -> int:
+        """Tokens that the options add to the sequence; options that begin alike share them."""
+        return n_option_tokens(self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,8 @@ class PromptGroup:
     @property
     def n_tokens(self) -> int:
         """Tokens to compute; shared tokens count once."""
-        return self.n_shared + sum(len(row.tokens) - self.n_shared for row in self.rows)
+        own = sum(len(row.tokens) - self.n_shared + row.n_option_tokens for row in self.rows)
+        return self.n_shared + own
 
     def halves(self) -> tuple[PromptGroup, PromptGroup]:
         """Two groups with half of the prompts each."""
@@ -80,8 +90,33 @@ class PromptGroup:
         return prompt_group(self.picture, first), prompt_group(self.picture, second)
 
 
-# Waits for the device and returns hidden states [layer, row, hidden].
-States = Callable[[], NDArray[np.floating]]
+LAST = "last"  # the position of the last prompt token, which every run records
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a forward pass records. The rows say where, and give the options' tokens."""
+
+    positions: tuple[str, ...] = (LAST,)
+    n_options: int = 0  # most options of any row; 0: no answers
+    lens: bool = False  # also read the options' log-likelihoods from every layer
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a forward pass recorded of each row, in the order of the rows."""
+
+    states: Mapping[str, NDArray[np.floating]]  # position → [layer, row, hidden]
+    # Log-likelihood [row, option] of each option; NaN where a row has fewer options. None: no answers.
+    answers: NDArray[np.float32] | None = None
+    lens: NDArray[np.float32] | None = (
+        None  # as `answers`, read from each layer: [layer, row, option]
+    )
+
+
+STATES_ONLY = Recorded()
+# Waits for the device.
+Pending = Callable[[], Outputs]
 
 
 class Processor(Protocol):
@@ -121,6 +156,38 @@ class Processor(Protocol):
     ) -> TokenizedPrompt:
         """Tokenize a prompt; `regions` [region, height, width] for families that take them."""
         ...
+
+    def option_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, options: Sequence[str]
+    ) -> tuple[tuple[int, ...], ...]:
+        """The tokens of each option behind those of a prompt; `row` is the result of `row`.
+
+        Raises InputError if the tokens of prompt and option together do not begin with those of the
+        prompt, or if an option has no token.
+        """
+        raise InputError("this model's family records no answers; use --no-answers")
+
+    def name_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, start: int, stop: int
+    ) -> tuple[int, ...]:
+        """Indices in `row.tokens` of the tokens of the characters `prompt[start:stop]`.
+
+        Raises InputError if a token also has other characters, except spaces ahead of it.
+        """
+        raise InputError("this model's family does not say which tokens a name has")
+
+    def image_places(self, picture: Picture) -> tuple[int, ...]:
+        """Indices in `picture.tokens` of the tokens that stand for parts of the image."""
+        raise InputError("this model's family does not say which tokens the image has")
+
+    def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Centres [image token, (x, y)] of the patches of `image_places`, as shares of the image.
+
+        `size` is the image's width and height. Centres may lie outside 0 … 1 where an image is
+        padded, and are NaN for tokens without a place. Raises InputError if the image tokens of the
+        family have no grid.
+        """
+        raise InputError("this model's image tokens have no grid; use positions without a box")
 
 
 class VisionLanguageModel(Protocol):
@@ -165,8 +232,8 @@ class VisionLanguageModel(Protocol):
         return ""
 
     @abstractmethod
-    def forward(self, groups: Sequence[PromptGroup]) -> States:
-        """Start computing the hidden state of each prompt's last token at every layer.
+    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+        """Start computing the hidden states of each prompt at every layer, and the answers.
 
         Rows are the prompts of all groups, in order. Layer 0 is the embedding output; the last
         layer is taken after the final norm. Raises MemoryError if the batch does not fit.
@@ -205,12 +272,26 @@ class Loaded:
         for image, prompt in zip(images, prompts, strict=True):
             picture = self.processor.picture(image)
             groups.append(prompt_group(picture, [self.processor.row(picture, prompt)]))
-        return self.model.forward(groups)()
+        return self.model.forward(groups)().states[LAST]
 
 
 def prompt_group(picture: Picture, rows: Sequence[TokenizedPrompt]) -> PromptGroup:
     """Prompts about one image, to be computed as one sequence."""
     return PromptGroup(picture, tuple(rows), count_shared(rows) if len(rows) > 1 else 0)
+
+
+def option_prefixes(options: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The distinct beginnings of the options, shorter ones first, without whole options.
+
+    Each is a token to compute; the last token of an option is only predicted.
+    """
+    every = {option[:n] for option in options for n in range(1, len(option))}
+    return sorted(every, key=lambda prefix: (len(prefix), prefix))
+
+
+def n_option_tokens(options: Iterable[tuple[int, ...]]) -> int:
+    """Tokens that the options add to a sequence."""
+    return len(option_prefixes(options))
 
 
 def n_padded_tokens(groups: Sequence[PromptGroup]) -> int:

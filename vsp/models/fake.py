@@ -1,7 +1,8 @@
 """A model without weights, to test the stages. Its states are linear in the picture.
 
-Layer 0 depends on the prompt only, like an embedding output. Every later layer also depends on an
+Layer 0 depends on the tokens only, like an embedding output. Every later layer also depends on an
 8 × 8 copy of the picture, so that a probe can find something. A row has the same bytes in any batch.
+The answers depend on picture, prompt and option, and mean nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from pydantic import Field
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError
 from vsp.models.contract import (
+    LAST,
+    STATES_ONLY,
     ModelShape,
+    Outputs,
+    Pending,
     Picture,
     Processor,
     PromptGroup,
-    States,
+    Recorded,
     TokenizedPrompt,
     VisionLanguageModel,
 )
@@ -66,6 +71,25 @@ class FakeProcessor(Processor):
         tokens = (*picture.tokens, *prompt.encode(), _END)
         return TokenizedPrompt(tokens, len(tokens))
 
+    def option_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, options: Sequence[str]
+    ) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(option.encode()) for option in options)
+
+    def name_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, start: int, stop: int
+    ) -> tuple[int, ...]:
+        before = len(picture.tokens)
+        return tuple(
+            range(before + len(prompt[:start].encode()), before + len(prompt[:stop].encode()))
+        )
+
+    def image_places(self, picture: Picture) -> tuple[int, ...]:
+        return (0,)
+
+    def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        return np.array([[0.5, 0.5]])
+
 
 class Fake(VisionLanguageModel):
     """A model without weights."""
@@ -88,17 +112,48 @@ class Fake(VisionLanguageModel):
     def check(cls, config: ModelConfig) -> None:
         _options(config)
 
-    def forward(self, groups: Sequence[PromptGroup]) -> States:
+    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
         memory = self._options.memory
         sizes = [int(group.picture.arrays["size"][0]) * len(group.rows) for group in groups]
         if memory is not None and sum(sizes) > memory:
             raise MemoryError(f"{len(groups)} pictures have more than {memory} pixels")
         time.sleep(self._options.pause)
-        rows = [self._row(group.picture, row) for group in groups for row in group.rows]
-        return lambda: np.stack(rows, axis=1)
+        rows = [(group.picture, row) for group in groups for row in group.rows]
+        return lambda: self._outputs(rows, recorded)
 
-    def _row(self, picture: Picture, row: TokenizedPrompt) -> NDArray[np.floating]:
-        prompt = bytes(row.tokens[1:-1])
+    def _outputs(
+        self, rows: Sequence[tuple[Picture, TokenizedPrompt]], recorded: Recorded
+    ) -> Outputs:
+        states = {}
+        for position in recorded.positions:
+            places = [row.places.get(position, (len(row.tokens) - 1,)) for _, row in rows]
+            states[position] = np.stack(
+                [
+                    self._states(picture, row.tokens, at)
+                    for (picture, row), at in zip(rows, places, strict=True)
+                ],
+                axis=1,
+            )
+        if not recorded.n_options:
+            return Outputs(states)
+        n_layers = self._options.n_layers
+        lens = np.full((n_layers, len(rows), recorded.n_options), np.nan, np.float32)
+        for i, ((_, row), last) in enumerate(zip(rows, states[LAST].swapaxes(0, 1), strict=True)):
+            for number, option in enumerate(row.options):
+                weights = np.random.default_rng(option).normal(size=self._options.hidden_size)
+                lens[:, i, number] = -np.abs(last @ weights) - len(option)
+        return Outputs(states, lens[-1], lens if recorded.lens else None)
+
+    def _states(
+        self, picture: Picture, tokens: tuple[int, ...], places: tuple[int, ...]
+    ) -> NDArray[np.floating]:
+        """States [layer, hidden], the mean over `places`; those of the last token see the prompt."""
+        seen = [self._token_states(picture, tokens[1 : place + 1]) for place in places]
+        return np.mean(seen, axis=0) if len(seen) > 1 else seen[0]
+
+    def _token_states(self, picture: Picture, tokens: tuple[int, ...]) -> NDArray[np.floating]:
+        """States [layer, hidden] of the last of these tokens; the image token has none before it."""
+        prompt = bytes(token for token in tokens if token < _IMAGE)
         words = np.frombuffer(hashlib.sha256(prompt).digest(), np.uint8)[:_WORDS] / 127.5 - 1
         seen = np.concatenate([words, self._options.gain * picture.arrays["pixels"]])
         states: NDArray[np.floating] = np.einsum("f,lfh->lh", seen, self._weights)

@@ -18,6 +18,7 @@ from vsp.errors import ModelError
 from vsp.models.checkpoints import other_family
 from vsp.models.config_limits import read_model_config, require_sizes
 from vsp.models.contract import ModelShape, Outline
+from vsp.models.device_copies import copy_to_device
 from vsp.models.hub import local_folder
 from vsp.models.outline import (
     GIVEN,
@@ -27,7 +28,6 @@ from vsp.models.outline import (
     modules_outside_decoder,
 )
 from vsp.models.placement import device_map
-from vsp.models.prefix_sharing import copy_to_device
 from vsp.models.weights import (
     Needed,
     match_of,

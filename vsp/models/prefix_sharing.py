@@ -1,103 +1,30 @@
-"""Computes the prompts about one image as one sequence, so that their common prefix is shared.
+"""Computes the prompts about one image as one sequence, as `vsp.models.prompt_tree` lays them out.
 
-The longest prompt of a group is the trunk; the whole of it is in the sequence. Every other prompt is
-a branch: its tokens after the common prefix are appended to the trunk. They get the positions that
-they would have alone, and attend to the prefix and to their own branch only. So each prompt has the
-same states as alone, and keys and values of the prefix are computed once and never copied. This is
-tree attention (Miao et al. 2024, SpecInfer, arXiv:2305.09781) applied to prompts.
+A token gets the position that it would have alone, and attends to the pieces on its own path only.
+So each prompt has the same states as alone, and keys and values of the prefix are computed once and
+never copied. This is tree attention (Miao et al. 2024, SpecInfer, arXiv:2305.09781) applied to
+prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from vsp.models.contract import PromptGroup
+from vsp.models.device_copies import copy_to_device, input_device
+from vsp.models.prompt_tree import Bundle
 
-_PREFIX, _TRUNK, _PADDING = 0, 1, -1  # branches have the numbers after _TRUNK
 # Inputs of a decoder with a value per token that depends on the token's position in the trunk, or is
 # overwritten.
 _PER_TOKEN = ("inputs_embeds", "visual_pos_masks")
 
 
 class CannotShareError(Exception):
-    """The model's attention does not allow sharing; each row has to be its own sequence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A batch of groups: one sequence each, padded on the right.
-
-    The mask is causal, so no token attends to the padding after it.
-    """
-
-    trunks: NDArray[np.int64]  # tokens [sequence, token] of the trunks, without branches
-    trunk_lengths: NDArray[np.int64]  # [sequence]
-    tokens: NDArray[np.int64]  # [sequence, token] with the branches
-    sources: NDArray[np.int64]  # [sequence, token] index of the trunk token with the same position
-    # [sequence, token] _PREFIX, _TRUNK, number of the branch, or _PADDING
-    branches: NDArray[np.int64]
-    places: NDArray[np.int64]  # [row, 2] sequence and position of each row's last token
-    # per row: sequence, length of the prefix, position of its first own token
-    starts: tuple[tuple[int, int, int], ...]
-
-    @property
-    def has_branches(self) -> bool:
-        return bool(self.branches.max() > _TRUNK)
-
-    def place(self, row: int, token: int) -> tuple[int, int]:
-        """Sequence and position of a row's token."""
-        sequence, prefix, start = self.starts[row]
-        return sequence, token if token < prefix else start + token - prefix
-
-
-def bundle_groups(groups: Sequence[PromptGroup], pad: int) -> Bundle:
-    """Lay out groups as sequences; `pad` is the padding token."""
-    tokens: list[list[int]] = []
-    sources: list[list[int]] = []
-    branches: list[list[int]] = []
-    trunks, starts, places = [], [], []
-    for sequence, group in enumerate(groups):
-        trunk = max(group.rows, key=lambda row: len(row.tokens)).tokens
-        own = next(i for i, row in enumerate(group.rows) if row.tokens is trunk)
-        shared, length = group.n_shared, len(trunk)
-        trunks.append(trunk)
-        tokens.append(list(trunk))
-        sources.append(list(range(length)))
-        branches.append([_PREFIX] * shared + [_TRUNK] * (length - shared))
-        for i, row in enumerate(group.rows):
-            start = shared if i == own else len(tokens[-1])
-            if i != own:
-                rest = row.tokens[shared:]
-                tokens[-1] += rest
-                sources[-1] += range(shared, len(row.tokens))
-                branches[-1] += [_TRUNK + 1 + i] * len(rest)
-            starts.append((sequence, shared, start))
-            places.append((sequence, start + len(row.tokens) - shared - 1))
-    return Bundle(
-        _pad_rows(trunks, pad),
-        np.array([len(trunk) for trunk in trunks]),
-        _pad_rows(tokens, pad),
-        # Padding gets the position of a text token, because some models count image tokens.
-        _pad_rows(sources, [len(trunk) - 1 for trunk in trunks]),
-        _pad_rows(branches, _PADDING),
-        np.array(places),
-        tuple(starts),
-    )
-
-
-def _pad_rows(rows: Sequence[Sequence[int]], value: int | Sequence[int]) -> NDArray[np.int64]:
-    """Rows padded to one length [row, longest] with `value`: one for all rows, or one per row."""
-    padded = np.empty((len(rows), max(map(len, rows))), dtype=np.int64)
-    padded[:] = np.reshape(value, (-1, 1))
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-    return padded
+    """The model's attention does not allow sharing; each path has to be its own sequence."""
 
 
 def branch_hook(
@@ -107,8 +34,8 @@ def branch_hook(
 
     `replace` may overwrite some of the embeddings [sequence, token, hidden] in place.
     """
-
-    places = _Places.of(bundle, input_device(decoder)) if bundle.has_branches else None
+    is_tree = bundle.has_branches or bundle.has_options
+    places = _Places.of(bundle, input_device(decoder)) if is_tree else None
 
     def append(_module: Any, args: Any, kwargs: Any) -> Any:
         kwargs = dict(kwargs)
@@ -117,6 +44,8 @@ def branch_hook(
             # It only hides padding on the right, which the causal mask hides anyway.
             mask = kwargs["attention_mask"] = None
         if places is not None:
+            _check_causal(mask, places)
+        if places is not None and bundle.has_branches:
             _check_layers(decoder.config, mask, int(bundle.trunk_lengths.max()))
             _append_branches(decoder, places, mask, kwargs)
         if replace is not None:
@@ -132,33 +61,26 @@ class _Places:
     """A bundle's arrays, copied to the device before the forward pass starts."""
 
     sources: torch.Tensor  # [sequence, token]
-    branches: torch.Tensor  # [sequence, token]
+    pieces: torch.Tensor  # [sequence, token]
+    visible: torch.Tensor  # [sequence, piece, piece]
     added: tuple[torch.Tensor, torch.Tensor]  # sequence and position of each token of a branch
     tokens: torch.Tensor  # the tokens at `added`
 
     @classmethod
     def of(cls, bundle: Bundle, device: torch.device) -> _Places:
-        sequences, positions = np.nonzero(bundle.branches > _TRUNK)
+        sequences, positions = np.nonzero(bundle.in_branch)
         tokens = bundle.tokens[sequences, positions]
-        arrays = (bundle.sources, bundle.branches, sequences, positions, tokens)
-        sources, branches, first, second, added = (
+        arrays = (bundle.sources, bundle.pieces, bundle.visible, sequences, positions, tokens)
+        sources, pieces, visible, first, second, added = (
             copy_to_device(array, device) for array in arrays
         )
-        return cls(sources, branches, (first, second), added)
+        return cls(sources, pieces, visible, (first, second), added)
 
-
-def input_device(decoder: Any) -> torch.device:
-    """The device of a decoder's embeddings; its layers may be on others."""
-    device: torch.device = decoder.get_input_embeddings().weight.device
-    return device
-
-
-def copy_to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Start copying an array to the device; the host does not wait."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    def on_path(self, n_tokens: int) -> torch.Tensor:
+        """[sequence, token, token] whether the second of the first tokens is on the first's path."""
+        pieces = self.pieces[:, :n_tokens]
+        at = torch.arange(len(pieces), device=pieces.device)[:, None, None]
+        return self.visible[at, pieces[:, :, None], pieces[:, None, :]]
 
 
 def _append_branches(decoder: Any, places: _Places, mask: Any, kwargs: dict[str, Any]) -> None:
@@ -166,7 +88,7 @@ def _append_branches(decoder: Any, places: _Places, mask: Any, kwargs: dict[str,
     if trunk is None:
         raise CannotShareError("its decoder embeds the tokens itself")
     device, shape = trunk.device, trunk.shape[:2]
-    sources, branches = places.sources, places.branches
+    sources = places.sources
     if kwargs.get("position_ids") is None:
         kwargs["position_ids"] = torch.arange(shape[1], device=device).expand(shape)
     for name, value in kwargs.items():
@@ -181,34 +103,25 @@ def _append_branches(decoder: Any, places: _Places, mask: Any, kwargs: dict[str,
                 kwargs[name] = value[torch.arange(len(value), device=device)[:, None], sources]
     embedded = decoder.get_input_embeddings()(places.tokens)
     kwargs["inputs_embeds"][places.added] = embedded.to(trunk.dtype)
-    # Softmax over no visible token gives NaN, so padding attends to padding.
-    visible = (branches[:, None, :] == _PREFIX) | (branches[:, :, None] == branches[:, None, :])
     eager = decoder.config._attn_implementation == "eager"
-    masks = mask if isinstance(mask, dict) else {"": mask}
-    made = {
-        kind: _mask(one, sources, branches, visible, trunk.dtype, eager)
-        for kind, one in masks.items()
-    }
+    masks = _masks_by_kind(mask)
+    made = {kind: _mask(one, places, trunk.dtype, eager) for kind, one in masks.items()}
     kwargs["attention_mask"] = made if isinstance(mask, dict) else made[""]
 
 
 def _mask(
-    given: torch.Tensor | None,
-    sources: torch.Tensor,
-    branches: torch.Tensor,
-    visible: torch.Tensor,
-    dtype: torch.dtype,
-    eager: bool,
+    given: torch.Tensor | None, places: _Places, dtype: torch.dtype, eager: bool
 ) -> torch.Tensor:
     """Attention mask [sequence, 1, token, token]: the mask at each token's position in the trunk,
-    limited to the prefix and its own branch.
+    limited to the token's own path.
     """
+    sources = places.sources
+    # Softmax over no visible token gives NaN; padding attends to padding, which is a piece as well.
+    visible = places.on_path(sources.shape[1])
     if given is None:
         allowed = sources[:, :, None] >= sources[:, None, :]
     else:
-        seen = given if given.dtype == torch.bool else given == 0
-        seen = seen[:, 0]
-        _check_prefix(seen, branches[:, : seen.shape[1]])
+        seen = _seen(given)
         at = torch.arange(len(seen), device=seen.device)[:, None, None]
         allowed = seen[at, sources[:, :, None], sources[:, None, :]]
     allowed = (allowed & visible)[:, None]
@@ -218,11 +131,23 @@ def _mask(
     return allowed
 
 
-def _check_prefix(seen: torch.Tensor, branches: torch.Tensor) -> None:
-    """Raise CannotShareError if the prefix attends to later tokens, as in a prefix-LM."""
-    ahead = (branches[:, :, None] == _PREFIX) & (branches[:, None, :] == _TRUNK)
-    if bool((seen & ahead).any()):
-        raise CannotShareError("its image tokens attend to the prompt")
+def _masks_by_kind(mask: Any) -> dict[str, torch.Tensor | None]:
+    """The masks of each kind of layer; some models pass one mask for all."""
+    return mask if isinstance(mask, dict) else {"": mask}
+
+
+def _seen(mask: torch.Tensor) -> torch.Tensor:
+    """[sequence, token, token] whether the first token attends to the second."""
+    return (mask if mask.dtype == torch.bool else mask == 0)[:, 0]
+
+
+def _check_causal(mask: Any, places: _Places) -> None:
+    """Raise CannotShareError if a piece of the trunk attends to a later one, as in a prefix-LM."""
+    for one in _masks_by_kind(mask).values():
+        if one is not None:
+            seen = _seen(one)
+            if bool((seen & ~places.on_path(seen.shape[1])).triu(1).any()):
+                raise CannotShareError("its image tokens attend to the prompt")
 
 
 def _check_layers(config: Any, mask: Any, longest: int) -> None:

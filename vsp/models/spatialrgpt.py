@@ -20,12 +20,14 @@ from vsp.errors import InputError, ModelError
 from vsp.models.auto import match_any, processing_errors, reserved_tokens
 from vsp.models.config_limits import read_model_config, require_sizes
 from vsp.models.contract import (
+    STATES_ONLY,
     ModelShape,
     Outline,
+    Pending,
     Picture,
     Processor,
     PromptGroup,
-    States,
+    Recorded,
     TokenizedPrompt,
     VisionLanguageModel,
 )
@@ -34,10 +36,10 @@ from vsp.models.hub import local_folder
 if TYPE_CHECKING:
     import torch
 
-    from vsp.models.prefix_sharing import Bundle
+    from vsp.models.prompt_tree import Bundle
     from vsp.models.vila_modules import RegionExtractor
 
-    RegionVectors = list[tuple[TokenizedPrompt, dict[str, torch.Tensor]]]
+    OfMarker = dict[str, torch.Tensor]  # marker → vectors [region, hidden]
 
 IMAGE = "<image>"
 IMAGE_TOKEN = -200  # outside the tokenizer's vocabulary
@@ -208,8 +210,9 @@ class SpatialRGPT(VisionLanguageModel):
             add_region_tokens(self._tokenizer, root)
             if len(self._tokenizer) > llm.config.vocab_size:
                 llm.resize_token_embeddings(len(self._tokenizer), mean_resizing=False)
-        self._llm = llm.eval().model
-        self._capture = Capture(self._llm, 0)
+        self._whole_llm = llm.eval()  # with lm_head, where answers are needed
+        self._llm = llm.model
+        self._capture = Capture(self._llm, 0, llm.lm_head)
         folder = str(root / "vision_tower")
         needed = _before_cut(root, top)
         self._tower = load_whole(SiglipVisionModel, folder, tower, plain, needed).eval()
@@ -277,30 +280,31 @@ class SpatialRGPT(VisionLanguageModel):
         options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
         return {"none": "", "mask": "<mask>", "depth": "<mask> <depth>"}[options.regions]
 
-    def forward(self, groups: Sequence[PromptGroup]) -> States:
-        regions: list[RegionVectors] = []  # per group; filled when its image is encoded
+    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+        vectors: list[list[OfMarker]] = []  # of each row of each sequence, once images are encoded
+        llm = self._whole_llm if recorded.n_options else self._llm
 
-        def run(groups: Sequence[PromptGroup], bundle: Bundle) -> None:
-            images, fine = self._encode(self._group_pixels(groups))
-            regions[:] = [self._region_vectors(g, f) for g, f in zip(groups, fine, strict=True)]
+        def run(bundle: Bundle) -> Any:
+            images, fine = self._encode(self._group_pixels(bundle.groups))
+            pairs = zip(bundle.groups, fine, strict=True)
+            vectors[:] = [self._region_vectors(group, features) for group, features in pairs]
             embeds = self._embed(bundle, images)
             del images, fine  # large, and not needed by the decoder
-            self._llm(inputs_embeds=embeds, use_cache=False)
+            return llm(inputs_embeds=embeds, use_cache=False)
 
         def replace_markers(bundle: Bundle, embeds: torch.Tensor) -> None:
-            rows = [(row, of_marker) for group in regions for row, of_marker in group]
-            for number, (row, of_marker) in enumerate(rows):
-                for marker, vectors in of_marker.items():
+            for place in bundle.places:
+                for marker, of_regions in vectors[place.sequence][place.index].items():
                     wanted = self._tokenizer.convert_tokens_to_ids(marker)
-                    places = [i for i, token in enumerate(row.tokens) if token == wanted]
-                    for place, vector in zip(places, vectors, strict=True):
-                        embeds[bundle.place(number, place)] = vector.to(embeds.dtype)
+                    at = [i for i, token in enumerate(place.row.tokens) if token == wanted]
+                    for index, vector in zip(at, of_regions, strict=True):
+                        embeds[place.token(index)] = vector.to(embeds.dtype)
 
-        return self._capture.last_tokens(groups, run, replace_markers)
+        return self._capture.record(groups, run, recorded, replace_markers)
 
     def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
-        def prepare(groups: Sequence[PromptGroup], bundle: Bundle) -> Callable[[], object]:
-            pixels = self._group_pixels(groups)
+        def prepare(bundle: Bundle) -> Callable[[], object]:
+            pixels = self._group_pixels(bundle.groups)
             return lambda: self._llm(
                 inputs_embeds=self._embed(bundle, self._encode(pixels)[0]), use_cache=False
             )
@@ -335,7 +339,7 @@ class SpatialRGPT(VisionLanguageModel):
 
     def _embed(self, bundle: Bundle, images: torch.Tensor) -> torch.Tensor:
         """Embeddings [sequence, token, hidden] of the trunks, with those of the images inserted."""
-        from vsp.models.prefix_sharing import copy_to_device
+        from vsp.models.device_copies import copy_to_device
 
         text = copy_to_device(bundle.trunks.clip(min=0), images.device)
         places = [
@@ -345,15 +349,15 @@ class SpatialRGPT(VisionLanguageModel):
         embeds[tuple(places)] = images.flatten(0, 1).to(embeds.dtype)
         return embeds
 
-    def _region_vectors(self, group: PromptGroup, fine: torch.Tensor) -> RegionVectors:
-        """For each row the vectors [region, hidden] that replace its markers, by marker."""
+    def _region_vectors(self, group: PromptGroup, fine: torch.Tensor) -> list[OfMarker]:
+        """The vectors that replace the markers of each row."""
         import torch
 
         if self._regions is None or all(row.regions is None for row in group.rows):
-            return [(row, {}) for row in group.rows]
+            return [{} for _ in group.rows]
         depth = group.picture.arrays.get("depth")
         flat = None if depth is None else self._features(self._to_device(depth))[0]
-        vectors: RegionVectors = []
+        vectors: list[OfMarker] = []
         for row in group.rows:
             of_marker = {}
             if row.regions is not None:
@@ -361,7 +365,7 @@ class SpatialRGPT(VisionLanguageModel):
                 of_marker["<mask>"] = self._regions.regions(fine, masks)
                 if flat is not None:
                     of_marker["<depth>"] = self._regions.depths(flat, masks)
-            vectors.append((row, of_marker))
+            vectors.append(of_marker)
         return vectors
 
 
