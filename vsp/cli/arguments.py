@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vsp.choices import LAST, POSITIONS, Position
+
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
 
@@ -203,6 +205,15 @@ def device_count(text: str) -> int | Literal["auto"]:
     if text != "auto" and (not text.isdecimal() or int(text) < 1):
         raise argparse.ArgumentTypeError(f"{text!r} must be auto or an integer ≥ 1")
     return "auto" if text == "auto" else int(text)
+
+
+def positions(text: str) -> tuple[Position, ...]:
+    """The argument type of --positions: the last token, then those named, in the usual order."""
+    named, known = text.split(","), POSITIONS
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(known)}")
+    return tuple(name for name in known if name == LAST or name in named)
 
 
 def positive_number(text: str) -> float:

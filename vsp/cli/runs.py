@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsp.choices import LAST, POSITIONS, STARTS
 from vsp.cli.arguments import (
     add_command,
     add_model,
@@ -17,6 +18,7 @@ from vsp.cli.arguments import (
     at_least,
     device_count,
     model_config,
+    positions,
     read_profile,
     run_option,
 )
@@ -92,6 +94,7 @@ def _add_result_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="encode image and prompt anew for each row, even if rows share an image",
     )
+    _add_recorded(group)
     group.add_argument(
         "--limit", type=at_least(1), metavar="N", help="use only the first N rows, for a trial"
     )
@@ -105,6 +108,36 @@ def _add_result_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="keep the dataset's groups and splits although images are copies of each other (default: "
         "rows about copies are one group, and copies in several splits are an error)",
+    )
+
+
+def _add_recorded(group: argparse._ArgumentGroup) -> None:
+    """Options for what a forward pass records."""
+    group.add_argument(
+        "--positions",
+        type=positions,
+        default=(LAST,),
+        metavar="LIST",
+        help=f"where in a prompt states are recorded, from {','.join(POSITIONS)}; the last "
+        "token always is (default: last)",
+    )
+    group.add_argument(
+        "--answers",
+        action=argparse.BooleanOptionalAction,
+        help="store the log-likelihood of each answer option (default: if no row has more than 16)",
+    )
+    group.add_argument(
+        "--answer-start",
+        choices=STARTS,
+        default="auto",
+        help="how an option joins the prompt: after a space or none, and with a capital letter or as "
+        "the dataset writes it (default: by the end of the template)",
+    )
+    group.add_argument(
+        "--lens",
+        action="store_true",
+        help="also read the options' log-likelihoods from every layer, through the final norm and the "
+        "head (logit lens)",
     )
 
 
@@ -152,6 +185,10 @@ def _plan(arguments: argparse.Namespace) -> None:
             keep_copies=arguments.keep_copies,
             profile=read_profile(arguments.profile),
             devices=arguments.devices,
+            positions=arguments.positions,
+            answers=arguments.answers,
+            answer_start=arguments.answer_start,
+            lens=arguments.lens,
         )
         with stop.free():  # a signal unwinds, so that the reserved array is removed
             planned = plan_run(request, Path(), stop.hold)
@@ -420,8 +457,9 @@ def _verify(arguments: argparse.Namespace) -> None:
     from vsp.utils.text import format_ranges
 
     run = find_run(arguments.run, Path())
-    if arguments.repair and run.store.repair_header():
-        print_line(f"run {run.name}: wrote a new header of {run.store.path}")
+    for store in run.stores.values() if arguments.repair else ():
+        if store.repair_header():
+            print_line(f"run {run.name}: wrote a new header of {store.path}")
     with stoppable() as stop, stop.free():  # a signal unwinds, so that workers end
         verified = verify(run, arguments.n_jobs)
     for line in _verified_lines(run.name, verified):

@@ -4,7 +4,8 @@ A record has the keys `image_filename` and `label` (or `relation` or `color_labe
 synthetic tasks). Its prompt is its own `prompt`, or a prompt form filled with the names in the
 record (`subject`, `reference`, `subject_shape`, …). Optional keys: `id` or `image_id`, `group`
 (default: the picture), `split` (train, val or test), `question` (see vsp.datasets.questions),
-`language`, and `flags`, a list of problems that an import found.
+`language`, `flags`, a list of problems that an import found, and `options`, the texts among which a
+model chooses its answer (default: all labels, as words).
 
 For models that take regions, a record also has `subject_box` and `reference_box`, each [left, top,
 right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`, pictures in
@@ -201,6 +202,7 @@ class _SampleMaker:
     def __init__(self, folder: Path, style: str, labels: Sequence[str], marker: str) -> None:
         self._style, self._labels, self._marker = style, labels, marker
         self._intern = lru_cache(_CACHE_SIZE)(str)
+        self._intern_options = lru_cache(_CACHE_SIZE)(tuple[str, ...])
         paths = PicturePaths(folder)
         self._path = paths.path
         self._image_path = cache(partial(paths.path, "image_filename"))
@@ -228,6 +230,7 @@ class _SampleMaker:
             split=self._intern(split_of(record)),
             regions=regions,
             depth=depth,
+            options=self._intern_options(options_of(record)),
             **self._objects(record),
         )
 
@@ -336,6 +339,18 @@ def _box(key: str, box: Any) -> tuple[float, ...]:
     ):
         raise DatasetError(f"has {key} {box!r}; give it [left, top, right, bottom] or a mask")
     return tuple(box)
+
+
+def options_of(record: dict[str, Any]) -> tuple[str, ...]:
+    """The record's own answer options; empty if it has none."""
+    options = record.get("options", [])
+    if not isinstance(options, list) or not all(isinstance(one, str) for one in options):
+        raise DatasetError(f"has options {options!r}; give it a list of texts")
+    if any(not one.strip() or not is_encodable(one) for one in options):
+        raise DatasetError(f"has options {options!r}; each needs a text that UTF-8 can encode")
+    if len(set(options)) < len(options) or len(options) == 1:
+        raise DatasetError(f"has options {options!r}; give it two or more that differ, or none")
+    return tuple(options)
 
 
 def text_of(record: dict[str, Any], key: str) -> str:

@@ -111,7 +111,7 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
         settings = replace(settings, over_training=False)
     probe = _estimator(settings, tasks.metric)
     run.store.check()
-    crc32 = np.concatenate([ledger.crc32_done for ledger in ledgers])[kept]
+    crc32 = np.concatenate([ledger.crc32_done() for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
     untrained = find_untrained(Results(run.results), run.plan)
     cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))

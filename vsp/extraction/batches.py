@@ -7,10 +7,12 @@ sequence, which computes their common beginning once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Plan, Run, Shard
+from vsp.storage.run import Answers, Plan, Run, Shard
+from vsp.utils.prefixes import proper_prefixes
 
 N_RUN_ALONE = 4  # rows of a shard that are also run alone, to measure the batch effect
 # Most tokens of a group, over its longest row: the cost of attention grows with pairs of tokens.
@@ -30,8 +32,12 @@ def cut_batches(plan: Plan, samples: Mapping[int, Sample]) -> list[Batch]:
     Groups of similar length share a batch. The longest come first, so that a device with too
     little memory fails at once.
     """
-    groups = _row_groups(samples, plan.share)
-    lengths = {rows: n_group_tokens([samples[row] for row in rows]) for rows in groups}
+    lengths_of_rows = {row: n_row_tokens(plan.answers, sample) for row, sample in samples.items()}
+    groups = _row_groups(samples, lengths_of_rows, plan.share)
+    lengths = {
+        rows: n_group_tokens(samples[rows[0]].n_shared, [lengths_of_rows[row] for row in rows])
+        for rows in groups
+    }
     groups.sort(key=lambda rows: -lengths[rows])
     batches: list[list[RowGroup]] = []
     for rows in groups:
@@ -46,8 +52,11 @@ def cut_batches(plan: Plan, samples: Mapping[int, Sample]) -> list[Batch]:
 def batches_with(run: Run, shard: Shard, rows: set[int]) -> list[SampleBatch]:
     """The samples of each batch with at least one of `rows`; the batches stay whole."""
     samples = dict(enumerate(run.samples(shard), start=shard.start))
+    common = () if run.plan.answers is None else run.plan.answers.options
+    tokens = tuple(option.tokens for option in common)
+    full = {row: replace(sample, option_tokens=tokens) for row, sample in samples.items() if tokens}
     return [
-        [{row: samples[row] for row in group} for group in batch]
+        [{row: full.get(row, samples[row]) for row in group} for group in batch]
         for batch in cut_batches(run.plan, samples)
         if any(rows.intersection(group) for group in batch)
     ]
@@ -59,28 +68,37 @@ def rows_to_run_alone(shard: Shard) -> set[int]:
     return {shard.start + i * n_rows // N_RUN_ALONE for i in range(N_RUN_ALONE)}
 
 
-def n_group_tokens(samples: Sequence[Sample]) -> int:
-    """Tokens of a row group: the shared ones count once."""
-    n_shared = samples[0].n_shared
-    return n_shared + sum(sample.n_tokens - n_shared for sample in samples)
+def n_row_tokens(answers: Answers | None, sample: Sample) -> int:
+    """Tokens of a row alone: of image and prompt, and those that its options add."""
+    if answers is None:
+        return sample.n_tokens
+    own = len(proper_prefixes(sample.option_tokens))
+    return sample.n_tokens + (own if sample.option_tokens else answers.n_tokens)
 
 
-def _row_groups(samples: Mapping[int, Sample], share: bool) -> list[RowGroup]:
+def n_group_tokens(n_shared: int, lengths: Sequence[int]) -> int:
+    """Tokens of a row group with rows of these lengths: the shared ones count once."""
+    return n_shared + sum(length - n_shared for length in lengths)
+
+
+def _row_groups(
+    samples: Mapping[int, Sample], lengths: Mapping[int, int], share: bool
+) -> list[RowGroup]:
     """Neighbouring rows about one image as groups; without `share`, one row each."""
     groups: list[RowGroup] = []
     for _, rows in groupby(samples, key=lambda row: (samples[row].image, samples[row].depth)):
-        groups += _split_rows(rows, samples, share)
+        groups += _split_rows(rows, samples, lengths, share)
     return groups
 
 
 def _split_rows(
-    rows: Iterator[int], samples: Mapping[int, Sample], share: bool
+    rows: Iterator[int], samples: Mapping[int, Sample], lengths: Mapping[int, int], share: bool
 ) -> Iterator[RowGroup]:
     """Split rows about one image into groups that do not exceed `_MAX_GROWTH`."""
     group: list[int] = []
     total = longest = 0  # tokens of the group, and of its longest row alone
     for row in rows:
-        own = samples[row].n_tokens
+        own = lengths[row]
         total, longest = total + own - samples[row].n_shared, max(longest, own)
         if group and (not share or total > _MAX_GROWTH * longest):
             yield tuple(group)

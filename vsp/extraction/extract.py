@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +21,9 @@ from vsp.extraction.batches import batches_with, rows_to_run_alone
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
 from vsp.models.contract import (
+    Pending,
     PromptGroup,
-    States,
+    Recorded,
     VisionLanguageModel,
     n_padded_tokens,
     prompt_group,
@@ -53,7 +55,7 @@ def extract(
     shards = list(dict.fromkeys(shards))
     # Before the journals, since a plan alone may claim many rows.
     run.manifest.check_length()
-    run.store.check_writable()
+    _check_writable(run)
     left = (set(pending_rows(ledger, retry_failed)) for ledger in run.ledgers(shards))
     todo = {shard: rows for shard, rows in zip(shards, left, strict=True) if rows}
     if not todo:
@@ -126,11 +128,13 @@ def extract_shard(
     _log_earlier_lives(shard, ledger)
     left = set(rows)
     packages, task = changed_packages(run.plan), current_task()
-    with (
-        run.store.writing() as writer,
-        Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task) as journal,
-    ):
-        out = RowWriter(run.store, writer, journal, rows, advance)
+    recorded = recorded_by(run.plan)
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(store.writing()) for name, store in run.stores.items()}
+        journal = stack.enter_context(
+            Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task)
+        )
+        out = RowWriter(run.stores, writers, journal, rows, advance)
         memory = _TokenLimit(ledger.token_limit)
         to_run_alone = rows_to_run_alone(shard) & rows - ledger.batch_effects.keys()
         # The last thread is the only one that writes to the journal.
@@ -138,13 +142,13 @@ def extract_shard(
             while left:
                 batch = next(ready)
                 failures = dict(batch.failures)
-                for part, groups, states in _forward(model, batch, memory, failures):
-                    screened = screen.submit(out.screen, states)
+                for part, groups, outputs in _forward(model, batch, recorded, memory, failures):
+                    screened = screen.submit(out.screen, outputs)
                     out.unflushed.append(write.submit(out.write, part, screened))
                     mark.submit(out.flush)
                     for row, group in _single_row_groups(part, groups, to_run_alone):
                         alone = model.forward([group])
-                        mark.submit(out.compare, row, part.index(row), states, alone)
+                        mark.submit(out.compare, row, part.index(row), outputs, alone)
                 if memory.lowered():
                     mark.submit(journal.set_token_limit, memory.limit)
                 mark.submit(out.mark_failed, failures)
@@ -199,12 +203,24 @@ class _TokenLimit:
         return changed
 
 
-# Rows that went through the model together, their groups, and their states.
-_Part = tuple[tuple[int, ...], tuple[PromptGroup, ...], States]
+def recorded_by(plan: Plan) -> Recorded:
+    """What a run records in each forward pass."""
+    answers = plan.answers
+    if answers is None:
+        return Recorded(plan.positions)
+    return Recorded(plan.positions, answers.n_options, answers.lens)
+
+
+# Rows that went through the model together, their groups, and what was recorded of them.
+_Part = tuple[tuple[int, ...], tuple[PromptGroup, ...], Pending]
 
 
 def _forward(
-    model: VisionLanguageModel, batch: Prepared, memory: _TokenLimit, failures: dict[int, str]
+    model: VisionLanguageModel,
+    batch: Prepared,
+    recorded: Recorded,
+    memory: _TokenLimit,
+    failures: dict[int, str],
 ) -> Iterator[_Part]:
     """Run the batch, in halves if it does not fit the device. A single row that does not fit fails.
 
@@ -215,7 +231,7 @@ def _forward(
         rows, groups = waiting.pop()
         if memory.allows(groups) or len(rows) == 1:
             try:
-                yield rows, groups, model.forward(groups)
+                yield rows, groups, model.forward(groups, recorded)
                 continue
             except MemoryError as error:
                 if len(rows) == 1:
@@ -250,8 +266,8 @@ def _single_row_groups(
 
 
 def _check(run: Run, shards: Iterable[Shard]) -> None:
-    """Raise RunError or StoreError unless run, checkpoint and store are as planned."""
-    run.store.check_writable()
+    """Raise RunError or StoreError unless run, checkpoint and arrays are as planned."""
+    _check_writable(run)
     changed = changed_packages(run.plan)
     if changed:
         listed = ", ".join(
@@ -268,6 +284,11 @@ def _check(run: Run, shards: Iterable[Shard]) -> None:
             f"{shape.hidden_size} in {shape.dtype}, not {planned}; plan the run again"
         )
     run.check_checkpoint(fingerprint(run.plan.model))
+
+
+def _check_writable(run: Run) -> None:
+    for store in run.stores.values():
+        store.check_writable()
 
 
 def _log_earlier_lives(shard: Shard, ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +19,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from vsp import __version__, models
+from vsp.choices import LAST, Position, Start
 from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
@@ -28,10 +31,18 @@ from vsp.datasets.image_copies import CopyFinder, ImageCopies
 from vsp.datasets.metadata import read_samples, why_without_images
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
-from vsp.datasets.scarce_labels import LabelGroups
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError
-from vsp.extraction.batches import cut_batches, n_group_tokens
+from vsp.extraction.answer_options import OptionTexts, OptionTokens, too_many_options
+from vsp.extraction.batches import cut_batches, n_group_tokens, n_row_tokens
 from vsp.extraction.copied_rows import copy_notes, join_groups
+from vsp.extraction.plan_notes import (
+    crop_notes,
+    expert_notes,
+    gpu_notes,
+    label_notes,
+    other_results_notes,
+    unfinished_plan_notes,
+)
 from vsp.extraction.preflight import (
     CheckedImage,
     TokenCounter,
@@ -39,20 +50,19 @@ from vsp.extraction.preflight import (
     check_prompts,
     check_rows,
 )
+from vsp.extraction.preprocess import make_picture
 from vsp.models.checkpoints import pinned
-from vsp.models.contract import ModelShape, Outline
+from vsp.models.contract import ModelShape, Outline, Processor
 from vsp.models.fingerprint import fingerprint
-from vsp.models.memory import Load, Memory, estimate, fused_experts, outline
+from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.models.placement import device_weights
-from vsp.storage.array import Layout, Store
+from vsp.storage.array import Layout
 from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.results import Results
-from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
+from vsp.storage.run import FORMAT, Answers, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json
 from vsp.utils.garbage import garbage_collection_paused
 
 SCRIPT = Path("jobs/extract_array.sh")
-_GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")  # of a profile
 _NAME_LENGTH = 90  # of a run's default name, before a number; NAME_PATTERN allows 100
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
@@ -74,6 +84,10 @@ class PlanRequest:
     drop_unreadable: bool = False
     keep_copies: bool = False  # keep groups and splits although images are copies of each other
     devices: Devices = 1  # GPUs that each task splits the model over
+    positions: tuple[Position, ...] = (LAST,)
+    answers: bool | None = None  # store log-likelihoods of options; None: if they are few
+    answer_start: Start = "auto"  # how an option joins the prompt
+    lens: bool = False  # also read the options from every layer
     profile: Profile = field(default_factory=Profile)
 
 
@@ -115,27 +129,60 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     if request.limit is not None:
         del samples[request.limit :]
     images, copies = _checked_images(request, samples)
-    counter = TokenCounter(processor, request.share)
-    notes = check_rows(samples, images, counter, request.drop_unreadable)
+    notes: list[str] = []
+    options = _option_tokens(request, samples, labels, images, processor, notes)
+    counter = TokenCounter(processor, request.share, options, request.positions)
+    notes += check_rows(samples, images, counter, request.drop_unreadable)
+    answers = None if options is None else options.answers(samples, request.lens)
     if processor.crops:
-        notes += _crop_notes(images.values(), request.model.family)
+        notes += crop_notes(images.values(), request.model.family)
     notes += _joined_copies(request, samples, copies)
     if moved:
         notes.append("rows about one image were moved together; ids identify the rows")
-    notes += _label_notes(samples)
-    notes += _gpu_notes(request) + _expert_notes(model, request.model)
-    notes += _unfinished_plan_notes(work / "scratch")
+    notes += label_notes(samples)
+    notes += gpu_notes(request.profile, request.devices) + expert_notes(model, request.model)
+    notes += unfinished_plan_notes(work / "scratch")
     layout, starts = plan_shards(request, shape, len(samples), notes)
-    values = _plan_values(request, labels, prompt, shape, layout, starts, samples)
+    values = _plan_values(request, labels, prompt, shape, layout, starts, samples, answers)
     with disk_errors(work / "scratch"):
         run, commands = _write_run(values, samples, layout, request.profile, work, hold)
-    notes += _other_results_notes(run)
+    notes += other_results_notes(run)
     free = shutil.disk_usage(run.folder).free
     load = _largest_batch(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantized_as, load) if model is not None else None
     others = PicturePaths(request.dataset).other_folders
     first_prompt = samples[0].prompt
     return Planned(run, first_prompt, tuple(notes), tuple(commands), free, memory, others, weights)
+
+
+def _option_tokens(
+    request: PlanRequest,
+    samples: Sequence[Sample],
+    labels: Sequence[str],
+    images: Mapping[str, CheckedImage],
+    processor: Processor,
+    notes: list[str],
+) -> OptionTokens | None:
+    """What finds the tokens of the options; None if the run stores no answers.
+
+    Unless answers were asked for, a note is added if rows have too many options, or if those of the
+    first row cannot be read. Raises ConfigError if the lens is asked for without answers.
+    """
+    if request.answers is False:
+        if request.lens:
+            raise ConfigError("--lens reads the answers from every layer; leave out --no-answers")
+        return None
+    first, size = samples[0], images[samples[0].image].size
+    if size == (0, 0):  # an unreadable image
+        size = (64, 64)
+    blank = make_picture(processor, Image.new("RGB", size), first.depth)
+    options = OptionTokens(processor, OptionTexts.of(request.answer_start, labels, blank.around[1]))
+    if request.answers is None and not request.lens:
+        problem = too_many_options(samples, labels) or options.problem(blank, first, size)
+        if problem:
+            notes.append(problem)
+            return None
+    return options
 
 
 def _checked_images(
@@ -197,75 +244,6 @@ def _device_weights(request: PlanRequest, model: Outline | None) -> tuple[int, .
     return device_weights(model, request.model.quantized_as, request.devices)
 
 
-def _gpu_notes(request: PlanRequest) -> list[str]:
-    """A note if a task gets fewer GPUs from Slurm than it needs."""
-    n_needed, profile = request.devices, request.profile
-    if profile.scheduler != "slurm" or n_needed == "auto" or n_needed == 1:
-        return []
-    options = {"gres": profile.gres, **profile.further_options}
-    asked = {key: str(options[key]) for key in _GPU_OPTIONS if options.get(key)}
-    if any(_n_gpus(key, value) >= n_needed for key, value in asked.items()):
-        return []
-    words = " and ".join(f"`{key}: {value}`" for key, value in asked.items())
-    said = f"the profile asks for {words}" if asked else "the profile has no `gres`"
-    return [f"each task needs {n_needed} GPUs, and {said}: write `gres: gpu:{n_needed}` there"]
-
-
-def _n_gpus(option: str, value: str) -> int:
-    """Number of GPUs in a request: gres gpu:2, gpu:a100:2 or gpu; otherwise 2 or a100:2."""
-    requests = [request.split(":") for request in value.split(",")]
-    counts = [words[-1] for words in requests if option != "gres" or words[0] == "gpu"]
-    return sum(int(count) if count.isdecimal() else 1 for count in counts)
-
-
-def _expert_notes(model: Outline | None, config: ModelConfig) -> list[str]:
-    """A note about weights of the decoder that bitsandbytes leaves as they are."""
-    if model is None or config.quantization == "none":
-        return []
-    n_tensors, share = fused_experts(model)
-    if not n_tensors:
-        return []
-    return [
-        f"{n_tensors} tensors with {share:.0%} of the language model's weights are fused experts, which "
-        f"{config.quantization} quantization leaves in {model.dtype}"
-    ]
-
-
-def _unfinished_plan_notes(scratch: Path) -> list[str]:
-    """Notes about folders of other `vsp plan` processes; their arrays take up disk space."""
-    return [
-        f"{folder}: another `vsp plan` is running there or was killed; if none is, remove it"
-        for folder in sorted(scratch.glob(".*/"))
-        if re.fullmatch(r"\..+\.[a-z0-9_]{8}", folder.name)
-    ]
-
-
-def _other_results_notes(run: Run) -> list[str]:
-    """A note if the probe of a new run will refuse to replace the results of another plan."""
-    try:
-        Results(run.results).check_owner(run.plan)
-    except RunError as error:
-        return [f"{error} (other --shards or another --batch-size make another plan too)"]
-    return []
-
-
-def _label_notes(samples: Iterable[Sample]) -> list[str]:
-    groups = LabelGroups()
-    for sample in samples:
-        groups.add(sample.label, sample.split, sample.group)
-    return groups.notes()
-
-
-def _crop_notes(images: Iterable[CheckedImage], family: str) -> list[str]:
-    n_cropped = sum(image.size[0] != image.size[1] for image in images)
-    if not n_cropped:
-        return []
-    return [
-        f"{n_cropped} images are not square; {family}'s own processor crops them to the middle, "
-        "so the model does not see their edges"
-    ]
-
-
 def _plan_values(
     request: PlanRequest,
     labels: Sequence[str],
@@ -274,6 +252,7 @@ def _plan_values(
     layout: Layout,
     starts: Sequence[int],
     samples: Sequence[Sample],
+    answers: Answers | None,
 ) -> dict[str, Any]:
     """The fields of the plan, except those of the manifest, which is not written yet."""
     return {
@@ -300,7 +279,9 @@ def _plan_values(
         "dtype": layout.dtype,
         "boundary": layout.boundary,
         "shard_starts": starts,
-        "batch_tokens": request.batch_size * max(sample.n_tokens for sample in samples),
+        "batch_tokens": request.batch_size * max(n_row_tokens(answers, one) for one in samples),
+        "positions": request.positions,
+        "answers": answers,
     }
 
 
@@ -313,7 +294,13 @@ def _largest_batch(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
             rows = range(shard.start, shard.stop)
             by_row = dict(zip(rows, samples[shard.start : shard.stop], strict=True))
             for batch in cut_batches(run.plan, by_row):
-                longest = max(n_group_tokens([by_row[row] for row in group]) for group in batch)
+                longest = max(
+                    n_group_tokens(
+                        by_row[group[0]].n_shared,
+                        [n_row_tokens(run.plan.answers, by_row[row]) for row in group],
+                    )
+                    for group in batch
+                )
                 sizes = [len(group) for group in batch]
                 n_groups = len(batch)
                 yield Load(n_groups, longest, sum(sizes), n_groups * n_values, max(sizes) > 1)
@@ -341,8 +328,9 @@ def _write_run(
         manifest = Manifest.write(folder / "manifest.jsonl", samples, starts)
         written = {"manifest_offsets": manifest.offsets, "manifest_sha256": manifest.digests}
         plan = parse(Plan, {**values, **written}, "plan")
-        Store(folder / "states.npy", layout, plan.identity()).create()
         run = Run(scratch / name, plan)
+        for store in Run(folder, plan).stores.values():
+            store.create()
         job, scheduler = extract_job(run, profile), scheduler_of(profile)
         script = scheduler.script(job)
         write_script(script_path(Run(folder, plan), job.stage), script)

@@ -12,8 +12,11 @@ from operator import attrgetter
 
 from PIL import Image
 
+from vsp.choices import LAST
 from vsp.datasets.image_copies import CopyFinder, Signature, signature
 from vsp.errors import DatasetError, InputError
+from vsp.extraction.answer_options import OptionTokens
+from vsp.extraction.positions import NAMES, places_of
 from vsp.extraction.preprocess import make_picture, make_row
 from vsp.models.contract import Picture, Processor, TokenizedPrompt, count_shared
 from vsp.storage.manifest import Sample
@@ -118,15 +121,28 @@ def check_rows(
     return notes
 
 
+# Position → index of a token, or number of tokens.
+TokensOf = tuple[tuple[str, int], ...]
+
+
 class TokenCounter:
-    """Counts the tokens of rows.
+    """Counts the tokens of rows, and finds those of options and positions.
 
     Image tokens depend on the image's size only, prompt tokens on size and text; both are cached.
     """
 
-    def __init__(self, processor: Processor, share: bool) -> None:
+    def __init__(
+        self,
+        processor: Processor,
+        share: bool,
+        options: OptionTokens | None = None,
+        positions: Sequence[str] = (LAST,),
+    ) -> None:
+        """`options` also finds the tokens of each row's options, None: no answers."""
         self._processor = processor
         self._share = share
+        self._options = options
+        self._positions = [position for position in positions if position != LAST]
         self._pictures: list[Picture] = []  # blank pictures that differ in tokens or text
         self._number: dict[tuple[int, int], int] = {}  # size → place in `_pictures`
         self._blank_with_depth = lru_cache(1)(self._blank)
@@ -136,20 +152,21 @@ class TokenCounter:
     def count(
         self, samples: Sequence[Sample], image: CheckedImage, problems: list[str]
     ) -> Iterator[Sample]:
-        """Yield the samples about one image with `image_sha256`, `n_tokens` and `n_shared` set.
+        """Yield the samples about one image with `image_sha256` and all counts of tokens set.
 
         A sample that cannot be used is skipped, and its problem is added to `problems`.
         """
-        good: list[tuple[Sample, int, TokenizedPrompt]] = []
+        good: list[tuple[Sample, int, TokenizedPrompt, TokensOf]] = []
         for sample in samples:
             try:
-                good.append((sample, *self._tail(sample, image.size)))
+                split = self._tail(sample, image.size)
+                good.append((sample, *split, self._tokens_of(sample, image.size)))
             except (DatasetError, InputError) as error:
                 problems.append(f"row {sample.id!r}: {error}")
         n_shared = 0
         if self._share and len(good) > 1:
-            n_shared = good[0][1] + count_shared([tail for _, _, tail in good])
-        for sample, n_ahead, tail in good:
+            n_shared = good[0][1] + count_shared([tail for _, _, tail, _ in good])
+        for sample, n_ahead, tail, tokens_of in good:
             yield Sample(  # dataclasses.replace is slower: 3 s for a million rows
                 id=sample.id,
                 image=sample.image,
@@ -167,21 +184,49 @@ class TokenCounter:
                 subject_box=sample.subject_box,
                 reference_box=sample.reference_box,
                 image_size=image.size,
+                options=sample.options,
+                option_tokens=tail.options,
+                tokens_of=tokens_of,
             )
 
     def _tail(self, sample: Sample, size: tuple[int, int]) -> tuple[int, TokenizedPrompt]:
         """The sample's tokens as `_split_off_picture` gives them."""
         if not sample.regions:
-            return self._cached_prompt(self._picture_number(size), sample.prompt)
-        if sample.depth:
-            blank = self._blank_with_depth(size, sample.depth)
-        else:
-            blank = self._pictures[self._picture_number(size)]
-        return _split_off_picture(blank, make_row(self._processor, blank, sample, size))
+            number = self._picture_number(size)
+            return self._cached_prompt(number, sample.prompt, sample.options)
+        blank = self._blank_of(sample, size)
+        row = make_row(self._processor, blank, sample, size)
+        return self._with_options(blank, row, sample.prompt, sample.options)
 
-    def _prompt(self, picture_number: int, prompt: str) -> tuple[int, TokenizedPrompt]:
+    def _prompt(
+        self, picture_number: int, prompt: str, options: tuple[str, ...]
+    ) -> tuple[int, TokenizedPrompt]:
         blank = self._pictures[picture_number]
-        return _split_off_picture(blank, self._processor.row(blank, prompt))
+        return self._with_options(blank, self._processor.row(blank, prompt), prompt, options)
+
+    def _with_options(
+        self, blank: Picture, row: TokenizedPrompt, prompt: str, options: tuple[str, ...]
+    ) -> tuple[int, TokenizedPrompt]:
+        n_ahead, tail = _split_off_picture(blank, row)
+        if self._options is None:
+            return n_ahead, tail
+        return n_ahead, replace(tail, options=self._options.of_row(blank, row, prompt, options))
+
+    def _tokens_of(self, sample: Sample, size: tuple[int, int]) -> TokensOf:
+        """Of each position but the last token: index of a name's token, or number of tokens."""
+        if not self._positions:
+            return ()
+        blank = self._blank_of(sample, size)
+        row = make_row(self._processor, blank, sample, size)
+        places = places_of(self._processor, blank, row, sample, size, self._positions)
+        return tuple(
+            (position, at[0] if position in NAMES else len(at)) for position, at in places.items()
+        )
+
+    def _blank_of(self, sample: Sample, size: tuple[int, int]) -> Picture:
+        if sample.depth:
+            return self._blank_with_depth(size, sample.depth)
+        return self._pictures[self._picture_number(size)]
 
     def _picture_number(self, size: tuple[int, int]) -> int:
         if size not in self._number:

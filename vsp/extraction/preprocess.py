@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from vsp.errors import DatasetError, InputError
 from vsp.extraction.batches import SampleBatch
+from vsp.extraction.positions import NAMES, places_of
 from vsp.models.contract import Picture, Processor, PromptGroup, TokenizedPrompt, prompt_group
 from vsp.storage.manifest import Sample
 from vsp.utils.images import open_region, open_rgb
@@ -51,7 +52,7 @@ def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
         _, picture, size = opened
         for row, sample in samples.items():
             try:
-                good[row] = make_row(processor, picture, sample, size)
+                good[row] = _planned_row(processor, picture, sample, size)
             except (DatasetError, InputError, MemoryError) as error:
                 failures[row] = _reason(error)
         if good:
@@ -86,6 +87,40 @@ def make_row(
         return processor.row(picture, sample.prompt)
     regions = np.stack([open_region(region, size) for region in sample.regions])
     return processor.row(picture, sample.prompt, regions)
+
+
+def _planned_row(
+    processor: Processor, picture: Picture, sample: Sample, size: tuple[int, int]
+) -> TokenizedPrompt:
+    """`make_row` with the options and the positions that the plan found."""
+    row = make_row(processor, picture, sample, size)
+    if not sample.option_tokens and not sample.tokens_of:
+        return row
+    places = _planned_places(processor, picture, row, sample, size)
+    return replace(row, options=sample.option_tokens, places=places)
+
+
+def _planned_places(
+    processor: Processor,
+    picture: Picture,
+    row: TokenizedPrompt,
+    sample: Sample,
+    size: tuple[int, int],
+) -> dict[str, tuple[int, ...]]:
+    """The places of each planned position. Those of names are in the manifest as they are."""
+    planned = dict(sample.tokens_of)
+    places: dict[str, tuple[int, ...]] = {
+        name: (planned[name],) for name in NAMES if name in planned
+    }
+    others = [position for position in planned if position not in places]
+    places |= places_of(processor, picture, row, sample, size, others)
+    for position in others:
+        if len(places[position]) != planned[position]:
+            raise InputError(
+                f"position {position} has {len(places[position])} tokens, planned were "
+                f"{planned[position]}; plan the run again"
+            )
+    return places
 
 
 @contextmanager

@@ -8,17 +8,20 @@ computed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.models.contract import States
+from vsp.choices import LAST
+from vsp.models.contract import Outputs, Pending
 from vsp.storage.array import Screened, Store, Writer
 from vsp.storage.journal import Journal
+from vsp.storage.run import states_name
 
 _MAX_WAITING = 2  # waiting calls; more would keep the states of too many batches in memory
 
@@ -52,7 +55,7 @@ class _Written:
     """Rows of a batch that were written but not flushed yet, and rows that failed."""
 
     rows: Sequence[int]
-    checksums: list[int]
+    checksums: list[list[int]]  # [array, row]
     failures: dict[int, str]
 
 
@@ -60,31 +63,38 @@ class _Written:
 class RowWriter:
     """Writes the pending rows of a shard and marks them in its journal."""
 
-    store: Store
-    writer: Writer
+    stores: Mapping[str, Store]
+    writers: Mapping[str, Writer]  # of the same arrays
     journal: Journal
     pending: set[int]  # rows to write; the other rows of a batch are only computed with them
     advance: Callable[[int], None]  # reports rows as settled
     unflushed: deque[Future[_Written]] = field(default_factory=deque)
 
-    def screen(self, states: States) -> Screened:
-        return self.store.screen(states())
+    def screen(self, outputs: Pending) -> dict[str, Screened]:
+        """The values of each array, checked and checksummed."""
+        arrays = _arrays(outputs())
+        return {name: store.screen(arrays[name]) for name, store in self.stores.items()}
 
-    def write(self, rows: Sequence[int], screened: Future[Screened]) -> _Written:
+    def write(self, rows: Sequence[int], screened: Future[dict[str, Screened]]) -> _Written:
         """Write those of a batch's `rows` that are pending and finite; the others fail."""
         batch = screened.result()
+        failures = {
+            rows[column]: _in_array(reason, name)
+            for name in reversed(batch)
+            for column, reason in batch[name].reasons.items()
+        }
         good = sorted(
             (row, column)
             for column, row in enumerate(rows)
-            if row in self.pending and column not in batch.reasons
+            if row in self.pending and row not in failures
         )
-        failures = {rows[column]: reason for column, reason in batch.reasons.items()}
         if not good:
-            return _Written((), [], failures)
+            return _Written((), [[] for _ in batch], failures)
         good_rows, columns = zip(*good, strict=True)
-        finite = batch.take(columns)
-        self.writer.write(good_rows, finite)
-        return _Written(good_rows, finite.checksums, failures)
+        finite = {name: one.take(columns) for name, one in batch.items()}
+        for name, values in finite.items():
+            self.writers[name].write(good_rows, values)
+        return _Written(good_rows, [one.checksums for one in finite.values()], failures)
 
     def flush(self) -> None:
         """Flush the batches written so far and mark their rows; waits for at least one batch."""
@@ -93,9 +103,10 @@ class RowWriter:
             batches.append(self.unflushed.popleft().result())
         rows = [row for batch in batches for row in batch.rows]
         if rows:
-            self.writer.flush()
-            checksums = [checksum for batch in batches for checksum in batch.checksums]
-            self.journal.mark_done(rows, checksums)
+            for writer in self.writers.values():
+                writer.flush()
+            of_arrays = zip(*(batch.checksums for batch in batches), strict=True)
+            self.journal.mark_done(rows, [list(chain(*parts)) for parts in of_arrays])
             self.advance(len(rows))
         for batch in batches:
             self.mark_failed(batch.failures)
@@ -106,9 +117,24 @@ class RowWriter:
             self.journal.mark_failed(row, failures[row])
             self.advance(1)
 
-    def compare(self, row: int, column: int, batch: States, alone: States) -> None:
-        """Record how far the row in `column` of a batch is from the same row alone."""
-        self.journal.add_batch_effect(row, *_differences(batch()[:, column], alone()[:, 0]))
+    def compare(self, row: int, column: int, batch: Pending, alone: Pending) -> None:
+        """Record how far the last token of a batch's row `column` is from that of the row alone."""
+        first, second = batch().states[LAST][:, column], alone().states[LAST][:, 0]
+        self.journal.add_batch_effect(row, *_differences(first, second))
+
+
+def _arrays(outputs: Outputs) -> dict[str, NDArray[np.floating]]:
+    """The values [layer, row, hidden or option] by the name of the array that takes them."""
+    arrays = {states_name(position): states for position, states in outputs.states.items()}
+    if outputs.answers is not None:
+        arrays["answers"] = outputs.answers[None]
+    if outputs.lens is not None:
+        arrays["lens"] = outputs.lens
+    return arrays
+
+
+def _in_array(reason: str, name: str) -> str:
+    return reason if name == states_name(LAST) else f"{name}: {reason}"
 
 
 def _differences(

@@ -1,4 +1,4 @@
-"""`vsp verify`: read the store from the disk and compare every done row with its checksum.
+"""`vsp verify`: read all arrays from the disk and compare every done row with its checksums.
 
 Each worker takes a piece of neighbouring rows and reads it layer by layer, so that every read is
 contiguous. A row's checksum continues from one layer to the next.
@@ -65,32 +65,39 @@ class ReadPiece:
 
 def verify(run: Run, n_jobs: int) -> Verified:
     """Check every done row of the run. Raises StoreError if the file does not belong to the run."""
-    run.store.check()
-    layout, ledgers = run.store.layout, run.ledgers()
-    pieces = [piece for i, ledger in enumerate(ledgers) for piece in cut_pieces(i, ledger, layout)]
-    n_bytes = sum(piece.n_bytes(layout) for piece in pieces)
+    run.check_stores()
+    stores, ledgers = list(run.stores.values()), run.ledgers()
+    pieces = [
+        (store, piece)
+        for array, store in enumerate(stores)
+        for i, ledger in enumerate(ledgers)
+        for piece in cut_pieces(i, ledger, store.layout, array)
+    ]
+    n_bytes = sum(piece.n_bytes(store.layout) for store, piece in pieces)
     n_jobs = max(1, min(n_jobs, n_bytes // _MIN_WORK))
     started, n_read = time.monotonic(), 0
-    bad: dict[int, list[int]] = {}
+    bad: dict[int, set[int]] = {}
     unit = next((unit for unit, size in _UNITS.items() if n_bytes >= _AT_LEAST * size), "B")
     size = _UNITS[unit]
     with (
         progress(f"verify {run.name}", unit, n_bytes // size) as advance,
         worker_pool(n_jobs, "generator") as pool,
     ):
-        results = pool(delayed(differing_rows)(run.store.path, layout, piece) for piece in pieces)
-        for piece, differing in zip(pieces, results, strict=True):
+        results = pool(
+            delayed(differing_rows)(store.path, store.layout, piece) for store, piece in pieces
+        )
+        for (store, piece), differing in zip(pieces, results, strict=True):
             earlier = ledgers[piece.shard].earlier
             rows = [row for row, checksum in differing if checksum not in earlier.get(row, ())]
             if rows:
-                bad.setdefault(piece.shard, []).extend(rows)
-            before, n_read = n_read, n_read + piece.n_bytes(layout)
+                bad.setdefault(piece.shard, set()).update(rows)
+            before, n_read = n_read, n_read + piece.n_bytes(store.layout)
             advance(n_read // size - before // size)
     return Verified(
         n_checked=sum(ledger.n_done for ledger in ledgers),
         n_bytes=n_bytes,
         seconds=time.monotonic() - started,
-        bad=bad,
+        bad={shard: sorted(rows) for shard, rows in sorted(bad.items())},
         n_failed=sum(ledger.n_failed for ledger in ledgers),
         n_missing=sum(ledger.n_missing for ledger in ledgers),
     )
@@ -103,9 +110,9 @@ def repair(run: Run, bad: Mapping[int, Sequence[int]]) -> None:
             journal.mark_lost(rows)
 
 
-def cut_pieces(shard: int, ledger: Ledger, layout: Layout) -> Iterator[ReadPiece]:
-    """Cut the done rows of a shard into pieces of about `_READ` bytes per layer."""
-    rows, checksums = ledger.rows_done, ledger.crc32_done
+def cut_pieces(shard: int, ledger: Ledger, layout: Layout, array: int = 0) -> Iterator[ReadPiece]:
+    """Cut the done rows of a shard into pieces of about `_READ` bytes per layer of an array."""
+    rows, checksums = ledger.rows_done, ledger.crc32_done(array)
     step = max(1, _READ // layout.row_bytes)
     for start in range(ledger.start, ledger.stop, step):
         first, last = np.searchsorted(rows, (start, start + step))

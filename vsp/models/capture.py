@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vsp.choices import LAST
 from vsp.errors import ModelError
-from vsp.models.contract import LAST, Outputs, Pending, PromptGroup, Recorded
+from vsp.models.contract import Outputs, Pending, PromptGroup, Recorded
 from vsp.models.device_copies import copy_to_device, copy_to_host
 from vsp.models.option_scores import OptionReader
 from vsp.models.prefix_sharing import CannotShareError, branch_hook

@@ -8,7 +8,7 @@ groups: one image and all prompts about it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vsp.choices import LAST
 from vsp.config import ModelConfig
 from vsp.errors import InputError
+from vsp.utils.prefixes import proper_prefixes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +68,7 @@ class TokenizedPrompt:
     @property
     def n_option_tokens(self) -> int:
         """Tokens that the options add to the sequence; options that begin alike share them."""
-        return n_option_tokens(self.options)
+        return len(proper_prefixes(self.options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,6 @@ class PromptGroup:
         middle = len(self.rows) // 2
         first, second = self.rows[:middle], self.rows[middle:]
         return prompt_group(self.picture, first), prompt_group(self.picture, second)
-
-
-LAST = "last"  # the position of the last prompt token, which every run records
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,20 +277,6 @@ class Loaded:
 def prompt_group(picture: Picture, rows: Sequence[TokenizedPrompt]) -> PromptGroup:
     """Prompts about one image, to be computed as one sequence."""
     return PromptGroup(picture, tuple(rows), count_shared(rows) if len(rows) > 1 else 0)
-
-
-def option_prefixes(options: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The distinct beginnings of the options, shorter ones first, without whole options.
-
-    Each is a token to compute; the last token of an option is only predicted.
-    """
-    every = {option[:n] for option in options for n in range(1, len(option))}
-    return sorted(every, key=lambda prefix: (len(prefix), prefix))
-
-
-def n_option_tokens(options: Iterable[tuple[int, ...]]) -> int:
-    """Tokens that the options add to a sequence."""
-    return len(option_prefixes(options))
 
 
 def n_padded_tokens(groups: Sequence[PromptGroup]) -> int:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from vsp.choices import LAST
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError
 from vsp.models.contract import (
-    LAST,
     STATES_ONLY,
     ModelShape,
     Outputs,

@@ -14,7 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.models.contract import PromptGroup, TokenizedPrompt, option_prefixes
+from vsp.models.contract import PromptGroup, TokenizedPrompt
+from vsp.utils.prefixes import proper_prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class _Tree:
             rows.append(len(pieces))
             pieces.append(_Piece(row.tokens[group.n_shared :], 0, group.n_shared))
             at: dict[tuple[int, ...], int] = {(): rows[-1]}
-            for prefix in option_prefixes(row.options):
+            for prefix in proper_prefixes(row.options):
                 parent = at[prefix[:-1]]
                 at[prefix] = len(pieces)
                 pieces.append(_Piece(prefix[-1:], parent, pieces[parent].stop))

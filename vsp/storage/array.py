@@ -1,4 +1,6 @@
-"""The array `[layer, sample, hidden]` on disk: one standard `.npy` file, written by many tasks.
+"""An array with a row per sample on disk: one standard `.npy` file, written by many tasks.
+
+States are `[layer, sample, hidden]`, answers `[sample, option]`.
 
 No two tasks write to the same memory page. Network file systems such as NFS write back whole
 pages, so two nodes that write neighbouring rows of one page would lose data silently. `Layout`
@@ -19,7 +21,7 @@ import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, gcd
 from pathlib import Path
@@ -54,6 +56,7 @@ class Layout:
     hidden_size: int
     dtype: StoreDtype
     boundary: int  # bytes; a page of this size, or of a divisor of it, belongs to one shard only
+    of_options: bool = False  # the last axis is the option; NaN where a row has fewer options
 
     @property
     def row_bytes(self) -> int:
@@ -75,9 +78,10 @@ class Layout:
         return ceil((self.n_samples + overhang) / self.period) * self.period
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """`[layer, sample, hidden]`, including padding."""
-        return self.n_layers, self.n_rows, self.hidden_size
+    def shape(self) -> tuple[int, ...]:
+        """`[layer, sample, hidden]`, including padding; `[sample, option]` of one layer of options."""
+        of_layer = self.n_rows, self.hidden_size
+        return of_layer if self.of_options and self.n_layers == 1 else (self.n_layers, *of_layer)
 
     @property
     def n_bytes(self) -> int:
@@ -141,6 +145,20 @@ class Layout:
 
         return min(usable, key=loss)
 
+    def of_options_beside(self, n_layers: int, n_options: int, starts: Sequence[int]) -> Layout:
+        """The layout of log-likelihoods of options, for the same shards, which begin at `starts`.
+
+        The option axis is as long as it must be for shards to begin on boundaries there too.
+        """
+        width = n_options
+        while True:
+            layout = replace(
+                self, n_layers=n_layers, hidden_size=width, dtype="float32", of_options=True
+            )
+            if all(layout.offset(0, start) % self.boundary == 0 for start in starts[1:]):
+                return layout
+            width += 1
+
     def _shard_sizes(self, n_shards: int) -> list[int]:
         bounds = [*self.shard_starts(n_shards), self.n_samples]
         return [stop - start for start, stop in pairwise(bounds)]
@@ -148,7 +166,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """States `[layer, batch, hidden]` in the store's dtype, checked and checksummed."""
+    """Values `[layer, batch, hidden]` in the store's dtype, checked and checksummed."""
 
     states: NDArray[np.floating]
     reasons: dict[int, str]  # column that must not be written → reason
@@ -277,6 +295,8 @@ class Store:
         """
         with np.errstate(over="ignore"):
             cast = np.ascontiguousarray(states, dtype=self.layout.dtype)
+        if self.layout.of_options:
+            return self._screen_options(cast)
         reasons: dict[int, str] = {}
         if not _finite(cast):
             for column in np.flatnonzero(~np.isfinite(cast).all(axis=(0, 2))):
@@ -286,6 +306,21 @@ class Store:
                     f"value {value:g} of layer {layer} is not finite in {self.layout.dtype}"
                 )
         return Screened(cast, reasons, [row_checksum(row) for row in cast.swapaxes(0, 1)])
+
+    def _screen_options(self, values: NDArray[np.floating]) -> Screened:
+        """As `screen`; only options that a row does not have, at the end, may be NaN."""
+        width = self.layout.hidden_size
+        padded = np.full((*values.shape[:2], width), np.nan, self.layout.dtype)
+        padded[..., : values.shape[2]] = values
+        missing = np.isnan(padded)
+        n_options = (~missing).sum(axis=2)
+        at_end = missing == (np.arange(width) >= n_options[..., None])
+        good = at_end.all(axis=2) & ~np.isinf(padded).any(axis=2) & (n_options > 0)
+        reasons = {
+            int(column): "the log-likelihood of an option is not finite"
+            for column in np.flatnonzero(~good.all(axis=0))
+        }
+        return Screened(padded, reasons, [row_checksum(row) for row in padded.swapaxes(0, 1)])
 
     def check_writable(self) -> None:
         """As `check`; also raise StoreError if this host's pages are larger than the plan allows."""

@@ -78,8 +78,13 @@ class Journal:
         )
         sync_folder(folder)
 
-    def mark_done(self, rows: Sequence[int], checksums: Sequence[int]) -> None:
-        """Mark rows as done; their states must have been flushed to disk before."""
+    def mark_done(
+        self, rows: Sequence[int], checksums: Sequence[int] | Sequence[Sequence[int]]
+    ) -> None:
+        """Mark rows as done; their values must have been flushed to disk before.
+
+        `checksums` [row], or [array, row] if the run has several arrays.
+        """
         digits = np.asarray(checksums, ">u4").tobytes().hex()
         self._append(done=_spans(rows), crc32=digits)
 

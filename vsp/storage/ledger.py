@@ -67,37 +67,36 @@ class Ledger:
     start: int
     stop: int
     state: NDArray[np.uint8]  # [row - start]: MISSING, DONE or FAILED
-    crc32: NDArray[np.uint32]  # [row - start]: checksum of a done row's states
+    crc32: NDArray[np.uint32]  # [array, row - start]: checksum of a done row in each of the arrays
     failed: dict[int, str] = field(default_factory=dict)  # row → reason
     # row → largest difference between the row in its batch and alone, of each layer: absolute,
     # relative
     batch_effects: dict[int, tuple[list[float], list[float]]] = field(default_factory=dict)
     token_limit: int | None = None  # tokens per forward pass, after the device ran out of memory
-    # row → checksums from earlier lives that differ from the current one; the array may hold those
+    # row → checksums from earlier lives that differ from the current ones; the arrays may hold those
     earlier: dict[int, set[int]] = field(default_factory=dict)
     lives: tuple[Life, ...] = ()
     damage: tuple[str, ...] = ()  # one message per skipped line
 
     @classmethod
-    def blank(cls, start: int, stop: int) -> Ledger:
+    def blank(cls, start: int, stop: int, n_arrays: int = 1) -> Ledger:
         """A ledger in which every row is missing."""
         n_rows = stop - start
-        return cls(start, stop, np.zeros(n_rows, np.uint8), np.zeros(n_rows, np.uint32))
+        return cls(start, stop, np.zeros(n_rows, np.uint8), np.zeros((n_arrays, n_rows), np.uint32))
 
     @property
     def rows_done(self) -> NDArray[np.intp]:
         return self.start + np.flatnonzero(self.state == DONE)
 
-    @property
-    def crc32_done(self) -> NDArray[np.uint32]:
-        """Checksums of `rows_done`, in that order."""
-        checksums: NDArray[np.uint32] = self.crc32[self.state == DONE]
+    def crc32_done(self, array: int = 0) -> NDArray[np.uint32]:
+        """Checksums of `rows_done` in an array of the run, in that order."""
+        checksums: NDArray[np.uint32] = self.crc32[array, self.state == DONE]
         return checksums
 
     @property
     def done(self) -> dict[int, int]:
-        """Row → checksum of its states."""
-        return dict(zip(self.rows_done.tolist(), self.crc32_done.tolist(), strict=True))
+        """Row → checksum in the first array."""
+        return dict(zip(self.rows_done.tolist(), self.crc32_done().tolist(), strict=True))
 
     @property
     def missing(self) -> list[int]:
@@ -162,13 +161,12 @@ def failure_of_all(ledgers: Sequence[Ledger]) -> str:
     )
 
 
-def read_ledger(folder: Path, run_id: str, shard: int, start: int, stop: int) -> Ledger:
-    """`read_ledgers` of one shard."""
-    return read_ledgers(folder, run_id, {shard: (start, stop)})[0]
-
-
-def read_ledgers(folder: Path, run_id: str, shards: Mapping[int, tuple[int, int]]) -> list[Ledger]:
+def read_ledgers(
+    folder: Path, run_id: str, shards: Mapping[int, tuple[int, int]], n_arrays: int = 1
+) -> list[Ledger]:
     """The ledger of each shard in `shards`: number → rows `[start, stop)`.
+
+    `n_arrays` is the number of the run's arrays, each with a checksum for every row.
 
     Joins all lives of a shard's task: a row that was ever done is done, unless a later repair
     marked it as lost. Raises StoreError for a journal of another run or an unknown entry.
@@ -179,7 +177,7 @@ def read_ledgers(folder: Path, run_id: str, shards: Mapping[int, tuple[int, int]
         if numbers is not None and numbers[0] in shards:
             paths.setdefault(numbers[0], []).append((numbers[1], path))
     return [
-        _LedgerReader(run_id, shard, start, stop).read(
+        _LedgerReader(run_id, shard, Ledger.blank(start, stop, n_arrays)).read(
             [path for _, path in sorted(paths.get(shard, ()))]
         )
         for shard, (start, stop) in shards.items()
@@ -210,9 +208,9 @@ class _LifeProgress:
 class _LedgerReader:
     """Joins the lives of one shard's task."""
 
-    def __init__(self, run_id: str, shard: int, start: int, stop: int) -> None:
+    def __init__(self, run_id: str, shard: int, blank: Ledger) -> None:
         self._owner = run_id, shard
-        self._ledger = Ledger.blank(start, stop)
+        self._ledger = blank
         self._lives: list[Life] = []
         self._damage: list[str] = []
         self._token_limits: list[int] = []
@@ -322,25 +320,24 @@ class _LedgerReader:
     def _mark_done(self, spans: list[list[int]], digits: str) -> int:
         """Mark rows as done and return their number."""
         ledger = self._ledger
-        checksums = np.frombuffer(bytes.fromhex(digits), ">u4")
-        if len(checksums) != sum(last - first for first, last in spans):
-            raise ValueError
+        n_rows, n_arrays = sum(last - first for first, last in spans), len(ledger.crc32)
+        checksums = np.frombuffer(bytes.fromhex(digits), ">u4").reshape(n_arrays, n_rows)
         used = 0
         for first, last in spans:
             rows = self._slice(first, last)
-            new, used = checksums[used : used + last - first], used + last - first
+            new, used = checksums[:, used : used + last - first], used + last - first
             if self._lives and ledger.state[rows].any():
                 self._keep_earlier(first, rows, new)
-            ledger.crc32[rows] = new
+            ledger.crc32[:, rows] = new
             ledger.state[rows] = DONE
         return used
 
     def _keep_earlier(self, first: int, rows: slice, new: NDArray[np.uint32]) -> None:
         """Keep the old checksums of rows that were already done and differ from the new ones."""
         ledger = self._ledger
-        old = ledger.crc32[rows]
-        for i in np.flatnonzero((ledger.state[rows] == DONE) & (old != new)).tolist():
-            ledger.earlier.setdefault(first + i, set()).add(int(old[i]))
+        old = ledger.crc32[:, rows]
+        for array, i in np.argwhere((ledger.state[rows] == DONE) & (old != new)).tolist():
+            ledger.earlier.setdefault(first + i, set()).add(int(old[array, i]))
 
     def _row(self, row: Any) -> int:
         self._slice(row, row + 1)

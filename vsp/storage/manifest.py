@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from json.encoder import encode_basestring
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from vsp.errors import RunError
 from vsp.utils.files import write_aside
@@ -42,6 +42,11 @@ class Sample:
     subject_box: tuple[float, ...] = ()
     reference_box: tuple[float, ...] = ()
     image_size: tuple[int, ...] = ()  # width and height
+    # Answer options of this row alone, and their tokens; empty: those of all rows, in the plan.
+    options: tuple[str, ...] = ()
+    option_tokens: tuple[tuple[int, ...], ...] = ()
+    # Of each position but the last token: index of a name's token, or number of image tokens.
+    tokens_of: tuple[tuple[str, int], ...] = ()
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -62,8 +67,16 @@ def _line(row: Sample) -> str:
         f'"n_shared": {row.n_shared}, "regions": {_encode(row.regions) if row.regions else "[]"}, '
         f'"depth": {text(row.depth)}, "subject": {text(row.subject)}, '
         f'"reference": {text(row.reference)}, "subject_box": {_encode(row.subject_box)}, '
-        f'"reference_box": {_encode(row.reference_box)}, "image_size": {_encode(row.image_size)}}}\n'
+        f'"reference_box": {_encode(row.reference_box)}, "image_size": {_encode(row.image_size)}'
+        f"{_later_keys(row)}}}\n"
     )
+
+
+def _later_keys(row: Sample) -> str:
+    """The keys of positions and of a row's own options, which few manifests have."""
+    values: dict[str, Any] = {"options": row.options, "option_tokens": row.option_tokens}
+    values["tokens_of"] = dict(row.tokens_of)
+    return "".join(f', "{key}": {_encode(value)}' for key, value in values.items() if value)
 
 
 class Manifest:
@@ -161,6 +174,11 @@ class Manifest:
             values |= {name: same(values[name]) for name in _REPEATED}
             values |= {name: same(values[name]) for name in _NAMES if name in values}
             values |= {name: tuple(values[name]) for name in _BOXES if name in values}
+            if "options" in values:
+                values["options"] = tuple(map(str, values["options"]))
+            if "option_tokens" in values:
+                values["option_tokens"] = tuple(map(tuple, values["option_tokens"]))
+            values["tokens_of"] = tuple(values.get("tokens_of", {}).items())
             return Sample(**values, regions=tuple(regions))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise RunError(f"{self.path}: row {row} is not a sample; plan the run again") from None

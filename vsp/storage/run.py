@@ -17,25 +17,52 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from vsp.choices import LAST, Position
 from vsp.config import NAME_PATTERN, Devices, Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
 from vsp.storage.array import BOUNDARIES, Layout, Store
-from vsp.storage.ledger import Ledger, read_ledger, read_ledgers
+from vsp.storage.ledger import Ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
 from vsp.utils.files import json_matches, json_sha256
+from vsp.utils.prefixes import proper_prefixes
 from vsp.utils.reading import read_json, unreadable
 
-FORMAT = 3
+FORMAT = 4
+_READABLE = (3, FORMAT)  # runs of format 3 have neither positions nor answers
+_READ_FORMATS = " and ".join(map(str, _READABLE))
 # `devices` says how a run is computed, not what: a layer is computed whole on one GPU, so a split
 # changes no arithmetic. Like the packages and the kind of GPU, it may change last bits at most.
 _NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variants", "devices"}
 # Keys of the model that older plans do not have. They count where they are used, so that the
 # identity of an older plan stays what it was.
 _LATER_OF_MODEL = ("adapter", "frame", "stored_quantization")
+# Likewise, keys of the plan, and their values in a plan that does not have them.
+_LATER = {"positions": ("last",), "answers": None}
 # A plan.json may come from a stranger. These bounds are far above any real run, and keep what is
 # computed from them alone, such as one byte for each row, small.
 _MIN_ROW = 100  # bytes of a row in the manifest; the names of its keys alone take more
-_MAX_LAYERS, _MAX_SAMPLES, _MAX_HIDDEN = 10**6, 10**8, 2**24
+_MAX_LAYERS, _MAX_SAMPLES, _MAX_HIDDEN, _MAX_OPTIONS = 10**6, 10**8, 2**24, 1000
+
+
+class Option(Frozen):
+    """An answer option: its text as it joins the prompt, and its tokens there."""
+
+    text: str
+    tokens: Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class Answers(Frozen):
+    """The log-likelihoods of options that a run stores."""
+
+    start: str  # how an option joins the prompt; see vsp.extraction.answer_options
+    n_options: Annotated[int, Field(ge=1, le=_MAX_OPTIONS)]  # most of any row
+    options: tuple[Option, ...] = ()  # of every row; empty: each line of the manifest has its own
+    lens: bool = False  # also read from every layer, into lens.npy
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the common options add to a row."""
+        return len(proper_prefixes(option.tokens for option in self.options))
 
 
 class Plan(Frozen):
@@ -44,7 +71,7 @@ class Plan(Frozen):
     plan.json also holds the SHA-256 of these values, so that edits are detected.
     """
 
-    format: Literal[3]
+    format: Literal[3, 4]
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     name: Name  # of the folder that the plan made; a run is named by the folder that it lies in
     created: str
@@ -70,6 +97,8 @@ class Plan(Frozen):
     batch_tokens: Annotated[int, Field(ge=1, le=2**53)]  # most tokens per batch, including padding
     share: bool  # whether the common beginning of rows about one image is computed once
     devices: Devices = 1  # GPUs that each task splits the model over
+    positions: tuple[Position, ...] = (LAST,)  # where states are recorded, each in a file
+    answers: Answers | None = None
 
     @model_validator(mode="after")
     def _check_parts(self) -> Plan:
@@ -85,11 +114,28 @@ class Plan(Frozen):
             raise ValueError(f"created: {self.created!r} is not a date of a plan")
         return self
 
+    def layouts(self) -> dict[str, Layout]:
+        """The layout of each array, by name, in the order of the journals' checksums."""
+        states = Layout(self.n_layers, self.n_samples, self.hidden_size, self.dtype, self.boundary)
+        layouts = dict.fromkeys(map(states_name, self.positions), states)
+        if self.answers is not None:
+            n_options, starts = self.answers.n_options, self.shard_starts
+            layouts["answers"] = states.of_options_beside(1, n_options, starts)
+            if self.answers.lens:
+                layouts["lens"] = states.of_options_beside(self.n_layers, n_options, starts)
+        return layouts
+
     def identity(self) -> str:
         """SHA-256 of the fields that decide the bytes of the store: equal plans give equal files."""
         unused = {name for name in _LATER_OF_MODEL if not getattr(self.model, name)}
-        left_out: dict[str, Any] = {**dict.fromkeys(_NOT_IDENTITY, True), "model": unused}
+        later = {name for name, value in _LATER.items() if getattr(self, name) == value}
+        left_out: dict[str, Any] = {**dict.fromkeys(_NOT_IDENTITY | later, True), "model": unused}
         return sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
+
+
+def states_name(position: str) -> str:
+    """The name of the array with the states at a position."""
+    return "states" if position == LAST else f"states-{position}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +173,7 @@ class Run:
         except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: is not JSON ({error}); plan the run again") from None
         file_format = values.get("format") if isinstance(values, dict) else None
-        if file_format != FORMAT:
+        if file_format not in _READABLE:
             raise RunError(f"{path}: {_other_format(file_format)}")
         digest = values.pop("sha256", None)
         if not json_matches(values, digest):
@@ -177,10 +223,30 @@ class Run:
         return self.shards[index]
 
     @cached_property
+    def stores(self) -> dict[str, Store]:
+        """The arrays by name, which is also that of the file: states, states-subject, answers, …"""
+        folder, identity = self.folder.absolute(), self.plan.identity()
+        return {
+            name: Store(folder / f"{name}.npy", layout, identity)
+            for name, layout in self.plan.layouts().items()
+        }
+
+    @property
     def store(self) -> Store:
-        plan = self.plan
-        layout = Layout(plan.n_layers, plan.n_samples, plan.hidden_size, plan.dtype, plan.boundary)
-        return Store(self.folder.absolute() / "states.npy", layout, plan.identity())
+        """The states of the last token."""
+        return self.stores[states_name(LAST)]
+
+    def states(self, position: str = LAST) -> Store:
+        """The states at a position. Raises RunError if the run does not have them."""
+        if position not in self.plan.positions:
+            has = ", ".join(self.plan.positions)
+            raise RunError(f"run {self.name}: position {position!r} was not recorded; it has {has}")
+        return self.stores[states_name(position)]
+
+    def check_stores(self) -> None:
+        """Raise StoreError unless all arrays belong to the plan."""
+        for store in self.stores.values():
+            store.check()
 
     @property
     def journals(self) -> Path:
@@ -217,13 +283,13 @@ class Run:
                 )
 
     def ledger(self, shard: Shard) -> Ledger:
-        return read_ledger(self.journals, self.plan.id, shard.index, shard.start, shard.stop)
+        return self.ledgers([shard])[0]
 
     def ledgers(self, shards: Sequence[Shard] | None = None) -> list[Ledger]:
         """The ledgers of `shards` (None: all), in their order; lists the folder only once."""
         shards = self.shards if shards is None else shards
         bounds = {shard.index: (shard.start, shard.stop) for shard in shards}
-        return read_ledgers(self.journals, self.plan.id, bounds)
+        return read_ledgers(self.journals, self.plan.id, bounds, len(self.stores))
 
 
 def _is_date(text: str) -> bool:
@@ -241,11 +307,13 @@ def sealed_plan(plan: Plan) -> dict[str, Any]:
 
 def _other_format(file_format: object) -> str:
     if not isinstance(file_format, int):
-        return f"has format {file_format!r}, this vsp reads {FORMAT}; plan the run again"
+        return f"has format {file_format!r}, this vsp reads {_READ_FORMATS}; plan the run again"
     age, then = (
         ("an older", "plan the run again") if file_format < FORMAT else ("a newer", "update vsp")
     )
-    return f"was planned by {age} vsp (format {file_format}, this one reads {FORMAT}); {then}"
+    return (
+        f"was planned by {age} vsp (format {file_format}, this one reads {_READ_FORMATS}); {then}"
+    )
 
 
 def find_run(name: str | None, work: Path) -> Run:

@@ -1,0 +1,14 @@
+"""Values of options that the command line and the plan of a run share; needs no other package."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+LAST: Final = "last"  # the last token of the prompt, which every run records
+# Where in a prompt states are recorded. Names are read at their last token; image and boxes are means
+# over image tokens.
+Position = Literal["last", "subject", "reference", "image", "subject-box", "reference-box"]
+POSITIONS: tuple[Position, ...] = get_args(Position)
+# How an answer option joins the prompt; auto: by the end of the template.
+Start = Literal["auto", "space", "none", "space-capital", "none-capital"]
+STARTS: tuple[Start, ...] = get_args(Start)
