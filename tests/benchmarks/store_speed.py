@@ -24,7 +24,7 @@ from vsp.extraction.row_writer import BackgroundThread, RowWriter
 from vsp.extraction.verify import cut_pieces, differing_rows
 from vsp.storage.array import Layout, Store
 from vsp.storage.journal import Journal
-from vsp.storage.ledger import Ledger, read_ledger
+from vsp.storage.ledger import Ledger, read_ledgers
 
 LAYERS, HIDDEN, BATCH = 33, 4096, 16
 
@@ -123,7 +123,9 @@ class Place:
 
     def verify(self) -> float:
         """Verify with one worker for each core; the workers are already running."""
-        ledger: Ledger = read_ledger(self.folder / "journal", "speed", 0, 0, self.n_batches * BATCH)
+        ledger: Ledger = read_ledgers(
+            self.folder / "journal", "speed", {0: (0, self.n_batches * BATCH)}
+        )[0]
         with self.store.path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         started = time.perf_counter()

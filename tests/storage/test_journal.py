@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from vsp.errors import StoreError
 from vsp.storage.journal import FINISHED, Journal, TaskIdentity
-from vsp.storage.ledger import BatchEffect, Ledger, largest_batch_effect, read_ledger, read_ledgers
+from vsp.storage.ledger import BatchEffect, Ledger, largest_batch_effect, read_ledgers
 from vsp.utils.signals import Stopped
 
 
 def _ledger(folder, run_id="r", shard=0):
-    return read_ledger(folder, run_id, shard, 10, 20)
+    return read_ledgers(folder, run_id, {shard: (10, 20)})[0]
 
 
 def _line(entry):
@@ -33,7 +33,7 @@ def test_every_row_is_done_failed_or_missing(tmp_path):
     assert ledger.failed == {11: "its image is gone"}
     assert ledger.missing == list(range(13, 20))
     assert (ledger.n_done, ledger.n_failed, ledger.n_missing) == (2, 1, 7)
-    assert ledger.rows_done.tolist() == [10, 12] and ledger.crc32_done.tolist() == [111, 222]
+    assert ledger.rows_done.tolist() == [10, 12] and ledger.crc32_done().tolist() == [111, 222]
 
 
 def test_a_later_life_opens_a_file_of_its_own_and_heals_failed_rows(tmp_path):
@@ -187,7 +187,7 @@ def test_the_journal_of_another_run_or_shard_is_refused(tmp_path):
     (path,) = tmp_path.iterdir()
     path.rename(tmp_path / "000001-001.journal")
     with pytest.raises(StoreError, match="belongs to another run or shard"):
-        read_ledger(tmp_path, "other", 1, 20, 30)
+        read_ledgers(tmp_path, "other", {1: (20, 30)})
 
 
 def test_files_that_are_no_journals_are_passed_over(tmp_path):
@@ -284,4 +284,4 @@ def test_checksums_of_the_whole_range_come_back(tmp_path):
     checksums = np.array([0, 1, 2**31, 2**32 - 1], np.uint32)
     with Journal(tmp_path, "r", 0) as journal:
         journal.mark_done(range(10, 14), checksums.tolist())
-    assert _ledger(tmp_path).crc32_done.tolist() == checksums.tolist()
+    assert _ledger(tmp_path).crc32_done().tolist() == checksums.tolist()
