@@ -27,8 +27,9 @@ from typing import Any, TypeVar
 
 from vsp.datasets import prompts, questions
 from vsp.datasets.json_stream import read_records
+from vsp.datasets.names import NamedPrompt, named_prompt, rendered
 from vsp.datasets.picture_paths import PicturePaths
-from vsp.datasets.questions import Fields
+from vsp.datasets.questions import Fields, Question
 from vsp.datasets.row_problems import row_problems
 from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
@@ -207,6 +208,7 @@ class _SampleMaker:
         self._path = paths.path
         self._image_path = cache(partial(paths.path, "image_filename"))
         self._render = lru_cache(_CACHE_SIZE)(self._render_form)
+        self._own_prompt = lru_cache(_CACHE_SIZE)(named_prompt)
 
     def new_sample(self, index: int, record: dict[str, Any], index_of_id: dict[str, int]) -> Sample:
         """A sample whose id no earlier record has; `index_of_id` takes its id."""
@@ -220,23 +222,25 @@ class _SampleMaker:
 
     def sample(self, index: int, record: dict[str, Any]) -> Sample:
         image = self._intern(text_of(record, "image_filename"))
-        prompt, regions, depth = self._prompt(record)
+        question = questions.question_of(record)
+        prompt, regions, depth = self._prompt(record, question)
         return Sample(
             id=id_of(record, index),
             image=self._image_path(image),
-            prompt=prompt,
+            prompt=prompt.text,
             label=self._intern(label_of(record)),
             group=self._intern(group_of(record)),
             split=self._intern(split_of(record)),
             regions=regions,
             depth=depth,
             options=self._intern_options(options_of(record)),
-            **self._objects(record),
+            subject_span=prompt.subject,
+            reference_span=prompt.reference,
+            **self._objects(record, {} if question is None else dict(question.fields)),
         )
 
-    def _objects(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _objects(self, record: dict[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
         """Names and boxes of subject and reference, as far as the record has them."""
-        fields = questions.fields_of(record)
         names = {
             "subject": fields.get("subject", fields.get("shape", "")),
             "reference": fields.get("reference", ""),
@@ -247,13 +251,15 @@ class _SampleMaker:
             **{key: box_of(record, key) for key in boxes if key in record},
         }
 
-    def _prompt(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
+    def _prompt(
+        self, record: dict[str, Any], question: Question | None
+    ) -> tuple[NamedPrompt, Regions, str]:
         """The prompt, its regions, and the path of its depth picture."""
         if self._marker:
-            return self._region_prompt(record)
+            return self._region_prompt(record, question)
         if self._style == prompts.DATASET:
-            return self._intern(text_of(record, "prompt")), (), ""
-        question = questions.question_of(record)
+            fields = () if question is None else question.fields
+            return self._own_prompt(text_of(record, "prompt"), fields), (), ""
         if question is None:
             raise DatasetError(
                 f"names no subject and reference; --prompt {self._style} needs them, "
@@ -261,9 +267,10 @@ class _SampleMaker:
             )
         return self._render(question.forms[self._style], question.fields), (), ""
 
-    def _region_prompt(self, record: dict[str, Any]) -> tuple[str, Regions, str]:
+    def _region_prompt(
+        self, record: dict[str, Any], question: Question | None
+    ) -> tuple[NamedPrompt, Regions, str]:
         """As `_prompt`, with the marker in place of each name, and a region for each marker."""
-        question = questions.question_of(record)
         if (
             question is None
             or self._style not in question.forms
@@ -289,8 +296,8 @@ class _SampleMaker:
             return self._path(key, text_of(record, key))
         return box_of(record, f"{part}_box")
 
-    def _render_form(self, form: str, fields: Fields) -> str:
-        return prompts.render(form, dict(fields), self._labels)
+    def _render_form(self, form: str, fields: Fields) -> NamedPrompt:
+        return rendered(form, fields, self._labels)
 
 
 def label_of(record: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
+from string import Formatter
 from typing import Literal, NamedTuple
 
 from vsp.errors import ConfigError
@@ -207,6 +208,20 @@ def render(template: str, fields: Mapping[str, str], labels: Sequence[str] = ())
         raise ConfigError(
             f"prompt {template!r} needs {missing}; the dataset gives {', '.join(fields) or 'none'}"
         ) from None
+
+
+def field_spans(
+    template: str, fields: Mapping[str, str], labels: Sequence[str] = ()
+) -> dict[str, tuple[int, int]]:
+    """Of each field, where its last occurrence begins and ends in the text of `render`."""
+    values = {**fields, "labels": _join_labels(tuple(labels))}
+    spans, at = {}, 0
+    for literal, name, _, _ in Formatter().parse(template):
+        at += len(literal)
+        if name is not None:
+            spans[name] = (at, at + len(values[name]))
+            at = spans[name][1]
+    return spans
 
 
 @lru_cache(16)

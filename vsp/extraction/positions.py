@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from vsp.errors import InputError
 from vsp.models.contract import Picture, Processor, TokenizedPrompt
 from vsp.storage.manifest import Sample
 
 NAMES = ("subject", "reference")  # positions of one token
+_BOX = "-box"  # the end of positions of the image tokens in an object's box
 
 
 def places_of(
@@ -18,6 +22,58 @@ def places_of(
     size: tuple[int, int],
     positions: Sequence[str],
 ) -> dict[str, tuple[int, ...]]:
-    """Position → indices of the tokens whose states are averaged."""
-    places = {"image": processor.image_places(picture)}
-    return {position: places[position] for position in positions}
+    """Position → indices of the tokens whose states are averaged.
+
+    A name's place is its last token, a box's places are the image tokens whose patch has its centre
+    in the box. `size` is the image's width and height. Raises InputError, with position and reason,
+    if a position has no place.
+    """
+    places: dict[str, tuple[int, ...]] = {}
+    for position in positions:
+        try:
+            if position in NAMES:
+                places[position] = _name_place(processor, picture, row, sample, position)
+            elif position.endswith(_BOX):
+                places[position] = _box_places(processor, picture, sample, size, position)
+            else:
+                places[position] = processor.image_places(picture)
+        except InputError as error:
+            raise InputError(f"position {position}: {error}") from None
+    return places
+
+
+def _name_place(
+    processor: Processor, picture: Picture, row: TokenizedPrompt, sample: Sample, part: str
+) -> tuple[int, ...]:
+    """The last token of an object's name."""
+    name, span = getattr(sample, part), getattr(sample, f"{part}_span")
+    if not name:
+        raise InputError(f"the dataset names no {part} for this row")
+    if not span:
+        raise InputError(
+            f"the prompt has no words {name!r} that belong to the {part} alone; use another --prompt"
+        )
+    return processor.name_tokens(picture, row, sample.prompt, *span)[-1:]
+
+
+def _box_places(
+    processor: Processor, picture: Picture, sample: Sample, size: tuple[int, int], position: str
+) -> tuple[int, ...]:
+    """The image tokens whose centre lies in an object's box and in the image."""
+    part = position.removesuffix(_BOX)
+    box = getattr(sample, f"{part}_box")
+    if not box:
+        raise InputError(f"the dataset has no {part}_box for this row")
+    left, top, right, bottom = box
+    centres = processor.patch_centres(picture, size)
+    x, y = centres[:, 0] * size[0], centres[:, 1] * size[1]
+    within = (x >= max(left, 0)) & (x < min(right, size[0]))
+    within &= (y >= max(top, 0)) & (y < min(bottom, size[1]))
+    places = np.array(processor.image_places(picture))[within]
+    if not len(places):
+        seen = "; the model cuts off the edges of images" if processor.crops else ""
+        raise InputError(
+            f"no image token has its centre in the box {list(box)} of an image of {size[0]} × "
+            f"{size[1]}{seen}"
+        )
+    return tuple(places.tolist())

@@ -6,9 +6,7 @@ states. The families `llava15` and `qwen2` derive from this one, with their own 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,7 +26,15 @@ from vsp.models.contract import (
     TokenizedPrompt,
     VisionLanguageModel,
 )
-from vsp.models.library_errors import library_errors, short
+from vsp.models.patch_grid import PatchGrid
+from vsp.models.prompt_tokens import (
+    RecordingTokenizer,
+    match_any,
+    option_tokens,
+    processing_errors,
+    reserved_tokens,
+    span_tokens,
+)
 from vsp.models.supported import check_part, check_type
 from vsp.utils.reading import read_json
 
@@ -42,7 +48,6 @@ IMAGE = "<image>"  # the image in a template, whatever the model calls it
 INSTRUCTION = "{instruction}"  # a row's prompt in a template
 _MAX_ASPECT_RATIO = 200
 _HALF = ("bfloat16", "float16")  # other dtypes are computed in float32
-_BRACKETS = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 # Values of inputs with one value per token, for tokens behind the prompt. PaliGemma's prompt attends to
 # all tokens of kind 0.
 _KINDS_OF_OPTIONS: Mapping[str, Mapping[str, int]] = {"paligemma": {"token_type_ids": 1}}
@@ -71,8 +76,11 @@ class AutoProcessor(Processor):
         self._processor = read_processor(config, checkpoint, limits)
         self._tokenizer = self._processor.tokenizer
         self._tokenizer.model_max_length = 10**9  # long prompts are refused by `row`, so no warning
-        self._processor.tokenizer = self._last_text = _RecordingTokenizer(self._tokenizer)
+        self._processor.tokenizer = self._last_text = RecordingTokenizer(self._tokenizer)
         self._image = checkpoint.image_token_id
+        self._grid = PatchGrid(checkpoint, self._processor.image_processor)
+        # It is put in front of a prompt, because some tokenizers treat the start of a text specially.
+        self._image_text = self._tokenizer.convert_ids_to_tokens(self._image)
         self._template = config.template
         self._text = self._whole_prompt(config)
         bos = self._tokenizer.bos_token  # some chat templates begin with it; it must occur once
@@ -116,8 +124,7 @@ class AutoProcessor(Processor):
                 "template does not print the image, or the checkpoint's image token is another one"
             )
         stop = int(places[-1]) + 1
-        image_text = self._tokenizer.convert_ids_to_tokens(self._image)
-        ahead, _, behind = self._last_text.text.rpartition(image_text)[2].partition(_PROMPT)
+        ahead, _, behind = self._last_text.text.rpartition(self._image_text)[2].partition(_PROMPT)
         per_token = {k: v for k, v in seen.items() if np.shape(v) == tokens.shape}
         for name, array in seen.items():
             if np.ndim(array) > 2 and np.shape(array)[:2] == tokens.shape:
@@ -140,8 +147,7 @@ class AutoProcessor(Processor):
     ) -> TokenizedPrompt:
         if regions is not None:
             raise InputError("this model takes no regions")
-        # The last image token is put in front, because some tokenizers treat the start of a text specially.
-        text = self._tokenizer.convert_ids_to_tokens(self._image) + prompt.join(picture.around)
+        text = self._image_text + prompt.join(picture.around)
         with processing_errors():
             after = self._tokenizer(text, add_special_tokens=False)["input_ids"][1:]
         if not after:
@@ -158,6 +164,32 @@ class AutoProcessor(Processor):
                 f"prompt and image make {len(tokens)} tokens, over the context of {self._context}"
             )
         return TokenizedPrompt(tokens, len(tokens))
+
+    def option_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, options: Sequence[str]
+    ) -> tuple[tuple[int, ...], ...]:
+        text = self._image_text + prompt.join(picture.around)
+        texts = [text + option for option in options]
+        with processing_errors():
+            seen = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        wholes = [(*picture.tokens, *tokens[1:]) for tokens in seen]
+        limits = (self._vocabulary, self._context)
+        return option_tokens(row, options, wholes, limits, self.reserved)
+
+    def name_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, start: int, stop: int
+    ) -> tuple[int, ...]:
+        ahead = self._image_text + picture.around[0]
+        text = ahead + prompt + picture.around[1]
+        span = (len(ahead) + start, len(ahead) + stop)
+        places = span_tokens(self._tokenizer, text, *span, add_special_tokens=False)
+        return tuple(len(picture.tokens) - 1 + place for place in places)
+
+    def image_places(self, picture: Picture) -> tuple[int, ...]:
+        return tuple(i for i, token in enumerate(picture.tokens) if token == self._image)
+
+    def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        return self._grid.centres(picture.arrays, size, len(self.image_places(picture)))
 
     def reference_inputs(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
         """Inputs as transformers' own processor makes them, padded on the right."""
@@ -185,21 +217,6 @@ class AutoProcessor(Processor):
         from vsp.models.chat_template import render_prompt
 
         return render_prompt(config, self._processor, text)
-
-
-class _RecordingTokenizer:
-    """A tokenizer that keeps its last input text, in which image tokens are already expanded."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self.text = ""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-    def __call__(self, text: Any = None, **arguments: Any) -> Any:
-        self.text = text[-1]
-        return self._tokenizer(text, **arguments)
 
 
 class AutoVLM(VisionLanguageModel):
@@ -348,24 +365,6 @@ def _read_config(config: ModelConfig, model_types: Sequence[str]) -> Any:
     for part in checkpoint.sub_configs:
         check_part(getattr(checkpoint, part, None))
     return checkpoint
-
-
-def processing_errors() -> AbstractContextManager[None]:
-    """Turn errors of a checkpoint's tokenizer or image processor at work into a ModelError."""
-    return library_errors(
-        lambda error: ModelError(f"its tokenizer or image processor fails ({short(error)})")
-    )
-
-
-def reserved_tokens(tokenizer: Any) -> list[str]:
-    """Texts that a tokenizer reads as special tokens: declared ones, and added ones in brackets."""
-    added = tokenizer.added_tokens_decoder.values()
-    return [t.content for t in added if t.special or _BRACKETS.fullmatch(t.content)]
-
-
-def match_any(texts: Sequence[str]) -> re.Pattern[str]:
-    """A pattern that matches any of the texts, the longest first."""
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
 def join_arrays(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

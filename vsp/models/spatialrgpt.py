@@ -17,7 +17,6 @@ from PIL import Image
 
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError, ModelError
-from vsp.models.auto import match_any, processing_errors, reserved_tokens
 from vsp.models.config_limits import read_model_config, require_sizes
 from vsp.models.contract import (
     STATES_ONLY,
@@ -32,6 +31,14 @@ from vsp.models.contract import (
     VisionLanguageModel,
 )
 from vsp.models.hub import local_folder
+from vsp.models.patch_grid import join_pairs, padded, stretched
+from vsp.models.prompt_tokens import (
+    match_any,
+    option_tokens,
+    processing_errors,
+    reserved_tokens,
+    span_tokens,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -79,12 +86,15 @@ class SpatialRGPTProcessor(Processor):
         if self._top["enable_region"]:
             add_region_tokens(self._tokenizer, root)
         tower = read_model_config(root / "vision_tower/config.json")
-        side = tower["image_size"] // tower["patch_size"]
-        self._n_tokens = image_tokens(_projector_kind(root), side)
+        self._patch = tower["patch_size"]
+        self._projector = _projector_kind(root)
+        self._n_tokens = image_tokens(self._projector, tower["image_size"] // self._patch)
         # The original code truncates longer prompts; here they are an error.
         llm = read_model_config(root / "llm/config.json")
         context = llm.get("tokenizer_model_max_length")
         self._context = context if isinstance(context, int) else 4096
+        n_added = len(self._tokenizer) if self._top["enable_region"] else 0
+        self._vocabulary = max(llm.get("vocab_size", 10**9), n_added)
         self._tokenizer.model_max_length = 10**9
         # <mask> and <depth> are not tokens of a plain VILA, but always mean regions.
         own = (IMAGE, "<mask>", "<depth>", *reserved_tokens(self._tokenizer))
@@ -117,8 +127,7 @@ class SpatialRGPTProcessor(Processor):
         """
         with processing_errors():
             after = self._tokenizer(prompt.join(picture.around)).input_ids
-        bos = self._tokenizer.bos_token_id
-        tokens = (*picture.tokens, *(after[1:] if after[:1] == [bos] else after))
+        tokens = (*picture.tokens, *after[self._n_start(after) :])
         if len(tokens) > self._context:
             raise InputError(
                 f"prompt and image make {len(tokens)} tokens, over the context of {self._context}"
@@ -126,6 +135,40 @@ class SpatialRGPTProcessor(Processor):
         if regions is None:
             return TokenizedPrompt(tokens, len(tokens))
         return TokenizedPrompt(tokens, *self._marked(tokens, "depth" in picture.arrays, regions))
+
+    def _n_start(self, tokens: Sequence[int]) -> int:
+        """The number of tokens that the tokenizer puts before a text."""
+        return int(tokens[:1] == [self._tokenizer.bos_token_id])
+
+    def option_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, options: Sequence[str]
+    ) -> tuple[tuple[int, ...], ...]:
+        text = prompt.join(picture.around)
+        with processing_errors():
+            seen = self._tokenizer([text + option for option in options]).input_ids
+        wholes = [(*picture.tokens, *after[self._n_start(after) :]) for after in seen]
+        limits = (self._vocabulary, self._context)
+        return option_tokens(row, options, wholes, limits, self.reserved)
+
+    def name_tokens(
+        self, picture: Picture, row: TokenizedPrompt, prompt: str, start: int, stop: int
+    ) -> tuple[int, ...]:
+        ahead = picture.around[0]
+        text = ahead + prompt + picture.around[1]
+        places = span_tokens(self._tokenizer, text, len(ahead) + start, len(ahead) + stop)
+        with processing_errors():
+            n_start = self._n_start(self._tokenizer(ahead).input_ids)
+        return tuple(len(picture.tokens) - n_start + place for place in places)
+
+    def image_places(self, picture: Picture) -> tuple[int, ...]:
+        return tuple(i for i, token in enumerate(picture.tokens) if token == IMAGE_TOKEN)
+
+    def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        width, height = self._pixels.size["width"], self._pixels.size["height"]
+        pads = self._top["image_aspect_ratio"] == "pad"
+        canvas = padded(size, width) if pads else stretched(width, height)
+        centres = canvas.centres(self._patch)
+        return join_pairs(centres) if self._projector == "mlp_downsample" else centres
 
     def _pixel_values(self, image: Image.Image) -> NDArray[np.floating]:
         """[1, channel, height, width]"""

@@ -42,6 +42,9 @@ class Sample:
     subject_box: tuple[float, ...] = ()
     reference_box: tuple[float, ...] = ()
     image_size: tuple[int, ...] = ()  # width and height
+    # First and behind the last character of the names in the prompt; only while a run is planned.
+    subject_span: tuple[int, ...] = ()
+    reference_span: tuple[int, ...] = ()
     # Answer options of this row alone, and their tokens; empty: those of all rows, in the plan.
     options: tuple[str, ...] = ()
     option_tokens: tuple[tuple[int, ...], ...] = ()
