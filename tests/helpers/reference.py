@@ -116,6 +116,38 @@ class Family:
         states = torch.stack([layer[0, -1] for layer in hidden]).numpy()
         return inputs["input_ids"][0].tolist(), states
 
+    def option_score(self, image: Image.Image, prompt: str, option: tuple[int, ...]) -> Any:
+        """Log-likelihood of an option behind the prompt, by layer of a logit lens; the last is exact.
+
+        The option's tokens are appended to the prompt's, and one forward pass is made for them.
+        """
+        inputs = dict(self._inputs(image, prompt))
+        n_before = inputs["input_ids"].shape[1]
+        more = torch.tensor([option])
+        for name, value in list(inputs.items()):
+            if name == "input_ids":
+                inputs[name] = torch.cat([value, more], dim=1)
+            elif tuple(value.shape) == (1, n_before):
+                # PaliGemma: 1 is a token that sees the tokens before it only.
+                kind = int(name == "attention_mask" or self.name == "paligemma")
+                inputs[name] = torch.cat([value, torch.full_like(more, kind)], dim=1)
+        with torch.inference_mode():
+            out = self.alone(**inputs, output_hidden_states=True)
+            base = self.alone.model
+            decoder = getattr(base, "language_model", None) or getattr(base, "text_model", base)
+            norm = decoder.norm
+            head = self.alone.get_output_embeddings()
+            of_layer = [head(norm(one)) for one in out.hidden_states[:-1]] + [out.logits]
+        places = slice(n_before - 1, n_before - 1 + len(option))
+        chosen = [one[0, places].log_softmax(-1).gather(1, more.T).sum() for one in of_layer]
+        return torch.stack(chosen).numpy()
+
+    def mean_states(self, image: Image.Image, prompt: str, places: tuple[int, ...]) -> Any:
+        """[layer, hidden], the mean over the tokens at `places`."""
+        with torch.inference_mode():
+            out = self.alone(**self._inputs(image, prompt), output_hidden_states=True)
+        return torch.stack([one[0, list(places)].mean(0) for one in out.hidden_states]).numpy()
+
     def _inputs(self, image: Image.Image, prompt: str) -> Any:
         text = TEXTS[self.name]
         if "{image}" not in text:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from transformers.models.auto import image_processing_auto, modeling_auto, proce
 from vsp import models
 from vsp.errors import ModelError
 from vsp.models import supported
-from vsp.models.contract import prompt_group
+from vsp.models.contract import Recorded, prompt_group
 from vsp.models.outline import decoder_path, empty_model
 
 TYPES = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -50,6 +51,41 @@ def test_tokens_and_states_are_those_of_transformers_one_sample_at_a_time(family
         assert list(loaded.processor.row(loaded.processor.picture(image), prompt).tokens) == ids
         assert np.abs(expected).max() > 1  # so that 1e-4 is a meaningful tolerance
         assert np.abs(states[:, column] - expected).max() < 1e-4
+
+
+# One to six tokens; options that begin alike, one that begins with another, and a repeated token.
+OPTIONS = ((5,), (7, 8), (7, 9), (7, 9, 6), (5, 5, 5, 5, 5, 5), (11, 12, 13))
+
+
+def _answered(loaded, image, prompts, options=OPTIONS, positions=("last",), lens=False):
+    picture = loaded.processor.picture(image)
+    rows = []
+    for number, prompt in enumerate(prompts):
+        row = loaded.processor.row(picture, prompt)
+        places = {"subject": (len(row.tokens) - 2,), "image": (1, 2, 4)}
+        mine = options[: len(options) - number]  # rows with fewer options
+        rows.append(replace(row, options=mine, places=places))
+    recorded = Recorded(positions, len(options), lens)
+    return loaded.model.forward([prompt_group(picture, rows)], recorded)()
+
+
+def test_answers_and_positions_are_those_of_transformers_one_row_and_option_at_a_time(family):
+    loaded = models.load(family.config())
+    image, prompts = make_images()[0], PROMPTS[:2]
+    out = _answered(loaded, image, prompts, positions=("last", "subject", "image"), lens=True)
+    n_tokens = [len(family.reference(image, prompt)[0]) for prompt in prompts]
+    assert np.isnan(out.answers).sum() == 1 and np.isnan(out.answers[1, -1])
+    for row, prompt in enumerate(prompts):
+        assert np.abs(out.states["last"][:, row] - family.reference(image, prompt)[1]).max() < 1e-4
+        for position, at in (("subject", (n_tokens[row] - 2,)), ("image", (1, 2, 4))):
+            expected = family.mean_states(image, prompt, at)
+            assert np.abs(out.states[position][:, row] - expected).max() < 1e-4
+        for number, option in enumerate(OPTIONS[: len(OPTIONS) - row]):
+            expected = family.option_score(image, prompt, option)
+            assert expected[-1] < -1  # so that 1e-4 is a meaningful tolerance
+            assert np.abs(out.answers[row, number] - expected[-1]) < 1e-4
+            assert np.abs(out.lens[:, row, number] - expected).max() < 1e-4
+    assert (out.lens[-1] == out.answers)[~np.isnan(out.answers)].all()
 
 
 def test_states_depend_on_the_image(family):

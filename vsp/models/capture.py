@@ -94,9 +94,9 @@ class Capture:
             if reader is None:
                 forward(bundle)
                 return _outputs(kept, None)
-            queries = kept.pop(_QUERIES)
-            with reader.asking(queries, recorded.lens):
+            with reader.asking(kept[_QUERIES], recorded.lens):
                 scores = reader.scores(forward(bundle).logits)
+            del kept[_QUERIES]
             return _outputs(kept, scores)
 
     def forward_only(

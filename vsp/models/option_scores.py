@@ -53,7 +53,8 @@ class OptionReader:
 
         def replace(_module: nn.Module, args: Any) -> Any:
             *before, last = queries
-            layers = [self._norm(states.to(last.device)) for states in before] if lens else []
+            norm = self._norm.forward  # not the hooks, which record what the norm gives
+            layers = [norm(states.to(last.device)) for states in before] if lens else []
             self._n_layers = len(layers) + 1
             return torch.cat([*layers, last])[None].to(args[0].device), *args[1:]
 

@@ -66,9 +66,15 @@ class _Tree:
         parents = {piece.parent for piece in self.pieces}
         return [i for i in range(len(self.pieces)) if i not in parents]
 
-    def ancestors(self, size: int) -> NDArray[np.bool_]:
-        """[piece, piece] whether the second is on the path to the first, padded to `size`."""
+    def visible(self, size: int, share: bool) -> NDArray[np.bool_]:
+        """[piece, piece] whether the first may attend to the second, padded to `size`.
+
+        The second is on the path to the first. In a sequence of one path, a prompt is whole, and its
+        prefix may attend to the rest.
+        """
         visible = np.eye(size, dtype=bool)
+        if not share:
+            visible[0, list(self.rows)] = True
         for i, piece in enumerate(self.pieces):
             if piece.parent >= 0:
                 visible[i] |= visible[piece.parent]
@@ -182,7 +188,7 @@ def bundle_groups(groups: Sequence[PromptGroup], pad: int, share: bool = True) -
         # Padding gets the position of a text token, because some models count image tokens.
         sources=_pad_rows(sources, [len(trunk) - 1 for trunk in trunks]),
         pieces=_pad_rows(numbers, n_pieces),
-        visible=np.stack([sequence.tree.ancestors(n_pieces + 1) for sequence in sequences]),
+        visible=np.stack([sequence.tree.visible(n_pieces + 1, share) for sequence in sequences]),
         in_branch=_pad_rows(in_branch, False).astype(bool),
         places=places,
         rows=rows,
