@@ -1,14 +1,15 @@
 """`vsp answer --generate`: what a model writes behind the prompts of some rows of a run.
 
-It needs the plan, the manifest and the images, not the states.
+It needs the plan, the manifest and the images, not the states. Rows with stored answers are compared
+with them.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,7 +20,7 @@ from vsp.errors import RunError
 from vsp.extraction.answer_matching import match_option, words
 from vsp.extraction.preprocess import prepare
 from vsp.extraction.row_options import options_of
-from vsp.models.contract import Processor, VisionLanguageModel
+from vsp.models.contract import Loaded
 from vsp.models.fingerprint import fingerprint
 from vsp.models.placement import visible_devices
 from vsp.storage.manifest import Sample
@@ -39,11 +40,12 @@ class FreeAnswer:
     id: str
     label: str
     options: tuple[str, ...]
-    text: str | None  # None: the row failed
-    match: str | None
-    how: Kind
-    reason: str  # why no option was matched, or why the row failed
-    cut: bool  # whether the text reached the limit of tokens
+    likeliest: str | None  # the option of the largest stored log-likelihood; None: not stored
+    text: str | None = None  # None: the row failed
+    match: str | None = None
+    how: Kind = "failed"
+    reason: str = ""  # why no option was matched, or why the row failed
+    cut: bool = False  # whether the text reached the limit of tokens
 
     @property
     def right(self) -> bool:
@@ -77,6 +79,16 @@ class FreeAnswers:
         return [answer for answer in self.answers if answer.how == "none"]
 
     @property
+    def compared(self) -> list[FreeAnswer]:
+        """Rows whose text names an option, and whose most likely option is known."""
+        return [answer for answer in self.matched if answer.likeliest is not None]
+
+    @property
+    def n_agreeing(self) -> int:
+        """Rows whose text names the most likely option."""
+        return sum(answer.match == answer.likeliest for answer in self.compared)
+
+    @property
     def n_cut(self) -> int:
         return sum(answer.cut for answer in self.answers)
 
@@ -91,12 +103,14 @@ def free_answers(run: Run, n_wanted: int, n_tokens: int) -> FreeAnswers:
     run.check_checkpoint(fingerprint(plan.model))
     chosen = set(choose_rows(plan.n_samples, n_wanted))
     samples = {row: one for row, one in enumerate(run.manifest.rows()) if row in chosen}
-    processor = models.read_processor(plan.model)
-    model = models.read_model(plan.model, visible_devices(plan.devices))
+    likeliest = _likeliest(run, samples)
+    loaded = models.load(plan.model, visible_devices(plan.devices))
     answers = []
     with progress(f"answer {run.name}", "rows", len(samples)) as advance:
         for row, sample in samples.items():
-            answers.append(_answer(run, row, sample, processor, model, n_tokens))
+            options = options_of(plan, sample)
+            blank = FreeAnswer(row, sample.id, sample.label, options, likeliest.get(row))
+            answers.append(_answer(loaded, blank, sample, n_tokens))
             advance(1)
     if all(answer.how == "failed" for answer in answers):
         raise RunError(
@@ -124,23 +138,35 @@ def write_free_answers(path: Path, found: FreeAnswers) -> None:
             file.write(json.dumps(asdict(answer)).encode() + b"\n")
 
 
-def _answer(
-    run: Run,
-    row: int,
-    sample: Sample,
-    processor: Processor,
-    model: VisionLanguageModel,
-    n_tokens: int,
-) -> FreeAnswer:
-    options = options_of(run.plan, sample)
-    of_row = partial(FreeAnswer, row, sample.id, sample.label, options)
-    ready = prepare(processor, [{row: sample}])
+def _answer(loaded: Loaded, blank: FreeAnswer, sample: Sample, n_tokens: int) -> FreeAnswer:
+    """`blank` with the text of its row, or with the reason why the row failed."""
+    ready = prepare(loaded.processor, [{blank.row: sample}])
     if ready.failures:
-        return of_row(None, None, "failed", ready.failures[row], False)
+        return replace(blank, reason=ready.failures[blank.row])
     try:
-        (tokens,) = model.generate(ready.groups, n_tokens)
+        (tokens,) = loaded.model.generate(ready.groups, n_tokens)
     except MemoryError as error:
-        return of_row(None, None, "failed", f"out of memory: {error}", False)
-    text = processor.decode(tokens)
-    match = match_option(text, options)
-    return of_row(text, match.option, match.how, match.reason, len(tokens) == n_tokens)
+        return replace(blank, reason=f"out of memory: {error}")
+    text = loaded.processor.decode(tokens)
+    match = match_option(text, blank.options)
+    return replace(
+        blank,
+        text=text,
+        match=match.option,
+        how=match.how,
+        reason=match.reason,
+        cut=len(tokens) == n_tokens,
+    )
+
+
+def _likeliest(run: Run, samples: Mapping[int, Sample]) -> dict[int, str]:
+    """The most likely option, by total log-likelihood, of each row with stored answers."""
+    if run.plan.answers is None:
+        return {}
+    done = {row for ledger in run.ledgers() for row in ledger.rows_done.tolist()}
+    rows = sorted(done & samples.keys())
+    if not rows:
+        return {}
+    stored = run.stores["answers"].layer(0)[rows]
+    columns = zip(rows, np.nanargmax(stored, axis=1).tolist(), strict=True)
+    return {row: options_of(run.plan, samples[row])[column] for row, column in columns}

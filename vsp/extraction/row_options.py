@@ -8,5 +8,10 @@ from vsp.storage.run import Plan
 
 
 def options_of(plan: Plan, sample: Sample) -> tuple[str, ...]:
-    """The labels of the plan, in the words of a prompt."""
-    return tuple(map(label_words, plan.labels))
+    """The row's own options, those of all rows, or the labels in the words of a prompt.
+
+    They are in the order of the stored answers.
+    """
+    common = () if plan.answers is None else plan.answers.options
+    texts = sample.options or [option.text for option in common] or map(label_words, plan.labels)
+    return tuple(text.strip() for text in texts)

@@ -32,6 +32,13 @@ def free_answers_page(found: FreeAnswers, path: Path) -> RenderableType:
         head += f", one drawn from each of {n:,} equal parts of its {found.n_rows:,} rows"
     parts: list[RenderableType] = [folded_text(head), text_line(), _counts_table(found)]
     parts += [text_line(), *map(folded_text, _NOTES)]
+    if found.compared:
+        parts.append(
+            folded_text(
+                f"stored answers: {found.n_agreeing:,} of {format_count(len(found.compared), 'text')} "
+                "with an option name the most likely one."
+            )
+        )
     if found.n_cut:
         parts.append(
             folded_text(
@@ -54,6 +61,8 @@ def free_answers_json(found: FreeAnswers, path: Path) -> dict[str, Any]:
         "tokens": found.n_tokens,
         "counts": found.counts,
         "accuracy": _accuracy(found.matched),
+        "compared": len(found.compared),
+        "agreeing": found.n_agreeing,
         "cut": found.n_cut,
         "unmatched": [
             {
