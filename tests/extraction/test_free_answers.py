@@ -1,13 +1,17 @@
 """`vsp answer --generate` from the plan of a run to the file, with the fake model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from vsp.cli.main import main
+from vsp.datasets.prompts import label_words
 from vsp.errors import RunError
+from vsp.extraction.extract import extract
 from vsp.extraction.free_answers import choose_rows, free_answers
+from vsp.extraction.row_options import options_of
 from vsp.models.fake import Fake
 
 OPTIONS = ["left of", "right of", "above", "below"]
@@ -34,7 +38,7 @@ def test_a_planned_run_is_answered_without_its_states(plan_fake, work, capsys):
     right = [line["match"] == line["label"].replace("_", " ") for line in matched]
     assert json.loads(said) == {
         "run": "r", "planned_rows": 96, "rows": 60, "tokens": 32, "counts": counts,
-        "accuracy": np.mean(right), "cut": 0, "file": str(path.relative_to(work)),
+        "accuracy": np.mean(right), "cut": 0, "compared": 0, "agreeing": 0, "file": str(path.relative_to(work)),
         "unmatched": [{key: line[key] for key in ("row", "id", "label", "text", "reason")}
                       for line in lines if line["how"] == "none"],
     }  # fmt: skip
@@ -48,6 +52,36 @@ def test_a_planned_run_is_answered_without_its_states(plan_fake, work, capsys):
     assert f"exact      {counts['exact']:>4}" in page
     assert page.count('"I do not know."') == min(counts["none"], 20)
     assert (f"… and {counts['none'] - 20} more" in page) == (counts["none"] > 20)
+
+
+def test_texts_are_compared_with_the_stored_answers_of_done_rows(plan_fake, work, capsys):
+    run = plan_fake(name="r", n_shards=3, batch_size=4)
+    extract(run, run.shards[1:])
+    found = free_answers(run, 96, 32)
+    start = run.shards[1].start
+    stored = np.load(run.folder / "answers.npy")[start : run.plan.n_samples, :4]
+    options = [option.text.strip() for option in run.plan.answers.options]
+    expected = [None] * start + [options[column] for column in stored.argmax(axis=1)]
+    assert start > 0 and [answer.likeliest for answer in found.answers] == expected
+    named = [answer for answer in found.answers[start:] if answer.match]
+    agreeing = sum(answer.match == answer.likeliest for answer in named)
+    assert 0 < agreeing < len(named) == len(found.compared)
+    assert main(["answer", "--generate", "96"]) == 0
+    said = f"{agreeing} of {len(named)} texts with an option name the most likely one."
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_rows_have_the_options_that_their_answers_are_stored_for(plan_fake):
+    run = plan_fake(limit=8)
+    sample = run.all_samples()[0]
+    assert options_of(run.plan, sample) == tuple(map(label_words, run.plan.labels))
+    own = replace(sample, options=(" Far away", " Near"))
+    assert options_of(run.plan, own) == ("Far away", "Near")
+    common = run.plan.answers.model_copy(update={"options": run.plan.answers.options[::-1]})
+    plan = run.plan.model_copy(update={"answers": common})
+    assert options_of(plan, sample) == tuple(map(label_words, run.plan.labels[::-1]))
+    without = run.plan.model_copy(update={"answers": None})
+    assert options_of(without, sample) == tuple(map(label_words, run.plan.labels))
 
 
 def test_a_text_at_the_limit_of_tokens_is_said_to_be_cut(plan_fake, capsys):
