@@ -69,6 +69,9 @@ def test_texts_are_compared_with_the_stored_answers_of_done_rows(plan_fake, work
     assert main(["answer", "--generate", "96"]) == 0
     said = f"{agreeing} of {len(named)} texts with an option name the most likely one."
     assert said in " ".join(capsys.readouterr().out.split())
+    np.load(run.folder / "answers.npy", mmap_mode="r+")[start + 3] = np.nan
+    with pytest.raises(RunError, match=f"row {start + 3} of answers.npy is damaged; use `vsp ver"):
+        free_answers(run, 96, 32)
 
 
 def test_rows_have_the_options_that_their_answers_are_stored_for(plan_fake):

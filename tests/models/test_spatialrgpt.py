@@ -441,7 +441,9 @@ def test_texts_are_what_the_states_predict_with_and_without_regions():
 @torch.inference_mode()
 def test_the_end_of_a_turn_ends_a_text():
     group, model = _row("llama3/wide__spatial")[1], models.load(_config()).model
-    model._tokenizer.eos_token = None  # in some checkpoints it is the end of the text
+    # Some checkpoints name only the end of the text.
+    model._tokenizer.eos_token = None
+    model._whole_llm.generation_config.eos_token_id = 0
     ((first, *_),) = model.generate([group], 2)
     weight = model._whole_llm.lm_head.weight
     weight[model._tokenizer.convert_tokens_to_ids("<|eot_id|>")] = 2 * weight[first]

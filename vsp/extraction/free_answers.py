@@ -165,8 +165,14 @@ def _likeliest(run: Run, samples: Mapping[int, Sample]) -> dict[int, str]:
         return {}
     done = {row for ledger in run.ledgers() for row in ledger.rows_done.tolist()}
     rows = sorted(done & samples.keys())
-    if not rows:
+    if not rows:  # the array may be lost
         return {}
-    stored = run.stores["answers"].layer(0)[rows]
-    columns = zip(rows, np.nanargmax(stored, axis=1).tolist(), strict=True)
-    return {row: options_of(run.plan, samples[row])[column] for row, column in columns}
+    stored = run.stores["answers"].layer(0)
+    likeliest = {}
+    for row in rows:
+        options = options_of(run.plan, samples[row])
+        values = stored[row, : len(options)]
+        if not np.isfinite(values).all():
+            raise RunError(f"run {run.name}: row {row} of answers.npy is damaged; use `vsp verify`")
+        likeliest[row] = options[int(values.argmax())]
+    return likeliest
