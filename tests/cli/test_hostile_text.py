@@ -70,6 +70,8 @@ COMMANDS = [
     (("submit", "--stages", "verify", "--profile", "local.yaml", *RUN), 0, []),
     (("resume", "--retry-failed", "--dry-run", *RUN), 0, []),
     (("verify", *RUN), 0, []),
+    (("answer", "--generate", "12", *RUN), 0, [PICTURE]),
+    (("answer", "--generate", "12", "--json", *RUN), 0, []),
     (("probe", "--partial", *LIGHT, *RUN), 0, []),
     (("probe", "--partial", "--probe", hostile.NAME, *RUN), 1, []),
     (("report", "--plot", f"{PLOT}.png", *RUN), 0, [*hostile.LABELS, DATA, PICTURE, f"{PLOT}.png"]),
@@ -82,7 +84,7 @@ COMMANDS = [
     (("status", hostile.NAME), 2, [hostile.NAME]),
 ]  # fmt: skip
 # Bars and pages differ with the width; the other commands print lines.
-PAGES = ("dataset show", "models", "status", "report", "compare", "import csv")
+PAGES = ("dataset show", "models", "status", "report", "compare", "import csv", "answer")
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +167,7 @@ TRUE = {
     "import": hostile.LABELS,
     "models": [hostile.MODEL],
     "status": [],
+    "answer": [],
     "report": [*hostile.LABELS, DATA],
     "compare": [OTHER],
 }
@@ -199,6 +202,6 @@ def test_all_commands_are_tried(capsys):
         main(["--help"])
     commands = capsys.readouterr().out.partition("COMMAND\n")[2].partition("\n\n")[0]
     names = {line.split()[0] for line in commands.splitlines() if line[4] != " "}
-    assert len(names) == 15 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
+    assert len(names) == 16 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
         hostile.NAME
     }

@@ -34,7 +34,7 @@ HARMFUL = re.compile(
 FORGED_LINE = re.compile(r"^\s*(note|vsp): all is well", re.MULTILINE)
 # Escape sequences that rich writes: styles of pages and bars, and cursor moves of a live display.
 OF_RICH = re.compile(
-    r"\x1b\[(0|1|2|31|32|33|35|36|90|1;3[12]|38;5;\d+|38;2;[\d;]+)m|\x1b\[\?25[lh]|\r?\x1b\[2K|\x1b\[1A"
+    r"\x1b\[(0|1|2|31|32|33|35|36|90|91|1;3[12]|38;5;\d+|38;2;[\d;]+)m|\x1b\[\?25[lh]|\r?\x1b\[2K|\x1b\[1A"
 )
 
 

@@ -406,3 +406,45 @@ def test_a_name_cannot_pass_for_a_region(work, write_dataset):
     with pytest.raises(DatasetError, match="cannot be used") as caught:
         plan_run(PlanRequest(folder, _config(options={"regions": "mask"})), work)
     assert "has 3 <mask> for 2 regions" in caught.value.details[0]
+
+
+REGIONS = [name for name, case in GOLDEN.items() if case.get("masks")]
+
+
+def _without_cache(model, group, n_tokens):
+    """Greedy decoding with a whole forward pass for each token."""
+    (row,), text = group.rows, []
+    for _ in range(n_tokens):
+        longer = dataclasses.replace(row, tokens=(*row.tokens, *text))
+        states = model.forward([prompt_group(group.picture, [longer])])().states["last"]
+        text.append(_next_token(model, states[-1, 0]))
+    return tuple(text)
+
+
+def _next_token(model, state):
+    return int((model._whole_llm.lm_head.weight.float() @ torch.from_numpy(state)).argmax())
+
+
+@torch.inference_mode()
+def test_texts_are_what_the_states_predict_with_and_without_regions():
+    assert any(GOLDEN[name].get("depth") for name in REGIONS)
+    texts = set()
+    for name in (*REGIONS, "llama3/wide__spatial"):
+        model, group = _row(name)
+        (found,) = model.generate([group], 4)
+        assert found == _without_cache(model, group, 4)
+        assert found[0] == _next_token(model, STATES[name][-1])
+        texts.add(found)
+    assert len(texts) > 2
+
+
+@torch.inference_mode()
+def test_the_end_of_a_turn_ends_a_text():
+    group, model = _row("llama3/wide__spatial")[1], models.load(_config()).model
+    # Some checkpoints name only the end of the text.
+    model._tokenizer.eos_token = None
+    model._whole_llm.generation_config.eos_token_id = 0
+    ((first, *_),) = model.generate([group], 2)
+    weight = model._whole_llm.lm_head.weight
+    weight[model._tokenizer.convert_tokens_to_ids("<|eot_id|>")] = 2 * weight[first]
+    assert model.generate([group], 4) == [()]

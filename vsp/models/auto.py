@@ -7,6 +7,7 @@ states. The families `llava15` and `qwen2` derive from this one, with their own 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from vsp.models.contract import (
     Recorded,
     TokenizedPrompt,
     VisionLanguageModel,
+    rows_alone,
 )
 from vsp.models.patch_grid import PatchGrid
 from vsp.models.prompt_tokens import (
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     import torch
 
     from vsp.models.contract import Outline
+    from vsp.models.greedy import GreedyDecoder
     from vsp.models.prompt_tree import Bundle
 
 IMAGE = "<image>"  # the image in a template, whatever the model calls it
@@ -191,6 +194,10 @@ class AutoProcessor(Processor):
     def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
         return self._grid.centres(picture.arrays, size, len(self.image_places(picture)))
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        with processing_errors():
+            return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
     def reference_inputs(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
         """Inputs as transformers' own processor makes them, padded on the right."""
         return self._processor(
@@ -245,7 +252,8 @@ class AutoVLM(VisionLanguageModel):
         # The base model, without lm_head, where no logits are needed.
         self._base = getattr(self._model, "model", self._model)
         head = self._model.get_output_embeddings()
-        self._capture = Capture(self._decoder, _pad_token(checkpoint), head)
+        self._pad = _pad_token(checkpoint)
+        self._capture = Capture(self._decoder, self._pad, head)
         self._kinds_of_options = _KINDS_OF_OPTIONS.get(checkpoint.model_type, {})
 
     @classmethod
@@ -286,6 +294,22 @@ class AutoVLM(VisionLanguageModel):
         return self._capture.record(
             groups, lambda bundle: model(**self._inputs(bundle), use_cache=False), recorded
         )
+
+    def generate(self, groups: Sequence[PromptGroup], n_tokens: int) -> list[tuple[int, ...]]:
+        from vsp.models.capture import memory_errors
+        from vsp.models.prompt_tree import bundle_groups
+
+        with memory_errors():
+            return [
+                self._greedy.tokens(n_tokens, **self._inputs(bundle_groups([group], self._pad)))
+                for group in rows_alone(groups)
+            ]
+
+    @cached_property
+    def _greedy(self) -> GreedyDecoder:
+        from vsp.models.greedy import GreedyDecoder
+
+        return GreedyDecoder(self._model)
 
     def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
         return self._capture.forward_only(groups, self._prepare_pass)

@@ -8,8 +8,8 @@ groups: one image and all prompts about it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 
 from vsp.choices import LAST
 from vsp.config import ModelConfig
-from vsp.errors import InputError
+from vsp.errors import InputError, ModelError
 from vsp.utils.prefixes import proper_prefixes
 
 if TYPE_CHECKING:
@@ -188,6 +188,10 @@ class Processor(Protocol):
         """
         raise InputError("this model's image tokens have no grid; use positions without a box")
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated tokens, without special tokens."""
+        raise ModelError("this model's family generates no text")
+
 
 class VisionLanguageModel(Protocol):
     """A family. `config` is complete; the constructor loads the weights.
@@ -239,6 +243,14 @@ class VisionLanguageModel(Protocol):
         """
         ...
 
+    def generate(self, groups: Sequence[PromptGroup], n_tokens: int) -> list[tuple[int, ...]]:
+        """The tokens that greedy decoding puts behind each prompt: at most `n_tokens`.
+
+        Each prompt is computed alone. A text ends before the checkpoint's end token. Settings for
+        sampling in a checkpoint are ignored. Raises MemoryError if a prompt does not fit.
+        """
+        raise ModelError("this model's family generates no text")
+
     def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
         """The forward pass on tensors that are already on the device.
 
@@ -277,6 +289,13 @@ class Loaded:
 def prompt_group(picture: Picture, rows: Sequence[TokenizedPrompt]) -> PromptGroup:
     """Prompts about one image, to be computed as one sequence."""
     return PromptGroup(picture, tuple(rows), count_shared(rows) if len(rows) > 1 else 0)
+
+
+def rows_alone(groups: Sequence[PromptGroup]) -> Iterator[PromptGroup]:
+    """A group for each prompt, without answer options."""
+    for group in groups:
+        for row in group.rows:
+            yield prompt_group(group.picture, [replace(row, options=())])
 
 
 def n_padded_tokens(groups: Sequence[PromptGroup]) -> int:

@@ -2,7 +2,7 @@
 
 Layer 0 depends on the tokens only, like an embedding output. Every later layer also depends on an
 8 × 8 copy of the picture, so that a probe can find something. A row has the same bytes in any batch.
-The answers depend on picture, prompt and option, and mean nothing.
+The answers depend on picture, prompt and option, and mean nothing; so do the texts.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from vsp.models.contract import (
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
 _IMAGE, _END = 256, 257  # token ids; ids below 256 are bytes
+_SENTENCES = ("{}", "{}, I think.", "It is {}.", "I do not know.")
 
 
 class FakeOptions(Frozen):
@@ -70,6 +71,9 @@ class FakeProcessor(Processor):
             raise InputError("this model takes no regions")
         tokens = (*picture.tokens, *prompt.encode(), _END)
         return TokenizedPrompt(tokens, len(tokens))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode(errors="replace")
 
     def option_tokens(
         self, picture: Picture, row: TokenizedPrompt, prompt: str, options: Sequence[str]
@@ -121,6 +125,10 @@ class Fake(VisionLanguageModel):
         rows = [(group.picture, row) for group in groups for row in group.rows]
         return lambda: self._outputs(rows, recorded)
 
+    def generate(self, groups: Sequence[PromptGroup], n_tokens: int) -> list[tuple[int, ...]]:
+        rows = [(group.picture, row) for group in groups for row in group.rows]
+        return [tuple(_text(picture, row).encode()[:n_tokens]) for picture, row in rows]
+
     def _outputs(
         self, rows: Sequence[tuple[Picture, TokenizedPrompt]], recorded: Recorded
     ) -> Outputs:
@@ -159,6 +167,16 @@ class Fake(VisionLanguageModel):
         states: NDArray[np.floating] = np.einsum("f,lfh->lh", seen, self._weights)
         states[0] = words @ self._weights[0, :_WORDS]
         return states
+
+
+def _text(picture: Picture, row: TokenizedPrompt) -> str:
+    """A sentence with a word of the prompt's list in brackets, or with the prompt's last word."""
+    prompt = bytes(token for token in row.tokens if token < _IMAGE)
+    seen = hashlib.sha256(prompt + picture.arrays["pixels"].tobytes()).digest()
+    text = prompt.decode()
+    _, found, listed = text.rpartition("[")
+    words = listed.partition("]")[0].split(", ") if found else text.split()[-1:] or [""]
+    return _SENTENCES[seen[0] % len(_SENTENCES)].format(words[seen[1] % len(words)])
 
 
 def _options(config: ModelConfig) -> FakeOptions:

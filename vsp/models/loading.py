@@ -29,11 +29,12 @@ from vsp.models.outline import (
 )
 from vsp.models.placement import device_map
 from vsp.models.weights import (
+    Match,
     Needed,
     match_of,
     needed_by_states,
     outside_head,
-    report_off,
+    quiet_transformers,
     require_finite,
     require_match,
 )
@@ -156,7 +157,7 @@ def load_whole(
     Its configuration is `checkpoint`: transformers would read the file again and follow what it
     says about kernels. Raises ModelError if a needed weight is missing, has another shape, or is not finite.
     """
-    with report_off():
+    with quiet_transformers():
         model, info = kind.from_pretrained(
             folder,
             config=checkpoint,
@@ -164,9 +165,20 @@ def load_whole(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    require_match(match_of(model, info), folder, needed)
+    match = match_of(model, info)
+    require_match(match, folder, needed)
     require_finite(model, folder, needed)
+    _mark_missing(model, match)
     return model
+
+
+def _mark_missing(model: Any, match: Match) -> None:
+    """Replace the random values of a missing head by NaN, so that nobody reads words from them."""
+    lost = {*match.missing, *(name for name, _, _ in match.mismatched)}
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in lost and not outside_head(name):
+                weight.fill_(torch.nan)
 
 
 def random_model(auto: Any, checkpoint: Any, arguments: Mapping[str, Any], path: str) -> Any:

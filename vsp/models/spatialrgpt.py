@@ -8,6 +8,7 @@ also if the prompt names no region.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -29,6 +30,7 @@ from vsp.models.contract import (
     Recorded,
     TokenizedPrompt,
     VisionLanguageModel,
+    rows_alone,
 )
 from vsp.models.hub import local_folder
 from vsp.models.patch_grid import join_pairs, padded, stretched
@@ -43,6 +45,7 @@ from vsp.models.prompt_tokens import (
 if TYPE_CHECKING:
     import torch
 
+    from vsp.models.greedy import GreedyDecoder
     from vsp.models.prompt_tree import Bundle
     from vsp.models.vila_modules import RegionExtractor
 
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 IMAGE = "<image>"
 IMAGE_TOKEN = -200  # outside the tokenizer's vocabulary
+END_OF_TURN = "<|eot_id|>"  # of Llama 3, where config.json names only the end of the text
 # Text around a row's prompt; the tokenizer adds the BOS.
 CONVERSATIONS = {
     # SpatialRGPT's own
@@ -169,6 +173,10 @@ class SpatialRGPTProcessor(Processor):
         canvas = padded(size, width) if pads else stretched(width, height)
         centres = canvas.centres(self._patch)
         return join_pairs(centres) if self._projector == "mlp_downsample" else centres
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        with processing_errors():
+            return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def _pixel_values(self, image: Image.Image) -> NDArray[np.floating]:
         """[1, channel, height, width]"""
@@ -335,15 +343,39 @@ class SpatialRGPT(VisionLanguageModel):
             del images, fine  # large, and not needed by the decoder
             return llm(inputs_embeds=embeds, use_cache=False)
 
-        def replace_markers(bundle: Bundle, embeds: torch.Tensor) -> None:
-            for place in bundle.places:
-                for marker, of_regions in vectors[place.sequence][place.index].items():
-                    wanted = self._tokenizer.convert_tokens_to_ids(marker)
-                    at = [i for i, token in enumerate(place.row.tokens) if token == wanted]
-                    for index, vector in zip(at, of_regions, strict=True):
-                        embeds[place.token(index)] = vector.to(embeds.dtype)
+        def replace(bundle: Bundle, embeds: torch.Tensor) -> None:
+            self._replace_markers(bundle, vectors, embeds)
 
-        return self._capture.record(groups, run, recorded, replace_markers)
+        return self._capture.record(groups, run, recorded, replace)
+
+    def generate(self, groups: Sequence[PromptGroup], n_tokens: int) -> list[tuple[int, ...]]:
+        import torch
+
+        from vsp.models.capture import memory_errors
+
+        with memory_errors(), torch.inference_mode():
+            return [
+                self._greedy.tokens(n_tokens, inputs_embeds=self._prompt_embeds(group))
+                for group in rows_alone(groups)
+            ]
+
+    @cached_property
+    def _greedy(self) -> GreedyDecoder:
+        from vsp.models.greedy import GreedyDecoder
+
+        known = self._tokenizer.get_vocab()
+        ends = (self._tokenizer.eos_token, END_OF_TURN)
+        return GreedyDecoder(self._whole_llm, [known[end] for end in ends if end in known])
+
+    def _prompt_embeds(self, group: PromptGroup) -> torch.Tensor:
+        """Embeddings [1, token, hidden] of a prompt with its image and its regions."""
+        from vsp.models.prompt_tree import bundle_groups
+
+        bundle = bundle_groups([group], 0)
+        images, (fine,) = self._encode(self._group_pixels([group]))
+        embeds = self._embed(bundle, images)
+        self._replace_markers(bundle, [self._region_vectors(group, fine)], embeds)
+        return embeds
 
     def forward_only(self, groups: Sequence[PromptGroup]) -> Callable[[], None]:
         def prepare(bundle: Bundle) -> Callable[[], object]:
@@ -391,6 +423,17 @@ class SpatialRGPT(VisionLanguageModel):
         embeds: torch.Tensor = self._llm.embed_tokens(text).clone()
         embeds[tuple(places)] = images.flatten(0, 1).to(embeds.dtype)
         return embeds
+
+    def _replace_markers(
+        self, bundle: Bundle, vectors: Sequence[Sequence[OfMarker]], embeds: torch.Tensor
+    ) -> None:
+        """Write the region vectors of each row of each sequence over the embeddings of markers."""
+        for place in bundle.places:
+            for marker, of_regions in vectors[place.sequence][place.index].items():
+                wanted = self._tokenizer.convert_tokens_to_ids(marker)
+                at = [i for i, token in enumerate(place.row.tokens) if token == wanted]
+                for index, vector in zip(at, of_regions, strict=True):
+                    embeds[place.token(index)] = vector.to(embeds.dtype)
 
     def _region_vectors(self, group: PromptGroup, fine: torch.Tensor) -> list[OfMarker]:
         """The vectors that replace the markers of each row."""

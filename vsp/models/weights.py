@@ -173,7 +173,7 @@ def match_shapes(model: Any, headers: Mapping[str, Header]) -> Match:
             "the config.json that belongs to these weights"
         )
 
-    with library_errors(describe), report_off():
+    with library_errors(describe), quiet_transformers():
         tensors = {name: torch.empty(h.shape, device="meta") for name, h in headers.items()}
         _, info = type(model).from_pretrained(
             None,
@@ -188,8 +188,8 @@ def match_shapes(model: Any, headers: Mapping[str, Header]) -> Match:
 
 
 @contextmanager
-def report_off() -> Iterator[None]:
-    """Turn off the bar and the table of missing weights of transformers: `require_match` says it."""
+def quiet_transformers() -> Iterator[None]:
+    """Turn off the progress bars and warnings of transformers, such as its table of missing weights."""
     transformers_logging.disable_progress_bar()
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -1,0 +1,17 @@
+"""The answers from which a row's prompt asks to choose."""
+
+from __future__ import annotations
+
+from vsp.datasets.prompts import label_words
+from vsp.storage.manifest import Sample
+from vsp.storage.run import Plan
+
+
+def options_of(plan: Plan, sample: Sample) -> tuple[str, ...]:
+    """The row's own options, those of all rows, or the labels in the words of a prompt.
+
+    They are in the order of the stored answers.
+    """
+    common = () if plan.answers is None else plan.answers.options
+    texts = sample.options or [option.text for option in common] or map(label_words, plan.labels)
+    return tuple(text.strip() for text in texts)
