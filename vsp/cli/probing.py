@@ -295,7 +295,7 @@ def _add_report(subparsers: Any) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from vsp.reporting.probe_report import report_json, report_page
-    from vsp.storage.results import find_results
+    from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
     results = find_results(arguments.run, Path())
@@ -341,7 +341,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     from vsp.evaluation.compare import ComparisonSettings, compare
     from vsp.reporting.comparison import comparison_page
-    from vsp.storage.results import find_results
+    from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
     runs = [(name, find_results(name, Path())) for name in arguments.runs]

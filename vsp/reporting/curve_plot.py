@@ -14,7 +14,8 @@ from vsp.reporting.answer import LEVEL, beats_chance
 from vsp.reporting.formatting import controlled_type
 from vsp.reporting.probe_report import run_title
 from vsp.reporting.untrained import Untrained, read_untrained
-from vsp.storage.results import LayerScore, Results
+from vsp.storage.layer_score import LayerScore
+from vsp.storage.results import Results
 from vsp.utils.files import write_aside
 
 _SCORE, _BAND, _CONTROL, _UNTRAINED = "#0b3d73", "#b9d0e8", "#b45f06", "#1b7837"

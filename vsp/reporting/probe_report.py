@@ -23,8 +23,9 @@ from vsp.reporting.formatting import (
 )
 from vsp.reporting.peak_facts import has_class_weights, peak_fact, peak_page, similar_layers_fact
 from vsp.reporting.untrained import Untrained, read_untrained
+from vsp.storage.layer_score import LayerScore
 from vsp.storage.ledger import BatchEffect
-from vsp.storage.results import LayerScore, Results
+from vsp.storage.results import Results
 from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text, text_line
 
