@@ -15,3 +15,5 @@ STARTS: tuple[Start, ...] = get_args(Start)
 # The score of an option by which the model's own answer is chosen; see vsp.evaluation.answers.
 AnswerScore = Literal["total", "per-token", "per-character", "corrected"]
 ANSWER_SCORES: tuple[AnswerScore, ...] = get_args(AnswerScore)
+# The rows that `vsp report --rows` lists, by whether the probe and the model's own answer are right.
+ROW_KINDS = ("knows-not-says", "says-not-knows", "all")

@@ -309,8 +309,8 @@ def _arrays(
     used, code = np.unique(judged.says, return_inverse=True)
     is_answer = used >= 0
     return {
-        "peak": judged.knows,
-        "answer": code - int((~is_answer).sum()),
+        "peak": judged.knows.astype(np.int32),
+        "answer": (code - int((~is_answer).sum())).astype(np.int32),
         "answer_names": np.array([names[k] for k in used[is_answer].tolist()], dtype=np.str_),
         "answer_scores": scores.astype(np.float32),
         "answer_margin": margin.astype(np.float32),
