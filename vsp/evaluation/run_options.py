@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,13 +70,6 @@ def _filled(values: Sequence[Sequence[int]], n_options: int) -> NDArray[np.int64
     return filled
 
 
-class _Match(NamedTuple):
-    """Rows of another run for the same questions."""
-
-    rows: NDArray[np.intp]  # -1: none
-    n_missing: int
-
-
 def _with_prior(
     run: Run, samples: Sequence[Sample], options: RowOptions, rows: NDArray[np.intp]
 ) -> RowOptions:
@@ -86,13 +78,14 @@ def _with_prior(
     for blank in blank_runs(run):
         try:
             others = blank.all_samples()
-            match = _match(asked, others, _done(blank))
-            if match.n_missing == len(asked):
+            place = _same_questions(asked, others)
+            if (place < 0).all():
                 continue  # another dataset
-            if match.n_missing:
+            n_missing = len(asked) - int(_is_done(blank, place).sum())
+            if n_missing:
                 why_not = (
-                    f"run {blank.name} with blank pictures lacks "
-                    f"{format_count(match.n_missing, 'row')} of {len(asked)}"
+                    f"run {blank.name} with blank pictures lacks {n_missing} of "
+                    f"{format_count(len(asked), 'row')}"
                 )
                 continue
             prior = _stored_options(blank, others)
@@ -100,24 +93,26 @@ def _with_prior(
             why_not = str(error)
             continue
         assert prior is not None, "the run was chosen for its answers"
-        prior = prior.take(match.rows)
+        prior = prior.take(place)
         return replace(options, prior=prior.total, prior_lens=prior.lens, prior_source=blank.name)
     return replace(options, prior_source=why_not)
 
 
-def _done(run: Run) -> frozenset[int]:
-    return frozenset(row for one in run.ledgers() for row in one.rows_done.tolist())
+def _is_done(run: Run, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Whether each of `rows` is extracted; False for -1."""
+    done = np.concatenate([one.rows_done for one in run.ledgers()])
+    return np.isin(rows, done)
 
 
-def _match(asked: Sequence[Sample], others: Sequence[Sample], done: frozenset[int]) -> _Match:
-    """The row of `others` that asks the same of a blank picture of the same size, by id."""
-    by_id: Mapping[str, int] = {one.id: row for row, one in enumerate(others)}
-    found = np.full(len(asked), -1, np.intp)
-    for i, one in enumerate(asked):
-        row = by_id.get(one.id, -1)
-        if row in done and _question(one) == _question(others[row]):
-            found[i] = row
-    return _Match(found, int((found < 0).sum()))
+def _same_questions(asked: Sequence[Sample], others: Sequence[Sample]) -> NDArray[np.intp]:
+    """The row of `others` with the same id, if it asks the same of a picture of this size; or -1."""
+    by_id = {one.id: row for row, one in enumerate(others)}
+    place = [by_id.get(one.id, -1) for one in asked]
+    same = [
+        row >= 0 and _question(one) == _question(others[row])
+        for one, row in zip(asked, place, strict=True)
+    ]
+    return np.where(same, place, -1).astype(np.intp)
 
 
 def _question(sample: Sample) -> tuple[object, ...]:
