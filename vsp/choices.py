@@ -12,3 +12,8 @@ POSITIONS: tuple[Position, ...] = get_args(Position)
 # How an answer option joins the prompt; auto: by the end of the template.
 Start = Literal["auto", "space", "none", "space-capital", "none-capital"]
 STARTS: tuple[Start, ...] = get_args(Start)
+# The score of an option by which the model's own answer is chosen; see vsp.evaluation.answers.
+AnswerScore = Literal["total", "per-token", "per-character", "corrected"]
+ANSWER_SCORES: tuple[AnswerScore, ...] = get_args(AnswerScore)
+# The rows that `vsp report --rows` lists, by whether the probe and the model's own answer are right.
+ROW_KINDS = ("knows-not-says", "says-not-knows", "all")

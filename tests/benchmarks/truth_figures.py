@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vsp.storage.results import LayerScore
+from vsp.storage.layer_score import LayerScore
 
 Summary = Mapping[str, Any]
 Scores = Sequence[LayerScore]

@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks.comparison_simulation import deal_folds
 from numpy.typing import NDArray
 
-from vsp.storage.results import LayerScore, Results
+from vsp.storage.layer_score import LayerScore
+from vsp.storage.results import Results
 from vsp.storage.run import Plan
 
 NAMES = ["above", "below", "left", "right"]

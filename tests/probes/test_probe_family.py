@@ -31,7 +31,8 @@ from vsp.probes import PROBES
 from vsp.probes.base import Task
 from vsp.probes.links import probabilities
 from vsp.probes.names import TREATMENTS
-from vsp.storage.results import LayerScore, Results
+from vsp.storage.layer_score import LayerScore
+from vsp.storage.results import Results
 
 NAMES = PROBES.names()
 CLASSES = {name: PROBES.load(name) for name in NAMES}

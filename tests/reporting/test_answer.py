@@ -14,7 +14,7 @@ from vsp.escaping import one_line
 from vsp.reporting import curve_plot
 from vsp.reporting.answer import answer
 from vsp.reporting.curve_plot import plot, plot_runs
-from vsp.storage.results import find_results
+from vsp.storage.find_results import find_results
 
 
 def _answer(folder, p_values, **summary):

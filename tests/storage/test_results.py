@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsp.errors import DiskError, ProbeError, RunError
+from vsp.storage.find_results import find_results
 from vsp.storage.npz import Blocks
-from vsp.storage.results import Results, find_results
+from vsp.storage.results import Results
 
 FILES = (
     *("scores.jsonl", "predictions.npz", "estimates.npz"),

@@ -18,8 +18,9 @@ from vsp.evaluation.probe_run import probe_part, probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
 from vsp.probes import load
+from vsp.storage.find_results import find_results
 from vsp.storage.journal import Journal
-from vsp.storage.results import Results, find_results
+from vsp.storage.results import Results
 from vsp.storage.run import Run, find_run
 from vsp.utils.files import json_sha256
 

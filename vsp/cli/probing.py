@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsp.choices import ANSWER_SCORES, ROW_KINDS
 from vsp.cli.arguments import (
     add_command,
     add_drop_label,
@@ -171,6 +172,14 @@ def _add_statistics_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="bootstrap resamples of groups, for confidence intervals (default: %(default)s)",
     )
+    parser.add_argument(
+        "--answer-score",
+        choices=ANSWER_SCORES,
+        default="total",
+        help="what chooses the model's own answer among the options of a row, if the run stores "
+        "answers: their log-likelihood, that per token or character, or corrected: minus that with a "
+        "blank picture, from a run of the variant blank (default: %(default)s)",
+    )
     _add_over(parser, "by 100 refits on resamples of them")
     parser.add_argument(
         "--no-curve", action="store_true", help="skip the learning curve and online code length"
@@ -230,6 +239,7 @@ def _probe(arguments: argparse.Namespace) -> None:
         over_training=arguments.over == "training",
         resamples=arguments.resamples,
         drop_labels=tuple(arguments.drop_label),
+        answer_score=arguments.answer_score,
     )
     if arguments.part is not None:
         with stoppable() as stop, stop.free():  # a signal unwinds, so that workers end
@@ -259,6 +269,8 @@ def _unused_options(settings: ProbeSettings, summary: dict[str, Any]) -> list[st
         unused.append("--over training is not used: intervals of folds include other training rows")
     if own_split and settings.repeats != defaults.repeats:
         unused.append("--repeats is not used: the dataset has its own split")
+    if settings.answer_score != defaults.answer_score and not summary["says"]:
+        unused.append(f"--answer-score is not used: no answers, {summary['no_answers']}")
     if "val chooses" in summary["split"] and settings.folds != defaults.folds:
         unused.append("--folds is not used: the val rows choose strength and layer")
     return unused
@@ -291,11 +303,17 @@ def _add_report(subparsers: Any) -> None:
     )
     add_json(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the curve as .png or .svg")
+    parser.add_argument(
+        "--rows",
+        choices=ROW_KINDS,
+        help="also list rows with the model's own answer: those whose label the probe of the selected "
+        "layer reads in most repeats and the model does not say, the reverse, or all",
+    )
 
 
 def _report(arguments: argparse.Namespace) -> None:
     from vsp.reporting.probe_report import report_json, report_page
-    from vsp.storage.results import find_results
+    from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
     results = find_results(arguments.run, Path())
@@ -305,9 +323,9 @@ def _report(arguments: argparse.Namespace) -> None:
         plot(results, arguments.plot)
         print_aside(f"wrote {arguments.plot}")
     if arguments.json:
-        print_json(report_json(results))
+        print_json(report_json(results, arguments.rows))
     else:
-        show(report_page(results))
+        show(report_page(results, arguments.rows))
 
 
 def _add_compare(subparsers: Any) -> None:
@@ -341,7 +359,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     from vsp.evaluation.compare import ComparisonSettings, compare
     from vsp.reporting.comparison import comparison_page
-    from vsp.storage.results import find_results
+    from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
     runs = [(name, find_results(name, Path())) for name in arguments.runs]

@@ -37,7 +37,7 @@ from vsp.evaluation.seen_pairs import seen_and_unseen
 from vsp.evaluation.selectivity import Selectivity
 from vsp.evaluation.statistics import GroupBootstrap, first_best, permutation_p
 from vsp.evaluation.tested_rows import chance_losses
-from vsp.storage.results import LayerScore
+from vsp.storage.layer_score import LayerScore
 
 _SMALL_ARRAYS = (
     "inner", "chosen", "null", "null_observed", "within", "within_observed", "refit"

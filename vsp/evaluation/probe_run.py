@@ -7,7 +7,7 @@ same whether the layers were fitted by one command, by several, or by one that w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import Arrays
 from vsp.evaluation.parallel_fits import fit_missing, has_grid_by_layer, read_cached
+from vsp.evaluation.peak import Selection, inner_scores
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.probe_work import ProbeWork, prepare
+from vsp.evaluation.says import Says, says_beside_peak
 from vsp.probes import describe_probe
 from vsp.storage.npz import Blocks
 from vsp.storage.results import Results
@@ -54,34 +56,58 @@ def probe_run(
     chosen = _checked_layers(run, layers)
     fit_missing(work, [*chosen, *work.baselines], n_jobs)
     fits = _CachedFits(work.cache, chosen)
-    tasks = work.tasks
-    scores, figures = evaluate(
-        chosen,
-        fits,
-        EvaluatedRows(
-            tasks.y,
-            work.unit,
-            tasks.design,
-            tasks.metric,
-            work.names,
-            work.rows.prompt,
-            work.rows.names,
-            weighted=work.probe.without_class_weights() is not work.probe,
-        ),
-        EvaluationSettings(
-            settings.confidence, settings.resamples, settings.seed, work.probe.tolerance
-        ),
-        {name: read_cached(work.cache, name) for name in work.baselines},
-    )
+    rows, how = _evaluated(work), _how(work)
+    baselines = {name: read_cached(work.cache, name) for name in work.baselines}
+    scores, figures = evaluate(chosen, fits, rows, how, baselines)
+    says = _says(work, chosen, fits, rows, how)
     results.check_owner(run.plan)  # again, since fits take hours
     results.write(
-        {**_summary(work), **figures},
-        scores,
-        _predictions(work, chosen, fits),
+        {**_summary(work), **figures, "says": says.summary, "no_answers": says.why_not},
+        [replace(score, lens=says.lens.get(score.layer)) for score in scores],
+        {**_predictions(work, chosen, fits), **says.arrays},
         _estimates(chosen, fits),
         (_probe_arrays(fit) for fit in fits),
     )
     return results
+
+
+def _evaluated(work: ProbeWork) -> EvaluatedRows:
+    tasks = work.tasks
+    return EvaluatedRows(
+        tasks.y,
+        work.unit,
+        tasks.design,
+        tasks.metric,
+        work.names,
+        work.rows.prompt,
+        work.rows.names,
+        weighted=work.probe.without_class_weights() is not work.probe,
+    )
+
+
+def _how(work: ProbeWork) -> EvaluationSettings:
+    settings = work.settings
+    return EvaluationSettings(
+        settings.confidence, settings.resamples, settings.seed, work.probe.tolerance
+    )
+
+
+def _says(
+    work: ProbeWork,
+    layers: Sequence[int],
+    fits: _CachedFits,
+    rows: EvaluatedRows,
+    how: EvaluationSettings,
+) -> Says:
+    """The model's own answers beside the peak; of the layers, only those of the peak are read."""
+    if work.options is None:
+        return Says(None, "the run stores none")
+    names = ("inner", "chosen")
+    small = [{name: fits.array(i, name) for name in names} for i in range(len(fits))]
+    peak = Selection(rows.design, np.stack([inner_scores(fit) for fit in small]))
+    for k in np.unique(peak.chosen).tolist():
+        peak.take(k, fits[k])
+    return says_beside_peak(work.options, work.settings.answer_score, rows, peak, layers, how)
 
 
 def probe_part(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vsp.choices import AnswerScore
 from vsp.probes.names import DEFAULT_PROBE
 
 
@@ -31,7 +32,8 @@ class ProbeSettings:
     drop_labels: tuple[str, ...] = ()  # rows with these labels are left out
     confidence: float = 0.95
     resamples: int = 2000
+    answer_score: AnswerScore = "total"  # chooses the model's own answer
 
 
 # Settings that influence no fit, or only by the choice of its rows.
-NO_FIT_SETTINGS = ("random", "words", "confidence", "resamples", "drop_labels")
+NO_FIT_SETTINGS = ("random", "words", "confidence", "resamples", "drop_labels", "answer_score")

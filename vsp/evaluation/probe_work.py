@@ -18,9 +18,11 @@ import sklearn
 from numpy.typing import NDArray
 
 from vsp import __version__
+from vsp.choices import AnswerScore
 from vsp.datasets.scarce_labels import why_unused
 from vsp.datasets.splitting import integer_codes
 from vsp.errors import ProbeError, RunError
+from vsp.evaluation.answers import RowOptions
 from vsp.evaluation.baseline_features import FEATURES, RANDOM_FEATURES
 from vsp.evaluation.control_tasks import control_tasks
 from vsp.evaluation.controls import permuted_labels, shuffled_labels
@@ -34,6 +36,7 @@ from vsp.evaluation.online_code import Portions
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
+from vsp.evaluation.run_options import options_of_run
 from vsp.evaluation.scores import are_numbers
 from vsp.evaluation.within_words import within_prompts
 from vsp.probes import PROBES
@@ -71,6 +74,7 @@ class ProbeWork:
     facts: dict[str, Any]  # of the tasks, for the summary
     n_equal_states: int  # test rows with the states of a training row about another image
     untrained: str  # name of the results of the untrained model; empty if there are none
+    options: RowOptions | None  # of `rows`; None: the run stores no answers
 
     @property
     def unit(self) -> NDArray[np.str_]:
@@ -110,6 +114,8 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     if tasks.design.n_folds > 1:  # intervals of folds are about other training rows anyway
         settings = replace(settings, over_training=False)
     probe = _estimator(settings, tasks.metric)
+    options = options_of_run(run, samples, rows.row)
+    _check_answer_score(settings.answer_score, options)
     run.store.check()
     crc32 = np.concatenate([ledger.crc32_done() for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
@@ -119,7 +125,16 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
         cache, facts, n_equal, "" if untrained is None else untrained.name,
+        options,
     )  # fmt: skip
+
+
+def _check_answer_score(score: AnswerScore, options: RowOptions | None) -> None:
+    """Raise ProbeError if the score needs a prior and there is none."""
+    if options is not None and options.scores(score) is None:
+        raise ProbeError(
+            f"--answer-score {score}: {options.prior_source}; use another --answer-score"
+        )
 
 
 def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray[np.uint32]) -> str:

@@ -51,7 +51,7 @@ def sign_flip_p(
             else rng.integers(2, size=(len(numbers), n_groups), dtype=np.int8)
         )
         drawn = np.abs((1.0 - 2.0 * flips) @ share.T)
-        maximum = drawn[:, :-1].max(axis=1, keepdims=True)
+        maximum = drawn[:, :-1].max(axis=1, keepdims=True, initial=0.0)
         n_as_large += (drawn >= observed).sum(axis=0), (maximum >= observed).sum(axis=0)
     alone, corrected = n_as_large / n if exact else (1 + n_as_large) / (1 + n)
     corrected[-1] = alone[-1]

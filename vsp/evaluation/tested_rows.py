@@ -63,8 +63,11 @@ def score_splits(
 def losses_of_labels(
     metric: Metric, y: NDArray[Any], design: Design, predicted: NDArray[np.intp]
 ) -> Floats:
-    """Losses [repeat, row] of predicted labels [repeat, row], for a metric that reads only them."""
-    one_hot = np.eye(int(y.max()) + 1)
+    """Losses [repeat, row] of predicted labels [repeat, row], for a metric that reads only them.
+
+    A prediction can be a label that no row has.
+    """
+    one_hot = np.eye(max(int(y.max()), int(predicted.max())) + 1)
     scores = (one_hot[:, predicted[outer.repeat, outer.test]] for outer in design.outer)
     return score_splits(metric, y, design, scores, "")[0]
 

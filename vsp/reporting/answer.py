@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vsp.reporting.formatting import format_figure, format_interval
-from vsp.storage.results import LayerScore
+from vsp.storage.layer_score import LayerScore
 from vsp.utils.text import format_ranges
 
 LEVEL = 0.05  # of the corrected p

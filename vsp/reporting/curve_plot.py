@@ -14,11 +14,12 @@ from vsp.reporting.answer import LEVEL, beats_chance
 from vsp.reporting.formatting import controlled_type
 from vsp.reporting.probe_report import run_title
 from vsp.reporting.untrained import Untrained, read_untrained
-from vsp.storage.results import LayerScore, Results
+from vsp.storage.layer_score import LayerScore
+from vsp.storage.results import Results
 from vsp.utils.files import write_aside
 
 _SCORE, _BAND, _CONTROL, _UNTRAINED = "#0b3d73", "#b9d0e8", "#b45f06", "#1b7837"
-_LINES = "#666666"
+_LINES, _SAYS, _LENS = "#666666", "#7b2d8b", "#b0267d"
 # Colour (told apart with any colour vision: Wong 2011, Nature Methods 8:441), mark and line of each
 # run of a comparison.
 _STYLES = (
@@ -35,7 +36,7 @@ _STYLES = (
 def plot(results: Results, path: Path) -> None:
     """Draw the score by layer with its interval, the controls, chance and the peak.
 
-    The untrained model is drawn if its results lie beside these results. The file is PNG or SVG by
+    The model's own answers are a line with an interval, and the logit lens is a curve. The untrained model is drawn if its results lie beside these results. The file is PNG or SVG by
     its suffix; the same results give the same bytes. Raises ConfigError for any other suffix.
     """
     summary, scores = results.read()
@@ -43,6 +44,7 @@ def plot(results: Results, path: Path) -> None:
         _draw_scores(axes, summary, scores)
         _draw_control(axes, scores)
         _draw_untrained(axes, read_untrained(results, summary))
+        _draw_says(axes, summary, scores)
         _draw_chance(axes, summary)
         if len(scores) > 1:
             _draw_peak(axes, summary)
@@ -170,6 +172,26 @@ def _draw_untrained(axes: Any, untrained: Untrained | None) -> None:
         layers, values = zip(*untrained.score.items(), strict=True)
         style = {"color": _UNTRAINED, "linewidth": 1.2, "markersize": 3.5}
         axes.plot(layers, values, "^-.", label="untrained model", **style)
+
+
+def _draw_says(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:
+    """The score of the model's own answers across all layers, and of those of the logit lens.
+
+    Left out if their statistic is not that of the curve.
+    """
+    says = summary.get("says")
+    if says is None or says["statistic"] != summary["statistic"]:
+        return
+    own = says["figures"][says["statistic"]]["says"]
+    if own["score"] is not None:
+        label = f"says (the model's own answers): {own['score']:.3f}"
+        axes.axhline(own["score"], color=_SAYS, linestyle=(0, (7, 2)), linewidth=1.6, label=label)
+        if own["low"] is not None and own["high"] is not None:
+            axes.axhspan(own["low"], own["high"], color=_SAYS, alpha=0.12, linewidth=0)
+    if any(score.lens for score in scores):
+        values = _curve(scores, lambda s: s.lens["score"] if s.lens else None)
+        style = {"color": _LENS, "linewidth": 1.2, "markersize": 3.5}
+        axes.plot([s.layer for s in scores], values, "v:", label="logit lens", **style)
 
 
 def _draw_chance(axes: Any, summary: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
 from vsp.reporting.formatting import format_difference, format_figure, format_interval
-from vsp.storage.results import LayerScore
+from vsp.storage.layer_score import LayerScore
 from vsp.utils.terminal import fact_table, folded_text, text_line
 from vsp.utils.text import format_count, format_ranges
 

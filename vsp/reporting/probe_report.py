@@ -2,66 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from vsp.config import parse
 from vsp.reporting.answer import answer
+from vsp.reporting.answer_rows import answered_rows, rows_page
 from vsp.reporting.formatting import (
-    controlled_type,
     format_batch_effect,
     format_figure,
     format_interval,
     format_model,
     shorten_path,
 )
+from vsp.reporting.layer_table import holds_out_names, layer_notes, layer_table
 from vsp.reporting.peak_facts import has_class_weights, peak_fact, peak_page, similar_layers_fact
+from vsp.reporting.says_facts import lens_note, says_page, says_sentence
 from vsp.reporting.untrained import Untrained, read_untrained
+from vsp.storage.layer_score import LayerScore
 from vsp.storage.ledger import BatchEffect
-from vsp.storage.results import LayerScore, Results
+from vsp.storage.results import Results
 from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text, text_line
 
-_BAR = 22  # maximum width of the bar of a score of 1
-_SHORT = {"balanced accuracy": "bal. acc.", "D² of log loss": "D²"}  # in the head of a column
-_SELECTED = " ←"  # after the bar of the selected layer
 
+def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
+    """The summary and the scores of every layer, as `vsp report --json` prints them.
 
-def report_json(results: Results) -> dict[str, Any]:
-    """The summary and the scores of every layer, as `vsp report --json` prints them."""
+    `rows` is a kind of ROW_KINDS; all rows of this kind are then listed.
+    """
     summary, scores = results.read()
     layers = [asdict(score) for score in scores]
-    named = {"run": results.name, "answer": answer(summary, scores)}
+    named = {"run": results.name, "answer": _sentences(summary, scores)}
     untrained = read_untrained(results, summary)
     found = None if untrained is None else asdict(untrained)
-    return {**summary, **named, "layers": layers, "untrained_model": found}
+    values = {**summary, **named, "layers": layers, "untrained_model": found}
+    if rows is not None:
+        values["listed_rows"] = [asdict(row) for row in answered_rows(results, rows)]
+    return values
 
 
-def report_page(results: Results) -> RenderableType:
-    """The page of `vsp report`, for 80 columns."""
+def report_page(results: Results, rows: str | None = None) -> RenderableType:
+    """The page of `vsp report`, for 80 columns, with a list of `rows` as `report_json`."""
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
     untrained = read_untrained(results, summary)
-    sentence = answer(summary, scores)
+    sentence = _sentences(summary, scores)
     parts: list[RenderableType] = (
         [folded_text(sentence, style="bold"), text_line()] if sentence else []
     )
     parts += [_run_facts({**summary, "run": results.name}, scores, best), text_line()]
-    parts += [_layer_table(summary, scores, untrained), text_line()]
-    notes = [*_layer_notes(summary, scores), *_untrained_notes(summary, untrained)]
+    parts += [layer_table(summary, scores, untrained), text_line()]
+    notes = [
+        *layer_notes(summary, scores),
+        *lens_note(summary, scores),
+        *_untrained_notes(summary, untrained),
+    ]
     parts += [folded_text(note) for note in notes]
     parts += [text_line(), _baseline_table(summary, untrained), text_line()]
     parts += peak_page(summary, best, len(scores))
+    says = says_page(summary)
+    parts += [text_line(), *says] if says else []
+    if rows is not None:
+        parts += [text_line(), *rows_page(answered_rows(results, rows), rows)]
     warnings = _warnings(summary, scores)
     if warnings:
         parts += [text_line(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
     return Group(*parts)
+
+
+def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
+    """What the curve shows, and what the model says beside it."""
+    return " ".join(filter(None, (answer(summary, scores), says_sentence(summary))))
 
 
 def run_title(summary: Mapping[str, Any]) -> str:
@@ -103,13 +120,9 @@ def _split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
     n_left_out = rows["used"] - best.n_train - best.n_test
     words += f", {n_left_out} in neither" if n_left_out else ""
     never = rows["used"] - rows["test"]
-    if _holds_out_names(summary) and never:
+    if holds_out_names(summary) and never:
         words += f"; {never} of {rows['used']} rows are never tested"
     return words
-
-
-def _holds_out_names(summary: Mapping[str, Any]) -> bool:
-    return bool(summary["split_by"] != "image")
 
 
 def _dropped_labels(summary: Mapping[str, Any]) -> str:
@@ -144,123 +157,6 @@ def _fits_fact(summary: Mapping[str, Any]) -> str:
             f"{summary['tolerance']:g}; the largest is {gap:.1g}"
         )
     return f"{n_fits} fits" + ("" if gap is None else f", relative duality gap at most {gap:.1g}")
-
-
-def _layer_table(
-    summary: Mapping[str, Any], scores: Sequence[LayerScore], untrained: Untrained | None
-) -> Table:
-    """One row per layer; columns without any figure are left out."""
-    columns: dict[str, Callable[[LayerScore], str]] = {
-        "layer": lambda score: str(score.layer),
-        _SHORT.get(summary["statistic"], summary["statistic"]): lambda score: format_figure(
-            score.score
-        ),
-        f"{summary['confidence']:.0%}": lambda score: format_interval(asdict(score)),
-    }
-    if any(score.rmse is not None for score in scores):
-        columns["RMSE"] = lambda score: "–" if score.rmse is None else f"{score.rmse:#.3g}"
-    if untrained and untrained.score:
-        columns["untr."] = lambda score: format_figure(untrained.score.get(score.layer))
-    if scores[0].controls:
-        columns["select"] = _selectivity
-    if any(score.p_corrected is not None for score in scores):
-        columns["p corr"] = lambda score: format_figure(score.p_corrected)
-    if any(score.p_within_corrected is not None for score in scores):
-        columns["p word"] = lambda score: format_figure(score.p_within_corrected)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for score in scores:
-        selected = score.layer == summary["best_layer"]
-        cells = [text_line(figure(score)) for figure in columns.values()]
-        table.add_row(*cells, _ScoreBar(score, selected), style="bold green" if selected else "")
-    return table
-
-
-@dataclass(frozen=True, slots=True)
-class _ScoreBar:
-    """A bar of a score from 0 to 1: interval in light blocks, chance as a line.
-
-    It takes the width that the other columns leave, up to `_BAR`.
-    """
-
-    score: LayerScore
-    selected: bool
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(len(_SELECTED), min(_BAR + len(_SELECTED), options.max_width))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = min(_BAR, options.max_width - len(_SELECTED))
-        yield text_line(self._bar(width) + (_SELECTED if self.selected else ""))
-
-    def _bar(self, width: int) -> str:
-        score = self.score
-        low, high = (
-            round(width * (score.score if one is None else one)) for one in (score.low, score.high)
-        )
-        cells = ["█" if i < low else "▒" if i < high else "·" for i in range(width)]
-        if score.chance >= 0 and width > 0:
-            cells[min(round(width * score.chance), width - 1)] = "│"
-        return "".join(cells)
-
-
-def _layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
-    notes = [
-        f"▒ {summary['confidence']:.0%} interval about other {_what_is_new(summary)}: "
-        f"{summary['resamples']} bootstrap resamples of {summary['n_groups']} "
-        f"{'name pairs' if _holds_out_names(summary) else 'groups'}.",
-        f"│ chance, {summary['chance']:.3f}: the score of always predicting {_chance(summary)}.",
-    ]
-    if summary["statistic"] == "balanced accuracy" and _asked_metric(summary) == "auto":
-        notes.append(
-            "balanced accuracy, because a label has less than half of the share of equally common "
-            "labels; --metric chooses another score."
-        )
-    if scores[0].controls:
-        name = next(iter(scores[0].controls))
-        notes.append(
-            "select: selectivity, the normalised score minus that of control tasks, which give "
-            f"each {controlled_type(name)} a random label; normalised: (score − chance) / (1 − chance)."
-        )
-    if summary["n_permutations"]:
-        notes.append(
-            f"p corr: p value from {summary['n_permutations']} refits with permuted labels, "
-            "corrected for the number of layers (maximum statistic)."
-        )
-    if any(score.p_within_corrected is not None for score in scores):
-        notes.append(
-            "p word: the same with labels permuted among rows with the same prompt. A model that "
-            "reads only the words does not get a small p."
-        )
-    return [*notes, "← the best layer on inner folds of all rows."]
-
-
-def _chance(summary: Mapping[str, Any]) -> str:
-    """What chance predicts for every row."""
-    if summary["probe"]["target"] == "number":
-        return "the mean of the training rows"
-    if summary["statistic"] == "D² of log loss":
-        return "the label frequencies of the training rows"
-    return "the most frequent training label"
-
-
-def _asked_metric(summary: Mapping[str, Any]) -> Any:
-    return summary.get("settings", {}).get("metric")
-
-
-def _what_is_new(summary: Mapping[str, Any]) -> str:
-    """What an interval of a layer is about: folds fit several probes, a split of a dataset one."""
-    if sum(summary["peak"]["layers"].values()) > 1:
-        return "rows, for training and test"
-    return "test rows, for these fitted probes"
-
-
-def _selectivity(score: LayerScore) -> str:
-    """Selectivity against the first control task."""
-    first = next(iter(score.controls.values()), {}).get("selectivity")
-    return format_figure(first["difference"] if first else None)
 
 
 def _untrained_notes(summary: Mapping[str, Any], untrained: Untrained | None) -> list[str]:

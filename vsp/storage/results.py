@@ -2,14 +2,21 @@
 
 `results/RUN/` holds
 
-    summary.json       settings, numbers of rows, and the figures of the whole run
+    summary.json       settings, numbers of rows, and the figures of the whole run; `says` has those
+                       of the model's own answers, or is null, and `no_answers` says why
     scores.jsonl       a LayerScore for each layer
     predictions.npz    rows (in the store), id, group, label [row]; layers [layer]; classes [class];
                        outer [repeat, row], the split that tested it, or -1; predicted [layer,
                        repeat, row], an index into `classes`, or the number; probability [layer,
                        repeat, row, class], at the strength with the best log loss on inner
-                       folds, while `predicted` and `loss` are at the one with the best score; loss [layer, repeat, row] and base [repeat, row]: the
-                       score is 1 − Σ loss / Σ base
+                       folds, while `predicted` and `loss` are at the one with the best score;
+                       loss [layer, repeat, row] and base [repeat, row]: the score is
+                       1 − Σ loss / Σ base. With answers of the model: peak [repeat, row], the
+                       index of the class that the layer selected in the row's split predicts, or
+                       -1; answer [row], an index into `answer_names` [name], or -1;
+                       answer_scores [row, option], nan where there is no option; answer_margin
+                       [row], the score of the label's option minus the best of the others, nan
+                       where the label is no option
     estimates.npz      the values behind the figures, by layer: inner [layer, outer, strength],
                        null [layer, permutation], portions, gaps …
     probes/LLL.npz     the arrays of layer LLL's probe
@@ -26,16 +33,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vsp.config import parse
 from vsp.errors import ConfigError, ProbeError, RunError
+from vsp.storage.layer_score import LayerScore, is_consistent, score_type
 from vsp.storage.ledger import failure_of_all
 from vsp.storage.npz import (
     MAX_ARRAYS,
@@ -45,70 +52,18 @@ from vsp.storage.npz import (
     read_arrays,
     write_arrays,
 )
-from vsp.storage.run import Plan, Run, close_names, find_run, newest
-from vsp.storage.summary import Count, Figure, Summary
+from vsp.storage.run import Plan, Run
+from vsp.storage.summary import Summary
 from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
-FORMAT = 4  # of the folder
-_SUMMARY, _SCORES = "summary.json", "scores.jsonl"
+FORMAT = 5  # of the folder
+_READABLE = (4, FORMAT)  # results of format 4 have no answers of the model
+SUMMARY = "summary.json"
+_SCORES = "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
 # Bytes of the other files; 1000 classes take about 3 MB per layer in the scores.
 _MAX_BYTES = {_SCORES: 1 << 28, _CARD: MAX_JSON}
-
-
-@dataclass(frozen=True, slots=True)
-class LayerScore:
-    """How well the probe of one layer predicts the labels of rows that it was not fitted on.
-
-    None: not defined for this target or probe, or switched off.
-    """
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    layer: Count
-    score: Figure  # accuracy, or R² where the target is a number
-    low: Figure | None  # bounds of the interval
-    high: Figure | None
-    over_training: dict[str, Figure] | None  # low and high, if the training rows are new as well
-    chance: Figure  # score of always predicting the most frequent training label, or the mean
-    accuracy: Figure | None
-    balanced_accuracy: Figure | None
-    macro_f1: Figure | None
-    recall: dict[str, Figure | None] | None  # by class
-    precision: dict[str, Figure | None] | None
-    confusion: list[list[Count]] | None  # [true class, predicted class], summed over repeats
-    # Calibration error of the likeliest class; None with class weights, as the Brier score.
-    ece: Figure | None
-    brier: Figure | None
-    rmse: Figure | None
-    strength: Figure | None  # C or alpha of the saved probe
-    strengths: list[Figure]  # chosen in each outer split
-    at_edge: Count  # outer splits for which a wider grid might choose a better strength
-    by_strength: dict[str, Figure | None]  # strength → score
-    # Control → normalised score, that of the control task, and selectivity, their difference; each
-    # {difference, low, high}.
-    controls: dict[str, dict[str, dict[str, Figure | None] | None]]
-    capacity: Figure | None  # accuracy on training rows of probes fitted on random labels of rows
-    p: Figure | None
-    p_corrected: Figure | None  # over layers
-    p_within: Figure | None  # of labels permuted among rows with the same prompt
-    p_within_corrected: Figure | None
-    code_bits: Figure | None  # online code length, mean over orders of the rows
-    code_error: Figure | None  # its standard error
-    compression: Figure | None  # uniform code length / online code length
-    control_code_bits: Figure | None  # of the first control task
-    control_code_error: Figure | None
-    control_compression: Figure | None
-    curve: list[list[Figure | None]]  # [rows fitted on, score, its standard error over orders]
-    # Score minus that of layer 0, and score minus that of the best layer.
-    over_embedding: dict[str, Figure | None] | None  # difference, low, high
-    below_best: dict[str, Figure | None] | None  # difference, low, high
-    n_fits: Count
-    n_uncertified: Count  # fits whose gap is not within the tolerance
-    max_gap: Figure | None  # relative duality gap
-    n_train: Count
-    n_test: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +87,7 @@ class Results:
         written; the old results then stay complete.
         """
         layers = [score.layer for score in scores]
-        names = [_SCORES, _PREDICTIONS, _ESTIMATES, *map(_probe_file, layers), _CARD, _SUMMARY]
+        names = [_SCORES, _PREDICTIONS, _ESTIMATES, *map(_probe_file, layers), _CARD, SUMMARY]
         with write_together([self.folder / name for name in names]) as opened:
             files = dict(zip(names, opened, strict=True))
             for score in scores:
@@ -144,7 +99,7 @@ class Results:
             card = {"layers": layers, **summary["probe"]}
             files[_CARD].write(_encode(_to_json(card)))
             digests = {name: sha256(files[name]) for name in names[:-1]}
-            files[_SUMMARY].write(_encode(_sealed(_to_json(summary), digests)))
+            files[SUMMARY].write(_encode(_sealed(_to_json(summary), digests)))
         self._remove_other_probes(names)
 
     @property
@@ -154,7 +109,7 @@ class Results:
 
     def check_owner(self, plan: Plan) -> None:
         """Raise RunError if the folder holds results of another plan, or of an unknown one."""
-        path = self.folder / _SUMMARY
+        path = self.folder / SUMMARY
         try:
             values = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -169,7 +124,7 @@ class Results:
         found = _identity(values)
         if found is None:
             raise RunError(
-                f"{self.folder / _SUMMARY}: does not say which plan its results are of; "
+                f"{self.folder / SUMMARY}: does not say which plan its results are of; "
                 f"{self._move_it()}"
             )
         if found != plan.identity():
@@ -194,12 +149,12 @@ class Results:
         self._check_types(summary, Summary)
         with self._open_checked(_SCORES, digests) as file:
             try:
-                scores = [_score_type().validate_json(line) for line in file]
+                scores = [score_type().validate_json(line) for line in file]
             except ValidationError as error:
                 raise self._not_results(_SCORES, error) from None
         layers = [score.layer for score in scores]
         fits = len(set(layers)) == len(layers) and summary["best_layer"] in layers
-        if not fits or not all(map(_is_consistent, scores)):
+        if not fits or not all(map(is_consistent, scores)):
             raise self._not_results(_SCORES)
         return summary, scores
 
@@ -235,7 +190,7 @@ class Results:
 
     def _summary(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The summary, and the SHA-256 of each other file by name."""
-        path = self.folder / _SUMMARY
+        path = self.folder / SUMMARY
         try:
             values = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -244,10 +199,10 @@ class Results:
             raise RunError(f"{path}: {unreadable(error)}; {self._move_it()}") from None
         except (ValueError, RecursionError):
             raise RunError(f"{path}: is damaged; {self._move_it()}") from None
-        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+        if not isinstance(values, dict) or values.pop("format", None) not in _READABLE:
             raise RunError(f"{path}: is not of this version of vsp; {self._move_it()}")
         digests = values.pop("sha256", None)
-        seal = digests.pop(_SUMMARY, None) if isinstance(digests, dict) else None
+        seal = digests.pop(SUMMARY, None) if isinstance(digests, dict) else None
         if not json_matches([values, digests], seal):
             raise RunError(f"{path}: was changed since it was written; {self._again}")
         run = self._run()
@@ -260,7 +215,7 @@ class Results:
             try:
                 types.model_validate(summary)
             except ValidationError as error:
-                raise self._not_results(_SUMMARY, error) from None
+                raise self._not_results(SUMMARY, error) from None
 
     def _run(self) -> Run | None:
         """The run in `scratch/` beside `results/`; None if there is none that can be read."""
@@ -280,7 +235,7 @@ class Results:
             return f"{self.folder}: holds no results; run {run.name}: {failure}"
         of_plan = self.folder.parent / run.plan.name
         with suppress(OSError, ValueError, RecursionError):
-            if _identity(read_json(of_plan / _SUMMARY)) == run.plan.identity():
+            if _identity(read_json(of_plan / SUMMARY)) == run.plan.identity():
                 return (
                     f"{self.folder}: holds no results; {of_plan} holds results of the same plan: "
                     f"copy that folder to {self.folder}, or {self._probe()}"
@@ -310,7 +265,7 @@ class Results:
             key = ".".join(map(str, first["loc"]))
             where = f" ({key}: {first['msg'][:1].lower()}{first['msg'][1:]})" if key else ""
         # `vsp probe` does not replace a summary that it cannot read.
-        advice = self._move_it() if name == _SUMMARY else self._again
+        advice = self._move_it() if name == SUMMARY else self._again
         return RunError(f"{self.folder / name}: does not hold what vsp writes{where}; {advice}")
 
     @contextmanager
@@ -323,7 +278,7 @@ class Results:
                     check_directory(file)  # first, since a digest reads the whole file
                 if sha256(file) != digests.get(name):
                     raise RunError(
-                        f"{path}: is not the file that {_SUMMARY} goes with; the results are a "
+                        f"{path}: is not the file that {SUMMARY} goes with; the results are a "
                         f"mixture of two writes, or were changed: {self._again}"
                     )
                 yield file
@@ -340,56 +295,6 @@ class Results:
         with disk_errors(self.folder):
             for path in {*self.folder.glob("probes/*.npz"), self.folder / "probes.npz"} - kept:
                 path.unlink(missing_ok=True)
-
-
-def find_results(name: str | None, work: Path) -> Results:
-    """Results by name or path, by default the newest.
-
-    A name is a folder in `results/`, or a run in `scratch/` that was not probed yet; a path (it has
-    a slash) is a folder of results or of a run. The default is the results of the newest run in
-    `scratch/`; without any run, as on a computer to which results were copied, it is the newest
-    folder in `results/`.
-
-    Raises RunError if there is no such run and no such folder of results.
-    """
-    if name is None:
-        return _newest_results(work)
-    places = [Path(name)]
-    if "/" not in name and name not in (".", ".."):
-        places = [work / "results" / name, work / "scratch" / name]
-    for place in places:
-        with suppress(OSError, ValueError):  # such a path is refused below
-            if (place / "plan.json").exists():
-                return Results(Run.open(place).results)
-            if (place / _SUMMARY).exists():
-                return Results(place)
-    raise RunError(_no_such(name, places))
-
-
-def _no_such(name: str, places: Sequence[Path]) -> str:
-    """The message for a name or path without results; it lists similar names."""
-    if len(places) == 1:
-        return f"{name}: is neither a run nor a folder of results; name one of them"
-    known = {path.parent.name for place in places for path in _marked(place.parent)}
-    folders = " and ".join(f"{place.parent}/" for place in places)
-    return f"{name}: no such run or results in {folders}; {close_names(name, known)}"
-
-
-def _marked(folder: Path) -> list[Path]:
-    """The plans and summaries in the folders of `folder`."""
-    return [*folder.glob("*/plan.json"), *folder.glob(f"*/{_SUMMARY}")]
-
-
-def _newest_results(work: Path) -> Results:
-    if any((work / "scratch").glob("*/plan.json")):
-        return Results(find_run(None, work).results)
-    summaries = list((work / "results").glob(f"*/{_SUMMARY}"))
-    if not summaries:
-        raise RunError(
-            f"{work / 'results'}: holds no results; name a folder of results with --run, or make "
-            "them with `vsp plan`, `vsp extract` and `vsp probe`"
-        )
-    return Results(newest(summaries).parent)
 
 
 def _probe_file(layer: int) -> str:
@@ -416,33 +321,7 @@ def _encode(values: Any) -> bytes:
 def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
     """The contents of summary.json: the summary and all digests, including its own."""
     seal = json_sha256([values, digests])
-    return {"format": FORMAT, **values, "sha256": {**digests, _SUMMARY: seal}}
-
-
-@cache
-def _score_type() -> TypeAdapter[LayerScore]:
-    return TypeAdapter(LayerScore)
-
-
-def _is_consistent(score: LayerScore) -> bool:
-    """Whether the parts of a score fit each other."""
-    names = {"difference", "low", "high"}
-    differences = [d for d in (score.over_embedding, score.below_best) if d is not None]
-    recall, precision, confusion = score.recall, score.precision, score.confusion
-    n = len(recall or {})
-    return (
-        all(names <= difference.keys() for difference in differences)
-        and all(len(point) == 3 and point[0] is not None for point in score.curve)
-        and all(
-            one is not None and names <= one.keys()
-            for control in score.controls.values()
-            for one in (control.get(name) for name in ("score", "control", "selectivity"))
-        )
-        and (recall is None) == (precision is None) == (confusion is None)
-        and (score.over_training is None or {"low", "high"} <= score.over_training.keys())
-        and (confusion is None or (0 < n == len(confusion) == len(confusion[0])))
-        and all(len(counts) == n for counts in confusion or ())
-    )
+    return {"format": FORMAT, **values, "sha256": {**digests, SUMMARY: seal}}
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
@@ -464,7 +343,7 @@ def _identity(values: Any) -> str | None:
     if isinstance(identity, str):
         return identity
     try:
-        return parse(Plan, values.get("plan"), _SUMMARY).identity()
+        return parse(Plan, values.get("plan"), SUMMARY).identity()
     except ConfigError:
         return None
 

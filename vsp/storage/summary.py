@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from vsp.choices import ANSWER_SCORES, AnswerScore
 from vsp.config import parse
 from vsp.errors import ConfigError
 from vsp.storage.run import Plan
@@ -144,6 +145,66 @@ class _Peak(_Interval):
         return self
 
 
+class _Said(_Values):
+    """One score of the model's own answers and of the peak, on the same rows."""
+
+    says: _Score
+    knows: _Score
+    difference: _Difference
+
+
+class _SaidOfLabel(_Values):
+    says: _Recall | None  # None: no row has the label
+    knows: _Recall | None
+
+
+class _RightOrWrong(_Values):
+    """Rows by whether probe and answer are right, averaged over repeats."""
+
+    both: Figure
+    only_knows: Figure
+    only_says: Figure
+    neither: Figure
+
+
+class _EqualAccuracies(_Values):
+    """p values that probe and answer have the same accuracy."""
+
+    p: Figure  # rows of a group may depend on each other
+    n_flips: Count
+    p_rows: Figure  # McNemar's exact test
+
+
+class _Agreement(_Values):
+    share: _Score
+    kappa: Figure | None
+
+
+class _Says(_Values):
+    """The model's own answers beside the peak."""
+
+    score: AnswerScore  # chooses the answer of a row
+    statistic: str  # of `scores`, and of the lens
+    n_rows: Count
+    n_no_label: Count  # test rows whose label is none of their options; left out
+    n_ties: Count  # rows of which two options have the best score
+    prior: str  # the run with blank pictures, or why there is none
+    scores: dict[str, _Score | None]  # of the answers that each kind of score chooses
+    figures: dict[str, _Said]  # by statistic
+    recall: dict[str, _SaidOfLabel]
+    table: _RightOrWrong
+    test: _EqualAccuracies
+    agreement: _Agreement
+
+    @model_validator(mode="after")
+    def _check_figures(self) -> _Says:
+        if not {self.statistic, "accuracy"} <= self.figures.keys():
+            raise ValueError("figures lack a statistic")
+        if not set(ANSWER_SCORES) <= self.scores.keys():
+            raise ValueError("scores lack a kind")
+        return self
+
+
 class _ComparedProbe(_Values):
     probe: str
     treatment: str
@@ -204,6 +265,9 @@ class Summary(_Values):
     tolerance: Figure
     peak: _Peak
     baselines: dict[str, _Score | None]
+    # The model's own answers; older results have none. `no_answers` says why there are none.
+    says: _Says | None = None
+    no_answers: str = ""
     untrained: str  # results of the untrained model, in the place of random features; "": none
 
     @model_validator(mode="after")
