@@ -21,6 +21,8 @@ from vsp.config import ModelConfig
 if TYPE_CHECKING:
     from torch import nn
 
+    from vsp.models.pixels import PixelRule
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -49,6 +51,8 @@ class Picture:
     tokens: tuple[int, ...]  # every prompt about it begins with these; the last is an image token
     kinds: Mapping[str, tuple[int, ...]]  # other inputs with one value per token of `tokens`
     around: tuple[str, str]  # text between the image and the prompt, and text after the prompt
+    # How `arrays` of bytes [height, width, channel] become inputs; None: all arrays are inputs.
+    rule: PixelRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
