@@ -20,6 +20,9 @@ from vsp.models.outline import decoder_path, empty_model
 
 TYPES = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 ALL_WRITERS = {**WRITERS, **MORE_WRITERS}
+# Families whose image processors resize, crop, rescale and normalise.
+AS_BYTES = ("chameleon", "gemma3", "llava", "paligemma", "qwen2_5_vl", "qwen2_vl", "qwen3_5",
+            "qwen3_vl", "qwen3_vl_moe", "vipllava")  # fmt: skip
 # Configurations whose defaults do not make a model.
 FIELDS = {
     "emu3": {"vocabulary_map": {"<image>": 3}},
@@ -50,6 +53,25 @@ def test_tokens_and_states_are_those_of_transformers_one_sample_at_a_time(family
         assert list(loaded.processor.row(loaded.processor.picture(image), prompt).tokens) == ids
         assert np.abs(expected).max() > 1  # so that 1e-4 is a meaningful tolerance
         assert np.abs(states[:, column] - expected).max() < 1e-4
+
+
+def test_pictures_as_bytes_give_the_states_of_whole_processors_to_the_last_bit(family):
+    processor = models.read_processor(family.config())
+    pictures = [processor.picture(image) for image in make_images()]
+    assert (pictures[0].rule is not None) == (family.name in AS_BYTES)
+    if family.name not in AS_BYTES:
+        return
+    whole = [processor._whole_picture(image) for image in make_images()]
+    n_bytes = [sum(array.nbytes for array in p[0].arrays.values()) for p in (pictures, whole)]
+    assert n_bytes[1] > 3.9 * n_bytes[0]
+    for dtype in ("float32", "bfloat16"):
+        model = models.read_model(family.config(dtype=dtype))
+        states = []
+        for some in (pictures, whole):
+            assert [picture.tokens for picture in some] == [picture.tokens for picture in whole]
+            rows = [[processor.row(p, text)] for p, text in zip(some, PROMPTS, strict=True)]
+            states.append(model.forward(list(map(prompt_group, some, rows)))())
+        assert states[0].tobytes() == states[1].tobytes()
 
 
 def test_states_depend_on_the_image(family):
