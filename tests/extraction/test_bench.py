@@ -43,6 +43,15 @@ def test_ratios_are_those_of_the_rates(benches):
         )
 
 
+def test_the_ceilings_of_host_and_device_stand_beside_each_other(benches):
+    for found in benches:
+        assert found.pictures_per_core > 0
+        bare = [way.rows_per_second / way.of_bare for way in found.ways if way.of_bare]
+        assert found.forward_rows_per_second == pytest.approx(max(bare))
+    own, shared = benches  # its prompts are tokenised for fewer pictures
+    assert shared.pictures_per_core < 1.5 * own.pictures_per_core
+
+
 def test_all_ways_give_the_states_of_transformers(benches):
     for found in benches:
         assert 0 < found.difference < 1e-5

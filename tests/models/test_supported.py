@@ -27,6 +27,9 @@ ALL_WRITERS = {**WRITERS, **MORE_WRITERS}
 # Chameleon's model excludes image tokens behind its head, for every layer of the lens as well; the
 # reference does so for the last layer only.
 NO_LENS_REFERENCE = ("chameleon",)
+# Families whose image processors resize, crop, rescale and normalise.
+AS_BYTES = ("chameleon", "gemma3", "llava", "paligemma", "qwen2_5_vl", "qwen2_vl", "qwen3_5",
+            "qwen3_vl", "qwen3_vl_moe", "vipllava")  # fmt: skip
 # Configurations whose defaults do not make a model.
 FIELDS = {
     "emu3": {"vocabulary_map": {"<image>": 3}},
@@ -93,6 +96,25 @@ def test_answers_and_positions_are_those_of_transformers_one_row_and_option_at_a
             if family.name not in NO_LENS_REFERENCE:
                 assert np.abs(out.lens[:, row, number] - expected).max() < 1e-4
     assert (out.lens[-1] == out.answers)[~np.isnan(out.answers)].all()
+
+
+def test_pictures_as_bytes_give_the_states_of_whole_processors_to_the_last_bit(family):
+    processor = models.read_processor(family.config())
+    pictures = [processor.picture(image) for image in make_images()]
+    assert (pictures[0].rule is not None) == (family.name in AS_BYTES)
+    if family.name not in AS_BYTES:
+        return
+    whole = [processor._whole_picture(image) for image in make_images()]
+    n_bytes = [sum(array.nbytes for array in p[0].arrays.values()) for p in (pictures, whole)]
+    assert n_bytes[1] > 3.9 * n_bytes[0]
+    for dtype in ("float32", "bfloat16"):
+        model = models.read_model(family.config(dtype=dtype))
+        states = []
+        for some in (pictures, whole):
+            assert [picture.tokens for picture in some] == [picture.tokens for picture in whole]
+            rows = [[processor.row(p, text)] for p, text in zip(some, PROMPTS, strict=True)]
+            states.append(model.forward(list(map(prompt_group, some, rows)))().states["last"])
+        assert states[0].tobytes() == states[1].tobytes()
 
 
 def test_states_depend_on_the_image(family):

@@ -23,11 +23,15 @@ def _printed(benches, n_planned, width=80):
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_every_figure_of_every_way_is_there(width):
-    lines, text = _printed([Bench("own rows", 128, 23, WAYS, 1e-3, on_gpu=True)], 100_000, width)
+    lines, text = _printed(
+        [Bench("own rows", 128, 32, WAYS, 1e-3, True, 210.0, 47.0)], 100_000, width
+    )
     cells = [line.split() for line in lines]
     for row in ("1 12.3 1.00 2.3 GB", "16 no memory", "64 45.6 3.71 0.97 12.3 GB 11.9 GB"):
         assert any(" ".join(cell).endswith(row) for cell in cells)
-    assert lines[0].rstrip() == "128 own rows, 23 images"
+    assert lines[0].rstrip() == "128 own rows, 32 images"
+    host = "one core prepares 210.0 pictures/s, for 840.0 rows/s"
+    assert f"{host}; forward passes alone: 47.0 rows/s" in text
     assert "states of all ways differ by at most 0.001 of the largest value in their layer" in text
     assert (
         "the plan's 100,000 rows take about 36.5 minutes in one task at 45.6 rows/s, 0.61 GPU-hours"
@@ -37,9 +41,9 @@ def test_every_figure_of_every_way_is_there(width):
 
 
 def test_without_a_plan_the_time_is_that_of_a_million_rows():
-    bench = Bench("own rows", 128, 23, WAYS[:1], None, on_gpu=False)
+    bench = Bench("own rows", 128, 23, WAYS[:1], None, False, 210.0, None)
     assert bench.best is None and "take about" not in _printed([bench], None)[1]
-    bench = Bench("own rows", 128, 23, WAYS, None, on_gpu=False)
+    bench = Bench("own rows", 128, 23, WAYS, None, False, 210.0, None)
     text = _printed([bench], None)[1]
     assert "a million rows take about 6.1 hours in one task at 45.6 rows/s batch:" in text
-    assert "states of all ways differ" not in text
+    assert "states of all ways differ" not in text and "forward passes alone:" not in text

@@ -30,17 +30,17 @@ from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare, prepared
 from vsp.models.contract import Loaded
 from vsp.storage.run import Run
+from vsp.utils.allocator import keep_freed_blocks
 from vsp.utils.images import open_rgb
 from vsp.utils.progress import progress
 
 _TRANSFORMERS = ("transformers, one by one", "transformers, batched")
 _VSP, _VSP_UNSHARED = "vsp", "vsp --no-sharing"
+_PREPARATION = ("preparation", 0)
 _ROUNDS = 3
 _MEAN_ROWS, _MAX_ROWS = 5.5, 23  # per image, as in VRD's spatial relations (Kaggle layout)
 _SIZE = (640, 480)
-# Parameters of glibc's mallopt.
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
-_SMALL_THRESHOLD, _LARGE_THRESHOLD = 1 << 16, 1 << 25
+_SMALL_BLOCK = 1 << 16  # bytes; the allocator returns larger ones at once where memory is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,9 @@ class Bench:
     # Largest difference between vsp's and transformers' states, relative to the layer's maximum.
     difference: float | None
     on_gpu: bool
+    # What one core can prepare, from image files to tokens and bytes; the device is not used.
+    pictures_per_core: float  # per second of CPU time
+    forward_rows_per_second: float | None  # the fastest forward passes alone; None: not measured
 
     @property
     def best(self) -> Way | None:
@@ -192,10 +195,11 @@ def _measure(title: str, rows: _BenchRuns, loaded: Loaded) -> Bench:
         timed[name, size] = _extraction_pass(run, loaded, rows.n_workers)
         if loaded.model.has_forward_only:
             timed[f"bare {name}", size] = _forward_pass(run, loaded)
+    timed[_PREPARATION] = _preparation_pass(rows.shared[0], loaded)
     rates, peaks = _run_rounds(title, timed, len(samples))
     ways = []
     for name, size in timed:
-        if not name.startswith("bare "):
+        if not name.startswith("bare ") and (name, size) != _PREPARATION:
             bare = f"bare {name}", size
             ways.append(
                 Way(
@@ -209,7 +213,17 @@ def _measure(title: str, rows: _BenchRuns, loaded: Loaded) -> Bench:
                 )
             )
     difference = _largest_difference(own, plain_states) if plain_states else None
-    return Bench(title, len(samples), rows.n_images, tuple(ways), difference, _cuda() is not None)
+    forward = [rate for (name, _), rate in rates.items() if name.startswith("bare ") and rate]
+    return Bench(
+        title,
+        len(samples),
+        rows.n_images,
+        tuple(ways),
+        difference,
+        _cuda() is not None,
+        pictures_per_core=(rates[_PREPARATION] or 0.0) * rows.n_images / len(samples),
+        forward_rows_per_second=max(forward, default=None),
+    )
 
 
 def _run_rounds(
@@ -221,8 +235,11 @@ def _run_rounds(
     with progress(f"bench {title}", "runs", len(timed) * (1 + _ROUNDS)) as advance:
         for turn in range(1 + _ROUNDS):
             # To measure memory, freed blocks return to the system at once. To measure time,
-            # the process keeps them, as it does in a long run.
-            _set_allocator_threshold(below=_SMALL_THRESHOLD if turn == 0 else _LARGE_THRESHOLD)
+            # the process keeps them, as `vsp extract` does.
+            if turn == 0:
+                keep_freed_blocks(below=_SMALL_BLOCK)
+            else:
+                keep_freed_blocks()
             for way, run in timed.items():
                 took, peak = _measure_once(run)
                 if turn == 0:
@@ -235,16 +252,6 @@ def _run_rounds(
         for way, times in seconds.items()
     }
     return rates, peaks
-
-
-def _set_allocator_threshold(below: int) -> None:
-    """Let glibc keep freed blocks smaller than `below` bytes; does nothing with another libc."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, below)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2 * below)  # the ratio that glibc uses
-    except (OSError, AttributeError):
-        return
 
 
 def _measure_once(run: Pass) -> tuple[float | None, int | None]:
@@ -297,6 +304,20 @@ def _extraction_pass(run: Run, loaded: Loaded, n_workers: int) -> Pass:
         return time.perf_counter() - started
 
     return extract
+
+
+def _preparation_pass(run: Run, loaded: Loaded) -> Pass:
+    """Prepare all batches in this process, as a worker does; CPU time, so that it counts one core."""
+    (shard,) = run.shards
+    batches = batches_with(run, shard, set(range(shard.start, shard.stop)))
+
+    def prepare_all() -> float:
+        started = time.process_time()
+        for batch in batches:
+            prepare(loaded.processor, batch)
+        return time.process_time() - started
+
+    return prepare_all
 
 
 def _forward_pass(run: Run, loaded: Loaded) -> Pass:

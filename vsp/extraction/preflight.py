@@ -19,6 +19,7 @@ from vsp.extraction.answer_options import OptionTokens
 from vsp.extraction.positions import NAMES, places_of
 from vsp.extraction.preprocess import make_picture, make_row
 from vsp.models.contract import Picture, Processor, TokenizedPrompt, count_shared
+from vsp.models.pixels import n_values
 from vsp.storage.manifest import Sample
 from vsp.utils.garbage import garbage_collection_paused
 from vsp.utils.images import open_rgb
@@ -238,8 +239,7 @@ class TokenCounter:
 
     def _blank(self, size: tuple[int, int], depth: str = "") -> Picture:
         blank = make_picture(self._processor, Image.new("RGB", size), depth)
-        pixels = (array for array in blank.arrays.values() if array.dtype.kind == "f")
-        self.n_values = max(self.n_values, sum(array.size for array in pixels))
+        self.n_values = max(self.n_values, n_values(blank))
         return blank
 
 

@@ -7,6 +7,7 @@ states. The families `llava15` and `qwen2` derive from this one, with their own 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +30,7 @@ from vsp.models.contract import (
     rows_alone,
 )
 from vsp.models.patch_grid import PatchGrid
+from vsp.models.pixels import PIXELS, BytePictures, byte_pictures, picture_inputs
 from vsp.models.prompt_tokens import (
     RecordingTokenizer,
     match_any,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 IMAGE = "<image>"  # the image in a template, whatever the model calls it
 INSTRUCTION = "{instruction}"  # a row's prompt in a template
 _MAX_ASPECT_RATIO = 200
+_MAX_SIZES = 256  # sizes of pictures whose tokens are kept
 _HALF = ("bfloat16", "float16")  # other dtypes are computed in float32
 # Values of inputs with one value per token, for tokens behind the prompt. PaliGemma's prompt attends to
 # all tokens of kind 0.
@@ -92,6 +95,8 @@ class AutoProcessor(Processor):
         self._vocabulary = getattr(checkpoint.get_text_config(), "vocab_size", 10**9)
         context = getattr(checkpoint.get_text_config(), "max_position_embeddings", None)
         self._context = context or 10**9
+        # The first picture of each shape of pixels, without these: tokens depend on the shape only.
+        self._first_pictures: dict[tuple[int, ...], Picture] = {}
 
     @property
     def crops(self) -> bool:
@@ -109,6 +114,33 @@ class AutoProcessor(Processor):
                 f"image of {image.width} × {image.height} has an aspect ratio over "
                 f"{_MAX_ASPECT_RATIO}:1; crop or pad it"
             )
+        if self._byte_pictures is None:
+            return self._whole_picture(image)
+        with processing_errors():
+            pixels = self._byte_pictures(image)
+        first = self._first_pictures.get(pixels.shape)
+        if first is None:
+            first = self._whole_picture(image)
+            others = {name: array for name, array in first.arrays.items() if name != PIXELS}
+            first = replace(first, arrays=others, rule=self._byte_pictures.rule)
+            if len(self._first_pictures) == _MAX_SIZES:
+                self._first_pictures.clear()
+            self._first_pictures[pixels.shape] = first
+        return replace(first, arrays={**first.arrays, PIXELS: pixels})
+
+    @cached_property
+    def _byte_pictures(self) -> BytePictures | None:
+        """Prepares pictures as bytes; None for an image processor that does not allow it.
+
+        Made with the first picture, because a hostile checkpoint's processor must not run before it
+        is tried within limits.
+        """
+        return byte_pictures(
+            self._processor.image_processor, lambda image: self._whole_picture(image).arrays
+        )
+
+    def _whole_picture(self, image: Image.Image) -> Picture:
+        """A picture as the checkpoint's processor prepares it."""
         with processing_errors():
             try:
                 seen = self._processor(
@@ -338,7 +370,6 @@ class AutoVLM(VisionLanguageModel):
     def _inputs(self, bundle: Bundle) -> dict[str, torch.Tensor]:
         """Inputs of the whole model: tokens of the trunks, their kinds, and pictures."""
         from vsp.models.device_copies import copy_to_device, input_device
-        from vsp.models.loading import to_device
 
         groups = bundle.groups
         device, dtype = input_device(self._decoder), self._base.dtype
@@ -354,9 +385,8 @@ class AutoVLM(VisionLanguageModel):
                 kinds[i, : len(group.picture.tokens)] = group.picture.kinds[name]
                 kinds[i, bundle.prompt_lengths[i] :] = self._kinds_of_options.get(name, 0)
             inputs[name] = copy_to_device(kinds, device)
-        for name, array in join_arrays([group.picture.arrays for group in groups]).items():
-            inputs[name] = to_device(array, device, dtype)
-        return inputs
+        pictures = [group.picture for group in groups]
+        return inputs | picture_inputs(pictures, device, dtype)
 
 
 def _written_shape(config: ModelConfig, model_types: Sequence[str]) -> ModelShape | None:
@@ -389,29 +419,6 @@ def _read_config(config: ModelConfig, model_types: Sequence[str]) -> Any:
     for part in checkpoint.sub_configs:
         check_part(getattr(checkpoint, part, None))
     return checkpoint
-
-
-def join_arrays(pictures: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Concatenate the arrays of several pictures by name, along the first axis.
-
-    Other axes are padded with zeros to the longest, as processors pad tiles.
-    """
-    joined = {}
-    for name in pictures[0]:
-        arrays = [picture[name] for picture in pictures]
-        longest = (
-            np.max([array.shape[1:] for array in arrays], axis=0) if arrays[0].ndim > 1 else ()
-        )
-        joined[name] = np.concatenate([_pad_to(array, longest) for array in arrays])
-    return joined
-
-
-def _pad_to(array: NDArray[Any], longest: Any) -> NDArray[Any]:
-    if array.ndim < 2 or array.shape[1:] == tuple(longest):
-        return array
-    return np.pad(
-        array, [(0, 0), *((0, n - m) for n, m in zip(longest, array.shape[1:], strict=True))]
-    )
 
 
 def _pad_token(checkpoint: Any) -> int:

@@ -24,6 +24,8 @@ from vsp.utils.prefixes import proper_prefixes
 if TYPE_CHECKING:
     from torch import nn
 
+    from vsp.models.pixels import PixelRule
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -52,6 +54,8 @@ class Picture:
     tokens: tuple[int, ...]  # every prompt about it begins with these; the last is an image token
     kinds: Mapping[str, tuple[int, ...]]  # other inputs with one value per token of `tokens`
     around: tuple[str, str]  # text between the image and the prompt, and text after the prompt
+    # How `arrays` of bytes [height, width, channel] become inputs; None: all arrays are inputs.
+    rule: PixelRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ def _problem(processor: Processor) -> str:
     except ModelError as error:
         return str(error)
     floats = [array for array in picture.arrays.values() if array.dtype.kind == "f"]
+    if picture.rule is not None:
+        floats.append(picture.rule.table)
     if not all(np.isfinite(array).all() for array in floats):
         return "its image processor gives pixel values that are not finite numbers"
     return ""

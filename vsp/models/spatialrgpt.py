@@ -34,6 +34,7 @@ from vsp.models.contract import (
 )
 from vsp.models.hub import local_folder
 from vsp.models.patch_grid import join_pairs, padded, stretched
+from vsp.models.pixels import PIXELS, BytePictures, byte_pictures, picture_input
 from vsp.models.prompt_tokens import (
     match_any,
     option_tokens,
@@ -113,13 +114,17 @@ class SpatialRGPTProcessor(Processor):
         arrays = {"pixels": self._pixel_values(image)}
         if depth is not None:
             arrays["depth"] = self._pixel_values(depth)
-        before, _, after = self._conversation.partition(IMAGE)
+        ahead, _, behind = self._conversation.partition(IMAGE)[2].partition("{instruction}")
+        rule = self._byte_pictures.rule if self._byte_pictures else None
+        return Picture(arrays, self._picture_tokens, {}, (ahead, behind), rule)
+
+    @cached_property
+    def _picture_tokens(self) -> tuple[int, ...]:
+        """The tokens before an image, and those of an image."""
         bos = self._tokenizer.bos_token_id
         with processing_errors():
-            ids = self._tokenizer(before).input_ids
-        tokens = (*([] if ids[:1] == [bos] else [bos]), *ids, *(IMAGE_TOKEN,) * self._n_tokens)
-        ahead, _, behind = after.partition("{instruction}")
-        return Picture(arrays, tokens, {}, (ahead, behind))
+            ids = self._tokenizer(self._conversation.partition(IMAGE)[0]).input_ids
+        return (*([] if ids[:1] == [bos] else [bos]), *ids, *(IMAGE_TOKEN,) * self._n_tokens)
 
     def row(
         self, picture: Picture, prompt: str, regions: NDArray[np.bool_] | None = None
@@ -178,15 +183,21 @@ class SpatialRGPTProcessor(Processor):
         with processing_errors():
             return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def _pixel_values(self, image: Image.Image) -> NDArray[np.floating]:
-        """[1, channel, height, width]"""
+    def _pixel_values(self, image: Image.Image) -> NDArray[Any]:
+        """Bytes [height, width, channel], or [1, channel, height, width] of the image processor."""
         if self._top["image_aspect_ratio"] == "pad":
             image = _square(image, self._pixels.image_mean)
         with processing_errors():
-            pixels: NDArray[np.floating] = self._pixels(images=image, return_tensors="np")[
-                "pixel_values"
-            ]
-        return pixels
+            if self._byte_pictures is not None:
+                return self._byte_pictures(image)
+            return np.asarray(self._pixels(images=image, return_tensors="np")[PIXELS])
+
+    @cached_property
+    def _byte_pictures(self) -> BytePictures | None:
+        """Prepares pictures as bytes; None for an image processor that does not allow it."""
+        return byte_pictures(
+            self._pixels, lambda image: self._pixels(images=image, return_tensors="np")
+        )
 
     def _marked(
         self, tokens: tuple[int, ...], has_depth: bool, regions: NDArray[np.bool_]
@@ -387,12 +398,10 @@ class SpatialRGPT(VisionLanguageModel):
         return self._capture.forward_only(groups, prepare)
 
     def _group_pixels(self, groups: Sequence[PromptGroup]) -> torch.Tensor:
-        return self._to_device(np.concatenate([group.picture.arrays["pixels"] for group in groups]))
+        return self._to_device([group.picture for group in groups], "pixels")
 
-    def _to_device(self, pixels: NDArray[Any]) -> torch.Tensor:
-        from vsp.models.loading import to_device
-
-        return to_device(pixels, self._tower.device, self._tower.dtype)
+    def _to_device(self, pictures: Sequence[Picture], name: str) -> torch.Tensor:
+        return picture_input(pictures, name, self._tower.device, self._tower.dtype)
 
     def _encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Image tokens [batch, token, hidden], and the features from which regions are pooled."""
@@ -441,8 +450,9 @@ class SpatialRGPT(VisionLanguageModel):
 
         if self._regions is None or all(row.regions is None for row in group.rows):
             return [{} for _ in group.rows]
-        depth = group.picture.arrays.get("depth")
-        flat = None if depth is None else self._features(self._to_device(depth))[0]
+        flat = None
+        if "depth" in group.picture.arrays:
+            flat = self._features(self._to_device([group.picture], "depth"))[0]
         vectors: list[OfMarker] = []
         for row in group.rows:
             of_marker = {}

@@ -35,6 +35,7 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
                 "in their layer"
             )
             parts.append(folded_text(agreement))
+        parts.append(folded_text(_ceilings(bench)))
         if bench.best is not None and bench.best.rows_per_second is not None:
             parts.append(folded_text(_forecast(bench, bench.best.rows_per_second, n_planned)))
         parts.append(text_line())
@@ -59,6 +60,15 @@ def _ways_table(bench: Bench) -> Table:
             style="bold" if way is bench.best else "",
         )
     return table
+
+
+def _ceilings(bench: Bench) -> str:
+    """What the host can prepare, beside what the device can compute."""
+    rows = bench.pictures_per_core * bench.n_rows / bench.n_images
+    host = f"one core prepares {bench.pictures_per_core:,.1f} pictures/s, for {rows:,.1f} rows/s"
+    if bench.forward_rows_per_second is None:
+        return host
+    return f"{host}; forward passes alone: {bench.forward_rows_per_second:,.1f} rows/s"
 
 
 def _forecast(bench: Bench, rate: float, n_planned: int | None) -> str:
