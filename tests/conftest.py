@@ -7,12 +7,12 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import run_here
 from PIL import Image
 
 from vsp import models
@@ -84,13 +84,8 @@ def plan_fake(work: Path, spatial: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def vsp(work: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a vsp command in a separate process, as a user does."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "vsp", *map(str, arguments)]
-        return subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=240)
-
-    return run
+    """Run a vsp command with the output and exit code that a user has, in this process."""
+    return lambda *arguments: run_here(arguments, work)
 
 
 @pytest.fixture

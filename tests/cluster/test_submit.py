@@ -4,12 +4,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from helpers import rig
+from helpers.commands import run_here
 
 from vsp.cluster.contract import After, Job, Query
 from vsp.cluster.jobs import job_owner, scheduler_of, task_states
@@ -113,17 +113,14 @@ def _until(ready, what, seconds=90):
 
 
 def _vsp(place, *arguments, code=0):
-    answer = subprocess.run(
-        [sys.executable, "-m", "vsp", *map(str, arguments)],
-        cwd=place, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    answer = run_here(arguments, place)
     assert answer.returncode == code, answer.stderr + answer.stdout
     return answer.stdout if code == 0 else answer.stderr
 
 
-def _plan(place, spatial, shards=12, *options):
+def _plan(place, spatial, shards=12):
     _vsp(place, "plan", "--model", "fake", "--dataset", spatial, "--shards", shards,
-         "--option", "hidden_size=1024", "--run", "r", *options)  # fmt: skip
+         "--option", "hidden_size=1024", "--option", "n_layers=2", "--run", "r")  # fmt: skip
     return Run.open(place / "scratch/r")
 
 

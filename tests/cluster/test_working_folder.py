@@ -59,7 +59,8 @@ def _imported(place):
 
 
 def _plan(place, spatial):
-    _vsp(place, "plan", "--model", "fake", "--dataset", spatial, "--shards", 2, "--run", "r")
+    _vsp(place, "plan", "--model", "fake", "--dataset", spatial, "--shards", 2, "--run", "r",
+         "--option", "n_layers=2")  # fmt: skip
     return Run.open(place / "scratch/r")
 
 
@@ -67,7 +68,7 @@ def test_the_vsp_command_and_its_workers_import_nothing_from_the_working_folder(
     _plan(place, spatial)
     _vsp(place, "extract", "--workers", 2)
     _vsp(place, "verify", "--n-jobs", 2)
-    _vsp(place, "probe", "--n-jobs", 2, "--permutations", 20)
+    _vsp(place, "probe", "--n-jobs", 2, "--permutations", 30, "--controls", 0, "--no-curve")
     assert "Layer selected on training rows, on test rows" in _vsp(place, "report").stdout
     assert _imported(place) == ""
 
@@ -78,7 +79,7 @@ def test_local_tasks_import_nothing_from_the_folder(place, spatial):
         f"scheduler: local\ncpu: {{cpus_per_task: 2}}\nenvironment: {{PYTHONPATH: '{ROOT}'}}\n"
     )
     (place / "jobs/slurm.yaml").write_text(profile)
-    answer = _vsp(place, "submit", "--probe-tasks", 2)
+    answer = _vsp(place, "submit")
     assert "report: done" in answer.stdout and run.results.exists()
     note = "note: the profile sets PYTHONPATH: this can decide which code the tasks run\n"
     assert note in answer.stderr

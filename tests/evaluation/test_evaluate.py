@@ -376,21 +376,20 @@ def test_each_layer_is_asked_for_twice():
 _CLUSTERED = {"rows": 4, "unequal": True, "depend": 0.5}
 
 
-@pytest.mark.parametrize(
-    "world",
-    [
-        World(100, own_split=True, n_test=50, apart=(1.0,), **_CLUSTERED),
-        World(100, own_split=True, n_test=50, apart=(1.0,), one_label=False, **_CLUSTERED),
-        World(60, own_split=True, n_test=30, rows=1, unequal=False, apart=(2.0,)),
-        World(60, apart=(0.0,), **_CLUSTERED),
-        World(60, apart=(1.0,), dims=50, **_CLUSTERED),
-        World(60, apart=(0.5,), one_label=False, **_CLUSTERED),
-        World(60, rows=1, unequal=False, apart=(0.5,)),
-    ],
+_INTERVAL_WORLDS = (
+    World(100, own_split=True, n_test=50, apart=(1.0,), **_CLUSTERED),
+    World(100, own_split=True, n_test=50, apart=(1.0,), one_label=False, **_CLUSTERED),
+    World(60, own_split=True, n_test=30, rows=1, unequal=False, apart=(2.0,)),
+    World(60, apart=(0.0,), **_CLUSTERED),
+    World(60, apart=(1.0,), dims=50, **_CLUSTERED),
+    World(60, apart=(0.5,), one_label=False, **_CLUSTERED),
+    World(60, rows=1, unequal=False, apart=(0.5,)),
 )
-def test_intervals_hold_the_truth_about_as_often_as_they_say(world):
-    share, _ = coverage(world, n_worlds=400)
-    assert 0.9 <= share <= 0.99
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    shares = [coverage(world, n_worlds=100)[0] for world in _INTERVAL_WORLDS]
+    assert min(shares) >= 0.9 and 0.935 <= np.mean(shares) <= 0.985
 
 
 @pytest.mark.parametrize("own_split", [False, True])
@@ -400,7 +399,7 @@ def test_intervals_of_recall_hold_that_of_the_fitted_probes(own_split):
         90, apart=(0.6,), own_split=own_split, n_test=40, rows=2, unequal=False, depend=0.3
     )
     rng, held = np.random.default_rng(0), []
-    for i in range(300):
+    for i in range(100):
         y, group, states = draw(world, rng)
         made = make_design(y, group, split_names(world, group), seed=i)
         fits, probes = fit_layers(states, y, made)
@@ -416,7 +415,7 @@ def test_intervals_of_recall_hold_that_of_the_fitted_probes(own_split):
 def test_intervals_of_all_differences_hold_the_truth_at_once():
     world = World(120, own_split=True, n_test=60, apart=(0.2, 0.5, 0.8, 1.0, 1.0), **_CLUSTERED)
     rng, held = np.random.default_rng(0), []
-    for i in range(300):
+    for i in range(100):
         scores, facts, (true,) = judge(world, rng, seed=i)
         best = facts["best_layer"]
         held.append(
@@ -429,19 +428,23 @@ def test_intervals_of_all_differences_hold_the_truth_at_once():
     assert np.mean(held) >= 0.92  # two sets of intervals, each with 95 % coverage
 
 
-@pytest.mark.parametrize(
-    "world",
-    [
-        World(60, rows=1, unequal=False, apart=(0.0,) * 4),
-        World(60, apart=(0.0,) * 4, **_CLUSTERED),
-        World(60, apart=(0.0,) * 4, one_label=False, **_CLUSTERED),
-        World(60, apart=(0.0,) * 4, larger=4, prior=True, **_CLUSTERED),
-        World(60, apart=(0.0,) * 4, own_split=True, n_test=20, **_CLUSTERED),
-    ],
+_NULL_WORLDS = (
+    World(60, rows=1, unequal=False, apart=(0.0,) * 4),
+    World(60, apart=(0.0,) * 4, **_CLUSTERED),
+    World(60, apart=(0.0,) * 4, one_label=False, **_CLUSTERED),
+    World(60, apart=(0.0,) * 4, larger=4, prior=True, **_CLUSTERED),
+    World(60, apart=(0.0,) * 4, own_split=True, n_test=20, **_CLUSTERED),
 )
-def test_where_there_is_nothing_few_permutation_tests_find_something(world):
-    alone, together = false_positives(world, n_worlds=400, n_permutations=19)
-    assert alone <= 0.07 and together <= 0.07
+
+
+def test_where_there_is_nothing_few_permutation_tests_find_something():
+    """A share of `alone` is that of the first layer; a share of `together` is that of any layer."""
+    alone, together = zip(
+        *(false_positives(world, n_worlds=100, n_permutations=19) for world in _NULL_WORLDS),
+        strict=True,
+    )
+    assert max(*alone, *together) <= 0.09
+    assert np.mean(alone) <= 0.06 and np.mean(together) <= 0.06
 
 
 def test_where_there_is_something_the_permutation_test_finds_it():
@@ -458,13 +461,13 @@ def test_where_there_is_something_the_permutation_test_finds_it():
 def test_the_peak_is_unbiased_where_there_is_nothing_and_the_largest_score_is_not(own_split):
     world = World(80, apart=(0.0,) * 12, own_split=own_split, **_CLUSTERED)
     rng, found = np.random.default_rng(0), []
-    for i in range(300):
+    for i in range(100):
         scores, facts, _ = judge(world, rng, seed=i)
         one, mean = facts["peak"], np.mean([score.score for score in scores])
         held = one["low"] <= 0.5 <= one["high"]
         found.append((one["estimate"] - 0.5, one["estimate"] - mean, one["naive"] - 0.5, held))
-    (biased, chosen, naive, held), errors = np.mean(found, axis=0), np.std(found, axis=0) / 300**0.5
-    assert abs(biased) < 3 * errors[0] < 0.015 and abs(chosen) < 3 * errors[1] < 0.015
+    (biased, chosen, naive, held), errors = np.mean(found, axis=0), np.std(found, axis=0) / 100**0.5
+    assert abs(biased) < 3 * errors[0] < 0.025 and abs(chosen) < 3 * errors[1] < 0.025
     assert naive > 20 * errors[2] and naive > 0.05
     assert 0.9 <= held <= 0.99
 

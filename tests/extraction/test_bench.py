@@ -10,6 +10,14 @@ from vsp import models
 from vsp.extraction.bench import BenchRequest, bench, rows_per_image
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_round():
+    """Each way runs once after its warm-up, so that tests are fast."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vsp.extraction.bench._ROUNDS", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def benches(checkpoint, tmp_path_factory):
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
