@@ -17,3 +17,16 @@ AnswerScore = Literal["total", "per-token", "per-character", "corrected"]
 ANSWER_SCORES: tuple[AnswerScore, ...] = get_args(AnswerScore)
 # The rows that `vsp report --rows` lists, by whether the probe and the model's own answer are right.
 ROW_KINDS = ("knows-not-says", "says-not-knows", "all")
+
+
+def position_words(position: str) -> str:
+    """A position in words: `subject-box` → `mean over the subject's box`."""
+    words = {
+        LAST: "last token",
+        "subject": "last token of the subject",
+        "reference": "last token of the reference",
+        "image": "mean over the image",
+        "subject-box": "mean over the subject's box",
+        "reference-box": "mean over the reference's box",
+    }
+    return words.get(position, position)

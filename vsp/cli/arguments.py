@@ -216,6 +216,21 @@ def positions(text: str) -> tuple[Position, ...]:
     return tuple(name for name in known if name == LAST or name in named)
 
 
+def compared_positions(text: str) -> list[Position]:
+    """The argument type of --positions of a comparison: in the order given."""
+    positions(text)  # refuses unknown ones
+    return [name for given in text.split(",") for name in POSITIONS if name == given]
+
+
+def add_position(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--position",
+        choices=POSITIONS,
+        default=LAST,
+        help="where in the prompt the probed states were recorded (default: the last token)",
+    )
+
+
 def positive_number(text: str) -> float:
     try:
         value = float(text)

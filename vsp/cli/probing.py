@@ -6,21 +6,24 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.choices import ANSWER_SCORES, ROW_KINDS
+from vsp.choices import ANSWER_SCORES, LAST, POSITIONS, ROW_KINDS
 from vsp.cli.arguments import (
     add_command,
     add_drop_label,
     add_json,
     add_n_jobs,
+    add_position,
     add_run,
     add_seed,
     at_least,
+    compared_positions,
     layer_list,
     part_of,
     positive_number,
     run_option,
 )
 from vsp.cli.output import print_aside, print_json, print_line, print_notes
+from vsp.errors import ConfigError
 from vsp.probes import PROBES
 from vsp.probes.names import DEFAULT_PROBE, METRIC_NAMES, SPLIT_BY, TREATMENTS
 from vsp.utils.signals import stoppable
@@ -65,6 +68,7 @@ def _add_probe(subparsers: Any) -> None:
         help="split the layers in N parts and only fit part K, counted from 0; `vsp probe` "
         "without --part then fits the remaining layers and writes the results",
     )
+    add_position(parser)
     _add_statistics_options(parser)
     add_drop_label(parser)
     parser.add_argument(
@@ -222,6 +226,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     settings = ProbeSettings(
         probe=arguments.probe,
         treatment=arguments.treatment or "",
+        position=arguments.position,
         strengths=tuple(arguments.grid),
         metric=arguments.metric,
         class_weight=arguments.class_weight,
@@ -244,7 +249,8 @@ def _probe(arguments: argparse.Namespace) -> None:
     if arguments.part is not None:
         with stoppable() as stop, stop.free():  # a signal unwinds, so that workers end
             layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
-        print_line(_part_line(arguments.part, layers, run.plan.n_layers, folder))
+        n_layers = run.states(arguments.position).layout.n_layers
+        print_line(_part_line(arguments.part, layers, n_layers, folder))
         return
     with stoppable() as stop, stop.free():
         results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
@@ -301,6 +307,7 @@ def _add_report(subparsers: Any) -> None:
         metavar="NAME",
         help="run in results/, or the path of a run or of its results (default: the newest)",
     )
+    add_position(parser)
     add_json(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the curve as .png or .svg")
     parser.add_argument(
@@ -316,7 +323,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
-    results = find_results(arguments.run, Path())
+    results = find_results(arguments.run, Path(), arguments.position)
     if arguments.plot:
         from vsp.reporting.curve_plot import plot
 
@@ -346,6 +353,14 @@ def _add_compare(subparsers: Any) -> None:
         help="run in results/, or the path of a run or of its results; the first is compared "
         "with each of the others",
     )
+    parser.add_argument(
+        "--positions",
+        type=compared_positions,
+        default=[LAST],
+        metavar="LIST",
+        help="where in the prompt the states were recorded: one position for all runs, or several of "
+        f"one run, from {','.join(POSITIONS)} (default: last)",
+    )
     add_seed(parser, "the sign-flip test and the bootstrap")
     _add_over(parser, "runs need `vsp probe --over training`")
     add_json(parser)
@@ -362,7 +377,18 @@ def _compare(arguments: argparse.Namespace) -> None:
     from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
-    runs = [(name, find_results(name, Path())) for name in arguments.runs]
+    names, positions = arguments.runs, arguments.positions
+    if len(positions) > 1 and len(names) > 1:
+        raise ConfigError(
+            f"--positions {','.join(positions)}: several positions of {len(names)} runs; name one run, "
+            "or one position"
+        )
+    runs = [
+        (name if len(positions) == 1 else f"{name} at {position}",
+         find_results(name, Path(), position))
+        for name in names
+        for position in positions
+    ]  # fmt: skip
     over_training = arguments.over == "training"
     settings = ComparisonSettings(seed=arguments.seed, over_training=over_training)
     pairs = compare(runs, settings)

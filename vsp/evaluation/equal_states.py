@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.evaluation.design import Design
+from vsp.storage.array import Store
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Run
+from vsp.storage.run import Plan
 
 _GREY_VARIANTS = {"blank", "names"}
 
 
 def count_equal_states(
-    run: Run,
+    plan: Plan,
+    store: Store,
     samples: Sequence[Sample],
     row: NDArray[np.intp],
     crc32: NDArray[np.uint32],
@@ -34,11 +36,11 @@ def count_equal_states(
     `row` has the row in the run of each row in `design`, `crc32` the checksum of its states. Test rows
     count if all training rows with their states have their label.
     """
-    if _GREY_VARIANTS & set(run.plan.variants):
+    if _GREY_VARIANTS & set(plan.variants):
         return 0
     of_design = [samples[i] for i in row.tolist()]
     found: set[int] = set()
-    for rows in _sets_of_equal_states(run, of_design, row, crc32):
+    for rows in _sets_of_equal_states(store, of_design, row, crc32):
         for split in design.outer:
             train = [of_design[i] for i in rows[design.train_sets[split.train_set, rows]].tolist()]
             if len({sample.label for sample in train}) != 1:
@@ -53,12 +55,12 @@ def count_equal_states(
 
 
 def _sets_of_equal_states(
-    run: Run, samples: Sequence[Sample], row: NDArray[np.intp], crc32: NDArray[np.uint32]
+    store: Store, samples: Sequence[Sample], row: NDArray[np.intp], crc32: NDArray[np.uint32]
 ) -> Iterator[NDArray[np.intp]]:
     """The rows of each set with equal states that has several images and groups."""
     order = np.argsort(crc32, kind="stable")
     first, n = np.unique(crc32[order], return_index=True, return_counts=True)[1:]
-    states = run.store.layer(run.plan.n_layers - 1)
+    states = store.layer(store.layout.n_layers - 1)
     for start, size in zip(first[n > 1].tolist(), n[n > 1].tolist(), strict=True):
         rows = order[start : start + size]
         if _has_copies(samples, rows):

@@ -158,7 +158,7 @@ def read_tested_run(name: str, results: Results) -> TestedRun:
         statistic=summary["statistic"],
         is_proportion=metric.is_proportion,
         is_label=is_label,
-        n_layers=summary["plan"]["n_layers"],
+        n_layers=summary["n_layers"],
         best_layer=summary["best_layer"],
         layers=arrays["layers"],
         variants=tuple(summary["plan"].get("variants", ())),
@@ -226,7 +226,7 @@ def _check_arrays(
             raise _not_arrays(results, name)
     layers, outer = arrays["layers"], arrays["outer"]
     has_best = inner is not None or summary["best_layer"] in layers.tolist()
-    if not has_best or layers.min() < 0 or layers.max() >= summary["plan"]["n_layers"]:
+    if not has_best or layers.min() < 0 or layers.max() >= summary["n_layers"]:
         raise _not_arrays(results, "layers")
     if not -1 <= outer.min() <= outer.max() < n_repeats * n_rows:
         raise _not_arrays(results, "outer")

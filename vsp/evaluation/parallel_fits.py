@@ -57,7 +57,7 @@ def fit_missing(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int) -> None:
         if n_divisions > 1:
             _fit_divided(work, pending, n_jobs, n_divisions)
         else:
-            jobs = (delayed(_fit_and_cache)(work.run.store, layer, work) for layer in pending)
+            jobs = (delayed(_fit_and_cache)(work.store, layer, work) for layer in pending)
             for _ in _run_jobs(work, "jobs", n_jobs, len(pending), jobs):
                 pass
     except TerminatedWorkerError:
@@ -212,7 +212,7 @@ def _divided_jobs(
     shares: Sequence[tuple[Fitted, range]],
     choices: dict[Fitted, StrengthChoice] | None = None,
 ) -> Iterator[Any]:
-    store = work.run.store
+    store = work.store
     for layer, share in shares:
         choice = () if choices is None else (choices[layer],)
         yield delayed(function)(store, layer, work, share, *choice)

@@ -50,10 +50,10 @@ def probe_run(
     results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
     a file cannot be written.
     """
-    results = Results(run.results)
+    results = Results(run.results).at(settings.position)
     results.check_owner(run.plan)
     work = prepare(run, settings, partial)
-    chosen = _checked_layers(run, layers)
+    chosen = _checked_layers(work, layers)
     fit_missing(work, [*chosen, *work.baselines], n_jobs)
     fits = _CachedFits(work.cache, chosen)
     rows, how = _evaluated(work), _how(work)
@@ -117,8 +117,8 @@ def probe_part(
 
     Returns the layers and the folder of the cache. Raises the same errors as `probe_run`.
     """
-    Results(run.results).check_owner(run.plan)
-    layers = part_layers(run.plan.n_layers, *part)
+    Results(run.results).at(settings.position).check_owner(run.plan)
+    layers = part_layers(run.states(settings.position).layout.n_layers, *part)
     work = prepare(run, settings, partial)
     fit_missing(work, layers, n_jobs)
     return layers, work.cache.folder
@@ -129,14 +129,15 @@ def part_layers(n_layers: int, k: int, n: int) -> range:
     return range(k * n_layers // n, (k + 1) * n_layers // n)
 
 
-def _checked_layers(run: Run, layers: Sequence[int] | None) -> list[int]:
+def _checked_layers(work: ProbeWork, layers: Sequence[int] | None) -> list[int]:
+    n_layers = work.store.layout.n_layers
     if layers is None:
-        return list(range(run.plan.n_layers))
-    wrong = [layer for layer in layers if not 0 <= layer < run.plan.n_layers]
+        return list(range(n_layers))
+    wrong = [layer for layer in layers if not 0 <= layer < n_layers]
     if wrong or not layers:
         raise ProbeError(
-            f"layer {wrong[0] if wrong else 'none'}: run {run.name} has layers 0 to "
-            f"{run.plan.n_layers - 1}"
+            f"layer {wrong[0] if wrong else 'none'}: run {work.run.name} has layers 0 to "
+            f"{n_layers - 1}"
         )
     return sorted(set(layers))
 
@@ -212,6 +213,9 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "run": work.run.name,
         "identity": work.run.plan.identity(),
         "plan": work.run.plan.model_dump(mode="json"),
+        "position": work.settings.position,
+        "n_layers": work.store.layout.n_layers,
+        "hidden_size": work.store.layout.hidden_size,
         "rows": {**work.counts, **used},
         "dropped_labels": work.dropped_labels,
         "failed_reasons": work.failed_reasons,
@@ -226,7 +230,7 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "probe": describe_probe(
             work.settings.probe,
             work.probe,
-            work.run.plan.hidden_size,
+            work.store.layout.hidden_size,
             work.names or None,
             None if has_grid_by_layer(work) else strengths,
         ),

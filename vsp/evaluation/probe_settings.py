@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vsp.choices import AnswerScore
+from vsp.choices import LAST, AnswerScore
 from vsp.probes.names import DEFAULT_PROBE
 
 
@@ -12,6 +12,7 @@ from vsp.probes.names import DEFAULT_PROBE
 class ProbeSettings:
     """How probes are fitted and evaluated."""
 
+    position: str = LAST  # of the states that the probes read
     probe: str = DEFAULT_PROBE
     treatment: str = ""  # empty: the probe's default
     strengths: tuple[float, ...] = ()  # grid to choose from; empty: the probe's default

@@ -41,6 +41,7 @@ from vsp.evaluation.scores import are_numbers
 from vsp.evaluation.within_words import within_prompts
 from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase, check_scale
+from vsp.storage.array import Store
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.npz import MAX_ARRAYS
@@ -77,6 +78,11 @@ class ProbeWork:
     options: RowOptions | None  # of `rows`; None: the run stores no answers
 
     @property
+    def store(self) -> Store:
+        """The states that the probes read."""
+        return self.run.states(self.settings.position)
+
+    @property
     def unit(self) -> NDArray[np.str_]:
         """Group or name pair [row], whichever is independent of the others."""
         return independent_units(self.settings.split_by, self.rows)
@@ -86,7 +92,7 @@ class ProbeWork:
         """Names of the baselines that are fitted like layers."""
         wanted = dict.fromkeys(FEATURES, self.settings.words)
         wanted[RANDOM_FEATURES] = self.settings.random and not self.untrained
-        hidden_size = self.run.plan.hidden_size
+        hidden_size = self.store.layout.hidden_size
         return [
             name
             for name, features in FEATURES.items()
@@ -95,7 +101,7 @@ class ProbeWork:
 
     def features(self, name: str) -> NDArray[np.floating]:
         """Features [row, feature] of a baseline."""
-        return FEATURES[name].make(self.rows, self.run.plan.hidden_size, self.settings.seed)
+        return FEATURES[name].make(self.rows, self.store.layout.hidden_size, self.settings.seed)
 
 
 def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
@@ -104,6 +110,7 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     Raises RunError if rows are missing or failed and `partial` is false, ProbeError if the rows
     cannot be split.
     """
+    run.states(settings.position)  # before anything is read
     ledgers = run.ledgers()
     counts = _row_counts(run, ledgers, partial)
     done = np.concatenate([ledger.rows_done for ledger in ledgers])
@@ -116,12 +123,13 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     probe = _estimator(settings, tasks.metric)
     options = options_of_run(run, samples, rows.row)
     _check_answer_score(settings.answer_score, options)
-    run.store.check()
-    crc32 = np.concatenate([ledger.crc32_done() for ledger in ledgers])[kept]
+    store, number = run.states(settings.position), run.number_of_states(settings.position)
+    store.check()
+    crc32 = np.concatenate([ledger.crc32_done(number) for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
-    untrained = find_untrained(Results(run.results), run.plan)
-    cache = FitCache(folder, _most_bytes(run.plan.hidden_size, tasks, len(names)))
-    n_equal = count_equal_states(run, samples, rows.row, crc32, tasks.design)
+    untrained = find_untrained(Results(run.results).at(settings.position), run.plan)
+    cache = FitCache(folder, _most_bytes(store.layout.hidden_size, tasks, len(names)))
+    n_equal = count_equal_states(run.plan, store, samples, rows.row, crc32, tasks.design)
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
         cache, facts, n_equal, "" if untrained is None else untrained.name,

@@ -13,6 +13,7 @@ from vsp.utils.text import format_bytes
 if TYPE_CHECKING:
     from vsp.extraction.plan import Planned
     from vsp.models.memory import Memory
+    from vsp.storage.run import Plan
 
 
 def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
@@ -21,6 +22,7 @@ def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
     `words` are those of the command that planned it.
     """
     plan, layout = planned.run.plan, planned.run.store.layout
+    n_bytes = sum(store.layout.n_bytes for store in planned.run.stores.values())
     sizes = sorted(shard.stop - shard.start for shard in planned.run.shards)
     rows = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
     facts = {
@@ -32,10 +34,9 @@ def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
         ],
         "prompt": [f"{plan.prompt}, first prompt: {planned.first_prompt!r}"],
         "shards": [f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens"],
-        "array": [f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}"],
-        "disk": [
-            f"{format_bytes(layout.n_bytes)} reserved, {format_bytes(planned.free_bytes)} left free"
-        ],
+        "array": [f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}", *_positions(plan)],
+        "answers": _answer_lines(plan),
+        "disk": [f"{format_bytes(n_bytes)} reserved, {format_bytes(planned.free_bytes)} left free"],
         "memory": _memory_lines(planned),
         "next": [
             *planned.commands,
@@ -49,6 +50,25 @@ def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
         for name, lines in facts.items()
         for i, line in enumerate(lines)
     ]
+
+
+def _positions(plan: Plan) -> list[str]:
+    """A line about the positions, if there are more than the last token."""
+    if len(plan.positions) == 1:
+        return []
+    return [f"one for each position: {', '.join(plan.positions)}"]
+
+
+def _answer_lines(plan: Plan) -> list[str]:
+    """The options, as they join the prompt, and their numbers of tokens."""
+    answers = plan.answers
+    if answers is None:
+        return ["not stored"]
+    lens = ", also read from every layer (logit lens)" if answers.lens else ""
+    if not answers.options:
+        return [f"up to {answers.n_options} options, those of each row{lens}"]
+    shown = [f"{option.text!r} ({len(option.tokens)})" for option in answers.options]
+    return [f"options (tokens): {', '.join(shown)}{lens}"]
 
 
 def _untrained_lines(planned: Planned, words: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from vsp.choices import LAST, position_words
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
@@ -82,9 +83,10 @@ def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
 
 
 def run_title(summary: Mapping[str, Any]) -> str:
-    """Dataset and model in one line."""
-    plan = _plan(summary)
-    return f"{Path(plan.dataset).name} · {format_model(plan.model)}"
+    """Dataset and model in one line, and the position if it is not the last token."""
+    plan, position = _plan(summary), summary["position"]
+    title = f"{Path(plan.dataset).name} · {format_model(plan.model)}"
+    return title if position == LAST else f"{title} · {position_words(position)}"
 
 
 def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: LayerScore) -> Table:
@@ -98,8 +100,8 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
             f"{rows['missing']} missing{_dropped_labels(summary)}"
         ),
         "states": (
-            f"{plan.n_layers} layers × {plan.hidden_size}, computed in {plan.compute_dtype}, "
-            f"stored in {plan.dtype}"
+            f"{position_words(summary['position'])}, {summary['n_layers']} layers × "
+            f"{summary['hidden_size']}, computed in {plan.compute_dtype}, stored in {plan.dtype}"
         ),
         "batch effect": format_batch_effect(BatchEffect(**batching))
         if batching

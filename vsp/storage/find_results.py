@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from vsp.choices import LAST
 from vsp.errors import RunError
 from vsp.storage.results import SUMMARY, Results
 from vsp.storage.run import Run, close_names, find_run, newest
 
 
-def find_results(name: str | None, work: Path) -> Results:
-    """Results by name or path, by default the newest.
+def find_results(name: str | None, work: Path, position: str = LAST) -> Results:
+    """Results at a position, by name or path of a run, by default of the newest.
 
     A name is a folder in `results/`, or a run in `scratch/` that was not probed yet; a path (it has
     a slash) is a folder of results or of a run. The default is the results of the newest run in
@@ -22,16 +23,16 @@ def find_results(name: str | None, work: Path) -> Results:
     Raises RunError if there is no such run and no such folder of results.
     """
     if name is None:
-        return _newest_results(work)
+        return _newest_results(work).at(position)
     places = [Path(name)]
     if "/" not in name and name not in (".", ".."):
         places = [work / "results" / name, work / "scratch" / name]
     for place in places:
         with suppress(OSError, ValueError):  # such a path is refused below
             if (place / "plan.json").exists():
-                return Results(Run.open(place).results)
-            if (place / SUMMARY).exists():
-                return Results(place)
+                return Results(Run.open(place).results).at(position)
+            if (place / SUMMARY).exists() or Results(place).at(position).folder.is_dir():
+                return Results(place) if position == LAST else Results(place).at(position)
     raise RunError(_no_such(name, places))
 
 

@@ -21,6 +21,7 @@
                        null [layer, permutation], portions, gaps …
     probes/LLL.npz     the arrays of layer LLL's probe
     probes/card.json   the meaning of these arrays, and how to rebuild a probe
+    positions/NAME/    the same files of probes on states at another position
 
 The summary holds the SHA-256 of the other files and of itself. A file that was edited, damaged or
 replaced does not match it and is not read. Nothing is pickled.
@@ -40,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from vsp.choices import LAST
 from vsp.config import parse
 from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.storage.layer_score import LayerScore, is_consistent, score_type
@@ -58,6 +60,7 @@ from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, writ
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
 FORMAT = 5  # of the folder
+_POSITIONS = "positions"
 _READABLE = (4, FORMAT)  # results of format 4 have no answers of the model
 SUMMARY = "summary.json"
 _SCORES = "scores.jsonl"
@@ -103,9 +106,24 @@ class Results:
         self._remove_other_probes(names)
 
     @property
+    def home(self) -> Path:
+        """`results/RUN/`, the folder of the run's results at the last token."""
+        folder = self.folder.absolute()
+        return folder.parent.parent if folder.parent.name == _POSITIONS else folder
+
+    @property
     def name(self) -> str:
         """The name of the run that the results are of: that of the folder."""
-        return self.folder.absolute().name
+        return self.home.name
+
+    @property
+    def position(self) -> str:
+        """The position whose states the probes read."""
+        return LAST if self.home == self.folder.absolute() else self.folder.absolute().name
+
+    def at(self, position: str) -> Results:
+        """The results of the same run at another position."""
+        return Results(self.home if position == LAST else self.home / _POSITIONS / position)
 
     def check_owner(self, plan: Plan) -> None:
         """Raise RunError if the folder holds results of another plan, or of an unknown one."""
@@ -219,7 +237,7 @@ class Results:
 
     def _run(self) -> Run | None:
         """The run in `scratch/` beside `results/`; None if there is none that can be read."""
-        folder = self.folder.absolute()
+        folder = self.home
         if folder.parent.name != "results":
             return None
         with suppress(RunError):  # results can be read without their run
@@ -233,7 +251,7 @@ class Results:
         failure = failure_of_all(run.ledgers())
         if failure:
             return f"{self.folder}: holds no results; run {run.name}: {failure}"
-        of_plan = self.folder.parent / run.plan.name
+        of_plan = Results(self.home.parent / run.plan.name).at(self.position).folder
         with suppress(OSError, ValueError, RecursionError):
             if _identity(read_json(of_plan / SUMMARY)) == run.plan.identity():
                 return (
@@ -243,7 +261,8 @@ class Results:
         return f"{self.folder}: holds no results; {self._probe()} first"
 
     def _probe(self) -> str:
-        return f"run `vsp probe --run {self.name}`"
+        position = "" if self.position == LAST else f" --position {self.position}"
+        return f"run `vsp probe --run {self.name}{position}`"
 
     @property
     def _again(self) -> str:

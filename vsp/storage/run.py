@@ -243,6 +243,10 @@ class Run:
             raise RunError(f"run {self.name}: position {position!r} was not recorded; it has {has}")
         return self.stores[states_name(position)]
 
+    def number_of_states(self, position: str) -> int:
+        """The index of the states at a position among the arrays of the run."""
+        return list(self.stores).index(states_name(position))
+
     def check_stores(self) -> None:
         """Raise StoreError unless all arrays belong to the plan."""
         for store in self.stores.values():

@@ -212,7 +212,6 @@ class _ComparedProbe(_Values):
 
 
 class _ComparedPlan(_Values):
-    n_layers: Count
     variants: list[str] = []
 
 
@@ -225,6 +224,7 @@ class ComparedSummary(_Values):
 
     probe: _ComparedProbe
     plan: _ComparedPlan
+    n_layers: Count
     settings: _ComparedSettings = _ComparedSettings()
     statistic: str
     best_layer: Count
@@ -239,6 +239,9 @@ class Summary(_Values):
 
     run: str
     plan: dict[str, Any]
+    position: str  # of the states
+    n_layers: Count
+    hidden_size: Count
     rows: _Rows
     failed_reasons: dict[str, Count]
     batching: _BatchEffect | None

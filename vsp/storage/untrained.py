@@ -23,7 +23,7 @@ def find_untrained(results: Results, plan: Plan) -> Results | None:
     """
     found = [
         (other.created, folder)
-        for folder, other in _plans(results.folder.absolute().parent)
+        for folder, other in _plans(results.home.parent, results.position)
         if is_untrained(plan, other)
     ]
     return Results(max(found)[1]) if found else None
@@ -39,9 +39,10 @@ def is_untrained(plan: Plan, other: Plan) -> bool:
     )
 
 
-def _plans(folder: Path) -> Iterator[tuple[Path, Plan]]:
-    """Each folder of results in `folder`, with the plan of its summary."""
-    for path in folder.glob("*/summary.json"):
+def _plans(folder: Path, position: str) -> Iterator[tuple[Path, Plan]]:
+    """Each folder of results at a position in `folder`, with the plan of its summary."""
+    for run in folder.glob("*/"):
+        path = Results(run).at(position).folder / "summary.json"
         with suppress(OSError, ValueError, RecursionError, ConfigError):
             values = read_json(path)
             if isinstance(values, dict):
