@@ -78,6 +78,8 @@ TEXTS = {
     "mistral3": "[INST]{image}{prompt}[/INST]",
     "gemma4": "<|turn>user\n\n\n<|image>{image}<image|>\n\n{prompt}<turn|>\n<|turn>model\n",
 }  # fmt: skip
+# Tokens that a family's processor puts behind every text.
+ENDS = {"paligemma": "\n", "chameleon": "<reserved08706>"}
 TEXTS["narrow"] = TEXTS["llava_next"]
 _SQUARES = {"pixtral": 16, "mistral3": 28}  # pixels a side of an image token
 PROMPTS = ["Where is the red circle?", "{braces} and\n{instruction} in a longer question", "Up?"]
@@ -148,8 +150,14 @@ class Family:
             out = self.alone(**self._inputs(image, prompt), output_hidden_states=True)
         return torch.stack([one[0, list(places)].mean(0) for one in out.hidden_states]).numpy()
 
-    def _inputs(self, image: Image.Image, prompt: str) -> Any:
-        text = TEXTS[self.name]
+    def tokens(self, image: Image.Image, prompt: str, behind: str = "") -> list[int]:
+        """Token ids of the whole prompt, and of a text behind it."""
+        end = ENDS.get(self.name, "") if behind else ""
+        ids: list[int] = self._inputs(image, prompt, end + behind)["input_ids"][0].tolist()
+        return ids[:-1] if end else ids
+
+    def _inputs(self, image: Image.Image, prompt: str, behind: str = "") -> Any:
+        text = TEXTS[self.name] + behind
         if "{image}" not in text:
             text = text.replace("{prompt}", prompt)  # each puts one token before the text
             return self._processor()(images=[[image]], text=[text], return_tensors="pt")

@@ -1,21 +1,24 @@
 """The table of model types: every claim in it, and its copy in docs/models.md."""
 
+import copy
 import json
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import transformers
+from helpers.painted import reacting_tokens, without_attention
 from helpers.paths import ROOT
 from helpers.reference import MORE_WRITERS, PROMPTS, WRITERS, Family, make_images
 from PIL import Image
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoTokenizer
 from transformers.models.auto import image_processing_auto, modeling_auto, processing_auto
 
 from vsp import models
-from vsp.errors import ModelError
-from vsp.models import supported
+from vsp.errors import InputError, ModelError
+from vsp.models import patch_grid, supported
 from vsp.models.contract import Recorded, prompt_group
 from vsp.models.outline import decoder_path, empty_model
 
@@ -105,6 +108,63 @@ def test_prompts_that_share_an_image_have_the_states_of_transformers(family):
     states = loaded.model.forward([prompt_group(picture, rows)])().states["last"]
     for column, prompt in enumerate(PROMPTS):
         assert np.abs(states[:, column] - family.reference(image, prompt)[1]).max() < 1e-4
+
+
+def test_options_have_the_tokens_of_the_checkpoints_tokenizer_on_the_whole_text(family):
+    processor, image = models.read_processor(family.config()), make_images()[1]
+    picture, prompt = processor.picture(image), PROMPTS[1]
+    row = processor.row(picture, prompt)
+    options = [" above", "ab", "abc"]
+    found = processor.option_tokens(picture, row, prompt, options)
+    for option, tokens in zip(options, found, strict=True):
+        assert [*row.tokens, *tokens] == family.tokens(image, prompt, option)
+    with pytest.raises(InputError, match="answer option '' has no token; use another"):
+        processor.option_tokens(picture, row, prompt, ["above", ""])
+
+
+def test_the_tokens_of_a_name_are_the_name(family):
+    processor, prompt = models.read_processor(family.config()), "¿Está 'círculo rojo' junto a 红圆?"
+    picture = processor.picture(make_images()[1])
+    row = processor.row(picture, prompt)
+    decode = AutoTokenizer.from_pretrained(family.folder).decode
+    for name in ("círculo rojo", "红圆"):
+        start = prompt.index(name)
+        places = processor.name_tokens(picture, row, prompt, start, start + len(name))
+        assert decode([row.tokens[place] for place in places]) == name
+
+
+def test_image_tokens_are_where_the_text_has_them(family):
+    processor, image = models.read_processor(family.config()), make_images()[2]
+    ids = np.array(family.tokens(image, PROMPTS[0]))
+    places = processor.image_places(processor.picture(image))
+    assert list(places) == np.flatnonzero(ids == family.alone.config.image_token_id).tolist()
+
+
+def test_the_image_token_of_a_place_is_the_only_one_that_reads_a_point_there(family):
+    processor = models.read_processor(family.config())
+    sizes = [(120, 200), (300, 130)]
+    if family.name not in patch_grid.GRIDS:
+        picture = processor.picture(Image.new("RGB", sizes[0]))
+        with pytest.raises(InputError, match=r"have no grid here: .*; use positions without a box"):
+            processor.patch_centres(picture, sizes[0])
+        return
+    model = without_attention(copy.deepcopy(family.alone)).model
+
+    def features(image):
+        arrays = processor.picture(image).arrays
+        with torch.inference_mode():
+            inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            output = model.get_image_features(**inputs).pooler_output
+        return (output if torch.is_tensor(output) else torch.cat(list(output))).flatten(0, -2)
+
+    for size in sizes:
+        picture = processor.picture(Image.new("RGB", size))
+        centres = processor.patch_centres(picture, size)
+        assert (centres == processor.patch_centres(replace(picture, arrays={}), size)).all()
+        inside = np.flatnonzero(((centres > 0) & (centres < 1)).all(axis=1))
+        for token in inside[[0, 1, len(inside) // 2, -2]]:
+            point = tuple((centres[token] * size).astype(int).tolist())
+            assert reacting_tokens(features, size, point) == [token]
 
 
 def test_the_table_has_every_type_of_transformers_once():

@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsp.errors import InputError
+from vsp.models.prompt_tokens import processing_errors
 
 _CACHED_SIZES = 1 << 12
-# Model types whose image processor gives the rows and columns of patches in `image_grid_thw`, and
-# whose tower joins squares of `merge_size` patches.
-_OWN_ASPECT_RATIO = (
+# Model types whose images keep their aspect ratio. The image processor gives rows and columns of
+# patches in `image_grid_thw`, and the tower joins squares of `merge_size` patches.
+_QWEN_LIKE = (
     "glm4v", "qwen2_5_vl", "qwen2_vl", "qwen3_5", "qwen3_vl", "qwen3_vl_moe", "video_llama_3",
 )  # fmt: skip
+# The image processor gives height and width of the resized image in `image_sizes`.
+_PIXTRAL_LIKE = ("mistral3", "pixtral")
 # Model types with one token per patch of a canvas of one size. Gemma 3 takes means of patches.
 _ONE_SIZE = ("deepseek_vl", "gemma3", "janus", "llava", "paligemma", "vipllava")
-GRIDS = (*_ONE_SIZE, *_OWN_ASPECT_RATIO)  # model types for which a test compares cells and tokens
+# Types for which a test compares cells and tokens. A LLaVA with Pixtral's tower is a "pixtral".
+GRIDS = (*_ONE_SIZE, *_QWEN_LIKE, *_PIXTRAL_LIKE)
 _TILES = "the image is cut into tiles"
 _QUERIES = "each of its image tokens reads all patches"
 _UNTESTED = "vsp has no tested grid for it"
@@ -114,7 +118,10 @@ class PatchGrid:
     def __init__(self, checkpoint: Any, image_processor: Any) -> None:
         self._checkpoint, self._images = checkpoint, image_processor
         self._kind = type(image_processor).__name__.removesuffix("Pil")
-        self._patches_of_blank = lru_cache(_CACHED_SIZES)(self._patches_of_size)
+        self._type = checkpoint.model_type
+        if self._type == "llava" and self._kind == "PixtralImageProcessor":
+            self._type = "pixtral"
+        self._of_blank = lru_cache(_CACHED_SIZES)(self._measured)
 
     def centres(
         self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int], n_tokens: int
@@ -123,13 +130,16 @@ class PatchGrid:
 
         Raises InputError if the tokens have no grid.
         """
-        kind = self._checkpoint.model_type
-        if kind in _OWN_ASPECT_RATIO:
-            centres = self._of_own_aspect_ratio(arrays, size)
-        elif kind in _ONE_SIZE:
-            centres = self._canvas(size).centres(self._cell())
+        if self._type not in GRIDS:
+            raise self._no_grid(NO_GRID.get(self._type, _UNTESTED))
+        cell = self._cell()
+        if not isinstance(cell, int) or cell < 1:
+            raise self._no_grid(f"its patches have the size {cell!r}")
+        if self._type in _ONE_SIZE:
+            centres = self._canvas(size).centres(cell)
         else:
-            raise self._no_grid(NO_GRID.get(kind, _UNTESTED))
+            height, width = self._height_and_width(arrays, size)
+            centres = stretched(width, height).centres(cell)
         if len(centres) != n_tokens:
             raise self._no_grid(f"{n_tokens} tokens stand for {len(centres)} cells of the image")
         return centres
@@ -140,25 +150,35 @@ class PatchGrid:
             f"{reason}; use positions without a box"
         )
 
-    def _of_own_aspect_ratio(
-        self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int]
-    ) -> NDArray[np.float64]:
-        grid = arrays.get("image_grid_thw")
-        rows, columns = self._patches_of_blank(size) if grid is None else map(int, grid[0, 1:])
-        return stretched(columns, rows).centres(self._images.merge_size)
-
-    def _patches_of_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of patches of an image of `size`."""
-        _, rows, columns = self._images(images=[Image.new("RGB", size)])["image_grid_thw"][0]
-        return int(rows), int(columns)
-
-    def _cell(self) -> int:
-        """Width in pixels of the part of the canvas that a token stands for."""
+    def _cell(self) -> Any:
+        """Width of the part of the canvas that a token stands for; in patches for Qwen."""
+        if self._type in _QWEN_LIKE:
+            return getattr(self._images, "merge_size", None)
         tower = self._checkpoint.vision_config
-        patch = int(tower.patch_size)
-        if self._checkpoint.model_type != "gemma3":
-            return patch
-        return int(tower.image_size // isqrt(self._checkpoint.mm_tokens_per_image))
+        if self._type == "gemma3":
+            return tower.image_size // isqrt(self._checkpoint.mm_tokens_per_image)
+        if self._type == "mistral3":
+            return tower.patch_size * self._checkpoint.spatial_merge_size
+        return tower.patch_size
+
+    def _height_and_width(
+        self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Of the canvas, in pixels, or in patches for Qwen. They depend on `size` only."""
+        name = "image_grid_thw" if self._type in _QWEN_LIKE else "image_sizes"
+        if name not in arrays:
+            return self._of_blank(name, size)
+        height, width = arrays[name][0][-2:]
+        return int(height), int(width)
+
+    def _measured(self, name: str, size: tuple[int, int]) -> tuple[int, int]:
+        """As `_height_and_width`, from a blank image."""
+        settings = {"patch_size": self._cell()} if self._type in _PIXTRAL_LIKE else {}
+        with processing_errors():
+            seen = self._images(images=[Image.new("RGB", size)], **settings)
+        if name not in seen:
+            raise self._no_grid(f"its {self._kind} gives no {name}")
+        return self._height_and_width(seen, size)
 
     def _canvas(self, size: tuple[int, int]) -> Canvas:
         images = self._images
