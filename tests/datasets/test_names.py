@@ -92,4 +92,4 @@ def test_samples_know_where_their_prompts_have_the_names(write_dataset):
 
     assert named("dataset") == [(7, "cat"), (18, "cat box")]
     assert named("question") == [(46, "cat"), (33, "cat box")]
-    assert named("question", marker="<mask>") == [(52, "<mask>"), (36, "<mask>")]
+    assert named("question", marker="<mask>") == [(48, "<mask>"), (36, "<mask>")]

@@ -104,6 +104,11 @@ class Family:
         model = AutoModelForImageTextToText.from_pretrained(self.folder, dtype=torch.float32)
         return model.eval()
 
+    @cached_property
+    def processor(self) -> Any:
+        """vsp's processor."""
+        return models.read_processor(self.config())
+
     def config(self, **changes: Any) -> Any:
         template = "<image>{instruction}" if self.name == "paligemma" else None
         own = {"checkpoint": str(self.folder), "template": template}

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from transformers import LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from vsp import models
 from vsp.errors import ConfigError, DatasetError, InputError, ModelError
@@ -27,6 +27,7 @@ from vsp.models.spatialrgpt import CONVERSATIONS, SpatialRGPT
 from vsp.models.vila_modules import Downsample, Projector
 
 HERE = Path(__file__).parent / "spatialrgpt"
+LLM = HERE / "ckpt/llm"
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 STATES = np.load(HERE / "golden.npz")
 SHORT = "Is the bus left of the truck?"
@@ -120,6 +121,27 @@ def test_a_question_is_put_in_the_conversation_that_is_asked_for(options, name, 
 def test_an_unknown_conversation_is_refused():
     with pytest.raises(ConfigError, match="options: conversation 'qwen'"):
         models.shape(_config(options={"conversation": "qwen"}))
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
+def test_options_and_names_have_the_tokens_of_the_text_behind_the_image(conversation):
+    processor, tokenizer = _loaded(conversation).processor, AutoTokenizer.from_pretrained(LLM)
+    after = CONVERSATIONS[conversation].partition("<image>")[2].replace("{instruction}", SHORT)
+    picture = processor.picture(_image("wide.png"))
+    row = processor.row(picture, SHORT)
+    options = [" yes", "No, it is right of the truck", "N"]
+    for option, tokens in zip(
+        options, processor.option_tokens(picture, row, SHORT, options), strict=True
+    ):
+        expected = tokenizer(after + option, add_special_tokens=False).input_ids
+        assert [*row.tokens[len(picture.tokens) :], *tokens] == expected
+    for name in ("bus", "truck"):
+        start = SHORT.index(name)
+        places = processor.name_tokens(picture, row, SHORT, start, start + len(name))
+        assert tokenizer.decode([row.tokens[place] for place in places]).strip() == name
+    assert [row.tokens[place] for place in processor.image_places(picture)] == [-200] * 196
+    with pytest.raises(InputError, match="option '<mask>' holds '<mask>', which the model reads"):
+        processor.option_tokens(picture, row, SHORT, ["<mask>"])
 
 
 def test_words_matter():

@@ -137,7 +137,7 @@ def test_prompts_that_share_an_image_have_the_states_of_transformers(family):
 
 
 def test_options_have_the_tokens_of_the_checkpoints_tokenizer_on_the_whole_text(family):
-    processor, image = models.read_processor(family.config()), make_images()[1]
+    processor, image = family.processor, make_images()[1]
     picture, prompt = processor.picture(image), PROMPTS[1]
     row = processor.row(picture, prompt)
     options = [" above", "ab", "abc"]
@@ -149,7 +149,7 @@ def test_options_have_the_tokens_of_the_checkpoints_tokenizer_on_the_whole_text(
 
 
 def test_the_tokens_of_a_name_are_the_name(family):
-    processor, prompt = models.read_processor(family.config()), "¿Está 'círculo rojo' junto a 红圆?"
+    processor, prompt = family.processor, "¿Está 'círculo rojo' junto a 红圆?"
     picture = processor.picture(make_images()[1])
     row = processor.row(picture, prompt)
     decode = AutoTokenizer.from_pretrained(family.folder).decode
@@ -160,14 +160,14 @@ def test_the_tokens_of_a_name_are_the_name(family):
 
 
 def test_image_tokens_are_where_the_text_has_them(family):
-    processor, image = models.read_processor(family.config()), make_images()[2]
+    processor, image = family.processor, make_images()[2]
     ids = np.array(family.tokens(image, PROMPTS[0]))
     places = processor.image_places(processor.picture(image))
     assert list(places) == np.flatnonzero(ids == family.alone.config.image_token_id).tolist()
 
 
 def test_the_image_token_of_a_place_is_the_only_one_that_reads_a_point_there(family):
-    processor = models.read_processor(family.config())
+    processor = family.processor
     sizes = [(120, 200), (300, 130)]
     if family.name not in patch_grid.GRIDS:
         picture = processor.picture(Image.new("RGB", sizes[0]))
@@ -206,6 +206,17 @@ def test_the_documentation_has_the_same_table():
         name: start + rest for start, rest, names in rows for name in re.findall(r"`(.*?)`", names)
     }
     assert told == supported.supported()
+
+
+def test_every_tested_type_has_a_grid_or_a_reason_and_the_documentation_has_the_same():
+    grids = {*patch_grid.GRIDS} - {"pixtral"}
+    assert grids | patch_grid.NO_GRID.keys() == {*supported.TESTED}
+    text = (ROOT / "docs/models.md").read_text()
+    boxes = re.search(r"^\| `subject-box`, `reference-box` \| .*for the types (.*) \|$", text, re.M)
+    assert {*re.findall(r"`(.*?)`", boxes[1])} == grids
+    rows = re.findall(r"^\| no boxes: (.*) \| (.*) \|$", text, re.MULTILINE)
+    told = {name: reason for reason, names in rows for name in re.findall(r"`(.*?)`", names)}
+    assert told == patch_grid.NO_GRID
 
 
 @pytest.mark.parametrize("kind", supported.UNTESTED + supported.UNTESTED_WITH_TORCHVISION)

@@ -175,7 +175,7 @@ class Processor(Protocol):
     ) -> tuple[int, ...]:
         """Indices in `row.tokens` of the tokens of the characters `prompt[start:stop]`.
 
-        Raises InputError if a token also has other characters, except spaces ahead of it.
+        Raises InputError if a token also has other characters, except spaces or marks ahead of them.
         """
         raise InputError("this model's family does not say which tokens a name has")
 

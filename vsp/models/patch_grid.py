@@ -40,6 +40,8 @@ NO_GRID: Mapping[str, str] = MappingProxyType(
     {
         "aria": _QUERIES,
         "aya_vision": _TILES,
+        "chameleon": _UNTESTED,
+        "gemma4": _UNTESTED,
         "idefics2": _QUERIES,
         "idefics3": _TILES,
         "internvl": _TILES,
