@@ -91,7 +91,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         metavar="N",
         help="processes that decode images ahead of the model; results do not depend on it "
-        "(default: with a GPU, the number of cores less one, at most 8; without a GPU, 0)",
+        "(default: with a GPU and 3 cores or more, the number of cores less one, at most 8; otherwise 0)",
     )
 
 

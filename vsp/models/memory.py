@@ -89,7 +89,7 @@ def activations(outline: Outline, quantization: str, load: Load) -> int:
     decoder = _decoder_bytes(outline, quantization, load)
     n_layers = len(_decoder(outline).layers) + 1
     captured = 2 * n_layers * load.n_rows * _width(outline) * size
-    pixels = load.n_values * (size + 4)  # they are copied as float32
+    pixels = load.n_values * (size + 4)  # at most: they are copied as float32, or as bytes
     return pixels + max(_tower_bytes(outline, load), decoder + captured)
 
 

@@ -128,6 +128,8 @@ def _mask(
     if eager or (given is not None and given.dtype != torch.bool):
         hidden = torch.tensor(torch.finfo(dtype).min, dtype=dtype, device=allowed.device)
         return torch.where(allowed, torch.zeros_like(hidden), hidden)
+    if allowed.device.type == "cpu":  # torch would do the same in every layer
+        return torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, -torch.inf)
     return allowed
 
 
