@@ -30,6 +30,32 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+# The files that take longest, in this order. Each runs in one process: if one of these started
+# last, the other processes would wait for it.
+_LONG = (
+    "cluster/test_slurm_faults.py",
+    "test_demo.py",
+    "cluster/test_submit.py",
+    "evaluation/test_probe_run.py",
+    "cli/test_interrupts.py",
+    "extraction/test_faults.py",
+    "extraction/test_bench.py",
+    "cluster/test_slurm.py",
+    "cluster/test_working_folder.py",
+    "cli/test_hostile_text.py",
+    "cli/test_cli.py",
+    "test_small_model.py",
+    "evaluation/test_evaluate.py",
+    "demo_training/test_training.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of long files first; with `--no-loadscope-reorder` xdist keeps this order."""
+    place = {Path(__file__).parent / name: i for i, name in enumerate(_LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(_LONG)))
+
+
 @pytest.fixture(autouse=True)
 def _no_log_printer() -> Iterator[None]:
     """A command that runs in this process prints log messages; later tests must not see them twice."""

@@ -19,4 +19,5 @@ ruff check vsp tests
 ruff format --check vsp tests
 mypy
 # Cluster tests mostly wait, so three processes run on two cores: one file and one thread each.
-OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -n 3 --dist loadfile "$@"
+# Files start in the order of tests/conftest.py, not those with the most tests first.
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"

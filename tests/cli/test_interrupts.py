@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers.commands import run_here
 from helpers.paths import ROOT
 
 from vsp.cli import bench, data, models, probing, runs
@@ -32,10 +33,9 @@ def _heed_sigint():
 
 
 def _finish(work, *arguments):
-    process = _start(work, *arguments)
-    out, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return out
+    answer = run_here(arguments, work)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
 
 
 def _interrupt(process, number, ready, send=os.kill):
@@ -197,9 +197,10 @@ def test_extract_keeps_rows_and_continues(plan_fake, work, number):
 
 
 def test_probe_keeps_fitted_layers(plan_fake, work):
-    run = plan_fake()
+    run = plan_fake(options={"n_layers": 3})
     _finish(work, "extract")
-    command = ("probe", "--n-jobs", 1, "--permutations", 1000)
+    command = ("probe", "--n-jobs", 1, "--permutations", 200, "--controls", 0, "--no-curve",
+               "--no-random", "--no-words")  # fmt: skip
 
     def fits():
         return {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.npz")}

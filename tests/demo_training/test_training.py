@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.answers import text_of
+from helpers.commands import run_here
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import AutoProcessor
@@ -20,6 +21,7 @@ from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Shape
 from vsp.demo_checkpoint import make_tokenizer
 from vsp.demo_training import train as training
 from vsp.demo_training.answers import _forward
+from vsp.demo_training.command import main
 from vsp.demo_training.curriculum import Recipe, Stage
 from vsp.demo_training.learner import Learner
 from vsp.demo_training.packing import NO_TARGET, Encoder, pack
@@ -112,8 +114,7 @@ def test_a_damaged_state_is_named(tmp_path, content):
 
 def test_a_stage_without_steps_and_a_negative_seed_are_refused(tmp_path):
     for wrong in (("--relation-steps", "0"), ("--seed", "-1"), ("--n-pictures", "0")):
-        command = [sys.executable, "-m", "vsp.demo_training", str(tmp_path / "x"), *wrong]
-        answer = subprocess.run(command, capture_output=True, text=True)
+        answer = run_here((tmp_path / "x", *wrong), tmp_path, main)
         assert answer.returncode == 2 and "must be an integer" in answer.stderr
 
 

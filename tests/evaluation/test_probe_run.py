@@ -626,7 +626,7 @@ def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog):
         assert "6/6 searches" in said and f"{n_shares}/{n_shares} shares" in said
 
 
-@pytest.mark.parametrize("n_parts", [2, 5, 8])
+@pytest.mark.parametrize("n_parts", [2, 8])
 def test_results_do_not_depend_on_how_the_layers_were_divided(extracted, capfd, caplog, n_parts):
     whole = _files(probe_run(extracted, NONE, n_jobs=1))
     _forget(extracted)
@@ -687,7 +687,7 @@ def test_no_more_workers_than_cores(monkeypatch):
 
 
 def test_a_killed_probe_goes_on_and_gives_what_an_undisturbed_one_gives(plan_fake, work, vsp):
-    run = plan_fake(options={"n_layers": 24})
+    run = plan_fake(options={"n_layers": 12})
     extract(run, run.shards)
     whole = _files(probe_run(run, NONE, n_jobs=1))
     _forget(run)
@@ -698,15 +698,15 @@ def test_a_killed_probe_goes_on_and_gives_what_an_undisturbed_one_gives(plan_fak
         process.kill()
     assert process.returncode == -signal.SIGKILL and not run.results.exists()
     n_kept = len(_kept(run))
-    assert 3 <= n_kept < 24
+    assert 3 <= n_kept < 12
     answer = vsp("probe", *LIGHT)
-    assert f"note: {n_kept} of 24 layers were fitted before; kept in scratch/" in answer.stderr
-    assert f"{24 - n_kept}/{24 - n_kept} jobs" in answer.stderr
+    assert f"note: {n_kept} of 12 layers were fitted before; kept in scratch/" in answer.stderr
+    assert f"{12 - n_kept}/{12 - n_kept} jobs" in answer.stderr
     assert _files(Results(run.results)) == whole
 
 
 def test_a_worker_that_is_killed_is_a_line_and_the_same_command_goes_on(plan_fake, work, vsp):
-    run = plan_fake(options={"n_layers": 24})
+    run = plan_fake(options={"n_layers": 12})
     extract(run, run.shards)
     command = [sys.executable, "-m", "vsp", "probe", *LIGHT, "--n-jobs", "2"]
     with subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) as process:
@@ -717,9 +717,9 @@ def test_a_worker_that_is_killed_is_a_line_and_the_same_command_goes_on(plan_fak
     assert process.returncode == 1 and "Traceback" not in said
     assert "a worker process was killed, usually because memory ran out" in said.splitlines()[-1]
     n_kept = len(_kept(run))
-    assert 0 < n_kept < 24
-    assert f"{n_kept} of 24 layers were fitted before" in vsp("probe", *LIGHT).stderr
-    assert len(Results(run.results).read()[1]) == 24
+    assert 0 < n_kept < 12
+    assert f"{n_kept} of 12 layers were fitted before" in vsp("probe", *LIGHT).stderr
+    assert len(Results(run.results).read()[1]) == 12
 
 
 def _a_worker_of(pid):
@@ -881,10 +881,10 @@ def test_another_run_and_other_versions_have_other_keys(plan_fake, monkeypatch):
 
 
 def test_a_disk_that_fills_under_the_fits_is_a_line_and_the_same_command_goes_on(plan_fake, vsp):
-    run = plan_fake(options={"n_layers": 12})
+    run = plan_fake(options={"n_layers": 8})
     extract(run, run.shards)
     whole = _files(probe_run(run, NONE, n_jobs=1))
-    n_pages = 4 * -(-_kept(run)[0].stat().st_size // 4096)  # space for four layers
+    n_pages = 3 * -(-_kept(run)[0].stat().st_size // 4096)  # space for three layers
     _forget(run)
     for n_jobs in (1, 2):
         with small_disk(run.folder / "probe") as disk:
@@ -895,10 +895,10 @@ def test_a_disk_that_fills_under_the_fits_is_a_line_and_the_same_command_goes_on
             assert ".npz: no space left on device; free space and run the same command" in line
             assert not run.results.exists()
             n_kept = len(_kept(run))
-            assert 0 < n_kept < 12 and all(path.name[0] != "." for path in _kept(run))
+            assert 0 < n_kept < 8 and all(path.name[0] != "." for path in _kept(run))
             free(disk)
             answer = vsp("probe", *LIGHT, "--n-jobs", n_jobs)
-            assert f"{n_kept} of 12 layers were fitted before" in answer.stderr
+            assert f"{n_kept} of 8 layers were fitted before" in answer.stderr
             assert _files(Results(run.results)) == whole
         shutil.rmtree(run.results)
 

@@ -21,7 +21,7 @@ def _one_round():
 @pytest.fixture(scope="module")
 def benches(checkpoint, tmp_path_factory):
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    request = BenchRequest(model, n_rows=12, batch_sizes=(2, 4), workers=0)
+    request = BenchRequest(model, n_rows=8, batch_sizes=(2, 4), workers=0)
     folder = tmp_path_factory.mktemp("bench")
     found = bench(request, folder)
     assert not list(folder.iterdir())  # nothing is left behind
@@ -30,8 +30,8 @@ def benches(checkpoint, tmp_path_factory):
 
 def test_every_way_is_measured_on_rows_of_both_kinds(benches):
     own, shared = benches
-    assert (own.n_rows, own.n_images) == (12, 12)
-    assert shared.n_rows == 12 and shared.n_images == len(rows_per_image(12)) < 6
+    assert (own.n_rows, own.n_images) == (8, 8)
+    assert shared.n_rows == 8 and shared.n_images == len(rows_per_image(8)) < 6
     ways = ["transformers, one by one", "transformers, batched", "vsp", "vsp"]
     assert [way.name for way in own.ways] == ways
     assert [way.name for way in shared.ways] == [*ways, *["vsp --no-sharing"] * 2]

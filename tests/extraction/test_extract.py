@@ -118,7 +118,8 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
 def test_a_killed_task_goes_on_where_it_was(plan_fake, work):
     whole, killed = plan_fake(batch_size=1), plan_fake(batch_size=1)
     extract(whole, whole.shards)
-    command = [sys.executable, "-m", "vsp", "extract", "--run", killed.name]
+    # Without --workers the task looks for a GPU, which takes a second.
+    command = [sys.executable, "-m", "vsp", "extract", "--run", killed.name, "--workers", "0"]
     for n_rows in (1, 20, 60):
         process = subprocess.Popen(command, cwd=work, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
@@ -136,7 +137,7 @@ def test_a_killed_task_goes_on_where_it_was(plan_fake, work):
 def test_two_tasks_of_the_same_shard_at_once_are_harmless(plan_fake, work):
     alone, twice = plan_fake(batch_size=4), plan_fake(batch_size=4)
     extract(alone, alone.shards)
-    command = [sys.executable, "-m", "vsp", "extract", "--run", twice.name, "--shard", "0"]
+    command = [sys.executable, "-m", "vsp", "extract", "--run", twice.name, "--workers", "0"]
     tasks = [subprocess.Popen(command, cwd=work, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [task.wait() for task in tasks] == [0, 0]
     assert twice.store.path.read_bytes() == alone.store.path.read_bytes()

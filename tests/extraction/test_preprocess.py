@@ -1,6 +1,7 @@
 """Batches are prepared in this process and in worker processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,9 +119,11 @@ def test_a_worker_that_fails_for_a_bug_keeps_its_traceback(run, monkeypatch):
 
 def test_workers_end_with_their_parent_however_it_ended(run, work):
     command = [sys.executable, "-m", "vsp", "extract", "--run", run.name, "--workers", "2"]
-    for image in range(6):  # large images, so that the workers are still busy when the parent ends
-        noise = np.random.default_rng(image).integers(0, 256, (3000, 3000, 3), np.uint8)
-        Image.fromarray(noise).save(work / f"own/images/{image}.png")
+    # Large images, so that the workers are still busy when the parent ends.
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
+    Image.fromarray(noise).save(work / "own/images/0.png")
+    for image in range(1, 6):
+        shutil.copy(work / "own/images/0.png", work / f"own/images/{image}.png")
     process = subprocess.Popen(command, cwd=work, stderr=subprocess.DEVNULL)
     workers = _until(lambda: _children(process.pid), 60)
     process.send_signal(signal.SIGKILL)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO, TextIOWrapper
 from pathlib import Path
@@ -19,8 +19,10 @@ from joblib.externals.loky import reusable_executor
 from vsp.cli.main import console
 
 
-def run_here(arguments: tuple[object, ...], folder: Path) -> CompletedProcess[str]:
-    """Run `vsp` with these arguments in a folder.
+def run_here(
+    arguments: tuple[object, ...], folder: Path, program: Callable[[], int | None] = console
+) -> CompletedProcess[str]:
+    """Run `vsp`, or another program, with these arguments in a folder.
 
     A new process would import the same libraries again. Any error that is not an exit code is
     raised, so that the test fails. Tests that need limits, signals or a new interpreter start one.
@@ -30,7 +32,7 @@ def run_here(arguments: tuple[object, ...], folder: Path) -> CompletedProcess[st
     with TemporaryFile() as out, TemporaryFile() as err:
         with _as_a_process(["vsp", *words], folder, out, err):
             try:
-                console()
+                code = program()
             except SystemExit as stop:
                 code = stop.code
         return CompletedProcess(words, int(code or 0), _text(out), _text(err))
