@@ -45,7 +45,7 @@ def test_batches_hold_sequences_of_like_length_the_longest_first(plan_fake, writ
         {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "x" * length}
         for i, length in enumerate([10, 200, 11, 150, 12, 13, 195, 9, 100])
     ]
-    run = plan_fake(write_dataset(records), batch_size=2)
+    run = plan_fake(write_dataset(records), batch_size=2, answers=False)
     samples = dict(enumerate(run.manifest.rows()))
     assert run.plan.batch_tokens == 2 * samples[1].n_tokens == 2 * 202
     # 150 is less than three quarters of 202. A batch takes short rows up to the limit of tokens.
@@ -279,11 +279,11 @@ def test_a_shards_samples_are_its_rows_of_all(plan_fake):
     ("edit", "message"),
     [
         (lambda plan: "{", "is not JSON"),
-        (lambda plan: "[]", "has format None, this vsp reads 3; plan the run again$"),
+        (lambda plan: "[]", "has format None, this vsp reads 3 and 4; plan the run again$"),
         (lambda plan: json.dumps({**plan, "format": 2}),
-         r"an older vsp \(format 2, this one reads 3\); plan the run again$"),
-        (lambda plan: json.dumps({**plan, "format": 4}),
-         r"a newer vsp \(format 4, this one reads 3\); update vsp$"),
+         r"an older vsp \(format 2, this one reads 3 and 4\); plan the run again$"),
+        (lambda plan: json.dumps({**plan, "format": 5}),
+         r"a newer vsp \(format 5, this one reads 3 and 4\); update vsp$"),
         (lambda plan: json.dumps({**plan, "extra": 1}), "was edited; plan the run again$"),
     ],
 )  # fmt: skip

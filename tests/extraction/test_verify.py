@@ -31,7 +31,9 @@ def _flip(run, place, bit=3):
 def test_a_whole_store_is_found_whole(run):
     found = verify(run, n_jobs=1)
     assert (found.n_checked, found.n_bad, found.n_failed, found.n_missing) == (96, 0, 0, 0)
-    assert found.n_bytes == 96 * run.store.layout.row_bytes * run.plan.n_layers
+    layouts = run.plan.layouts()
+    assert layouts.keys() == {"states", "answers"}
+    assert found.n_bytes == 96 * sum(one.row_bytes * one.n_layers for one in layouts.values())
 
 
 def test_any_flipped_bit_names_its_row_and_no_other(run):
@@ -78,7 +80,9 @@ def test_states_of_an_earlier_life_with_other_last_bits_are_as_good(run):
     """Two simultaneous lives may differ in the last bits, for example after one halved a batch."""
     ledger = run.ledgers()[0]
     with Journal(run.journals, run.plan.id, 0) as journal:
-        journal.mark_done([0, 1], [ledger.done[0] ^ 1, ledger.done[1]])
+        of_arrays = ledger.crc32[:, :2].copy()
+        of_arrays[0, 0] ^= 1
+        journal.mark_done([0, 1], of_arrays)
     assert run.ledgers()[0].earlier == {0: {ledger.done[0]}}
     assert not verify(run, n_jobs=1).bad
     _flip(run, run.store.layout.offset(0, 0))
@@ -192,6 +196,6 @@ def test_a_tiny_run_is_counted_in_bytes_that_are_not_zero(plan_fake, vsp):
     run = plan_fake(options={"n_layers": 2, "hidden_size": 8})
     extract(run, run.shards)
     answer = vsp("verify")
-    n_bytes = 96 * 2 * 8 * 4
+    n_bytes = 96 * (2 * 8 * 4 + run.stores["answers"].layout.row_bytes)
     assert f"{n_bytes / 1000:.3g} kB in 0" in answer.stdout
     assert f"{n_bytes}/{n_bytes} B" in answer.stderr and "0 MB" not in answer.stdout + answer.stderr

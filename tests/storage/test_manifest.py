@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vsp.choices import POSITIONS
 from vsp.errors import RunError
 from vsp.storage.manifest import Manifest, Sample
 
@@ -34,7 +35,14 @@ samples = st.builds(
     Sample, text, text, text, text, text, text, text, st.integers(0), st.integers(0),
     st.lists(text | st.tuples(*[st.floats(0, 1e6)] * 4)).map(tuple), text, text, text,
     st.just(()) | st.tuples(*[st.floats(0, 1e6)] * 4), st.just(()), st.tuples(st.integers(1)),
+    options=st.lists(text, max_size=3).map(tuple),
+    option_tokens=st.lists(st.lists(st.integers(0), min_size=1).map(tuple), max_size=3).map(tuple),
+    tokens_of=st.dictionaries(st.sampled_from(POSITIONS), st.integers(0)).map(
+        lambda places: tuple(places.items())
+    ),
 )  # fmt: skip
+LATER = ("options", "option_tokens", "tokens_of")  # keys that a line has only if they say something
+ONLY_PLANNED = ("subject_span", "reference_span")
 
 
 @given(st.lists(samples, min_size=1, max_size=5))
@@ -42,14 +50,21 @@ def test_a_line_is_the_sample_in_json(tmp_path_factory, samples):
     path = tmp_path_factory.mktemp("manifest") / "m.jsonl"
     manifest = Manifest.write(path, samples, (0, len(samples)))
     lines = path.read_bytes().decode().split("\n")
-    expected = [json.dumps(asdict(sample), ensure_ascii=False) for sample in samples]
-    assert lines == [*expected, ""]
+    assert lines == [*map(_expected_line, samples), ""]
     assert list(manifest.rows()) == samples
+
+
+def _expected_line(sample):
+    values = {k: v for k, v in asdict(sample).items() if k not in ONLY_PLANNED}
+    values["tokens_of"] = dict(sample.tokens_of)
+    written = {k: v for k, v in values.items() if v or k not in LATER}
+    return json.dumps(written, ensure_ascii=False)
 
 
 def test_manifests_of_older_versions_have_no_names_and_boxes(tmp_path):
     path = tmp_path / "m.jsonl"
     later = ("subject", "reference", "subject_box", "reference_box", "image_size")
+    later += LATER + ONLY_PLANNED
     old = {name: value for name, value in asdict(SAMPLES[0]).items() if name not in later}
     line = json.dumps(old).encode() + b"\n"
     path.write_bytes(line)

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -267,11 +267,11 @@ def _halves(
 def _single_row_groups(
     rows: tuple[int, ...], groups: tuple[PromptGroup, ...], wanted: set[int]
 ) -> Iterator[tuple[int, PromptGroup]]:
-    """Each row in `wanted`, with a group of that row alone."""
+    """Each row in `wanted`, with a group of that row alone and without answer options."""
     prompts = [(group.picture, prompt) for group in groups for prompt in group.rows]
     for row, (picture, prompt) in zip(rows, prompts, strict=True):
         if row in wanted:
-            yield row, prompt_group(picture, [prompt])
+            yield row, prompt_group(picture, [replace(prompt, options=())])
 
 
 def _check(run: Run, shards: Iterable[Shard]) -> None:
