@@ -7,6 +7,7 @@ ids (-200 for the image) and images.
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from vsp import models
 from vsp.errors import ConfigError, DatasetError, InputError, ModelError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
-from vsp.models.contract import prompt_group
+from vsp.models.contract import Recorded, prompt_group
 from vsp.models.spatialrgpt import CONVERSATIONS, SpatialRGPT
 from vsp.models.vila_modules import Downsample, Projector
 
@@ -99,6 +100,43 @@ def test_a_batch_of_different_lengths_gives_each_its_own_states():
     states = _loaded("llama_3").model.forward(groups)().states["last"]
     for column, name in enumerate(GOLDEN):
         assert np.abs(states[:, column] - STATES[name]).max() < 1e-4
+
+
+OPTIONS = ((5,), (7, 8), (7, 9), (7, 9, 6), (5, 5, 5, 5, 5, 5), (11, 12, 13))
+
+
+@pytest.mark.parametrize("quantization", ["none", "4bit"])
+def test_answers_with_and_without_regions_are_those_of_one_option_at_a_time(quantization):
+    """The states of the original code, or of longer prompts, go through the head as they are."""
+    model = SpatialRGPT(_config(quantization=quantization, dtype="float32"))
+    groups = [_row(name)[1] for name in GOLDEN]
+    asked = [
+        prompt_group(group.picture, [replace(row, options=OPTIONS) for row in group.rows])
+        for group in groups
+    ]
+    out = model.forward(asked, Recorded(("last",), len(OPTIONS)))()
+
+    def log_probabilities(group, more):
+        (row,) = group.rows
+        longer = replace(row, tokens=row.tokens + more)
+        last = model.forward([prompt_group(group.picture, [longer])])().states["last"][-1, 0]
+        return model._whole_llm.lm_head(torch.from_numpy(last)).log_softmax(0).detach().numpy()
+
+    bound = 1e-4 if quantization == "none" else 1e-3
+    for row, (name, group) in enumerate(zip(GOLDEN, groups, strict=True)):
+        if quantization == "none":
+            assert np.abs(out.states["last"][:, row] - STATES[name]).max() < 1e-4
+            golden = torch.from_numpy(STATES[name][-1].astype(np.float32))
+            first = model._whole_llm.lm_head(golden).log_softmax(0).detach().numpy()
+            assert abs(out.answers[row, 0] - first[5]) < 1e-4
+        if row % 4 == 0:
+            for number, option in enumerate(OPTIONS):
+                total = sum(
+                    log_probabilities(group, option[:n])[token] for n, token in enumerate(option)
+                )
+                assert abs(out.answers[row, number] - total) < bound
+    again = model.forward(asked, Recorded(("last",), len(OPTIONS)))()
+    assert (again.answers == out.answers).all()
 
 
 @pytest.mark.parametrize(

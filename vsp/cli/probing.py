@@ -264,7 +264,8 @@ def _probe(arguments: argparse.Namespace) -> None:
         untrained = results.folder.parent / summary["untrained"]
         print_line(f"left out random features: {untrained} is the baseline in their place")
     print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
-    print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}` shows it")
+    option = "" if arguments.position == LAST else f" --position {arguments.position}"
+    print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 
 
 def _unused_options(settings: ProbeSettings, summary: dict[str, Any]) -> list[str]:

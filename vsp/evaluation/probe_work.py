@@ -121,7 +121,7 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     if tasks.design.n_folds > 1:  # intervals of folds are about other training rows anyway
         settings = replace(settings, over_training=False)
     probe = _estimator(settings, tasks.metric)
-    options = options_of_run(run, samples, rows.row)
+    options = options_of_run(run, samples, rows.row, settings.position)
     _check_answer_score(settings.answer_score, options)
     store, number = run.states(settings.position), run.number_of_states(settings.position)
     store.check()

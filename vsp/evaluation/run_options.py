@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.choices import LAST
 from vsp.errors import RunError, StoreError
 from vsp.evaluation.answers import RowOptions
 from vsp.storage.blank_run import blank_runs
@@ -19,16 +20,18 @@ _NO_BLANK = "no run of the same dataset with blank pictures is at hand"
 
 
 def options_of_run(
-    run: Run, samples: Sequence[Sample], rows: NDArray[np.intp]
+    run: Run, samples: Sequence[Sample], rows: NDArray[np.intp], position: str = LAST
 ) -> RowOptions | None:
     """The options of `rows` (in the store); None if the run stores no answers.
 
-    `samples` are those of all rows. The prior is that of the newest run with blank pictures that has
+    The lens reads the last token, so it is left out for states at another `position`. `samples` are those of all rows. The prior is that of the newest run with blank pictures that has
     all rows, matched by id. Raises StoreError if an array is not that of the run.
     """
     options = _stored_options(run, samples)
     if options is None:
         return None
+    if position != LAST:
+        options = replace(options, lens=None)
     return _with_prior(run, samples, options.take(rows), rows)
 
 
@@ -47,12 +50,13 @@ def _stored_options(run: Run, samples: Sequence[Sample]) -> RowOptions | None:
     for name in ("answers", "lens"):
         if name in run.stores:
             run.stores[name].check()
-    total = run.stores["answers"].layer(0)[: len(samples)]
-    n_options = total.shape[1]
+    # The option axis of the files may be longer, so that shards begin on pages.
+    n_options = run.plan.answers.n_options
+    total = run.stores["answers"].layer(0)[:, :n_options]
     lens = None
     if run.plan.answers.lens:
         store = run.stores["lens"]
-        lens = np.stack([store.layer(k)[: len(samples)] for k in range(run.plan.n_layers)])
+        lens = np.stack([store.layer(k)[:, :n_options] for k in range(run.plan.n_layers)])
     return RowOptions(
         texts=texts,
         total=total,
