@@ -1,6 +1,7 @@
 """Rows that share a sequence have the same states as alone."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vsp import models
-from vsp.models.contract import Picture, PromptGroup, TokenizedPrompt, n_padded_tokens, prompt_group
+from vsp.models.contract import (
+    Picture,
+    PromptGroup,
+    Recorded,
+    TokenizedPrompt,
+    n_padded_tokens,
+    prompt_group,
+)
 from vsp.models.prompt_tree import bundle_groups
 
 SPATIALRGPT = Path(__file__).parent / "spatialrgpt/ckpt"
@@ -155,6 +163,22 @@ def test_in_half_precision_only_the_last_bits_depend_on_sharing(load, name, dtyp
     assert np.isfinite(shared).all()
     differences = np.abs(shared.astype(np.float32) - alone).max(axis=(1, 2))
     assert (differences / np.abs(alone).max(axis=(1, 2)) < bound).all()
+
+
+@pytest.mark.parametrize("name", ["llava15", "qwen2"])
+def test_answers_in_4_bits_agree_with_themselves(load, name):
+    loaded, options = load(name, quantization="4bit"), ((5,), (7, 8), (7, 9, 6), (11, 12, 13))
+    recorded = Recorded(n_options=len(options))
+
+    def answers(share):
+        groups = [
+            prompt_group(one.picture, [replace(row, options=options) for row in one.rows])
+            for one in _groups(loaded, PROMPTS, share)
+        ]
+        return loaded.model.forward(groups, recorded)().answers
+
+    assert (answers(True) == answers(True)).all()
+    assert np.abs(answers(True) - answers(False)).max() < 1e-3
 
 
 def test_regions_are_put_where_their_branch_is(load):
