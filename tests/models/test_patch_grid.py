@@ -18,7 +18,9 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from vsp import models
 from vsp.errors import InputError
 from vsp.models.patch_grid import PatchGrid, cropped, join_pairs, padded, stretched
+from vsp.models.pixels import picture_inputs
 
+CPU = torch.device("cpu")
 SPATIALRGPT = Path(__file__).parent / "spatialrgpt/ckpt"
 
 
@@ -102,9 +104,9 @@ def test_llava_reads_a_point_in_the_token_of_its_place(checkpoint):
     base = without_attention(loaded.model._base)
 
     def features(image):
-        pixels = torch.from_numpy(loaded.processor.picture(image).arrays["pixel_values"])
+        inputs = picture_inputs([loaded.processor.picture(image)], CPU, torch.float32)
         with torch.inference_mode():
-            return torch.cat(list(base.get_image_features(pixel_values=pixels).pooler_output))
+            return torch.cat(list(base.get_image_features(**inputs).pooler_output))
 
     # 8 × 8 tokens of 14 pixels; of 224 × 112 pixels, the columns 56 to 167 are seen.
     centres = loaded.processor.patch_centres(loaded.processor.picture(_grey(224, 112)), (224, 112))
@@ -128,7 +130,7 @@ def test_spatialrgpt_reads_a_point_in_the_token_of_its_place(tmp_path, aspect, k
     size = (500, 400)
 
     def features(image):
-        pixels = torch.from_numpy(loaded.processor.picture(image).arrays["pixels"])
+        pixels = picture_inputs([loaded.processor.picture(image)], CPU, torch.float32)["pixels"]
         with torch.inference_mode():
             return loaded.model._encode(pixels)[0][0]
 

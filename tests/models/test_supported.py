@@ -21,7 +21,9 @@ from vsp.errors import InputError, ModelError
 from vsp.models import patch_grid, supported
 from vsp.models.contract import Recorded, prompt_group
 from vsp.models.outline import decoder_path, empty_model
+from vsp.models.pixels import picture_inputs
 
+CPU = torch.device("cpu")
 TYPES = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 ALL_WRITERS = {**WRITERS, **MORE_WRITERS}
 # Chameleon's model excludes image tokens behind its head, for every layer of the lens as well; the
@@ -177,9 +179,8 @@ def test_the_image_token_of_a_place_is_the_only_one_that_reads_a_point_there(fam
     model = without_attention(copy.deepcopy(family.alone)).model
 
     def features(image):
-        arrays = processor.picture(image).arrays
+        inputs = picture_inputs([processor.picture(image)], CPU, torch.float32)
         with torch.inference_mode():
-            inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
             output = model.get_image_features(**inputs).pooler_output
         return (output if torch.is_tensor(output) else torch.cat(list(output))).flatten(0, -2)
 

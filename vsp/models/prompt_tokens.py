@@ -96,12 +96,7 @@ def span_tokens(
         )
     with processing_errors():
         offsets = tokenizer(text, return_offsets_mapping=True, **settings)["offset_mapping"]
-    # A token of a part of a character may be empty; it belongs to the character at its start.
-    inside = [
-        i
-        for i, (first, last) in enumerate(offsets)
-        if (max(first, start) < min(last, stop)) or (start <= first == last < stop)
-    ]
+    inside = [i for i, (first, last) in enumerate(offsets) if max(first, start) < min(last, stop)]
     places = range(inside[0], inside[-1] + 1) if inside else range(0)
     covered = {at for i in places for at in range(*offsets[i])}
     name = text[start:stop]
