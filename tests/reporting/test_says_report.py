@@ -118,6 +118,14 @@ def test_the_page_shows_both_with_the_lens_at_any_width(tmp_path, width):
 def test_results_without_answers_show_no_answers(tmp_path):
     old = made.made(tmp_path / "old")
     assert old.summary().get("says") is None and "own answers" not in _text(old)
+    path = tmp_path / "old/summary.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "format": 4}))
+    assert "own answers" not in _text(old) and old.read()[1][0].lens is None
+    path.write_text(json.dumps({**values, "format": 3}))
+    with pytest.raises(RunError, match="is not of this version of vsp"):
+        old.read()
+    path.write_text(json.dumps(values))
     why = made.made(tmp_path / "why", says=None, no_answers="the run stores none")
     assert "No answers of the model: the run stores none." in _line(_text(why))
     with pytest.raises(ConfigError, match="holds no answers of the model: they are of an older"):
