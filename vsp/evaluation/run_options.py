@@ -47,12 +47,12 @@ def _stored_options(run: Run, samples: Sequence[Sample]) -> RowOptions | None:
     for name in ("answers", "lens"):
         if name in run.stores:
             run.stores[name].check()
-    total = run.stores["answers"].layer(0)[: len(samples)]
-    n_options = total.shape[1]
+    n_options = run.plan.answers.n_options  # the store may have more, for its alignment
+    total = run.stores["answers"].layer(0)[:, :n_options]
     lens = None
     if run.plan.answers.lens:
         store = run.stores["lens"]
-        lens = np.stack([store.layer(k)[: len(samples)] for k in range(run.plan.n_layers)])
+        lens = np.stack([store.layer(k)[:, :n_options] for k in range(run.plan.n_layers)])
     return RowOptions(
         texts=texts,
         total=total,
