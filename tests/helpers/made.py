@@ -253,6 +253,11 @@ def summary(layer_scores: list[LayerScore], name: str = "small", **changes: Any)
     values = {
         "run": name,
         "plan": plan(name, len(layer_scores)).model_dump(mode="json"),
+        "position": "last",
+        "n_layers": len(layer_scores),
+        "hidden_size": 4096,
+        "says": None,
+        "no_answers": "",
         "rows": {
             "planned": 240, "done": 240, "failed": 0, "missing": 0,
             "used": 240, "train": 240, "test": 240,

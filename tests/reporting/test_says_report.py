@@ -22,6 +22,7 @@ from vsp.reporting.curve_plot import plot
 from vsp.reporting.probe_report import report_page
 from vsp.reporting.says_facts import says_sentence
 from vsp.storage.results import Results
+from vsp.utils.files import json_sha256
 
 FEW = ProbeSettings(
     permutations=0, controls=0, resamples=50, curve=False, random=False, words=False
@@ -117,7 +118,20 @@ def test_the_page_shows_both_with_the_lens_at_any_width(tmp_path, width):
 
 def test_results_without_answers_show_no_answers(tmp_path):
     old = made.made(tmp_path / "old")
-    assert old.summary().get("says") is None and "own answers" not in _text(old)
+    path = tmp_path / "old/summary.json"
+    values = json.loads(path.read_text())
+    digests = values.pop("sha256")
+    del digests["summary.json"], values["format"]
+    for name in ("position", "n_layers", "hidden_size", "says", "no_answers"):
+        del values[name]
+    sealed = {**digests, "summary.json": json_sha256([values, digests])}
+    path.write_text(json.dumps({"format": 4, **values, "sha256": sealed}))
+    assert "own answers" not in _text(old) and old.read()[1][0].lens is None
+    assert (old.read()[0]["position"], old.read()[0]["n_layers"]) == ("last", 13)
+    path.write_text(json.dumps({"format": 3, **values, "sha256": sealed}))
+    with pytest.raises(RunError, match="is not of this version of vsp"):
+        old.read()
+    path.write_text(json.dumps({"format": 4, **values, "sha256": sealed}))
     why = made.made(tmp_path / "why", says=None, no_answers="the run stores none")
     assert "No answers of the model: the run stores none." in _line(_text(why))
     with pytest.raises(ConfigError, match="holds no answers of the model: they are of an older"):

@@ -107,7 +107,9 @@ def _says(
     peak = Selection(rows.design, np.stack([inner_scores(fit) for fit in small]))
     for k in np.unique(peak.chosen).tolist():
         peak.take(k, fits[k])
-    return says_beside_peak(work.options, work.settings.answer_score, rows, peak, layers, how)
+    # The lens reads layers of the language model; states of another module have other layers.
+    read = layers if work.store.layout.n_layers == work.run.plan.n_layers else ()
+    return says_beside_peak(work.options, work.settings.answer_score, rows, peak, read, how)
 
 
 def probe_part(

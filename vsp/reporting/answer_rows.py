@@ -44,8 +44,8 @@ def answered_rows(results: Results, kind: str) -> list[AnsweredRow]:
     ConfigError if the results hold no answers, RunError if they are damaged.
     """
     summary = results.read()[0]
-    if summary.get("says") is None:
-        why = summary.get("no_answers") or "they are of an older version"
+    if summary["says"] is None:
+        why = summary["no_answers"] or "they are of an older version"
         raise ConfigError(f"--rows {kind}: {results.folder} holds no answers of the model: {why}")
     arrays = _checked(results)
     label, margin = arrays["label"], arrays["answer_margin"].astype(np.float64)

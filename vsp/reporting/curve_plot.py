@@ -179,7 +179,7 @@ def _draw_says(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScor
 
     Left out if their statistic is not that of the curve.
     """
-    says = summary.get("says")
+    says = summary["says"]
     if says is None or says["statistic"] != summary["statistic"]:
         return
     own = says["figures"][says["statistic"]]["says"]

@@ -24,7 +24,7 @@ _SCORES = {
 
 def says_sentence(summary: Mapping[str, Any]) -> str:
     """What the model says and what the probe knows, in one sentence; empty without answers."""
-    says = summary.get("says")
+    says = summary["says"]
     if says is None:
         return ""
     figures = says["figures"][says["statistic"]]
@@ -44,9 +44,9 @@ def says_sentence(summary: Mapping[str, Any]) -> str:
 
 def says_page(summary: Mapping[str, Any]) -> list[RenderableType]:
     """Facts, the table of right and wrong, and the classes; one line if there are no answers."""
-    says = summary.get("says")
+    says = summary["says"]
     if says is None:
-        why = summary.get("no_answers", "")
+        why = summary["no_answers"]
         return [folded_text(f"No answers of the model: {why}.")] if why else []
     parts: list[RenderableType] = [
         text_line("The model's own answers (says) and the probe (knows)", style="bold"),
@@ -66,7 +66,7 @@ def says_page(summary: Mapping[str, Any]) -> list[RenderableType]:
 
 def lens_note(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
     """What the column of the logit lens is; empty without one."""
-    if not summary.get("says") or not any(score.lens for score in scores):
+    if not summary["says"] or not any(score.lens for score in scores):
         return []
     return [
         f"lens: {summary['says']['statistic']} of answers that are read from the layer through the "

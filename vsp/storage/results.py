@@ -61,7 +61,7 @@ from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
 FORMAT = 5  # of the folder
 _POSITIONS = "positions"
-_READABLE = (4, FORMAT)  # results of format 4 have no answers of the model
+_READABLE = (4, FORMAT)  # results of format 4 have neither answers nor positions
 SUMMARY = "summary.json"
 _SCORES = "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
@@ -217,7 +217,8 @@ class Results:
             raise RunError(f"{path}: {unreadable(error)}; {self._move_it()}") from None
         except (ValueError, RecursionError):
             raise RunError(f"{path}: is damaged; {self._move_it()}") from None
-        if not isinstance(values, dict) or values.pop("format", None) not in _READABLE:
+        file_format = values.pop("format", None) if isinstance(values, dict) else None
+        if file_format not in _READABLE:
             raise RunError(f"{path}: is not of this version of vsp; {self._move_it()}")
         digests = values.pop("sha256", None)
         seal = digests.pop(SUMMARY, None) if isinstance(digests, dict) else None
@@ -226,7 +227,7 @@ class Results:
         run = self._run()
         if run is not None:
             self._require_owner(values, run.plan)
-        return values, digests
+        return (values if file_format == FORMAT else _completed(values)), digests
 
     def _check_types(self, summary: Mapping[str, Any], types: type[BaseModel] | None) -> None:
         if types is not None:
@@ -341,6 +342,19 @@ def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, 
     """The contents of summary.json: the summary and all digests, including its own."""
     seal = json_sha256([values, digests])
     return {"format": FORMAT, **values, "sha256": {**digests, SUMMARY: seal}}
+
+
+def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary of format 4 with the values that it lacks: its states are of the last token."""
+    plan = values.get("plan")
+    sizes = plan if isinstance(plan, dict) else {}
+    return {
+        "position": LAST,
+        **{name: sizes.get(name) for name in ("n_layers", "hidden_size")},
+        "says": None,
+        "no_answers": "",
+        **values,
+    }
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

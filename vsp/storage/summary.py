@@ -268,9 +268,8 @@ class Summary(_Values):
     tolerance: Figure
     peak: _Peak
     baselines: dict[str, _Score | None]
-    # The model's own answers; older results have none. `no_answers` says why there are none.
-    says: _Says | None = None
-    no_answers: str = ""
+    says: _Says | None  # the model's own answers
+    no_answers: str  # why there are none
     untrained: str  # results of the untrained model, in the place of random features; "": none
 
     @model_validator(mode="after")
