@@ -148,16 +148,19 @@ class Layout:
     def of_options_beside(self, n_layers: int, n_options: int, starts: Sequence[int]) -> Layout:
         """The layout of log-likelihoods of options, for the same shards, which begin at `starts`.
 
-        The option axis is as long as it must be for shards to begin on boundaries there too.
+        The option axis is as long as it must be for shards to begin on boundaries there too. Raises
+        StoreError if no length allows that, which no plan of vsp has.
         """
-        width = n_options
-        while True:
-            layout = replace(
-                self, n_layers=n_layers, hidden_size=width, dtype="float32", of_options=True
-            )
-            if all(layout.offset(0, start) % self.boundary == 0 for start in starts[1:]):
-                return layout
-            width += 1
+        step = gcd(*(start - starts[1] for start in starts[2:]))
+        first = starts[1] if len(starts) > 1 else 0
+        for width in range(n_options, n_options + self.boundary):
+            row = width * np.dtype("float32").itemsize
+            in_step = row * step % self.boundary == 0
+            if len(starts) == 1 or (in_step and (HEADER_BYTES + row * first) % self.boundary == 0):
+                return replace(
+                    self, n_layers=n_layers, hidden_size=width, dtype="float32", of_options=True
+                )
+        raise StoreError("shards do not begin on pages; plan the run again")
 
     def _shard_sizes(self, n_shards: int) -> list[int]:
         bounds = [*self.shard_starts(n_shards), self.n_samples]
