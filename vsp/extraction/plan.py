@@ -142,7 +142,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     notes += label_notes(samples)
     notes += gpu_notes(request.profile, request.devices) + expert_notes(model, request.model)
     notes += unfinished_plan_notes(work / "scratch")
-    layout, starts = plan_shards(request, shape, len(samples), notes)
+    layout, starts = plan_shards(request, shape, len(samples), answers is not None, notes)
     values = _plan_values(request, labels, prompt, shape, layout, starts, samples, answers)
     with disk_errors(work / "scratch"):
         run, commands = _write_run(values, samples, layout, request.profile, work, hold)
@@ -209,7 +209,11 @@ def _joined_copies(request: PlanRequest, samples: list[Sample], copies: ImageCop
 
 
 def plan_shards(
-    request: PlanRequest, shape: ModelShape, n_samples: int, notes: list[str]
+    request: PlanRequest,
+    shape: ModelShape,
+    n_samples: int,
+    with_answers: bool,
+    notes: list[str],
 ) -> tuple[Layout, list[int]]:
     """The store's layout and each shard's first row.
 
@@ -217,7 +221,9 @@ def plan_shards(
     """
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
     n_shards = request.n_shards or -(-n_samples // request.shard_size)
-    layout = Layout.choose(shape.n_layers, n_samples, shape.hidden_size, dtype, n_shards)
+    layout = Layout.choose(
+        shape.n_layers, n_samples, shape.hidden_size, dtype, n_shards, with_answers
+    )
     starts = layout.shard_starts(n_shards)
     if len(starts) < n_shards:
         notes.append(

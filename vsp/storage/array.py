@@ -114,11 +114,17 @@ class Layout:
 
     @classmethod
     def choose(
-        cls, n_layers: int, n_samples: int, hidden_size: int, dtype: StoreDtype, n_shards: int
+        cls,
+        n_layers: int,
+        n_samples: int,
+        hidden_size: int,
+        dtype: StoreDtype,
+        n_shards: int,
+        with_options: bool = False,
     ) -> Layout:
         """The layout with the largest boundary that allows `n_shards` nearly equal shards.
 
-        If no boundary allows that, the layout with the most shards; among several, the one with
+        With options, `of_options_beside` works for its shards. If no boundary allows that, the layout with the most shards; among several, the one with
         the shortest longest shard. Raises StoreError if this host's pages are too large for any.
         """
         layouts = [
@@ -126,6 +132,9 @@ class Layout:
             for boundary in BOUNDARIES
             if boundary % mmap.PAGESIZE == 0
         ]
+        if with_options and layouts[0].row_bytes % 4:
+            # Numbers of 4 bytes begin on these boundaries in no other rows than the states do.
+            layouts = [layout for layout in layouts if HEADER_BYTES % layout.boundary == 0]
         usable = [layout for layout in layouts if layout.first_cut() is not None]
         if not usable:
             if n_shards == 1:
