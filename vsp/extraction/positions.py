@@ -71,9 +71,9 @@ def _box_places(
     within &= (y >= max(top, 0)) & (y < min(bottom, size[1]))
     places = np.array(processor.image_places(picture))[within]
     if not len(places):
-        seen = "; the model cuts off the edges of images" if processor.crops else ""
+        cut = "; the model cuts off the edges of images that are not square"
         raise InputError(
-            f"no image token has its centre in the box {list(box)} of an image of {size[0]} × "
-            f"{size[1]}{seen}"
+            f"none of the {len(centres)} image tokens has its centre in the box {list(box)} of an "
+            f"image of {size[0]} × {size[1]}{cut if processor.crops and size[0] != size[1] else ''}"
         )
     return tuple(places.tolist())
