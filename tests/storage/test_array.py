@@ -185,3 +185,31 @@ def _store(folder, n_samples, dtype="float32"):
     store = Store(folder / "states.npy", Layout.choose(3, n_samples, 8, dtype, 1))
     store.create()
     return store
+
+
+@given(
+    st.integers(1, 5000), st.integers(1, 300) | st.sampled_from([768, 1536, 3584, 4096]),
+    st.sampled_from(["float16", "float32"]), st.integers(1, 9), st.integers(1, 40),
+)  # fmt: skip
+def test_shards_begin_on_pages_of_the_answers_too(n_samples, hidden, dtype, n_shards, n_options):
+    layout = Layout.choose(3, n_samples, hidden, dtype, n_shards, with_options=True)
+    starts = layout.shard_starts(n_shards)
+    for n_layers in (1, 4):
+        options = layout.of_options_beside(n_layers, n_options, starts)
+        assert options.hidden_size >= n_options
+        cuts = [options.offset(k, row) for k in range(n_layers) for row in starts[1:]]
+        assert all(cut % layout.boundary == 0 for cut in cuts)
+        ends = [options.offset(k, n_samples) for k in range(n_layers)]
+        begins = [options.offset(k, 0) for k in range(1, n_layers)]
+        # The last page of a layer ends before the first page of the next.
+        page = layout.boundary
+        assert all(-(-end // page) <= begin // page or len(starts) == 1
+                   for end, begin in zip(ends, begins, strict=False))  # fmt: skip
+        if len(starts) == 1:
+            assert options.hidden_size == n_options
+
+
+def test_a_plan_whose_shards_lie_anywhere_is_refused_and_not_searched_for_ever():
+    layout = Layout.choose(3, 5000, 64, "float32", 4)
+    with pytest.raises(StoreError, match="shards do not begin on pages"):
+        layout.of_options_beside(1, 4, [0, 3, 1001])

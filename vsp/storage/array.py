@@ -132,10 +132,10 @@ class Layout:
             for boundary in BOUNDARIES
             if boundary % mmap.PAGESIZE == 0
         ]
-        if with_options and layouts[0].row_bytes % 4:
-            # Numbers of 4 bytes begin on these boundaries in no other rows than the states do.
-            layouts = [layout for layout in layouts if HEADER_BYTES % layout.boundary == 0]
         usable = [layout for layout in layouts if layout.first_cut() is not None]
+        if with_options and layouts[0].row_bytes % 4:
+            # Elsewhere, no row of numbers of 4 bytes begins on a boundary where one of states does.
+            usable = [layout for layout in usable if HEADER_BYTES % layout.boundary == 0]
         if not usable:
             if n_shards == 1:
                 return layouts[-1]
