@@ -19,7 +19,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from vsp import models
 from vsp.extraction.extract import most_workers
 from vsp.models.contract import Picture, prompt_group
-from vsp.models.pixels import byte_pictures, n_values
+from vsp.models.pixels import byte_pictures, look_up, n_values, pixel_tensor, pixel_values
 
 SIDES = (1, 3, 31, 56, 57, 90, 233, 480)
 
@@ -58,7 +58,7 @@ def test_bytes_and_table_give_the_values_of_the_processor_for_any_size(name):
         expected = _whole(images)(image)["pixel_values"]
         prepared = quick(image)
         assert prepared.dtype == np.uint8 and prepared.ndim == 3
-        assert quick.rule.values([prepared]).tobytes() == expected.tobytes()
+        assert pixel_values(quick.rule, [prepared]).tobytes() == expected.tobytes()
         assert n_values(Picture({"p": prepared}, (), {}, ("", ""), quick.rule)) == expected.size
 
 
@@ -71,8 +71,8 @@ def test_a_device_looks_up_what_the_host_does_for_several_pictures(name, dtype):
     prepared = [quick(image) for image in several]
     arrays = [_whole(images)(image)["pixel_values"] for image in several]
     expected = torch.from_numpy(np.concatenate(arrays)).to(dtype)
-    for way in (quick.rule.tensor, quick.rule.look_up):
-        found = way(prepared, torch.device("cpu"), dtype)
+    for way in (pixel_tensor, look_up):
+        found = way(quick.rule, prepared, torch.device("cpu"), dtype)
         assert found.dtype == dtype and found.is_contiguous() and torch.equal(found, expected)
 
 
@@ -117,7 +117,7 @@ def test_spatialrgpt_gets_the_values_of_its_image_processor_for_picture_and_dept
     image, depth = (Image.fromarray(rng.integers(0, 256, (70, 91, 3), np.uint8)) for _ in range(2))
     picture = loaded.processor.picture(image, depth)
     assert {array.dtype for array in picture.arrays.values()} == {np.dtype(np.uint8)}
-    values = {name: picture.rule.values([array]) for name, array in picture.arrays.items()}
+    values = {name: pixel_values(picture.rule, [array]) for name, array in picture.arrays.items()}
     pixels = loaded.processor._pixels
     for name, one in (("pixels", image), ("depth", depth)):
         expected = pixels(images=one, return_tensors="np")["pixel_values"]

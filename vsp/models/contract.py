@@ -24,8 +24,6 @@ from vsp.utils.prefixes import proper_prefixes
 if TYPE_CHECKING:
     from torch import nn
 
-    from vsp.models.pixels import PixelRule
-
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -43,6 +41,28 @@ class Outline:
     model: nn.Module
     decoder: str  # name of the module with the decoder's layers; only these are quantised
     dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """The squares of pixels into which the input of Qwen's vision tower is cut."""
+
+    side: int  # pixels
+    merged: int  # patches a side of a block of neighbours; they follow each other
+    copies: int  # of each patch: a tower for videos gets a picture as several equal frames
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PixelRule:
+    """How pictures [height, width, channel] of bytes become the input of a vision tower."""
+
+    table: NDArray[np.float32]  # [channel, byte]
+    patches: Patches | None  # None: the input is [picture, channel, height, width]
+
+    @property
+    def copies(self) -> int:
+        """How often the input holds each pixel."""
+        return self.patches.copies if self.patches else 1
 
 
 @dataclass(frozen=True, slots=True)

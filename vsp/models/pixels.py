@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vsp.models.contract import Patches, Picture, PixelRule
+
 if TYPE_CHECKING:
     import torch
-
-    from vsp.models.contract import Picture
 
 PIXELS = "pixel_values"  # the name that image processors give to their pixels
 # Width and height of the trial pictures: odd sides, both orientations, enlarged and reduced.
@@ -31,74 +31,56 @@ _GREY = (119, 119, 119)
 _STEPS = ("process_image", "resize", "center_crop", "rescale", "normalize", "_preprocess")
 
 
-@dataclass(frozen=True, slots=True)
-class Patches:
-    """The squares of pixels into which the input of Qwen's vision tower is cut."""
+def pixel_values(rule: PixelRule, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """The input made of `pictures`, in numpy."""
+    parts = []
+    for same in _stacks(pictures):
+        units = _units(same, rule.patches)
+        values = np.empty(units.shape, np.float32)
+        for unit, of_unit in zip(units, values, strict=True):
+            for channel, table in enumerate(rule.table):
+                # All bytes are valid; in another mode, numpy would copy the output.
+                np.take(table, unit[channel], out=of_unit[channel], mode="wrap")
+        parts.append(values if rule.patches is None else _repeat(values, rule.copies))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    side: int  # pixels
-    merged: int  # patches a side of a block of neighbours; they follow each other
-    copies: int  # of each patch: a tower for videos gets a picture as several equal frames
+
+def _repeat(values: NDArray[np.float32], n_copies: int) -> NDArray[np.float32]:
+    """Values [patch, copy of the patch and pixel] of patches [patch, channel, side, side]."""
+    return np.repeat(values[:, :, None], n_copies, axis=2).reshape(len(values), -1)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class PixelRule:
-    """How pictures [height, width, channel] of bytes become the input of a vision tower."""
+def pixel_tensor(
+    rule: PixelRule, pictures: Sequence[NDArray[np.uint8]], device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """The input made of `pictures` in the model's dtype; a GPU gets bytes and looks them up."""
+    import torch
 
-    table: NDArray[np.float32]  # [channel, byte]
-    patches: Patches | None  # None: the input is [picture, channel, height, width]
+    if device.type == "cpu":
+        return torch.from_numpy(pixel_values(rule, pictures)).to(dtype)
+    return look_up(rule, pictures, device, dtype)
 
-    @property
-    def copies(self) -> int:
-        """How often the input holds each pixel."""
-        return self.patches.copies if self.patches else 1
 
-    def values(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """The input made of `pictures`, in numpy."""
-        parts = []
-        for same in _stacks(pictures):
-            units = _units(same, self.patches)
-            values = np.empty(units.shape, np.float32)
-            for unit, of_unit in zip(units, values, strict=True):
-                for channel, table in enumerate(self.table):
-                    # All bytes are valid; in another mode, numpy would copy the output.
-                    np.take(table, unit[channel], out=of_unit[channel], mode="wrap")
-            parts.append(values if self.patches is None else self._repeat(values))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def look_up(
+    rule: PixelRule, pictures: Sequence[NDArray[np.uint8]], device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """`pixel_tensor` on a device that is not the CPU: the host copies bytes only."""
+    import torch
 
-    def _repeat(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values [patch, copy of the patch and pixel] of patches [patch, channel, side, side]."""
-        return np.repeat(values[:, :, None], self.copies, axis=2).reshape(len(values), -1)
+    from vsp.models.device_copies import copy_to_device
 
-    def tensor(
-        self, pictures: Sequence[NDArray[np.uint8]], device: torch.device, dtype: torch.dtype
-    ) -> torch.Tensor:
-        """The input made of `pictures` in the model's dtype; a GPU gets bytes and looks them up."""
-        import torch
-
-        if device.type == "cpu":
-            return torch.from_numpy(self.values(pictures)).to(dtype)
-        return self.look_up(pictures, device, dtype)
-
-    def look_up(
-        self, pictures: Sequence[NDArray[np.uint8]], device: torch.device, dtype: torch.dtype
-    ) -> torch.Tensor:
-        """`tensor` on a device that is not the CPU: the host copies bytes only."""
-        import torch
-
-        from vsp.models.device_copies import copy_to_device
-
-        table = copy_to_device(self.table, device).to(dtype)
-        parts = []
-        for same in _stacks(pictures):
-            units = _units(copy_to_device(same, device), self.patches)
-            values = torch.empty((*units.shape[:2], self.copies, *units.shape[2:]), dtype=dtype,
-                                 device=device)  # fmt: skip
-            for channel, row in enumerate(table):
-                of_channel = units[:, channel]
-                found = row.index_select(0, of_channel.reshape(-1).int()).view(of_channel.shape)
-                values[:, channel] = found[:, None]
-            parts.append(values[:, :, 0] if self.patches is None else values.flatten(1))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    table = copy_to_device(rule.table, device).to(dtype)
+    parts = []
+    for same in _stacks(pictures):
+        units = _units(copy_to_device(same, device), rule.patches)
+        values = torch.empty((*units.shape[:2], rule.copies, *units.shape[2:]), dtype=dtype,
+                             device=device)  # fmt: skip
+        for channel, row in enumerate(table):
+            of_channel = units[:, channel]
+            found = row.index_select(0, of_channel.reshape(-1).int()).view(of_channel.shape)
+            values[:, channel] = found[:, None]
+        parts.append(values[:, :, 0] if rule.patches is None else values.flatten(1))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _stacks(pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
@@ -108,15 +90,17 @@ def _stacks(pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
 
 def _units(stack: Any, patches: Patches | None) -> Any:
     """Bytes [picture or patch, channel, row, column] of an array or tensor of pictures."""
-    permuted = stack.permute if hasattr(stack, "permute") else stack.transpose
     if patches is None:
-        return permuted(0, 3, 1, 2)
+        return _permuted(stack, (0, 3, 1, 2))
     n, height, width, n_channels = stack.shape
     side, merged = patches.side, patches.merged
     grid = [n, height // side // merged, merged, side, width // side // merged, merged, side]
-    stack = stack.reshape(*grid, n_channels)
-    permuted = stack.permute if hasattr(stack, "permute") else stack.transpose
-    return permuted(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, n_channels, side, side)
+    units = _permuted(stack.reshape(*grid, n_channels), (0, 1, 4, 2, 5, 7, 3, 6))
+    return units.reshape(-1, n_channels, side, side)
+
+
+def _permuted(stack: Any, axes: tuple[int, ...]) -> Any:
+    return stack.transpose(axes) if isinstance(stack, np.ndarray) else stack.permute(axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +162,7 @@ def _equal(
     quick: BytePictures, trial: Image.Image, whole: Mapping[str, NDArray[Any]], name: str
 ) -> bool:
     """Whether both ways give the same pixels, to the last bit."""
-    expected, found = whole.get(name), quick.rule.values([quick(trial)])
+    expected, found = whole.get(name), pixel_values(quick.rule, [quick(trial)])
     if expected is None or expected.dtype != np.float32 or expected.shape != found.shape:
         return False
     return expected.tobytes() == found.tobytes()
@@ -258,7 +242,7 @@ def picture_input(
 
     arrays, rule = [picture.arrays[name] for picture in pictures], pictures[0].rule
     if rule is not None and arrays[0].dtype == np.uint8:
-        return rule.tensor(arrays, device, dtype)
+        return pixel_tensor(rule, arrays, device, dtype)
     return to_device(_join(arrays), device, dtype)
 
 
