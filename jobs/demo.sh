@@ -30,7 +30,7 @@ run() {
     echo
     echo "== $name =="
     rm -rf "scratch/$name" "results/$name"
-    vsp plan --model small --dataset "$dataset" --run "$name"
+    vsp plan --model small --dataset "$dataset" --run "$name" --lens
     vsp extract --run "$name"
     vsp probe --run "$name" "$@"
 }

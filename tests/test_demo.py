@@ -71,9 +71,10 @@ def printed(project: Path) -> str:
 def test_the_demo_ends_with_what_it_shows(printed, project):
     *_, spatial, mirrored, blank, why, where, time = printed.splitlines()
     assert re.match(r" spatial: Layers 2–6 score above chance \(0\.250\)", spatial)
+    assert re.search(r"Says (1\.000|0\.99\d) \[.*\], knows (1\.000|0\.99\d) \[", spatial)
     assert mirrored.startswith("mirrored: Layers ")
     said = "None of the 7 probed layers scores above chance (0.250) at corrected p < 0.05."
-    assert blank == f"   blank: {said}"
+    assert blank.startswith(f"   blank: {said} Says 0.2")
     assert why.startswith("Expected: the relation is found where the model sees the picture")
     assert "docs/tutorial.md" in where and re.match(r"demo: \d+ s after the install", time)
     for name in ("spatial", "color"):
@@ -97,6 +98,9 @@ def test_the_curves_are_those_that_the_tutorial_reads(printed, project):
         [one["p_corrected"] for one in pair["layers"]] for pair in json.loads(answer.stdout)
     ]
     assert min(p_values[0]) > 0.05 and max(p_values[1][2:]) < 0.05
+    # The answer can be read from the last layers, as a logit lens shows.
+    lens = [layer["lens"] for layer in _report(project, "demo-spatial")["layers"]]
+    assert lens[0] < 0.35 and lens[-1] == pytest.approx(1, abs=0.02)
     color = _report(project, "demo-color")
     scores = [layer["score"] for layer in color["layers"]]
     assert scores[0] == color["chance"] and min(scores[2:]) > 0.95
