@@ -148,9 +148,12 @@ def test_a_journal_with_checksums_of_other_arrays_is_refused(plan_fake):
         run.ledgers()
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [(np.inf, 1), (-np.inf, 0), (np.nan, 1), (np.nan, slice(None))],
+)
 def test_an_option_whose_value_is_not_finite_fails_its_row_and_is_not_written(
-    plan_fake, monkeypatch, value
+    plan_fake, monkeypatch, value, options
 ):
     run = plan_fake(n_shards=1)
     outputs = Fake._outputs
@@ -158,7 +161,7 @@ def test_an_option_whose_value_is_not_finite_fails_its_row_and_is_not_written(
     def spoilt(self, rows, recorded):
         out = outputs(self, rows, recorded)
         if recorded.n_options:
-            out.answers[0, 1] = value
+            out.answers[0, options] = value
         return out
 
     monkeypatch.setattr(Fake, "_outputs", spoilt)
