@@ -159,8 +159,8 @@ def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, 
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["report"], 345, ["rich"]),
-        (["report", "--json"], 345, ["rich"]),
+        (["report"], 352, ["rich"]),
+        (["report", "--json"], 352, ["rich"]),
         (["compare", "first", "second"], 865, ["rich", "scipy"]),
         (["models"], 490, ["PIL", "rich"]),
         (["plan", "--model", "fake", "--dataset", "SPATIAL"], 385, ["PIL", "simple_slurm"]),
