@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def plan_fake(work: Path, spatial: Path) -> Callable[..., Run]:
 def vsp(work: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a vsp command with the output and exit code that a user has, in this process."""
     return lambda *arguments: run_here(arguments, work)
+
+
+@pytest.fixture
+def vsp_process(work: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a vsp command in a separate process: libraries read some variables when imported."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vsp", *map(str, arguments)]
+        return subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=240)
+
+    return run
 
 
 @pytest.fixture

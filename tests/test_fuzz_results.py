@@ -24,7 +24,7 @@ from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.probes import load
 from vsp.utils.files import json_sha256
 
-some = settings(few, max_examples=30)  # each example runs five commands
+some = settings(few, max_examples=15)  # each example runs five commands
 
 
 @pytest.fixture(scope="module")

@@ -168,23 +168,25 @@ def _plan_of(work):
     return json.loads(path.read_text())
 
 
-def test_the_plan_pins_the_commit_and_tasks_load_that_one(vsp, work, cache, checkpoint, spatial):
+def test_the_plan_pins_the_commit_and_tasks_load_that_one(
+    vsp_process, work, cache, checkpoint, spatial
+):
     _cached(cache, "some/llava", COMMIT, checkpoint)
     asked = ("plan", "--model", "llava15", "--checkpoint", "some/llava", "--dataset", spatial)
-    answer = vsp(*asked, "--quantization", "none", "--limit", "8")
+    answer = vsp_process(*asked, "--quantization", "none", "--limit", "8")
     assert answer.returncode == 0, answer.stderr
     assert _plan_of(work)["model"]["revision"] == COMMIT
     # The branch changes; the run keeps its commit.
     later = _cached(cache, "some/llava", LATER, RGPT)
     assert (later.parent.parent / "refs/main").read_text() == LATER
-    answer = vsp("extract", "--workers", "0")
+    answer = vsp_process("extract", "--workers", "0")
     assert "8 rows done, 0 failed, 0 missing" in answer.stdout, answer.stderr
 
 
-def test_a_checkpoint_in_parts_is_pinned_too(vsp, work, cache, spatial):
+def test_a_checkpoint_in_parts_is_pinned_too(vsp_process, work, cache, spatial):
     _cached(cache, "some/rgpt", COMMIT, RGPT)
     asked = ("plan", "--model", "spatialrgpt", "--checkpoint", "some/rgpt", "--dataset", spatial)
-    answer = vsp(*asked, "--limit", "8", "--revision", "main")
+    answer = vsp_process(*asked, "--limit", "8", "--revision", "main")
     assert answer.returncode == 0, answer.stderr
     assert _plan_of(work)["model"]["revision"] == COMMIT
 
