@@ -188,8 +188,7 @@ def _answers(
     counter: TokenCounter,
     notes: list[str],
 ) -> Answers | None:
-    """What the plan says about the options, once all rows are counted; with a note if not all can
-    be read."""
+    """What the plan says about the options, once all rows are counted; a note if it is nothing."""
     if counter.why_no_answers:
         notes.append(counter.why_no_answers)
         samples[:] = [replace(sample, option_tokens=()) for sample in samples]
