@@ -233,6 +233,26 @@ def test_labels_are_turned_by_an_explicit_table(turn, write_dataset, variant):
     assert [record["label"] for record in _records(output)] == list(LABELS[variant].values())
 
 
+def test_a_rows_own_options_are_turned_with_its_label(turn, write_dataset):
+    """The label stays one of them; a list that has both sides keeps its order."""
+    records = [
+        {**CUP, "options": ["near", "left of", "above"]},
+        {**CUP, "options": ["left_of", "near"]},
+        {**CUP, "options": ["left of", "right of"]},
+    ]
+    source = write_dataset(records)
+    expected = {
+        "mirrored": [["near", "right of", "above"], ["right_of", "near"], records[2]["options"]],
+        "swapped": [["near", "right of", "below"], ["right_of", "near"], records[2]["options"]],
+        "blank": [record["options"] for record in records],
+    }
+    for variant, options in expected.items():
+        folder, _ = turn(source, variant)
+        assert [record["options"] for record in _records(folder)] == options
+        again, _ = turn(folder, variant, f"{variant}-again")
+        assert [record["options"] for record in _records(again)] == [r["options"] for r in records]
+
+
 @pytest.mark.parametrize("variant", ["mirrored", "swapped"])
 def test_the_sources_own_words_for_another_label_are_not_kept(turn, write_dataset, variant):
     said = {"relation": "on the left of", "predicate": "on the left of"}

@@ -1,6 +1,7 @@
 """`vsp answer --generate` from the plan of a run to the file, with the fake model."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from vsp.cli.main import main
 from vsp.datasets.prompts import label_words
-from vsp.errors import RunError
+from vsp.errors import RunError, StoreError
 from vsp.extraction.extract import extract
 from vsp.extraction.free_answers import choose_rows, free_answers
 from vsp.extraction.row_options import options_of
@@ -71,6 +72,13 @@ def test_texts_are_compared_with_the_stored_answers_of_done_rows(plan_fake, work
     assert said in " ".join(capsys.readouterr().out.split())
     np.load(run.folder / "answers.npy", mmap_mode="r+")[start + 3] = np.nan
     with pytest.raises(RunError, match=f"row {start + 3} of answers.npy is damaged; use `vsp ver"):
+        free_answers(run, 96, 32)
+    other = plan_fake(name="other", batch_size=8)
+    shutil.copy(other.folder / "answers.npy", run.folder)
+    with pytest.raises(StoreError, match=r"answers.npy: is not the array of this plan"):
+        free_answers(run, 96, 32)
+    (run.folder / "answers.npy").unlink()
+    with pytest.raises(StoreError, match=r"answers.npy: no such file; plan the run again"):
         free_answers(run, 96, 32)
 
 

@@ -225,8 +225,43 @@ def test_answers_are_stored_by_default_where_options_are_few(work, write_dataset
     assert "answers are not stored: rows have up to 17 options" in " ".join(many.notes)
     assert planned(17, answers=True).run.plan.answers.n_options == 17
     assert planned(3, answers=False).run.plan.answers is None
-    with pytest.raises(ConfigError, match="leave out --no-answers"):
+    assert planned(18, answer_start="none").run.plan.answers.start == "none"
+    with pytest.raises(ConfigError, match=r"^--lens is about .* leave out --no-answers"):
         planned(4, answers=False, lens=True)
+    with pytest.raises(
+        ConfigError, match=r"^--answer-start none is about stored answers; leave out"
+    ):
+        planned(5, answers=False, answer_start="none")
+
+
+def test_answers_that_no_one_asked_for_cost_no_row(work, write_dataset, monkeypatch):
+    """Neither a first image that the model cannot take nor options of a later row stop the plan."""
+    records = [{**record, "options": OWN} for record in _records()]
+    records[-1]["options"] = ["left", "LEFT"]
+    folder, picture = write_dataset(records), FakeProcessor.picture
+
+    def lower(*arguments):
+        return tuple(tuple(option.lower().encode()) for option in arguments[-1])
+
+    monkeypatch.setattr(FakeProcessor, "option_tokens", lower)
+    first = Image.open(folder / "images" / records[0]["image_filename"])
+    wide = first.resize((999, 3))
+    wide.save(first.filename)
+
+    def refuse(self, image, depth=None):
+        if image.size == wide.size:
+            raise InputError("image is too wide")
+        return picture(self, image, depth)
+
+    monkeypatch.setattr(FakeProcessor, "picture", refuse)
+    planned = plan_run(PlanRequest(folder, models.resolve("fake"), drop_unreadable=True), work)
+    n_lost = sum(one["image_filename"] == records[0]["image_filename"] for one in records)
+    assert planned.run.plan.n_samples == len(records) - n_lost
+    assert "options ' left', ' LEFT' have the same tokens" in " ".join(planned.notes)
+    assert planned.run.plan.answers is None
+    assert not any(one.option_tokens for one in planned.run.manifest.rows())
+    with pytest.raises(DatasetError, match="cannot be used"):
+        plan_run(PlanRequest(folder, models.resolve("fake"), answers=True), work)
 
 
 def test_a_family_without_answers_says_so_and_refuses_them_only_if_asked(

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 
 import pytest
@@ -30,17 +30,25 @@ def test_rows_come_back_in_their_order(manifest):
             assert list(manifest.rows(start, stop)) == SAMPLES[start:stop]
 
 
+def _with_options(drawn):
+    """A sample with options and as many lists of tokens, or with options alone."""
+    sample, pairs, has_tokens = drawn
+    options, tokens = zip(*pairs, strict=True) if pairs else ((), ())
+    return replace(sample, options=options, option_tokens=tokens if has_tokens else ())
+
+
 text = st.text(st.characters(exclude_categories=["Cs"]))
 samples = st.builds(
     Sample, text, text, text, text, text, text, text, st.integers(0), st.integers(0),
     st.lists(text | st.tuples(*[st.floats(0, 1e6)] * 4)).map(tuple), text, text, text,
     st.just(()) | st.tuples(*[st.floats(0, 1e6)] * 4), st.just(()), st.tuples(st.integers(1)),
-    options=st.lists(text, max_size=3).map(tuple),
-    option_tokens=st.lists(st.lists(st.integers(0), min_size=1).map(tuple), max_size=3).map(tuple),
     tokens_of=st.dictionaries(st.sampled_from(POSITIONS), st.integers(0)).map(
         lambda places: tuple(places.items())
     ),
 )  # fmt: skip
+tokens = st.lists(st.integers(0), min_size=1).map(tuple)
+samples = st.tuples(samples, st.lists(st.tuples(text, tokens), max_size=3), st.booleans())
+samples = samples.map(_with_options)
 LATER = ("options", "option_tokens", "tokens_of")  # keys that a line has only if they say something
 ONLY_PLANNED = ("subject_span", "reference_span")
 
@@ -59,6 +67,33 @@ def _expected_line(sample):
     values["tokens_of"] = dict(sample.tokens_of)
     written = {k: v for k, v in values.items() if v or k not in LATER}
     return json.dumps(written, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"option_tokens": ((1,), (2,), (3,))},
+        {"options": ("a", "b", "c"), "option_tokens": ((1,), (2,), (3,))},
+        {"option_tokens": ((1,), ())},
+        {"option_tokens": ((1,), (-2,))},
+        {"option_tokens": ((1,), ("2",))},
+        {"option_tokens": ((1,), (2.0,))},
+        {"tokens_of": (("image", -1),)},
+        {"tokens_of": (("image", True),)},
+    ],
+)
+def test_tokens_that_vsp_does_not_write_are_refused(tmp_path, changes):
+    """Otherwise log-likelihoods would go to the columns of other rows."""
+    good = replace(SAMPLES[0], options=("a", "b"), option_tokens=((1,), (2, 3)))
+    for sample, is_good in ((good, True), (replace(good, **changes), False)):
+        path = tmp_path / f"{is_good}.jsonl"
+        written = Manifest.write(path, [sample], (0, 1))
+        manifest = Manifest(path, (0, 1), written.offsets, written.digests, most_options=2)
+        if is_good:
+            assert list(manifest.rows()) == [sample]
+        else:
+            with pytest.raises(RunError, match="row 0 is not a sample; plan the run again"):
+                list(manifest.rows())
 
 
 def test_manifests_of_older_versions_have_no_names_and_boxes(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from helpers import made
 from helpers.limited import Runner
 
-from vsp.errors import VspError
+from vsp.errors import RunError, VspError
 from vsp.evaluation.compare import ComparisonSettings, compare
 from vsp.extraction.extract import extract
 from vsp.probes import load
@@ -306,6 +306,26 @@ def test_an_absurd_plan_is_one_line_before_it_takes_memory(plan_fake, work, caps
             said = capsys.readouterr().err.splitlines()
             assert len(said) == 1 and "plan the run again" in said[0] and key[:8] in said[0]
             assert time.monotonic() - started < 2
+
+
+def test_a_plan_whose_positions_or_options_do_not_fit_is_one_line(plan_fake):
+    """Otherwise log-likelihoods would go to the columns of other rows."""
+    run = plan_fake(lens=True)
+    answers = json.loads((run.folder / "plan.json").read_text())["answers"]
+    strange = {
+        "positions": ([], ["subject"], ["last", "subject", "subject"]),
+        "answers": (
+            {**answers, "n_options": 2},
+            {**answers, "options": answers["options"][:1]},
+            {**answers, "options": [{"text": "a", "tokens": [-1]}] * 4},
+            {**answers, "options": [{"text": "a", "tokens": [10**12]}] * 4},
+        ),
+    }
+    for key, values in strange.items():
+        for value in values:
+            _change_plan(run, **{"positions": ["last"], "answers": answers, key: value})
+            with pytest.raises(RunError, match=rf"{key}.*; plan the run again"):
+                Run.open(run.folder)
 
 
 def _change_plan(run, **changes):

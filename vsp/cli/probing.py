@@ -214,6 +214,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     from vsp.evaluation.probe_run import probe_part, probe_run
     from vsp.evaluation.probe_settings import ProbeSettings
     from vsp.reporting.probe_report import equal_states_lines
+    from vsp.storage.results import Results
     from vsp.storage.run import find_run
     from vsp.utils.text import format_count
 
@@ -261,7 +262,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     for label, n in summary["dropped_labels"].items():
         print_line(f"left out {format_count(n, 'row')} with label {label!r} (--drop-label)")
     if summary["untrained"] and settings.random:
-        untrained = results.folder.parent / summary["untrained"]
+        untrained = Results(results.home.parent / summary["untrained"]).at(results.position).folder
         print_line(f"left out random features: {untrained} is the baseline in their place")
     print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
     option = "" if arguments.position == LAST else f" --position {arguments.position}"

@@ -131,13 +131,13 @@ def _add_recorded(group: argparse._ArgumentGroup) -> None:
         choices=STARTS,
         default="auto",
         help="how an option joins the prompt: after a space or none, and with a capital letter or as "
-        "the dataset writes it (default: by the end of the template)",
+        "the dataset writes it; asks for --answers (default: by the end of the template)",
     )
     group.add_argument(
         "--lens",
         action="store_true",
         help="also read the options' log-likelihoods from every layer, through the final norm and the "
-        "head (logit lens)",
+        "head (logit lens); asks for --answers",
     )
 
 

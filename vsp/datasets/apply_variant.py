@@ -18,6 +18,7 @@ from joblib import delayed
 
 from vsp.datasets import VARIANTS, metadata
 from vsp.datasets.picture_paths import PICTURES, PicturePaths
+from vsp.datasets.prompts import label_words
 from vsp.datasets.provenance import read_card, write_once
 from vsp.datasets.row_problems import row_problems
 from vsp.datasets.variants import Record, Redraw, Redrawn, Variant
@@ -266,8 +267,28 @@ def _change_record(
     key = next(key for key in metadata.LABEL_KEYS if key in record)
     image = new.get("images", {}).get(metadata.text_of(record, "image_filename"))
     grouped = {**record, key: label, "group": metadata.group_of(record)}
+    if "options" in record:
+        grouped["options"] = _changed_options(metadata.options_of(record), variant)
     changed, notes = variant.change_record(grouped, None if image is None else image.width)
     for key, folder in PICTURES.items():
         if key in changed and changed[key] in new.get(folder, {}):
             changed[key] = new[folder][changed[key]].name
     return changed, notes
+
+
+def _changed_options(options: Sequence[str], variant: Variant) -> list[str]:
+    """Answer options, of which labels are changed as the label of a row is.
+
+    An option may be written as the label or in the words of a prompt: "left_of" or "left of". If the
+    changed options are the same in another order, the order stays.
+    """
+
+    def changed(option: str) -> str:
+        label = option.replace(" ", "_")
+        new = variant.change_label(label)
+        if new is None or new == label:
+            return option
+        return new if option == label else label_words(new)
+
+    new = [changed(option) for option in options]
+    return list(options) if set(new) == set(options) else new

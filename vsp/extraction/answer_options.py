@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from vsp.choices import Start
 from vsp.datasets.prompts import label_words
-from vsp.errors import DatasetError, InputError
-from vsp.extraction.preprocess import make_row
+from vsp.errors import InputError
 from vsp.models.contract import Picture, Processor, TokenizedPrompt
 from vsp.storage.manifest import Sample
 from vsp.storage.run import Answers, Option
@@ -52,7 +51,9 @@ class OptionTexts:
 class OptionTokens:
     """Finds the tokens of the options of each row. Equal results are one object, to save memory."""
 
-    def __init__(self, processor: Processor, texts: OptionTexts) -> None:
+    def __init__(self, processor: Processor, texts: OptionTexts, required: bool = True) -> None:
+        """Unless they are `required`, a run stores no answers if those of any row cannot be read."""
+        self.required = required
         self._processor, self._texts = processor, texts
         self._known: dict[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]] = {}
 
@@ -68,21 +69,9 @@ class OptionTokens:
         if len(set(tokens)) < len(tokens):
             raise InputError(
                 f"two of the options {', '.join(map(repr, texts))} have the same tokens; use "
-                "--no-answers"
+                "another --answer-start or --no-answers"
             )
         return self._known.setdefault(tokens, tokens)
-
-    def problem(self, picture: Picture, sample: Sample, size: tuple[int, int]) -> str:
-        """Why the options of a sample cannot be read, in one line; empty if they can."""
-        try:
-            row = make_row(self._processor, picture, sample, size)
-        except (DatasetError, InputError):
-            return ""  # reported with all rows that cannot be used
-        try:
-            self.of_row(picture, row, sample.prompt, sample.options)
-        except InputError as error:
-            return f"answers are not stored: {error}"
-        return ""
 
     def answers(self, samples: list[Sample], lens: bool) -> Answers:
         """What the plan says about the options, once all rows have tokens.

@@ -97,7 +97,7 @@ def free_answers(run: Run, n_wanted: int, n_tokens: int) -> FreeAnswers:
     """Continue the prompts of `n_wanted` rows by at most `n_tokens` tokens each.
 
     Raises RunError if the checkpoint or the manifest was changed since the plan, or if no row has a
-    text.
+    text, StoreError if the array of stored answers is not that of the run.
     """
     plan = run.plan
     run.check_checkpoint(fingerprint(plan.model))
@@ -167,7 +167,9 @@ def _likeliest(run: Run, samples: Mapping[int, Sample]) -> dict[int, str]:
     rows = sorted(done & samples.keys())
     if not rows:  # the array may be lost
         return {}
-    stored = run.stores["answers"].layer(0)
+    store = run.stores["answers"]
+    store.check()
+    stored = store.layer(0)
     likeliest = {}
     for row in rows:
         options = options_of(run.plan, samples[row])

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -130,10 +130,10 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
         del samples[request.limit :]
     images, copies = _checked_images(request, samples)
     notes: list[str] = []
-    options = _option_tokens(request, samples, labels, images, processor, notes)
+    options = _option_tokens(request, samples, labels, processor, notes)
     counter = TokenCounter(processor, request.share, options, request.positions)
     notes += check_rows(samples, images, counter, request.drop_unreadable)
-    answers = None if options is None else options.answers(samples, request.lens)
+    answers = _answers(request, samples, options, counter, notes)
     if processor.crops:
         notes += crop_notes(images.values(), request.model.family)
     notes += _joined_copies(request, samples, copies)
@@ -159,30 +159,41 @@ def _option_tokens(
     request: PlanRequest,
     samples: Sequence[Sample],
     labels: Sequence[str],
-    images: Mapping[str, CheckedImage],
     processor: Processor,
     notes: list[str],
 ) -> OptionTokens | None:
     """What finds the tokens of the options; None if the run stores no answers.
 
-    Unless answers were asked for, a note is added if rows have too many options, or if those of the
-    first row cannot be read. Raises ConfigError if the lens is asked for without answers.
+    A note is added if rows have too many options for the default. Raises ConfigError for an option
+    of the command that needs answers, without answers.
     """
+    asked = request.answers or request.lens or request.answer_start != "auto"
     if request.answers is False:
-        if request.lens:
-            raise ConfigError("--lens reads the answers from every layer; leave out --no-answers")
+        if asked:
+            option = "--lens" if request.lens else f"--answer-start {request.answer_start}"
+            raise ConfigError(f"{option} is about stored answers; leave out --no-answers")
         return None
-    first, size = samples[0], images[samples[0].image].size
-    if size == (0, 0):  # an unreadable image
-        size = (64, 64)
-    blank = make_picture(processor, Image.new("RGB", size), first.depth)
-    options = OptionTokens(processor, OptionTexts.of(request.answer_start, labels, blank.around[1]))
-    if request.answers is None and not request.lens:
-        problem = too_many_options(samples, labels) or options.problem(blank, first, size)
-        if problem:
-            notes.append(problem)
-            return None
-    return options
+    if not asked and (problem := too_many_options(samples, labels)):
+        notes.append(problem)
+        return None
+    blank = make_picture(processor, Image.new("RGB", (64, 64)))  # text around it is always the same
+    texts = OptionTexts.of(request.answer_start, labels, blank.around[1])
+    return OptionTokens(processor, texts, required=bool(asked))
+
+
+def _answers(
+    request: PlanRequest,
+    samples: list[Sample],
+    options: OptionTokens | None,
+    counter: TokenCounter,
+    notes: list[str],
+) -> Answers | None:
+    """What the plan says about the options, once all rows are counted; a note if it is nothing."""
+    if counter.why_no_answers:
+        notes.append(counter.why_no_answers)
+        samples[:] = [replace(sample, option_tokens=()) for sample in samples]
+        return None
+    return None if options is None else options.answers(samples, request.lens)
 
 
 def _checked_images(

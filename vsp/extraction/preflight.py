@@ -139,7 +139,12 @@ class TokenCounter:
         options: OptionTokens | None = None,
         positions: Sequence[str] = (LAST,),
     ) -> None:
-        """`options` also finds the tokens of each row's options, None: no answers."""
+        """`options` also finds the tokens of each row's options, None: no answers.
+
+        If they are not required, `why_no_answers` says after the count why not all can be read; rows
+        counted before may have tokens of options.
+        """
+        self.why_no_answers = ""
         self._processor = processor
         self._share = share
         self._options = options
@@ -209,9 +214,16 @@ class TokenCounter:
         self, blank: Picture, row: TokenizedPrompt, prompt: str, options: tuple[str, ...]
     ) -> tuple[int, TokenizedPrompt]:
         n_ahead, tail = _split_off_picture(blank, row)
-        if self._options is None:
+        if self._options is None or self.why_no_answers:
             return n_ahead, tail
-        return n_ahead, replace(tail, options=self._options.of_row(blank, row, prompt, options))
+        try:
+            tokens = self._options.of_row(blank, row, prompt, options)
+        except InputError as error:
+            if self._options.required:
+                raise
+            self.why_no_answers = f"answers are not stored: {error}"
+            return n_ahead, tail
+        return n_ahead, replace(tail, options=tokens)
 
     def _tokens_of(self, sample: Sample, size: tuple[int, int]) -> TokensOf:
         """Of each position but the last token: index of a name's token, or number of tokens."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
 from json.encoder import encode_basestring
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,10 +90,17 @@ class Manifest:
     """
 
     def __init__(
-        self, path: Path, starts: Sequence[int], offsets: Sequence[int], digests: Sequence[str]
+        self,
+        path: Path,
+        starts: Sequence[int],
+        offsets: Sequence[int],
+        digests: Sequence[str],
+        most_options: float = inf,
     ) -> None:
         """`starts`: the first row of each slice, then the number of rows. `offsets`: the byte where
-        each slice begins, then the file's length. `digests`: the SHA-256 of each slice."""
+        each slice begins, then the file's length. `digests`: the SHA-256 of each slice.
+        `most_options`: options with tokens that a row may have."""
+        self._most_options = most_options
         self.path = path
         self.starts = tuple(starts)
         self.offsets = tuple(offsets)
@@ -180,8 +188,20 @@ class Manifest:
             if "options" in values:
                 values["options"] = tuple(map(str, values["options"]))
             if "option_tokens" in values:
-                values["option_tokens"] = tuple(map(tuple, values["option_tokens"]))
-            values["tokens_of"] = tuple(values.get("tokens_of", {}).items())
+                tokens = tuple(tuple(map(_count, one)) for one in values["option_tokens"])
+                n_options = len(values.get("options", ()))
+                if not (0 < n_options == len(tokens) <= self._most_options and all(tokens)):
+                    raise ValueError
+                values["option_tokens"] = tokens
+            of = values.get("tokens_of", {})
+            values["tokens_of"] = tuple((name, _count(number)) for name, number in of.items())
             return Sample(**values, regions=tuple(regions))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise RunError(f"{self.path}: row {row} is not a sample; plan the run again") from None
+
+
+def _count(value: object) -> int:
+    """A number of JSON from 0. Raises ValueError for any other value."""
+    if type(value) is not int or value < 0:
+        raise ValueError
+    return value

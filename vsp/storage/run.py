@@ -48,7 +48,7 @@ class Option(Frozen):
     """An answer option: its text as it joins the prompt, and its tokens there."""
 
     text: str
-    tokens: Annotated[tuple[int, ...], Field(min_length=1)]
+    tokens: Annotated[tuple[Annotated[int, Field(ge=0, le=2**31)], ...], Field(min_length=1)]
 
 
 class Answers(Frozen):
@@ -58,6 +58,12 @@ class Answers(Frozen):
     n_options: Annotated[int, Field(ge=1, le=_MAX_OPTIONS)]  # most of any row
     options: tuple[Option, ...] = ()  # of every row; empty: each line of the manifest has its own
     lens: bool = False  # also read from every layer, into lens.npy
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Answers:
+        if self.options and len(self.options) != self.n_options:
+            raise ValueError(f"n_options: is not the number of the {len(self.options)} options")
+        return self
 
     @property
     def n_tokens(self) -> int:
@@ -110,6 +116,8 @@ class Plan(Frozen):
             raise ValueError("manifest: has another number of slices than of shards")
         if offsets[0] != 0 or any(start > stop for start, stop in pairwise(offsets)):
             raise ValueError("manifest_offsets: are not ascending from 0")
+        if self.positions[:1] != (LAST,) or len(set(self.positions)) < len(self.positions):
+            raise ValueError("positions: are not different ones that begin with last")
         if not _is_date(self.created):
             raise ValueError(f"created: {self.created!r} is not a date of a plan")
         return self
@@ -261,7 +269,8 @@ class Run:
         plan = self.plan
         starts = (*plan.shard_starts, plan.n_samples)
         path = self.folder / "manifest.jsonl"
-        return Manifest(path, starts, plan.manifest_offsets, plan.manifest_sha256)
+        most = 0 if plan.answers is None else plan.answers.n_options
+        return Manifest(path, starts, plan.manifest_offsets, plan.manifest_sha256, most)
 
     def samples(self, shard: Shard) -> list[Sample]:
         """The shard's samples. Raises RunError if they were changed since the plan."""
