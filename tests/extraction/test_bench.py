@@ -7,7 +7,8 @@ import pytest
 from helpers import tiny
 
 from vsp import models
-from vsp.extraction.bench import BenchRequest, bench, rows_per_image
+from vsp.extraction.bench import BenchRequest, bench
+from vsp.extraction.bench_dataset import rows_per_image
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,7 +22,8 @@ def _one_round():
 @pytest.fixture(scope="module")
 def benches(checkpoint, tmp_path_factory):
     model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
-    request = BenchRequest(model, n_rows=8, batch_sizes=(2, 4), workers=0)
+    positions = ("last", "subject-box")
+    request = BenchRequest(model, n_rows=8, batch_sizes=(2, 4), workers=0, positions=positions)
     folder = tmp_path_factory.mktemp("bench")
     found = bench(request, folder)
     assert not list(folder.iterdir())  # nothing is left behind
@@ -32,13 +34,27 @@ def test_every_way_is_measured_on_rows_of_both_kinds(benches):
     own, shared = benches
     assert (own.n_rows, own.n_images) == (8, 8)
     assert shared.n_rows == 8 and shared.n_images == len(rows_per_image(8)) < 6
-    ways = ["transformers, one by one", "transformers, batched", "vsp", "vsp"]
-    assert [way.name for way in own.ways] == ways
-    assert [way.name for way in shared.ways] == [*ways, *["vsp --no-sharing"] * 2]
-    assert [way.batch for way in own.ways] == [1, 16, 2, 4]
+    recording = [f"vsp, answers{also}" for also in ("", ", subject-box")]
+    of_vsp = [name for name in ("vsp", *recording, "vsp --no-sharing") for _ in range(2)]
+    ways = ["transformers, one by one", "transformers, batched", *of_vsp]
+    assert [way.name for way in own.ways] == ways[:-2]
+    assert [way.name for way in shared.ways] == ways
+    assert [way.batch for way in own.ways] == [1, 16, *[2, 4] * 3]
     for way in (*own.ways, *shared.ways):
         assert way.rows_per_second > 0 and way.peak_bytes >= 0
-        assert (way.of_bare is None) == way.name.startswith("transformers")
+        assert (way.of_bare is not None) == (way.name in ("vsp", "vsp --no-sharing"))
+        assert (way.times_vsp is not None) == (way.name in recording)
+
+
+def test_the_cost_of_what_is_recorded_is_the_time_over_that_of_states_alone(benches):
+    """Each way has one round here, so the ratio of times is that of the rates."""
+    for found in benches:
+        assert found.option_tokens == (2, 1, 3, 3) and not found.notes
+        plain = {way.batch: way.rows_per_second for way in found.ways if way.name == "vsp"}
+        costs = [way for way in found.ways if way.times_vsp]
+        assert len(costs) == 4 and found.best.name in ("vsp", "vsp --no-sharing")
+        for way in costs:
+            assert way.times_vsp == pytest.approx(plain[way.batch] / way.rows_per_second)
 
 
 def test_ratios_are_those_of_the_rates(benches):
@@ -47,7 +63,7 @@ def test_ratios_are_those_of_the_rates(benches):
         for way in found.ways:
             assert way.times_plain == pytest.approx(way.rows_per_second / one)
         assert found.best.rows_per_second == max(
-            way.rows_per_second for way in found.ways if way.name.startswith("vsp")
+            way.rows_per_second for way in found.ways if way.name in ("vsp", "vsp --no-sharing")
         )
 
 
@@ -99,6 +115,32 @@ def test_a_model_that_transformers_does_not_serve_is_measured_without_it(vsp, sp
     answer = vsp("bench", "--model", "fake", "--dataset", spatial, "--rows", 8, "--batch-size", 4)
     assert answer.returncode == 0, answer.stderr
     assert "vsp" in answer.stdout and "transformers, batched" not in answer.stdout
+    assert "vsp, answers" in answer.stdout and "answers: 4 options of" in answer.stdout
+
+
+def test_a_bench_measures_what_its_run_records_unless_told_otherwise(vsp, work, spatial):
+    def names(*options):
+        answer = vsp("bench", "--rows", 4, "--batch-size", 4, "--workers", 0, "--json", *options)
+        assert answer.returncode == 0, answer.stderr
+        (found,) = json.loads(answer.stdout)
+        return [way["name"] for way in found["ways"]]
+
+    assert vsp("plan", "--model", "fake", "--dataset", spatial, "--lens", "--positions",
+               "image").returncode == 0  # fmt: skip
+    assert names() == ["vsp", "vsp, answers", "vsp, answers, image", "vsp, answers, lens"]
+    assert names("--no-answers", "--positions", "subject") == ["vsp", "vsp, subject"]
+    assert vsp("plan", "--model", "fake", "--dataset", spatial, "--no-answers").returncode == 0
+    assert names() == ["vsp"]
+
+
+def test_a_bench_says_why_answers_are_not_measured(vsp, work, write_dataset):
+    records = [{"id": str(i), "image_filename": f"{i}.png", "label": f"label {i}", "prompt": "Which?"}
+               for i in range(18)]  # fmt: skip
+    options = ("bench", "--model", "fake", "--dataset", write_dataset(records), "--batch-size", 4)
+    answer = vsp(*options, "--workers", 0)
+    assert answer.returncode == 0, answer.stderr
+    assert "answers are not stored: rows have up to 18 options" in " ".join(answer.stdout.split())
+    assert "vsp, answers" not in answer.stdout
 
 
 def test_without_a_model_bench_needs_a_run(vsp, work):

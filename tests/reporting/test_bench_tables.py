@@ -10,6 +10,8 @@ WAYS = (
     Way("transformers, one by one", 1, 12.3, 2_300_000_000, 1.0, None, None),
     Way("vsp --no-sharing", 16, None, None, None, None, None),
     Way("vsp", 64, 45.6, 12_300_000_000, 3.71, 0.97, 11_900_000_000),
+    Way("vsp, answers", 64, 40.1, 12_400_000_000, 3.26, None, None, 1.137),
+    Way("vsp, answers, subject-box", 16, 39.1, 12_400_000_000, 3.17, None, None, 1.151),
 )
 
 
@@ -24,19 +26,36 @@ def _printed(benches, n_planned, width=80):
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_every_figure_of_every_way_is_there(width):
     lines, text = _printed(
-        [Bench("own rows", 128, 32, WAYS, 1e-3, True, 210.0, 47.0)], 100_000, width
+        [Bench("own rows", 128, 32, WAYS, 1e-3, True, 210.0, 47.0, (2, 1), ("why",))],
+        100_000,
+        width,
     )
     cells = [line.split() for line in lines]
-    for row in ("1 12.3 1.00 2.3 GB", "16 no memory", "64 45.6 3.71 0.97 12.3 GB 11.9 GB"):
+    for row in (
+        "1 12.3 1.00 2.3 GB",
+        "16 too big",
+        "64 45.6 3.71 0.97 12.3 GB 11.9 GB",
+        "64 40.1 3.26 1.14 12.4 GB",
+        "16 39.1 3.17 1.15 12.4 GB",
+    ):
         assert any(" ".join(cell).endswith(row) for cell in cells)
     assert lines[0].rstrip() == "128 own rows, 32 images"
     host = "one core prepares 210.0 pictures/s, for 840.0 rows/s"
     assert f"{host}; forward passes alone: 47.0 rows/s" in text
     assert "states of all ways differ by at most 0.001 of the largest value in their layer" in text
     assert (
-        "the plan's 100,000 rows take about 36.5 minutes in one task at 45.6 rows/s, 0.61 GPU-hours"
+        "the plan's 100,000 rows take about 36.5 minutes in one task at 45.6 rows/s, 0.61 GPU-hours; "
+        "with answers: 1.14 times as long"
     ) in text
-    for note in ("batch: ", "speed-up: ", "of forward: ", "peak: ", "forward peak: "):
+    assert "answers: 2 options of 1, 2 tokens why" in text
+    for note in (
+        "batch: ",
+        "speed-up: ",
+        "times vsp: ",
+        "of forward: ",
+        "peak: ",
+        "forward peak: ",
+    ):
         assert note in text
 
 
@@ -45,5 +64,5 @@ def test_without_a_plan_the_time_is_that_of_a_million_rows():
     assert bench.best is None and "take about" not in _printed([bench], None)[1]
     bench = Bench("own rows", 128, 23, WAYS, None, False, 210.0, None)
     text = _printed([bench], None)[1]
-    assert "a million rows take about 6.1 hours in one task at 45.6 rows/s batch:" in text
+    assert "a million rows take about 6.1 hours in one task at 45.6 rows/s; with answers:" in text
     assert "states of all ways differ" not in text and "forward passes alone:" not in text

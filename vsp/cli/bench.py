@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vsp.choices import LAST, POSITIONS
 from vsp.cli.arguments import (
     add_command,
     add_json,
@@ -14,9 +15,13 @@ from vsp.cli.arguments import (
     add_workers,
     at_least,
     model_config,
+    positions,
 )
 from vsp.cli.output import print_json
 from vsp.datasets.prompts import STYLES
+
+if TYPE_CHECKING:
+    from vsp.storage.run import Plan
 
 
 def add_commands(subparsers: Any) -> None:
@@ -55,8 +60,34 @@ def add_commands(subparsers: Any) -> None:
         metavar="N",
         help="batch sizes to try (default: 4 16 64)",
     )
+    parser.add_argument(
+        "--positions",
+        type=positions,
+        metavar="LIST",
+        help=f"also measure the cost of each of these positions, from {','.join(POSITIONS)} (default: "
+        "those of the run; with --model: none)",
+    )
+    parser.add_argument(
+        "--no-answers",
+        action="store_true",
+        help="leave out the ways that store answers (default: as `vsp plan` would store them)",
+    )
     add_workers(parser)
     add_json(parser)
+
+
+def _recorded_by(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a run records, as options of a bench, unless the command line says otherwise."""
+    positions = arguments.positions or plan.positions
+    if plan.answers is None or arguments.no_answers:
+        return {"positions": positions, "answers": False}
+    answers = plan.answers
+    return {
+        "positions": positions,
+        "answers": True,
+        "answer_start": answers.start,
+        "lens": answers.lens,
+    }
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -71,11 +102,14 @@ def _bench(arguments: argparse.Namespace) -> None:
         "n_rows": arguments.rows,
         "batch_sizes": tuple(arguments.batch_size),
         "workers": arguments.workers,
+        "positions": arguments.positions or (LAST,),
+        "answers": False if arguments.no_answers else None,
     }
     n_planned = None
     if arguments.model is None:
         plan = find_run(arguments.run, Path()).plan
         n_planned = plan.n_samples
+        options |= _recorded_by(plan, arguments)
         request = BenchRequest(plan.model, Path(plan.dataset), plan.prompt, **options)
     else:
         request = BenchRequest(

@@ -17,6 +17,7 @@ from vsp.models.contract import Picture, Processor, TokenizedPrompt
 from vsp.storage.manifest import Sample
 from vsp.storage.run import Answers, Option
 
+NO_ANSWERS = "answers are not stored"  # begins the note of a plan that says why
 MAX_DEFAULT = 16  # options up to which a run stores answers by default
 # A template that ends in a line break or in a special token begins the answer on a line of its own.
 _OWN_LINE = re.compile(r"(\s|>|\])\Z")
@@ -100,6 +101,6 @@ def too_many_options(samples: Sequence[Sample], labels: Sequence[str]) -> str:
     if most <= MAX_DEFAULT:
         return ""
     return (
-        f"answers are not stored: rows have up to {most} options; --answers stores those of more than "
+        f"{NO_ANSWERS}: rows have up to {most} options; --answers stores those of more than "
         f"{MAX_DEFAULT}"
     )

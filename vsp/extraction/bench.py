@@ -6,25 +6,24 @@ machine slows all of them alike; the median round counts.
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import json
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vsp import models
+from vsp.choices import LAST, Position, Start
 from vsp.config import ModelConfig
+from vsp.extraction.answer_options import NO_ANSWERS
 from vsp.extraction.batches import batches_with
+from vsp.extraction.bench_dataset import rows_per_image, write_dataset
 from vsp.extraction.extract import default_workers, extract_shard
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare, prepared
@@ -32,14 +31,14 @@ from vsp.models.contract import Loaded
 from vsp.storage.run import Run
 from vsp.utils.allocator import keep_freed_blocks
 from vsp.utils.images import open_rgb
+from vsp.utils.peak_memory import PeakMemory, cuda
 from vsp.utils.progress import progress
 
 _TRANSFORMERS = ("transformers, one by one", "transformers, batched")
-_VSP, _VSP_UNSHARED = "vsp", "vsp --no-sharing"
+_VSP, _VSP_UNSHARED = "vsp", "vsp --no-sharing"  # states of the last token, and no answers
+_BARE = "bare "  # begins the name of the forward passes alone of a way
 _PREPARATION = ("preparation", 0)
 _ROUNDS = 3
-_MEAN_ROWS, _MAX_ROWS = 5.5, 23  # per image, as in VRD's spatial relations (Kaggle layout)
-_SIZE = (640, 480)
 _SMALL_BLOCK = 1 << 16  # bytes; the allocator returns larger ones at once where memory is measured
 
 
@@ -53,6 +52,10 @@ class BenchRequest:
     n_rows: int = 128
     batch_sizes: tuple[int, ...] = (4, 16, 64)
     workers: int | None = None
+    positions: tuple[Position, ...] = (LAST,)  # each further one is a way of its own
+    answers: bool | None = None  # as in PlanRequest; False: no way records answers
+    answer_start: Start = "auto"
+    lens: bool = False  # also measure the lens
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,9 @@ class Way:
     times_plain: float | None = None  # rows/s divided by those of transformers, one by one
     of_bare: float | None = None  # rows/s divided by those of the forward passes alone
     bare_peak_bytes: int | None = None  # peak_bytes of the forward passes alone
+    # Time divided by that of `vsp` with the same batch: the cost of what else is recorded. The median
+    # over the rounds.
+    times_vsp: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +88,14 @@ class Bench:
     # What one core can prepare, from image files to tokens and bytes; the device is not used.
     pictures_per_core: float  # per second of CPU time
     forward_rows_per_second: float | None  # the fastest forward passes alone; None: not measured
+    # Tokens of each answer option; None: no answers, or options that differ by row.
+    option_tokens: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()  # what is not measured
 
     @property
     def best(self) -> Way | None:
-        """The fastest of vsp's ways."""
-        own = [way for way in self.ways if way.name not in _TRANSFORMERS and way.rows_per_second]
+        """The fastest of the ways that record the last token's states and nothing else."""
+        own = [w for w in self.ways if w.name in (_VSP, _VSP_UNSHARED) and w.rows_per_second]
         return max(own, key=lambda way: way.rows_per_second or 0.0, default=None)
 
 
@@ -102,134 +111,164 @@ def bench(request: BenchRequest, scratch: Path) -> list[Bench]:
                 "rows with an image of their own": work / "own",
                 "rows that share images as in VRD": work / "shared",
             }
-            _write_dataset(work / "own", [1] * request.n_rows)
-            _write_dataset(work / "shared", rows_per_image(request.n_rows))
+            write_dataset(work / "own", [1] * request.n_rows)
+            write_dataset(work / "shared", rows_per_image(request.n_rows))
         plans = {title: _BenchRuns(request, path, work) for title, path in sets.items()}
         loaded = models.load(request.model)
         return [_measure(title, rows, loaded) for title, rows in plans.items()]
 
 
-def rows_per_image(n_rows: int) -> list[int]:
-    """Rows of each image, `n_rows` in total: a geometric distribution with VRD's mean."""
-    rng = np.random.default_rng(0)
-    counts: list[int] = []
-    while (left := n_rows - sum(counts)) > 0:
-        counts.append(min(int(rng.geometric(1 / _MEAN_ROWS)), _MAX_ROWS, left))
-    return counts
-
-
-def _write_dataset(folder: Path, counts: Sequence[int]) -> None:
-    """Write JPEGs of a photograph's size, and questions of different lengths."""
-    rng = np.random.default_rng(0)
-    names = ("person", "traffic light", "red surfboard", "man in a hat", "tree", "old bicycle")
-    relations = ("left_of", "right_of", "above", "below")
-    (folder / "images").mkdir(parents=True)
-    records: list[dict[str, str]] = []
-    for i, n in enumerate(counts):
-        small = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
-        small.resize(_SIZE, Image.Resampling.BICUBIC).save(folder / f"images/{i}.jpg", quality=90)
-        for _ in range(n):
-            subject, reference = rng.choice(names, 2, replace=False).tolist()
-            number = len(records)
-            records.append(
-                {
-                    "id": str(number),
-                    "image_filename": f"{i}.jpg",
-                    "subject": subject,
-                    "reference": reference,
-                    "label": relations[number % len(relations)],
-                }
-            )
-    (folder / "metadata.json").write_text(json.dumps(records))
-
-
 class _BenchRuns:
-    """One dataset, with a run for each batch size, sharing images or not."""
+    """One dataset, with runs of each way of vsp, one for each batch size."""
 
     def __init__(self, request: BenchRequest, dataset: Path, work: Path) -> None:
         self._request = request
         self._dataset = dataset
         self._work = work
-        sizes = request.batch_sizes
-        self.shared = [self._plan(size, True) for size in sizes]
-        self.samples = list(self.shared[0].manifest.rows())
+        self.notes: list[str] = []
+        self.plain = self._plans(answers=False)
+        self.samples = list(self.plain[0].manifest.rows())
         self.n_images = len({sample.image for sample in self.samples})
-        self.alone = [self._plan(size, False) for size in sizes] if self.share_images else []
+        self.by_way = {_VSP: self.plain, **self._recording()}
+        if self.n_images < len(self.samples):
+            self.by_way[_VSP_UNSHARED] = self._plans(share=False, answers=False)
         # As many as a run of many batches would have.
         self.n_workers = default_workers(10**6) if request.workers is None else request.workers
 
-    @property
-    def share_images(self) -> bool:
-        return self.n_images < len(self.samples)
+    def _recording(self) -> dict[str, list[Run]]:
+        """Name of each way that records more than states of the last token → its runs."""
+        request, name = self._request, _VSP
+        ways: dict[str, list[Run]] = {}
+        answers: dict[str, Any] = {"answers": False}
+        if request.answers is not False:
+            answers = {"answers": request.answers, "answer_start": request.answer_start}
+            runs = self._plans(**answers)
+            if runs[0].plan.answers is not None:
+                name = f"{_VSP}, answers"
+                ways[name] = runs
+        for position in request.positions:
+            if position != LAST:
+                positions = (LAST, position)
+                ways[f"{name}, {position}"] = self._plans(**answers, positions=positions)
+        if request.lens:
+            ways[f"{_VSP}, answers, lens"] = self._plans(**answers, lens=True)
+        return ways
 
-    def _plan(self, batch_size: int, share: bool) -> Run:
-        request = PlanRequest(
-            self._dataset,
-            self._request.model,
-            self._request.prompt,
-            n_shards=1,
-            batch_size=batch_size,
-            share=share,
-            limit=self._request.n_rows,
-        )
-        return plan_run(request, self._work).run
+    def _plans(self, **changes: Any) -> list[Run]:
+        """A run for each batch size; notes that something is not recorded are kept."""
+        runs = []
+        for size in self._request.batch_sizes:
+            request = PlanRequest(
+                self._dataset,
+                self._request.model,
+                self._request.prompt,
+                n_shards=1,
+                batch_size=size,
+                limit=self._request.n_rows,
+                **changes,
+            )
+            planned = plan_run(request, self._work)
+            runs.append(planned.run)
+            new = [note for note in planned.notes if note.startswith(NO_ANSWERS)]
+            self.notes += [note for note in new if note not in self.notes]
+        return runs
+
+    @property
+    def option_tokens(self) -> tuple[int, ...] | None:
+        """Tokens of each option of all rows; None without answers, or if options differ by row."""
+        answers = self.by_way.get(f"{_VSP}, answers", self.plain)[0].plan.answers
+        return tuple(len(one.tokens) for one in answers.options) if answers else None
 
 
 # Processes all rows once and returns the seconds that it took.
 Pass = Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The rounds of one way."""
+
+    seconds: list[float | None]  # None: out of memory
+    peak_bytes: int | None
+
+    def rate(self, n_rows: int) -> float | None:
+        """Rows per second, the median over the rounds."""
+        times = [n_rows / s for s in self.seconds if s]
+        return statistics.median(times) if len(times) == len(self.seconds) else None
+
+    def times(self, other: _Measured) -> float | None:
+        """Time divided by that of another way in the same round, the median over the rounds."""
+        pairs = list(zip(self.seconds, other.seconds, strict=True))
+        ratios = [own / its for own, its in pairs if own and its]
+        return statistics.median(ratios) if len(ratios) == len(pairs) else None
+
+
 def _measure(title: str, rows: _BenchRuns, loaded: Loaded) -> Bench:
-    samples = rows.samples
-    own = {
-        (name, run.plan.batch_size): run
-        for name, runs in ((_VSP, rows.shared), (_VSP_UNSHARED, rows.alone))
-        for run in runs
-    }
-    timed: dict[tuple[str, int], Pass] = {}
+    n_rows = len(rows.samples)
     plain_states: dict[str, NDArray[np.floating]] = {}
-    if loaded.model.has_reference:
-        for name, size in zip(_TRANSFORMERS, (1, 16), strict=True):
-            timed[name, size] = _transformers_pass(loaded, samples, size, plain_states)
-    for (name, size), run in own.items():
-        timed[name, size] = _extraction_pass(run, loaded, rows.n_workers)
-        if loaded.model.has_forward_only:
-            timed[f"bare {name}", size] = _forward_pass(run, loaded)
-    timed[_PREPARATION] = _preparation_pass(rows.shared[0], loaded)
-    rates, peaks = _run_rounds(title, timed, len(samples))
-    ways = []
-    for name, size in timed:
-        if not name.startswith("bare ") and (name, size) != _PREPARATION:
-            bare = f"bare {name}", size
-            ways.append(
-                Way(
-                    name=name,
-                    batch=size,
-                    rows_per_second=rates[name, size],
-                    peak_bytes=peaks[name, size],
-                    times_plain=_ratio(rates[name, size], rates.get((_TRANSFORMERS[0], 1))),
-                    of_bare=_ratio(rates[name, size], rates.get(bare)),
-                    bare_peak_bytes=peaks.get(bare),
-                )
-            )
-    difference = _largest_difference(own, plain_states) if plain_states else None
-    forward = [rate for (name, _), rate in rates.items() if name.startswith("bare ") and rate]
+    measured = _run_rounds(title, _passes(rows, loaded, plain_states))
+    rates = {way: one.rate(n_rows) for way, one in measured.items()}
+    ways = [
+        _way(name, size, measured, rates)
+        for name, size in measured
+        if not name.startswith(_BARE) and (name, size) != _PREPARATION
+    ]
+    difference = _largest_difference(rows, plain_states) if plain_states else None
+    forward = [rate for (name, _), rate in rates.items() if name.startswith(_BARE) and rate]
     return Bench(
         title,
-        len(samples),
+        n_rows,
         rows.n_images,
         tuple(ways),
         difference,
-        _cuda() is not None,
-        pictures_per_core=(rates[_PREPARATION] or 0.0) * rows.n_images / len(samples),
+        cuda() is not None,
+        pictures_per_core=(rates[_PREPARATION] or 0.0) * rows.n_images / n_rows,
         forward_rows_per_second=max(forward, default=None),
+        option_tokens=rows.option_tokens or None,
+        notes=tuple(rows.notes),
     )
 
 
-def _run_rounds(
-    title: str, timed: dict[tuple[str, int], Pass], n_rows: int
-) -> tuple[dict[tuple[str, int], float | None], dict[tuple[str, int], int | None]]:
-    """Rows per second and peak bytes of each way; an extra first round measures memory only."""
+def _passes(
+    rows: _BenchRuns, loaded: Loaded, plain_states: dict[str, NDArray[np.floating]]
+) -> dict[tuple[str, int], Pass]:
+    """The passes to measure, by way and batch size; those of transformers fill `plain_states`."""
+    passes: dict[tuple[str, int], Pass] = {}
+    if loaded.model.has_reference:
+        for name, size in zip(_TRANSFORMERS, (1, 16), strict=True):
+            passes[name, size] = _transformers_pass(loaded, rows.samples, size, plain_states)
+    for name, runs in rows.by_way.items():
+        for run in runs:
+            size = run.plan.batch_size
+            passes[name, size] = _extraction_pass(run, loaded, rows.n_workers)
+            if loaded.model.has_forward_only and name in (_VSP, _VSP_UNSHARED):
+                passes[_BARE + name, size] = _forward_pass(run, loaded)
+    passes[_PREPARATION] = _preparation_pass(rows.plain[0], loaded)
+    return passes
+
+
+def _way(
+    name: str,
+    size: int,
+    measured: Mapping[tuple[str, int], _Measured],
+    rates: Mapping[tuple[str, int], float | None],
+) -> Way:
+    way, bare, vsp = (name, size), (_BARE + name, size), (_VSP, size)
+    records_more = name not in (*_TRANSFORMERS, _VSP, _VSP_UNSHARED)
+    return Way(
+        name=name,
+        batch=size,
+        rows_per_second=rates[way],
+        peak_bytes=measured[way].peak_bytes,
+        times_plain=_ratio(rates[way], rates.get((_TRANSFORMERS[0], 1))),
+        of_bare=_ratio(rates[way], rates.get(bare)),
+        bare_peak_bytes=measured[bare].peak_bytes if bare in measured else None,
+        times_vsp=measured[way].times(measured[vsp]) if records_more else None,
+    )
+
+
+def _run_rounds(title: str, timed: dict[tuple[str, int], Pass]) -> dict[tuple[str, int], _Measured]:
+    """Measure each way in turns; an extra first round measures memory only."""
     seconds: dict[tuple[str, int], list[float | None]] = {way: [] for way in timed}
     peaks: dict[tuple[str, int], int | None] = {}
     with progress(f"bench {title}", "runs", len(timed) * (1 + _ROUNDS)) as advance:
@@ -247,16 +286,12 @@ def _run_rounds(
                 else:
                     seconds[way].append(took)
                 advance(1)
-    rates = {
-        way: None if None in times else statistics.median(n_rows / s for s in times if s)
-        for way, times in seconds.items()
-    }
-    return rates, peaks
+    return {way: _Measured(seconds[way], peaks[way]) for way in timed}
 
 
 def _measure_once(run: Pass) -> tuple[float | None, int | None]:
     """Seconds and peak bytes of one pass over the rows; None if it ran out of memory."""
-    peak = _PeakMemory()
+    peak = PeakMemory()
     try:
         return run(), peak.bytes()
     except MemoryError:
@@ -341,51 +376,12 @@ def _forward_pass(run: Run, loaded: Loaded) -> Pass:
     return forward
 
 
-def _largest_difference(
-    own: dict[tuple[str, int], Run], plain: dict[str, NDArray[np.floating]]
-) -> float:
+def _largest_difference(rows: _BenchRuns, plain: dict[str, NDArray[np.floating]]) -> float:
     """Largest difference of any run's states from transformers', relative to the layer's maximum."""
     largest = 0.0
-    for run in own.values():
+    for run in chain.from_iterable(rows.by_way.values()):
         expected = np.stack([plain[sample.id] for sample in run.manifest.rows()], axis=1)
         for layer, states in enumerate(expected):
             off = np.abs(run.store.layer(layer) - states).max() / np.abs(states).max()
             largest = max(largest, float(off))
     return largest
-
-
-class _PeakMemory:
-    """Peak memory above the memory in use at construction; the GPU's if there is one."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        self._cuda = _cuda()
-        if self._cuda is not None:
-            self._cuda.empty_cache()
-            self._cuda.reset_peak_memory_stats()
-            self._before = self._cuda.memory_allocated()
-            return
-        try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the process's peak
-        except OSError:
-            self._before = -1
-        else:
-            self._before = _process_memory("VmRSS")
-
-    def bytes(self) -> int | None:
-        if self._cuda is not None:
-            return int(self._cuda.max_memory_allocated() - self._before)
-        return None if self._before < 0 else max(_process_memory("VmHWM") - self._before, 0)
-
-
-def _cuda() -> Any:
-    """`torch.cuda`, if the model has imported torch and there is a GPU."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch and torch.cuda.is_available() else None
-
-
-def _process_memory(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
-    lines: Iterable[str] = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field + ":"))

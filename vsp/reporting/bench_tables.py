@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _NOTES = (
     "batch: this many of the longest rows set the number of tokens that run at once.",
+    "too big: the batch does not fit the memory.",
     "speed-up: rows/s over those of transformers, one by one.",
+    "times vsp: time over that of vsp, which records states of the last token and nothing else.",
     "of forward: share of the speed of the forward passes alone, without reading or writing.",
     "peak: memory besides the weights; forward peak: of the forward passes alone.",
 )
@@ -35,6 +37,7 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
                 "in their layer"
             )
             parts.append(folded_text(agreement))
+        parts += [folded_text(note) for note in (*_answers(bench), *bench.notes)]
         parts.append(folded_text(_ceilings(bench)))
         if bench.best is not None and bench.best.rows_per_second is not None:
             parts.append(folded_text(_forecast(bench, bench.best.rows_per_second, n_planned)))
@@ -46,20 +49,37 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
 def _ways_table(bench: Bench) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("way", overflow="fold")
-    for column in ("batch", "rows/s", "speed-up", "of forward", "peak", "forward peak"):
+    for column in (
+        "batch",
+        "rows/s",
+        "speed-up",
+        "times vsp",
+        "of forward",
+        "peak",
+        "forward peak",
+    ):
         table.add_column(text_lines(column.split()), justify="right", no_wrap=True)
     for way in bench.ways:
         table.add_row(
             way.name,
             str(way.batch),
-            "no memory" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
+            "too big" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
             "" if way.times_plain is None else f"{way.times_plain:.2f}",
+            "" if way.times_vsp is None else f"{way.times_vsp:.2f}",
             "" if way.of_bare is None else f"{way.of_bare:.2f}",
             "" if way.peak_bytes is None else format_bytes(way.peak_bytes),
             "" if way.bare_peak_bytes is None else format_bytes(way.bare_peak_bytes),
             style="bold" if way is bench.best else "",
         )
     return table
+
+
+def _answers(bench: Bench) -> list[str]:
+    """The answer options that were measured, if all rows have the same."""
+    if not bench.option_tokens:
+        return []
+    tokens = ", ".join(map(str, sorted(bench.option_tokens)))
+    return [f"answers: {len(bench.option_tokens)} options of {tokens} tokens"]
 
 
 def _ceilings(bench: Bench) -> str:
@@ -77,4 +97,9 @@ def _forecast(bench: Bench, rate: float, n_planned: int | None) -> str:
     time = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
     gpu = f", {hours:,.2f} GPU-hours" if bench.on_gpu else ""
     whose = "a million rows" if n_planned is None else f"the plan's {n_planned:,} rows"
-    return f"{whose} take about {time} in one task at {rate:,.1f} rows/s{gpu}"
+    more = "".join(
+        f"; with {way.name.removeprefix('vsp, ')}: {way.times_vsp:.2f} times as long"
+        for way in bench.ways
+        if bench.best is not None and way.batch == bench.best.batch and way.times_vsp
+    )
+    return f"{whose} take about {time} in one task at {rate:,.1f} rows/s{gpu}{more}"
