@@ -35,7 +35,7 @@ from vsp.models.contract import (
 )
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
-_TOWER = TowerShape(n_layers=3, width=24)
+_TOWER = TowerShape(n_layers=3, width=32)
 _IMAGE, _END = 256, 257  # token ids; ids below 256 are bytes
 _SENTENCES = ("{}", "{}, I think.", "It is {}.", "I do not know.")
 

@@ -83,7 +83,7 @@ def has_class_token(checkpoint: Any) -> bool:
 def _n_used(checkpoint: Any) -> int:
     """The number of blocks up to the last layer that the projector reads."""
     n_blocks = checkpoint.vision_config.num_hidden_layers
-    layers = getattr(checkpoint, "vision_feature_layer", -1)
+    layers = getattr(checkpoint, "vision_feature_layer", -1)  # several in ViP-LLaVA
     layers = [layers] if isinstance(layers, int) else layers
     try:
         return max(int(range(n_blocks + 1)[layer]) for layer in layers)
