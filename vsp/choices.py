@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 LAST: Final = "last"  # the last token of the prompt, which every run records
@@ -9,6 +10,12 @@ LAST: Final = "last"  # the last token of the prompt, which every run records
 # over image tokens.
 Position = Literal["last", "subject", "reference", "image", "subject-box", "reference-box"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
+# Modules ahead of the decoder whose states can be recorded too, at the image and in boxes.
+Module = Literal["vision", "projector"]
+MODULES: tuple[Module, ...] = get_args(Module)
+_OF_IMAGE: tuple[Position, ...] = ("image", "subject-box", "reference-box")
+# All positions that a run can have; those of a module begin with its name: vision-image.
+STORED_POSITIONS = (*POSITIONS, *(f"{module}-{one}" for module in MODULES for one in _OF_IMAGE))
 # How an answer option joins the prompt; auto: by the end of the template.
 Start = Literal["auto", "space", "none", "space-capital", "none-capital"]
 STARTS: tuple[Start, ...] = get_args(Start)
@@ -19,8 +26,22 @@ ANSWER_SCORES: tuple[AnswerScore, ...] = get_args(AnswerScore)
 ROW_KINDS = ("knows-not-says", "says-not-knows", "all")
 
 
+def module_positions(modules: Sequence[str], positions: Sequence[str]) -> tuple[str, ...]:
+    """The positions of modules in a run with `positions`: the image if it has neither image nor box."""
+    named = [position for position in _OF_IMAGE if position in positions] or ["image"]
+    return tuple(f"{module}-{position}" for module in modules for position in named)
+
+
+def split_position(position: str) -> tuple[str, str]:
+    """Module and place: `vision-image` → `vision`, `image`. The module of the decoder is empty."""
+    module, _, place = position.partition("-")
+    return (module, place) if module in MODULES else ("", position)
+
+
 def position_words(position: str) -> str:
-    """A position in words: `subject-box` → `mean over the subject's box`."""
+    """A position in words: `vision-subject-box` → `vision tower, mean over the subject's box`."""
+    module, place = split_position(position)
+    ahead = {"vision": "vision tower, ", "projector": "projector's output, "}.get(module, "")
     words = {
         LAST: "last token",
         "subject": "last token of the subject",
@@ -29,4 +50,4 @@ def position_words(position: str) -> str:
         "subject-box": "mean over the subject's box",
         "reference-box": "mean over the reference's box",
     }
-    return words.get(position, position)
+    return ahead + words.get(place, place)

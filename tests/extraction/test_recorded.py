@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vsp import models
-from vsp.choices import POSITIONS
+from vsp.choices import MODULES, POSITIONS, module_positions
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
 from vsp.extraction.answer_options import OptionTexts
 from vsp.extraction.extract import extract
@@ -24,11 +24,13 @@ from vsp.extraction.preprocess import prepare
 from vsp.extraction.verify import repair, verify
 from vsp.models.fake import Fake, FakeProcessor
 from vsp.storage.journal import Journal
-from vsp.storage.run import Run, sealed_plan
+from vsp.storage.run import _LATER, Run, sealed_plan
 from vsp.utils.files import json_sha256
 
 ARRAYS = ["states", "states-subject", "states-reference", "states-image", "states-subject-box",
-          "states-reference-box", "answers", "lens"]  # fmt: skip
+          "states-reference-box", "states-vision-image", "states-vision-subject-box",
+          "states-vision-reference-box", "states-projector-image", "states-projector-subject-box",
+          "states-projector-reference-box", "answers", "lens"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,8 @@ def whole_picture(monkeypatch):
 
 
 def _full(plan_fake, **changes):
-    return plan_fake(positions=POSITIONS, lens=True, **{"n_shards": 3, **changes})
+    given = {"n_shards": 3, "positions": POSITIONS, "modules": MODULES, "lens": True}
+    return plan_fake(**{**given, **changes})
 
 
 def _bytes(run):
@@ -66,6 +69,10 @@ def test_every_array_holds_what_the_model_records(plan_fake):
         # The last letter of the name, as it stands in the prompt.
         end = sample.prompt.index(sample.subject) + len(sample.subject)
         assert tokens["subject"] == 1 + len(sample.prompt[:end].encode()) - 1
+        tower = model._tower @ picture.arrays["pixels"]
+        assert np.allclose(arrays["states-vision-image"][:, row], tower) and tower.shape == (3, 32)
+        entering = model._states(picture, prompt.tokens, (0,))[:1]
+        assert np.allclose(arrays["states-projector-image"][:, row], entering)
         for position in ("subject", "reference"):
             expected = model._states(picture, prompt.tokens, (tokens[position],))
             assert np.allclose(arrays[f"states-{position}"][:, row], expected)
@@ -304,12 +311,10 @@ def test_a_run_of_format_3_is_read_resumed_and_verified(plan_fake):
     """Older plans have no positions and no answers; nothing else differs."""
     new = plan_fake(n_shards=2, answers=False)
     values = {k: v for k, v in new.plan.model_dump(mode="json").items()
-              if k not in ("positions", "answers")}  # fmt: skip
+              if k not in _LATER}  # fmt: skip
     old = new.plan.model_validate({**values, "format": 3})
     assert old.positions == ("last",) and old.answers is None
-    sealed = {
-        k: v for k, v in sealed_plan(old).items() if k not in ("positions", "answers", "sha256")
-    }
+    sealed = {k: v for k, v in sealed_plan(old).items() if k not in (*_LATER, "sha256")}
     (new.folder / "plan.json").write_text(json.dumps({**sealed, "sha256": json_sha256(sealed)}))
     for store in new.stores.values():
         store.path.unlink()
@@ -344,3 +349,17 @@ def test_a_place_that_changed_since_the_plan_fails_its_row(plan_fake):
     moved = replace(sample, tokens_of=(("image", 3),))
     found = prepare(models.read_processor(run.plan.model), [{0: moved}])
     assert found.failures == {0: "position image has 1 tokens, planned were 3; plan the run again"}
+
+
+def test_modules_are_read_at_the_image_unless_positions_name_it_or_boxes(plan_fake):
+    plan = plan_fake(modules=("vision",)).plan
+    assert plan.stored_positions == ("last", "vision-image")
+    assert module_positions(["projector"], ["last", "subject"]) == ("projector-image",)
+    assert module_positions(MODULES, ["last", "subject-box"]) == (
+        "vision-subject-box", "projector-subject-box",
+    )  # fmt: skip
+    assert (plan.tower_layers, plan.tower_width) == (3, 32)
+    values = plan.model_dump(mode="json")
+    for changes in ({"tower_layers": 0}, {"tower_width": 0}, {"modules": ["projector"]}):
+        with pytest.raises(ValueError, match="are not those of a recorded vision tower"):
+            plan.model_validate({**values, **changes})

@@ -1,5 +1,6 @@
 import mmap
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -46,6 +47,52 @@ def test_no_two_shards_touch_one_page(layout, n_shards):
             pages = _pages(layout, start, stop, page)
             assert not seen & pages
             seen |= pages
+
+
+SIZES = [24, 64, 128, 768, 1024, 1152, 1280, 1408, 3584, 4096, 5120, 8192]
+
+
+@given(
+    n_samples=st.one_of(st.integers(1, 5000), st.builds(lambda n, less: 64 * n - less,
+                                                        st.integers(1, 60), st.integers(0, 7))),
+    sizes=st.tuples(*[st.one_of(st.integers(1, 9000), st.sampled_from(SIZES))] * 2),
+    dtype=st.sampled_from(["float16", "float32"]),
+    n_shards=st.integers(1, 40),
+    n_options=st.integers(0, 20),
+)  # fmt: skip
+@example(n_samples=3000, sizes=(4096, 1024), dtype="float16", n_shards=8, n_options=4)
+@example(n_samples=3000, sizes=(3584, 1280), dtype="float16", n_shards=8, n_options=4)
+@example(n_samples=3000, sizes=(63, 65), dtype="float16", n_shards=2, n_options=3)
+def test_no_two_shards_touch_one_page_of_states_towers_or_answers(
+    n_samples, sizes, dtype, n_shards, n_options
+):
+    beside = sizes[1:]
+    states = Layout.choose(3, n_samples, sizes[0], dtype, n_shards, n_options > 0, beside)
+    starts = states.shard_starts(n_shards, beside)
+    layouts = [
+        states,
+        replace(states, n_layers=1),
+        replace(states, n_layers=4, hidden_size=sizes[1]),
+    ]
+    if n_options:
+        layouts += [states.of_options_beside(n, n_options, starts) for n in (1, 3)]
+    for layout in layouts:
+        seen: set[int] = set()
+        for start, stop in pairwise([*starts, n_samples]):
+            pages = _pages(layout, start, stop, layout.boundary)
+            assert not seen & pages
+            seen |= pages
+
+
+def test_shards_are_those_of_a_run_without_modules_where_rows_of_the_tower_allow_them():
+    alone = Layout.choose(33, 3000, 4096, "float32", 8)
+    assert Layout.choose(33, 3000, 4096, "float32", 8, beside=(4096,)) == alone
+    both = Layout.choose(33, 3000, 4096, "float16", 8, beside=(1024,))  # LLaVA-1.5 and its tower
+    assert both.boundary == 8192 and len(both.shard_starts(8, (1024,))) == 8
+    assert both.cuts((1024,)) == (0, 4) and both.cuts() == (0, 1)
+    # Rows 1, 3, … of both begin on 16 KiB. On 64 KiB, row 7 of one does and row 5 of the other.
+    wide = Layout.choose(33, 3000, 4096, "float16", 8, beside=(12288,))
+    assert wide.boundary == 16384 and wide.cuts((12288,)) == (1, 2)
 
 
 @pytest.mark.parametrize(

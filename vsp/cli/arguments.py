@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vsp.choices import LAST, POSITIONS, Position
+from vsp.choices import LAST, MODULES, POSITIONS, STORED_POSITIONS, Module, Position
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
@@ -209,25 +209,38 @@ def device_count(text: str) -> int | Literal["auto"]:
 
 def positions(text: str) -> tuple[Position, ...]:
     """The argument type of --positions: the last token, then those named, in the usual order."""
-    named, known = text.split(","), POSITIONS
+    named = _names(text, POSITIONS)
+    return tuple(name for name in POSITIONS if name == LAST or name in named)
+
+
+def modules(text: str) -> tuple[Module, ...]:
+    """The argument type of --modules: in the usual order."""
+    named = _names(text, MODULES)
+    return tuple(name for name in MODULES if name in named)
+
+
+def compared_positions(text: str) -> list[str]:
+    """The argument type of --positions of a comparison: in the order given."""
+    return _names(text, STORED_POSITIONS)
+
+
+def _names(text: str, known: Sequence[str]) -> list[str]:
+    """Names with commas between them, each of which is known."""
+    named = text.split(",")
     unknown = [name for name in named if name not in known]
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(known)}")
-    return tuple(name for name in known if name == LAST or name in named)
-
-
-def compared_positions(text: str) -> list[Position]:
-    """The argument type of --positions of a comparison: in the order given."""
-    positions(text)  # refuses unknown ones
-    return [name for given in text.split(",") for name in POSITIONS if name == given]
+    return named
 
 
 def add_position(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--position",
-        choices=POSITIONS,
+        choices=STORED_POSITIONS,
+        metavar="NAME",
         default=LAST,
-        help="where in the prompt the probed states were recorded (default: the last token)",
+        help="where the probed states were recorded, a position of `vsp plan --positions`, or with a "
+        "module of --modules ahead of it: vision-image (default: the last token)",
     )
 
 

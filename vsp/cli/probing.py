@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.choices import ANSWER_SCORES, LAST, POSITIONS, ROW_KINDS
+from vsp.choices import ANSWER_SCORES, LAST, ROW_KINDS, STORED_POSITIONS
 from vsp.cli.arguments import (
     add_command,
     add_drop_label,
@@ -361,7 +361,7 @@ def _add_compare(subparsers: Any) -> None:
         default=[LAST],
         metavar="LIST",
         help="where in the prompt the states were recorded: one position for all runs, or several of "
-        f"one run, from {','.join(POSITIONS)} (default: last)",
+        f"one run, from {','.join(STORED_POSITIONS)} (default: last)",
     )
     add_seed(parser, "the sign-flip test and the bootstrap")
     _add_over(parser, "runs need `vsp probe --over training`")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.choices import LAST, POSITIONS, STARTS
+from vsp.choices import LAST, MODULES, POSITIONS, STARTS
 from vsp.cli.arguments import (
     add_command,
     add_model,
@@ -18,6 +18,7 @@ from vsp.cli.arguments import (
     at_least,
     device_count,
     model_config,
+    modules,
     positions,
     read_profile,
     run_option,
@@ -122,6 +123,15 @@ def _add_recorded(group: argparse._ArgumentGroup) -> None:
         "token always is (default: last)",
     )
     group.add_argument(
+        "--modules",
+        type=modules,
+        default=(),
+        metavar="LIST",
+        help=f"also record states ahead of the decoder, from {','.join(MODULES)}: all layers of the "
+        "vision tower, and the projector's output; at image and boxes as --positions names them, by "
+        "default at the image (default: none)",
+    )
+    group.add_argument(
         "--answers",
         action=argparse.BooleanOptionalAction,
         help="store the log-likelihood of each answer option (default: if no row has more than 16)",
@@ -186,6 +196,7 @@ def _plan(arguments: argparse.Namespace) -> None:
             profile=read_profile(arguments.profile),
             devices=arguments.devices,
             positions=arguments.positions,
+            modules=arguments.modules,
             answers=arguments.answers,
             answer_start=arguments.answer_start,
             lens=arguments.lens,

@@ -216,8 +216,8 @@ def recorded_by(plan: Plan) -> Recorded:
     """What a run records in each forward pass."""
     answers = plan.answers
     if answers is None:
-        return Recorded(plan.positions)
-    return Recorded(plan.positions, answers.n_options, answers.lens)
+        return Recorded(plan.stored_positions)
+    return Recorded(plan.stored_positions, answers.n_options, answers.lens)
 
 
 # Rows that went through the model together, their groups, and what was recorded of them.

@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 
 from vsp import __version__, models
-from vsp.choices import LAST, Position, Start
+from vsp.choices import LAST, Module, Position, Start, module_positions
 from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
@@ -52,7 +52,7 @@ from vsp.extraction.preflight import (
 )
 from vsp.extraction.preprocess import make_picture
 from vsp.models.checkpoints import pinned
-from vsp.models.contract import ModelShape, Outline, Processor
+from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.models.placement import device_weights
@@ -85,6 +85,7 @@ class PlanRequest:
     keep_copies: bool = False  # keep groups and splits although images are copies of each other
     devices: Devices = 1  # GPUs that each task splits the model over
     positions: tuple[Position, ...] = (LAST,)
+    modules: tuple[Module, ...] = ()  # ahead of the decoder, whose states are stored too
     answers: bool | None = None  # store log-likelihoods of options; None: if they are few
     answer_start: Start = "auto"  # how an option joins the prompt
     lens: bool = False  # also read the options from every layer
@@ -116,6 +117,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     with garbage_collection_paused():
         samples, labels, prompt = read_samples(request.dataset, request.prompt, marker)
     shape = models.shape(request.model)
+    tower = models.tower_shape(request.model) if "vision" in request.modules else None
     # Tasks load the revision of the checkpoint that is checked here.
     request = replace(request, name=name, model=pinned(request.model))
     processor = models.check(request.model)
@@ -131,7 +133,8 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     images, copies = _checked_images(request, samples)
     notes: list[str] = []
     options = _option_tokens(request, samples, labels, processor, notes)
-    counter = TokenCounter(processor, request.share, options, request.positions)
+    positions = (*request.positions, *module_positions(request.modules, request.positions))
+    counter = TokenCounter(processor, request.share, options, positions)
     notes += check_rows(samples, images, counter, request.drop_unreadable)
     answers = _answers(request, samples, options, counter, notes)
     if processor.crops:
@@ -142,8 +145,10 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     notes += label_notes(samples)
     notes += gpu_notes(request.profile, request.devices) + expert_notes(model, request.model)
     notes += unfinished_plan_notes(work / "scratch")
-    layout, starts = plan_shards(request, shape, len(samples), answers is not None, notes)
+    layout, starts = plan_shards(request, shape, tower, len(samples), answers is not None, notes)
     values = _plan_values(request, labels, prompt, shape, layout, starts, samples, answers)
+    if tower is not None:
+        values |= {"tower_layers": tower.n_layers, "tower_width": tower.width}
     with disk_errors(work / "scratch"):
         run, commands = _write_run(values, samples, layout, request.profile, work, hold)
     notes += other_results_notes(run)
@@ -222,6 +227,7 @@ def _joined_copies(request: PlanRequest, samples: list[Sample], copies: ImageCop
 def plan_shards(
     request: PlanRequest,
     shape: ModelShape,
+    tower: TowerShape | None,
     n_samples: int,
     with_answers: bool,
     notes: list[str],
@@ -232,13 +238,14 @@ def plan_shards(
     """
     dtype = request.store_dtype or ("float32" if shape.dtype == "float32" else "float16")
     n_shards = request.n_shards or -(-n_samples // request.shard_size)
-    layout = Layout.choose(
-        shape.n_layers, n_samples, shape.hidden_size, dtype, n_shards, with_answers
-    )
-    starts = layout.shard_starts(n_shards)
+    beside = () if tower is None else (tower.width,)
+    sizes = shape.n_layers, n_samples, shape.hidden_size
+    layout = Layout.choose(*sizes, dtype, n_shards, with_answers, beside)
+    starts = layout.shard_starts(n_shards, beside)
     if len(starts) < n_shards:
+        period = (layout.cuts(beside) or (0, layout.period))[1]
         notes.append(
-            f"{len(starts)} shards, not {n_shards}: shards begin every {layout.period} rows, "
+            f"{len(starts)} shards, not {n_shards}: shards begin every {period} rows, "
             f"where a page of {layout.boundary} bytes can begin"
         )
     return layout, starts
@@ -298,6 +305,7 @@ def _plan_values(
         "shard_starts": starts,
         "batch_tokens": request.batch_size * max(n_row_tokens(answers, one) for one in samples),
         "positions": request.positions,
+        "modules": request.modules,
         "answers": answers,
     }
 

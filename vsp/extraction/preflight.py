@@ -15,7 +15,7 @@ from PIL import Image
 from vsp.choices import LAST
 from vsp.datasets.image_copies import CopyFinder, Signature, signature
 from vsp.errors import DatasetError, InputError
-from vsp.extraction.answer_options import OptionTokens
+from vsp.extraction.answer_options import NO_ANSWERS, OptionTokens
 from vsp.extraction.positions import NAMES, places_of
 from vsp.extraction.preprocess import make_picture, make_row
 from vsp.models.contract import Picture, Processor, TokenizedPrompt, count_shared
@@ -221,7 +221,7 @@ class TokenCounter:
         except InputError as error:
             if self._options.required:
                 raise
-            self.why_no_answers = f"answers are not stored: {error}"
+            self.why_no_answers = f"{NO_ANSWERS}: {error}"
             return n_ahead, tail
         return n_ahead, replace(tail, options=tokens)
 

@@ -10,7 +10,13 @@ from typing import Any
 
 from vsp.config import ModelConfig, parse
 from vsp.errors import ModelError
-from vsp.models.contract import Loaded, ModelShape, Processor, VisionLanguageModel
+from vsp.models.contract import (
+    Loaded,
+    ModelShape,
+    Processor,
+    TowerShape,
+    VisionLanguageModel,
+)
 from vsp.utils.registry import Registry
 
 FAMILIES = Registry(
@@ -52,6 +58,11 @@ def region_marker(config: ModelConfig) -> str:
 def shape(config: ModelConfig) -> ModelShape:
     """Layers, hidden size and dtype, from the checkpoint's configuration."""
     return load_family(config.family).shape(config)
+
+
+def tower_shape(config: ModelConfig) -> TowerShape:
+    """Layers and width of the vision tower. Raises ModelError if its states cannot be recorded."""
+    return load_family(config.family).tower_shape(config)
 
 
 def check(config: ModelConfig) -> Processor:

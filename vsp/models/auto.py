@@ -26,6 +26,7 @@ from vsp.models.contract import (
     PromptGroup,
     Recorded,
     TokenizedPrompt,
+    TowerShape,
     VisionLanguageModel,
     rows_alone,
 )
@@ -226,6 +227,9 @@ class AutoProcessor(Processor):
     def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
         return self._grid.centres(picture.arrays, size, len(self.image_places(picture)))
 
+    def tower_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        return self._grid.tower_centres(picture.arrays, size)
+
     def decode(self, tokens: Sequence[int]) -> str:
         with processing_errors():
             return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
@@ -273,6 +277,7 @@ class AutoVLM(VisionLanguageModel):
         from vsp.models.adapter import attach
         from vsp.models.capture import Capture
         from vsp.models.loading import load_model
+        from vsp.models.vision_tower import find_tower
         from vsp.models.weights import require_finite
 
         checkpoint = _read_config(config, self.processor.model_types)
@@ -285,7 +290,8 @@ class AutoVLM(VisionLanguageModel):
         self._base = getattr(self._model, "model", self._model)
         head = self._model.get_output_embeddings()
         self._pad = _pad_token(checkpoint)
-        self._capture = Capture(self._decoder, self._pad, head)
+        tower = find_tower(self._base, checkpoint)
+        self._capture = Capture(self._decoder, self._pad, head, tower)
         self._kinds_of_options = _KINDS_OF_OPTIONS.get(checkpoint.model_type, {})
 
     @classmethod
@@ -298,6 +304,12 @@ class AutoVLM(VisionLanguageModel):
 
         checkpoint = _read_config(config, cls.processor.model_types)
         return decoder_shape(checkpoint.get_text_config(), config.dtype, checkpoint.dtype)
+
+    @classmethod
+    def tower_shape(cls, config: ModelConfig) -> TowerShape:
+        from vsp.models.vision_tower import tower_shape
+
+        return tower_shape(_read_config(config, cls.processor.model_types))
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:

@@ -1,5 +1,6 @@
 """Forward hooks that keep the states of a few tokens per row at every layer, and nothing else.
 
+In the vision tower, they keep means over patches in the same way.
 The answers come from the same pass: the model's head gets the states that predict a token of an
 option, and no others.
 """
@@ -7,7 +8,7 @@ option, and no others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vsp.choices import LAST
+from vsp.choices import LAST, split_position
 from vsp.errors import ModelError
 from vsp.models.contract import Outputs, Pending, PromptGroup, Recorded
 from vsp.models.device_copies import copy_to_device, copy_to_host
 from vsp.models.option_scores import OptionReader
 from vsp.models.prefix_sharing import CannotShareError, branch_hook
-from vsp.models.prompt_tree import Bundle, bundle_groups
+from vsp.models.prompt_tree import Bundle, RowPlace, bundle_groups
+from vsp.models.vision_tower import Tower
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +43,20 @@ _QUERIES = "queries"  # the states from which tokens of options are predicted
 
 
 class Capture:
-    """Records states of a decoder that has `layers` and a final `norm`, and what `head` predicts."""
+    """Records states of a decoder that has `layers` and a final `norm`, and what `head` predicts.
 
-    def __init__(self, decoder: Any, pad: int, head: nn.Module | None = None) -> None:
+    `tower` is the vision tower, if its states can be recorded.
+    """
+
+    def __init__(
+        self,
+        decoder: Any,
+        pad: int,
+        head: nn.Module | None = None,
+        tower: Tower | None = None,
+    ) -> None:
         self._decoder = decoder
+        self._tower = tower
         self._pad = pad
         self._head = head
         self._shares = True
@@ -90,7 +102,7 @@ class Capture:
             stack.callback(hook.remove)
             stack.enter_context(memory_errors())
             stack.enter_context(torch.inference_mode())
-            kept = stack.enter_context(capture_tokens(decoder, _readouts(bundle, recorded, reader)))
+            kept = stack.enter_context(self._capturing(bundle, recorded, reader))
             if reader is None:
                 forward(bundle)
                 return _outputs(kept, None)
@@ -98,6 +110,35 @@ class Capture:
                 scores = reader.scores(forward(bundle).logits)
             del kept[_QUERIES]
             return _outputs(kept, scores)
+
+    @contextmanager
+    def _capturing(
+        self, bundle: Bundle, recorded: Recorded, reader: OptionReader | None
+    ) -> Iterator[dict[str, list[torch.Tensor]]]:
+        """Collect states of the decoder and of the tower: name of a readout → rows by layer."""
+        of_module: dict[str, dict[str, Readout]] = {"": {}, "projector": {}, "vision": {}}
+        for position in recorded.positions:
+            module, _ = split_position(position)
+            places = self._patches if module == "vision" else _tokens
+            of_module[module][position] = Readout.of(places(bundle, position))
+        tokens = of_module[""]
+        if reader is not None:
+            tokens[_QUERIES] = Readout.of([[place] for place in reader.places])
+        with capture_tokens(self._decoder, tokens, of_module["projector"]) as kept:
+            if self._tower is None or not of_module["vision"]:
+                yield kept
+                return
+            with capture_patches(self._tower, of_module["vision"]) as of_patches:
+                kept |= of_patches  # the lists are filled during the pass
+                yield kept
+
+    def _patches(self, bundle: Bundle, position: str) -> list[list[tuple[int, int]]]:
+        """Where the patches of each row are in the states of the tower."""
+        if self._tower is None:
+            raise ModelError("the states of its vision tower are not recorded; plan without vision")
+        pictures = [group.picture for group in bundle.groups]
+        rows = [(place.sequence, place.row.places[position]) for place in bundle.rows]
+        return self._tower.places(pictures, rows)
 
     def forward_only(
         self, groups: Sequence[PromptGroup], prepare: PreparePass
@@ -123,7 +164,10 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """Takes the states [row, hidden] of one position: of a token, or the mean over several."""
+    """Takes the states [row, hidden] of one position: of a token, or the mean over several.
+
+    In a vision tower, sequences are images and tokens are patches.
+    """
 
     sequences: NDArray[np.int64]  # [row, token]
     positions: NDArray[np.int64]  # [row, token]
@@ -150,66 +194,113 @@ class Readout:
         return lambda states: (states[first, second].float() * share).sum(1)
 
 
-def _readouts(
-    bundle: Bundle, recorded: Recorded, reader: OptionReader | None
-) -> dict[str, Readout]:
-    readouts = {
-        position: Readout.of(
-            [
-                [place.last]
-                if position == LAST
-                else list(map(place.token, place.row.places[position]))
-                for place in bundle.rows
-            ]
-        )
-        for position in recorded.positions
-    }
-    if reader is not None:
-        readouts[_QUERIES] = Readout.of([[place] for place in reader.places])
-    return readouts
+def _tokens(bundle: Bundle, position: str) -> list[list[tuple[int, int]]]:
+    """Sequence and position of the tokens of each row."""
+    return [_tokens_of(place, position) for place in bundle.rows]
+
+
+def _tokens_of(place: RowPlace, position: str) -> list[tuple[int, int]]:
+    if position == LAST:
+        return [place.last]
+    return list(map(place.token, place.row.places[position]))
+
+
+class _Keeper:
+    """Keeps the rows of readouts [row, hidden] from the states of one layer after another."""
+
+    def __init__(self, readouts: Mapping[str, Readout], modules: Iterable[nn.Module]) -> None:
+        self.kept: dict[str, list[torch.Tensor]] = {name: [] for name in readouts}
+        # Copied before the pass starts, so that no layer waits for it.
+        self._take = {
+            device: {name: readout.on(device) for name, readout in readouts.items()}
+            for device in set().union(*map(_devices, modules))
+        }
+
+    def keep(self, states: torch.Tensor) -> None:
+        for name, rows in self._take[states.device].items():
+            self.kept[name].append(rows(states))
 
 
 @contextmanager
 def capture_tokens(
-    decoder: Any, readouts: Mapping[str, Readout]
+    decoder: Any, readouts: Mapping[str, Readout], entering: Mapping[str, Readout] | None = None
 ) -> Iterator[dict[str, list[torch.Tensor]]]:
     """Collect states during one forward pass: name of a readout → its rows [row, hidden] by layer.
 
     The layers are the first layer's input (the embedding output), the output of every layer except
     the last, and the output of the final norm, in the order of `hidden_states` of transformers. Each
-    is on the device where the layer left its output.
+    is on the device where the layer left its output. Of readouts `entering`, only the first layer's
+    input is kept: at an image, it is the projector's output.
     """
-    kept: dict[str, list[torch.Tensor]] = {name: [] for name in readouts}
-    # Copied before the pass starts, so that no layer waits for it.
-    take = {
-        device: {name: readout.on(device) for name, readout in readouts.items()}
-        for device in _devices(decoder)
-    }
+    every, first = _Keeper(readouts, [decoder]), _Keeper(entering or {}, [decoder])
 
-    def keep(states: torch.Tensor) -> None:
+    def keep(states: torch.Tensor, *keepers: _Keeper) -> None:
         # [sequence, token, hidden]; with more axes, an index of a token would mean others.
         if states.dim() != 3:
             raise ModelError(
                 f"its decoder layers pass on states with {states.dim()} axes instead of 3; this "
                 "model is not supported"
             )
-        for name, rows in take[states.device].items():
-            kept[name].append(rows(states))
+        for keeper in keepers:
+            keeper.keep(states)
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        keep(args[0] if args else kwargs["hidden_states"])
+        keep(_given(args, kwargs), every, first)
 
     def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
-        keep(output[0] if isinstance(output, tuple) else output)
+        keep(_left(output), every)
 
     hooks = [decoder.layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
     hooks += [layer.register_forward_hook(keep_output) for layer in decoder.layers[:-1]]
     hooks.append(decoder.norm.register_forward_hook(keep_output))
     try:
-        yield kept
+        yield every.kept | first.kept
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def capture_patches(
+    tower: Tower, readouts: Mapping[str, Readout]
+) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """As `capture_tokens`, of the input of a tower's first block and the output of each used block.
+
+    If a pass encodes more pictures afterwards, such as depth, only the first pictures are kept.
+    """
+    keeper, n_kept = _Keeper(readouts, tower.blocks), 0
+
+    def keep(states: torch.Tensor) -> None:
+        nonlocal n_kept
+        if n_kept <= tower.n_used:
+            keeper.keep(states if states.dim() == 3 else states[None])
+            n_kept += 1
+
+    def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        keep(_given(args, kwargs))
+
+    def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
+        keep(_left(output))
+
+    hooks = [tower.blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
+    hooks += [block.register_forward_hook(keep_output) for block in tower.blocks[: tower.n_used]]
+    try:
+        yield keeper.kept
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _given(args: Any, kwargs: Any) -> torch.Tensor:
+    """The states that a layer gets."""
+    states: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    return states
+
+
+def _left(output: Any) -> torch.Tensor:
+    """The states that a layer passes on."""
+    states: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return states
 
 
 def _devices(decoder: nn.Module) -> set[torch.device]:

@@ -35,6 +35,14 @@ class ModelShape:
 
 
 @dataclass(frozen=True, slots=True)
+class TowerShape:
+    """The states of a vision tower up to the layer that the projector reads."""
+
+    n_layers: int  # the input of the first block and the output of each block
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """A model on torch's meta device: modules and shapes as loaded, without memory for weights."""
 
@@ -86,7 +94,8 @@ class TokenizedPrompt:
     n_common: int  # number of first tokens that other prompts about the image may share
     regions: NDArray[np.bool_] | None = None  # [region, height, width], at the tower's resolution
     options: tuple[tuple[int, ...], ...] = ()  # tokens of each answer option, behind `tokens`
-    # Position → indices of the tokens whose states are averaged. The last token needs no entry.
+    # Position → indices of the tokens whose states are averaged; at a position of the vision tower,
+    # of its patches. The last token needs no entry.
     places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -212,6 +221,14 @@ class Processor(Protocol):
         """
         raise InputError("this model's image tokens have no grid; use positions without a box")
 
+    def tower_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        """As `patch_centres`, of the patches that the blocks of the vision tower pass on.
+
+        The model finds a patch in the states of a block by its index here. The class token counts, and
+        has no place.
+        """
+        raise InputError("this model's family does not say where the patches of its tower are")
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, without special tokens."""
         raise ModelError("this model's family generates no text")
@@ -241,6 +258,14 @@ class VisionLanguageModel(Protocol):
     def shape(cls, config: ModelConfig) -> ModelShape:
         """Read the checkpoint's configuration only. Raises ModelError if it cannot be used."""
         ...
+
+    @classmethod
+    def tower_shape(cls, config: ModelConfig) -> TowerShape:
+        """The shape of the vision tower's states. Raises ModelError if they cannot be recorded."""
+        raise ModelError(
+            f"model {config.family}: the states of its vision tower are not recorded; leave vision out "
+            "of --modules"
+        )
 
     @classmethod
     @abstractmethod

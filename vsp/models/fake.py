@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from vsp.choices import LAST
+from vsp.choices import LAST, split_position
 from vsp.config import Frozen, ModelConfig, parse
 from vsp.errors import InputError
 from vsp.models.contract import (
@@ -30,10 +30,12 @@ from vsp.models.contract import (
     PromptGroup,
     Recorded,
     TokenizedPrompt,
+    TowerShape,
     VisionLanguageModel,
 )
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
+_TOWER = TowerShape(n_layers=3, width=32)
 _IMAGE, _END = 256, 257  # token ids; ids below 256 are bytes
 _SENTENCES = ("{}", "{}, I think.", "It is {}.", "I do not know.")
 
@@ -94,6 +96,9 @@ class FakeProcessor(Processor):
     def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
         return np.array([[0.5, 0.5]])
 
+    def tower_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        return np.array([[0.5, 0.5]])
+
 
 class Fake(VisionLanguageModel):
     """A model without weights."""
@@ -105,12 +110,18 @@ class Fake(VisionLanguageModel):
         self._options = _options(config)
         shape = (self._options.n_layers, _WORDS + _PIXELS, self._options.hidden_size)
         self._weights = np.random.default_rng(0).normal(size=shape) / np.sqrt(_PIXELS)
+        of_tower = (_TOWER.n_layers, _TOWER.width, _PIXELS)
+        self._tower = np.random.default_rng(1).normal(size=of_tower) / np.sqrt(_PIXELS)
 
     @classmethod
     def shape(cls, config: ModelConfig) -> ModelShape:
         options = _options(config)
         dtype = "float32" if config.dtype == "auto" else config.dtype
         return ModelShape(options.n_layers, options.hidden_size, dtype)
+
+    @classmethod
+    def tower_shape(cls, config: ModelConfig) -> TowerShape:
+        return _TOWER
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
@@ -134,14 +145,8 @@ class Fake(VisionLanguageModel):
     ) -> Outputs:
         states = {}
         for position in recorded.positions:
-            places = [row.places.get(position, (len(row.tokens) - 1,)) for _, row in rows]
-            states[position] = np.stack(
-                [
-                    self._states(picture, row.tokens, at)
-                    for (picture, row), at in zip(rows, places, strict=True)
-                ],
-                axis=1,
-            )
+            of_rows = [self._at(position, picture, row) for picture, row in rows]
+            states[position] = np.stack(of_rows, axis=1)
         if not recorded.n_options:
             return Outputs(states)
         n_layers = self._options.n_layers
@@ -151,6 +156,16 @@ class Fake(VisionLanguageModel):
                 weights = np.random.default_rng(option).normal(size=self._options.hidden_size)
                 lens[:, i, number] = -np.abs(last @ weights) - len(option)
         return Outputs(states, lens[-1], lens if recorded.lens else None)
+
+    def _at(self, position: str, picture: Picture, row: TokenizedPrompt) -> NDArray[np.floating]:
+        """States [layer, hidden] of one row at a position."""
+        module, _ = split_position(position)
+        if module == "vision":
+            seen: NDArray[np.floating] = self._tower @ picture.arrays["pixels"]
+            return seen
+        places = row.places.get(position, (len(row.tokens) - 1,))
+        states = self._states(picture, row.tokens, places)
+        return states[:1] if module == "projector" else states
 
     def _states(
         self, picture: Picture, tokens: tuple[int, ...], places: tuple[int, ...]

@@ -20,6 +20,7 @@ from PIL import Image
 
 from vsp.errors import InputError
 from vsp.models.prompt_tokens import processing_errors
+from vsp.models.vision_tower import has_class_token
 
 _CACHED_SIZES = 1 << 12
 # Model types whose images keep their aspect ratio. The image processor gives rows and columns of
@@ -114,6 +115,12 @@ def join_pairs(centres: NDArray[np.float64]) -> NDArray[np.float64]:
     return joined
 
 
+def in_squares(centres: NDArray[np.float64], width: int, side: int) -> NDArray[np.float64]:
+    """Centres of patches square by square of `side`² patches, from those row by row of `width`."""
+    squares = centres.reshape(-1, side, width // side, side, 2)
+    return squares.swapaxes(1, 2).reshape(-1, 2)
+
+
 class PatchGrid:
     """The places of the image tokens of a checkpoint of transformers."""
 
@@ -145,6 +152,21 @@ class PatchGrid:
         if len(centres) != n_tokens:
             raise self._no_grid(f"{n_tokens} tokens stand for {len(centres)} cells of the image")
         return centres
+
+    def tower_centres(
+        self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int]
+    ) -> NDArray[np.float64]:
+        """As `centres`, of the patches in the blocks of the tower; NaN for the class token."""
+        tower = self._checkpoint.vision_config
+        if self._type in _QWEN_LIKE:
+            height, width = self._height_and_width(arrays, size)
+            return in_squares(stretched(width, height).centres(1), width, self._cell())
+        centres = self._canvas(size).centres(tower.patch_size)
+        if len(centres) != (tower.image_size // tower.patch_size) ** 2:
+            raise self._no_grid(f"its images have {len(centres)} patches, its tower takes others")
+        return np.pad(
+            centres, ((int(has_class_token(self._checkpoint)), 0), (0, 0)), constant_values=np.nan
+        )
 
     def _no_grid(self, reason: str) -> InputError:
         return InputError(

@@ -29,6 +29,7 @@ from vsp.models.contract import (
     PromptGroup,
     Recorded,
     TokenizedPrompt,
+    TowerShape,
     VisionLanguageModel,
     rows_alone,
 )
@@ -173,11 +174,14 @@ class SpatialRGPTProcessor(Processor):
         return tuple(i for i, token in enumerate(picture.tokens) if token == IMAGE_TOKEN)
 
     def patch_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+        centres = self.tower_centres(picture, size)
+        return join_pairs(centres) if self._projector == "mlp_downsample" else centres
+
+    def tower_centres(self, picture: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
         width, height = self._pixels.size["width"], self._pixels.size["height"]
         pads = self._top["image_aspect_ratio"] == "pad"
         canvas = padded(size, width) if pads else stretched(width, height)
-        centres = canvas.centres(self._patch)
-        return join_pairs(centres) if self._projector == "mlp_downsample" else centres
+        return canvas.centres(self._patch)
 
     def decode(self, tokens: Sequence[int]) -> str:
         with processing_errors():
@@ -249,6 +253,7 @@ class SpatialRGPT(VisionLanguageModel):
         from vsp.models.loading import load_arguments, load_whole
         from vsp.models.placement import device_map
         from vsp.models.vila_modules import Projector, RegionExtractor, load_part
+        from vsp.models.vision_tower import Tower
 
         root = local_folder(config)
         top = _read_top(root)
@@ -274,11 +279,12 @@ class SpatialRGPT(VisionLanguageModel):
                 llm.resize_token_embeddings(len(self._tokenizer), mean_resizing=False)
         self._whole_llm = llm.eval()  # with lm_head, where answers are needed
         self._llm = llm.model
-        self._capture = Capture(self._llm, 0, llm.lm_head)
         folder = str(root / "vision_tower")
         needed = _before_cut(root, top)
         self._tower = load_whole(SiglipVisionModel, folder, tower, plain, needed).eval()
         self._last_layer = cut_tower(self._tower, top)
+        blocks = self._tower.encoder.layers
+        self._capture = Capture(self._llm, 0, llm.lm_head, Tower(blocks, len(blocks)))
         vision_size, hidden_size = self._tower.config.hidden_size, self._llm.config.hidden_size
         projector = Projector(_projector_kind(root), vision_size, hidden_size)
         self._projector = load_part(projector, root / "mm_projector", dtype).to(llm.device)
@@ -299,6 +305,12 @@ class SpatialRGPT(VisionLanguageModel):
         llm = load_config(config, root / "llm")
         require_sizes(llm, str(root / "llm"))
         return decoder_shape(llm, config.dtype, llm.dtype)
+
+    @classmethod
+    def tower_shape(cls, config: ModelConfig) -> TowerShape:
+        root = local_folder(config)
+        tower = read_model_config(root / "vision_tower/config.json")
+        return TowerShape(_n_used(root, _read_top(root)) + 1, tower["hidden_size"])
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
@@ -498,6 +510,12 @@ def _before_cut(root: Path, top: Mapping[str, Any]) -> Callable[[str], bool]:
     """A function that is False for weights of the tower after its selected layer."""
     from vsp.models.weights import before_layer
 
+    n_used = _n_used(root, top)
+    return lambda name: before_layer(name, n_used) and "head." not in name
+
+
+def _n_used(root: Path, top: Mapping[str, Any]) -> int:
+    """The number of the tower's blocks up to the selected layer."""
     n_layers = int(read_model_config(root / "vision_tower/config.json")["num_hidden_layers"])
     layer = top["mm_vision_select_layer"]
     if not isinstance(layer, int) or not -n_layers - 1 <= layer <= n_layers:
@@ -505,8 +523,7 @@ def _before_cut(root: Path, top: Mapping[str, Any]) -> Callable[[str], bool]:
             f"{root}: mm_vision_select_layer {layer!r} is not one of the {n_layers} layers of the vision "
             "tower; correct it in config.json"
         )
-    n_used = range(n_layers + 1)[layer]
-    return lambda name: before_layer(name, n_used) and "head." not in name
+    return range(n_layers + 1)[layer]
 
 
 def cut_tower(tower: Any, top: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vsp.choices import split_position
 from vsp.models import load_family
 from vsp.reporting.formatting import format_model, shorten_path
 from vsp.utils.text import format_bytes
@@ -34,7 +35,10 @@ def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
         ],
         "prompt": [f"{plan.prompt}, first prompt: {planned.first_prompt!r}"],
         "shards": [f"{len(sizes)} of {rows} rows, batches of {plan.batch_tokens} tokens"],
-        "array": [f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}", *_positions(plan)],
+        "array": [
+            f"{list(layout.shape)} [layer, sample, hidden] {plan.dtype}",
+            *_positions(planned),
+        ],
         "answers": _answer_lines(plan),
         "disk": [f"{format_bytes(n_bytes)} reserved, {format_bytes(planned.free_bytes)} left free"],
         "memory": _memory_lines(planned),
@@ -52,11 +56,18 @@ def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
     ]
 
 
-def _positions(plan: Plan) -> list[str]:
-    """A line about the positions, if there are more than the last token."""
-    if len(plan.positions) == 1:
-        return []
-    return [f"one for each position: {', '.join(plan.positions)}"]
+def _positions(planned: Planned) -> list[str]:
+    """A line about the positions, if there are more than the last token; one for each module."""
+    run = planned.run
+    by_module: dict[str, list[str]] = {}
+    for position in run.plan.stored_positions:
+        by_module.setdefault(split_position(position)[0], []).append(position)
+    of_decoder = by_module.pop("")
+    lines = [f"one for each position: {', '.join(of_decoder)}"] if len(of_decoder) > 1 else []
+    for positions in by_module.values():
+        shape = list(run.states(positions[0]).layout.shape)
+        lines.append(f"{shape} for each of: {', '.join(positions)}")
+    return lines
 
 
 def _answer_lines(plan: Plan) -> list[str]:

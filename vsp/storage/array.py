@@ -99,15 +99,35 @@ class Layout:
         inverse = pow(self.row_bytes // step, -1, self.period)
         return -(HEADER_BYTES // step) * inverse % self.period
 
-    def shard_starts(self, n_shards: int) -> list[int]:
-        """First rows of at most `n_shards` nearly equal shards, each on a boundary."""
-        first = self.first_cut()
-        if first is None:
+    def cuts(self, beside: Sequence[int] = ()) -> tuple[int, int] | None:
+        """The first row that begins on a boundary, and the number of rows between two such rows.
+
+        They do so too in arrays with rows of the sizes `beside`. None if there is no such row.
+        """
+        layouts = [self, *(replace(self, hidden_size=size) for size in beside)]
+        # Periods are powers of two, so the longest is a multiple of the others.
+        firsts = [(layout.period, layout.first_cut()) for layout in layouts]
+        cuts = sorted((period, first) for period, first in firsts if first is not None)
+        if len(cuts) < len(layouts) or any(
+            (cuts[-1][1] - first) % period for period, first in cuts
+        ):
+            return None
+        period, first = cuts[-1]
+        return first, period
+
+    def shard_starts(self, n_shards: int, beside: Sequence[int] = ()) -> list[int]:
+        """First rows of at most `n_shards` nearly equal shards, each on a boundary.
+
+        `beside` has the sizes of the rows of other arrays with the same shards.
+        """
+        cuts = self.cuts(beside)
+        if cuts is None:
             return [0]
+        first, period = cuts
         starts = {0}
         for k in range(1, n_shards):
             target = ceil(k * self.n_samples / n_shards)
-            cut = first + round((target - first) / self.period) * self.period
+            cut = first + round((target - first) / period) * period
             if 0 < cut < self.n_samples:
                 starts.add(cut)
         return sorted(starts)
@@ -121,35 +141,38 @@ class Layout:
         dtype: StoreDtype,
         n_shards: int,
         with_options: bool = False,
+        beside: Sequence[int] = (),
     ) -> Layout:
         """The layout with the largest boundary that allows `n_shards` nearly equal shards.
 
-        With options, `of_options_beside` works for its shards. If no boundary allows that, the layout with the most shards; among several, the one with
-        the shortest longest shard. Raises StoreError if this host's pages are too large for any.
+        With options, `of_options_beside` works for its shards; `beside` as in `shard_starts`. If no
+        boundary allows that, the layout with the most shards; among several, the one with the
+        shortest longest shard. Raises StoreError if this host's pages are too large for any.
         """
         layouts = [
             cls(n_layers, n_samples, hidden_size, dtype, boundary)
             for boundary in BOUNDARIES
             if boundary % mmap.PAGESIZE == 0
         ]
-        usable = [layout for layout in layouts if layout.first_cut() is not None]
+        usable = [layout for layout in layouts if layout.cuts(beside) is not None]
         if with_options and layouts[0].row_bytes % 4:
             # Elsewhere, no row of numbers of 4 bytes begins on a boundary where one of states does.
             usable = [layout for layout in usable if HEADER_BYTES % layout.boundary == 0]
         if not usable:
             if n_shards == 1:
                 return layouts[-1]
+            widths = " beside ".join(map(str, (hidden_size, *beside)))
             raise StoreError(
-                f"hidden size {hidden_size} in {dtype} cannot be cut at pages of "
+                f"hidden size {widths} in {dtype} cannot be cut at pages of "
                 f"{mmap.PAGESIZE} bytes; use --shards 1"
             )
         for layout in usable:
-            sizes = layout._shard_sizes(n_shards)
+            sizes = layout._shard_sizes(n_shards, beside)
             if len(sizes) == n_shards and max(sizes) <= _MAX_UNEVEN * n_samples / n_shards:
                 return layout
 
         def loss(layout: Layout) -> tuple[int, int]:
-            sizes = layout._shard_sizes(n_shards)
+            sizes = layout._shard_sizes(n_shards, beside)
             return -len(sizes), max(sizes)
 
         return min(usable, key=loss)
@@ -171,8 +194,8 @@ class Layout:
                 )
         raise StoreError("shards do not begin on pages; plan the run again")
 
-    def _shard_sizes(self, n_shards: int) -> list[int]:
-        bounds = [*self.shard_starts(n_shards), self.n_samples]
+    def _shard_sizes(self, n_shards: int, beside: Sequence[int]) -> list[int]:
+        bounds = [*self.shard_starts(n_shards, beside), self.n_samples]
         return [stop - start for start, stop in pairwise(bounds)]
 
 

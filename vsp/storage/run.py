@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from vsp.choices import LAST, Position
+from vsp.choices import LAST, Module, Position, module_positions, split_position
 from vsp.config import NAME_PATTERN, Devices, Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
 from vsp.storage.array import BOUNDARIES, Layout, Store
@@ -37,7 +37,13 @@ _NOT_IDENTITY = {"id", "name", "created", "vsp", "packages", "dataset", "variant
 # identity of an older plan stays what it was.
 _LATER_OF_MODEL = ("adapter", "frame", "stored_quantization")
 # Likewise, keys of the plan, and their values in a plan that does not have them.
-_LATER = {"positions": ("last",), "answers": None}
+_LATER = {
+    "positions": ("last",),
+    "answers": None,
+    "modules": (),
+    "tower_layers": 0,
+    "tower_width": 0,
+}
 # A plan.json may come from a stranger. These bounds are far above any real run, and keep what is
 # computed from them alone, such as one byte for each row, small.
 _MIN_ROW = 100  # bytes of a row in the manifest; the names of its keys alone take more
@@ -105,6 +111,9 @@ class Plan(Frozen):
     devices: Devices = 1  # GPUs that each task splits the model over
     positions: tuple[Position, ...] = (LAST,)  # where states are recorded, each in a file
     answers: Answers | None = None
+    modules: tuple[Module, ...] = ()  # ahead of the decoder, whose states are recorded too
+    tower_layers: Annotated[int, Field(ge=0, le=_MAX_LAYERS)] = 0  # of the recorded vision tower
+    tower_width: Annotated[int, Field(ge=0, le=_MAX_HIDDEN)] = 0
 
     @model_validator(mode="after")
     def _check_parts(self) -> Plan:
@@ -120,12 +129,28 @@ class Plan(Frozen):
             raise ValueError("positions: are not different ones that begin with last")
         if not _is_date(self.created):
             raise ValueError(f"created: {self.created!r} is not a date of a plan")
+        tower = self.tower_layers, self.tower_width
+        if all(tower) != ("vision" in self.modules) or any(tower) != all(tower):
+            raise ValueError("tower_layers, tower_width: are not those of a recorded vision tower")
         return self
+
+    @property
+    def stored_positions(self) -> tuple[str, ...]:
+        """The positions whose states are recorded, those of modules last."""
+        return (*self.positions, *module_positions(self.modules, self.positions))
 
     def layouts(self) -> dict[str, Layout]:
         """The layout of each array, by name, in the order of the journals' checksums."""
         states = Layout(self.n_layers, self.n_samples, self.hidden_size, self.dtype, self.boundary)
-        layouts = dict.fromkeys(map(states_name, self.positions), states)
+        of_module = {
+            "": states,
+            "projector": replace(states, n_layers=1),
+            "vision": replace(states, n_layers=self.tower_layers, hidden_size=self.tower_width),
+        }
+        layouts = {
+            states_name(position): of_module[split_position(position)[0]]
+            for position in self.stored_positions
+        }
         if self.answers is not None:
             n_options, starts = self.answers.n_options, self.shard_starts
             layouts["answers"] = states.of_options_beside(1, n_options, starts)
@@ -246,8 +271,8 @@ class Run:
 
     def states(self, position: str = LAST) -> Store:
         """The states at a position. Raises RunError if the run does not have them."""
-        if position not in self.plan.positions:
-            has = ", ".join(self.plan.positions)
+        if position not in self.plan.stored_positions:
+            has = ", ".join(self.plan.stored_positions)
             raise RunError(f"run {self.name}: position {position!r} was not recorded; it has {has}")
         return self.stores[states_name(position)]
 
