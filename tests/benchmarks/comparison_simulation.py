@@ -88,7 +88,8 @@ def _write_results(
     summary = {
         "statistic": "accuracy",
         "probe": {"probe": "logistic", "treatment": "center", "target": "label"},
-        "plan": {"n_layers": len(arrays["layers"])},
+        "plan": {},
+        "n_layers": len(arrays["layers"]),
         "best_layer": int(arrays["loss"].mean(axis=(1, 2)).argmin()),
     }
     results = Results(folder)

@@ -52,7 +52,7 @@ def _scores(arrays):
 
 
 def _plan(n_layers):
-    return {"plan": made.plan(n_layers=n_layers).model_dump(mode="json")}
+    return {"plan": made.plan(n_layers=n_layers).model_dump(mode="json"), "n_layers": n_layers}
 
 
 def test_a_difference_is_that_of_the_scores_on_the_same_rows(runs):

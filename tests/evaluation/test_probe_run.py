@@ -241,7 +241,7 @@ def test_unfinished_runs_are_refused_or_counted(plan_fake):
     extract(run, [run.shards[1]])
     with Journal(run.journals, run.plan.id, 0) as journal:
         kept = [row for row in done if row not in lost]
-        journal.mark_done(kept, [done[row] for row in kept])
+        journal.mark_done(kept, _checksums(run, kept))
         journal.mark_failed(lost[0], "its image is gone")
     n_missing = len(lost) - 1
     with pytest.raises(RunError, match=f"{n_missing} rows are missing and 1 failed of 96"):
@@ -290,7 +290,7 @@ def test_a_state_that_is_not_finite_does_not_matter_in_a_row_that_is_left_out(ex
     shutil.rmtree(extracted.journals)
     with Journal(extracted.journals, extracted.plan.id, 0) as journal:
         kept = [one for one in done if one != row]
-        journal.mark_done(kept, [done[one] for one in kept])
+        journal.mark_done(kept, _checksums(extracted, kept))
     settings = replace(NONE, folds=2)
     assert len(probe_run(extracted, settings, 1, partial=True, layers=[3]).read()[1]) == 1
 
@@ -799,6 +799,13 @@ def test_random_features_are_fitted_once_and_for_no_layer(extracted):
     assert len(_kept(extracted)) == 5  # without the baseline, no layer is fitted again
 
 
+def _checksums(run, rows):
+    """Checksums [array, row] of rows as they are on the disk."""
+    arrays = [np.load(store.path, mmap_mode="r") for store in run.stores.values()]
+    three = [array if array.ndim == 3 else array[None] for array in arrays]
+    return np.array([[row_checksum(array[:, row]) for row in rows] for array in three])
+
+
 def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, capfd, caplog):
     results = probe_run(extracted, NONE, n_jobs=1)
     before = _files(results)
@@ -806,7 +813,9 @@ def test_fits_of_states_that_were_extracted_anew_are_not_taken_over(extracted, c
     states = np.load(extracted.store.path, mmap_mode="r+")
     states[3, row] += 1
     with Journal(extracted.journals, extracted.plan.id, 0) as journal:
-        journal.mark_done([row], [row_checksum(states[:, row])])
+        of_arrays = _checksums(extracted, [row])
+        of_arrays[0] = row_checksum(states[:, row])
+        journal.mark_done([row], of_arrays)
     after = _files(probe_run(extracted, NONE, n_jobs=1))
     assert "fitted before" not in _stderr_and_log(capfd, caplog)
     assert after["probes/003.npz"] != before["probes/003.npz"]
@@ -838,9 +847,11 @@ _CHANGED = {
     "probe": "lda", "treatment": "none", "strengths": (1.0,), "tolerance": 1e-3, "max_iter": 9,
     "folds": 4, "repeats": 1, "permutations": 9, "controls": 9, "curve": False, "seed": 1,
     "metric": "auc", "class_weight": "balanced", "over_training": True, "split_by": "pairs",
+    "position": "image",
 }  # fmt: skip
 _JUDGES = {
-    "confidence": 0.9, "resamples": 9, "random": False, "words": False, "drop_labels": ("x",)
+    "confidence": 0.9, "resamples": 9, "random": False, "words": False, "drop_labels": ("x",),
+    "answer_score": "per-token",
 }  # fmt: skip
 _OTHER = {
     "settings": lambda of: [replace(of["settings"], **{k: v}) for k, v in _CHANGED.items()],
@@ -970,13 +981,14 @@ def test_what_the_command_line_says_is_what_is_done(extracted, vsp):
         "controls": 1, "curve": False, "random": False, "seed": 4, "resamples": 60,
         "drop_labels": ["above"], "metric": "log-loss", "class_weight": "none",
         "over_training": True, "words": False, "split_by": "image",
+        "position": "last", "answer_score": "per-token",
     }  # fmt: skip
     answer = vsp("probe", "--probe", "multinomial", "--treatment", "unit-norm", "--grid", 1, 0.01,
                  "--tolerance", "1e-3", "--max-iter", 50, "--folds", 3, "--repeats", 1,
                  "--permutations", 2, "--controls", 1, "--no-curve", "--no-random", "--seed", 4,
                  "--resamples", 60, "--layers", 2, "--n-jobs", 1, "--drop-label", "above",
                  "--metric", "log-loss", "--class-weight", "none", "--over", "training",
-                 "--no-words")  # fmt: skip
+                 "--no-words", "--answer-score", "per-token", "--position", "last")  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     summary = Results(extracted.results).summary()
     found = summary["settings"]

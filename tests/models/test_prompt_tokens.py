@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import tokenizers
 from transformers import AutoTokenizer
 
 from vsp.datasets import prompts, translations
@@ -51,10 +50,10 @@ LLAMA = {
 KINDS = {
     "demo": make_tokenizer,
     "spatialrgpt": lambda: AutoTokenizer.from_pretrained(SPATIALRGPT),
-    "llama 3": lambda: tokenizers.byte_level(TEXTS, trim_offsets=True),
-    "qwen": lambda: tokenizers.byte_level(TEXTS, trim_offsets=False),
-    "llama 2": lambda: tokenizers.sentencepiece(TEXTS, LLAMA),
-    "gemma": lambda: tokenizers.sentencepiece(TEXTS, LLAMA["normalizers"][1]),
+    "llama 3": lambda: token_kinds.byte_level(TEXTS, trim_offsets=True),
+    "qwen": lambda: token_kinds.byte_level(TEXTS, trim_offsets=False),
+    "llama 2": lambda: token_kinds.sentencepiece(TEXTS, LLAMA),
+    "gemma": lambda: token_kinds.sentencepiece(TEXTS, LLAMA["normalizers"][1]),
 }
 
 
@@ -84,13 +83,13 @@ def test_the_tokens_of_a_name_decode_to_the_name_in_every_form_and_language(kind
 )
 def test_a_token_that_is_also_of_other_text_is_refused(merge, text, span, reason):
     with pytest.raises(InputError, match=reason):
-        span_tokens(tokenizers.with_merge(*merge), text, *span)
+        span_tokens(token_kinds.with_merge(*merge), text, *span)
 
 
 @pytest.mark.parametrize("merge", [(" ", "b"), ("'", "b")])
 def test_a_token_may_begin_with_a_space_or_a_mark_ahead_of_the_name(merge):
     text = f"a{merge[0]}ba"
-    assert span_tokens(tokenizers.with_merge(*merge), text, 2, 4) == (1, 2)
+    assert span_tokens(token_kinds.with_merge(*merge), text, 2, 4) == (1, 2)
 
 
 def test_a_tokenizer_without_offsets_is_refused():
