@@ -128,9 +128,10 @@ class Plan(Frozen):
         layouts = dict.fromkeys(map(states_name, self.positions), states)
         if self.answers is not None:
             n_options, starts = self.answers.n_options, self.shard_starts
-            layouts["answers"] = states.of_options_beside(1, n_options, starts)
+            layouts["answers"] = states.of_options_beside(n_options, starts)
             if self.answers.lens:
-                layouts["lens"] = states.of_options_beside(self.n_layers, n_options, starts)
+                # The layers of a row lie together: rows of whole pages would be long for each layer.
+                layouts["lens"] = states.of_options_beside(n_options * self.n_layers, starts)
         return layouts
 
     def identity(self) -> str:
