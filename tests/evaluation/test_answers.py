@@ -76,3 +76,9 @@ def test_rows_are_taken_with_all_that_belongs_to_them():
     assert taken.texts == [["c", "d"]] and taken.total.tolist() == [[-3, -4]]
     assert taken.n_tokens.tolist() == [[1, 4]] and taken.lens.tolist() == [[[-3, -4]]]
     assert taken.prior.tolist() == [[-6, -8]] and taken.prior_lens.tolist() == [[[-9, -12]]]
+
+
+def test_an_option_that_differs_from_the_label_in_its_capital_alone_is_not_the_label():
+    index, names = name_options([["may", "May"], ["may"]], ["May", "near"], 2)
+    assert names == ["May", "near", "may"]
+    assert index.tolist() == [[2, 0], [0, -1]]

@@ -139,3 +139,10 @@ def test_layers_that_pass_on_several_streams_are_refused_and_not_indexed_by_anot
         assert kept["last"][0].shape == (1, 8)
         with pytest.raises(ModelError, match="4 axes instead of 3"):
             decoder.layers[0](torch.zeros(4, 1, 2, 8))
+
+
+def test_a_mean_over_few_tokens_is_not_spoilt_by_those_of_other_rows():
+    states = torch.full((2, 3, 4), torch.inf)
+    states[1] = torch.arange(12.0).reshape(3, 4)
+    rows = Readout.of([[(0, 0), (0, 1), (0, 2)], [(1, 1), (1, 2)]]).on(states.device)(states)
+    assert rows[0].isinf().all() and torch.equal(rows[1], states[1, 1:].mean(0))

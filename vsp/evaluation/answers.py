@@ -126,9 +126,12 @@ def name_options(
         key = tuple(of_row)
         if key not in of_texts:
             codes = np.full(n_options, -1, np.intp)
+            own = {exact[words] for text in key if (words := label_words(text.strip())) in exact}
             for option, text in enumerate(key):
                 words = label_words(text.strip())
-                code = exact.get(words, by_capital.get(_capital(words), -1))
+                code = exact.get(words, -1)
+                if code < 0 and (by := by_capital.get(_capital(words), -1)) not in own:
+                    code = by
                 if code < 0:
                     code = of_other.setdefault(words, len(names))
                     names += [text.strip()] if code == len(names) else []

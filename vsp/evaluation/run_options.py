@@ -55,8 +55,9 @@ def _stored_options(run: Run, samples: Sequence[Sample]) -> RowOptions | None:
     total = run.stores["answers"].layer(0)[:, :n_options]
     lens = None
     if run.plan.answers.lens:
-        store = run.stores["lens"]
-        lens = np.stack([store.layer(k)[:, :n_options] for k in range(run.plan.n_layers)])
+        n_layers = run.plan.n_layers
+        by_row = run.stores["lens"].layer(0)[:, : n_options * n_layers]
+        lens = by_row.reshape(len(by_row), n_options, n_layers).transpose(2, 0, 1)
     return RowOptions(
         texts=texts,
         total=total,

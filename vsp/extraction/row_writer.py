@@ -124,12 +124,17 @@ class RowWriter:
 
 
 def _arrays(outputs: Outputs) -> dict[str, NDArray[np.floating]]:
-    """The values [layer, row, hidden or option] by the name of the array that takes them."""
+    """The values by the name of the array that takes them: [layer, row, hidden] of states.
+
+    Those of options are [1, row, option] and [1, row, option × layer].
+    """
     arrays = {states_name(position): states for position, states in outputs.states.items()}
     if outputs.answers is not None:
         arrays["answers"] = outputs.answers[None]
     if outputs.lens is not None:
-        arrays["lens"] = outputs.lens
+        n_layers, n_rows, n_options = outputs.lens.shape
+        by_row = outputs.lens.transpose(1, 2, 0)
+        arrays["lens"] = by_row.reshape(1, n_rows, n_options * n_layers)
     return arrays
 
 

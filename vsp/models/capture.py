@@ -181,6 +181,7 @@ class Readout:
         pairs = np.zeros((2, len(places), longest), np.int64)
         for i, tokens in enumerate(places):
             pairs[:, i, : len(tokens)] = np.array(tokens).T
+            pairs[:, i, len(tokens) :] = pairs[:, i, :1]  # own states: 0 × inf of others is NaN
             share[i, : len(tokens)] = 1 / len(tokens)
         return cls(pairs[0], pairs[1], share)
 

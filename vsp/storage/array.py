@@ -1,6 +1,7 @@
 """An array with a row per sample on disk: one standard `.npy` file, written by many tasks.
 
-States are `[layer, sample, hidden]`, answers `[sample, option]`.
+States are `[layer, sample, hidden]`, answers `[sample, option]`, and those read from every layer
+`[sample, option × layer]`.
 
 No two tasks write to the same memory page. Network file systems such as NFS write back whole
 pages, so two nodes that write neighbouring rows of one page would lose data silently. `Layout`
@@ -56,7 +57,7 @@ class Layout:
     hidden_size: int
     dtype: StoreDtype
     boundary: int  # bytes; a page of this size, or of a divisor of it, belongs to one shard only
-    of_options: bool = False  # the last axis is the option; NaN where a row has fewer options
+    of_options: bool = False  # the last axis is of options; NaN where a row has fewer of them
 
     @property
     def row_bytes(self) -> int:
@@ -79,9 +80,9 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`[layer, sample, hidden]`, including padding; `[sample, option]` of one layer of options."""
+        """`[layer, sample, hidden]`, including padding; `[sample, value]` of options."""
         of_layer = self.n_rows, self.hidden_size
-        return of_layer if self.of_options and self.n_layers == 1 else (self.n_layers, *of_layer)
+        return of_layer if self.of_options else (self.n_layers, *of_layer)
 
     @property
     def n_bytes(self) -> int:
@@ -177,20 +178,20 @@ class Layout:
 
         return min(usable, key=loss)
 
-    def of_options_beside(self, n_layers: int, n_options: int, starts: Sequence[int]) -> Layout:
-        """The layout of log-likelihoods of options, for the same shards, which begin at `starts`.
+    def of_options_beside(self, n_values: int, starts: Sequence[int]) -> Layout:
+        """The layout of `n_values` log-likelihoods a row, for the same shards, which begin at `starts`.
 
-        The option axis is as long as it must be for shards to begin on boundaries there too. Raises
+        Rows are as long as they must be for shards to begin on boundaries there too. Raises
         StoreError if no length allows that, which no plan of vsp has.
         """
         step = gcd(*(start - starts[1] for start in starts[2:]))
         first = starts[1] if len(starts) > 1 else 0
-        for width in range(n_options, n_options + self.boundary):
+        for width in range(n_values, n_values + self.boundary):
             row = width * np.dtype("float32").itemsize
             in_step = row * step % self.boundary == 0
             if len(starts) == 1 or (in_step and (HEADER_BYTES + row * first) % self.boundary == 0):
                 return replace(
-                    self, n_layers=n_layers, hidden_size=width, dtype="float32", of_options=True
+                    self, n_layers=1, hidden_size=width, dtype="float32", of_options=True
                 )
         raise StoreError("shards do not begin on pages; plan the run again")
 

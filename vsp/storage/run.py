@@ -71,9 +71,9 @@ class Answers(Frozen):
             raise ValueError(f"n_options: is not the number of the {len(self.options)} options")
         return self
 
-    @property
+    @cached_property
     def n_tokens(self) -> int:
-        """Tokens that the common options add to a row."""
+        """Tokens that the common options add to a row; read for each of a million rows."""
         return len(proper_prefixes(option.tokens for option in self.options))
 
 
@@ -153,9 +153,10 @@ class Plan(Frozen):
         }
         if self.answers is not None:
             n_options, starts = self.answers.n_options, self.shard_starts
-            layouts["answers"] = states.of_options_beside(1, n_options, starts)
+            layouts["answers"] = states.of_options_beside(n_options, starts)
             if self.answers.lens:
-                layouts["lens"] = states.of_options_beside(self.n_layers, n_options, starts)
+                # The layers of a row lie together: rows of whole pages would be long for each layer.
+                layouts["lens"] = states.of_options_beside(n_options * self.n_layers, starts)
         return layouts
 
     def identity(self) -> str:
