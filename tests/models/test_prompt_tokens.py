@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers import token_kinds
 from transformers import AutoTokenizer
 
 from vsp.datasets import prompts, translations
