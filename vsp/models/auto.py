@@ -86,8 +86,6 @@ class AutoProcessor(Processor):
         self._processor.tokenizer = self._last_text = RecordingTokenizer(self._tokenizer)
         self._image = checkpoint.image_token_id
         self._grid = PatchGrid(checkpoint, self._processor.image_processor)
-        # It is put in front of a prompt, because some tokenizers treat the start of a text specially.
-        self._image_text = self._tokenizer.convert_ids_to_tokens(self._image)
         self._template = config.template
         self._text = self._whole_prompt(config)
         bos = self._tokenizer.bos_token  # some chat templates begin with it; it must occur once
@@ -128,6 +126,12 @@ class AutoProcessor(Processor):
                 self._first_pictures.clear()
             self._first_pictures[pixels.shape] = first
         return replace(first, arrays={**first.arrays, PIXELS: pixels})
+
+    @cached_property
+    def _image_text(self) -> str:
+        """The image token, put before a prompt: some tokenizers treat the start of a text specially."""
+        with processing_errors():
+            return str(self._tokenizer.convert_ids_to_tokens(self._image))
 
     @cached_property
     def _byte_pictures(self) -> BytePictures | None:
