@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from vsp import __version__, models
-from vsp.storage.array import Layout
 from vsp.storage.journal import Journal
+from vsp.storage.layout import Layout
 from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.utils.files import write_json
 

@@ -22,8 +22,9 @@ from joblib import Parallel, delayed
 
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
 from vsp.extraction.verify import cut_pieces, differing_rows
-from vsp.storage.array import Layout, Store
+from vsp.storage.array import Store
 from vsp.storage.journal import Journal
+from vsp.storage.layout import Layout
 from vsp.storage.ledger import Ledger, read_ledgers
 
 LAYERS, HIDDEN, BATCH = 33, 4096, 16

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from vsp.evaluation.probe_run import probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
-from vsp.storage.array import Layout
 from vsp.storage.journal import Journal
 from vsp.storage.layer_score import LayerScore
+from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.results import Results
 from vsp.storage.run import FORMAT, Plan, Run

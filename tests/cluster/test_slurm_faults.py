@@ -11,7 +11,7 @@ import pytest
 from helpers import rig
 
 from vsp.extraction.extract import extract
-from vsp.storage.array import HEADER_BYTES
+from vsp.storage.layout import HEADER_BYTES
 from vsp.storage.run import Run
 
 REASON = rig.why_not()

@@ -29,7 +29,8 @@ from vsp.errors import VspError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.verify import repair, verify
-from vsp.storage.array import Layout, Store, _reserve, row_checksum
+from vsp.storage.array import Store, _reserve, row_checksum
+from vsp.storage.layout import Layout
 from vsp.storage.run import Run, sealed_plan
 from vsp.utils.files import write_json
 

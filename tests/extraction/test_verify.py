@@ -9,8 +9,8 @@ import pytest
 from vsp.errors import StoreError
 from vsp.extraction.extract import extract
 from vsp.extraction.verify import cut_pieces, differing_rows, repair, verify
-from vsp.storage.array import HEADER_BYTES
 from vsp.storage.journal import Journal
+from vsp.storage.layout import HEADER_BYTES
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from vsp.errors import ConfigError, DatasetError, InputError, ModelError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.contract import Recorded, prompt_group
-from vsp.models.spatialrgpt import CONVERSATIONS, SpatialRGPT
+from vsp.models.spatialrgpt import SpatialRGPT
+from vsp.models.spatialrgpt_processor import CONVERSATIONS
 from vsp.models.vila_modules import Downsample, Projector
 
 HERE = Path(__file__).parent / "spatialrgpt"

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vsp.errors import StoreError
-from vsp.storage.array import HEADER_BYTES, Layout, Store, _finite, row_checksum
+from vsp.storage.array import Store, _finite, row_checksum
+from vsp.storage.layout import HEADER_BYTES, Layout
 
 LAYOUTS = st.builds(
     Layout.choose,

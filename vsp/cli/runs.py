@@ -1,4 +1,4 @@
-"""Commands about a run: plan, extract, submit, resume, status, logs and verify."""
+"""Commands about a run: extract, submit, resume, status, logs and verify."""
 
 from __future__ import annotations
 
@@ -6,26 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.choices import LAST, MODULES, POSITIONS, STARTS
 from vsp.cli.arguments import (
     add_command,
-    add_model,
     add_n_jobs,
     add_profile,
     add_retry_failed,
     add_run,
     add_workers,
     at_least,
-    device_count,
-    model_config,
-    modules,
-    positions,
     read_profile,
     run_option,
 )
 from vsp.cli.output import print_json, print_line, print_notes, print_text
 from vsp.cluster.stages import STAGES
-from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
 
 if TYPE_CHECKING:
@@ -37,178 +30,12 @@ if TYPE_CHECKING:
 
 
 def add_commands(subparsers: Any) -> None:
-    _add_plan(subparsers)
     _add_extract(subparsers)
     _add_submit(subparsers)
     _add_resume(subparsers)
     _add_status(subparsers)
     _add_logs(subparsers)
     _add_verify(subparsers)
-
-
-def _add_plan(subparsers: Any) -> None:
-    parser = add_command(
-        subparsers,
-        "plan",
-        _plan,
-        "check a dataset and a model, reserve disk space, and write the batch script",
-        example="vsp plan --model llava15 --checkpoint /shared/llava-1.5-7b-hf --shards 8\n"
-        "vsp plan --model small --dataset data/raw/demo",
-        guide="docs/cluster.md",
-        interrupted="the unfinished run was removed; the same command starts over",
-    )
-    _add_result_options(parser.add_argument_group("what is computed"))
-    _add_job_options(parser.add_argument_group("where and how it runs"))
-
-
-def _add_result_options(group: argparse._ArgumentGroup) -> None:
-    add_model(group, required=True)
-    group.add_argument(
-        "--dataset",
-        type=Path,
-        default=Path("data/raw/spatial"),
-        metavar="DIR",
-        help="folder with metadata.json and images/ (default: %(default)s)",
-    )
-    group.add_argument(
-        "--prompt",
-        choices=STYLES,
-        help="prompt style (default: instruction, or dataset where the dataset has prompts "
-        "but no questions)",
-    )
-    group.add_argument(
-        "--store-dtype",
-        choices=("float16", "float32"),
-        help="data type of the stored states (default: float32 if the model computes in "
-        "float32, else float16)",
-    )
-    group.add_argument(
-        "--batch-size",
-        type=at_least(1),
-        default=16,
-        metavar="N",
-        help="a batch holds as many tokens as N of the longest rows; if memory runs out, the "
-        "batch is halved (default: %(default)s)",
-    )
-    group.add_argument(
-        "--no-sharing",
-        action="store_true",
-        help="encode image and prompt anew for each row, even if rows share an image",
-    )
-    _add_recorded(group)
-    group.add_argument(
-        "--limit", type=at_least(1), metavar="N", help="use only the first N rows, for a trial"
-    )
-    group.add_argument(
-        "--drop-unreadable",
-        action="store_true",
-        help="drop rows whose image or prompt cannot be used, instead of stopping with an error",
-    )
-    group.add_argument(
-        "--keep-copies",
-        action="store_true",
-        help="keep the dataset's groups and splits although images are copies of each other (default: "
-        "rows about copies are one group, and copies in several splits are an error)",
-    )
-
-
-def _add_recorded(group: argparse._ArgumentGroup) -> None:
-    """Options for what a forward pass records."""
-    group.add_argument(
-        "--positions",
-        type=positions,
-        default=(LAST,),
-        metavar="LIST",
-        help=f"where in a prompt states are recorded, from {','.join(POSITIONS)}; the last "
-        "token always is (default: last)",
-    )
-    group.add_argument(
-        "--modules",
-        type=modules,
-        default=(),
-        metavar="LIST",
-        help=f"also record states ahead of the decoder, from {','.join(MODULES)}: all layers of the "
-        "vision tower, and the projector's output; at image and boxes as --positions names them, by "
-        "default at the image (default: none)",
-    )
-    group.add_argument(
-        "--answers",
-        action=argparse.BooleanOptionalAction,
-        help="store the log-likelihood of each answer option (default: if no row has more than 16)",
-    )
-    group.add_argument(
-        "--answer-start",
-        choices=STARTS,
-        default="auto",
-        help="how an option joins the prompt: after a space or none, and with a capital letter or as "
-        "the dataset writes it; asks for --answers (default: by the end of the template)",
-    )
-    group.add_argument(
-        "--lens",
-        action="store_true",
-        help="also read the options' log-likelihoods from every layer, through the final norm and the "
-        "head (logit lens); asks for --answers",
-    )
-
-
-def _add_job_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--run", metavar="NAME", help="name of the run (default: from model and dataset)"
-    )
-    shards = group.add_mutually_exclusive_group()
-    shards.add_argument("--shards", type=at_least(1), metavar="N", help="number of array tasks")
-    shards.add_argument(
-        "--shard-size",
-        type=at_least(1),
-        default=1024,
-        metavar="N",
-        help="approximate number of rows per array task (default: %(default)s)",
-    )
-    group.add_argument(
-        "--devices",
-        type=device_count,
-        default=1,
-        metavar="auto|N",
-        help="split the layers of the language model over N GPUs of a node, or over all that a task "
-        "sees (default: %(default)s)",
-    )
-    add_profile(group)
-
-
-def _plan(arguments: argparse.Namespace) -> None:
-    from vsp.extraction.plan import PlanRequest, plan_run
-    from vsp.reporting.plan_summary import plan_lines
-
-    with stoppable() as stop:
-        request = PlanRequest(
-            dataset=arguments.dataset,
-            model=model_config(arguments),
-            prompt=arguments.prompt,
-            store_dtype=arguments.store_dtype,
-            n_shards=arguments.shards,
-            shard_size=arguments.shard_size,
-            batch_size=arguments.batch_size,
-            share=not arguments.no_sharing,
-            limit=arguments.limit,
-            name=arguments.run,
-            drop_unreadable=arguments.drop_unreadable,
-            keep_copies=arguments.keep_copies,
-            profile=read_profile(arguments.profile),
-            devices=arguments.devices,
-            positions=arguments.positions,
-            modules=arguments.modules,
-            answers=arguments.answers,
-            answer_start=arguments.answer_start,
-            lens=arguments.lens,
-        )
-        with stop.free():  # a signal unwinds, so that the reserved array is removed
-            planned = plan_run(request, Path(), stop.hold)
-        arguments.interrupted = f"run {planned.run.name} is planned"
-        print_notes(planned.notes)
-        for line in plan_lines(planned, arguments.words):
-            print_line(line)
-        with stop.free():  # raises for a signal that came since the run has its name
-            pass
 
 
 def _add_extract(subparsers: Any) -> None:

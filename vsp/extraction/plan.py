@@ -57,7 +57,7 @@ from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Memory, estimate, outline
 from vsp.models.placement import device_weights
-from vsp.storage.array import Layout
+from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Answers, Plan, Run, sealed_plan
 from vsp.utils.files import disk_errors, sync_folder, write_json

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from vsp.cluster.jobs import current_task
 from vsp.errors import StoreError
-from vsp.storage.array import Layout
 from vsp.storage.journal import Journal
+from vsp.storage.layout import Layout
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
 from vsp.utils.progress import progress

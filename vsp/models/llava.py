@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vsp.config import ModelConfig
-from vsp.models.auto import AutoProcessor, AutoVLM
+from vsp.models.auto import AutoVLM
+from vsp.models.auto_processor import AutoProcessor
 
 
 class LlavaProcessor(AutoProcessor):

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from vsp.config import Frozen, ModelConfig
-from vsp.models.auto import AutoProcessor, AutoVLM
+from vsp.models.auto import AutoVLM
+from vsp.models.auto_processor import AutoProcessor
 
 
 class QwenOptions(Frozen):

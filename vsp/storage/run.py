@@ -20,7 +20,8 @@ from pydantic import Field, StringConstraints, model_validator
 from vsp.choices import LAST, Module, Position, module_positions, split_position
 from vsp.config import NAME_PATTERN, Devices, Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
-from vsp.storage.array import BOUNDARIES, Layout, Store
+from vsp.storage.array import Store
+from vsp.storage.layout import BOUNDARIES, Layout
 from vsp.storage.ledger import Ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
 from vsp.utils.files import json_matches, json_sha256
