@@ -46,8 +46,8 @@ def before_cut(root: Path, top: Mapping[str, Any]) -> Callable[[str], bool]:
     """A function that is False for weights of the tower after its selected layer."""
     from vsp.models.weights import before_layer
 
-    n_used = n_used(root, top)
-    return lambda name: before_layer(name, n_used) and "head." not in name
+    n_layers = n_used(root, top)
+    return lambda name: before_layer(name, n_layers) and "head." not in name
 
 
 def n_used(root: Path, top: Mapping[str, Any]) -> int:
