@@ -176,6 +176,11 @@ def test_the_lens_has_a_score_for_each_probed_layer():
     assert list(says.lens) == [0, 2]
     assert says.lens[2] == says.summary["figures"]["accuracy"]["says"]
     assert says.lens[0]["score"] == pytest.approx((early.argmax(axis=1) == y).mean())
+    assert says.summary["no_lens"] == ""
+    # A blank run without a lens corrects the answers, and not the lens.
+    corrected = replace(options, lens=lens, prior=np.zeros_like(options.total), prior_source="b")
+    says = _says(corrected, y, group, design, _peak(y, design, 0.8), kind="corrected")
+    assert not says.lens and "run b with blank pictures stores no lens" in says.summary["no_lens"]
 
 
 def test_numbers_have_no_answers():

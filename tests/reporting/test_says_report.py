@@ -116,6 +116,11 @@ def test_the_page_shows_both_with_the_lens_at_any_width(tmp_path, width):
         assert words in _line(text)
 
 
+def test_a_lens_that_was_not_read_is_said(tmp_path):
+    results = _made(tmp_path / "a", _says(no_lens="run b with blank pictures stores no lens"))
+    assert "no lens: run b with blank pictures stores no lens." in _line(_text(results))
+
+
 def test_results_without_answers_show_no_answers(tmp_path):
     old = made.made(tmp_path / "old")
     path = tmp_path / "old/summary.json"

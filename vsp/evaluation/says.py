@@ -109,6 +109,7 @@ def says_beside_peak(
         "n_no_label": int((ever & ~has_label).sum()),
         "n_ties": int((ever & has_label & is_tied).sum()),
         "prior": options.prior_source,
+        "no_lens": _why_no_lens(options, kind),
         "scores": _score_intervals(options, index, judged.test, metric, settings),
         **_beside(judged, metric, rows.names, settings),
     }
@@ -176,6 +177,16 @@ def _lens_answers(
         if scores is not None:
             found[layer] = _best_names(index, scores)
     return found
+
+
+def _why_no_lens(options: RowOptions, kind: AnswerScore) -> str:
+    """Why a stored lens has no scores of this kind; empty if it has, or if none is stored."""
+    if options.lens is None or options.lens_scores(kind, 0) is not None:
+        return ""
+    return (
+        f"run {options.prior_source} with blank pictures stores no lens, which --answer-score {kind} "
+        "needs; plan it with --lens"
+    )
 
 
 def _answer_intervals(

@@ -65,7 +65,9 @@ def says_page(summary: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def lens_note(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
-    """What the column of the logit lens is; empty without one."""
+    """What the column of the logit lens is, or why a stored lens was not read; else empty."""
+    if summary["says"] and summary["says"].get("no_lens"):
+        return [f"no lens: {summary['says']['no_lens']}."]
     if not summary["says"] or not any(score.lens for score in scores):
         return []
     return [

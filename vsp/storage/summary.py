@@ -189,6 +189,7 @@ class _Says(_Values):
     n_no_label: Count  # test rows whose label is none of their options; left out
     n_ties: Count  # rows of which two options have the best score
     prior: str  # the run with blank pictures, or why there is none
+    no_lens: str = ""  # why a lens that the run stores was not read
     scores: dict[str, _Score | None]  # of the answers that each kind of score chooses
     figures: dict[str, _Said]  # by statistic
     recall: dict[str, _SaidOfLabel]
