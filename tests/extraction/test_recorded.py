@@ -223,7 +223,7 @@ def test_options_that_are_no_list_of_different_texts_are_refused(work, write_dat
 def test_answers_are_stored_by_default_where_options_are_few(work, write_dataset):
     def planned(n_labels, **changes):
         records = [{**record, "label": f"label {i % n_labels}", "options": []}
-                   for i, record in enumerate(_records(40))]  # fmt: skip
+                   for i, record in enumerate(_records(max(40, n_labels)))]  # fmt: skip
         folder = write_dataset(records, f"{n_labels}-{len(changes)}")
         return plan_run(PlanRequest(folder, models.resolve("fake"), **changes), work)
 
@@ -234,6 +234,8 @@ def test_answers_are_stored_by_default_where_options_are_few(work, write_dataset
     assert planned(17, answers=True).run.plan.answers.n_options == 17
     assert planned(3, answers=False).run.plan.answers is None
     assert planned(18, answer_start="none").run.plan.answers.start == "none"
+    with pytest.raises(ConfigError, match="a row has 1001 options; a run stores at most 1000, use"):
+        planned(1001, answers=True)
     with pytest.raises(ConfigError, match=r"^--lens is about .* leave out --no-answers"):
         planned(4, answers=False, lens=True)
     with pytest.raises(

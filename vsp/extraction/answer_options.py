@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from vsp.choices import Start
 from vsp.datasets.prompts import label_words
-from vsp.errors import InputError
+from vsp.errors import ConfigError, InputError
 from vsp.models.contract import Picture, Processor, TokenizedPrompt
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Answers, Option
+from vsp.storage.run import MAX_OPTIONS, Answers, Option
 
 NO_ANSWERS = "answers are not stored"  # begins the note of a plan that says why
+_CACHED_TEXTS = 1 << 16  # lists of options
 MAX_DEFAULT = 16  # options up to which a run stores answers by default
 # A template that ends in a line break or in a special token begins the answer on a line of its own.
 _OWN_LINE = re.compile(r"(\s|>|\])\Z")
@@ -84,8 +86,9 @@ class OptionTokens:
         first = samples[0]
         texts, tokens = self._texts.of_row(first.options), first.option_tokens
         if not all(one.option_tokens is tokens and one.options == first.options for one in samples):
+            joined = lru_cache(_CACHED_TEXTS)(self._texts.of_row)  # equal texts are one object
             for i, one in enumerate(samples):
-                samples[i] = replace(one, options=self._texts.of_row(one.options))
+                samples[i] = replace(one, options=joined(one.options))
             return Answers(start=self._texts.start, n_options=n_options, lens=lens)
         for i, one in enumerate(samples):
             samples[i] = replace(one, options=(), option_tokens=())
@@ -95,10 +98,17 @@ class OptionTokens:
         return Answers(start=self._texts.start, n_options=n_options, options=options, lens=lens)
 
 
-def too_many_options(samples: Sequence[Sample], labels: Sequence[str]) -> str:
-    """A note if a row has more options than a run stores answers for by default, else empty."""
+def too_many_options(samples: Sequence[Sample], labels: Sequence[str], asked: bool) -> str:
+    """A note if a row has more options than a run stores answers for by default, else empty.
+
+    Raises ConfigError if answers were asked for and a row has more than a run can store.
+    """
     most = max((len(sample.options) or len(labels) for sample in samples), default=0)
-    if most <= MAX_DEFAULT:
+    if asked and most > MAX_OPTIONS:
+        raise ConfigError(
+            f"answers: a row has {most} options; a run stores at most {MAX_OPTIONS}, use --no-answers"
+        )
+    if asked or most <= MAX_DEFAULT:
         return ""
     return (
         f"{NO_ANSWERS}: rows have up to {most} options; --answers stores those of more than "

@@ -170,20 +170,20 @@ def _option_tokens(
     """What finds the tokens of the options; None if the run stores no answers.
 
     A note is added if rows have too many options for the default. Raises ConfigError for an option
-    of the command that needs answers, without answers.
+    of the command that needs answers, without answers, and for more options than a run can store.
     """
-    asked = request.answers or request.lens or request.answer_start != "auto"
+    asked = bool(request.answers or request.lens or request.answer_start != "auto")
     if request.answers is False:
         if asked:
             option = "--lens" if request.lens else f"--answer-start {request.answer_start}"
             raise ConfigError(f"{option} is about stored answers; leave out --no-answers")
         return None
-    if not asked and (problem := too_many_options(samples, labels)):
+    if problem := too_many_options(samples, labels, asked):
         notes.append(problem)
         return None
     blank = make_picture(processor, Image.new("RGB", (64, 64)))  # text around it is always the same
     texts = OptionTexts.of(request.answer_start, labels, blank.around[1])
-    return OptionTokens(processor, texts, required=bool(asked))
+    return OptionTokens(processor, texts, required=asked)
 
 
 def _answers(

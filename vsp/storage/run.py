@@ -47,7 +47,7 @@ _LATER = {
 # A plan.json may come from a stranger. These bounds are far above any real run, and keep what is
 # computed from them alone, such as one byte for each row, small.
 _MIN_ROW = 100  # bytes of a row in the manifest; the names of its keys alone take more
-_MAX_LAYERS, _MAX_SAMPLES, _MAX_HIDDEN, _MAX_OPTIONS = 10**6, 10**8, 2**24, 1000
+_MAX_LAYERS, _MAX_SAMPLES, _MAX_HIDDEN, MAX_OPTIONS = 10**6, 10**8, 2**24, 1000
 
 
 class Option(Frozen):
@@ -61,7 +61,7 @@ class Answers(Frozen):
     """The log-likelihoods of options that a run stores."""
 
     start: str  # how an option joins the prompt; see vsp.extraction.answer_options
-    n_options: Annotated[int, Field(ge=1, le=_MAX_OPTIONS)]  # most of any row
+    n_options: Annotated[int, Field(ge=1, le=MAX_OPTIONS)]  # most of any row
     options: tuple[Option, ...] = ()  # of every row; empty: each line of the manifest has its own
     lens: bool = False  # also read from every layer, into lens.npy
 
