@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 
 from vsp import models
 from vsp.errors import ModelError
-from vsp.models.contract import Processor, VisionLanguageModel, prompt_group
+from vsp.models.contract import Processor, Recorded, VisionLanguageModel, prompt_group
 from vsp.models.greedy import GreedyDecoder, ignored_settings
 
 N = 12
@@ -96,7 +96,7 @@ def test_four_bits_agree_with_themselves(tmp_path):
     assert [text[0] for text in found] == first
 
 
-def test_a_missing_head_writes_no_text(tmp_path):
+def test_a_missing_head_writes_no_text_and_gives_no_answer(tmp_path):
     folder = MORE_WRITERS["llava"](tmp_path / "llava")
     tensors = load_file(folder / "model.safetensors")
     (head,) = [name for name in tensors if "lm_head" in name]
@@ -107,6 +107,10 @@ def test_a_missing_head_writes_no_text(tmp_path):
     assert np.isfinite(loaded.model.forward(groups)().states["last"]).all()
     with pytest.raises(ModelError, match=r"head of the model \(lm_head\): 1 weights hold values"):
         loaded.model.generate(groups, 2)
+    with pytest.raises(
+        ModelError, match=r"weights of its head .* plan the run again with --no-answ"
+    ):
+        loaded.model.forward(groups, Recorded(n_options=1))
 
 
 @pytest.mark.parametrize(("end", "said"), [("x" * 999, "'xxx"), (True, "True"), ([[1]], r"\[1\]")])

@@ -28,6 +28,7 @@ from vsp.models.option_scores import OptionReader
 from vsp.models.prefix_sharing import CannotShareError, branch_hook
 from vsp.models.prompt_tree import Bundle, RowPlace, bundle_groups
 from vsp.models.vision_tower import Tower
+from vsp.models.weights import require_finite
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Capture:
         self._pad = pad
         self._head = head
         self._shares = True
+        self._has_whole_head = False  # not checked yet; states need no head
 
     def record(
         self,
@@ -72,8 +74,11 @@ class Capture:
 
         `forward` calls the decoder on the embedded trunks, and with answers the whole model; a hook
         appends the branches. Raises MemoryError if the device has too little memory, ModelError if
-        the model has no head or a prompt attends to the answer.
+        the model has no head, if weights of it are missing or a prompt attends to the answer.
         """
+        if recorded.n_options and not self._has_whole_head:
+            _check_head(self._head)
+            self._has_whole_head = True
         if self._shares:
             try:
                 return self._run(bundle_groups(groups, self._pad), forward, recorded, replace)
@@ -160,6 +165,18 @@ class Capture:
                 hook.remove()
 
         return run
+
+
+def _check_head(head: nn.Module | None) -> None:
+    """Raise ModelError unless all weights of the head are finite; missing ones are not."""
+    try:
+        if head is not None:
+            require_finite(head, "head")
+    except ModelError:
+        raise ModelError(
+            "weights of its head (lm_head) are missing in the checkpoint or not finite, so that no "
+            "answer can be read; plan the run again with --no-answers"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
