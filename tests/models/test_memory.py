@@ -134,44 +134,65 @@ def test_a_batch_takes_more_the_larger_it_is():
 
 
 MEASURE = """
-import gc, re, sys, numpy as np
+import gc, re, sys, torch
+from dataclasses import replace
 from PIL import Image
+from transformers import LlavaForConditionalGeneration
 from vsp import demo_checkpoint
 from vsp import models
-from vsp.models.contract import prompt_group
+from vsp.models.contract import STATES_ONLY, Recorded, prompt_group
 from vsp.models.memory import Load, activations, outline
 
 def read(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 
-demo_checkpoint.write_checkpoint(sys.argv[1], demo_checkpoint.Size(hidden=512, vision_hidden=256))
+tokenizer = demo_checkpoint.make_tokenizer()
+size = demo_checkpoint.Size(hidden=512, vision_hidden=256)
+made = demo_checkpoint.make_config(tokenizer, size)
+made.text_config.vocab_size = 32_000
+torch.manual_seed(0)
+demo_checkpoint.save_checkpoint(sys.argv[1], LlavaForConditionalGeneration(made), tokenizer)
 config = models.resolve("llava15", checkpoint=sys.argv[1], quantization="none")
 loaded, model = models.load(config), outline(config)
-for n in (4, 16):
-    groups = []
-    for i in range(n):
-        picture = loaded.processor.picture(Image.new("RGB", (112, 112)))
-        groups.append(prompt_group(picture, [loaded.processor.row(picture, "left or right? " * 9)]))
-    n_values = n * sum(array.size for array in picture.arrays.values())
-    loaded.model.forward(groups)().states["last"]
-    gc.collect()
-    before = read("VmRSS")
-    open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
-    states = loaded.model.forward(groups)().states["last"]
-    load = Load(n, groups[0].n_tokens, n, n_values, False)
-    print(activations(model, "none", load), read("VmHWM") - before)
+OPTIONS = ((7,), (8, 9), (10, 11, 12), (10, 13, 14))  # four tokens are added
+image = Recorded(("last", "image"))
+for recorded in (STATES_ONLY, image, Recorded(n_options=4), Recorded(n_options=4, lens=True)):
+    for n in (4, 16):
+        groups = []
+        for i in range(n):
+            picture = loaded.processor.picture(Image.new("RGB", (112, 112)))
+            row = loaded.processor.row(picture, "left or right? " * 9)
+            places = loaded.processor.image_places(picture)
+            options = OPTIONS if recorded.n_options else ()
+            row = replace(row, options=options, places={"image": places})
+            groups.append(prompt_group(picture, [row]))
+        n_values = n * sum(array.size for array in picture.arrays.values())
+        loaded.model.forward(groups, recorded)()
+        gc.collect()
+        before = read("VmRSS")
+        open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
+        out = loaded.model.forward(groups, recorded)()
+        load = Load(
+            n, groups[0].n_tokens, n, n_values, bool(recorded.n_options), averaged=(n * len(places),)
+            if "image" in recorded.positions else (), n_queries=5 * n * (recorded.n_options > 0),
+            lens=recorded.lens,
+        )
+        print(activations(model, "none", load), read("VmHWM") - before)
 """
 
 
 def test_what_a_batch_was_said_to_take_is_of_the_order_of_what_it_takes(tmp_path, monkeypatch):
+    """Of states alone, with means over the image, with answers, and with the lens."""
     # Freed memory returns to the system at once, so that the peak counts live memory only.
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "checkpoint")]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert answer.returncode == 0, answer.stderr
-    said, taken = np.array([line.split() for line in answer.stdout.splitlines()], dtype=float).T
+    lines = [line.split() for line in answer.stdout.splitlines()]
+    said, taken = np.array(lines, dtype=float).reshape(4, 2, 2).transpose(2, 0, 1)
     assert ((said / taken > 0.6) & (said / taken < 1.8)).all(), said / taken
-    assert 0.6 < np.diff(said) / np.diff(taken) < 1.8
+    growth = np.diff(said) / np.diff(taken)
+    assert ((growth > 0.6) & (growth < 1.8)).all(), growth
 
 
 def test_the_plan_says_what_the_largest_batch_takes(work, checkpoint, spatial):

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,8 +33,9 @@ from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError
 from vsp.extraction.answer_options import OptionTexts, OptionTokens, too_many_options
-from vsp.extraction.batches import cut_batches, n_group_tokens, n_row_tokens
+from vsp.extraction.batches import n_row_tokens
 from vsp.extraction.copied_rows import copy_notes, join_groups
+from vsp.extraction.largest_batch import largest_batch
 from vsp.extraction.plan_notes import (
     crop_notes,
     expert_notes,
@@ -54,7 +55,7 @@ from vsp.extraction.preprocess import make_picture
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
-from vsp.models.memory import Load, Memory, estimate, outline
+from vsp.models.memory import Memory, estimate, outline
 from vsp.models.placement import device_weights
 from vsp.storage.array import Layout
 from vsp.storage.manifest import Manifest, Sample
@@ -153,7 +154,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
         run, commands = _write_run(values, samples, layout, request.profile, work, hold)
     notes += other_results_notes(run)
     free = shutil.disk_usage(run.folder).free
-    load = _largest_batch(run, samples, counter.n_values)
+    load = largest_batch(run, samples, counter.n_values)
     memory = estimate(model, request.model.quantized_as, load) if model is not None else None
     others = PicturePaths(request.dataset).other_folders
     first_prompt = samples[0].prompt
@@ -308,29 +309,6 @@ def _plan_values(
         "modules": request.modules,
         "answers": answers,
     }
-
-
-@garbage_collection_paused()
-def _largest_batch(run: Run, samples: Sequence[Sample], n_values: int) -> Load:
-    """The batch with the most tokens; a picture has `n_values` numbers."""
-
-    def loads() -> Iterator[Load]:
-        for shard in run.shards:
-            rows = range(shard.start, shard.stop)
-            by_row = dict(zip(rows, samples[shard.start : shard.stop], strict=True))
-            for batch in cut_batches(run.plan, by_row):
-                longest = max(
-                    n_group_tokens(
-                        by_row[group[0]].n_shared,
-                        [n_row_tokens(run.plan.answers, by_row[row]) for row in group],
-                    )
-                    for group in batch
-                )
-                sizes = [len(group) for group in batch]
-                n_groups = len(batch)
-                yield Load(n_groups, longest, sum(sizes), n_groups * n_values, max(sizes) > 1)
-
-    return max(loads(), key=lambda load: (load.n_sequences * load.n_tokens, load.n_tokens))
 
 
 @garbage_collection_paused()

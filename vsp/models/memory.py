@@ -34,7 +34,12 @@ class Load:
     n_tokens: int  # per sequence, padding included
     n_rows: int
     n_values: int  # input values of the vision tower, of all pictures
-    branched: bool  # rows share sequences, so attention needs an explicit mask
+    branched: bool  # a sequence has branches, so attention needs an explicit mask
+    n_positions: int = 1  # at which the state of one token is recorded
+    # Tokens of all rows, padding included, at each position whose states are averaged.
+    averaged: tuple[int, ...] = ()
+    n_queries: int = 0  # states from which tokens of answer options are predicted
+    lens: bool = False  # the queries of every layer go through the head
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +93,26 @@ def activations(outline: Outline, quantization: str, load: Load) -> int:
     size = _BYTES[outline.dtype]
     decoder = _decoder_bytes(outline, quantization, load)
     n_layers = len(_decoder(outline).layers) + 1
-    captured = 2 * n_layers * load.n_rows * _width(outline) * size
+    # Means are float32. States are stacked when all layers are computed.
+    of_row = size * load.n_positions + 4 * len(load.averaged)
+    captured = 2 * n_layers * load.n_rows * _width(outline) * of_row
+    captured += n_layers * load.n_queries * _width(outline) * size
     pixels = load.n_values * (size + 4)  # at most: they are copied as float32, or as bytes
     return pixels + max(_tower_bytes(outline, load), decoder + captured)
 
 
 def _decoder_bytes(outline: Outline, quantization: str, load: Load) -> int:
+    """Peak of decoder and head: that of a layer, of a mean behind a layer, or of the logits."""
     decoder, size = _decoder(outline), _BYTES[outline.dtype]
     layer = decoder.layers[-1]
-    # Also in memory: the embeddings, those of the images, the residual stream and its norm.
-    per_token = size * (4 * _width(outline) + _widest(layer))
+    n_tokens = load.n_sequences * load.n_tokens
+    of_width = n_tokens * size * _width(outline)
+    inner = size * _widest(layer)
     if quantization == "8bit":  # 32-bit products, and their conversion
-        per_token += (4 + size) * max(linear.out_features for linear in _linears(layer))
-    n_bytes = load.n_sequences * load.n_tokens * per_token
+        inner += (4 + size) * max(linear.out_features for linear in _linears(layer))
+    # Embeddings, those of the images, the residual stream and its norm.
+    in_layer = 4 * of_width + max(n_tokens * inner, _mean_bytes(outline, load))
+    n_bytes = max(in_layer, 2 * of_width + _head_bytes(outline, load))
     if quantization == "4bit":  # one matrix at a time is dequantised
         n_bytes += size * max(linear.weight.numel() for linear in _linears(layer))
     pairs = load.n_sequences * load.n_tokens**2
@@ -109,6 +121,25 @@ def _decoder_bytes(outline: Outline, quantization: str, load: Load) -> int:
     if load.branched:
         n_bytes += pairs * (1 + size)  # the mask, and its values that are added
     return n_bytes
+
+
+def _mean_bytes(outline: Outline, load: Load) -> int:
+    """The states of the tokens of a mean, in float32 as well, and their products with the weights."""
+    size = _BYTES[outline.dtype]
+    return max(load.averaged, default=0) * _width(outline) * (size + 4 + (4 if size < 4 else 0))
+
+
+def _head_bytes(outline: Outline, load: Load) -> int:
+    """The queries and their logits, and the exponentials of one layer's logits in float32."""
+    if not load.n_queries:
+        return 0
+    from vsp.models.option_scores import VALUES_AT_ONCE
+
+    n_states = load.n_queries * (len(_decoder(outline).layers) + 1 if load.lens else 1)
+    size, vocabulary = _BYTES[outline.dtype], int(_decoder(outline).config.vocab_size)
+    copies = 1 if size == 4 else 2  # float32 logits are not converted
+    converted = min(load.n_queries * vocabulary, max(VALUES_AT_ONCE, vocabulary))
+    return n_states * (2 * _width(outline) + vocabulary) * size + converted * 4 * copies
 
 
 def _tower_bytes(outline: Outline, load: Load) -> int:

@@ -15,7 +15,7 @@ from vsp.errors import ModelError
 from vsp.models.device_copies import copy_to_device, copy_to_host
 from vsp.models.prompt_tree import Bundle
 
-_VALUES_AT_ONCE = 1 << 26  # logits that are converted to float32 together
+VALUES_AT_ONCE = 1 << 26  # logits that are converted to float32 together
 
 
 class OptionReader:
@@ -103,5 +103,5 @@ class OptionReader:
 
 def _log_normalizers(logits: torch.Tensor) -> torch.Tensor:
     """log Σ exp of each row of logits [query, token], in float32, a few rows at a time."""
-    n_rows = max(1, _VALUES_AT_ONCE // logits.shape[-1])
+    n_rows = max(1, VALUES_AT_ONCE // logits.shape[-1])
     return torch.cat([some.float().logsumexp(-1) for some in logits.split(n_rows)])

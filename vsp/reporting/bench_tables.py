@@ -52,7 +52,7 @@ def _ways_table(bench: Bench) -> Table:
     for column in (
         "batch",
         "rows/s",
-        "speed-up",
+        "speed- up",
         "times vsp",
         "of forward",
         "peak",
