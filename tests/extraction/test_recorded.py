@@ -19,6 +19,7 @@ from vsp.choices import MODULES, POSITIONS, module_positions
 from vsp.errors import ConfigError, DatasetError, InputError, RunError
 from vsp.extraction.answer_options import OptionTexts
 from vsp.extraction.extract import extract
+from vsp.extraction.largest_batch import largest_batch
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare
 from vsp.extraction.verify import repair, verify
@@ -364,3 +365,21 @@ def test_modules_are_read_at_the_image_unless_positions_name_it_or_boxes(plan_fa
     for changes in ({"tower_layers": 0}, {"tower_width": 0}, {"modules": ["projector"]}):
         with pytest.raises(ValueError, match="are not those of a recorded vision tower"):
             plan.model_validate({**values, **changes})
+
+
+def test_the_memory_of_a_plan_counts_everything_that_is_recorded(plan_fake, work):
+    def load(**changes):
+        run = plan_fake(n_shards=1, batch_size=4, share=False, **changes)
+        return run.plan, largest_batch(run, list(run.manifest.rows()), 10)
+
+    plan, states = load(answers=False)
+    assert (states.n_positions, states.averaged, states.n_queries) == (1, (), 0)
+    assert not states.lens and not states.branched
+    plan, answers = load()
+    assert answers.n_queries == answers.n_rows * (1 + plan.answers.n_tokens)
+    assert answers.branched and not answers.lens
+    assert answers.n_tokens == states.n_tokens + plan.answers.n_tokens
+    _, both = load(lens=True, positions=("last", "subject", "image"))
+    sample = next(_full(plan_fake).manifest.rows())
+    n_image = dict(sample.tokens_of)["image"]
+    assert both.lens and both.n_positions == 2 and both.averaged == (both.n_rows * n_image,)

@@ -88,9 +88,8 @@ def test_the_weights_of_spatialrgpt_take_what_was_said(quantization):
     changes = {"quantization": quantization, "dtype": "float32"}
     config = models.resolve("spatialrgpt", checkpoint=str(RGPT), **changes)
     model, said = SpatialRGPT(config), weights(outline(config), quantization)
-    held = _held(model._llm, model._tower, model._projector, model._regions)
-    # lm_head is freed after loading.
-    assert sum(said.values()) - said["llm.lm_head"] == pytest.approx(held, rel=0.001)
+    held = _held(model._whole_llm, model._tower, model._projector, model._regions)
+    assert sum(said.values()) == pytest.approx(held, rel=0.001)
     assert set(said) == {
         "vision_tower", "mm_projector", "region_extractor", "llm.lm_head", "llm.model",
     }  # fmt: skip
@@ -125,12 +124,21 @@ def test_llava_7b_is_as_large_as_it_is_known_to_be():
 def test_a_batch_takes_more_the_larger_it_is():
     model, pixels = _llava_7b(), 3 * 336 * 336
 
-    def needed(n, n_tokens=640, branched=False):
-        return activations(model, "none", Load(n, n_tokens, n, n * pixels, branched))
+    def needed(n, n_tokens=640, branched=False, **recorded):
+        load = Load(n, n_tokens, n, n * pixels, branched, **recorded)
+        return activations(model, "none", load)
 
     assert needed(32) == pytest.approx(2 * needed(16), rel=0.01)
     assert needed(16, n_tokens=1280) > 1.8 * needed(16)
     assert needed(16, branched=True) - needed(16) == 16 * 640**2 * 3
+    # Of float16 states: themselves, in float32, and times their shares.
+    means = [needed(16, averaged=(n * 80 * 576,)) for n in (1, 2)]
+    assert means[1] - means[0] == 80 * 576 * 4096 * (2 + 4 + 4)
+    # 33 layers of 16 states more, which are stacked.
+    assert needed(16, n_positions=2) - needed(16) == 2 * 33 * 16 * 4096 * 2
+    logits = [needed(16, n_queries=n * 1600, lens=True) for n in (1, 2)]
+    kept = 33 * 1600 * 4096 * 2  # states, from which the head's are copied twice
+    assert logits[1] - logits[0] == 33 * 1600 * 32064 * 2 + 3 * kept + 8 * (2**26 - 1600 * 32064)
 
 
 MEASURE = """
@@ -193,6 +201,8 @@ def test_what_a_batch_was_said_to_take_is_of_the_order_of_what_it_takes(tmp_path
     assert ((said / taken > 0.6) & (said / taken < 1.8)).all(), said / taken
     growth = np.diff(said) / np.diff(taken)
     assert ((growth > 0.6) & (growth < 1.8)).all(), growth
+    by_lens = (said[3, 1] - said[2, 1]) / (taken[3, 1] - taken[2, 1])
+    assert 0.6 < by_lens < 1.8
 
 
 def test_the_plan_says_what_the_largest_batch_takes(work, checkpoint, spatial):

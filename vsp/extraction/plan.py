@@ -32,7 +32,7 @@ from vsp.datasets.metadata import read_samples, why_without_images
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError
-from vsp.extraction.answer_options import OptionTexts, OptionTokens, too_many_options
+from vsp.extraction.answer_options import NO_ANSWERS, OptionTexts, OptionTokens, too_many_options
 from vsp.extraction.batches import n_row_tokens
 from vsp.extraction.copied_rows import copy_notes, join_groups
 from vsp.extraction.largest_batch import largest_batch
@@ -170,8 +170,9 @@ def _option_tokens(
 ) -> OptionTokens | None:
     """What finds the tokens of the options; None if the run stores no answers.
 
-    A note is added if rows have too many options for the default. Raises ConfigError for an option
-    of the command that needs answers, without answers.
+    A note is added if rows have too many options for the default, or if the checkpoint has no head.
+    Raises ConfigError for an option of the command that needs answers, without answers, and ModelError
+    for one without a head.
     """
     asked = request.answers or request.lens or request.answer_start != "auto"
     if request.answers is False:
@@ -181,6 +182,12 @@ def _option_tokens(
         return None
     if not asked and (problem := too_many_options(samples, labels)):
         notes.append(problem)
+        return None
+    if not models.has_head(request.model):
+        no_head = f"checkpoint {request.model.checkpoint!r} has no head that predicts tokens"
+        if asked:
+            raise ModelError(f"{no_head} (lm_head); use a whole checkpoint, or --no-answers alone")
+        notes.append(f"{NO_ANSWERS}: {no_head} (lm_head)")
         return None
     blank = make_picture(processor, Image.new("RGB", (64, 64)))  # text around it is always the same
     texts = OptionTexts.of(request.answer_start, labels, blank.around[1])

@@ -82,6 +82,11 @@ def check(config: ModelConfig) -> Processor:
     return processor
 
 
+def has_head(config: ModelConfig) -> bool:
+    """Whether the checkpoint has the head that predicts tokens, which answers need."""
+    return load_family(config.family).has_head(config)
+
+
 def read_processor(config: ModelConfig) -> Processor:
     """The family's processor. Raises ModelError if the checkpoint's cannot be read."""
     return load_family(config.family).processor(config)

@@ -328,6 +328,15 @@ class AutoVLM(VisionLanguageModel):
             check_adapter(config, checkpoint)
 
     @classmethod
+    def has_head(cls, config: ModelConfig) -> bool:
+        from vsp.models.weights import holds_head, match_checkpoint
+
+        if config.weights == "random":
+            return True
+        match, _ = match_checkpoint(config, _read_config(config, cls.processor.model_types))
+        return holds_head(match)
+
+    @classmethod
     def outline(cls, config: ModelConfig) -> Outline:
         from vsp.models.loading import outline
 

@@ -274,6 +274,14 @@ class VisionLanguageModel(Protocol):
         ...
 
     @classmethod
+    def has_head(cls, config: ModelConfig) -> bool:
+        """Whether the checkpoint has the head that predicts tokens. Reads no weights.
+
+        The weights of a checkpoint without it are whole, since no state depends on the head.
+        """
+        return True
+
+    @classmethod
     def outline(cls, config: ModelConfig) -> Outline | None:
         """The model without weights, to estimate memory; None: the family cannot say."""
         return None

@@ -342,6 +342,14 @@ class SpatialRGPT(VisionLanguageModel):
                 require_match(match_module(module, headers), root / part)
 
     @classmethod
+    def has_head(cls, config: ModelConfig) -> bool:
+        from vsp.models.weights import checkpoint_headers, holds_head, match_shapes
+
+        root = local_folder(config)
+        llm = _empty_parts(config, root, _read_top(root)).llm
+        return holds_head(match_shapes(llm, checkpoint_headers(config, "llm")[0]))
+
+    @classmethod
     def outline(cls, config: ModelConfig) -> Outline:
         root = local_folder(config)
         top = _read_top(root)

@@ -88,8 +88,20 @@ def before_layer(name: str, n_used: int) -> bool:
     return "post_layernorm" not in name
 
 
+def holds_head(match: Match) -> bool:
+    """Whether the checkpoint holds the head; one that is tied to the embeddings counts."""
+    lost = (*match.missing, *(name for name, _, _ in match.mismatched))
+    return all(map(outside_head, lost))
+
+
 def require_whole(config: ModelConfig, checkpoint: Any) -> None:
     """Raise ModelError unless the files of a checkpoint hold every weight that states depend on."""
+    match, where = match_checkpoint(config, checkpoint)
+    require_match(match, where, needed_by_states(checkpoint))
+
+
+def match_checkpoint(config: ModelConfig, checkpoint: Any) -> tuple[Match, Path]:
+    """How the files of a checkpoint fit its model, and the folder that they are in."""
     headers, where = checkpoint_headers(config)
     if config.stored_quantization:
         require_packed(headers, config.stored_quantization, where)
@@ -97,11 +109,9 @@ def require_whole(config: ModelConfig, checkpoint: Any) -> None:
         checkpoint = copy(checkpoint)
         del checkpoint.quantization_config
         match = match_shapes(empty_model(checkpoint), headers)
-        match = replace(match, mismatched=(), unused=())
-    else:
-        require_plain(headers, where)
-        match = match_shapes(empty_model(checkpoint), headers)
-    require_match(match, where, needed_by_states(checkpoint))
+        return replace(match, mismatched=(), unused=()), where
+    require_plain(headers, where)
+    return match_shapes(empty_model(checkpoint), headers), where
 
 
 def checkpoint_headers(config: ModelConfig, part: str = "") -> tuple[dict[str, Header], Path]:
