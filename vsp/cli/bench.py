@@ -78,16 +78,11 @@ def add_commands(subparsers: Any) -> None:
 
 def _recorded_by(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
     """What a run records, as options of a bench, unless the command line says otherwise."""
-    positions = arguments.positions or plan.positions
+    options = {"positions": arguments.positions or plan.positions, "modules": plan.modules}
     if plan.answers is None or arguments.no_answers:
-        return {"positions": positions, "answers": False}
-    answers = plan.answers
-    return {
-        "positions": positions,
-        "answers": True,
-        "answer_start": answers.start,
-        "lens": answers.lens,
-    }
+        return {**options, "answers": False}
+    answers = {"answers": True, "answer_start": plan.answers.start, "lens": plan.answers.lens}
+    return {**options, **answers}
 
 
 def _bench(arguments: argparse.Namespace) -> None:

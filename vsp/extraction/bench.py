@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp import models
-from vsp.choices import LAST, Position, Start
+from vsp.choices import LAST, Module, Position, Start
 from vsp.config import ModelConfig
 from vsp.extraction.answer_options import NO_ANSWERS
 from vsp.extraction.batches import batches_with
@@ -56,6 +56,7 @@ class BenchRequest:
     answers: bool | None = None  # as in PlanRequest; False: no way records answers
     answer_start: Start = "auto"
     lens: bool = False  # also measure the lens
+    modules: tuple[Module, ...] = ()  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ class _BenchRuns:
             if position != LAST:
                 positions = (LAST, position)
                 ways[f"{name}, {position}"] = self._plans(**answers, positions=positions)
+        for module in request.modules:
+            ways[f"{name}, {module}"] = self._plans(**answers, modules=(module,))
         if request.lens:
             ways[f"{_VSP}, answers, lens"] = self._plans(**answers, lens=True)
         return ways

@@ -1,7 +1,8 @@
 """Estimates the memory of a model on its device from shapes alone, without reading weights.
 
 The weights are counted. The memory of a batch is estimated from the largest activations of each part.
-Not included: CUDA's own memory (about half a gigabyte) and fragmentation of its allocator.
+Not included: CUDA's own memory (about half a gigabyte), fragmentation of its allocator, and recorded
+states of the vision tower and the projector.
 """
 
 from __future__ import annotations
