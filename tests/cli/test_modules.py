@@ -12,8 +12,8 @@ def test_a_curve_begins_where_the_picture_does(vsp, spatial):
     assert vsp(*plan, "--modules", "vision,tower").returncode == 2
     planned = vsp(*plan, "--positions", "image", "--modules", "projector,vision", "--shards", "1")
     assert planned.returncode == 0, planned.stderr
-    assert "[4, 48, 128] for each of: vision-image" in planned.stdout
-    assert "[1, 48, 128] for each of: projector-image" in planned.stdout
+    assert "[4, 128, 128] for each of: vision-image" in planned.stdout
+    assert "[1, 128, 128] for each of: projector-image" in planned.stdout
     assert vsp("extract", "--run", "m").returncode == 0
     tower = np.load("scratch/m/states-vision-image.npy")[:, :40]
     projected = np.load("scratch/m/states-projector-image.npy")[:, :40]
