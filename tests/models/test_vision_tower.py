@@ -1,5 +1,6 @@
 """States of vision towers and projectors: those of transformers, at the image and in boxes."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def test_only_the_patch_of_its_place_reads_a_point(family):
     loaded = models.load(config)
     whole = loaded.model._tower if name == "spatialrgpt" else loaded.model._base
     without_attention(whole)
-    size = (300, 260)
+    size = (420, 252)  # 5 × 3 squares of Qwen's, in windows of 2 × 2
     picture = loaded.processor.picture(Image.new("RGB", size, (128, 128, 128)))
     centres = loaded.processor.tower_centres(picture, size)
     inside = ((centres > 0) & (centres < 1)).all(axis=1)  # not the class token, nor cut off
@@ -151,7 +152,7 @@ def test_only_the_patch_of_its_place_reads_a_point(family):
         ]
 
     grey = states(Image.new("RGB", size, (128, 128, 128)))
-    for number in numbers[[0, 1, 5, len(numbers) // 2, -1]]:
+    for number in numbers[[0, 1, 9, 17, len(numbers) // 2, -1]]:
         x, y = (centres[number] * size).astype(int).tolist()
         painted = Image.new("RGB", size, (128, 128, 128))
         painted.putpixel((x, y), (255, 0, 0))
@@ -159,6 +160,22 @@ def test_only_the_patch_of_its_place_reads_a_point(family):
         for layer in change:
             assert numbers[np.flatnonzero(layer > 1e-3 * layer.max())].tolist() == [number]
             assert layer.max() > 1e-5
+
+
+def test_a_depth_picture_is_not_recorded():
+    full = {"quantization": "none", "dtype": "float32", "checkpoint": str(SPATIALRGPT)}
+    loaded = models.load(models.resolve("spatialrgpt", **full, options={"regions": "depth"}))
+    image, depth, *_ = make_images()
+    masks, states = np.ones((1, *image.size[::-1]), bool), []
+    for prompt, picture in (
+        ("<mask>?", loaded.processor.picture(image)),
+        ("<mask> <depth>?", loaded.processor.picture(image, depth)),
+    ):
+        row = loaded.processor.row(picture, prompt, masks)
+        group = prompt_group(picture, [replace(row, places={"vision-image": (0, 5)})])
+        outputs = loaded.model.forward([group], Recorded(("last", "vision-image")))()
+        states.append(outputs.states["vision-image"])
+    assert states[0].shape[0] == 3 and (states[0] == states[1]).all()
 
 
 @pytest.mark.parametrize(
