@@ -144,7 +144,7 @@ def _opened(folder: Path, *command: object) -> tuple[int, list[str]]:
     [
         (["extract", "--workers", "0"], 355, ["PIL"]),
         (["status"], 350, ["rich"]),
-        (["resume", "--dry-run"], 295, ["simple_slurm"]),
+        (["resume", "--dry-run"], 305, ["simple_slurm"]),
     ],
 )
 def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, most, libraries):
