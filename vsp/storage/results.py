@@ -108,18 +108,18 @@ class Results:
     @property
     def home(self) -> Path:
         """`results/RUN/`, the folder of the run's results at the last token."""
-        folder = self.folder.absolute()
-        return folder.parent.parent if folder.parent.name == _POSITIONS else folder
+        in_positions = self.folder.absolute().parent.name == _POSITIONS
+        return self.folder.parent.parent if in_positions else self.folder
 
     @property
     def name(self) -> str:
         """The name of the run that the results are of: that of the folder."""
-        return self.home.name
+        return self.home.absolute().name
 
     @property
     def position(self) -> str:
         """The position whose states the probes read."""
-        return LAST if self.home == self.folder.absolute() else self.folder.absolute().name
+        return LAST if self.home == self.folder else self.folder.absolute().name
 
     def at(self, position: str) -> Results:
         """The results of the same run at another position."""
@@ -238,7 +238,7 @@ class Results:
 
     def _run(self) -> Run | None:
         """The run in `scratch/` beside `results/`; None if there is none that can be read."""
-        folder = self.home
+        folder = self.home.absolute()
         if folder.parent.name != "results":
             return None
         with suppress(RunError):  # results can be read without their run

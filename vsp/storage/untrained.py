@@ -23,7 +23,7 @@ def find_untrained(results: Results, plan: Plan) -> Results | None:
     """
     found = [
         (other.created, folder)
-        for folder, other in _plans(results.home.parent, results.position)
+        for folder, other in _plans(results.home.absolute().parent, results.position)
         if is_untrained(plan, other)
     ]
     return Results(max(found)[1]) if found else None
