@@ -76,7 +76,7 @@ def test_no_two_shards_touch_one_page_of_states_towers_or_answers(
         replace(states, n_layers=4, hidden_size=sizes[1]),
     ]
     if n_options:
-        layouts += [states.of_options_beside(n, n_options, starts) for n in (1, 3)]
+        layouts += [states.of_options_beside(n * n_options, starts) for n in (1, 3)]
     for layout in layouts:
         seen: set[int] = set()
         for start, stop in pairwise([*starts, n_samples]):
