@@ -99,7 +99,7 @@ def test_the_curves_are_those_that_the_tutorial_reads(printed, project):
     ]
     assert min(p_values[0]) > 0.05 and max(p_values[1][2:]) < 0.05
     # The answer can be read from the last layers, as a logit lens shows.
-    lens = [layer["lens"] for layer in _report(project, "demo-spatial")["layers"]]
+    lens = [layer["lens"]["score"] for layer in _report(project, "demo-spatial")["layers"]]
     assert lens[0] < 0.35 and lens[-1] == pytest.approx(1, abs=0.02)
     color = _report(project, "demo-color")
     scores = [layer["score"] for layer in color["layers"]]

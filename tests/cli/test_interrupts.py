@@ -13,7 +13,7 @@ import pytest
 from helpers.commands import run_here
 from helpers.paths import ROOT
 
-from vsp.cli import bench, data, models, probing, runs
+from vsp.cli import bench, data, models, planning, probing, runs
 
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
 
@@ -77,7 +77,7 @@ def _commands(parser, path=()):
 def _sentences():
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
-    for family in (data, models, runs, probing, bench):
+    for family in (data, models, planning, runs, probing, bench):
         family.add_commands(subparsers)
     return dict(_commands(parser))
 
@@ -142,7 +142,7 @@ def test_plan_removes_the_unfinished_run(work, spatial, number):
 
 
 @pytest.mark.parametrize("number", INTERRUPTS)
-@pytest.mark.parametrize("moment", ["sync_folder", "_largest_batch"])
+@pytest.mark.parametrize("moment", ["sync_folder", "largest_batch"])
 def test_a_signal_after_the_run_was_written_says_that_it_is_planned(work, spatial, number, moment):
     """The run has its name by then, so it is kept and every line is printed."""
     code = (

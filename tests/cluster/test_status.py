@@ -20,7 +20,7 @@ from vsp.utils.terminal import show
 
 @pytest.fixture
 def run(plan_fake):
-    return plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
+    return plan_fake(n_shards=4, batch_size=4, answers=False, options={"hidden_size": 1024})
 
 
 def _task(shard, state, phase="failed", **more):

@@ -696,12 +696,12 @@ CHANGES = {
         r"states.npy: is not the array of this plan",
     ),
     "a newer format": (
-        lambda run: _rewrite(run.folder / "plan.json", '"format": 3', '"format": 99'),
-        r"plan.json: .*a newer vsp \(format 99, this one reads 3\); update vsp",
+        lambda run: _rewrite(run.folder / "plan.json", '"format": 4', '"format": 99'),
+        r"plan.json: .*a newer vsp \(format 99, this one reads 3 and 4\); update vsp",
     ),
     "an older format": (
-        lambda run: _rewrite(run.folder / "plan.json", '"format": 3', '"format": 2'),
-        r"plan.json: .*an older vsp \(format 2, this one reads 3\); plan the run again",
+        lambda run: _rewrite(run.folder / "plan.json", '"format": 4', '"format": 2'),
+        r"plan.json: .*an older vsp \(format 2, this one reads 3 and 4\); plan the run again",
     ),
     "an edited manifest": (
         lambda run: _rewrite(run.folder / "manifest.jsonl", "question 3", "question 4"),

@@ -126,7 +126,7 @@ def test_spatialrgpt_gets_the_values_of_its_image_processor_for_picture_and_dept
     regions[0, 10:40, 20:60] = True
     row = loaded.processor.row(picture, "What is <mask> <depth>?", regions)
     states = [
-        loaded.model.forward([prompt_group(one, [row])])()
+        loaded.model.forward([prompt_group(one, [row])])().states["last"]
         for one in (picture, replace(picture, arrays=values, rule=None))
     ]
     assert states[0].tobytes() == states[1].tobytes()
