@@ -40,9 +40,7 @@ def _stored_options(run: Run, samples: Sequence[Sample]) -> RowOptions | None:
     if run.plan.answers is None:
         return None
     common = run.plan.answers.options
-    texts = [
-        one.options if one.options else tuple(option.text for option in common) for one in samples
-    ]
+    texts = [run.plan.answers.texts_of(one) for one in samples]
     lengths = [
         tuple(map(len, one.option_tokens)) or tuple(len(option.tokens) for option in common)
         for one in samples

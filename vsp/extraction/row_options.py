@@ -12,6 +12,5 @@ def options_of(plan: Plan, sample: Sample) -> tuple[str, ...]:
 
     They are in the order of the stored answers.
     """
-    common = () if plan.answers is None else plan.answers.options
-    texts = sample.options or [option.text for option in common] or map(label_words, plan.labels)
-    return tuple(text.strip() for text in texts)
+    of_row = sample.options if plan.answers is None else plan.answers.texts_of(sample)
+    return tuple(text.strip() for text in of_row or map(label_words, plan.labels))

@@ -77,6 +77,10 @@ class Answers(Frozen):
         """Tokens that the common options add to a row; read for each of a million rows."""
         return len(proper_prefixes(option.tokens for option in self.options))
 
+    def texts_of(self, sample: Sample) -> tuple[str, ...]:
+        """The options of a row as they join its prompt, in the order of the stored answers."""
+        return sample.options or tuple(option.text for option in self.options)
+
 
 class Plan(Frozen):
     """All settings that decide what a run computes; written once, never changed.
