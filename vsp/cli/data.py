@@ -1,4 +1,4 @@
-"""Commands about datasets: `vsp generate`, `vsp import` and `vsp dataset show`."""
+"""Commands about datasets: `vsp generate` and `vsp dataset show`."""
 
 from __future__ import annotations
 
@@ -9,26 +9,21 @@ from typing import Any
 
 from vsp.cli.arguments import (
     add_command,
-    add_drop_label,
     add_json,
     add_n_jobs,
     add_seed,
     at_least,
-    fraction,
-    key_value,
 )
 from vsp.cli.output import print_json, print_line, print_notes
-from vsp.datasets import IMPORTERS
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
 _PROBLEMS = 3  # problems of a sheet that are printed
-_REMOVED = "the unfinished dataset was removed; the same command starts over"
+REMOVED = "the unfinished dataset was removed; the same command starts over"
 
 
 def add_commands(subparsers: Any) -> None:
     _add_generate(subparsers)
-    _add_import(subparsers)
     _add_dataset(subparsers)
 
 
@@ -41,7 +36,7 @@ def _add_generate(subparsers: Any) -> None:
         example="vsp generate --config spatial\n"
         "vsp generate --of data/raw/spatial --variant mirrored --out data/raw/spatial-mirrored",
         guide="docs/datasets.md",
-        interrupted=_REMOVED,
+        interrupted=REMOVED,
     )
     made_from = parser.add_mutually_exclusive_group(required=True)
     made_from.add_argument(
@@ -85,7 +80,7 @@ def _render(arguments: argparse.Namespace) -> None:
 
     config = read_config(config_path(arguments.config, Path()))
     fresh = generate(config, arguments.n_jobs)
-    print_line(f"{_verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
+    print_line(f"{verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
 
 
 def _make_variant(arguments: argparse.Namespace) -> None:
@@ -97,164 +92,12 @@ def _make_variant(arguments: argparse.Namespace) -> None:
     request = VariantRequest(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
     fresh, notes = apply_variant(request, arguments.n_jobs)
     print_notes(notes)
-    print_line(f"{_verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
+    print_line(f"{verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
 
 
-def _verb(fresh: bool) -> str:
+def verb(fresh: bool) -> str:
+    """What a command says that it did with a dataset."""
     return "wrote" if fresh else "already there:"
-
-
-def _add_import(subparsers: Any) -> None:
-    parser = add_command(
-        subparsers,
-        "import",
-        _import,
-        "make a dataset from annotated photographs, and show which rows were dropped",
-        example="vsp import vrd --annotations annotations_train.json annotations_test.json \\\n"
-        "  --images sg_train_images sg_test_images --out data/vrd\n"
-        "vsp import gqa --annotations train=train_sceneGraphs.json --images images \\\n"
-        "  --relations 4way --drop box-contradicts --balance --out data/gqa",
-        guide="docs/datasets.md",
-        interrupted=_REMOVED,
-    )
-    _add_import_files(parser)
-    _add_row_options(parser.add_argument_group("which rows"))
-    _add_split_options(parser.add_argument_group("splits and balance"))
-    parser.add_argument(
-        "--option",
-        type=key_value,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
-        "file; csv: encoding; whatsup: images=coco or images=vg",
-    )
-    parser.add_argument("--json", action="store_true", help="print the row counts as JSON")
-    add_n_jobs(parser, "worker processes of --check")
-
-
-def _add_import_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help=f"format of the annotations: {', '.join(IMPORTERS.own_names())}",
-    )
-    parser.add_argument(
-        "--annotations",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="[SPLIT=]FILE",
-        help="train=FILE, val=FILE or test=FILE; without a split, it is taken from the file's "
-        "name where that contains one",
-    )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="DIR",
-        help="folders of the photographs; they are not copied (default: only annotations are "
-        "imported)",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the new dataset"
-    )
-    parser.add_argument(
-        "--table",
-        type=Path,
-        metavar="FILE",
-        help="also write the rows as CSV with img_path, subj, obj, relationship",
-    )
-
-
-def _add_row_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--relations",
-        metavar="NAME",
-        help="table of relations in configs/relations/, as 4way or 6way, or the path of a .yaml "
-        "file (default: depends on the source, usually 6way)",
-    )
-    for name, what in (
-        ("drop", "also drop rows with this flag, for example box-contradicts"),
-        ("keep", "keep rows with this flag, for example ambiguous-name"),
-    ):
-        group.add_argument(
-            f"--{name}",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="FLAG",
-            help=f"{what}; the guide lists the flags",
-        )
-    add_drop_label(group)
-    group.add_argument(
-        "--check",
-        action="store_true",
-        help="open every image, check that boxes lie inside it, and find images that are copies",
-    )
-
-
-def _add_split_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--balance",
-        action="store_true",
-        help="drop rows until all classes of a split are as large as its smallest class",
-    )
-    group.add_argument(
-        "--resplit",
-        action="store_true",
-        help="replace the source's splits by new ones of the same sizes, by image",
-    )
-    group.add_argument(
-        "--test-fraction",
-        type=fraction,
-        metavar="X",
-        help="use this share of the rows as the test split, by image (default: the source's "
-        "splits, or none)",
-    )
-    add_seed(group, "splits and balance")
-
-
-def _import(arguments: argparse.Namespace) -> None:
-    from vsp.datasets.importers.import_request import ImportRequest
-    from vsp.datasets.importers.pipeline import import_dataset
-    from vsp.utils.text import format_count
-
-    request = ImportRequest(
-        source=arguments.source,
-        annotations=arguments.annotations,
-        out=arguments.out,
-        images=arguments.images,
-        relations=arguments.relations,
-        drop=arguments.drop,
-        keep=arguments.keep,
-        options={key: str(value) for key, value in arguments.option},
-        balance=arguments.balance,
-        resplit=arguments.resplit,
-        test_fraction=arguments.test_fraction,
-        check=arguments.check,
-        seed=arguments.seed,
-        table=arguments.table,
-        drop_labels=arguments.drop_label,
-    )
-    with stoppable() as stop, stop.free():  # as in _generate
-        imported = import_dataset(request, Path(), arguments.n_jobs)
-    print_notes(imported.notes)
-    if arguments.json:
-        print_notes(imported.dropped_line())
-        print_json(imported.funnel)
-        return
-    from vsp.reporting.funnel_page import funnel_page
-    from vsp.utils.terminal import show
-
-    show(funnel_page(imported.funnel))
-    print_line(
-        f"{_verb(imported.fresh)} {format_count(imported.n_rows, 'row')} in {imported.folder}"
-    )
-    for line in imported.dropped_line():
-        print_line(line)
 
 
 def _add_dataset(subparsers: Any) -> None:

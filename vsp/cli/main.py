@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from vsp import __version__
-from vsp.cli import answering, bench, data, models, planning, probing, runs
+from vsp.cli import answering, bench, data, importing, models, planning, probing, runs
 from vsp.cli.output import print_aside
 from vsp.errors import VspError
 from vsp.escaping import one_line
@@ -108,6 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (data, models, planning, runs, answering, probing, bench):
+    for family in (data, importing, models, planning, runs, answering, probing, bench):
         family.add_commands(subparsers)
     return parser

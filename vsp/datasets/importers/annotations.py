@@ -44,6 +44,9 @@ class Relation:
     id: str = ""  # the source's id; "" if it has none
     prompt: str = ""
     label: str = ""
+    options: tuple[str, ...] = ()  # texts that the source lets the model choose from
+    regions: tuple[Box | str, ...] = ()  # box, or file name of a mask, of each <mask> in `prompt`
+    unusable: str = ""  # why the row cannot be used, one of vsp.datasets.importers.funnel.UNUSABLE
     file: str = ""  # path of the annotations
     where: str = ""  # place in the file: "record 12", "line 7"
 

@@ -1,0 +1,166 @@
+"""`vsp import`: make a dataset from annotations that others wrote."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vsp.cli.arguments import add_command, add_drop_label, add_n_jobs, add_seed, fraction, key_value
+from vsp.cli.data import REMOVED, verb
+from vsp.cli.output import print_json, print_line, print_notes
+from vsp.datasets import IMPORTERS
+from vsp.utils.signals import stoppable
+
+
+def add_commands(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "import",
+        _import,
+        "make a dataset from annotated photographs, and show which rows were dropped",
+        example="vsp import vrd --annotations annotations_train.json annotations_test.json \\\n"
+        "  --images sg_train_images sg_test_images --out data/vrd\n"
+        "vsp import gqa --annotations train=train_sceneGraphs.json --images images \\\n"
+        "  --relations 4way --drop box-contradicts --balance --out data/gqa",
+        guide="docs/datasets.md",
+        interrupted=REMOVED,
+    )
+    _add_import_files(parser)
+    _add_row_options(parser.add_argument_group("which rows"))
+    _add_split_options(parser.add_argument_group("splits and balance"))
+    parser.add_argument(
+        "--option",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
+        "file; csv: encoding; whatsup: images=coco or images=vg",
+    )
+    parser.add_argument("--json", action="store_true", help="print the row counts as JSON")
+    add_n_jobs(parser, "worker processes of --check")
+
+
+def _add_import_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help=f"format of the annotations: {', '.join(IMPORTERS.own_names())}",
+    )
+    parser.add_argument(
+        "--annotations",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="[SPLIT=]FILE",
+        help="train=FILE, val=FILE or test=FILE; without a split, it is taken from the file's "
+        "name where that contains one",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DIR",
+        help="folders of the photographs; they are not copied (default: only annotations are "
+        "imported)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the new dataset"
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="also write the rows as CSV with img_path, subj, obj, relationship",
+    )
+
+
+def _add_row_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--relations",
+        metavar="NAME",
+        help="table of relations in configs/relations/, as 4way or 6way, or the path of a .yaml "
+        "file (default: depends on the source, usually 6way)",
+    )
+    for name, what in (
+        ("drop", "also drop rows with this flag, for example box-contradicts"),
+        ("keep", "keep rows with this flag, for example ambiguous-name"),
+    ):
+        group.add_argument(
+            f"--{name}",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FLAG",
+            help=f"{what}; the guide lists the flags",
+        )
+    add_drop_label(group)
+    group.add_argument(
+        "--check",
+        action="store_true",
+        help="open every image, check that boxes lie inside it, and find images that are copies",
+    )
+
+
+def _add_split_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--balance",
+        action="store_true",
+        help="drop rows until all classes of a split are as large as its smallest class",
+    )
+    group.add_argument(
+        "--resplit",
+        action="store_true",
+        help="replace the source's splits by new ones of the same sizes, by image",
+    )
+    group.add_argument(
+        "--test-fraction",
+        type=fraction,
+        metavar="X",
+        help="use this share of the rows as the test split, by image (default: the source's "
+        "splits, or none)",
+    )
+    add_seed(group, "splits and balance")
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from vsp.datasets.importers.import_request import ImportRequest
+    from vsp.datasets.importers.pipeline import import_dataset
+    from vsp.utils.text import format_count
+
+    request = ImportRequest(
+        source=arguments.source,
+        annotations=arguments.annotations,
+        out=arguments.out,
+        images=arguments.images,
+        relations=arguments.relations,
+        drop=arguments.drop,
+        keep=arguments.keep,
+        options={key: str(value) for key, value in arguments.option},
+        balance=arguments.balance,
+        resplit=arguments.resplit,
+        test_fraction=arguments.test_fraction,
+        check=arguments.check,
+        seed=arguments.seed,
+        table=arguments.table,
+        drop_labels=arguments.drop_label,
+    )
+    with stoppable() as stop, stop.free():  # as in _generate
+        imported = import_dataset(request, Path(), arguments.n_jobs)
+    print_notes(imported.notes)
+    if arguments.json:
+        print_notes(imported.dropped_line())
+        print_json(imported.funnel)
+        return
+    from vsp.reporting.funnel_page import funnel_page
+    from vsp.utils.terminal import show
+
+    show(funnel_page(imported.funnel))
+    print_line(
+        f"{verb(imported.fresh)} {format_count(imported.n_rows, 'row')} in {imported.folder}"
+    )
+    for line in imported.dropped_line():
+        print_line(line)
