@@ -44,11 +44,11 @@ class Relation:
     id: str = ""  # the source's id; "" if it has none
     prompt: str = ""
     label: str = ""
+    file: str = ""  # path of the annotations
+    where: str = ""  # place in the file: "record 12", "line 7"
     options: tuple[str, ...] = ()  # texts that the source lets the model choose from
     regions: tuple[Box | str, ...] = ()  # box, or file name of a mask, of each <mask> in `prompt`
     unusable: str = ""  # why the row cannot be used, one of vsp.datasets.importers.funnel.UNUSABLE
-    file: str = ""  # path of the annotations
-    where: str = ""  # place in the file: "record 12", "line 7"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from vsp.datasets.importers.annotations import Picture, Relation, Thing
+from vsp.datasets.importers.annotations import Box, Picture, Relation, Thing
 from vsp.datasets.row_problems import row_problems
 from vsp.errors import DatasetError, DiskError
 from vsp.utils.files import disk_errors
@@ -141,18 +141,27 @@ def _store(database: sqlite3.Connection, rows: Iterator[tuple[Any, Any]]) -> boo
 def _as_json(row: AnnotatedRow) -> tuple[Any, ...]:
     r = row.relation
     things = ((t.name, t.box) if t else None for t in (r.subject, r.reference))
-    return (row.group, row.image, *things, r.predicate, r.id, r.prompt, r.label, r.file, r.where)
+    texts = r.predicate, r.id, r.prompt, r.label, r.file, r.where
+    return (row.group, row.image, *things, *texts, r.options, r.regions, r.unusable)
 
 
-def _relation(subject: Any, reference: Any, predicate: str, *rest: str) -> Relation:
-    return Relation(_thing(subject), predicate, _thing(reference), *rest)
+def _relation(subject: Any, reference: Any, predicate: str, *rest: Any) -> Relation:
+    *texts, options, regions, unusable = rest
+    places = tuple(one if isinstance(one, str) else _box(one) for one in regions)
+    ends = _thing(subject), predicate, _thing(reference)
+    return Relation(*ends, *texts, tuple(options), places, unusable)
 
 
 def _thing(value: tuple[str, list[float] | None] | None) -> Thing | None:
     if value is None:
         return None
     name, box = value
-    return Thing(name, (box[0], box[1], box[2], box[3]) if box else None)
+    return Thing(name, _box(box) if box else None)
+
+
+def _box(edges: Sequence[float]) -> Box:
+    left, top, right, bottom = edges
+    return left, top, right, bottom
 
 
 def _group(image: str, groups: list[str], relations: tuple[Relation, ...]) -> str:
