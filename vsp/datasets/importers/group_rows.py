@@ -146,10 +146,20 @@ def _as_json(row: AnnotatedRow) -> tuple[Any, ...]:
 
 
 def _relation(subject: Any, reference: Any, predicate: str, *rest: Any) -> Relation:
-    *texts, options, regions, unusable = rest
-    places = tuple(one if isinstance(one, str) else _box(one) for one in regions)
-    ends = _thing(subject), predicate, _thing(reference)
-    return Relation(*ends, *texts, tuple(options), places, unusable)
+    id_, prompt, label, file, where, options, regions, unusable = rest
+    return Relation(
+        _thing(subject),
+        predicate,
+        _thing(reference),
+        id_,
+        prompt,
+        label,
+        file,
+        where,
+        tuple(options),
+        tuple(one if isinstance(one, str) else _box(one) for one in regions),
+        unusable,
+    )
 
 
 def _thing(value: tuple[str, list[float] | None] | None) -> Thing | None:

@@ -169,9 +169,9 @@ def _sg_relation(value: Any, things: Sequence[Thing], where: Place) -> Relation:
     """A relationship. If it lacks words or objects, the import counts it as incomplete."""
     words = checked_fields.words(value, "relationship", where)
     ends = entry(value, "objects", where)
-    place = {"file": str(where.file), "where": where.place}
+    file, place = str(where.file), where.place
     if not ends:
-        return Relation(None, words, None, **place)
+        return Relation(None, words, None, file=file, where=place)
     if not isinstance(ends, list) or len(ends) != 2:
         raise DatasetError(f"{where}: objects {ends!r} are not [subject, object]")
     for end in ends:
@@ -179,4 +179,4 @@ def _sg_relation(value: Any, things: Sequence[Thing], where: Place) -> Relation:
             raise DatasetError(
                 f"{where}: {end!r} is not the number of an object, 0 to {len(things) - 1}"
             )
-    return Relation(things[ends[0]], words, things[ends[1]], **place)
+    return Relation(things[ends[0]], words, things[ends[1]], file=file, where=place)
