@@ -13,7 +13,7 @@ import pytest
 from helpers.commands import run_here
 from helpers.paths import ROOT
 
-from vsp.cli import bench, data, models, planning, probing, runs
+from vsp.cli.main import FAMILIES
 
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
 
@@ -77,7 +77,7 @@ def _commands(parser, path=()):
 def _sentences():
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
-    for family in (data, models, planning, runs, probing, bench):
+    for family in FAMILIES:
         family.add_commands(subparsers)
     return dict(_commands(parser))
 
@@ -97,6 +97,7 @@ def _sentences():
         ("logs", "nothing was changed"),
         ("verify", "stored states are unchanged; the same command starts over"),
         ("probe", "fitted layers are kept; the same command fits the others"),
+        ("answer", "no text was kept; the same command starts over"),
         ("report", "results are unchanged"),
         ("compare", "results are unchanged; the same command starts over"),
         ("bench", "no measurement was kept; the same command starts over"),
@@ -104,7 +105,7 @@ def _sentences():
 )
 def test_every_command_says_what_an_interrupt_leaves_behind(command, sentence):
     sentences = _sentences()
-    assert sentences[command] == sentence and len(sentences) == 15
+    assert sentences[command] == sentence and len(sentences) == 16
 
 
 @pytest.mark.parametrize("number", INTERRUPTS)

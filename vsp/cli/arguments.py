@@ -244,6 +244,16 @@ def add_position(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_over(parser: argparse.ArgumentParser, how: str) -> None:
+    parser.add_argument(
+        "--over",
+        choices=("test", "training"),
+        default="test",
+        help="what intervals are about: other test rows (default), or also other training rows: "
+        f"{how}; with folds, intervals always include both",
+    )
+
+
 def positive_number(text: str) -> float:
     try:
         value = float(text)

@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from vsp import __version__
-from vsp.cli import answering, bench, data, importing, models, planning, probing, runs
+from vsp.cli import (
+    answering,
+    bench,
+    data,
+    importing,
+    models,
+    planning,
+    probing,
+    results,
+    runs,
+)
 from vsp.cli.output import print_aside
 from vsp.errors import VspError
 from vsp.escaping import one_line
@@ -21,6 +31,8 @@ from vsp.utils.import_path import leave_out_working_folder
 from vsp.utils.signals import Stopped
 from vsp.utils.streams import escape_output
 
+# Modules with commands, in the order of `vsp --help`.
+FAMILIES = (data, importing, models, planning, runs, answering, probing, results, bench)
 _WORKFLOW = """\
 the usual order:
   vsp generate --config spatial         or `vsp import` for real photographs
@@ -108,6 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (data, importing, models, planning, runs, answering, probing, bench):
+    for family in FAMILIES:
         family.add_commands(subparsers)
     return parser
