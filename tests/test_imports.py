@@ -142,9 +142,9 @@ def _opened(folder: Path, *command: object) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["extract", "--workers", "0"], 355, ["PIL"]),
-        (["status"], 350, ["rich"]),
-        (["resume", "--dry-run"], 305, ["simple_slurm"]),
+        (["extract", "--workers", "0"], 370, ["PIL"]),
+        (["status"], 365, ["rich"]),
+        (["resume", "--dry-run"], 320, ["simple_slurm"]),
     ],
 )
 def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, most, libraries):
@@ -159,11 +159,11 @@ def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, 
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["report"], 352, ["rich"]),
-        (["report", "--json"], 352, ["rich"]),
+        (["report"], 367, ["rich"]),
+        (["report", "--json"], 367, ["rich"]),
         (["compare", "first", "second"], 865, ["rich", "scipy"]),
         (["models"], 490, ["PIL", "rich"]),
-        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 385, ["PIL", "simple_slurm"]),
+        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 400, ["PIL", "simple_slurm"]),
     ],
 )
 def test_a_page_opens_few_files(spatial, work, command, most, libraries):
