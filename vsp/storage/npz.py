@@ -11,6 +11,7 @@ import os
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _KINDS = "biufcUS"  # of numbers and text
 _DAMAGED = (
     zipfile.BadZipFile, struct.error, ValueError, KeyError, TypeError, EOFError,
     NotImplementedError, RuntimeError, OverflowError, SyntaxError, TokenError, UserWarning,
+    zlib.error,
 )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def read_arrays(file: IO[bytes], only: Collection[str] | None = None) -> dict[st
     Raises ArraysError before it takes memory for an array that the file does not hold.
     """
     size = file.seek(0, os.SEEK_END)
-    with _damaged(), zipfile.ZipFile(file) as archive:
+    with damage_as_error(), zipfile.ZipFile(file) as archive:
         _check_entries(archive, size, only)
         names = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         wanted = {name: one for name, one in names.items() if only is None or name in only}
@@ -75,7 +77,7 @@ def check_directory(file: IO[bytes]) -> None:
     A large file with holes is refused without reading it.
     """
     size = file.seek(0, os.SEEK_END)
-    with _damaged(), zipfile.ZipFile(file) as archive:
+    with damage_as_error(), zipfile.ZipFile(file) as archive:
         _check_entries(archive, size, ())
         entries = archive.infolist()
         if size > sum(one.file_size for one in entries) + _MAX_AROUND * (len(entries) + 16):
@@ -83,7 +85,8 @@ def check_directory(file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _damaged() -> Iterator[None]:
+def damage_as_error() -> Iterator[None]:
+    """Raise ArraysError for what zipfile and numpy raise about a damaged file."""
     try:
         yield
     except MemoryError:
@@ -110,7 +113,7 @@ def _check_entries(archive: zipfile.ZipFile, size: int, only: Collection[str] | 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(entry) as stream:
-        shape, dtype = _header(stream)
+        shape, _, dtype = npy_header(stream)
         n_bytes = entry.file_size - stream.tell()
     what = f"entry {entry.filename!a}"
     if dtype.kind not in _KINDS:
@@ -123,8 +126,11 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any
         return array
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of a `.npy` stream. Raises ValueError if it has no such header."""
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and dtype of a `.npy` stream.
+
+    Raises ValueError if it has no such header.
+    """
     version = np.lib.format.read_magic(stream)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -134,8 +140,8 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError(f"version {version}")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # a header of Python 2, as (2L, 2L)
-        shape, _, dtype = read(stream)
-    return shape, dtype
+        shape, fortran, dtype = read(stream)
+    return shape, fortran, dtype
 
 
 def _write_blocks(file: IO[bytes], name: str, array: Blocks) -> None:
