@@ -24,7 +24,8 @@ from vsp.errors import ModelError
 from vsp.models.checkpoints import INDEX, check_weights, read_index
 from vsp.models.library_errors import library_errors, short
 from vsp.models.outline import GIVEN, empty_model
-from vsp.models.safetensors_header import Header, Shape, join_headers
+from vsp.models.safetensors_header import Header, join_headers
+from vsp.utils.safetensors_header import Shape
 from vsp.utils.text import shorten
 
 _log = logging.getLogger(__name__)

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from vsp.errors import StoreError
 from vsp.storage.convention import LastLayer, check_layers
 from vsp.storage.npz_states import open_npz
+from vsp.storage.pt_states import count_note, open_pt_folder
+from vsp.storage.safetensors_states import open_exported, open_vllm_folder
 from vsp.storage.stored_states import StateFile
-from vsp.utils.reading import unreadable
+from vsp.utils.reading import open_regular, unreadable
 
-
-class _Open(Protocol):
-    def __call__(self, path: Path) -> StateFile: ...
+_ZIP = b"PK"  # the first bytes of a .npz
+_ENDS = (".pt", ".safetensors")
 
 
 def open_state_file(
@@ -33,18 +33,31 @@ def open_state_file(
     marked as assumed. Raises StoreError if the file cannot be used.
     """
     try:
-        opened = _opener(path)(path)
+        opened = _opened(path, layers)
     except OSError as error:
         raise StoreError(f"{path}: {unreadable(error)}; name a file or folder of states") from None
     return _with_convention(opened, layers, last)
 
 
-def _opener(path: Path) -> _Open:
-    if path.is_dir():
-        raise StoreError(f"{path}: holds no files of states (.pt or .safetensors)")
-    with path.open("rb"):
-        pass
-    return open_npz
+def _opened(path: Path, layers: Sequence[int] | None) -> StateFile:
+    """Open what lies at the path, by its content."""
+    if not path.is_dir():
+        with open_regular(path) as file:
+            archive = file.read(len(_ZIP)) == _ZIP
+        return open_npz(path) if archive else open_exported(path)
+    names = sorted(one.name for one in path.iterdir())
+    found = {end: [path / name for name in names if name.endswith(end)] for end in _ENDS}
+    pickled, tensors = found[".pt"], found[".safetensors"]
+    if bool(pickled) == bool(tensors):
+        packed = [name for name in names if name.endswith(".safetensors.zst")]
+        what = (
+            "both .pt and .safetensors files" if pickled else "neither .pt nor .safetensors files"
+        )
+        more = f"; unpack {packed[0]} and the others with zstd -d" if packed else "; name one kind"
+        raise StoreError(f"{path}: holds {what}{more}")
+    if pickled:
+        return open_pt_folder(path, pickled, count_note(len(names) - len(pickled)))
+    return open_vllm_folder(path, tensors, layers)
 
 
 def _with_convention(
