@@ -102,7 +102,9 @@ def _bench(arguments: argparse.Namespace) -> None:
     }
     n_planned = None
     if arguments.model is None:
-        plan = find_run(arguments.run, Path()).plan
+        run = find_run(arguments.run, Path())
+        run.require_planned("bench")
+        plan = run.plan
         n_planned = plan.n_samples
         options |= _recorded_by(plan, arguments)
         request = BenchRequest(plan.model, Path(plan.dataset), plan.prompt, **options)

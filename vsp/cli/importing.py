@@ -9,7 +9,9 @@ from typing import Any
 from vsp.cli.arguments import add_command, add_drop_label, add_n_jobs, add_seed, fraction, key_value
 from vsp.cli.data import REMOVED, verb
 from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cli.state_files import STATES, add_state_options, check_options, import_states
 from vsp.datasets import IMPORTERS
+from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
 
@@ -18,17 +20,20 @@ def add_commands(subparsers: Any) -> None:
         subparsers,
         "import",
         _import,
-        "make a dataset from annotated photographs, and show which rows were dropped",
+        "make a dataset from annotated photographs, and show which rows were dropped; or a run of states "
+        "that another program stored",
         example="vsp import vrd --annotations annotations_train.json annotations_test.json \\\n"
         "  --images sg_train_images sg_test_images --out data/vrd\n"
         "vsp import gqa --annotations train=train_sceneGraphs.json --images images \\\n"
-        "  --relations 4way --drop box-contradicts --balance --out data/gqa",
+        "  --relations 4way --drop box-contradicts --balance --out data/gqa\n"
+        "vsp import states old_run.npz --split research --out scratch/old-run",
         guide="docs/datasets.md",
         interrupted=REMOVED,
     )
     _add_import_files(parser)
     _add_row_options(parser.add_argument_group("which rows"))
     _add_split_options(parser.add_argument_group("splits and balance"))
+    add_state_options(parser.add_argument_group(f"with the source {STATES}"))
     parser.add_argument(
         "--option",
         type=key_value,
@@ -46,13 +51,21 @@ def _add_import_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help=f"format of the annotations: {', '.join(IMPORTERS.own_names())}",
+        help=f"format of the annotations: {', '.join(IMPORTERS.own_names())}; or {STATES}, for hidden "
+        "states that another program stored",
+    )
+    parser.add_argument(
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help=f"with {STATES}: a .npz, .safetensors, or folder of .pt or vLLM's files",
     )
     parser.add_argument(
         "--annotations",
         nargs="+",
         action="extend",
-        required=True,
+        default=[],
         metavar="[SPLIT=]FILE",
         help="train=FILE, val=FILE or test=FILE; without a split, it is taken from the file's "
         "name where that contains one",
@@ -67,9 +80,7 @@ def _add_import_files(parser: argparse.ArgumentParser) -> None:
         help="folders of the photographs; they are not copied (default: only annotations are "
         "imported)",
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the new dataset"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the new dataset or run")
     parser.add_argument(
         "--table",
         type=Path,
@@ -127,10 +138,20 @@ def _add_split_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    check_options(arguments)
+    if arguments.source == STATES:
+        import_states(arguments)
+    else:
+        _import_dataset(arguments)
+
+
+def _import_dataset(arguments: argparse.Namespace) -> None:
     from vsp.datasets.importers.import_request import ImportRequest
     from vsp.datasets.importers.pipeline import import_dataset
     from vsp.utils.text import format_count
 
+    if not arguments.annotations:
+        raise ConfigError("--annotations is missing; name the files of the annotations")
     request = ImportRequest(
         source=arguments.source,
         annotations=arguments.annotations,

@@ -213,6 +213,7 @@ def _status(arguments: argparse.Namespace) -> None:
     def draw_page() -> RenderableType:
         status = read_status()
         commands = next_commands(status, scheduler.has_queue(), arguments.run or run.name)
+        commands = commands if run.plan.imported is None else []  # nothing can be computed again
         return status_page(status, arguments.all, commands)
 
     if arguments.json:
@@ -315,10 +316,12 @@ def _verify(arguments: argparse.Namespace) -> None:
     repair(run, verified.bad)
     for line in where:
         print_line(line)
-    print_line(
-        f"marked {verified.n_bad} rows as missing; `vsp resume{option}` or `vsp extract{option}` "
-        "computes them again"
+    again = (
+        f"`vsp resume{option}` or `vsp extract{option}` computes them again"
+        if run.plan.imported is None
+        else "remove the run and import its states again to have them"
     )
+    print_line(f"marked {verified.n_bad} rows as missing; {again}")
 
 
 def _verified_lines(run: str, verified: Verified) -> list[str]:

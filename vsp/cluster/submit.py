@@ -42,6 +42,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     Raises RunError if shards are queued or running already, or if the probe would refuse to replace
     the results of another plan.
     """
+    run.require_planned("submit")
     scheduler, states = _active_tasks(run, profile, say)
     active = states.active(EXTRACT)
     if EXTRACT in options.stages and active:
@@ -55,6 +56,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
 
 def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     """Submit the unfinished shards that are not queued or running, and the later stages."""
+    run.require_planned("resume")
     ledgers = run.ledgers()
     failure = failure_of_all(ledgers)
     if failure and not options.retry_failed:

@@ -53,6 +53,7 @@ def extract(
     or StoreError if the run was changed, and ModelError if there are fewer GPUs than planned, before
     any weights are loaded. Raises Stopped after a signal, once the current batch is on disk.
     """
+    run.require_planned("extract")
     shards = list(dict.fromkeys(shards))
     # Before the journals, since a plan alone may claim many rows.
     run.manifest.check_length()

@@ -99,6 +99,7 @@ def free_answers(run: Run, n_wanted: int, n_tokens: int) -> FreeAnswers:
     Raises RunError if the checkpoint or the manifest was changed since the plan, or if no row has a
     text, StoreError if the array of stored answers is not that of the run.
     """
+    run.require_planned("answer")
     plan = run.plan
     run.check_checkpoint(fingerprint(plan.model))
     chosen = set(choose_rows(plan.n_samples, n_wanted))

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from vsp.storage.npz import ArraysError, damage_as_error, npy_header
 from vsp.storage.plain_strings import NotPlainError, read_plain_strings
+from vsp.storage.stored_states import BLOCK
 from vsp.utils.text import format_bytes
 
-BLOCK = 8 << 20  # bytes of rows that are read at once, about
-MAX_ROW = 1 << 28  # bytes of one row
 _MAX_TEXTS = 1 << 28  # bytes of an array of texts in memory
 _MAX_TEXT = 1 << 24  # bytes of one text of an array
 # An entry of more bytes than this must not shrink by more than this factor: states hardly shrink.

@@ -14,10 +14,10 @@ from vsp.config import StoreDtype
 from vsp.errors import StoreError
 from vsp.storage.convention import LayerConvention
 from vsp.storage.npz import ArraysError
-from vsp.storage.npz_entries import MAX_ROW, Entry, NpzFile
+from vsp.storage.npz_entries import Entry, NpzFile
 from vsp.storage.state_card import card_convention
 from vsp.storage.state_rows import StateRows, checked_rows
-from vsp.storage.stored_states import StateFile, note_without_images
+from vsp.storage.stored_states import MAX_ROW, StateFile, note_without_images
 from vsp.utils.reading import open_regular
 from vsp.utils.text import format_bytes
 

@@ -11,7 +11,6 @@ import struct
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from vsp.errors import StoreError
 from vsp.storage.convention import LayerConvention
 from vsp.storage.json_rows import text_of
 from vsp.storage.state_rows import StateRows, checked_rows
-from vsp.storage.stored_states import StateFile, States, note_without_images
+from vsp.storage.stored_states import StateFile, States, in_blocks, note_without_images
 from vsp.utils.reading import open_regular
 from vsp.utils.text import format_bytes, format_count, format_ranges, shorten
 
@@ -88,7 +87,7 @@ def open_pt_folder(folder: Path, files: Sequence[Path], notes: Sequence[str]) ->
         stored_dtype=dtype,
         convention=LayerConvention(layers, "normed", assumed=True),
         files=tuple(files),
-        read_blocks=partial(_blocks, files, first),
+        read_blocks=lambda: in_blocks(_states(files, first)),
         notes=(*notes, *said),
     )
 
@@ -107,10 +106,10 @@ def _rows(
     return checked_rows(folder, texts)
 
 
-def _blocks(files: Sequence[Path], first: _Row) -> Iterator[States]:
+def _states(files: Sequence[Path], first: _Row) -> Iterator[States]:
     for path in files:
         tensors = _read_like(path, first, files[0]).layers.values()
-        yield np.stack([_array(tensor) for tensor in tensors])[None]
+        yield np.stack([_array(tensor) for tensor in tensors])
 
 
 def _array(tensor: Any) -> States:

@@ -21,6 +21,8 @@ from vsp.choices import LAST, Module, Position, module_positions, split_position
 from vsp.config import NAME_PATTERN, Devices, Frozen, ModelConfig, Name, StoreDtype, parse
 from vsp.errors import ConfigError, RunError
 from vsp.storage.array import Store
+from vsp.storage.convention import LayerConvention
+from vsp.storage.imported import Imported
 from vsp.storage.layout import BOUNDARIES, Layout
 from vsp.storage.ledger import Ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
@@ -44,6 +46,7 @@ _LATER = {
     "modules": (),
     "tower_layers": 0,
     "tower_width": 0,
+    "imported": None,
 }
 # A plan.json may come from a stranger. These bounds are far above any real run, and keep what is
 # computed from them alone, such as one byte for each row, small.
@@ -119,6 +122,7 @@ class Plan(Frozen):
     modules: tuple[Module, ...] = ()  # ahead of the decoder, whose states are recorded too
     tower_layers: Annotated[int, Field(ge=0, le=_MAX_LAYERS)] = 0  # of the recorded vision tower
     tower_width: Annotated[int, Field(ge=0, le=_MAX_HIDDEN)] = 0
+    imported: Imported | None = None  # the states are from files, see vsp.storage.imported_run
 
     @model_validator(mode="after")
     def _check_parts(self) -> Plan:
@@ -137,12 +141,22 @@ class Plan(Frozen):
         tower = self.tower_layers, self.tower_width
         if all(tower) != ("vision" in self.modules) or any(tower) != all(tower):
             raise ValueError("tower_layers, tower_width: are not those of a recorded vision tower")
+        if self.imported is not None and len(self.imported.layers) != self.n_layers:
+            raise ValueError("imported: has another number of layers than the states")
         return self
 
     @property
     def stored_positions(self) -> tuple[str, ...]:
         """The positions whose states are recorded, those of modules last."""
         return (*self.positions, *module_positions(self.modules, self.positions))
+
+    def convention(self, position: str = LAST) -> LayerConvention:
+        """What the layers of the states at a position are."""
+        if self.imported is not None:
+            return self.imported.convention
+        layout = self.layouts()[states_name(position)]
+        of_decoder = split_position(position)[0] == ""
+        return LayerConvention(tuple(range(layout.n_layers)), "normed" if of_decoder else "raw")
 
     def layouts(self) -> dict[str, Layout]:
         """The layout of each array, by name, in the order of the journals' checksums."""
@@ -310,6 +324,14 @@ class Run:
     def all_samples(self) -> list[Sample]:
         """The samples of all rows. Raises RunError if they were changed since the plan."""
         return list(self.manifest.rows())
+
+    def require_planned(self, command: str) -> None:
+        """Raise RunError if the states were imported, so that a command has nothing to compute."""
+        if self.plan.imported is not None:
+            raise RunError(
+                f"run {self.name}: its states were imported from {self.plan.dataset} and are not "
+                f"computed here, so `vsp {command}` cannot work on it; `vsp probe` and `vsp verify` can"
+            )
 
     def check_checkpoint(self, files: Mapping[str, str]) -> None:
         """Raise RunError if the checkpoint's files were changed since the plan.

@@ -24,10 +24,16 @@ from vsp.config import StoreDtype
 from vsp.errors import StoreError
 from vsp.storage.convention import LayerConvention
 from vsp.storage.json_rows import read_json_rows, text_of
-from vsp.storage.npz_entries import BLOCK, MAX_ROW
 from vsp.storage.state_card import card_convention
 from vsp.storage.state_rows import StateRows, checked_rows
-from vsp.storage.stored_states import StateFile, States, note_without_images
+from vsp.storage.stored_states import (
+    BLOCK,
+    MAX_ROW,
+    StateFile,
+    States,
+    in_blocks,
+    note_without_images,
+)
 from vsp.utils.reading import open_regular
 from vsp.utils.safetensors_header import FileHeader, HeaderError, TensorEntry, read_file_header
 from vsp.utils.text import shorten
@@ -85,7 +91,7 @@ def open_vllm_folder(
         stored_dtype=stored,
         convention=LayerConvention(tuple(range(n_layers)), "raw"),
         files=(*table, folder / ROWS),
-        read_blocks=partial(_last_tokens, table, found),
+        read_blocks=lambda: in_blocks(_last_tokens(table, found)),
         notes=notes,
     )
 
@@ -153,7 +159,7 @@ def _last_tokens(files: Sequence[Path], entries: Sequence[TensorEntry]) -> Itera
             data = file.read(n_bytes)
         if len(data) < n_bytes:
             raise StoreError(f"{path}: was changed while it was read; start again")
-        yield _floats(data, entry.dtype).reshape(1, *shape)
+        yield _floats(data, entry.dtype).reshape(shape)
 
 
 def _floats(data: bytes, dtype: str) -> States:

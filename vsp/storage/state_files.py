@@ -18,6 +18,7 @@ from vsp.storage.pt_states import count_note, open_pt_folder
 from vsp.storage.safetensors_states import open_exported, open_vllm_folder
 from vsp.storage.stored_states import StateFile
 from vsp.utils.reading import open_regular, unreadable
+from vsp.utils.text import is_encodable
 
 _ZIP = b"PK"  # the first bytes of a .npz
 _ENDS = (".pt", ".safetensors")
@@ -32,6 +33,8 @@ def open_state_file(
     None: what the file says, otherwise the convention of transformers' `hidden_states`, which is then
     marked as assumed. Raises StoreError if the file cannot be used.
     """
+    if not is_encodable(str(path)):
+        raise StoreError(f"{str(path)!a}: its name is not text of Unicode; rename it")
     try:
         opened = _opened(path, layers)
     except OSError as error:
@@ -46,6 +49,9 @@ def _opened(path: Path, layers: Sequence[int] | None) -> StateFile:
             archive = file.read(len(_ZIP)) == _ZIP
         return open_npz(path) if archive else open_exported(path)
     names = sorted(one.name for one in path.iterdir())
+    strange = [name for name in names if not is_encodable(name)]
+    if strange:
+        raise StoreError(f"{path}: the name of {strange[0]!a} is not text of Unicode; rename it")
     found = {end: [path / name for name in names if name.endswith(end)] for end in _ENDS}
     pickled, tensors = found[".pt"], found[".safetensors"]
     if bool(pickled) == bool(tensors):

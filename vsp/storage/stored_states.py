@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from vsp.config import StoreDtype
 from vsp.errors import StoreError
 from vsp.storage.convention import LayerConvention
+from vsp.storage.imported import FileKind
 from vsp.storage.state_rows import StateRows
 from vsp.utils.text import format_bytes, format_count
 
+BLOCK = 8 << 20  # bytes of rows that are read at once, about
+MAX_ROW = 1 << 28  # bytes of one row
 States = NDArray[np.floating[Any]]
 
 
@@ -31,7 +34,7 @@ class StateFile:
     """
 
     path: Path
-    kind: str  # npz, pt, vllm or safetensors
+    kind: FileKind
     rows: StateRows
     n_layers: int
     hidden_size: int
@@ -98,6 +101,18 @@ class StateFile:
                 file.write(np.ascontiguousarray(block).data.cast("B"))
             file.flush()
             return np.memmap(file, self.dtype, "r", shape=shape)
+
+
+def in_blocks(rows: Iterator[States]) -> Iterator[States]:
+    """Rows `[layer, hidden]` joined to blocks `[row, layer, hidden]` of about `BLOCK` bytes."""
+    block: list[States] = []
+    for row in rows:
+        block.append(row)
+        if len(block) * row.nbytes >= BLOCK:
+            yield np.stack(block)
+            block = []
+    if block:
+        yield np.stack(block)
 
 
 def note_without_images(n_rows: int) -> str:
