@@ -79,7 +79,7 @@ class Importer:
     """
 
     read: Read
-    relations: str = "6way"  # default of --relations
+    relations: str = "6way"  # default of --relations; "": the source's own words are the labels
     options: tuple[str, ...] = ()  # known names of `options`
     # Name, as in `Picture.image`, and bytes of the pictures that the files contain, also repeated.
     read_embedded: ReadEmbedded | None = None

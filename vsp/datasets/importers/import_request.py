@@ -14,7 +14,7 @@ from vsp.datasets.importers.funnel import BALANCE, DROPPED_LABEL, INCOMPLETE, UN
 from vsp.datasets.importers.image_index import ImageFolders
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
 from vsp.datasets.importers.row_splits import SHARED, SplitSettings
-from vsp.datasets.relations import read_relations
+from vsp.datasets.relations import OWN_WORDS, read_relations
 from vsp.errors import ConfigError
 from vsp.utils.files import sha256
 from vsp.utils.reading import open_regular, unreadable
@@ -56,7 +56,8 @@ class ImportJob:
         self.notes: list[str] = []
         self.importer: Importer = IMPORTERS.load(request.source)
         self.dropped = _dropping_flags(request)
-        self.relations = read_relations(request.relations or self.importer.relations, work)
+        table = request.relations or self.importer.relations
+        self.relations = read_relations(table, work) if table else OWN_WORDS
         self.folders = ImageFolders([_existing_folder(path) for path in request.images])
         self.files = [self._annotation_file(text) for text in request.annotations]
         self._check_options()

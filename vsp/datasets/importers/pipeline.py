@@ -262,7 +262,7 @@ def _keep_rows_of_picture(
 def _reason_to_drop(job: ImportJob, relation: Relation, label: str, flags: Sequence[str]) -> str:
     """The first filter that drops a row; "" if it is kept."""
     if not label:
-        return INCOMPLETE if is_incomplete(relation) else UNMAPPED
+        return relation.unusable or (INCOMPLETE if is_incomplete(relation) else UNMAPPED)
     if label in job.request.drop_labels:
         return DROPPED_LABEL
     return next((flag for flag in job.dropped if flag in flags), "")
