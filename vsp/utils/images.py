@@ -67,6 +67,10 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
+class _TooManyPixelsError(ValueError):
+    """A picture has more than `_MAX_PIXELS` pixels."""
+
+
 class _CountedBytes(BytesIO):
     """The bytes of a picture; raises ValueError after `_MAX_READS` reads."""
 
@@ -136,8 +140,21 @@ def _opened(file: IO[bytes]) -> Image.Image:
         raise ValueError("PPM of decimal numbers is not read; save it as PNG")  # slow to decode
     if image.width * image.height > _MAX_PIXELS:
         size = f"{image.width} × {image.height}"
-        raise ValueError(f"{size} are more than {_MAX_PIXELS:,} pixels; scale it down")
+        raise _TooManyPixelsError(f"{size} are more than {_MAX_PIXELS:,} pixels; scale it down")
     return image
+
+
+def refuse_too_many_pixels(data: bytes) -> None:
+    """Raise DatasetError if a picture has too many pixels; reads only its header.
+
+    Other problems are left to `open_rgb`.
+    """
+    try:
+        _opened(_CountedBytes(data)).close()
+    except (_TooManyPixelsError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"has an image that is too large: {error}") from None
+    except (*_DAMAGE, MemoryError):
+        return
 
 
 def _orientation(image: Image.Image) -> Any:
