@@ -59,6 +59,8 @@ def row_record(
                 record[f"{part}_box"] = end.box
     if relation.prompt:
         record |= {"prompt": relation.prompt, "question": OWN}
+    if relation.regions:
+        record["regions"] = list(relation.regions)
     if relation.predicate:
         record["predicate"] = relation.predicate
     record["label"] = label
