@@ -25,6 +25,7 @@ IMPORTERS = Registry(
     "vsp.importers",
     {
         "csv": "vsp.datasets.importers.table:IMPORTER",
+        "comfort": "vsp.datasets.importers.comfort:IMPORTER",
         "gqa": "vsp.datasets.importers.scene_graphs:GQA",
         "spatialrgpt-bench": "vsp.datasets.importers.spatialrgpt_bench:IMPORTER",
         "vg": "vsp.datasets.importers.scene_graphs:VISUAL_GENOME",

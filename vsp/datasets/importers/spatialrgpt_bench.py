@@ -38,9 +38,10 @@ from vsp.datasets.importers.group_rows import (
     rows_of_files,
 )
 from vsp.datasets.importers.json_rows import placed_records
+from vsp.datasets.importers.options import chosen
 from vsp.datasets.importers.run_lengths import RunLengths, read_run_lengths
 from vsp.datasets.row_problems import RowProblems
-from vsp.errors import ConfigError, DatasetError
+from vsp.errors import DatasetError
 
 _FIELDS = {"id", "image", "image_info", "text_q", "qa_info", "conversations", "rle", "bbox"}
 _NEEDED = {"image_info", "conversations"}
@@ -93,7 +94,7 @@ def read_masks(
     files: Sequence[tuple[str, Path]], options: Mapping[str, str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and PNG of the masks in the files. Invalid rows are left to `read`."""
-    kind = _chosen(options, "regions", _REGIONS)
+    kind = chosen(options, "regions", _REGIONS)
     left = RowProblems()
     for _, path in files:
         for _, record in placed_records(path, left, _FIELDS.__contains__):
@@ -119,7 +120,7 @@ IMPORTER = Importer(
 def _rows(
     options: Mapping[str, str], split: str, path: Path, problems: RowProblems
 ) -> Iterator[AnnotatedRow]:
-    kinds = _chosen(options, "answer", _ANSWERS), _chosen(options, "regions", _REGIONS)
+    kinds = chosen(options, "answer", _ANSWERS), chosen(options, "regions", _REGIONS)
     for place, record in placed_records(path, problems, _FIELDS.__contains__):
         turns = problems.caught(_turns, record, f"{path}: {place}", last=False) or []
         for index, turn in enumerate(turns):
@@ -301,10 +302,3 @@ def _value(record: Any, key: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     raise DatasetError(f"has {key} {shortened(value)}, which is not JSON")
-
-
-def _chosen(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
-    value = options.get(name, known[0])
-    if value not in known:
-        raise ConfigError(f"option {name}={value} is not known; use one of {', '.join(known)}")
-    return value
