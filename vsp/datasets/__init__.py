@@ -26,6 +26,9 @@ IMPORTERS = Registry(
     {
         "csv": "vsp.datasets.importers.table:IMPORTER",
         "gqa": "vsp.datasets.importers.scene_graphs:GQA",
+        "mcq": "vsp.datasets.importers.mcq:IMPORTER",
+        "prompts": "vsp.datasets.importers.prompts:IMPORTER",
+        "tsv": "vsp.datasets.importers.tsv:IMPORTER",
         "vg": "vsp.datasets.importers.scene_graphs:VISUAL_GENOME",
         "vrd": "vsp.datasets.importers.vrd:IMPORTER",
         "vsr": "vsp.datasets.importers.vsr:IMPORTER",
