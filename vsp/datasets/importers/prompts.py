@@ -115,16 +115,10 @@ def _row(record: Mapping[str, Any], image: str, split: str, reader: ChoiceReader
         if len(answer) != 1:
             raise DatasetError(f"has the answers {shortened(answer)}; give it one")
         (answer,) = answer
-    choice = reader.choice(_prompt(record["question"]), None, answer)
+    prompt, n_images = _MARKER.subn("", plain_text("question", record["question"]))
+    picture = RowPicture(_with_id(image, row_id), several=n_images > 1)
     split = row_split(record.get("split"), split)
-    return choice_row(RowPicture(_with_id(image, row_id)), choice, row_id, split)
-
-
-def _prompt(value: Any) -> str:
-    text = plain_text("question", value)
-    if text.count("<image>") > 1:
-        raise DatasetError("has a question with several <image>; a row is about one image")
-    return _MARKER.sub("", text)
+    return choice_row(picture, reader.choice(prompt, None, answer), row_id, split)
 
 
 def _with_id(pattern: str, row_id: str) -> str:

@@ -59,7 +59,7 @@ def row_record(
                 record[f"{part}_box"] = end.box
     if relation.prompt:
         record |= {"prompt": relation.prompt, "question": OWN}
-    if relation.predicate:
+    if relation.predicate and not (relation.prompt and relation.predicate == label):
         record["predicate"] = relation.predicate
     record["label"] = label
     if relation.options:
