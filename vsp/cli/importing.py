@@ -41,7 +41,8 @@ def add_commands(subparsers: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
-        "file; csv: encoding; whatsup: images=coco or images=vg",
+        "file; csv: encoding, answer, prompt; mcq and tsv: answer, prompt; prompts: image or images; "
+        "whatsup: images=coco or images=vg",
     )
     parser.add_argument("--json", action="store_true", help="print the row counts as JSON")
     add_n_jobs(parser, "worker processes of --check")

@@ -247,9 +247,9 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         ("[]", "holds no list of records"),
         ('{"prompt": "?", "label": "x"}', "line 1 has no key 'image'; its keys are prompt, label; add it"),
         ('{"image": "a"}', "line 1 has no key 'prompt' and no 'label'; its keys are image; add it"),
-        ('{"image": ["a"], "prompt": "?", "label": "x"}', "line 1 has image ['a']; write text"),
+        ('{"image": [0.5], "prompt": "?", "label": "x"}', "line 1 has image 0.5; write text"),
         ('{"image": true, "prompt": "?", "label": "x"}', "line 1 has image True; write text"),
-        ('{"image": "\\ud800", "prompt": "?", "label": "x"}', "line 1 has image '\\ud800', which cannot be encoded; write other text"),
+        ('{"image": "\\ud800", "prompt": "?", "label": "x"}', "line 1 has image '\\ud800', which cannot be encoded; write another name"),
         ('{"image": "a", "img_path": "b"}', "line 1 'image' and 'img_path' both give the image"),
     ],
 )  # fmt: skip
