@@ -121,8 +121,8 @@ class _Scene:
             raise DatasetError(f"{path}: {unreadable(error)}; give a readable file") from None
         except (ValueError, RecursionError):
             raise DatasetError(f"{path}: is not JSON; give COMFORT's {_NAME}") from None
-        self.mapping: dict[str, Any] = entry(config, "mapping", path, dict)
-        relation = entry(config, "relation", path, str)
+        self.mapping: dict[str, Any] = entry(config, "mapping", str(path), dict)
+        relation = entry(config, "relation", str(path), str)
         if relation not in _START:
             raise DatasetError(
                 f"{path}: the relation is {shortened(relation)}; scenes with {', '.join(_START)} "
@@ -186,7 +186,7 @@ class _Scene:
 def _start(config: Mapping[str, Any], relation: str, path: Path) -> float:
     if "angle_range" not in config:
         return _START[relation]
-    ends = entry(config, "angle_range", path, list)
+    ends = entry(config, "angle_range", str(path), list)
     if len(ends) != 2:
         raise DatasetError(
             f"{path}: angle_range is {shortened(ends)}; write [first, last] in degrees"
@@ -196,7 +196,7 @@ def _start(config: Mapping[str, Any], relation: str, path: Path) -> float:
 
 def _thing(config: Mapping[str, Any], part: str, path: Path) -> Thing:
     """The object with its colour, where the colour has a name."""
-    shape = _word(entry(config, f"{part}_shape", path, str))
+    shape = _word(entry(config, f"{part}_shape", str(path), str))
     color = config.get(f"{part}_color")
     named = isinstance(color, str) and color not in ("", "unknown")
     return Thing(f"{color} {shape}" if named and shape in ("sphere", "cube", "cylinder") else shape)

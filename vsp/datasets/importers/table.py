@@ -119,7 +119,7 @@ def _rows(
     place = None
     with _records(path, encoding, problems) as records:
         for place, values in records:
-            row = problems.caught(placed_row, path, place, _row, values, split, reader)
+            row = problems.caught(placed_row, path, place, table_row, values, split, reader)
             if row is not None:
                 yield row
     if place is None and not problems:
@@ -149,12 +149,12 @@ def _by_column(
     path: Path, records: Iterable[tuple[str, dict[str, Any]]], problems: RowProblems
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for place, record in records:
-        values = problems.caught(_values, record, path, place, last=False)
+        values = problems.caught(table_values, record, path, place, last=False)
         if values is not None:
             yield place, values
 
 
-def _values(record: Mapping[str, Any], path: Path, place: str) -> Mapping[str, Any]:
+def table_values(record: Mapping[str, Any], path: Path, place: str) -> Mapping[str, Any]:
     """The values of a JSON record by column. Raises DatasetError if a column is missing."""
     columns = _columns(f"{path}: {place}", record)
     _check_columns(f"{path}: {place}", columns, list(record), "key")
@@ -233,7 +233,8 @@ def _plain_name(name: str) -> str:
     return name.strip().lower()
 
 
-def _row(values: Mapping[str, Any], split: str, reader: ChoiceReader) -> AnnotatedRow:
+def table_row(values: Mapping[str, Any], split: str, reader: ChoiceReader) -> AnnotatedRow:
+    """The row of values by column. Raises DatasetError if one is missing or wrong."""
     picture = _picture(values)
     texts = {column: _text(column, values.get(column)) for column in _TEXT_COLUMNS}
     choice = _choice(values, texts, reader)
