@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vsp.datasets.importers.annotations import Importer, Picture
+from vsp.datasets.importers.annotations import Beginning, Importer, Picture
 from vsp.datasets.importers.choice_rows import choice_row, row_split
 from vsp.datasets.importers.field_texts import plain_text
 from vsp.datasets.importers.file_rows import json_rows, log_unread
@@ -85,7 +85,13 @@ def read_embedded(
                 yield picture.name, picture.data
 
 
-IMPORTER = Importer(read, relations="", options=OPTIONS, read_embedded=read_embedded)
+def _recognises(start: Beginning) -> bool:
+    return start.is_json and all(start.names & set(names) for names in _NAMES_OF.values())
+
+
+IMPORTER = Importer(
+    read, relations="", options=OPTIONS, read_embedded=read_embedded, recognises=_recognises
+)
 
 
 def _rows(

@@ -21,7 +21,7 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from vsp.datasets.importers.annotations import Importer, Picture
+from vsp.datasets.importers.annotations import Beginning, Importer, Picture
 from vsp.datasets.importers.choice_rows import choice_row, row_split
 from vsp.datasets.importers.field_texts import plain_text
 from vsp.datasets.importers.file_rows import json_rows
@@ -79,7 +79,19 @@ def read_embedded(
     yield from ()
 
 
-IMPORTER = Importer(read, relations="", options=("image", "images"), read_embedded=read_embedded)
+def _recognises(start: Beginning) -> bool:
+    others = {"image", "options", "choices", "answer_options"}
+    needed = start.names >= {"id", "question", "answer"}
+    return start.is_json and needed and not start.names & others
+
+
+IMPORTER = Importer(
+    read,
+    relations="",
+    options=("image", "images"),
+    read_embedded=read_embedded,
+    recognises=_recognises,
+)
 
 
 def _rows(

@@ -32,7 +32,7 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from vsp.datasets.importers.annotations import Box, Importer, Picture, Relation, Thing
+from vsp.datasets.importers.annotations import Beginning, Box, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.choice_rows import row_split
 from vsp.datasets.importers.field_texts import plain_text
 from vsp.datasets.importers.file_rows import json_rows, listed_names, log_unread, rows_of_cells
@@ -108,8 +108,21 @@ def read_embedded(
                     yield picture.name, picture.data
 
 
+def _recognises(start: Beginning) -> bool:
+    if not isinstance(start.record, dict):
+        return False
+    try:
+        return bool(table_values(start.record, start.path, "its first row"))
+    except DatasetError:
+        return False
+
+
 IMPORTER = Importer(
-    read, relations="6way", options=("encoding", *OPTIONS), read_embedded=read_embedded
+    read,
+    relations="6way",
+    options=("encoding", *OPTIONS),
+    read_embedded=read_embedded,
+    recognises=_recognises,
 )
 
 

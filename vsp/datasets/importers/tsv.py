@@ -23,7 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from vsp.datasets.importers.annotations import Importer, Picture
+from vsp.datasets.importers.annotations import Beginning, Importer, Picture
 from vsp.datasets.importers.choice_rows import choice_row, row_split
 from vsp.datasets.importers.field_texts import plain_text
 from vsp.datasets.importers.file_rows import listed_names, log_unread, rows_of_cells
@@ -72,7 +72,17 @@ def read_embedded(
                 yield picture.name, picture.data
 
 
-IMPORTER = Importer(read, relations="", options=OPTIONS, read_embedded=read_embedded)
+def _recognises(start: Beginning) -> bool:
+    needed = start.names >= {"index", "question", "answer"} and start.names & {
+        "image",
+        "image_path",
+    }
+    return bool(needed) and not start.is_json
+
+
+IMPORTER = Importer(
+    read, relations="", options=OPTIONS, read_embedded=read_embedded, recognises=_recognises
+)
 
 
 def _rows(
