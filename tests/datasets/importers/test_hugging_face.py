@@ -70,6 +70,26 @@ def test_pictures_and_options_of_rows_become_a_dataset(tmp_path, source, split, 
     assert len(card["annotations"][0]["sha256"]) == 64
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"row_group_size": 70},
+        {"dictionary_pagesize_limit": 1 << 12, "data_page_size": 1 << 10},
+        {"use_dictionary": False, "data_page_version": "2.0", "compression": "zstd"},
+    ],
+)
+def test_every_row_of_every_row_group_is_read(tmp_path, options):
+    columns = _questions(500)
+    columns["image"] = [{"bytes": png(i, (4, 4)), "path": f"{i}.png"} for i in range(500)]
+    path = write_parquet(tmp_path / "a.parquet", columns, **options)
+    rows = list(arrow_files.arrow_rows(path, columns.__contains__))
+    assert [place for place, _ in rows] == [f"row {i}" for i in range(500)]
+    assert [row for _, row in rows] == [
+        {name: values[i] for name, values in columns.items()} for i in range(500)
+    ]
+
+
 @pytest.mark.parametrize("source", ["parquet", "load_from_disk"])
 def test_numbers_with_names_become_their_names(tmp_path, source):
     columns = {"image": [png(0), png(1), png(2)], "label": [1, 0, -1]}

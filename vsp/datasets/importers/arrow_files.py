@@ -128,8 +128,9 @@ def _parquet_batches(path: Path, wanted: Callable[[str], bool]) -> Iterator[tupl
     n_rows = max(1, min(_MAX_ROWS, _SLICE // row_bytes))
     # A value that many rows repeat is stored once, in the file and in a dictionary.
     with _parquet(path, read_dictionary=sorted(texts)) as file:
-        for batch in file.iter_batches(n_rows, columns=columns, use_threads=False):
-            yield batch, names
+        for number in range(file.num_row_groups):  # pyarrow joins no dictionaries of two row groups
+            for batch in file.iter_batches(n_rows, [number], columns=columns, use_threads=False):
+                yield batch, names
 
 
 def _checked_size(path: Path, number: int, chunks: list[tuple[Any, bool]]) -> int:
