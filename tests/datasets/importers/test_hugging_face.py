@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.arrow import png, save_to_disk, table, write_parquet
-from helpers.limited import Runner
 from helpers.paths import ROOT
 
 from vsp.datasets.importers import arrow_files
@@ -247,17 +246,21 @@ def test_a_column_that_expands_is_refused_before_it_is_read(tmp_path, monkeypatc
 
 
 def test_a_value_that_all_rows_repeat_takes_no_memory_for_each(tmp_path):
-    large = pa.DictionaryArray.from_arrays(
-        pa.array([0] * 300, pa.int32()), pa.array([png(0, (900, 900))])
+    large, n = bytes(10 << 20), 300
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array([large]))
+    options = {"store_schema": False, "compression": "zstd"}
+    path = write_parquet(tmp_path / "a.parquet", {"image": column}, **options)
+    assert path.stat().st_size < 1 << 14
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom vsp.datasets.importers.arrow_files import arrow_rows\n"
+        "print(sum(len(row['image']) for _, row in arrow_rows(Path(sys.argv[1]), bool)))\n"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    columns = {"image": large, "prompt": [f"{i}?" for i in range(300)], "label": ["x"] * 300}
-    path = write_parquet(tmp_path / "a.parquet", columns, store_schema=False)
-    runner = Runner(
-        tmp_path, ["vsp.datasets.importers.hugging_face", "pyarrow.parquet", "vsp.cli.importing"]
+    said = subprocess.run(
+        [sys.executable, "-c", code, path], check=True, cwd=ROOT, capture_output=True
     )
-    ended = runner.run("import", "parquet", "--annotations", path, "--out", tmp_path / "out")
-    runner.close()
-    assert ended.code == 0 and ended.megabytes < 350, ended  # 300 copies would take 700 MB
+    n_bytes, kilobytes = map(int, said.stdout.split())
+    assert n_bytes == n * len(large) and kilobytes < 300_000  # together, they would take 3 GB
 
 
 def test_a_list_of_very_many_values_is_refused(tmp_path):
