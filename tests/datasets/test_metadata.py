@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from vsp.datasets.metadata import metadata_path, read_samples, why_without_images
+from vsp.datasets.metadata import metadata_path, read_samples
+from vsp.datasets.picture_paths import why_without_images
 from vsp.errors import DatasetError
 
 OWN = {"image_filename": "a.png", "label": "near", "prompt": "How far?"}

@@ -26,6 +26,7 @@ IMPORTERS = Registry(
     {
         "csv": "vsp.datasets.importers.table:IMPORTER",
         "gqa": "vsp.datasets.importers.scene_graphs:GQA",
+        "spatialrgpt-bench": "vsp.datasets.importers.spatialrgpt_bench:IMPORTER",
         "vg": "vsp.datasets.importers.scene_graphs:VISUAL_GENOME",
         "vrd": "vsp.datasets.importers.vrd:IMPORTER",
         "vsr": "vsp.datasets.importers.vsr:IMPORTER",

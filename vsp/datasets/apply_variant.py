@@ -110,12 +110,11 @@ class _Survey:
     def add(self, record: Record) -> None:
         self.n_rows += 1
         split = 1 << metadata.SPLITS.index(metadata.split_of(record))
-        for key, folder in PICTURES.items():
-            if key in record:
-                name = _picture_name(record, key)
-                if name not in self.pictures[folder]:
-                    self.paths.path(key, name)
-                self.pictures[folder][name] = self.pictures[folder].get(name, 0) | split
+        for key, name in _picture_names(record):
+            pictures = self.pictures[PICTURES[key]]
+            if name not in pictures:
+                self.paths.path(key, name)
+            pictures[name] = pictures.get(name, 0) | split
 
 
 def _survey(source: Path, variant: Variant, name: str) -> _Survey:
@@ -155,13 +154,23 @@ def _refusal(
     )
 
 
-def _picture_name(record: Record, key: str) -> str:
-    """The picture's name, which must stay inside its folder: a variant writes nowhere else."""
-    name = metadata.text_of(record, key)
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise DatasetError(f"has {key} {name!r}, which is not in {PICTURES[key]}/; put it there")
-    return name
+def _picture_names(record: Record) -> Iterator[tuple[str, str]]:
+    """Key and name of each picture of a record.
+
+    A name must stay inside its folder: a variant writes nowhere else.
+    """
+    for key in PICTURES.keys() & record.keys():
+        values = (
+            metadata.regions_of(record) if key == "regions" else [metadata.text_of(record, key)]
+        )
+        for name in values:
+            if isinstance(name, str):
+                path = PurePosixPath(name)
+                if path.is_absolute() or ".." in path.parts:
+                    raise DatasetError(
+                        f"has {key} {name!r}, which is not in {PICTURES[key]}/; put it there"
+                    )
+                yield key, name
 
 
 def _redraw_all(
@@ -271,9 +280,16 @@ def _change_record(
         grouped["options"] = _changed_options(metadata.options_of(record), variant)
     changed, notes = variant.change_record(grouped, None if image is None else image.width)
     for key, folder in PICTURES.items():
-        if key in changed and changed[key] in new.get(folder, {}):
-            changed[key] = new[folder][changed[key]].name
+        if key in changed:
+            changed[key] = _renamed(changed[key], new.get(folder, {}))
     return changed, notes
+
+
+def _renamed(value: Any, new: Mapping[str, Redrawn]) -> Any:
+    """The new name of a picture, or those in a list of pictures and boxes."""
+    if isinstance(value, list):
+        return [_renamed(one, new) if isinstance(one, str) else one for one in value]
+    return new[value].name if value in new else value
 
 
 def _changed_options(options: Sequence[str], variant: Variant) -> list[str]:

@@ -118,7 +118,7 @@ def _draw_picture(
     width, height = (max(1, round(edge * scale)) for edge in picture.size)
     small = picture.resize((width, height), Image.Resampling.LANCZOS)
     canvas = ImageDraw.Draw(small)
-    for part, color in _BOXED.items():
+    for part, color in {**_BOXED, "regions": _COLORS["subject"]}.items():
         try:
             boxes = _boxes(paths, record, part)
         except DatasetError as error:
@@ -140,16 +140,31 @@ def _draw_box(canvas: ImageDraw.ImageDraw, edges: Sequence[float], color: str) -
 
 def _boxes(paths: PicturePaths, record: dict[str, Any], part: str) -> list[Box]:
     """The boxes of a part: the bounding box of its mask, or its boxes in the record, if any."""
+    if part == "regions":
+        regions = metadata.regions_of(record) if part in record else []
+        return [
+            _bounds(paths, {part: one}, part) if isinstance(one, str) else _box(one)
+            for one in regions
+        ]
     if f"{part}_mask" in record:
-        bounds = _open(paths, record, f"{part}_mask").getbbox()
-        if bounds is None:
-            raise DatasetError(f"{part}_mask is black everywhere")
-        return [bounds]
+        return [_bounds(paths, record, f"{part}_mask")]
     if f"{part}_boxes" in record:
         boxes = metadata.boxes_of(record, f"{part}_boxes")
     else:
         boxes = [metadata.box_of(record, f"{part}_box")] if f"{part}_box" in record else []
-    return [(left, top, right, bottom) for left, top, right, bottom in boxes]
+    return [_box(box) for box in boxes]
+
+
+def _box(edges: Sequence[float]) -> Box:
+    left, top, right, bottom = edges
+    return left, top, right, bottom
+
+
+def _bounds(paths: PicturePaths, record: dict[str, Any], key: str) -> Box:
+    bounds = _open(paths, record, key).getbbox()
+    if bounds is None:
+        raise DatasetError(f"{key} is black everywhere")
+    return bounds
 
 
 def _box_problems(part: str, box: Box, size: tuple[int, int]) -> list[str]:

@@ -9,15 +9,15 @@ model chooses its answer (default: all labels, as words).
 
 For models that take regions, a record also has `subject_box` and `reference_box`, each [left, top,
 right, bottom] in pixels of the upright picture, or `subject_mask` and `reference_mask`, pictures in
-`masks/` that are not black where the object is. For depth, it has `depth_filename`, a picture in
-`depth/`.
+`masks/` that are not black where the object is. If the record's own prompt has markers `<mask>`, it
+has `regions` instead: a list with the box, or the file name of the mask, of each marker. For depth,
+it has `depth_filename`, a picture in `depth/`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache, lru_cache, partial
@@ -35,7 +35,7 @@ from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
 from vsp.utils.config_files import config_names
 from vsp.utils.files import write_aside
-from vsp.utils.text import format_count, is_encodable
+from vsp.utils.text import is_encodable
 
 NAME = "metadata.json"
 _HOME = Path("data/raw")  # where `vsp generate` writes datasets
@@ -149,27 +149,6 @@ def _other_dataset(folder: Path) -> str:
     return f"the datasets here are {', '.join(map(str, sorted(beside)[:_N_NAMED]))}{more}"
 
 
-def why_without_images(folder: Path, images: Collection[str]) -> str:
-    """Why none of the files `images` of a dataset exists, and what to do; "" if one exists."""
-    if any(map(os.path.exists, images)):
-        return ""
-    home = folder / "images"
-    entries = list(home.iterdir()) if home.is_dir() else []
-    broken = [path for path in entries if path.is_symlink() and not path.exists()]
-    if not home.is_dir():
-        what = f"{home}: no such folder"
-    elif not entries:
-        what = f"{home}: is empty"
-    elif broken:
-        what = f"{broken[0]}: leads to {broken[0].readlink()}, which is not there"
-    else:
-        what = f"{next(iter(images))}: no such file, and none of the others is there"
-    return (
-        f"{what}; the dataset needs {format_count(len(images), 'image')}: put them there, or make the "
-        "dataset again (`vsp import` takes their folders with --images)"
-    )
-
-
 def read_record(folder: Path, index: int, read: Callable[..., Made], *arguments: object) -> Made:
     """The result of `read`; the file and the record number are put before a DatasetError's message."""
     try:
@@ -255,9 +234,12 @@ class _SampleMaker:
         self, record: dict[str, Any], question: Question | None
     ) -> tuple[NamedPrompt, Regions, str]:
         """The prompt, its regions, and the path of its depth picture."""
+        is_own = self._style == prompts.DATASET
+        if is_own and "regions" in record:
+            return self._own_region_prompt(record)
         if self._marker:
             return self._region_prompt(record, question)
-        if self._style == prompts.DATASET:
+        if is_own:
             fields = () if question is None else question.fields
             return self._own_prompt(text_of(record, "prompt"), fields), (), ""
         if question is None:
@@ -285,11 +267,33 @@ class _SampleMaker:
             name: self._region(record, name.removeprefix("to_")) for name, _ in question.fields
         }
         named = [name for _, name, _, _ in Formatter().parse(form) if name in regions]
-        depth = ""
-        if "<depth>" in self._marker:
-            depth = self._path("depth_filename", text_of(record, "depth_filename"))
         prompt = self._render(form, tuple((name, self._marker) for name in regions))
-        return prompt, tuple(regions[name] for name in named if name), self._intern(depth)
+        return prompt, tuple(regions[name] for name in named if name), self._depth(record)
+
+    def _own_region_prompt(self, record: dict[str, Any]) -> tuple[NamedPrompt, Regions, str]:
+        """As `_prompt`, for a record whose own prompt has a marker for each of its regions."""
+        text = text_of(record, "prompt").replace("<mask> <depth>", "<mask>")
+        regions = regions_of(record)
+        if text.count("<mask>") != len(regions):
+            raise DatasetError(
+                f"has {text.count('<mask>')} <mask> in its prompt and {len(regions)} regions; give "
+                "each <mask> one region"
+            )
+        if not self._marker:
+            raise DatasetError(
+                "has a prompt about regions, which the model as it is planned does not take; use "
+                "SpatialRGPT with --option regions=mask, or another --prompt"
+            )
+        paths = (self._path("regions", r) if isinstance(r, str) else r for r in regions)
+        prompt = self._own_prompt(text.replace("<mask>", self._marker), ())
+        return prompt, tuple(paths), self._depth(record)
+
+    def _depth(self, record: dict[str, Any]) -> str:
+        """The path of the depth picture; "" if the model takes none."""
+        if "<depth>" not in self._marker:
+            return ""
+        path = self._path("depth_filename", text_of(record, "depth_filename"))
+        return self._intern(path)
 
     def _region(self, record: dict[str, Any], part: str) -> tuple[float, ...] | str:
         if (key := f"{part}_mask") in record:
@@ -336,6 +340,17 @@ def boxes_of(record: dict[str, Any], key: str) -> list[tuple[float, ...]]:
     if not isinstance(boxes, list):
         raise DatasetError(f"has {key} {boxes!r}; give it a list of boxes")
     return [_box(key, box) for box in boxes]
+
+
+def regions_of(record: dict[str, Any]) -> list[tuple[float, ...] | str]:
+    """The box, or the file name of the mask, of each `<mask>` in the record's own prompt."""
+    regions = record.get("regions")
+    if not isinstance(regions, list) or not regions:
+        raise DatasetError(f"has regions {regions!r}; give it a list of boxes or names of masks")
+    return [
+        text_of({"regions": one}, "regions") if isinstance(one, str) else _box("regions", one)
+        for one in regions
+    ]
 
 
 def _box(key: str, box: Any) -> tuple[float, ...]:

@@ -10,19 +10,21 @@ dataset show` name all of these folders.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from vsp.datasets.provenance import NAME, read_card
 from vsp.errors import DatasetError
+from vsp.utils.text import format_count
 
-# The record keys that name a picture, and the folder of that picture.
+# The record keys that name a picture, or a list of pictures and boxes, and their folder.
 PICTURES = {
     "image_filename": "images",
     "subject_mask": "masks",
     "reference_mask": "masks",
+    "regions": "masks",
     "depth_filename": "depth",
 }
 _CACHE_SIZE = 1 << 16  # folders
@@ -111,3 +113,24 @@ def _stores(dataset: Path) -> Iterator[Path]:
         yield folder / ".git" / "annex" / "objects"
         if folder.name == "snapshots":  # of a hub's cache
             yield folder.parent / "blobs"
+
+
+def why_without_images(folder: Path, images: Collection[str]) -> str:
+    """Why none of the files `images` of a dataset exists, and what to do; "" if one exists."""
+    if any(map(os.path.exists, images)):
+        return ""
+    home = folder / "images"
+    entries = list(home.iterdir()) if home.is_dir() else []
+    broken = [path for path in entries if path.is_symlink() and not path.exists()]
+    if not home.is_dir():
+        what = f"{home}: no such folder"
+    elif not entries:
+        what = f"{home}: is empty"
+    elif broken:
+        what = f"{broken[0]}: leads to {broken[0].readlink()}, which is not there"
+    else:
+        what = f"{next(iter(images))}: no such file, and none of the others is there"
+    return (
+        f"{what}; the dataset needs {format_count(len(images), 'image')}: put them there, or make the "
+        "dataset again (`vsp import` takes their folders with --images)"
+    )

@@ -34,7 +34,10 @@ _FOLDER = "configs/relations"
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """A table of the words for each label. Words that are not in the table have no label."""
+    """A table of the words for each label. Words that are not in the table have no label.
+
+    If the table is empty, as `OWN_WORDS` is, the words themselves are the label.
+    """
 
     name: str
     labels: tuple[str, ...]  # in the table's order
@@ -42,7 +45,10 @@ class Relations:
 
     def label(self, words: str) -> str:
         """The label for a source's words; "" if the table does not have them."""
-        return self.label_of.get(normalize(words), "")
+        return self.label_of.get(normalize(words), "") if self.label_of else words
+
+
+OWN_WORDS = Relations("", (), {})
 
 
 def normalize(words: str) -> str:

@@ -20,7 +20,7 @@ from vsp.datasets.contact_sheet import SheetRow
 from vsp.datasets.copy_search import find_copies
 from vsp.datasets.image_copies import ImageCopies
 from vsp.datasets.importers.funnel import FUNNEL
-from vsp.datasets.picture_paths import PicturePaths
+from vsp.datasets.picture_paths import PicturePaths, why_without_images
 from vsp.datasets.provenance import read_card, variants_of
 from vsp.datasets.row_problems import row_problems
 from vsp.datasets.scarce_labels import LabelGroups
@@ -39,7 +39,7 @@ class DatasetSummary:
     n_rows: int = 0
     n_named: int = 0  # rows with the names that the prompt forms need
     n_prompts: int = 0  # rows with a prompt of their own
-    n_regions: int = 0  # rows with a box or a mask for both subject and reference
+    n_regions: int = 0  # rows with a box or mask of both subject and reference, or of the prompt
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows by (label, split)
     images: Counter[str] = field(default_factory=Counter)  # rows of each image
     groups: set[str] = field(default_factory=set)
@@ -78,7 +78,7 @@ class DatasetSummary:
         self.label_groups.add(row.label, metadata.split_of(record), group)
         self.n_named += questions.question_of(record) is not None
         self.n_prompts += bool(record.get("prompt"))
-        self.n_regions += all(
+        self.n_regions += "regions" in record or all(
             {f"{part}_box", f"{part}_mask"} & record.keys() for part in questions.PARTS
         )
         flags = record.get("flags", [])
@@ -181,7 +181,7 @@ def summarize(
         summary.copies, summary.unreadable = find_copies(files)
     if len(summary.missing) == len(summary.images):
         absent = [str(dataset / "images" / name) for name in summary.missing]
-        summary.why_without_images = metadata.why_without_images(dataset, absent)
+        summary.why_without_images = why_without_images(dataset, absent)
     summary.prompts = metadata.example_prompts(dataset, first, summary.labels)
     return summary
 

@@ -21,7 +21,7 @@ from vsp.utils.files import write_aside
 from vsp.utils.images import open_rgb, upright_size
 
 _OTHER_PART = {"subject": "reference", "reference": "subject"}
-_REGION = re.compile(r"_box(es)?$|_mask$|^depth_filename$")  # keys of a record
+_REGION = re.compile(r"_box(es)?$|_mask$|^depth_filename$|^regions$")  # keys of a record
 _GREY = (128, 128, 128)
 
 Record = dict[str, Any]
@@ -132,6 +132,14 @@ def _mirror_boxes(record: Record, width: int | None) -> tuple[Record, Notes]:
             turned = [[width - right, top, width - left, bottom]
                       for left, top, right, bottom in boxes]  # fmt: skip
             mirrored[key] = turned if is_list else turned[0]
+    if "regions" in record and width is None:
+        del mirrored["regions"]
+        notes = ("lost their boxes, as the picture cannot be read",)
+    elif "regions" in record and width is not None:  # masks are mirrored as pictures
+        mirrored["regions"] = [
+            one if isinstance(one, str) else [width - one[2], one[1], width - one[0], one[3]]
+            for one in metadata.regions_of(record)
+        ]
     return mirrored, notes
 
 

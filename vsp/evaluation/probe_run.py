@@ -6,6 +6,7 @@ same whether the layers were fitted by one command, by several, or by one that w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -229,11 +230,26 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         **work.facts,
         "untrained": work.untrained,
         "settings": asdict(work.settings),
-        "probe": describe_probe(
-            work.settings.probe,
-            work.probe,
-            work.store.layout.hidden_size,
-            work.names or None,
-            None if has_grid_by_layer(work) else strengths,
-        ),
+        "probe": {
+            **describe_probe(
+                work.settings.probe,
+                work.probe,
+                work.store.layout.hidden_size,
+                work.names or None,
+                None if has_grid_by_layer(work) else strengths,
+            ),
+            "fitted": _fitted_rows(work),
+        },
+    }
+
+
+def _fitted_rows(work: ProbeWork) -> dict[str, Any]:
+    """Which rows the saved probes are fitted on, for their card."""
+    design = work.tasks.design
+    fitted = design.train_sets[design.final]
+    ids = "".join(f"{one}\n" for one in sorted(work.rows.id[fitted].tolist()))
+    return {
+        "n_rows": int(fitted.sum()),
+        "rule": "all rows of the probe run" if fitted.all() else "rows with split train",
+        "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),  # one line per id, sorted
     }

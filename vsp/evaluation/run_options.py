@@ -24,10 +24,11 @@ def options_of_run(
 ) -> RowOptions | None:
     """The options of `rows` (in the store); None if the run stores no answers.
 
-    The lens reads the last token, so it is left out for states at another `position`. `samples` are those of all rows. The prior is that of the newest run with blank pictures that has
-    all rows, matched by id. Raises StoreError if an array is not that of the run.
+    The lens reads the last token, so it is left out for states at another `position`. `samples` are
+    those of all rows. The prior is that of the newest run with blank pictures that has all rows,
+    matched by id. Raises StoreError if an array is not that of the run.
     """
-    options = _stored_options(run, samples)
+    options = stored_options(run, samples)
     if options is None:
         return None
     if position != LAST:
@@ -35,8 +36,11 @@ def options_of_run(
     return _with_prior(run, samples, options.take(rows), rows)
 
 
-def _stored_options(run: Run, samples: Sequence[Sample]) -> RowOptions | None:
-    """The options of all rows of a run."""
+def stored_options(run: Run, samples: Sequence[Sample]) -> RowOptions | None:
+    """The options of all rows of a run, whose samples are `samples`; None if it stores no answers.
+
+    Raises StoreError if an array is not that of the run.
+    """
     if run.plan.answers is None:
         return None
     common = run.plan.answers.options
@@ -91,7 +95,7 @@ def _with_prior(
                     f"{format_count(len(asked), 'row')}"
                 )
                 continue
-            prior = _stored_options(blank, others)
+            prior = stored_options(blank, others)
         except (RunError, StoreError) as error:
             why_not = str(error)
             continue

@@ -28,8 +28,8 @@ from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
 from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.image_copies import CopyFinder, ImageCopies
-from vsp.datasets.metadata import read_samples, why_without_images
-from vsp.datasets.picture_paths import PicturePaths
+from vsp.datasets.metadata import read_samples
+from vsp.datasets.picture_paths import PicturePaths, why_without_images
 from vsp.datasets.provenance import variants_of
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError
 from vsp.extraction.answer_options import NO_ANSWERS, OptionTexts, OptionTokens, too_many_options

@@ -46,7 +46,8 @@ def _facts(summary: DatasetSummary) -> dict[str, str]:
         "images also in": ", ".join(map(str, summary.other_folders)),
         "missing images": _missing(summary),
         "regions": (
-            f"{summary.n_regions:,} rows have a box or mask of both subject and reference"
+            f"{summary.n_regions:,} rows have a box or mask of both subject and reference, or of their "
+            "own prompt"
             if summary.n_regions
             else ""
         ),

@@ -10,7 +10,12 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
-from vsp.datasets.importers.funnel import INCOMPLETE, UNMAPPED, format_other_relations
+from vsp.datasets.importers.funnel import (
+    INCOMPLETE,
+    UNMAPPED,
+    UNUSABLE,
+    format_other_relations,
+)
 from vsp.datasets.metadata import SPLITS
 from vsp.datasets.prompts import label_words
 from vsp.utils.terminal import text_line
@@ -67,7 +72,7 @@ def _step_table(part: Mapping[str, Any], labels: Sequence[str], width: int) -> T
 
 def _is_unusable(step: Mapping[str, Any]) -> bool:
     """Whether the rows dropped at this step cannot become samples."""
-    return step["why"] in (UNMAPPED, INCOMPLETE)
+    return step["why"] in (UNMAPPED, INCOMPLETE, *UNUSABLE)
 
 
 def _filters(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -5,23 +5,14 @@
     summary.json       settings, numbers of rows, and the figures of the whole run; `says` has those
                        of the model's own answers, or is null, and `no_answers` says why
     scores.jsonl       a LayerScore for each layer
-    predictions.npz    rows (in the store), id, group, label [row]; layers [layer]; classes [class];
-                       outer [repeat, row], the split that tested it, or -1; predicted [layer,
-                       repeat, row], an index into `classes`, or the number; probability [layer,
-                       repeat, row, class], at the strength with the best log loss on inner
-                       folds, while `predicted` and `loss` are at the one with the best score;
-                       loss [layer, repeat, row] and base [repeat, row]: the score is
-                       1 − Σ loss / Σ base. With answers of the model: peak [repeat, row], the
-                       index of the class that the layer selected in the row's split predicts, or
-                       -1; answer [row], an index into `answer_names` [name], or -1;
-                       answer_scores [row, option], nan where there is no option; answer_margin
-                       [row], the score of the label's option minus the best of the others, nan
-                       where the label is no option
-    estimates.npz      the values behind the figures, by layer: inner [layer, outer, strength],
-                       null [layer, permutation], portions, gaps …
+    predictions.npz    what the probes predict for each row
+    estimates.npz      the values behind the figures, by layer
     probes/LLL.npz     the arrays of layer LLL's probe
-    probes/card.json   the meaning of these arrays, and how to rebuild a probe
+    probes/card.json   the meaning of these arrays, how to rebuild a probe, and the rows it was
+                       fitted on
     positions/NAME/    the same files of probes on states at another position
+
+docs/results.md lists every array of predictions.npz and estimates.npz.
 
 The summary holds the SHA-256 of the other files and of itself. A file that was edited, damaged or
 replaced does not match it and is not read. Nothing is pickled.

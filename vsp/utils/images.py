@@ -23,7 +23,7 @@ from vsp.utils.text import composed
 
 # Bounds of a picture in memory: its file, and three copies of 4 bytes a pixel.
 _MAX_BYTES = 1 << 28
-_MAX_PIXELS = 89_478_485  # at this size Pillow begins to warn of a decompression bomb
+MAX_PIXELS = 89_478_485  # at this size Pillow begins to warn of a decompression bomb
 # Pillow reads the parts of a file one by one, in Python: a PNG of 268 MB has about 130,000 reads,
 # and a file made of empty parts would keep it busy for minutes.
 _MAX_READS = 300_000
@@ -65,6 +65,10 @@ PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # A picture of too many pixels is refused here.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+class _TooManyPixelsError(ValueError):
+    """A picture has more than `MAX_PIXELS` pixels."""
 
 
 class _CountedBytes(BytesIO):
@@ -134,10 +138,23 @@ def _opened(file: IO[bytes]) -> Image.Image:
         image = Image.open(file, formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
     if image.tile and image.tile[0].codec_name == "ppm_plain":
         raise ValueError("PPM of decimal numbers is not read; save it as PNG")  # slow to decode
-    if image.width * image.height > _MAX_PIXELS:
+    if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} × {image.height}"
-        raise ValueError(f"{size} are more than {_MAX_PIXELS:,} pixels; scale it down")
+        raise _TooManyPixelsError(f"{size} are more than {MAX_PIXELS:,} pixels; scale it down")
     return image
+
+
+def refuse_too_many_pixels(data: bytes) -> None:
+    """Raise DatasetError if a picture has too many pixels; reads only its header.
+
+    Other problems are left to `open_rgb`.
+    """
+    try:
+        _opened(_CountedBytes(data)).close()
+    except (_TooManyPixelsError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"has an image that is too large: {error}") from None
+    except (*_DAMAGE, MemoryError):
+        return
 
 
 def _orientation(image: Image.Image) -> Any:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
 from vsp.datasets.importers.import_request import ImportRequest
 from vsp.datasets.importers.pipeline import Imported, import_dataset
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
@@ -763,3 +764,40 @@ def test_copies_in_several_splits_are_said_and_count_as_one_image_for_new_splits
     later = _import(replace(request, out=tmp_path / "later", drop=["shared-image"]))
     kept = {record["image_filename"] for record in _records(later)}
     assert kept == {f"photos/test{i}.png" for i in range(12)}
+
+
+def test_options_of_a_source_reach_the_records_and_unusable_rows_are_counted(tmp_path, monkeypatch):
+    thing = Thing("cup")
+    rows = [
+        Relation(None, "on/above", None, "a", "Where?", file="f", where="line 1",
+                 options=("on/above", "below")),
+        Relation(thing, "", None, "b", "Who?", "below", options=("below", "on/above")),
+        Relation(None, "", None, "c", "Which?", "first", unusable="several-images"),
+        Relation(None, "x", None, "d", "What?", options=("y", "z"), unusable="no-such-option"),
+    ]  # fmt: skip
+    pictures = [Picture("a.jpg", (thing,), tuple(rows))]
+    importer = Importer(lambda files, options: iter(pictures), relations="")
+    monkeypatch.setattr("vsp.datasets.IMPORTERS.load", lambda name: importer)
+    (tmp_path / "own.txt").write_text("rows")
+    imported = _import(ImportRequest("own", [str(tmp_path / "own.txt")], tmp_path / "out"))
+    assert [(r["id"], r["label"], r["options"]) for r in _records(imported)] == [
+        ("a", "on/above", ["on/above", "below"]), ("b", "below", ["below", "on/above"]),
+    ]  # fmt: skip
+    (part,) = imported.funnel["parts"].values()
+    counted = {one["why"]: one["rows"] for one in part["dropped"] if one["rows"]}
+    assert counted == {"several-images": 1, "no-such-option": 1}
+    with (tmp_path / "out" / "dropped.csv").open(newline="") as file:
+        assert [(r["id"], r["explanation"]) for r in csv.DictReader(file)] == [
+            ("c", "the question is about several images; a row has one"),
+            ("d", "the answer is none of the options"),
+        ]  # fmt: skip
+    page = "\n".join(_printed(imported.funnel))
+    assert "− several images" in page and "− no such option" in page
+    assert "incomplete" not in page and "unclear options" not in page
+    samples, labels, style = read_samples(tmp_path / "out", None)
+    assert (labels, style) == (["below", "on/above"], "dataset")
+    assert samples[1].options == ("below", "on/above")
+    mapped = _import(
+        ImportRequest("own", [str(tmp_path / "own.txt")], tmp_path / "map", relations="6way")
+    )
+    assert [(r["id"], r["label"]) for r in _records(mapped)] == [("b", "below")]

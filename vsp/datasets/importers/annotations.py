@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # The words of sources for splits.
 SPLIT_WORDS = {
@@ -70,6 +71,19 @@ ReadEmbedded = Callable[
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """What is seen of a file or folder before it is imported."""
+
+    path: Path
+    record: Any = None  # the first record of a JSON file or of a table; a mapping's first value
+    names: frozenset[str] = frozenset()  # keys or columns of the record, or names in the folder
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.is_dir()
+
+
+@dataclass(frozen=True, slots=True)
 class Importer:
     """A source of annotations.
 
@@ -79,7 +93,15 @@ class Importer:
     """
 
     read: Read
-    relations: str = "6way"  # default of --relations
+    relations: str = "6way"  # default of --relations; "": the source's own words are the labels
     options: tuple[str, ...] = ()  # known names of `options`
     # Name, as in `Picture.image`, and bytes of the pictures that the files contain, also repeated.
     read_embedded: ReadEmbedded | None = None
+    # Name, as in `Relation.regions`, and bytes of the masks that the files contain, also repeated.
+    read_masks: ReadEmbedded | None = None
+    # The annotations in a folder, files or folders, in order; None: the source has only files.
+    files_in: Callable[[Path], Sequence[Path]] | None = None
+    images_beside: bool = False  # whether folders of annotations also hold the images
+    recognises: Callable[[Beginning], bool] | None = (
+        None  # whether a file seems to be of the source
+    )

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import IO
 
 from vsp.datasets.importers.annotations import Relation
-from vsp.datasets.importers.funnel import BALANCE, DROPPED_LABEL, INCOMPLETE, UNMAPPED
+from vsp.datasets.importers.funnel import (
+    BALANCE,
+    DROPPED_LABEL,
+    INCOMPLETE,
+    UNMAPPED,
+    UNUSABLE,
+)
 from vsp.datasets.importers.quality_flags import FLAGS
 from vsp.datasets.relations import Relations, normalize
 from vsp.utils.csv_lines import csv_line
@@ -24,6 +30,7 @@ _HEADER = ("file", "place", "id", "image", "label", "reason", "explanation")
 _N_NOTES, _N_PLACES, _N_EXAMPLES = 10, 5, 3
 _REASONS = {
     **FLAGS,
+    **UNUSABLE,
     INCOMPLETE: "a name, the prompt, the relation or the label is missing",
     DROPPED_LABEL: "its label is left out with --drop-label",
     BALANCE: "its split has more rows of this label than of its rarest label",

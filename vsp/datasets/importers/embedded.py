@@ -1,6 +1,7 @@
-"""Pictures that a table contains as base64 or as data URIs, as benchmark files do.
+"""Pictures that a table contains as base64, as data URIs or as bytes, as benchmark files do.
 
-The name of such a picture is its digest, so a picture that many rows repeat is written once.
+The name of such a picture is its digest, so a picture that many rows repeat is written once. A picture
+with more pixels than can be decoded is refused here, from its header.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from reprlib import repr as shortened
 from typing import Any
 
 from vsp.errors import DatasetError
+from vsp.utils.images import refuse_too_many_pixels
+from vsp.utils.text import format_bytes
 
 EMBEDDED = "embedded"  # the folder in a dataset's `images/`
-_LONGEST = 1 << 24  # characters of a picture
+_LONGEST = 1 << 24  # characters of a picture in base64
+LONGEST_PICTURE = _LONGEST // 4 * 3  # bytes
 _SHORTEST = 64  # characters; the smallest GIF has 35 bytes, and a shorter text may be a name
 _DATA_URI = re.compile(r"data:[^,]*,", re.IGNORECASE)
 _MAPPING = re.compile(r"""\s*\{\s*["'](bytes|path)["']""")
@@ -39,9 +43,11 @@ _SIGNATURES = (
 def picture_cell(cell: Any) -> Any:
     """The text in an image cell; a cell may also be a mapping, as Hugging Face datasets have it.
 
-    Of {"bytes": text, "path": name}, also as JSON text, this is the name and the bytes of the picture;
-    if `bytes` is null or empty, the path. Raises DatasetError as `decode_picture` does.
+    Of {"bytes": text or bytes, "path": name}, also as JSON text, this is the name and the bytes of
+    the picture; if `bytes` is null or empty, the path. Raises DatasetError as `decode_picture` does.
     """
+    if isinstance(cell, bytes):
+        return _named_picture(cell)
     if isinstance(cell, str) and _MAPPING.match(cell):
         try:
             cell = json.loads(cell)
@@ -53,8 +59,10 @@ def picture_cell(cell: Any) -> Any:
     if not isinstance(cell, dict) or not cell.keys() & {"bytes", "path"}:
         return cell
     data = cell.get("bytes")
-    if data is None or data == "":
+    if not data and isinstance(data, str | bytes | None):
         return cell.get("path")
+    if isinstance(data, bytes):
+        return _named_picture(data)
     if not isinstance(data, str):
         raise DatasetError(f"has an image with the bytes {shortened(data)}; write them in base64")
     return decode_picture(data, may_be_name=False)
@@ -76,13 +84,23 @@ def decode_picture(cell: str, may_be_name: bool = True) -> tuple[str, bytes] | N
         )
     if uri is not None and not uri[0].lower().endswith(";base64,"):
         raise DatasetError(f"has the image {shortened(cell)}; only data URIs in base64 can be read")
-    data = _decode(cell[uri.end() :] if uri else cell)
+    return _named_picture(_decode(cell[uri.end() :] if uri else cell))
+
+
+def _named_picture(data: bytes) -> tuple[str, bytes]:
+    """Name and bytes of a picture. Raises DatasetError if it is too large or in another format."""
+    if len(data) > LONGEST_PICTURE:
+        raise DatasetError(
+            f"has an image of {format_bytes(len(data))}, at most {format_bytes(LONGEST_PICTURE)} can "
+            "be read; write it to a file and give the file's name"
+        )
     suffix = _suffix(data)
     if not suffix:
         raise DatasetError(
-            f"has an image in an unknown format, {shortened(cell)}; write PNG, JPEG, GIF, WebP, BMP "
-            "or TIFF in base64"
+            f"has an image in an unknown format, {shortened(data)}; write PNG, JPEG, GIF, WebP, BMP "
+            "or TIFF"
         )
+    refuse_too_many_pixels(data)
     return f"{EMBEDDED}/{hashlib.sha256(data).hexdigest()}.{suffix}", data
 
 
@@ -92,7 +110,7 @@ def write_pictures(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> int:
     for name, data in pictures:
         if name not in written:
             path = folder / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             written.add(name)
     return len(written)

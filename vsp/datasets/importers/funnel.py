@@ -13,6 +13,19 @@ from vsp.utils.reading import read_json
 FUNNEL = "funnel.json"  # in the dataset's folder
 UNMAPPED, INCOMPLETE = "other-relation", "incomplete"
 DROPPED_LABEL, BALANCE = "dropped-label", "balance"
+SEVERAL_IMAGES, UNCLEAR_OPTIONS = "several-images", "unclear-options"
+NO_SUCH_OPTION = "no-such-option"
+OTHER_ANSWER, NO_PLAIN_ANSWER = "other-answer", "no-plain-answer"
+BETWEEN = "between-labels"
+# Why a row of a source cannot be used: the values of `Relation.unusable`.
+UNUSABLE = {
+    SEVERAL_IMAGES: "the question is about several images; a row has one",
+    UNCLEAR_OPTIONS: "two options are equal, or there are fewer than two",
+    NO_SUCH_OPTION: "the answer is none of the options",
+    OTHER_ANSWER: "the answer is a quantity; with answer=quantitative, it is none",
+    NO_PLAIN_ANSWER: "the answer is not yes, no, one region, one length with its unit or an hour",
+    BETWEEN: "the direction lies halfway between two labels",
+}
 
 _N_LISTED = 10  # other relations that are listed in a text; funnel.json has all
 _MAX_RELATIONS = 100_000  # other relations that are counted separately

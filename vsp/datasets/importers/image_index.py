@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from vsp.datasets.importers.embedded import EMBEDDED
 from vsp.errors import DatasetError
 from vsp.utils.text import composed
 
+_EMBEDDED_NAME = re.compile(rf"{EMBEDDED}/[0-9a-f]{{64}}\.[a-z]+")  # of a picture in a table
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -54,7 +56,7 @@ class ImageFolders:
         An exact name in any folder wins over a name that differs in suffix (.gif for .jpg) or case.
         Names that differ only in the form of accented letters (NFC, NFD) are the same name.
         """
-        if self.embedded is not None and image.startswith(f"{EMBEDDED}/"):
+        if self.embedded is not None and _EMBEDDED_NAME.fullmatch(image):
             return ImageFile(image, self.embedded / image, exact=True)
         parts = [part for part in PurePosixPath(image).parts if part not in ("/", "..")]
         candidates = list(self._candidate_folders(tuple(parts[:-1]))) if parts else []

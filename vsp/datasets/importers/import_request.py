@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +16,12 @@ from vsp.datasets.importers.funnel import BALANCE, DROPPED_LABEL, INCOMPLETE, UN
 from vsp.datasets.importers.image_index import ImageFolders
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
 from vsp.datasets.importers.row_splits import SHARED, SplitSettings
-from vsp.datasets.relations import read_relations
+from vsp.datasets.relations import OWN_WORDS, read_relations
 from vsp.errors import ConfigError
 from vsp.utils.files import sha256
 from vsp.utils.reading import open_regular, unreadable
 
+_MAX_FILES = 10_000  # annotation files of a folder
 _MAX_FILE = 1 << 33  # bytes; their SHA-256 takes some seconds
 _SPLIT_WORDS = {**SPLIT_WORDS, "testing": "test"}
 
@@ -28,7 +31,7 @@ class ImportRequest:
     """The options of `vsp import`."""
 
     source: str
-    annotations: Sequence[str]  # FILE, or SPLIT=FILE
+    annotations: Sequence[str]  # FILE or SPLIT=FILE; folders, if the source has them
     out: Path
     images: Sequence[Path] = ()
     relations: str | None = None  # None: the source's default table
@@ -56,9 +59,16 @@ class ImportJob:
         self.notes: list[str] = []
         self.importer: Importer = IMPORTERS.load(request.source)
         self.dropped = _dropping_flags(request)
-        self.relations = read_relations(request.relations or self.importer.relations, work)
-        self.folders = ImageFolders([_existing_folder(path) for path in request.images])
-        self.files = [self._annotation_file(text) for text in request.annotations]
+        table = request.relations or self.importer.relations
+        self.relations = read_relations(table, work) if table else OWN_WORDS
+        self.files: list[tuple[str, Path]] = []
+        self._names: dict[Path, str] = {}  # of the files, in the card
+        images = list(request.images)
+        for text in request.annotations:
+            folder = self._add_annotations(text)
+            if folder and self.importer.images_beside and not request.images:
+                images.append(folder)
+        self.folders = ImageFolders([_existing_folder(path) for path in images])
         self._check_options()
 
     def pictures(self) -> Iterator[Picture]:
@@ -77,7 +87,7 @@ class ImportJob:
     def filters(self) -> list[str]:
         """The steps of the funnel that may drop rows, in order."""
         applies = {
-            "missing-image": bool(self.request.images),
+            "missing-image": bool(self.folders.links),
             "unreadable-image": self.request.check,
         }
         flags = [flag for flag in self.dropped if applies.get(flag, True)]
@@ -89,21 +99,42 @@ class ImportJob:
         """The part of the funnel that counts the rows of a split of the source."""
         return "" if self.split_settings.new_splits else split
 
-    def _annotation_file(self, text: str) -> tuple[str, Path]:
-        """Split and path from FILE or SPLIT=FILE; a file's name may contain its split."""
+    def _add_annotations(self, text: str) -> Path | None:
+        """Add the files of FILE, DIR, SPLIT=FILE or SPLIT=DIR; give the folder if it is one.
+
+        The name of a file, or its path in the folder, may contain its split.
+        """
         name, separator, rest = text.partition("=")
-        if separator and name in _SPLIT_WORDS:
-            split, path = _SPLIT_WORDS[name], Path(rest)
-        else:
-            path = Path(text)
-            words = re.findall("[a-z]+", path.stem.lower())
-            splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
-            split = splits.pop() if len(splits) == 1 else ""
-            if split:
-                self.notes.append(f"{path.name}: split {split}, from the file name")
+        given = _SPLIT_WORDS.get(name, "") if separator else ""
+        path = Path(rest if given else text)
+        if path.is_dir() and self.importer.files_in is not None:
+            self._add_folder(path, given)
+            return path
         if not path.is_file():
-            raise ConfigError(f"{path}: no such file; give existing files to --annotations")
-        return split, path
+            what = "a folder" if path.is_dir() else "no such file"
+            raise ConfigError(f"{path}: {what}; give existing files to --annotations")
+        split = given or _split_in(path.stem)
+        if split and not given:
+            self.notes.append(f"{path.name}: split {split}, from the file name")
+        self.files.append((split, path))
+        self._names[path] = path.name
+        return None
+
+    def _add_folder(self, folder: Path, given: str) -> None:
+        assert self.importer.files_in is not None
+        paths = self.importer.files_in(folder)
+        if not 0 < len(paths) <= _MAX_FILES:
+            raise ConfigError(
+                f"{folder}: has {len(paths):,} annotation files of the source {self.request.source}, "
+                f"not 1 to {_MAX_FILES:,}; name another folder"
+            )
+        names = [str(path.relative_to(folder)) for path in paths]
+        splits = [given or _split_in(str(Path(name).with_suffix(""))) for name in names]
+        found = ", ".join(sorted(set(splits) - {""}))
+        if found and not given:
+            self.notes.append(f"{folder}: splits {found}, from the names of its files")
+        self.files += zip(splits, paths, strict=True)
+        self._names |= dict(zip(paths, names, strict=True))
 
     def _check_options(self) -> None:
         request, known = self.request, self.importer.options
@@ -113,7 +144,7 @@ class ImportJob:
                     f"option {key!r} is not known to {request.source}; known: "
                     f"{', '.join(known) or 'none'}"
                 )
-        if request.check and not request.images:
+        if request.check and not self.folders.links and self.importer.read_embedded is None:
             raise ConfigError("--check opens images; name their folders with --images")
 
     def card(self) -> dict[str, Any]:
@@ -123,7 +154,7 @@ class ImportJob:
         return {
             "source": request.source,
             "annotations": [
-                {"split": split, "file": path.name, "sha256": _file_digest(path)}
+                {"split": split, "file": self._names[path], "sha256": _digest(path)}
                 for split, path in self.files
             ],
             "options": {key: str(value) for key, value in request.options.items()},
@@ -169,6 +200,13 @@ def _dropping_flags(request: ImportRequest) -> tuple[str, ...]:
     return tuple(flag for flag in FLAGS if flag in chosen)
 
 
+def _split_in(name: str) -> str:
+    """The split in a file's name; "" if it has none or several."""
+    words = re.findall("[a-z]+", name.lower())
+    splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else ""
+
+
 def _existing_folder(path: Path) -> Path:
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; give existing folders to --images")
@@ -178,6 +216,14 @@ def _existing_folder(path: Path) -> Path:
             "annotations only"
         )
     return path
+
+
+def _digest(path: Path) -> str:
+    """The digest of a file; of a folder, that of the names and sizes of its files."""
+    if not path.is_dir():
+        return _file_digest(path)
+    listed = sorted((one.name, one.stat().st_size) for one in path.iterdir() if one.is_file())
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _file_digest(path: Path) -> str:

@@ -57,9 +57,10 @@ class KeptRows:
                 f"image {picture.image!r} has the split {picture.split!r}; use one of "
                 f"{', '.join(SPLITS[1:])}"
             )
-        if not picture.image.strip() or not is_encodable(picture.image):
+        name = picture.image
+        if not name.strip() or "\0" in name or not is_encodable(name):
             raise DatasetError(
-                f"image name {picture.image!a} cannot be the name of a file; give the image another"
+                f"image name {name!a} cannot be the name of a file; give the image another"
             )
         self.images.append(_hash(picture.image))
         self.groups.append(_hash(picture.group or picture.image))

@@ -95,7 +95,7 @@ def import_dataset(request: ImportRequest, work: Path, n_jobs: int = 1) -> Impor
         lambda folder: notes.extend(_write_folder(folder, job, n_jobs)),
         "remove it or use another --out",
     )
-    if not request.images and not (request.out / "images" / EMBEDDED).is_dir():
+    if not job.folders.links and not (request.out / "images" / EMBEDDED).is_dir():
         notes.append("no --images: `vsp plan` will ask for the images of this dataset")
     if request.table is not None:
         n_left_out = write_table(request.out, request.table)
@@ -120,7 +120,7 @@ def _write_folder(folder: Path, job: ImportJob, n_jobs: int) -> list[str]:
     (folder / "images").mkdir()
     for link, path in job.folders.links.items():
         (folder / "images" / link).symlink_to(path)
-    notes = _write_embedded(folder / "images", job)
+    notes = _write_embedded(folder / "images", job) + _write_masks(folder / "masks", job)
     funnel = Funnel(job.relations.labels, job.filters)
     with (
         tempfile.TemporaryFile(dir=folder.parent) as spool,
@@ -147,6 +147,15 @@ def _write_embedded(folder: Path, job: ImportJob) -> list[str]:
     job.folders.embedded = folder if n_pictures else None
     written = f"wrote {format_count(n_pictures, 'picture')} of the annotations to images/{EMBEDDED}"
     return [written] if n_pictures else []
+
+
+def _write_masks(folder: Path, job: ImportJob) -> list[str]:
+    """Write the masks that the annotations contain. Return notes."""
+    if job.importer.read_masks is None:
+        return []
+    masks = job.importer.read_masks(job.files, job.request.options)
+    n_masks = write_pictures(folder, masks)
+    return [f"wrote {format_count(n_masks, 'mask')} to masks/"] if n_masks else []
 
 
 def _flag_and_keep_rows(job: ImportJob, out: _Output, n_jobs: int) -> list[str]:
@@ -262,7 +271,7 @@ def _keep_rows_of_picture(
 def _reason_to_drop(job: ImportJob, relation: Relation, label: str, flags: Sequence[str]) -> str:
     """The first filter that drops a row; "" if it is kept."""
     if not label:
-        return INCOMPLETE if is_incomplete(relation) else UNMAPPED
+        return relation.unusable or (INCOMPLETE if is_incomplete(relation) else UNMAPPED)
     if label in job.request.drop_labels:
         return DROPPED_LABEL
     return next((flag for flag in job.dropped if flag in flags), "")

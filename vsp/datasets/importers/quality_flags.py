@@ -50,7 +50,7 @@ _SUFFIX = re.compile(r"\s+\d+$")
 
 _normalize = lru_cache(1 << 16)(normalize)
 
-Question = tuple[str, ...]  # (prompt,), or the two names
+Question = tuple[str, ...]  # the prompt and its regions, or the two names
 
 
 def base_name(name: str) -> str:
@@ -89,7 +89,7 @@ class _PictureContext:
         self._things_of_name = _group_by_name(picture.things)
         self._labels_of_question: Mapping[Question, set[str]] = defaultdict(set)
         self._labels_of_pair: Mapping[tuple[Thing, Thing], set[str]] = defaultdict(set)
-        self._earlier: set[tuple[str, Thing | None, Thing | None, str]] = set()
+        self._earlier: set[tuple[object, ...]] = set()
         for relation, label in zip(picture.relations, labels, strict=True):
             if label:
                 self._labels_of_question[_question(relation)].add(label)
@@ -114,7 +114,7 @@ class _PictureContext:
             yield "opposite-labels"
         subject = relation.subject and _normalize_thing(relation.subject)
         reference = relation.reference and _normalize_thing(relation.reference)
-        row = (relation.prompt, subject, reference, label)
+        row = (relation.prompt, relation.regions, subject, reference, label)
         if row in self._earlier:
             yield "duplicate"
         self._earlier.add(row)
@@ -178,7 +178,7 @@ def _group_by_name(things: Iterable[Thing]) -> Mapping[str, set[Thing]]:
 def _question(relation: Relation) -> Question:
     """What the prompt asks. Rows of a picture with the same question need the same label."""
     if relation.prompt:
-        return (_normalize(relation.prompt),)
+        return (_normalize(relation.prompt), *map(str, relation.regions))
     ends = (relation.subject, relation.reference)
     return tuple(_normalize_base(end.name) for end in ends if end)
 

@@ -14,19 +14,18 @@ from vsp.utils.text import composed
 
 
 def row_label(relation: Relation, relations: Relations) -> str:
-    """The label of a row; "" if the row is incomplete or its predicate is not in the table."""
-    if is_incomplete(relation):
+    """The label of a row; "" if it is unusable or incomplete, or its predicate is not in the table."""
+    if relation.unusable or is_incomplete(relation):
         return ""
     mapped = relations.label(relation.predicate) if relation.predicate else ""
     return "" if relation.predicate and not mapped else relation.label or mapped
 
 
 def is_incomplete(relation: Relation) -> bool:
-    """Whether a row lacks a question (two names, or a prompt with a label) or an answer."""
+    """Whether a row lacks a question (two names, or a prompt) or an answer."""
     ends = (relation.subject, relation.reference)
     named = all(end is not None and base_name(end.name) for end in ends)
-    has_question = named or (relation.prompt and relation.label)
-    return not (has_question and (relation.label or relation.predicate))
+    return not ((named or relation.prompt) and (relation.label or relation.predicate))
 
 
 def row_id(picture: Picture, relation: Relation, ordinal: int, in_id: str) -> str:
@@ -60,8 +59,12 @@ def row_record(
                 record[f"{part}_box"] = end.box
     if relation.prompt:
         record |= {"prompt": relation.prompt, "question": OWN}
+    if relation.regions:
+        record["regions"] = list(relation.regions)
     if relation.predicate:
         record["predicate"] = relation.predicate
     record["label"] = label
+    if relation.options:
+        record["options"] = list(relation.options)
     record["flags"] = list(flags)
     return record

@@ -1,0 +1,277 @@
+"""Read the options and the answer of a multiple-choice question, and write its prompt.
+
+A label is the text of the right option, never its letter or its number. An answer is read as the
+option `answer` of `vsp import` says:
+
+    text     the text of one of the options
+    letter   its letter, "B", "(B)" or "B.": A is the first option
+    index0   its number, counted from 0
+    index1   its number, counted from 1
+    auto     the default: a text if it is one of the options, else a letter, else a number from 0
+
+With auto, an answer that is the text of one option and the letter or number of another one is
+refused; so are numbers that seem to count from 1.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from reprlib import repr as shortened
+from typing import Any
+
+from vsp.datasets.importers.funnel import NO_SUCH_OPTION, UNCLEAR_OPTIONS
+from vsp.errors import ConfigError, DatasetError
+from vsp.utils.text import composed, is_encodable
+
+ANSWER_FORMS = ("auto", "text", "letter", "index0", "index1")
+PROMPT_FORMS = ("options", "question")
+LONGEST_TEXT = 1 << 17  # characters of a question or an option
+OPTIONS = ("answer", "prompt")  # options of `vsp import` for these questions
+_HOW = "say how answers are written with --option answer=text, letter, index0 or index1"
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTER = re.compile(r"\(?\s*(\w{1,9})\s*\)?\s*[.:]?")
+_MARKED = re.compile(r"\(?([A-Z])[.):]\s+(?=\S)|\(([A-Z])\)\s*(?=\S)")  # "A. left", "(A) left"
+_NUMBER = re.compile(r"[0-9]{1,3}")
+# An entry of a list as JSON and Python write it.
+_ENTRY = re.compile(
+    r"""\s*("[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*'|-?[0-9][0-9.eE+-]{0,40})\s*(,|\])""",
+    re.DOTALL,
+)
+_MAX_ENTRIES = 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a question in the order of the source."""
+
+    keys: tuple[str, ...]  # letters, or the source's own keys
+    texts: tuple[str, ...]
+    written: tuple[str, ...] = ()  # as the source has them: "A. left" for "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a multiple-choice question becomes: values of `Relation`."""
+
+    prompt: str
+    label: str  # "": the source gives no answer
+    options: tuple[str, ...]
+    unusable: str = ""  # one of vsp.datasets.importers.funnel.UNUSABLE
+
+
+class ChoiceReader:
+    """Reads the questions of one file as the options of `vsp import` say.
+
+    Raises ConfigError if an option has an unknown value.
+    """
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self._answer = _chosen(options, "answer", ANSWER_FORMS)
+        self._prompt = _chosen(options, "prompt", PROMPT_FORMS)
+        self._n_numbers = self._n_zeros = 0  # answers that were taken for a number from 0
+
+    def choice(self, question: str, options: Options, answer: Any) -> Choice:
+        """The values of a row. Raises DatasetError if the answer can be read in two ways."""
+        texts = options.texts
+        prompt = question
+        if self._prompt == "options" and texts:
+            prompt = "\n".join((question, "Options:", *texts, "Answer with one of the options."))
+        written = _answer_text(answer)
+        if not texts or not written:
+            return Choice(prompt, written, texts)
+        if len(texts) < 2 or len(set(texts)) < len(texts):
+            return Choice(prompt, written, (), UNCLEAR_OPTIONS)
+        place = self._place(options, written)
+        if place is None:
+            return Choice(prompt, written, texts, NO_SUCH_OPTION)
+        return Choice(prompt, texts[place], texts)
+
+    def check_numbers(self) -> None:
+        """Raise DatasetError if numbers may count from 1. Call it at the end of each file."""
+        n, self._n_numbers = self._n_numbers, 0
+        n_zeros, self._n_zeros = self._n_zeros, 0
+        if n and not n_zeros:
+            raise DatasetError(
+                f"none of {n:,} answers that are numbers is 0, so they may count from 1; use --option "
+                "answer=index0 or answer=index1"
+            )
+
+    def _place(self, options: Options, written: str) -> int | None:
+        """The index of the right option; None if the answer names none."""
+        if self._answer == "text":
+            return _place_of_text(options, written)
+        if self._answer == "letter":
+            return _place_of_letter(options, written)
+        if self._answer != "auto":
+            return _place_of_number(options, written, int(self._answer == "index1"))
+        by_text = _place_of_text(options, written)
+        by_letter = _place_of_letter(options, written)
+        by_number = _place_of_number(options, written, 0)
+        others = {place for place in (by_letter, by_number) if place is not None}
+        if by_text is not None and others - {by_text}:
+            raise DatasetError(
+                f"has the answer {shortened(written)}, which is the text of one option and the "
+                f"{'letter' if by_number is None else 'number'} of another; {_HOW}"
+            )
+        if by_text is None and by_letter is None and _NUMBER.fullmatch(written):
+            self._n_numbers += 1
+            self._n_zeros += written == "0"
+            if int(written) == len(options.texts):
+                raise DatasetError(
+                    f"has the answer {written} and {len(options.texts)} options, so numbers may "
+                    "count from 1; use --option answer=index0 or answer=index1"
+                )
+        return next((one for one in (by_text, by_letter, by_number) if one is not None), None)
+
+
+def read_options(value: Any) -> Options:
+    """The options in a field: a list of texts or numbers, a mapping letter → text, or such a text.
+
+    A text is a JSON list or mapping, a list as Python prints it, or options separated by "|" or ";".
+    Raises DatasetError if it is none of these.
+    """
+    if isinstance(value, str):
+        value = _split(value)
+    if isinstance(value, Mapping):
+        keys = tuple(key.strip() for key in map(str, value))
+        return _unmarked(keys, tuple(map(_option_text, value.values())))
+    if not isinstance(value, list | tuple):
+        raise DatasetError(f"has options {shortened(value)}; give it a list of texts")
+    if len(value) > _MAX_ENTRIES:
+        raise DatasetError(f"has {len(value):,} options; at most {_MAX_ENTRIES:,} can be read")
+    return _unmarked(letters(len(value)), tuple(map(_option_text, value)))
+
+
+def letters(n: int) -> tuple[str, ...]:
+    """The letters of `n` options; those after Z have none."""
+    return tuple(_LETTERS[:n]) + ("",) * (n - len(_LETTERS))
+
+
+def text_list(text: str, most: int = _MAX_ENTRIES) -> list[str] | None:
+    """The first `most` entries of a list that is written as JSON or Python write it.
+
+    None if the text is no such list. Numbers are given as they are written.
+    """
+    text = text.strip()
+    if not text.startswith("["):
+        return None
+    entries: list[str] = []
+    at = 1
+    while len(entries) < most:
+        entry = _ENTRY.match(text, at)
+        value = None if entry is None else _entry(entry[1])
+        if entry is None or value is None:
+            return None
+        entries.append(value)
+        at = entry.end()
+        if entry[2] == "]":
+            return entries if at == len(text) else None
+    return entries
+
+
+def plain_text(key: str, value: Any) -> str:
+    """A text without outer spaces; "" for null. A whole number becomes its text.
+
+    Raises DatasetError if it is neither, is too long, or cannot be encoded.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise DatasetError(f"has {key} {shortened(value)}; write text")
+    if len(value) > LONGEST_TEXT:
+        raise DatasetError(
+            f"has a {key} of {len(value):,} characters, at most {LONGEST_TEXT:,} can be read; look "
+            "for a quotation mark that is not closed"
+        )
+    if not is_encodable(value):
+        raise DatasetError(f"has {key} {value!a}, which cannot be encoded; write other text")
+    return value.strip()
+
+
+def _chosen(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
+    value = options.get(name, known[0])
+    if value not in known:
+        raise ConfigError(f"option {name}={value} is not known; use one of {', '.join(known)}")
+    return value
+
+
+def _answer_text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column with missing numbers holds floats
+    return composed(plain_text("answer", value))
+
+
+def _option_text(value: Any) -> str:
+    if isinstance(value, float):
+        value = repr(value)
+    text = composed(plain_text("option", value))
+    if not text:
+        raise DatasetError("has an empty option; give each option a text")
+    return text
+
+
+def _split(text: str) -> Any:
+    text = plain_text("options", text)
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise DatasetError(f"has options {shortened(text)}, which are not JSON") from None
+    if text.startswith("["):
+        entries = text_list(text)
+        if entries is None:
+            raise DatasetError(f'has options {shortened(text)}; write ["left", "right"]')
+        return entries
+    marks = [mark for mark in "|;" if mark in text]
+    if len(marks) != 1:
+        what = "contain both | and ;" if marks else "contain neither | nor ;"
+        raise DatasetError(
+            f"has options {shortened(text)}, which {what}; separate them by one of these, or write "
+            '["left", "right"]'
+        )
+    return text.split(marks[0])
+
+
+def _entry(written: str) -> str | None:
+    """The text of an entry; None if it has unknown escapes."""
+    if written[0] not in "\"'":
+        return written
+    try:
+        return str(json.loads(written) if written[0] == '"' else ast.literal_eval(written))
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _unmarked(keys: tuple[str, ...], texts: tuple[str, ...]) -> Options:
+    """The options without letters before them, if each begins with its own: "A. left"."""
+    marks = [_MARKED.match(text) for text in texts]
+    if all(mark and (mark[1] or mark[2]) == key for mark, key in zip(marks, keys, strict=True)):
+        return Options(
+            keys, tuple(t[m.end() :] for t, m in zip(texts, marks, strict=True) if m), texts
+        )
+    return Options(keys, texts)
+
+
+def _place_of_text(options: Options, written: str) -> int | None:
+    for texts in (options.texts, options.written):
+        if written in texts:
+            return texts.index(written)
+    return None
+
+
+def _place_of_letter(options: Options, written: str) -> int | None:
+    match = _LETTER.fullmatch(written)
+    return options.keys.index(match[1]) if match and match[1] in options.keys else None
+
+
+def _place_of_number(options: Options, written: str, first: int) -> int | None:
+    if not _NUMBER.fullmatch(written):
+        return None
+    place = int(written) - first
+    return place if 0 <= place < len(options.texts) else None
