@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from vsp.storage.manifest import Sample
 
+UNKNOWN = np.uint64(0)  # in place of the hash of a picture
+
 
 @dataclass(frozen=True, slots=True)
 class RowIdentity:
@@ -24,7 +26,7 @@ class RowIdentity:
     """
 
     key: NDArray[np.uint64]
-    image: NDArray[np.uint64]  # the first 64 bits of the SHA-256 of the image file; 0: not known
+    image: NDArray[np.uint64]  # the first 64 bits of the SHA-256 of the image file, or UNKNOWN
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> RowIdentity:
@@ -40,6 +42,20 @@ class RowIdentity:
             np.array([_key(*row[:4]) for row in rows], np.uint64),
             np.array([int(row[4][:16] or "0", 16) for row in rows], np.uint64),
         )
+
+    def take(self, rows: NDArray[np.intp]) -> RowIdentity:
+        """The identities of these rows."""
+        return RowIdentity(self.key[rows], self.image[rows])
+
+    def without_common_images(self, group: NDArray[np.str_]) -> RowIdentity:
+        """The same rows; pictures that several groups [row] have do not count.
+
+        Grey pictures of a control are equal in many groups, so they do not tell that a row was seen.
+        """
+        code = np.unique(self.image, return_inverse=True)[1]
+        pairs = np.unique([code, np.unique(group, return_inverse=True)[1]], axis=1)
+        n_groups = np.bincount(pairs[0])
+        return RowIdentity(self.key, np.where(n_groups[code] == 1, self.image, UNKNOWN))
 
 
 def _key(row_id: str, subject: str, reference: str, image: str) -> int:

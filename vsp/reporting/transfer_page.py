@@ -1,0 +1,215 @@
+"""The page, the table and the JSON of `vsp evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from vsp.choices import LAST
+from vsp.reporting.formatting import format_figure
+from vsp.utils.csv_lines import csv_line
+from vsp.utils.terminal import fact_table, folded_text, text_line
+from vsp.utils.text import format_count, format_ranges
+
+if TYPE_CHECKING:
+    from vsp.evaluation.judged_rows import LayerFigures
+    from vsp.evaluation.transfer import Transfer
+
+_LISTED = 10  # labels that a line names
+_COLUMNS = (
+    "trained", "position", "target", "target_position", "layer", "selected", "statistic", "score",
+    "low", "high", "chance", "accuracy", "own", "difference", "difference_low", "difference_high",
+    "paired", "n_rows", "n_groups",
+)  # fmt: skip
+
+
+def transfer_page(transfers: Sequence[Transfer], layer: int | None = None) -> RenderableType:
+    """The matrix of all runs and targets, then the layers of each pair.
+
+    `layer`: the one in the matrix; None: the one that each run selects.
+    """
+    parts: list[RenderableType] = []
+    if len(transfers) > 1:
+        parts += [transfer_matrix(transfers, layer), text_line()]
+        parts += [folded_text(line) for line in _matrix_notes(transfers, layer)] + [text_line()]
+    for one in transfers:
+        parts += [fact_table(_facts(one)), text_line(), _layer_table(one), text_line()]
+    statistic, confidence = transfers[0].statistic, transfers[0].confidence
+    parts.append(
+        folded_text(
+            f"{confidence:.0%}: interval of {statistic} about other rows of the target, for these fitted "
+            "probes, from resampled groups. own: the score on the run's own test rows; diff.: the "
+            "score minus it."
+        )
+    )
+    return Group(*parts)
+
+
+def transfer_matrix(transfers: Sequence[Transfer], layer: int | None) -> Table:
+    """Trained runs by targets; each cell has a score and its interval."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trained on ↓, on →", overflow="fold")
+    targets = list(dict.fromkeys(map(target_name, transfers)))
+    for target in targets:
+        table.add_column(text_line(target), justify="right", overflow="fold")
+    for trained in dict.fromkeys(map(trained_name, transfers)):
+        cells = {
+            target_name(one): _matrix_cell(one, layer)
+            for one in transfers
+            if trained_name(one) == trained
+        }
+        row = [text_line(cells.get(target, "")) for target in targets]
+        table.add_row(folded_text(trained), *row)
+    return table
+
+
+def target_name(one: Transfer) -> str:
+    return _with_position(one.target, one.target_position)
+
+
+def trained_name(one: Transfer) -> str:
+    return _with_position(one.trained, one.position)
+
+
+def shown_layer(one: Transfer, layer: int | None) -> LayerFigures | None:
+    """The figures of a layer, by default of the selected one; None if it was not judged."""
+    wanted = one.selected if layer is None else layer
+    return next((figures for figures in one.layers if figures.layer == wanted), None)
+
+
+def transfer_json(transfers: Sequence[Transfer]) -> list[dict[str, Any]]:
+    """All figures of all pairs."""
+    return [asdict(one) for one in transfers]
+
+
+def transfer_csv(transfers: Sequence[Transfer]) -> Iterator[bytes]:
+    """A line for each layer of each pair, and the recall of each class."""
+    classes = list(
+        dict.fromkeys(name for one in transfers for fig in one.layers for name in fig.recall or {})
+    )
+    yield csv_line(*_COLUMNS, *(f"recall of {name}" for name in classes))
+    for one in transfers:
+        for figures in one.layers:
+            values: dict[str, Any] = {**asdict(one), **asdict(figures)}
+            values["selected"] = int(one.selected == figures.layer)
+            values["paired"] = int(one.paired)
+            recall: Mapping[str, Any] = figures.recall or {}
+            of_classes = [(recall.get(name) or {}).get("score") for name in classes]
+            cells = [*(values[name] for name in _COLUMNS), *of_classes]
+            yield csv_line(*("" if cell is None else cell for cell in cells))
+
+
+def _with_position(name: str, position: str) -> str:
+    return name if position == LAST else f"{name} at {position}"
+
+
+def _matrix_cell(one: Transfer, layer: int | None) -> str:
+    figures = shown_layer(one, layer)
+    if figures is None:
+        return "–"
+    return f"{figures.score:.3f} [{figures.low:.3f}, {figures.high:.3f}]"
+
+
+def _matrix_notes(transfers: Sequence[Transfer], layer: int | None) -> list[str]:
+    which = (
+        "the layer that the training rows of each run select" if layer is None else f"layer {layer}"
+    )
+    by_target = {target_name(one): one.chance for one in transfers}
+    chances = ", ".join(f"{name} {chance:.3f}" for name, chance in by_target.items())
+    return [f"{transfers[0].statistic} at {which}. Chance: {chances}."]
+
+
+def _facts(one: Transfer) -> dict[str, str | list[str]]:
+    facts: dict[str, str | list[str]] = {
+        "trained": trained_name(one),
+        "on": target_name(one),
+        "probe": one.probe,
+        "rows": _rows(one),
+    }
+    labels = _labels(one)
+    if labels:
+        facts["labels"] = labels
+    if one.without_layer:
+        facts["layers"] = f"not in the target: {format_ranges(one.without_layer)}"
+    facts["chance"] = f"{one.chance:.3f}, the target's most frequent label"
+    if one.layers[0].recall is None:
+        facts["chance"] = f"{one.chance:.3f}, the target's mean"
+    selected = shown_layer(one, None)
+    if selected is not None:
+        facts["selected"] = (
+            f"Layer {one.selected}, selected on the run's training rows: {_cited(one, selected)}."
+        )
+    return facts
+
+
+def _cited(one: Transfer, figures: LayerFigures) -> str:
+    said = f"{one.statistic} {figures.score:.3f} [{figures.low:.3f}, {figures.high:.3f}]"
+    if figures.difference is None:
+        return said
+    rows = "the same rows" if one.paired else "its own test rows"
+    return (
+        f"{said}, {figures.difference:+.3f} [{figures.difference_low:+.3f}, "
+        f"{figures.difference_high:+.3f}] from {figures.own:.3f} on {rows}"
+    )
+
+
+def _rows(one: Transfer) -> list[str]:
+    lines = [f"{format_count(one.n_rows, 'row')} in {format_count(one.n_groups, 'group')}"]
+    if one.n_by_folds:
+        lines.append(
+            f"{one.n_by_folds:,} of them judged by the probe of the fold that held them out"
+        )
+    if one.n_seen:
+        lines.append(f"left out: {one.n_seen:,} that the probes were fitted on")
+    if one.n_missing:
+        lines.append(f"left out: {one.n_missing:,} without states")
+    return [*lines, *one.notes]
+
+
+def _labels(one: Transfer) -> list[str]:
+    lines = []
+    if one.renamed:
+        pairs = [f"{label!r} is {name!r}" for label, name in one.renamed.items()]
+        lines.append(_listed(pairs))
+    if one.without_class:
+        n = sum(one.without_class.values())
+        names = [f"{label!r} ({rows:,})" for label, rows in one.without_class.items()]
+        lines.append(
+            f"left out: {format_count(n, 'row')} of labels without a class: {_listed(names)}"
+        )
+    if one.without_rows:
+        names = [repr(name) for name in one.without_rows]
+        lines.append(f"classes without a row, to predict them is an error: {_listed(names)}")
+    return lines
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f", and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return ", ".join(texts[:_LISTED]) + more
+
+
+def _layer_table(one: Transfer) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("layer", one.statistic, f"{one.confidence:.0%}", "own", "diff.", "95%"):
+        table.add_column(text_line(name), justify="right", no_wrap=True)
+    for figures in one.layers:
+        cells = (
+            f"{figures.layer}",
+            format_figure(figures.score),
+            f"[{figures.low:.3f}, {figures.high:.3f}]",
+            format_figure(figures.own),
+            "–" if figures.difference is None else f"{figures.difference:+.3f}",
+            _difference_interval(figures),
+        )
+        style = "bold green" if figures.layer == one.selected else ""
+        table.add_row(*map(text_line, cells), style=style)
+    return table
+
+
+def _difference_interval(figures: LayerFigures) -> str:
+    low, high = figures.difference_low, figures.difference_high
+    return "–" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
