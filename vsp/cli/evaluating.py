@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,13 +129,13 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     ]
     on_position = arguments.on_position or position
     settings = TransferSettings(other_norm=arguments.other_norm, seed=arguments.seed)
-    tables = _tables(arguments.relations)
+    read_tables = cache(partial(_tables, arguments.relations))
     transfers = []
     for name in arguments.on:
         # The position of a run's probes is not that of a file, which has none.
         at = LAST if _is_file(name) and arguments.on_position is None else on_position
         target = open_target(name, Path(), at, arguments.partial)
-        transfers += [transfer(one, target, tables, settings) for one in trained]
+        transfers += [transfer(one, target, read_tables, settings) for one in trained]
     return transfers
 
 

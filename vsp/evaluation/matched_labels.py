@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,35 +21,31 @@ class MatchedLabels:
     y: NDArray[np.intp]  # [row], index of a class; -1: the label has no class
     renamed: dict[str, str]  # label → class of another name
     without_class: dict[str, int]  # label → its rows
-    without_rows: tuple[str, ...]  # classes that no row has
 
 
 def match_labels(
-    classes: Sequence[str], labels: NDArray[np.str_], tables: Sequence[Relations]
+    classes: Sequence[str], labels: NDArray[np.str_], read_tables: Callable[[], Sequence[Relations]]
 ) -> MatchedLabels:
     """Match labels [row] to classes by name, then by the words of the relations tables.
 
-    Words that stand for several classes match none of them.
+    Words that stand for several classes match none of them. Tables are read only if a label has no
+    class of its name.
     """
-    by_words: dict[str, int | None] = {}
-    for index, name in enumerate(classes):
-        words = _common_words(name, tables)
-        by_words[words] = None if words in by_words else index
-    of_label: dict[str, int] = {}
-    for label in dict.fromkeys(labels.tolist()):
-        if label in classes:
-            of_label[label] = list(classes).index(label)
-            continue
-        found = by_words.get(_common_words(label, tables))
-        of_label[label] = -1 if found is None else found
+    of_label = {name: index for index, name in enumerate(classes)}
+    others = [label for label in dict.fromkeys(labels.tolist()) if label not in of_label]
+    if others:
+        tables = read_tables()
+        by_words: dict[str, int] = {}
+        for index, name in enumerate(classes):
+            words = _common_words(name, tables)
+            by_words[words] = -1 if words in by_words else index
+        of_label |= {label: by_words.get(_common_words(label, tables), -1) for label in others}
     y = np.array([of_label[label] for label in labels.tolist()], np.intp)
     counts = Counter(labels.tolist())
-    used = set(of_label.values())
     return MatchedLabels(
         y,
-        {name: classes[i] for name, i in of_label.items() if i >= 0 and classes[i] != name},
-        {name: counts[name] for name, i in of_label.items() if i < 0},
-        tuple(name for index, name in enumerate(classes) if index not in used),
+        {name: classes[of_label[name]] for name in others if of_label[name] >= 0},
+        {name: counts[name] for name in others if of_label[name] < 0},
     )
 
 

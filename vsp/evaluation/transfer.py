@@ -7,7 +7,7 @@ the one to cite; no choice is made on the target.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +75,15 @@ class Transfer:
 def transfer(
     trained: TrainedProbes,
     target: TargetStates,
-    tables: Sequence[Relations],
+    read_tables: Callable[[], Sequence[Relations]],
     settings: TransferSettings,
 ) -> Transfer:
     """Judge all layers that both have.
 
-    Raises RunError if the states do not suit the probes, ProbeError if no row is left.
+    `read_tables` gives the relations tables by which labels of other names are matched. Raises RunError if the states do not suit the probes, ProbeError if no row is left.
     """
     pairs, without_layer = _common_layers(trained, target, settings.other_norm)
-    y, labels = _values(trained, target, tables)
+    y, labels = _values(trained, target, read_tables)
     judge = trained.fitted.judges(target.identity)
     has_class = np.ones(len(y), dtype=np.bool_) if labels is None else y >= 0
     n_seen = int(((judge[0] == NONE) & has_class).sum())
@@ -116,11 +116,13 @@ def transfer(
 
 
 def _values(
-    trained: TrainedProbes, target: TargetStates, tables: Sequence[Relations]
+    trained: TrainedProbes,
+    target: TargetStates,
+    read_tables: Callable[[], Sequence[Relations]],
 ) -> tuple[NDArray[Any], MatchedLabels | None]:
     """The class index, -1 for a label without class, or the number of each row of the target."""
     if trained.classes:
-        labels = match_labels(trained.classes, target.label, tables)
+        labels = match_labels(trained.classes, target.label, read_tables)
         return labels.y, labels
     try:
         numbers = target.label.astype(np.float64)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 
 from vsp.choices import LAST
 from vsp.reporting.formatting import format_figure
 from vsp.utils.csv_lines import csv_line
-from vsp.utils.terminal import fact_table, folded_text, text_line
+from vsp.utils.terminal import fact_table, folded_text, text_line, text_lines
 from vsp.utils.text import format_count, format_ranges
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vsp.evaluation.transfer import Transfer
 
 _LISTED = 10  # labels that a line names
+_FIRST_COLUMN, _CELL = 20, 17  # characters of a matrix's columns
 _COLUMNS = (
     "trained", "position", "target", "target_position", "layer", "selected", "statistic", "score",
     "low", "high", "chance", "accuracy", "own", "difference", "difference_low", "difference_high",
@@ -28,43 +29,70 @@ _COLUMNS = (
 
 
 def transfer_page(transfers: Sequence[Transfer], layer: int | None = None) -> RenderableType:
-    """The matrix of all runs and targets, then the layers of each pair.
+    """The matrix of several runs or targets, what each pair is, and the layers of a single pair.
 
-    `layer`: the one in the matrix; None: the one that each run selects.
+    `layer`: the one in the matrix; None: the one that each run selects. All layers of several pairs
+    are in `transfer_csv` and `transfer_json`.
     """
     parts: list[RenderableType] = []
     if len(transfers) > 1:
-        parts += [transfer_matrix(transfers, layer), text_line()]
-        parts += [folded_text(line) for line in _matrix_notes(transfers, layer)] + [text_line()]
+        parts += [_transfer_matrix(transfers, layer), text_line()]
+        parts += [folded_text(_matrix_note(transfers, layer)), text_line()]
     for one in transfers:
-        parts += [fact_table(_facts(one)), text_line(), _layer_table(one), text_line()]
-    statistic, confidence = transfers[0].statistic, transfers[0].confidence
-    parts.append(
-        folded_text(
-            f"{confidence:.0%}: interval of {statistic} about other rows of the target, for these fitted "
-            "probes, from resampled groups. own: the score on the run's own test rows; diff.: the "
-            "score minus it."
-        )
+        parts += [fact_table(_facts(one)), text_line()]
+    if len(transfers) == 1:
+        parts += [_layer_table(transfers[0]), text_line()]
+    interval = (
+        f"{transfers[0].confidence:.0%} intervals are about other rows of the target, for these fitted "
+        "probes: bootstrap resamples of groups."
     )
+    own = " own: the score on the run's own test rows; diff.: the score minus it."
+    more = " --csv FILE and --json give all layers."
+    parts.append(folded_text(interval + (own if len(transfers) == 1 else more)))
     return Group(*parts)
 
 
-def transfer_matrix(transfers: Sequence[Transfer], layer: int | None) -> Table:
-    """Trained runs by targets; each cell has a score and its interval."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trained on ↓, on →", overflow="fold")
+def _transfer_matrix(transfers: Sequence[Transfer], layer: int | None) -> RenderableType:
+    """Trained runs by targets; each cell has a score and below it the interval.
+
+    Where the terminal is too narrow for all targets, they are in several tables below each other.
+    """
     targets = list(dict.fromkeys(map(target_name, transfers)))
-    for target in targets:
-        table.add_column(text_line(target), justify="right", overflow="fold")
-    for trained in dict.fromkeys(map(trained_name, transfers)):
-        cells = {
-            target_name(one): _matrix_cell(one, layer)
-            for one in transfers
-            if trained_name(one) == trained
-        }
-        row = [text_line(cells.get(target, "")) for target in targets]
-        table.add_row(folded_text(trained), *row)
-    return table
+    return _Matrix(transfers, targets, layer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """A table of scores, of as many targets side by side as there is room for."""
+
+    transfers: Sequence[Transfer]
+    targets: Sequence[str]
+    layer: int | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        n = max(1, (options.max_width - _FIRST_COLUMN) // _CELL)
+        for start in range(0, len(self.targets), n):
+            yield self._table(self.targets[start : start + n])
+
+    def _table(self, targets: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("trained on ↓, on →", overflow="fold", max_width=_FIRST_COLUMN)
+        for target in targets:
+            heading = folded_text(target)
+            table.add_column(heading, justify="right", overflow="fold", min_width=_CELL - 1)
+        for trained in dict.fromkeys(map(trained_name, self.transfers)):
+            row = [folded_text(trained)]
+            for target in targets:
+                row.append(text_lines(self._cell(trained, target)))
+            table.add_row(*row)
+        return table
+
+    def _cell(self, trained: str, target: str) -> Sequence[str]:
+        for one in self.transfers:
+            figures = shown_layer(one, self.layer)
+            if (trained_name(one), target_name(one)) == (trained, target) and figures is not None:
+                return f"{figures.score:.3f}", f"[{figures.low:.3f}, {figures.high:.3f}]"
+        return ("–",)
 
 
 def target_name(one: Transfer) -> str:
@@ -107,20 +135,14 @@ def _with_position(name: str, position: str) -> str:
     return name if position == LAST else f"{name} at {position}"
 
 
-def _matrix_cell(one: Transfer, layer: int | None) -> str:
-    figures = shown_layer(one, layer)
-    if figures is None:
-        return "–"
-    return f"{figures.score:.3f} [{figures.low:.3f}, {figures.high:.3f}]"
-
-
-def _matrix_notes(transfers: Sequence[Transfer], layer: int | None) -> list[str]:
+def _matrix_note(transfers: Sequence[Transfer], layer: int | None) -> str:
     which = (
         "the layer that the training rows of each run select" if layer is None else f"layer {layer}"
     )
     by_target = {target_name(one): one.chance for one in transfers}
     chances = ", ".join(f"{name} {chance:.3f}" for name, chance in by_target.items())
-    return [f"{transfers[0].statistic} at {which}. Chance: {chances}."]
+    statistics = ", ".join(dict.fromkeys(one.statistic for one in transfers))
+    return f"{statistics} at {which}. Chance: {chances}."
 
 
 def _facts(one: Transfer) -> dict[str, str | list[str]]:
@@ -194,7 +216,14 @@ def _listed(texts: Sequence[str]) -> str:
 
 def _layer_table(one: Transfer) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("layer", one.statistic, f"{one.confidence:.0%}", "own", "diff.", "95%"):
+    for name in (
+        "layer",
+        one.statistic,
+        f"{one.confidence:.0%}",
+        "own",
+        "diff.",
+        f"{one.confidence:.0%}",
+    ):
         table.add_column(text_line(name), justify="right", no_wrap=True)
     for figures in one.layers:
         cells = (

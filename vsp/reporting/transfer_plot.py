@@ -31,6 +31,8 @@ def plot_transfers(transfers: Sequence[Transfer], path: Path, layer: int | None 
 
 
 def _draw_curves(transfers: Sequence[Transfer], path: Path) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     if len(transfers) > len(STYLES):
         raise ConfigError(
             f"plot of {len(transfers)} targets: at most {len(STYLES)} can be told apart"
@@ -53,6 +55,7 @@ def _draw_curves(transfers: Sequence[Transfer], path: Path) -> None:
             ylabel=first.statistic,
             ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.04),
         )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.axvline(first.selected, color="#666666", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
