@@ -34,12 +34,14 @@ from vsp.storage.stored_states import (
     in_blocks,
     note_without_images,
 )
+from vsp.utils.files import sha256
 from vsp.utils.reading import open_regular
 from vsp.utils.safetensors_header import FileHeader, HeaderError, TensorEntry, read_file_header
 from vsp.utils.text import shorten
 
 ROWS = "rows.jsonl"  # of a folder of vLLM's files
 ROWS_SUFFIX = ".rows.jsonl"  # of the rows beside an exported file
+ROWS_SHA256 = "rows_sha256"  # in the card of such a file
 CARD = "vsp"  # key of the card in the metadata of an exported file
 _DTYPES: dict[str, tuple[StoreDtype, str]] = {  # dtype of the format → dtype in memory, name
     "F16": ("float16", "float16"), "F32": ("float32", "float32"), "BF16": ("float32", "bfloat16"),
@@ -183,7 +185,7 @@ def open_exported(path: Path) -> StateFile:
     entries = _layers(path, header.tensors)
     first = next(iter(entries.values()))
     n_rows, hidden_size = first.shape
-    rows = _exported_rows(path, n_rows)
+    rows = _exported_rows(path, n_rows, card.pop(ROWS_SHA256, None))
     layers = tuple(entries)
     convention = card_convention({**card, "layers": list(layers)}, len(layers))
     shape = len(layers), n_rows, hidden_size
@@ -222,8 +224,14 @@ def _layers(path: Path, tensors: Mapping[str, TensorEntry]) -> dict[int, TensorE
     return layers
 
 
-def _exported_rows(path: Path, n_rows: int) -> StateRows:
+def _exported_rows(path: Path, n_rows: int, digest: object) -> StateRows:
+    """The rows beside the file. Raises StoreError if they are not those that were written with it."""
     beside = rows_path(path)
+    with open_regular(beside) as file:
+        if sha256(file) != digest:
+            raise StoreError(
+                f"{beside}: is not the file that {path.name} was written with; export both again"
+            )
     texts: dict[str, list[str]] = {name: [] for name in _KEYS}
     for number, values in enumerate(read_json_rows(beside), start=1):
         for column, keys in _KEYS.items():
@@ -251,6 +259,6 @@ def _header(path: Path) -> FileHeader:
     return header
 
 
-def metadata_text(card: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of an exported file."""
-    return {CARD: json.dumps(card, ensure_ascii=False)}
+def metadata_text(card: Mapping[str, Any], rows_sha256: str) -> dict[str, str]:
+    """The metadata of an exported file; the digest is that of the rows beside it."""
+    return {CARD: json.dumps({**card, ROWS_SHA256: rows_sha256}, ensure_ascii=False)}
