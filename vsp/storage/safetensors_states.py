@@ -189,20 +189,20 @@ def open_exported(path: Path) -> StateFile:
     layers = tuple(entries)
     convention = card_convention({**card, "layers": list(layers)}, len(layers))
     shape = len(layers), n_rows, hidden_size
-    by_layer = np.memmap(path, _DTYPES[first.dtype][0], "r", first.begin, shape)
-    states = by_layer.swapaxes(0, 1)
+    dtype, stored = _DTYPES[first.dtype]
+    by_layer = np.memmap(path, dtype, "r", first.begin, shape)
     return StateFile(
         path=path,
         kind="safetensors",
         rows=rows,
         n_layers=len(layers),
         hidden_size=hidden_size,
-        dtype=_DTYPES[first.dtype][0],
-        stored_dtype=_DTYPES[first.dtype][1],
+        dtype=dtype,
+        stored_dtype=stored,
         convention=convention or LayerConvention(layers, "unknown", assumed=True),
         files=(path, rows_path(path)),
-        read_blocks=partial(_row_blocks, states),
-        mapped=states,
+        read_blocks=partial(_row_blocks, path, first.begin, shape, dtype),
+        mapped=by_layer.swapaxes(0, 1),
         card=card,
     )
 
@@ -241,11 +241,27 @@ def _exported_rows(path: Path, n_rows: int, digest: object) -> StateRows:
     return checked_rows(beside, texts)
 
 
-def _row_blocks(states: States) -> Iterator[States]:
-    n_rows, n_layers, hidden_size = states.shape
-    step = max(1, BLOCK // (n_layers * hidden_size * states.itemsize))
-    for start in range(0, n_rows, step):
-        yield states[start : start + step]
+def _row_blocks(
+    path: Path, start: int, shape: tuple[int, int, int], dtype: str
+) -> Iterator[States]:
+    """Rows of all layers, read from a file `[layer, sample, hidden]` that begins at byte `start`.
+
+    A map would keep all pages that were read in memory.
+    """
+    n_layers, n_rows, hidden_size = shape
+    row_bytes = hidden_size * np.dtype(dtype).itemsize
+    step = max(1, BLOCK // (n_layers * row_bytes))
+    with open_regular(path) as file:
+        for first in range(0, n_rows, step):
+            n = min(step, n_rows - first)
+            data = []
+            for layer in range(n_layers):
+                file.seek(start + (layer * n_rows + first) * row_bytes)
+                data.append(file.read(n * row_bytes))
+            if any(len(part) < n * row_bytes for part in data):
+                raise StoreError(f"{path}: was changed while it was read; start again")
+            layers = np.frombuffer(b"".join(data), dtype).reshape(n_layers, n, hidden_size)
+            yield layers.swapaxes(0, 1)
 
 
 def _header(path: Path) -> FileHeader:
