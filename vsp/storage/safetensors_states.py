@@ -185,7 +185,7 @@ def open_exported(path: Path) -> StateFile:
     entries = _layers(path, header.tensors)
     first = next(iter(entries.values()))
     n_rows, hidden_size = first.shape
-    rows = _exported_rows(path, n_rows, card.pop(ROWS_SHA256, None))
+    rows, unread = _exported_rows(path, n_rows, card.pop(ROWS_SHA256, None))
     layers = tuple(entries)
     convention = card_convention({**card, "layers": list(layers)}, len(layers))
     shape = len(layers), n_rows, hidden_size
@@ -204,6 +204,9 @@ def open_exported(path: Path) -> StateFile:
         read_blocks=partial(_row_blocks, path, first.begin, shape, dtype),
         mapped=by_layer.swapaxes(0, 1),
         card=card,
+        notes=(f"keys of rows that are not read: {', '.join(sorted(unread)[:20])}",)
+        if unread
+        else (),
     )
 
 
@@ -224,8 +227,11 @@ def _layers(path: Path, tensors: Mapping[str, TensorEntry]) -> dict[int, TensorE
     return layers
 
 
-def _exported_rows(path: Path, n_rows: int, digest: object) -> StateRows:
-    """The rows beside the file. Raises StoreError if they are not those that were written with it."""
+def _exported_rows(path: Path, n_rows: int, digest: object) -> tuple[StateRows, set[str]]:
+    """The rows beside the file, and the keys that are not read.
+
+    Raises StoreError if they are not those that were written with the file.
+    """
     beside = rows_path(path)
     with open_regular(beside) as file:
         if sha256(file) != digest:
@@ -233,12 +239,14 @@ def _exported_rows(path: Path, n_rows: int, digest: object) -> StateRows:
                 f"{beside}: is not the file that {path.name} was written with; export both again"
             )
     texts: dict[str, list[str]] = {name: [] for name in _KEYS}
+    unread: set[str] = set()
     for number, values in enumerate(read_json_rows(beside), start=1):
+        unread |= values.keys() - _KEYS.keys()
         for column, keys in _KEYS.items():
             texts[column].append(text_of(values, keys, f"{beside}: line {number}"))
     if len(texts["label"]) != n_rows:
         raise StoreError(f"{beside}: has {len(texts['label']):,} rows, {path.name} has {n_rows:,}")
-    return checked_rows(beside, texts)
+    return checked_rows(beside, texts), unread
 
 
 def _row_blocks(
