@@ -120,7 +120,7 @@ def _write_parquet(export: Export, path: Path) -> list[Path]:
         from pyarrow import parquet
     except ImportError:
         raise RunError(
-            "--to parquet needs pyarrow; install it with `pip install pyarrow`"
+            "--to parquet needs pyarrow, which is not installed: pip install 'vsp[parquet]'"
         ) from None
     number = pa.float16() if export.dtype == np.float16 else pa.float32()
     fields = [pa.field(name, pa.string()) for name in export.columns]

@@ -91,7 +91,7 @@ class NpzFile:
             n_header = stream.tell()
         name, held = info.filename.removesuffix(".npy"), info.file_size - n_header
         n_claimed = prod(shape) * dtype.itemsize
-        if not dtype.hasobject and n_claimed != held:
+        if min(shape, default=0) < 0 or (not dtype.hasobject and n_claimed != held):
             raise ArraysError(
                 f"entry {name!a} claims {format_bytes(n_claimed)} of shape {list(shape)}, it has "
                 f"{format_bytes(held)}"
