@@ -148,9 +148,9 @@ class Slurm:
 
     def states(self, query: Query) -> States:
         """From squeue; for jobs that the controller has forgotten, from accounting, if there is any."""
-        tasks, *problems = _squeue(query)
+        tasks, others, *problems = _squeue(query)
         if query.ended:
-            seen = {task.job for task in tasks}
+            seen = others | {task.job for task in tasks}
             accounted, problem = self._sacct(query)
             # If squeue answers, it knows all active tasks: ignore others that accounting lists.
             no_answer = any(problems)
@@ -211,13 +211,19 @@ class Slurm:
         return 0 if known is None and query.n_tasks <= self._limit else known
 
 
-def _squeue(query: Query) -> tuple[list[TaskState], str]:
+def _squeue(query: Query) -> tuple[list[TaskState], set[str], str]:
+    """The tasks of the run, and the numbers of jobs that have the same names but are of other runs.
+
+    Accounting may keep no comments, and would count these jobs too.
+    """
     command = ["squeue", "--noheader", "--array", "--all"]
     command += ["--states=all"] if query.ended else []
     command += [f"--name={','.join(query.stages)}", f"--Format={_SQUEUE}"]
     answer, problem = _ask(command)
-    tasks = [task for line in answer.splitlines() for task in _squeue_tasks(line, query)]
-    return tasks, problem
+    lines = answer.splitlines()
+    tasks = [task for line in lines for task in _squeue_tasks(line, query)]
+    listed = {job for line in lines for job, _ in _tasks(line.partition("|")[0])}
+    return tasks, listed - {task.job for task in tasks}, problem
 
 
 def _squeue_tasks(line: str, query: Query) -> Iterator[TaskState]:
