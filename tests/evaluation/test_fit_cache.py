@@ -118,9 +118,9 @@ def test_a_flipped_bit_anywhere_is_refused(cache, data):
     assert _refused_or_right(cache, bytes(body)) == "refused"
 
 
-def test_a_directory_that_would_begin_before_the_file_is_damage(cache):
+def test_a_directory_at_a_place_outside_the_file_is_damage(cache):
     body = bytearray(cache.path(7).read_bytes())
-    body[-64 - 22 + 13] ^= 1 << 7  # the size of the directory
+    body[-68] ^= 1  # the place of the directory, ahead of 64 digits
     assert _refused_or_right(cache, bytes(body)) == "refused"
 
 
