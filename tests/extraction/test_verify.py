@@ -179,7 +179,7 @@ def test_the_command_repairs_the_header_and_finds_damaged_rows(run, vsp):
     command = refused.stderr.partition("`vsp ")[2].partition("`")[0]
     answer = vsp(*command.split())
     assert answer.returncode == 0, answer.stderr
-    assert "wrote a new header of" in answer.stdout and "rows 40\n" in answer.stdout
+    assert "wrote a new header of" in answer.stdout and "rows 40 of states.npy\n" in answer.stdout
     assert np.load(run.store.path, mmap_mode="r").shape == run.store.layout.shape
     assert vsp("verify").returncode == 0
 
