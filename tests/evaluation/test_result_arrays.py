@@ -94,9 +94,13 @@ def test_the_card_says_which_rows_the_saved_probes_were_fitted_on(written, numbe
     assert card == {
         "rule": rule, "n_rows": n_rows, "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
     }  # fmt: skip
+    predictions = results.arrays("predictions")
+    assert sorted(predictions["id"][predictions["fitted"]]) == ids.split()
     # A probe that is fitted on these rows, and on no others, is the saved one.
-    saved, arrays = vsp.open_results("one").probe(1), results.arrays("predictions")
+    saved = vsp.open_results("one").probe(1)
     states = vsp.open_run("one").states(1)[:n_rows].astype(np.float64)
     strength = float(results.arrays("estimates")["final_strength"][1])
-    again = type(saved)(**{saved.strength_name: strength}).fit(states, arrays["label"][:n_rows])
+    again = type(saved)(**{saved.strength_name: strength}).fit(
+        states, predictions["label"][:n_rows]
+    )
     np.testing.assert_allclose(np.ravel(again.coef_), np.ravel(saved.coef_), rtol=1e-3, atol=1e-5)
