@@ -103,6 +103,26 @@ GRAPH = {
         "2": {"name": "plate", "x": 9, "y": 9, "w": 5, "h": 5, "relations": []}}}
 }  # fmt: skip
 
+MCQ = [
+    {"id": i, "image": f"{i}.jpg", "question": "Where?", "options": ["left", "right"], "answer": i % 2,
+     "split": ""} for i in range(4)
+]  # fmt: skip
+PROMPTS = [
+    {"id": i, "question": "<image>\nUSER: Where?\nASSISTANT:", "answer": ["On"]} for i in range(4)
+]
+TSV = [
+    {"index": i, "image": f"{i}.jpg", "question": "Where?", "A": "x", "B": "y", "answer": "A"}
+    for i in range(4)
+]
+
+
+def _tsv(rows):
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0], delimiter="\t")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
 
 def _csv(rows):
     text = io.StringIO(newline="")
@@ -131,6 +151,9 @@ SOURCES = {
     "vsr": ("vsr", "train.jsonl", VSR, _lines),
     "whatsup": ("whatsup", "a_dataset.json", WHATSUP, _whole),
     "gqa": ("gqa", "train_scenes.json", GRAPH, _whole),
+    "mcq": ("mcq", "rows.jsonl", MCQ, _lines),
+    "prompts": ("prompts", "rows.json", PROMPTS, _whole),
+    "tsv": ("tsv", "rows.tsv", TSV, _tsv),
 }
 
 
@@ -149,7 +172,9 @@ def _imported(source, place, body):
     out = place.path.parent / "out"
 
     def run():
-        found = import_dataset(ImportRequest(source, [str(place.path)], out), out.parent)
+        options = {"image": "{id}.jpg"} if source == "prompts" else {}
+        request = ImportRequest(source, [str(place.path)], out, options=options)
+        found = import_dataset(request, out.parent)
         assert found.folder == out
         read_samples(out, None)
         return list(records(out))

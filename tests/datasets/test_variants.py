@@ -253,6 +253,39 @@ def test_a_rows_own_options_are_turned_with_its_label(turn, write_dataset):
         assert [record["options"] for record in _records(again)] == [r["options"] for r in records]
 
 
+LISTED = "Where is the cup relative to the hat?\nOptions:\n{}\nAnswer with one of the options."
+
+
+@pytest.mark.parametrize("variant", ["mirrored", "swapped"])
+def test_a_label_in_words_is_turned_and_a_prompt_that_lists_both_sides_stays(
+    turn, write_dataset, variant
+):
+    options = ["above", "below", "left of", "right of"]
+    own = {"prompt": LISTED.format("\n".join(options)), "question": "own"}
+    record = {**CUP, **own, "label": "left of", "options": options}
+    output, _ = turn(write_dataset([record]), variant)
+    (turned,) = _records(output)
+    assert (turned["label"], turned["options"]) == ("right of", options)
+    assert turned["prompt"].split("\n", 1)[1] == record["prompt"].split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "why"),
+    [
+        ("mirrored", ["left of", "above"], "which says left or right"),
+        ("swapped", ["left of", "above"], "which lists choices without their inverses"),
+        ("swapped", ["left of", "elsewhere"], "has a prompt that names the option 'left of', which the"),
+    ],
+)
+def test_a_prompt_that_lists_choices_of_one_side_is_refused(
+    turn, write_dataset, variant, options, why
+):
+    own = {"prompt": LISTED.format("\n".join(options)), "question": "own", "options": options}
+    record = {**CUP, **own}
+    with pytest.raises(DatasetError, match=why):
+        turn(write_dataset([record]), variant)
+
+
 @pytest.mark.parametrize("variant", ["mirrored", "swapped"])
 def test_the_sources_own_words_for_another_label_are_not_kept(turn, write_dataset, variant):
     said = {"relation": "on the left of", "predicate": "on the left of"}

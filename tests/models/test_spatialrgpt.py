@@ -20,6 +20,8 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from vsp import models
+from vsp.datasets.importers.import_request import ImportRequest
+from vsp.datasets.importers.pipeline import import_dataset
 from vsp.errors import ConfigError, DatasetError, InputError, ModelError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
@@ -465,6 +467,48 @@ def test_a_name_cannot_pass_for_a_region(work, write_dataset):
 
 
 REGIONS = [name for name, case in GOLDEN.items() if case.get("masks")]
+
+
+def _bench_row(case):
+    """The golden case as a row of SpatialRGPT-Bench; masks as run lengths."""
+    rle = []
+    for index in range(case["masks"]):
+        mask = np.asarray(Image.open(HERE / f"images/mask{index}_wide.png")) > 0
+        flat = np.concatenate([[False], mask.T.ravel()])
+        starts = np.flatnonzero(flat[1:] != flat[:-1])
+        runs = np.diff([0, *starts, mask.size]).tolist()
+        rle.append({"size": list(mask.shape), "counts": runs})
+    height, width = rle[0]["size"]
+    return {
+        "id": "0",
+        "image_info": {"file_path": case["image"], "height": height, "width": width},
+        "qa_info": {"type": "qualitative", "category": "left_predicate"},
+        "rle": rle,
+    }
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_an_imported_benchmark_row_gives_the_golden_states(work, name):
+    case, question = GOLDEN[name], _asked(name)[1].removeprefix("<image>\n")
+    said = question.replace("<mask> <depth>", "<mask>")  # as the benchmark writes it
+    turns = [{"value": f"<image>\n{said}"}, {"value": "Yes."}]
+    (work / "bench.json").write_text(json.dumps([{**_bench_row(case), "conversations": turns}]))
+    request = ImportRequest("spatialrgpt-bench", ["bench.json"], work / "bench", [HERE / "images"])
+    import_dataset(request, work)
+    regions = "depth" if case.get("depth") else "mask"
+    if regions == "depth":
+        (work / "bench/depth").mkdir()
+        shutil.copy(HERE / "images/depth_wide.png", work / "bench/depth")
+        path = work / "bench/metadata.json"
+        path.write_text(
+            path.read_text().replace('"id"', '"depth_filename": "depth_wide.png", "id"')
+        )
+    run = plan_run(PlanRequest(work / "bench", _config(options={"regions": regions})), work).run
+    extract(run, run.shards)
+    states = np.stack([run.store.layer(layer)[0] for layer in range(5)])
+    assert np.abs(states - STATES[name]).max() < 1e-4
+    with pytest.raises(DatasetError, match="has a prompt about regions, which the model"):
+        plan_run(PlanRequest(work / "bench", _config(), name="none"), work)
 
 
 def _without_cache(model, group, n_tokens):

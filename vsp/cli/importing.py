@@ -41,7 +41,9 @@ def add_commands(subparsers: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
-        "file; csv: encoding; whatsup: images=coco or images=vg",
+        "file; csv: encoding, answer, prompt; mcq and tsv: answer, prompt; prompts: image or images; "
+        "whatsup: images=coco or images=vg; spatialrgpt-bench: answer, regions; comfort: frame, label, "
+        "facing; parquet, imagefolder and load_from_disk: question, answer, prompt",
     )
     parser.add_argument("--json", action="store_true", help="print the row counts as JSON")
     add_n_jobs(parser, "worker processes of --check")
@@ -52,7 +54,7 @@ def _add_import_files(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help=f"format of the annotations: {', '.join(IMPORTERS.own_names())}; or {STATES}, for hidden "
-        "states that another program stored",
+        "states that another program stored; or only a file or folder, to see which of these reads it",
     )
     parser.add_argument(
         "files",
@@ -68,7 +70,7 @@ def _add_import_files(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[SPLIT=]FILE",
         help="train=FILE, val=FILE or test=FILE; without a split, it is taken from the file's "
-        "name where that contains one",
+        "name where that contains one. A folder for comfort, parquet, imagefolder and load_from_disk",
     )
     parser.add_argument(
         "--images",
@@ -138,6 +140,18 @@ def _add_split_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    path = Path(arguments.source)
+    if len(arguments.words) == 2 and arguments.source not in (STATES, *IMPORTERS.names()):
+        if not path.exists():
+            raise ConfigError(
+                f"{path}: neither a source nor a file; the sources are "
+                f"{', '.join(IMPORTERS.names())} and {STATES}"
+            )
+        from vsp.datasets.importers.recognition import guess
+
+        for line in guess(path).lines():
+            print_line(line)
+        return
     check_options(arguments)
     if arguments.source == STATES:
         import_states(arguments)

@@ -276,9 +276,17 @@ def _change_record(
     key = next(key for key in metadata.LABEL_KEYS if key in record)
     image = new.get("images", {}).get(metadata.text_of(record, "image_filename"))
     grouped = {**record, key: label, "group": metadata.group_of(record)}
-    if "options" in record:
-        grouped["options"] = _changed_options(metadata.options_of(record), variant)
+    options = metadata.options_of(record)
+    if options:
+        grouped["options"] = _changed_options(options, variant)
     changed, notes = variant.change_record(grouped, None if image is None else image.width)
+    prompt = changed.get("prompt", "")
+    lost = [text for text in options if text not in grouped["options"] and text in prompt]
+    if lost:
+        raise DatasetError(
+            f"has a prompt that names the option {lost[0]!r}, which the variant changes; leave the "
+            "record out"
+        )
     for key, folder in PICTURES.items():
         if key in changed:
             changed[key] = _renamed(changed[key], new.get(folder, {}))

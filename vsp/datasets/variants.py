@@ -144,7 +144,20 @@ def _mirror_boxes(record: Record, width: int | None) -> tuple[Record, Notes]:
 
 
 def _mirror_label(label: str) -> str | None:
-    return None if label not in MIRRORED and _names_a_side(label) else MIRRORED.get(label, label)
+    mirrored = _exchanged(MIRRORED, label)
+    return None if mirrored is None and _names_a_side(label) else mirrored or label
+
+
+def _inverse_label(label: str) -> str | None:
+    return _exchanged(INVERSE, label)
+
+
+def _exchanged(labels: Mapping[str, str], label: str) -> str | None:
+    """The other label of a pair, written as the label is: "left_of" or "left of"."""
+    other = labels.get(label)
+    if other is None and label.replace(" ", "_") in labels:
+        return prompts.label_words(labels[label.replace(" ", "_")])
+    return other
 
 
 def _swap_roles(record: Record, width: int | None) -> tuple[Record, Notes]:
@@ -158,9 +171,12 @@ def _swap_roles(record: Record, width: int | None) -> tuple[Record, Notes]:
         record["flags"] = [_exchange_key(str(flag)) for flag in record["flags"]]
     if "prompt" in record:
         text = _exchange_names(str(record["prompt"]), fields["subject"], fields["reference"])
-        if text is None:
-            record = _drop_prompt(record, "which does not name both")
-            notes += ("lost their own prompt, which does not name both",)
+        why = "which does not name both" if text is None else ""
+        if not why and any(map(_lacks_inverse, _CHOICES.finditer(str(record["prompt"])))):
+            why = "which lists choices without their inverses"
+        if why:
+            record = _drop_prompt(record, why)
+            notes += (f"lost their own prompt, {why}",)
         else:
             record["prompt"] = text
     return record, notes
@@ -214,6 +230,19 @@ def _names_a_side(text: str) -> bool:
     return _SIDE.search(text) is not None
 
 
+# The words of choices that are each other's inverses.
+_OPPOSITES = (
+    *(("left", "right"), ("above", "below"), ("in front", "behind"), ("larger", "smaller")),
+    *(("top", "bottom"), ("over", "beneath")),
+)
+
+
+def _lacks_inverse(choices: re.Match[str]) -> bool:
+    """Whether a list of choices names a relation and not its inverse."""
+    text = prompts.label_words(choices[0].lower())
+    return any((one in text) != (other in text) for one, other in _OPPOSITES)
+
+
 def _drop_symmetric(choices: re.Match[str]) -> str:
     """A list of choices with both left and right stays true in a mirror, so it is no obstacle."""
     sides = {side[1].lower() for side in _SIDE.finditer(choices[0])}
@@ -229,4 +258,4 @@ MIRROR = Variant(
     "say left or right in words other than left_of and right_of",
     {"images": _redraw_mirrored, "masks": _redraw_mirrored, "depth": _redraw_mirrored},
 )
-SWAPPED = Variant(_swap_roles, INVERSE.get, "have no inverse")
+SWAPPED = Variant(_swap_roles, _inverse_label, "have no inverse")

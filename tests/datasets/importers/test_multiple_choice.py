@@ -1,10 +1,12 @@
 """Options and answers of multiple-choice questions: what is read, and what is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from vsp.datasets.importers.multiple_choice import ChoiceReader, read_options, text_list
+from vsp.datasets.importers.field_texts import text_list
+from vsp.datasets.importers.multiple_choice import ChoiceReader, read_options
 from vsp.errors import ConfigError, DatasetError
 
 SIDES = ["left of", "right of", "behind"]
@@ -12,8 +14,7 @@ SIDES = ["left of", "right of", "behind"]
 
 def _choice(options, answer, /, **chosen):
     reader = ChoiceReader(chosen)
-    choice = reader.choice("Where?", read_options(options), answer)
-    return choice
+    return reader.choice("Where?", read_options(options), answer)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +71,9 @@ def test_numbers_that_are_never_0_are_refused_at_the_end_of_the_file():
     for answer in (1, 2, 2):
         reader.choice("Where?", read_options(SIDES), answer)
     with pytest.raises(DatasetError, match="none of 3 answers that are numbers is 0"):
-        reader.check_numbers()
+        reader.check_numbers(Path("own.jsonl"))
     reader.choice("Where?", read_options(SIDES), 0)
-    reader.check_numbers()
+    reader.check_numbers(Path("own.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -125,4 +126,4 @@ def test_the_prompt_lists_the_options_without_letters_unless_the_question_alone_
 def test_a_list_with_very_many_entries_is_read_no_further_than_asked():
     text = "[" + "'a.jpg', " * 1_000_000 + "'b.jpg']"
     assert text_list(text, most=2) == ["a.jpg", "a.jpg"]
-    assert text_list("['a', 'b') ]") is None and text_list("a") is None
+    assert text_list("['a', 'b') ]", 9) is None and text_list("a", 9) is None

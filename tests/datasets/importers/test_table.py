@@ -247,9 +247,9 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
         ("[]", "holds no list of records"),
         ('{"prompt": "?", "label": "x"}', "line 1 has no key 'image'; its keys are prompt, label; add it"),
         ('{"image": "a"}', "line 1 has no key 'prompt' and no 'label'; its keys are image; add it"),
-        ('{"image": ["a"], "prompt": "?", "label": "x"}', "line 1 has image ['a']; write text"),
+        ('{"image": [0.5], "prompt": "?", "label": "x"}', "line 1 has image 0.5; write text"),
         ('{"image": true, "prompt": "?", "label": "x"}', "line 1 has image True; write text"),
-        ('{"image": "\\ud800", "prompt": "?", "label": "x"}', "line 1 has image '\\ud800', which cannot be encoded; write other text"),
+        ('{"image": "\\ud800", "prompt": "?", "label": "x"}', "line 1 has image '\\ud800', which cannot be encoded; write another name"),
         ('{"image": "a", "img_path": "b"}', "line 1 'image' and 'img_path' both give the image"),
     ],
 )  # fmt: skip
@@ -368,3 +368,48 @@ def test_many_rows_of_images_scattered_over_a_file_take_little_memory(folder):
     )
     n, kib = map(int, answer.stdout.split())
     assert n == 300_000 and kib < 48 * 1024
+
+
+CHOICE = "image,question,options,answer\n"
+
+
+@pytest.mark.parametrize(
+    "options", ['"[""left"", ""right|of""]"', "left|right of", "left; right of"]
+)
+def test_a_row_may_ask_a_multiple_choice_question(folder, options):
+    (picture,) = _read(folder, CHOICE + f"a.jpg,Where?,{options},B\n")
+    (relation,) = picture.relations
+    assert relation.label == relation.options[1] and relation.options[0] == "left"
+    assert relation.prompt.startswith("Where?\nOptions:\nleft\nright")
+    (alone,) = _read(folder, CHOICE + f"a.jpg,Where?,{options},B\n", prompt="question")
+    assert alone.relations[0].prompt == "Where?"
+
+
+def test_rows_of_every_kind_may_stand_in_one_table(folder):
+    head = "image,subject,object,relation,prompt,label,question,options,answer\n"
+    rows = (
+        "a,x,y,on,,,,,\na,,,,Is it?,yes,,,\na,cup,hat,,,,Where?,on;under,on\na,,,,,,W?,on;in,of\n"
+    )
+    (picture,) = _read(folder, head + rows)
+    assert [(r.predicate, r.label, r.unusable) for r in picture.relations] == [
+        ("on", "", ""), ("", "yes", ""), ("", "on", ""), ("", "of", "no-such-option"),
+    ]  # fmt: skip
+    assert picture.relations[2].subject == Thing("cup")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (CHOICE + "a,,x|y,A\n", "line 2 has no question; a row needs image, question, options, answer"),
+        (CHOICE + "a,?,,A\n", "line 2 has a question without options; write them, or use prompt and"),
+        (CHOICE + "a,?,x|y;z,A\n", "line 2 has options 'x|y;z', which contain both | and ;"),
+        (CHOICE + "a,?,x y,A\n", "line 2 has options 'x y', which contain neither | nor ;"),
+        (CHOICE + "a,?,B|A,A\n", "line 2 has the answer 'A', which is the text of one option and"),
+        (CHOICE + "a,?,x|y,1\n", "none of 1 answers that are numbers is 0, so they may count from 1"),
+        ("image,question,answer\na,?,A\n", "has no column 'options'; its columns are image, question"),
+        (CHOICE.replace("\n", ",label\n") + "a,?,x|y,A,no\n",
+         "line 2 has a question and a label; a row takes one of them: empty the other"),
+    ],
+)  # fmt: skip
+def test_a_question_that_can_be_read_in_two_ways_is_refused(folder, data, message):
+    assert _refused(folder, data).startswith(message)

@@ -75,8 +75,11 @@ class Beginning:
     """What is seen of a file or folder before it is imported."""
 
     path: Path
-    record: Any = None  # the first record of a JSON file or of a table; a mapping's first value
+    record: Any = (
+        None  # the first record of a list, lines or a table; the first members of a mapping
+    )
     names: frozenset[str] = frozenset()  # keys or columns of the record, or names in the folder
+    is_json: bool = False
 
     @property
     def is_folder(self) -> bool:

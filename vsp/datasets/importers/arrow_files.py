@@ -20,7 +20,7 @@ from vsp.errors import ConfigError, DatasetError
 from vsp.utils.reading import open_regular, unreadable
 from vsp.utils.text import format_bytes
 
-PARQUET_START, ARROW_START = b"PAR1", b"\xff\xff\xff\xff"
+_PARQUET, _STREAM = b"PAR1", b"\xff\xff\xff\xff"  # the first bytes
 _MAX_GROUP = 1 << 30  # uncompressed bytes of the columns that are read, in a row group
 _MAX_VALUES = 1 << 24  # values of a column of lists in a row group
 _MAX_NAMES = 1 << 24  # bytes of a text in a file's footer
@@ -39,7 +39,7 @@ def arrow_rows(path: Path, wanted: Callable[[str], bool]) -> Iterator[Row]:
     is not installed.
     """
     with _arrow_errors(path):
-        is_parquet = starts_with(path, PARQUET_START)
+        is_parquet = _starts_with(path, _PARQUET)
         batches = _parquet_batches(path, wanted) if is_parquet else _stream_batches(path, wanted)
         first = 0
         for batch, names in batches:
@@ -52,18 +52,22 @@ def arrow_rows(path: Path, wanted: Callable[[str], bool]) -> Iterator[Row]:
 def column_names(path: Path) -> list[str]:
     """The names of a file's columns."""
     with _arrow_errors(path):
-        if starts_with(path, PARQUET_START):
+        if _starts_with(path, _PARQUET):
             with _parquet(path) as file:
                 return list(file.schema_arrow.names)
         with _stream(path) as reader:
             return list(reader.schema.names)
 
 
-def starts_with(path: Path, mark: bytes) -> bool:
-    """Whether a file begins with some bytes. Raises DatasetError if it cannot be read."""
+def is_arrow(path: Path) -> bool:
+    """Whether a file is Parquet or an Arrow stream. Raises DatasetError if it cannot be read."""
+    return _starts_with(path, _PARQUET, _STREAM)
+
+
+def _starts_with(path: Path, *marks: bytes) -> bool:
     try:
         with open_regular(path) as file:
-            return file.read(len(mark)) == mark
+            return file.read(4) in marks
     except OSError as error:
         raise DatasetError(f"{path}: {unreadable(error)}; give a readable file") from None
 
@@ -124,8 +128,9 @@ def _parquet_batches(path: Path, wanted: Callable[[str], bool]) -> Iterator[tupl
     n_rows = max(1, min(_MAX_ROWS, _SLICE // row_bytes))
     # A value that many rows repeat is stored once, in the file and in a dictionary.
     with _parquet(path, read_dictionary=sorted(texts)) as file:
-        for batch in file.iter_batches(n_rows, columns=columns, use_threads=False):
-            yield batch, names
+        for number in range(file.num_row_groups):  # pyarrow joins no dictionaries of two row groups
+            for batch in file.iter_batches(n_rows, [number], columns=columns, use_threads=False):
+                yield batch, names
 
 
 def _checked_size(path: Path, number: int, chunks: list[tuple[Any, bool]]) -> int:
@@ -239,11 +244,6 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
     features: Any = {}
     with suppress(ValueError, RecursionError, KeyError, TypeError):
         features = json.loads(text)["info"]["features"]
-    return class_names(features)
-
-
-def class_names(features: Any) -> dict[str, list[str]]:
-    """Column → names of its numbers, from the `features` of a Hugging Face dataset."""
     return {
         column: list(map(str, feature["names"]))
         for column, feature in (features.items() if isinstance(features, dict) else ())

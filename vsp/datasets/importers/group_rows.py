@@ -48,7 +48,7 @@ class AnnotatedRow:
 def rows_of_files(
     files: Iterable[tuple[str, Path]],
     read: Callable[..., Iterator[AnnotatedRow]],
-    *options: str,
+    *options: object,
 ) -> Iterator[AnnotatedRow]:
     """Yield the rows of all files in order; `read` gets split, path, `options` and a RowProblems.
 

@@ -13,7 +13,7 @@ from vsp.errors import DatasetError
 from vsp.utils.text import composed
 
 _EMBEDDED_NAME = re.compile(rf"{EMBEDDED}/[0-9a-f]{{64}}\.[a-z]+")  # of a picture in a table
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _names_in(folder: Path) -> _Names:
     if not folder.is_dir():
         return _Names(frozenset(), {}, {})
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
-    images = {stem(name): name for name in names if Path(name).suffix.lower() in _SUFFIXES}
+    images = {stem(name): name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
     by_form: dict[str, str] = {}
     for name in names:
         if not name.isascii() and by_form.setdefault(composed(name), name) != name:
@@ -113,4 +113,4 @@ def stem(name: str) -> str:
     """The name without the suffix of an image, in lower case."""
     name = composed(name)
     path = PurePosixPath(name)
-    return (path.stem if path.suffix.lower() in _SUFFIXES else name).lower()
+    return (path.stem if path.suffix.lower() in IMAGE_SUFFIXES else name).lower()

@@ -68,6 +68,11 @@ class ImportJob:
             folder = self._add_annotations(text)
             if folder and self.importer.images_beside and not request.images:
                 images.append(folder)
+        if len(images) > 1 and not request.images:
+            raise ConfigError(
+                f"{images[0]} and {images[1]}: equal names in two folders would be one image; give "
+                "the folder above them to --annotations"
+            )
         self.folders = ImageFolders([_existing_folder(path) for path in images])
         self._check_options()
 

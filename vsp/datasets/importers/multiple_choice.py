@@ -15,33 +15,28 @@ refused; so are numbers that seem to count from 1.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
+from vsp.datasets.importers.field_texts import plain_text, text_list
 from vsp.datasets.importers.funnel import NO_SUCH_OPTION, UNCLEAR_OPTIONS
 from vsp.errors import ConfigError, DatasetError
-from vsp.utils.text import composed, is_encodable
+from vsp.utils.text import composed
 
 ANSWER_FORMS = ("auto", "text", "letter", "index0", "index1")
 PROMPT_FORMS = ("options", "question")
-LONGEST_TEXT = 1 << 17  # characters of a question or an option
 OPTIONS = ("answer", "prompt")  # options of `vsp import` for these questions
 _HOW = "say how answers are written with --option answer=text, letter, index0 or index1"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTER = re.compile(r"\(?\s*(\w{1,9})\s*\)?\s*[.:]?")
 _MARKED = re.compile(r"\(?([A-Z])[.):]\s+(?=\S)|\(([A-Z])\)\s*(?=\S)")  # "A. left", "(A) left"
 _NUMBER = re.compile(r"[0-9]{1,3}")
-# An entry of a list as JSON and Python write it.
-_ENTRY = re.compile(
-    r"""\s*("[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*'|-?[0-9][0-9.eE+-]{0,40})\s*(,|\])""",
-    re.DOTALL,
-)
-_MAX_ENTRIES = 1 << 10
+_MAX_OPTIONS = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +69,27 @@ class ChoiceReader:
         self._prompt = _chosen(options, "prompt", PROMPT_FORMS)
         self._n_numbers = self._n_zeros = 0  # answers that were taken for a number from 0
 
-    def choice(self, question: str, options: Options, answer: Any) -> Choice:
-        """The values of a row. Raises DatasetError if the answer can be read in two ways."""
-        texts = options.texts
-        prompt = question
-        if self._prompt == "options" and texts:
-            prompt = "\n".join((question, "Options:", *texts, "Answer with one of the options."))
+    def choice(
+        self, question: Any, options: Options | None, answer: Any, hint: Any = None
+    ) -> Choice:
+        """The values of a row, from its fields. A hint is put before the question.
+
+        Without options (None), the question is an open one, and the label is the answer's text.
+
+        Raises DatasetError if a field is not text, or if the answer can be read in two ways.
+        """
+        asked = plain_text("question", question)
+        if not asked:
+            raise DatasetError("has no question; write a text")
+        prompt = "\n".join(filter(None, (plain_text("hint", hint), asked)))
         written = _answer_text(answer)
-        if not texts or not written:
-            return Choice(prompt, written, texts)
+        if options is None:
+            return Choice(prompt, written, ())
+        texts = options.texts
+        if self._prompt == "options":
+            prompt = "\n".join((prompt, "Options:", *texts, "Answer with one of the options."))
+        if not written:
+            return Choice(prompt, "", ())
         if len(texts) < 2 or len(set(texts)) < len(texts):
             return Choice(prompt, written, (), UNCLEAR_OPTIONS)
         place = self._place(options, written)
@@ -90,13 +97,13 @@ class ChoiceReader:
             return Choice(prompt, written, texts, NO_SUCH_OPTION)
         return Choice(prompt, texts[place], texts)
 
-    def check_numbers(self) -> None:
+    def check_numbers(self, path: Path) -> None:
         """Raise DatasetError if numbers may count from 1. Call it at the end of each file."""
         n, self._n_numbers = self._n_numbers, 0
         n_zeros, self._n_zeros = self._n_zeros, 0
         if n and not n_zeros:
             raise DatasetError(
-                f"none of {n:,} answers that are numbers is 0, so they may count from 1; use --option "
+                f"{path}: none of {n:,} answers that are numbers is 0, so they may count from 1; use --option "
                 "answer=index0 or answer=index1"
             )
 
@@ -136,62 +143,30 @@ def read_options(value: Any) -> Options:
     """
     if isinstance(value, str):
         value = _split(value)
-    if isinstance(value, Mapping):
-        keys = tuple(key.strip() for key in map(str, value))
-        return _unmarked(keys, tuple(map(_option_text, value.values())))
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple | Mapping):
         raise DatasetError(f"has options {shortened(value)}; give it a list of texts")
-    if len(value) > _MAX_ENTRIES:
-        raise DatasetError(f"has {len(value):,} options; at most {_MAX_ENTRIES:,} can be read")
-    return _unmarked(letters(len(value)), tuple(map(_option_text, value)))
+    if len(value) > _MAX_OPTIONS:
+        raise DatasetError(f"has {len(value):,} options; at most {_MAX_OPTIONS:,} can be read")
+    if isinstance(value, Mapping):
+        keys = tuple(str(key).strip() for key in value)
+        return _unmarked(keys, tuple(map(_option_text, value.values())))
+    return _unmarked(_letters(len(value)), tuple(map(_option_text, value)))
 
 
-def letters(n: int) -> tuple[str, ...]:
+def lettered_options(texts: Mapping[str, str]) -> Options | None:
+    """The options in columns that are named by letters; None if there are no such columns.
+
+    Empty cells are no options.
+    """
+    if not texts:
+        return None
+    given = {key: text for key, text in texts.items() if text.strip()}
+    return Options(tuple(given), tuple(map(_option_text, given.values())))
+
+
+def _letters(n: int) -> tuple[str, ...]:
     """The letters of `n` options; those after Z have none."""
     return tuple(_LETTERS[:n]) + ("",) * (n - len(_LETTERS))
-
-
-def text_list(text: str, most: int = _MAX_ENTRIES) -> list[str] | None:
-    """The first `most` entries of a list that is written as JSON or Python write it.
-
-    None if the text is no such list. Numbers are given as they are written.
-    """
-    text = text.strip()
-    if not text.startswith("["):
-        return None
-    entries: list[str] = []
-    at = 1
-    while len(entries) < most:
-        entry = _ENTRY.match(text, at)
-        value = None if entry is None else _entry(entry[1])
-        if entry is None or value is None:
-            return None
-        entries.append(value)
-        at = entry.end()
-        if entry[2] == "]":
-            return entries if at == len(text) else None
-    return entries
-
-
-def plain_text(key: str, value: Any) -> str:
-    """A text without outer spaces; "" for null. A whole number becomes its text.
-
-    Raises DatasetError if it is neither, is too long, or cannot be encoded.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise DatasetError(f"has {key} {shortened(value)}; write text")
-    if len(value) > LONGEST_TEXT:
-        raise DatasetError(
-            f"has a {key} of {len(value):,} characters, at most {LONGEST_TEXT:,} can be read; look "
-            "for a quotation mark that is not closed"
-        )
-    if not is_encodable(value):
-        raise DatasetError(f"has {key} {value!a}, which cannot be encoded; write other text")
-    return value.strip()
 
 
 def _chosen(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
@@ -224,7 +199,7 @@ def _split(text: str) -> Any:
         except (ValueError, RecursionError):
             raise DatasetError(f"has options {shortened(text)}, which are not JSON") from None
     if text.startswith("["):
-        entries = text_list(text)
+        entries = text_list(text, most=_MAX_OPTIONS + 1)
         if entries is None:
             raise DatasetError(f'has options {shortened(text)}; write ["left", "right"]')
         return entries
@@ -236,16 +211,6 @@ def _split(text: str) -> Any:
             '["left", "right"]'
         )
     return text.split(marks[0])
-
-
-def _entry(written: str) -> str | None:
-    """The text of an entry; None if it has unknown escapes."""
-    if written[0] not in "\"'":
-        return written
-    try:
-        return str(json.loads(written) if written[0] == '"' else ast.literal_eval(written))
-    except (ValueError, SyntaxError):
-        return None
 
 
 def _unmarked(keys: tuple[str, ...], texts: tuple[str, ...]) -> Options:

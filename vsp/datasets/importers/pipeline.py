@@ -39,6 +39,7 @@ from vsp.datasets.importers.image_checks import CheckedPicture, ImageChecks
 from vsp.datasets.importers.import_request import ImportJob, ImportRequest
 from vsp.datasets.importers.kept_rows import KeptRows, image_key
 from vsp.datasets.importers.quality_flags import FLAGS, flag_rows
+from vsp.datasets.importers.recognition import other_sources
 from vsp.datasets.importers.row_records import is_incomplete, row_id, row_record
 from vsp.datasets.importers.row_splits import SHARED, choose_splits, in_later_split, surplus_rows
 from vsp.datasets.metadata import write_records
@@ -51,6 +52,7 @@ from vsp.utils.progress import progress
 from vsp.utils.text import first_lines, format_count
 from vsp.utils.workers import worker_pool
 
+_N_GUESSED = 3  # files whose format is guessed after an error
 _CHUNK = 64  # images that are checked at a time
 _KEPT = -1
 _LATE_FILTERS = (SHARED, BALANCE)  # filters that need all rows
@@ -89,12 +91,18 @@ def import_dataset(request: ImportRequest, work: Path, n_jobs: int = 1) -> Impor
     """
     job = ImportJob(request, work)
     notes = list(job.notes)
-    fresh = write_once(
-        request.out.absolute(),
-        job.card(),
-        lambda folder: notes.extend(_write_folder(folder, job, n_jobs)),
-        "remove it or use another --out",
-    )
+    try:
+        fresh = write_once(
+            request.out.absolute(),
+            job.card(),
+            lambda folder: notes.extend(_write_folder(folder, job, n_jobs)),
+            "remove it or use another --out",
+        )
+    except DatasetError as error:
+        other = other_sources(request.source, [path for _, path in job.files[:_N_GUESSED]])
+        if not other:
+            raise
+        raise DatasetError(str(error), (*error.details, *other)) from None
     if not job.folders.links and not (request.out / "images" / EMBEDDED).is_dir():
         notes.append("no --images: `vsp plan` will ask for the images of this dataset")
     if request.table is not None:

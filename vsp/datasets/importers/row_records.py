@@ -61,7 +61,7 @@ def row_record(
         record |= {"prompt": relation.prompt, "question": OWN}
     if relation.regions:
         record["regions"] = list(relation.regions)
-    if relation.predicate:
+    if relation.predicate and not (relation.prompt and relation.predicate == label):
         record["predicate"] = relation.predicate
     record["label"] = label
     if relation.options:

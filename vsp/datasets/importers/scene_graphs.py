@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp.datasets.importers import checked_fields
-from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
+from vsp.datasets.importers.annotations import Beginning, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.checked_fields import Place
 from vsp.datasets.json_stream import first_character, read_members, read_records
 from vsp.datasets.row_problems import RowProblems, row_problems
@@ -116,5 +116,16 @@ def _thing(value: Any, where: str) -> Thing:
     return Thing(checked_fields.name(value, where), checked_fields.sized_box(value, where))
 
 
-GQA = Importer(read_gqa)
-VISUAL_GENOME = Importer(read_visual_genome)
+def _is_gqa(start: Beginning) -> bool:
+    graphs = list(start.record.values()) if isinstance(start.record, dict) else []
+    return bool(graphs) and all(
+        isinstance(graph, dict) and isinstance(graph.get("objects"), dict) for graph in graphs
+    )
+
+
+def _is_visual_genome(start: Beginning) -> bool:
+    return start.names >= {"image_id", "relationships"}
+
+
+GQA = Importer(read_gqa, recognises=_is_gqa)
+VISUAL_GENOME = Importer(read_visual_genome, recognises=_is_visual_genome)

@@ -28,8 +28,10 @@ from reprlib import repr as shortened
 from typing import Any
 
 from vsp.datasets.importers.annotations import Beginning, Box, Importer, Picture, Relation
+from vsp.datasets.importers.arrow_files import arrow_rows, is_arrow
 from vsp.datasets.importers.checked_fields import entry, number
 from vsp.datasets.importers.embedded import picture_cell
+from vsp.datasets.importers.file_rows import json_rows
 from vsp.datasets.importers.funnel import NO_PLAIN_ANSWER, OTHER_ANSWER
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
@@ -37,10 +39,10 @@ from vsp.datasets.importers.group_rows import (
     placed_row,
     rows_of_files,
 )
-from vsp.datasets.importers.json_rows import placed_records
+from vsp.datasets.importers.options import chosen
 from vsp.datasets.importers.run_lengths import RunLengths, read_run_lengths
 from vsp.datasets.row_problems import RowProblems
-from vsp.errors import ConfigError, DatasetError
+from vsp.errors import DatasetError
 
 _FIELDS = {"id", "image", "image_info", "text_q", "qa_info", "conversations", "rle", "bbox"}
 _NEEDED = {"image_info", "conversations"}
@@ -83,7 +85,7 @@ def read_embedded(
     """Yield name and bytes of the pictures in the files. Invalid rows are left to `read`."""
     left = RowProblems()
     for _, path in files:
-        for _, record in placed_records(path, left, _FIELDS.__contains__):
+        for _, record in _records(path, left):
             picture = left.caught(_picture, record)
             if picture is not None and picture[1]:
                 yield picture
@@ -93,10 +95,10 @@ def read_masks(
     files: Sequence[tuple[str, Path]], options: Mapping[str, str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and PNG of the masks in the files. Invalid rows are left to `read`."""
-    kind = _chosen(options, "regions", _REGIONS)
+    kind = chosen(options, "regions", _REGIONS)
     left = RowProblems()
     for _, path in files:
-        for _, record in placed_records(path, left, _FIELDS.__contains__):
+        for _, record in _records(path, left):
             for region in left.caught(_regions, record, kind) or ():
                 if isinstance(region, RunLengths):
                     yield region.file_name, region.png()
@@ -119,8 +121,8 @@ IMPORTER = Importer(
 def _rows(
     options: Mapping[str, str], split: str, path: Path, problems: RowProblems
 ) -> Iterator[AnnotatedRow]:
-    kinds = _chosen(options, "answer", _ANSWERS), _chosen(options, "regions", _REGIONS)
-    for place, record in placed_records(path, problems, _FIELDS.__contains__):
+    kinds = chosen(options, "answer", _ANSWERS), chosen(options, "regions", _REGIONS)
+    for place, record in _records(path, problems):
         turns = problems.caught(_turns, record, f"{path}: {place}", last=False) or []
         for index, turn in enumerate(turns):
             suffix = f"/{index}" if len(turns) > 1 else ""
@@ -129,9 +131,13 @@ def _rows(
                 yield row
 
 
-def _turns(record: Any, where: str) -> list[tuple[str, str]]:
+def _records(path: Path, problems: RowProblems) -> Iterator[tuple[str, dict[str, Any]]]:
+    return arrow_rows(path, _FIELDS.__contains__) if is_arrow(path) else json_rows(path, problems)
+
+
+def _turns(record: dict[str, Any], where: str) -> list[tuple[str, str]]:
     """Questions and answers."""
-    if not isinstance(record, dict) or not record.keys() >= _NEEDED:
+    if not record.keys() >= _NEEDED:
         raise DatasetError(
             f"{where} is {shortened(record)}; rows of SpatialRGPT-Bench have image_info, text_q, "
             "qa_info, conversations, and rle or bbox"
@@ -199,7 +205,7 @@ def _from_0(places: list[int], n_regions: int) -> list[int]:
     return places
 
 
-def _regions(record: Any, kind: str) -> list[RunLengths | Box]:
+def _regions(record: dict[str, Any], kind: str) -> list[RunLengths | Box]:
     """The masks of a record, or its boxes if it has no masks or `kind` is bbox."""
     masks = _value(record, "rle") if kind == "rle" else None
     if masks:
@@ -231,17 +237,19 @@ def _box(box: Any, size: tuple[int, int]) -> Box:
     return left, top, right, bottom
 
 
-def _size(record: Any) -> tuple[int, int]:
+def _size(record: dict[str, Any]) -> tuple[int, int]:
     info = _value(record, "image_info")
-    sides = [info.get(side) for side in ("height", "width")] if isinstance(info, dict) else []
+    sides: list[Any] = (
+        [info.get(side) for side in ("height", "width")] if isinstance(info, dict) else []
+    )
     if not sides or not all(type(side) is int and side > 0 for side in sides):
         raise DatasetError(f"has image_info {shortened(info)}; write file_path, height and width")
     return sides[0], sides[1]
 
 
-def _picture(record: Any) -> tuple[str, bytes]:
+def _picture(record: dict[str, Any]) -> tuple[str, bytes]:
     """Name and bytes of the picture; no bytes if it is a file."""
-    cell = picture_cell(record.get("image")) if isinstance(record, dict) else None
+    cell = picture_cell(record.get("image"))
     if isinstance(cell, tuple):
         return cell[0], cell[1]
     info = _value(record, "image_info")
@@ -256,8 +264,9 @@ def _answer(said: str, about: Any, wanted: str, names: Sequence[int]) -> _Answer
     category = str(about.get("category", "")) if isinstance(about, dict) else ""
     if (kind or "qualitative") != wanted:
         return _Answer(unusable=OTHER_ANSWER)
+    options: tuple[str, ...] = ()
     if wanted == "quantitative":
-        label, options = _quantity(said), ()
+        label = _quantity(said)
     elif category.endswith("_choice"):
         label, options = _named_region(said), tuple(f"region {i}" for i in sorted(set(names)))
     else:
@@ -286,9 +295,9 @@ def _quantity(said: str) -> str:
     return ""
 
 
-def _value(record: Any, key: str) -> Any:
+def _value(record: dict[str, Any], key: str) -> Any:
     """A field; one that is text is read as JSON, or as Python writes it."""
-    value = record.get(key) if isinstance(record, dict) else None
+    value = record.get(key)
     if not isinstance(value, str) or not value.strip():
         return value
     if len(value) > _LONGEST:
@@ -301,10 +310,3 @@ def _value(record: Any, key: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     raise DatasetError(f"has {key} {shortened(value)}, which is not JSON")
-
-
-def _chosen(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
-    value = options.get(name, known[0])
-    if value not in known:
-        raise ConfigError(f"option {name}={value} is not known; use one of {', '.join(known)}")
-    return value

@@ -6,11 +6,15 @@ Each row is about one image. The columns, or keys (other names in brackets):
     subject (subj), object (obj, reference),
         relation (relationship, predicate)         the relation of the subject to the object
     prompt, label                                  or a question and its answer
+    question, options, answer                      or a multiple-choice question
     id, group, split                               may be empty; split is train, val or test
     subject_box, object_box (reference_box)        may be empty; [left, top, right, bottom] in pixels
 
 An image may also be the picture itself, in base64 or as a data URI of up to 16 million characters, or
 a mapping {"bytes": base64 or null, "path": name or null}, as Hugging Face datasets have it.
+
+Options are a JSON list, or texts separated by "|" or ";". `vsp.datasets.importers.multiple_choice`
+says how the answer is read and what the prompt is.
 
 Column names may be in capitals. Other columns are not read; a note lists those of a CSV file. Cells
 are separated by commas, semicolons or tabs, or as a first line like `sep=;` says. Empty rows and spaces around cells are ignored. The
@@ -21,7 +25,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -29,22 +32,24 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
-from vsp.datasets.importers.annotations import SPLIT_WORDS, Box, Importer, Picture, Relation, Thing
-from vsp.datasets.importers.embedded import decode_picture, picture_cell
+from vsp.datasets.importers.annotations import Beginning, Box, Importer, Picture, Relation, Thing
+from vsp.datasets.importers.choice_rows import row_split
+from vsp.datasets.importers.field_texts import plain_text
+from vsp.datasets.importers.file_rows import json_rows, listed_names, log_unread, rows_of_cells
+from vsp.datasets.importers.funnel import SEVERAL_IMAGES
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
     placed_row,
     rows_of_files,
 )
-from vsp.datasets.importers.text_lines import LONGEST_LINE, beginning, json_records, text_lines
-from vsp.datasets.json_stream import read_records
+from vsp.datasets.importers.multiple_choice import OPTIONS, Choice, ChoiceReader, read_options
+from vsp.datasets.importers.row_pictures import RowPicture, row_picture
+from vsp.datasets.importers.text_lines import beginning, text_lines
 from vsp.datasets.row_problems import RowProblems
 from vsp.errors import DatasetError
 from vsp.utils.spelling import misspelt
-from vsp.utils.text import composed, is_encodable
-
-_log = logging.getLogger(__name__)
+from vsp.utils.text import composed
 
 _NAMES_OF = {
     "image": ("image", "img_path", "image_path", "image_filename"),
@@ -53,6 +58,9 @@ _NAMES_OF = {
     "relation": ("relation", "relationship", "predicate"),
     "prompt": ("prompt",),
     "label": ("label",),
+    "question": ("question",),
+    "options": ("options",),
+    "answer": ("answer",),
     "id": ("id",),
     "group": ("group",),
     "split": ("split",),
@@ -62,23 +70,26 @@ _NAMES_OF = {
 _COLUMN_OF_NAME = {name: column for column, names in _NAMES_OF.items() for name in names}
 _RELATION_COLUMNS = ("subject", "object", "relation")
 _PROMPT_COLUMNS = ("prompt", "label")
-_REQUIRED = "image, and subject, object and relation or prompt and label"
-_SPLITS = {"": "", **SPLIT_WORDS}
-_TEXT_COLUMNS = tuple(c for c in _NAMES_OF if c != "image" and not c.endswith("_box"))
+_CHOICE_COLUMNS = ("question", "options", "answer")
+_REQUIRED = (
+    "image, and subject, object and relation, or prompt and label, or question, options and answer"
+)
+_READ_ELSEWHERE = ("image", "split", *_CHOICE_COLUMNS)
+_TEXT_COLUMNS = tuple(c for c in _NAMES_OF if c not in _READ_ELSEWHERE and not c.endswith("_box"))
 _COMPARED_COLUMNS = ("group", "label")  # equal texts are one group or one class
-_LONGEST_TEXT = 1 << 17  # characters of a cell that is not a picture
 _MAX_EDGE = 1e9  # pixels
-_MAX_LISTED = 300  # characters of column names in a message
 _SEPARATOR_LINE = re.compile(r"""\ufeff?"?sep=(\t|[^\w\s"'])"?[\r\n]""", re.IGNORECASE)
 
 
 def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Iterator[Picture]:
     """Yield pictures in the order of their first rows.
 
-    The option `encoding` is the encoding of CSV files and JSON lines (default: UTF-8 or UTF-16).
+    The option `encoding` is the encoding of CSV files and JSON lines (default: UTF-8 or UTF-16);
+    `answer` and `prompt` are those of multiple-choice questions.
     Raises DatasetError, with file and line, if rows are invalid.
     """
-    return group_into_pictures(rows_of_files(files, _rows, options.get("encoding", "")))
+    encoding = options.get("encoding", "")
+    return group_into_pictures(rows_of_files(files, _rows, encoding, ChoiceReader(options)))
 
 
 def read_embedded(
@@ -90,89 +101,91 @@ def read_embedded(
     """
     left = RowProblems()
     for _, path in files:
-        with _records(path, options.get("encoding", ""), left, log_unread=True) as records:
+        with _records(path, options.get("encoding", ""), left, log=True) as records:
             for _, values in records:
                 picture = left.caught(_picture, values)
-                if picture is not None and picture[1]:
-                    yield picture
+                if picture is not None and picture.data and not picture.several:
+                    yield picture.name, picture.data
 
 
-IMPORTER = Importer(read, relations="6way", options=("encoding",), read_embedded=read_embedded)
+def _recognises(start: Beginning) -> bool:
+    if not isinstance(start.record, dict):
+        return False
+    try:
+        return bool(table_values(start.record, start.path, "its first row"))
+    except DatasetError:
+        return False
 
 
-def _rows(split: str, path: Path, encoding: str, problems: RowProblems) -> Iterator[AnnotatedRow]:
+IMPORTER = Importer(
+    read,
+    relations="6way",
+    options=("encoding", *OPTIONS),
+    read_embedded=read_embedded,
+    recognises=_recognises,
+)
+
+
+def _rows(
+    split: str, path: Path, encoding: str, reader: ChoiceReader, problems: RowProblems
+) -> Iterator[AnnotatedRow]:
     place = None
     with _records(path, encoding, problems) as records:
         for place, values in records:
-            row = problems.caught(placed_row, path, place, _row, values, split)
+            row = problems.caught(placed_row, path, place, table_row, values, split, reader)
             if row is not None:
                 yield row
     if place is None and not problems:
         raise DatasetError(f"{path}: contains a header and no rows; write a row for each relation")
+    reader.check_numbers(path)
 
 
 @contextmanager
 def _records(
-    path: Path, encoding: str, problems: RowProblems, log_unread: bool = False
+    path: Path, encoding: str, problems: RowProblems, log: bool = False
 ) -> Iterator[Iterator[tuple[str, Mapping[str, Any]]]]:
     """Open a file; give an iterator of place and values by column.
 
     Rows that have no values by column are skipped and added to `problems`.
     """
     start = beginning(path, encoding)
-    if start.startswith("["):
-        with closing(read_records(path)) as values:
-            records = ((f"record {index}", record) for index, record in enumerate(values))
+    if start.startswith(("[", "{")):
+        with closing(json_rows(path, problems, encoding)) as records:
             yield _by_column(path, records, problems)
     else:
         with text_lines(path, encoding) as lines:
-            if start.startswith("{"):
-                numbered = json_records(path, lines, problems)
-                placed = ((f"line {number}", record) for number, record in numbered)
-                yield _by_column(path, placed, problems)
-            else:
-                lines = _without_separator_line(lines)
-                yield _csv_records(path, lines, _delimiter(start), problems, log_unread)
+            lines = _without_separator_line(lines)
+            yield _csv_records(path, lines, _delimiter(start), problems, log)
 
 
 def _by_column(
-    path: Path, records: Iterable[tuple[str, Any]], problems: RowProblems
+    path: Path, records: Iterable[tuple[str, dict[str, Any]]], problems: RowProblems
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for place, record in records:
-        values = problems.caught(_values, record, path, place, last=False)
+        values = problems.caught(table_values, record, path, place, last=False)
         if values is not None:
             yield place, values
 
 
-def _values(record: Any, path: Path, place: str) -> Mapping[str, Any]:
+def table_values(record: Mapping[str, Any], path: Path, place: str) -> Mapping[str, Any]:
     """The values of a JSON record by column. Raises DatasetError if a column is missing."""
-    if not isinstance(record, dict):
-        raise DatasetError(f"{path}: {place} is {shortened(record)}, not a mapping")
     columns = _columns(f"{path}: {place}", record)
     _check_columns(f"{path}: {place}", columns, list(record), "key")
     return {column: record[name] for column, name in columns.items()}
 
 
 def _csv_records(
-    path: Path, lines: Iterator[str], delimiter: str, problems: RowProblems, log_unread: bool
+    path: Path, lines: Iterator[str], delimiter: str, problems: RowProblems, log: bool
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
-    rows = _cells(path, lines, delimiter)
-    _, header = next(rows, (1, []))
+    rows = rows_of_cells(path, lines, delimiter, problems)
+    _, header = next(rows)
     columns = _columns(f"{path}:", header)
     _check_columns(f"{path}:", columns, header, "column")
-    if log_unread:
-        _log_unread(path, [name for name in header if name not in columns.values()])
+    if log:
+        log_unread(path, [name for name in header if name not in columns.values()])
     places = [(column, header.index(name)) for column, name in columns.items()]
-    for number, cells in rows:
-        if len(cells) == len(header):
-            yield f"line {number}", {column: cells[place] for column, place in places}
-            continue
-        problems.add(
-            DatasetError(
-                f"{path}: line {number} has {len(cells)} cells, the header {len(header)}; give "
-                "each row as many, and quote cells that contain the separator"
-            )
-        )
+    for place, cells in rows:
+        yield place, {column: cells[at] for column, at in places}
 
 
 def _check_columns(place: str, columns: Mapping[str, str], names: Sequence[str], kind: str) -> None:
@@ -180,7 +193,7 @@ def _check_columns(place: str, columns: Mapping[str, str], names: Sequence[str],
     missing = min(
         (
             [column for column in ("image", *needed) if column not in columns]
-            for needed in (_PROMPT_COLUMNS, _RELATION_COLUMNS)
+            for needed in (_PROMPT_COLUMNS, _RELATION_COLUMNS, _CHOICE_COLUMNS)
         ),
         key=len,
     )
@@ -191,26 +204,9 @@ def _check_columns(place: str, columns: Mapping[str, str], names: Sequence[str],
     renames = [f"rename {unread[name]!r} to {column!r}" for column, name in meant.items() if name]
     raise DatasetError(
         f"{place} has no {kind} {' and no '.join(map(repr, missing))}; its {kind}s are "
-        f"{_listed(names)}; {' and '.join(renames) or f'add it, or rename the {kind} that holds it'} "
+        f"{listed_names(names)}; {' and '.join(renames) or f'add it, or rename the {kind} that holds it'} "
         f"(a row needs {_REQUIRED})"
     )
-
-
-def _cells(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not empty, each with the number of its first line."""
-    csv.field_size_limit(LONGEST_LINE)  # a picture is longer than Python's limit for a cell
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    number = 1
-    try:
-        for cells in reader:
-            if any(map(str.strip, cells)):
-                yield number, cells
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise DatasetError(
-            f"{path}: line {number} is not CSV: {error}; look for a quotation mark that is not "
-            "closed, and write quotation marks inside a cell twice"
-        ) from None
 
 
 def _delimiter(start: str) -> str:
@@ -246,51 +242,55 @@ def _columns(place: str, names: Iterable[str]) -> dict[str, str]:
     return columns
 
 
-def _log_unread(path: Path, names: Sequence[str]) -> None:
-    """Log the columns that are not read: a name may be misspelt."""
-    if names:
-        _log.info("%s: columns that are not read: %s", path, _listed(names))
-
-
-def _listed(names: Iterable[str]) -> str:
-    """The names, or the first of very many, in one line."""
-    text = ", ".join(name.strip() or "one without a name" for name in names)
-    return f"{text[:_MAX_LISTED]} …" if len(text) > _MAX_LISTED else text or "none"
-
-
 def _plain_name(name: str) -> str:
     return name.strip().lower()
 
 
-def _row(values: Mapping[str, Any], split: str) -> AnnotatedRow:
-    image, _ = _picture(values)
+def table_row(values: Mapping[str, Any], split: str, reader: ChoiceReader) -> AnnotatedRow:
+    """The row of values by column. Raises DatasetError if one is missing or wrong."""
+    picture = _picture(values)
     texts = {column: _text(column, values.get(column)) for column in _TEXT_COLUMNS}
-    texts["image"] = image
-    required = ("image", *_required_columns(texts))
+    choice = _choice(values, texts, reader)
+    required = ("image", *_required_columns(texts)) if choice is None else ("image",)
     for column in required:
-        if not texts[column]:
+        if not {**texts, "image": picture.name}[column]:
             raise DatasetError(f"has no {column}; a row needs {', '.join(required)}")
     relation = Relation(
         subject=_thing(texts["subject"], "subject_box", values),
         predicate=texts["relation"],
         reference=_thing(texts["object"], "object_box", values),
         id=texts["id"],
-        prompt=texts["prompt"],
-        label=texts["label"],
+        prompt=texts["prompt"] if choice is None else choice.prompt,
+        label=texts["label"] if choice is None else choice.label,
+        options=() if choice is None else choice.options,
+        unusable=SEVERAL_IMAGES if picture.several else choice.unusable if choice else "",
     )
-    row_split = texts["split"].lower()
-    if row_split not in _SPLITS:
-        raise DatasetError(f"has the split {texts['split']!r}; write train, val or test")
-    return AnnotatedRow(image, relation, _SPLITS[row_split] or split, texts["group"])
+    return AnnotatedRow(
+        picture.name, relation, row_split(values.get("split"), split), texts["group"]
+    )
 
 
-def _picture(values: Mapping[str, Any]) -> tuple[str, bytes]:
-    """The name of a row's picture, and its bytes if the cell contains them."""
-    value = picture_cell(values.get("image"))
-    if isinstance(value, tuple):
-        return value
-    name = _text("image", value)
-    return decode_picture(name) or (name, b"")
+def _choice(
+    values: Mapping[str, Any], texts: Mapping[str, str], reader: ChoiceReader
+) -> Choice | None:
+    """The multiple-choice question of a row; None if it has none."""
+    others = [name for name in (*_PROMPT_COLUMNS, "relation") if texts[name]]
+    if not plain_text("question", values.get("question")):
+        if "question" in values and not others:
+            raise DatasetError(f"has no question; a row needs image, {', '.join(_CHOICE_COLUMNS)}")
+        return None
+    if others:
+        raise DatasetError(
+            f"has a question and a {others[0]}; a row takes one of them: empty the other"
+        )
+    if values.get("options") in (None, ""):
+        raise DatasetError("has a question without options; write them, or use prompt and label")
+    options = read_options(values["options"])
+    return reader.choice(values["question"], options, values.get("answer"))
+
+
+def _picture(values: Mapping[str, Any]) -> RowPicture:
+    return row_picture([values.get("image")])
 
 
 def _required_columns(texts: Mapping[str, str]) -> tuple[str, ...]:
@@ -305,20 +305,8 @@ def _required_columns(texts: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _text(column: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise DatasetError(f"has {column} {shortened(value)}; write text")
-    if column != "image" and len(value) > _LONGEST_TEXT:
-        raise DatasetError(
-            f"has a {column} of {len(value):,} characters, at most {_LONGEST_TEXT:,} can be read; look "
-            "for a quotation mark that is not closed"
-        )
-    if not is_encodable(value):
-        raise DatasetError(f"has {column} {value!a}, which cannot be encoded; write other text")
-    return composed(value.strip()) if column in _COMPARED_COLUMNS else value.strip()
+    text = plain_text(column, value)
+    return composed(text) if column in _COMPARED_COLUMNS else text
 
 
 def _thing(name: str, column: str, values: Mapping[str, Any]) -> Thing | None:

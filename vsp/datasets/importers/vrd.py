@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp.datasets.importers import checked_fields
-from vsp.datasets.importers.annotations import Box, Importer, Picture, Relation, Thing
+from vsp.datasets.importers.annotations import Beginning, Box, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.checked_fields import Place, Where, entry
 from vsp.datasets.importers.image_index import stem
 from vsp.datasets.json_stream import first_character, read_members, read_records
@@ -40,7 +40,16 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
                 yield from _sg_dataset(path, split, sizes, problems)
 
 
-IMPORTER = Importer(read, options=("objects", "predicates", "sizes"))
+def _recognises(start: Beginning) -> bool:
+    if not isinstance(start.record, dict):
+        return False
+    relations = next(iter(start.record.values()), None)
+    first = relations[0] if isinstance(relations, list) and relations else None
+    in_first_layout = isinstance(first, dict) and first.keys() >= {"predicate", "subject", "object"}
+    return start.names >= set(_SG_KEYS) or in_first_layout
+
+
+IMPORTER = Importer(read, options=("objects", "predicates", "sizes"), recognises=_recognises)
 
 Sizes = Mapping[str, tuple[int, int] | None]
 

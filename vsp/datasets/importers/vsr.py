@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
+from vsp.datasets.importers.annotations import Beginning, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
@@ -40,7 +40,11 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     return group_into_pictures(rows_of_files(files, _rows))
 
 
-IMPORTER = Importer(read, relations="6way")
+def _recognises(start: Beginning) -> bool:
+    return start.names >= {*_TEXTS, "label"}
+
+
+IMPORTER = Importer(read, relations="6way", recognises=_recognises)
 
 
 def _rows(split: str, path: Path, problems: RowProblems) -> Iterator[AnnotatedRow]:

@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 from reprlib import repr as shortened
 from typing import Any
 
-from vsp.datasets.importers.annotations import Importer, Picture, Relation, Thing
+from vsp.datasets.importers.annotations import Beginning, Importer, Picture, Relation, Thing
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
@@ -79,7 +79,13 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     return group_into_pictures(rows_of_files(files, _rows, images))
 
 
-IMPORTER = Importer(read, relations="whatsup", options=("images",))
+def _recognises(start: Beginning) -> bool:
+    if isinstance(start.record, list):
+        return len(start.record) == 3 and type(start.record[0]) is int
+    return start.names >= {"image_path", "caption_options"}
+
+
+IMPORTER = Importer(read, relations="whatsup", options=("images",), recognises=_recognises)
 
 
 def _rows(split: str, path: Path, images: str, problems: RowProblems) -> Iterator[AnnotatedRow]:
