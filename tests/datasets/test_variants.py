@@ -274,7 +274,11 @@ def test_a_label_in_words_is_turned_and_a_prompt_that_lists_both_sides_stays(
     [
         ("mirrored", ["left of", "above"], "which says left or right"),
         ("swapped", ["left of", "above"], "which lists choices without their inverses"),
-        ("swapped", ["left of", "elsewhere"], "has a prompt that names the option 'left of', which the"),
+        (
+            "swapped",
+            ["left of", "elsewhere"],
+            "has a prompt that names the option 'left of', which the",
+        ),
     ],
 )
 def test_a_prompt_that_lists_choices_of_one_side_is_refused(
