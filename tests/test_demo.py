@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -104,6 +105,27 @@ def test_the_curves_are_those_that_the_tutorial_reads(printed, project):
     color = _report(project, "demo-color")
     scores = [layer["score"] for layer in color["layers"]]
     assert scores[0] == color["chance"] and min(scores[2:]) > 0.95
+
+
+def test_the_notebook_runs_on_the_run_of_the_demo(printed, project):
+    """Its code cells run as one program, in `notebooks/` as Jupyter does. Outputs are not kept in git."""
+    cells = json.loads((ROOT / "notebooks/read_a_run.ipynb").read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    curve = next(cell for cell in code if any("plt." in line for line in cell["source"][3:]))
+    assert len(curve["source"]) <= 10
+    program = "\n".join("".join(cell["source"]) for cell in code)
+    program += "\nplt.savefig('curve.png')\nprint(float(held_out), results.selected_layer, score)"
+    (project / "notebooks").mkdir()
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=project / "notebooks", capture_output=True, text=True,
+        env={**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    held_out, selected, score = answer.stdout.split(maxsplit=2)
+    assert json.loads(score) == _curve(project, "demo-spatial")
+    assert float(held_out) == pytest.approx(json.loads(score)[int(selected)])
+    assert (project / "notebooks/curve.png").stat().st_size > 10_000
 
 
 def test_the_demo_draws_no_control_of_the_color_task(printed, project):

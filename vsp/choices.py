@@ -16,6 +16,7 @@ MODULES: tuple[Module, ...] = get_args(Module)
 _OF_IMAGE: tuple[Position, ...] = ("image", "subject-box", "reference-box")
 # All positions that a run can have; those of a module begin with its name: vision-image.
 STORED_POSITIONS = (*POSITIONS, *(f"{module}-{one}" for module in MODULES for one in _OF_IMAGE))
+ALL: Final = "all"  # each position that a run has, one after the other
 # How an answer option joins the prompt; auto: by the end of the template.
 Start = Literal["auto", "space", "none", "space-capital", "none-capital"]
 STARTS: tuple[Start, ...] = get_args(Start)

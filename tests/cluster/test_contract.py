@@ -364,6 +364,20 @@ def test_accounting_tells_of_jobs_that_squeue_forgot_and_of_no_other_run(program
     assert [t.shard for t in states.active("extract")] == [5, 6]
 
 
+def test_a_job_of_another_run_of_the_same_name_is_not_counted_where_accounting_has_no_comments(
+    program,
+):
+    """The other run lies in another folder; only squeue tells whose the job is."""
+    lines = ["20|CANCELLED|||0|vsp:abc:verify:0|None|", "7|COMPLETED|n1|0|0|vsp:other:verify:0|None|",
+             "8_1|COMPLETED|n1|0|0|vsp:other:extract:0|None|"]  # fmt: skip
+    program("squeue", f"printf '%s\\n' {shlex.join(lines)}")
+    lines = ["20|CANCELLED||0:0|verify-name|", "7|COMPLETED|n1|0:0|verify-name|",
+             "8_1|COMPLETED|n1|0:0|vsp-name|", "6|FAILED|n1|1:0|verify-name|"]  # fmt: skip
+    program("sacct", f"printf '%s\\n' {shlex.join(lines)}")
+    found = [(task.job, task.state) for task in _slurm().states(_query()).tasks]
+    assert found == [("6", "FAILED"), ("20", "CANCELLED")]
+
+
 def test_journals_tell_which_shards_an_array_had_that_only_accounting_knows(
     program, plan_fake, monkeypatch
 ):

@@ -12,9 +12,9 @@ from helpers import rig
 from helpers.commands import run_here
 
 from vsp.cluster.contract import After, Job, Query
-from vsp.cluster.jobs import job_owner, scheduler_of, task_states
+from vsp.cluster.jobs import chain, job_owner, scheduler_of, task_states
 from vsp.cluster.slurm import Slurm
-from vsp.config import Resources
+from vsp.config import Profile, Resources
 from vsp.storage.run import Run
 
 NO_SLURM = rig.why_not()
@@ -505,8 +505,26 @@ def test_every_row_that_failed_is_sent_again_only_on_request(place, write_datase
     assert [ledger.n_failed for ledger in Run.open(place / "scratch/r").ledgers()] == [0]
 
 
-def test_the_profile_names_the_batch_system(place):
-    from vsp.config import Profile
+def test_the_chain_probes_every_position_of_a_run(place, spatial):
+    """The commands of its jobs are those that a user types."""
+    for name, more in (("one", ()), ("two", ("--positions", "subject"))):
+        _vsp(place, "plan", "--model", "fake", "--dataset", spatial, "--run", name, *more)
+        run = Run.open(place / "scratch" / name)
+        jobs = {job.stage: job for job in chain(run, Profile(), probe_tasks=2)}
+        every = ("--position", "all") if more else ()
+        assert jobs["probe"].command[-2:] == (every or ("--n-jobs", "1"))
+        assert jobs["probe-parts"].command[-3:] == (*(every or ("--n-jobs", "1")), "--part")
+        assert "--position" not in jobs["report"].command
+    _vsp(place, "extract", "--run", "two")
+    said = _vsp(place, "probe", "--run", "two", "--position", "all", "--n-jobs", 1, "--permutations", 0,
+                "--controls", 0, "--no-curve", "--no-random", "--no-words")  # fmt: skip
+    assert re.findall(r"position (\w+):", said) == ["last", "subject"]
+    assert "`vsp report --run two --position subject` shows it" in said
+    for position in ("last", "subject"):
+        page = json.loads(_vsp(place, "report", "--run", "two", "--position", position, "--json"))
+        assert page["position"] == position
 
+
+def test_the_profile_names_the_batch_system(place):
     assert type(scheduler_of(Profile(scheduler="local"))).__name__ == "Local"
     assert isinstance(scheduler_of(Profile()), Slurm)

@@ -44,7 +44,7 @@ def _refused_or_right(cache, body):
         assert _same(other.read(7), FIT)
         return "right"
     except RunError as error:
-        assert str(error).endswith("; remove it and run the command again")
+        assert str(error) == f"{other.path(7)}: is damaged; remove it and run the command again"
         return "refused"
 
 
@@ -115,6 +115,12 @@ def test_a_flipped_bit_anywhere_is_refused(cache, data):
     body = bytearray(cache.path(7).read_bytes())
     place = data.draw(st.integers(0, 8 * len(body) - 1))
     body[place // 8] ^= 1 << place % 8
+    assert _refused_or_right(cache, bytes(body)) == "refused"
+
+
+def test_a_directory_at_a_place_outside_the_file_is_damage(cache):
+    body = bytearray(cache.path(7).read_bytes())
+    body[-68] ^= 1  # the place of the directory, ahead of 64 digits
     assert _refused_or_right(cache, bytes(body)) == "refused"
 
 

@@ -146,6 +146,10 @@ def test_a_damaged_value_of_any_array_is_found_and_computed_again(plan_fake):
     assert found.bad and sorted(row for rows in found.bad.values() for row in rows) == [
         40 + number for number in range(len(ARRAYS))
     ]
+    files = [store.path.name for store in run.stores.values()]
+    assert {name: rows for (_, name), rows in found.damage.items()} == {
+        name: [40 + number] for number, name in enumerate(files)
+    }
     repair(run, found.bad)
     extract(run, run.shards)
     assert _bytes(run) == whole and not verify(run, n_jobs=1).bad

@@ -141,12 +141,15 @@ def test_the_command_names_rows_and_says_what_to_do(run, vsp):
         _flip(run, HEADER_BYTES + row * run.store.layout.row_bytes)
     answer = vsp("verify")
     assert answer.returncode == 1 and "Traceback" not in answer.stderr
-    assert "shard 0: rows 3-5\n" in answer.stderr and "shard 3: rows 90\n" in answer.stderr
+    assert (
+        "shard 0: rows 3-5 of states.npy\n" in answer.stderr
+        and "shard 3: rows 90 of states.npy\n" in answer.stderr
+    )
     assert "4 rows do not match their checksums" in answer.stderr and "--repair" in answer.stderr
     answer = vsp("verify", "--run", run.name)  # the suggested command names the same run
     assert f"`vsp verify --run {run.name} --repair`" in answer.stderr
     answer = vsp("verify", "--repair")
-    assert answer.returncode == 0 and "shard 0: rows 3-5\n" in answer.stdout
+    assert answer.returncode == 0 and "shard 0: rows 3-5 of states.npy\n" in answer.stdout
     assert "marked 4 rows as missing" in answer.stdout
     assert [ledger.missing for ledger in run.ledgers()] == [[3, 4, 5], [], [], [90]]
 
@@ -176,7 +179,7 @@ def test_the_command_repairs_the_header_and_finds_damaged_rows(run, vsp):
     command = refused.stderr.partition("`vsp ")[2].partition("`")[0]
     answer = vsp(*command.split())
     assert answer.returncode == 0, answer.stderr
-    assert "wrote a new header of" in answer.stdout and "rows 40\n" in answer.stdout
+    assert "wrote a new header of" in answer.stdout and "rows 40 of states.npy\n" in answer.stdout
     assert np.load(run.store.path, mmap_mode="r").shape == run.store.layout.shape
     assert vsp("verify").returncode == 0
 

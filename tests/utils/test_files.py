@@ -9,7 +9,14 @@ import pytest
 from helpers.disks import fill, free, read_only, small_disk
 
 from vsp.errors import DiskError
-from vsp.utils.files import disk_errors, write_aside, write_json, write_text, write_together
+from vsp.utils.files import (
+    disk_errors,
+    temporary_folder,
+    write_aside,
+    write_json,
+    write_text,
+    write_together,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -175,3 +182,16 @@ def test_the_new_name_is_flushed_too_after_the_file_is(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", renamed)
     write_text(tmp_path / "a", "text")
     assert calls == ["file", "rename", "folder"]
+
+
+def test_a_signal_while_a_temporary_folder_is_made_leaves_none(tmp_path, monkeypatch):
+    make = os.mkdir
+
+    def make_and_interrupt(path, *mode, **place):
+        make(path, *mode, **place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", make_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path, ".own."):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -233,14 +233,16 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
     return named
 
 
-def add_position(parser: argparse.ArgumentParser) -> None:
+def add_position(parser: argparse.ArgumentParser, further: Sequence[str] = ()) -> None:
+    """Add --position; `further` are values that are not names of a position."""
     parser.add_argument(
         "--position",
-        choices=STORED_POSITIONS,
+        choices=(*STORED_POSITIONS, *further),
         metavar="NAME",
         default=LAST,
         help="where the probed states were recorded, a position of `vsp plan --positions`, or with a "
-        "module of --modules ahead of it: vision-image (default: the last token)",
+        "module of --modules ahead of it: vision-image"
+        f"{''.join(f'; {one}: each that the run has' for one in further)} (default: the last token)",
     )
 
 

@@ -17,6 +17,8 @@ from vsp.cli import (
     answering,
     bench,
     data,
+    evaluating,
+    exporting,
     importing,
     models,
     planning,
@@ -32,7 +34,19 @@ from vsp.utils.signals import Stopped
 from vsp.utils.streams import escape_output
 
 # Modules with commands, in the order of `vsp --help`.
-FAMILIES = (data, importing, models, planning, runs, answering, probing, results, bench)
+FAMILIES = (
+    data,
+    importing,
+    models,
+    planning,
+    runs,
+    answering,
+    probing,
+    evaluating,
+    results,
+    exporting,
+    bench,
+)
 _WORKFLOW = """\
 the usual order:
   vsp generate --config spatial         or `vsp import` for real photographs

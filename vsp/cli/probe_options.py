@@ -156,14 +156,14 @@ def _add_left_out(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def probe_settings(arguments: argparse.Namespace) -> ProbeSettings:
-    """The settings that the options of `add_probe_options` and of --position describe."""
+def probe_settings(arguments: argparse.Namespace, position: str) -> ProbeSettings:
+    """The settings that the options of `add_probe_options` describe, for states at a position."""
     from vsp.evaluation.probe_settings import ProbeSettings
 
     return ProbeSettings(
         probe=arguments.probe,
         treatment=arguments.treatment or "",
-        position=arguments.position,
+        position=position,
         strengths=tuple(arguments.grid),
         metric=arguments.metric,
         class_weight=arguments.class_weight,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.choices import LAST
+from vsp.choices import ALL, LAST
 from vsp.cli.arguments import (
     add_command,
     add_n_jobs,
@@ -55,7 +55,7 @@ def add_commands(subparsers: Any) -> None:
         help="split the layers in N parts and only fit part K, counted from 0; `vsp probe` "
         "without --part then fits the remaining layers and writes the results",
     )
-    add_position(parser)
+    add_position(parser, (ALL,))
     add_probe_options(parser)
     parser.add_argument(
         "--partial",
@@ -75,34 +75,38 @@ def _probe(arguments: argparse.Namespace) -> None:
         print_notes(
             [f"{arguments.n_jobs} workers asked for; using {n_jobs}, the number of usable cores"]
         )
-    if arguments.part is not None:
-        _probe_part(run, arguments, n_jobs)
-    else:
-        _probe_all(run, arguments, n_jobs)
+    every = arguments.position == ALL
+    for position in run.plan.stored_positions if every else (arguments.position,):
+        if every:
+            print_line(f"position {position}:")
+        if arguments.part is not None:
+            _probe_part(run, position, arguments, n_jobs)
+        else:
+            _probe_all(run, position, arguments, n_jobs)
 
 
-def _probe_part(run: Run, arguments: argparse.Namespace, n_jobs: int) -> None:
+def _probe_part(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
     from vsp.evaluation.probe_run import probe_part
 
-    settings = probe_settings(arguments)
+    settings = probe_settings(arguments, position)
     with stoppable() as stop, stop.free():  # a signal unwinds, so that workers end
         layers, folder = probe_part(run, settings, n_jobs, arguments.part, arguments.partial)
-    n_layers = run.states(arguments.position).layout.n_layers
+    n_layers = run.states(position).layout.n_layers
     print_line(_part_line(arguments.part, layers, n_layers, folder))
 
 
-def _probe_all(run: Run, arguments: argparse.Namespace, n_jobs: int) -> None:
+def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
     from vsp.evaluation.probe_run import probe_run
     from vsp.reporting.probe_report import equal_states_lines
 
-    settings = probe_settings(arguments)
+    settings = probe_settings(arguments, position)
     with stoppable() as stop, stop.free():
         results = probe_run(run, settings, n_jobs, arguments.partial, arguments.layers)
     summary = results.summary()
     for line in _left_out(results, summary, settings):
         print_line(f"left out {line}")
     print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
-    option = "" if arguments.position == LAST else f" --position {arguments.position}"
+    option = "" if position == LAST else f" --position {position}"
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 
 

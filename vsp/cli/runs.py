@@ -305,7 +305,10 @@ def _verify(arguments: argparse.Namespace) -> None:
         print_line(line)
     if not verified.bad:
         return
-    where = [f"shard {shard}: rows {format_ranges(rows)}" for shard, rows in verified.bad.items()]
+    where = [
+        f"shard {shard}: rows {format_ranges(rows)} of {file}"
+        for (shard, file), rows in verified.damage.items()
+    ]
     option = run_option(arguments)
     if not arguments.repair:
         raise StoreError(

@@ -11,6 +11,7 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
+from vsp.choices import ALL
 from vsp.cluster import SCHEDULERS
 from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
 from vsp.cluster.stages import (
@@ -102,7 +103,8 @@ def chain(
     if PROBE in stages:
         _ = run.results  # raises RunError if they have no place
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
-    probe = (*cores, *(("--partial",) if partial else ()))
+    every = ("--position", ALL) if len(run.plan.stored_positions) > 1 else ()
+    probe = (*cores, *every, *(("--partial",) if partial else ()))
     jobs = []
     if EXTRACT in stages:
         jobs.append(extract_job(run, profile, retry_failed))

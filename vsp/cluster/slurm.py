@@ -19,7 +19,6 @@ from vsp.cluster.contract import (
     After,
     Call,
     Job,
-    Phase,
     Query,
     Sent,
     States,
@@ -27,6 +26,13 @@ from vsp.cluster.contract import (
     array_and_task,
 )
 from vsp.cluster.shell import environment_lines, path_argument
+from vsp.cluster.slurm_states import (
+    COMMENT,
+    job_tasks,
+    squeue_tasks,
+    submission_order,
+    task_state,
+)
 from vsp.cluster.stages import log_name
 from vsp.errors import SchedulerError
 from vsp.storage.journal import TaskIdentity
@@ -37,28 +43,8 @@ _SEND_TIMEOUT = (
     120  # seconds; long, because after a lost answer nobody knows whether the job is queued
 )
 _ASK_TIMEOUT = 10  # seconds
-# States of Slurm; all others are phases of waiting.
-_PHASES: Mapping[str, Phase] = {
-    "RUNNING": "running",
-    "COMPLETING": "ending",
-    "COMPLETED": "succeeded",
-    "BOOT_FAIL": "failed",
-    "CANCELLED": "failed",
-    "DEADLINE": "failed",
-    "FAILED": "failed",
-    "NODE_FAIL": "failed",
-    "OUT_OF_MEMORY": "failed",
-    "PREEMPTED": "failed",
-    "REVOKED": "failed",
-    "TIMEOUT": "failed",
-}
 _SQUEUE = "JobArrayID:|,State:|,NodeList:|,exit_code:|,RestartCnt:|,Comment:|,Reason:|"
 _SACCT = "JobID,State,NodeList,ExitCode,JobName,Comment"
-# Any user of the cluster can write such a comment, so the length of its number is bounded.
-_COMMENT = re.compile(r"vsp:(?P<run>[\w.-]+):(?P<stage>[\w-]+):(?P<first>\d{1,9})", re.ASCII)
-_JOB_ID = re.compile(
-    r"(?P<job>\d{1,10})(?:_(?:(?P<task>\d{1,7})|\[(?P<tasks>[\d,:-]+)(?:%\d+)?\]))?", re.ASCII
-)
 
 
 class Slurm:
@@ -148,16 +134,16 @@ class Slurm:
 
     def states(self, query: Query) -> States:
         """From squeue; for jobs that the controller has forgotten, from accounting, if there is any."""
-        tasks, *problems = _squeue(query)
+        tasks, others, *problems = _squeue(query)
         if query.ended:
-            seen = {task.job for task in tasks}
+            seen = others | {task.job for task in tasks}
             accounted, problem = self._sacct(query)
             # If squeue answers, it knows all active tasks: ignore others that accounting lists.
             no_answer = any(problems)
             tasks += [t for t in accounted if t.job not in seen and (no_answer or not t.active)]
             # A cluster without accounting is not a problem to report.
             problems += [problem] if "storage is disabled" not in problem else []
-        tasks.sort(key=lambda task: _order(task.job))
+        tasks.sort(key=lambda task: submission_order(task.job))
         return States(tuple(tasks), "; ".join(filter(None, problems)))
 
     def current_task(self, environment: Mapping[str, str]) -> TaskIdentity | None:
@@ -197,13 +183,13 @@ class Slurm:
     def _sacct_tasks(self, line: str, query: Query) -> Iterator[TaskState]:
         job, state, node, exit_code, name, comment = [*line.split("|"), *[""] * 6][:6]
         stage = query.stages.get(name)
-        known = _COMMENT.fullmatch(comment)
+        known = COMMENT.fullmatch(comment)
         if stage is None or (known and known["run"] != query.run_id):
             return
         first = int(known["first"]) if known else self._first(job, query)
-        for number, task in _tasks(job):
+        for number, task in job_tasks(job):
             shard = None if task is None or first is None else first + task
-            yield _state(number, stage, shard, state, node=node, exit_code=exit_code)
+            yield task_state(number, stage, shard, state, node=node, exit_code=exit_code)
 
     def _first(self, job: str, query: Query) -> int | None:
         """The shard of an array's task 0. Accounting keeps comments only on some clusters."""
@@ -211,93 +197,19 @@ class Slurm:
         return 0 if known is None and query.n_tasks <= self._limit else known
 
 
-def _squeue(query: Query) -> tuple[list[TaskState], str]:
+def _squeue(query: Query) -> tuple[list[TaskState], set[str], str]:
+    """The tasks of the run, and the numbers of jobs that have the same names but are of other runs.
+
+    Accounting may keep no comments, and would count these jobs too.
+    """
     command = ["squeue", "--noheader", "--array", "--all"]
     command += ["--states=all"] if query.ended else []
     command += [f"--name={','.join(query.stages)}", f"--Format={_SQUEUE}"]
     answer, problem = _ask(command)
-    tasks = [task for line in answer.splitlines() for task in _squeue_tasks(line, query)]
-    return tasks, problem
-
-
-def _squeue_tasks(line: str, query: Query) -> Iterator[TaskState]:
-    # The reason comes last: it is free text that may contain the separator.
-    job, state, node, status, restarts, comment, reason = [*line.split("|", 6), *[""] * 7][:7]
-    known, stages = _COMMENT.fullmatch(comment), query.stages.values()
-    if known is None or known["run"] != query.run_id or known["stage"] not in stages:
-        return
-    for number, task in _tasks(job):
-        yield _state(
-            number,
-            known["stage"],
-            None if task is None else int(known["first"]) + task,
-            state,
-            reason=reason.rstrip("|"),
-            node=node,
-            exit_code=_exit_code(status),
-            restarts=int(restarts) if re.fullmatch(r"\d{1,9}", restarts, re.ASCII) else None,
-        )
-
-
-def _state(
-    job: str,
-    stage: str,
-    shard: int | None,
-    state: str,
-    reason: str = "",
-    node: str = "",
-    exit_code: str | None = None,
-    restarts: int | None = None,
-) -> TaskState:
-    state = state.split()[0] if state.strip() else "UNKNOWN"  # "CANCELLED by 0"
-    phase = _PHASES.get(state, "queued")
-    ended = phase in ("succeeded", "failed")
-    return TaskState(
-        job=job,
-        stage=stage,
-        shard=shard,
-        phase=phase,
-        state=state,
-        reason="" if reason in ("None", "(null)") else reason,
-        node="" if node in ("None assigned", "(null)") else node,
-        exit_code=exit_code if ended and exit_code != "0:0" else None,
-        restarts=restarts,
-    )
-
-
-def _tasks(job: str) -> Iterator[tuple[str, int | None]]:
-    """(job number, array index) of a job as Slurm writes it: 123, 123_4, 123_[5-9%2]."""
-    parts = _JOB_ID.fullmatch(job.strip())
-    if parts is None:
-        return
-    if parts["tasks"]:
-        for index in _indices(parts["tasks"]):
-            yield f"{parts['job']}_{index}", index
-    elif parts["task"]:
-        yield job.strip(), int(parts["task"])
-    else:
-        yield job.strip(), None
-
-
-def _indices(text: str) -> Iterator[int]:
-    """The numbers in 1,3-5 or 0-8:2."""
-    for part in text.split(","):
-        span = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7})(?::(\d{1,7}))?)?", part, re.ASCII)
-        if span:
-            first, last, step = int(span[1]), int(span[2] or span[1]), int(span[3] or 1)
-            yield from range(first, last + 1, max(step, 1))
-
-
-def _order(job: str) -> tuple[int, int]:
-    array, task = array_and_task(job)
-    return int(array), task or 0
-
-
-def _exit_code(status: str) -> str | None:
-    """`code:signal`, as sacct prints it, from the status of the system call `wait`."""
-    if not re.fullmatch(r"\d{1,9}", status, re.ASCII):
-        return None
-    return f"{int(status) >> 8}:{int(status) & 127}"
+    lines = answer.splitlines()
+    tasks = [task for line in lines for task in squeue_tasks(line, query)]
+    listed = {job for line in lines for job, _ in job_tasks(line.partition("|")[0])}
+    return tasks, listed - {task.job for task in tasks}, problem
 
 
 def max_array_size() -> int:
@@ -373,7 +285,7 @@ def _error_line(text: str, program: str) -> str:
 
 def _comment(job: Job, first: int) -> str:
     comment = f"vsp:{job.run_id}:{job.stage}:{first}"
-    if not _COMMENT.fullmatch(comment):
+    if not COMMENT.fullmatch(comment):
         raise SchedulerError(
             f"run id {job.run_id!a}: holds more than letters and digits; plan the run again"
         )

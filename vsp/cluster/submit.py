@@ -120,7 +120,8 @@ def _send(
     say: Say,
 ) -> None:
     if PROBE in options.stages:
-        Results(run.results).check_owner(run.plan)  # not only hours later, when the probe starts
+        for position in run.plan.stored_positions:  # not only hours later, when the probe starts
+            Results(run.results).at(position).check_owner(run.plan)
     partial = options.after == "any"
     jobs = chain(run, profile, options.stages, options.probe_tasks, partial, options.retry_failed)
     scripts = {script_path(run, job.stage): scheduler.script(job) for job in jobs}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vsp.errors import DatasetError
-from vsp.utils.files import disk_errors, write_json
+from vsp.utils.files import disk_errors, temporary_folder, write_json
 from vsp.utils.reading import read_json
 
 NAME = "dataset.json"
@@ -29,8 +28,8 @@ def write_once(
         return False
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            dataset = Path(temporary) / "dataset"
+        with temporary_folder(folder.parent, f".{folder.name}.") as temporary:
+            dataset = temporary / "dataset"
             dataset.mkdir()
             write(dataset)
             write_json(dataset / NAME, card)

@@ -47,6 +47,7 @@ class LayerTasks:
     code_strengths: tuple[float, ...] = ()  # of the online code; empty: `strengths`
     resamples: NDArray[np.intp] | None = None  # counts [resample, row] of training rows
     shuffled: NDArray[Any] | None = None  # random labels [draw, row], each row drawn by itself
+    keep_folds: bool = True  # save the probe of each outer split, if there are several
 
     def reordered(self, order: NDArray[np.intp]) -> LayerTasks:
         """The same tasks for rows in another order: row i becomes row `order[i]`."""
@@ -89,7 +90,12 @@ class LayerTasks:
         drawn = {"null": len(self.permuted), "within": len(self.within), "refit": n_refits}
         for kind, n in drawn.items():
             pieces += [Piece(kind, start) for start in range(0, n, _PERMUTATIONS)]
-        once = {"capacity": self.shuffled is not None, "curve": bool(self.portions), "final": True}
+        once = {
+            "capacity": self.shuffled is not None,
+            "curve": bool(self.portions),
+            "folds": self.keep_folds and len(self.design.outer) > 1,
+            "final": True,
+        }
         return [*pieces, *(Piece(kind) for kind, wanted in once.items() if wanted)]
 
 
@@ -97,7 +103,7 @@ class LayerTasks:
 class Piece:
     """A later piece."""
 
-    kind: str  # null or within (permuted labels), control, capacity, refit, curve or final
+    kind: str  # null or within (permuted labels), control, capacity, refit, curve, folds or final
     start: int = 0  # first permutation or resample
     name: str = ""  # of the control
 
@@ -148,6 +154,7 @@ class LayerFitter:
             "control": self._control_tasks,
             "capacity": self._capacity,
             "curve": self._learning_curve,
+            "folds": self._fold_probes,
             "final": self._final_probe,
         }
         return {**run[piece.kind](piece, choice), **self._convergence()}
@@ -314,6 +321,21 @@ class LayerFitter:
         strength = tasks.strengths[choice.final] if tasks.strengths else np.nan
         arrays = {f"probe.{name}": array for name, array in fit.probes[0].items()}
         return {**arrays, "final_strength": np.array(strength)}
+
+    def _fold_probes(self, piece: Piece, choice: StrengthChoice) -> Arrays:
+        """Arrays of the probe of each outer split, at its chosen strength."""
+        design = self.tasks.design
+        tasks = [
+            Task(
+                self.tasks.y, design.train_sets[outer.train_set], self._strength(chosen), keep=True
+            )
+            for outer, chosen in zip(design.outer, choice.chosen, strict=True)
+        ]
+        return {
+            f"fold.{i}.{name}": array
+            for i, fit in enumerate(self._fit(tasks))
+            for name, array in fit.probes[0].items()
+        }
 
     def _strength(self, index: int | np.intp) -> tuple[float, ...]:
         return self.tasks.strengths[int(index) : int(index) + 1]

@@ -61,7 +61,7 @@ def merge_pieces(
     [permutation], control.NAME.score, control.NAME.loss [repeat, row], refit [resample],
     portion_rows [portion], curve [order, portion], code_bits and control_code_bits [order],
     uniform_bits, control_uniform_bits, final_strength, gap and iterations [fit], and the arrays of
-    the saved probe as probe.NAME.
+    the saved probe as probe.NAME, and of those of the outer splits as fold.SPLIT.NAME.
     """
     arrays = {**_union(searched), **_union(later)}
     pieces = [*searched, *later]
@@ -90,7 +90,7 @@ def merge_pieces(
         name: array
         for name, array in arrays.items()
         if name in (*_CURVE, "capacity", "final_strength")
-        or name.startswith(("probe.", "control."))
+        or name.startswith(("probe.", "fold.", "control."))
     }
 
 

@@ -118,7 +118,7 @@ def _layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
 
 
 def _tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
-    """The tasks of a layer. Baselines have no permutation test, control, capacity or learning curve."""
+    """The tasks of a layer. Baselines have no permutation test, control, capacity, learning curve or saved folds."""
     if not isinstance(layer, str):
         return work.tasks
     none = work.tasks.permuted[:0]
@@ -130,6 +130,7 @@ def _tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
         shuffled=None,
         portions=None,
         resamples=None,
+        keep_folds=False,
     )
 
 

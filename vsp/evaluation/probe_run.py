@@ -6,6 +6,7 @@ same whether the layers were fitted by one command, by several, or by one that w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -67,6 +68,7 @@ def probe_run(
         {**_predictions(work, chosen, fits), **says.arrays},
         _estimates(chosen, fits),
         (_probe_arrays(fit) for fit in fits),
+        (_fold_arrays(fit) for fit in fits) if len(work.tasks.design.outer) > 1 else None,
     )
     return results
 
@@ -166,14 +168,22 @@ class _CachedFits(Sequence[Arrays]):
 
 
 def _probe_arrays(fit: Arrays) -> Arrays:
-    """The arrays of the saved probe, without the prefix of their names."""
-    prefix = "probe."
+    """The arrays of the saved probe, by name."""
+    return _without_prefix(fit, "probe.")
+
+
+def _fold_arrays(fit: Arrays) -> Arrays:
+    """The arrays of the probe of each outer split, as SPLIT.NAME."""
+    return _without_prefix(fit, "fold.")
+
+
+def _without_prefix(fit: Arrays, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): a for name, a in fit.items() if name.startswith(prefix)}
 
 
 def _predictions(work: ProbeWork, layers: Sequence[int], fits: _CachedFits) -> dict[str, Any]:
     """Rows, and the predictions of every layer, from which all scores can be recomputed."""
-    rows, tasks = work.rows, work.tasks
+    rows, tasks, design = work.rows, work.tasks, work.tasks.design
     arrays: dict[str, Any] = {
         "rows": rows.row,
         "id": rows.id,
@@ -181,6 +191,10 @@ def _predictions(work: ProbeWork, layers: Sequence[int], fits: _CachedFits) -> d
         "label": tasks.y if tasks.are_numbers else rows.label,
         "layers": np.array(layers),
         "outer": tasks.design.test_split,
+        "fitted": design.train_sets[design.final],
+        "outer_fitted": design.train_sets[[outer.train_set for outer in design.outer]],
+        "key": work.identity.key,
+        "image": work.identity.image,
     }
     if not tasks.are_numbers:
         arrays["classes"] = np.array(work.names)
@@ -229,11 +243,26 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         **work.facts,
         "untrained": work.untrained,
         "settings": asdict(work.settings),
-        "probe": describe_probe(
-            work.settings.probe,
-            work.probe,
-            work.store.layout.hidden_size,
-            work.names or None,
-            None if has_grid_by_layer(work) else strengths,
-        ),
+        "probe": {
+            **describe_probe(
+                work.settings.probe,
+                work.probe,
+                work.store.layout.hidden_size,
+                work.names or None,
+                None if has_grid_by_layer(work) else strengths,
+            ),
+            "fitted": _fitted_rows(work),
+        },
+    }
+
+
+def _fitted_rows(work: ProbeWork) -> dict[str, Any]:
+    """Which rows the saved probes are fitted on, for their card."""
+    design = work.tasks.design
+    fitted = design.train_sets[design.final]
+    ids = "".join(f"{one}\n" for one in sorted(work.rows.id[fitted].tolist()))
+    return {
+        "n_rows": int(fitted.sum()),
+        "rule": "all rows of the probe run" if fitted.all() else "rows with split train",
+        "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),  # one line per id, sorted
     }

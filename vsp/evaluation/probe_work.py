@@ -36,6 +36,7 @@ from vsp.evaluation.online_code import Portions
 from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
+from vsp.evaluation.row_identity import RowIdentity
 from vsp.evaluation.run_options import options_of_run
 from vsp.evaluation.scores import are_numbers
 from vsp.evaluation.within_words import within_prompts
@@ -51,7 +52,7 @@ from vsp.storage.untrained import find_untrained
 
 _log = logging.getLogger(__name__)
 
-_CACHE_FORMAT = 5  # increase it if the arrays of a layer change for the same rows and settings
+_CACHE_FORMAT = 6  # increase it if the arrays of a layer change for the same rows and settings
 _MIN_LIMIT = 1 << 28  # bytes of a fitted layer, however few rows there are
 _N_REASONS = 10  # reasons of failed rows in the summary
 _RARE = 0.5  # of its share among equally common labels; a rarer label asks for balanced accuracy
@@ -76,6 +77,7 @@ class ProbeWork:
     n_equal_states: int  # test rows with the states of a training row about another image
     untrained: str  # name of the results of the untrained model; empty if there are none
     options: RowOptions | None  # of `rows`; None: the run stores no answers
+    identity: RowIdentity  # of `rows`
 
     @property
     def store(self) -> Store:
@@ -133,7 +135,7 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
         cache, facts, n_equal, "" if untrained is None else untrained.name,
-        options,
+        options, RowIdentity.of(samples[row] for row in rows.row.tolist()).without_common_images(rows.group),
     )  # fmt: skip
 
 
@@ -167,7 +169,8 @@ def _most_bytes(hidden_size: int, tasks: LayerTasks, n_classes: int) -> int:
         0 if tasks.portions is None else tasks.portions.n_rows.size
     )
     estimates += (2 + len(tasks.controls)) * tasks.design.test_split.size
-    values = predictions + hidden_size * (n_classes + 2) + estimates * (n_classes + 2)
+    n_probes = 1 + len(tasks.design.outer)
+    values = predictions + n_probes * hidden_size * (n_classes + 2) + estimates * (n_classes + 2)
     return min(MAX_ARRAYS, _MIN_LIMIT + 64 * values)
 
 

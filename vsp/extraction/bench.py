@@ -7,7 +7,6 @@ machine slows all of them alike; the median round counts.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from vsp.extraction.preprocess import prepare, prepared
 from vsp.models.contract import Loaded
 from vsp.storage.run import Run
 from vsp.utils.allocator import keep_freed_blocks
+from vsp.utils.files import temporary_folder
 from vsp.utils.images import open_rgb
 from vsp.utils.peak_memory import PeakMemory, cuda
 from vsp.utils.progress import progress
@@ -103,8 +103,7 @@ class Bench:
 def bench(request: BenchRequest, scratch: Path) -> list[Bench]:
     """Measure all ways. Writes temporary files to `scratch`, the disk that holds real runs."""
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".bench.") as folder:
-        work = Path(folder)
+    with temporary_folder(scratch, ".bench.") as work:
         if request.dataset is not None:
             sets = {"rows of the dataset": request.dataset}
         else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,7 +59,7 @@ from vsp.models.placement import device_weights
 from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.run import FORMAT, Answers, Plan, Run, sealed_plan
-from vsp.utils.files import disk_errors, sync_folder, write_json
+from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_json
 from vsp.utils.garbage import garbage_collection_paused
 
 SCRIPT = Path("jobs/extract_array.sh")
@@ -330,8 +329,8 @@ def _write_run(
     """Write the run's folder and its batch script. Returns the run and the submit commands."""
     scratch, name = work / "scratch", values["name"]
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=f".{name}.") as aside:
-        folder = Path(aside) / name
+    with temporary_folder(scratch, f".{name}.") as aside:
+        folder = aside / name
         for part in (folder, folder / "journal", folder / "logs"):
             part.mkdir()
         starts = (*values["shard_starts"], len(samples))

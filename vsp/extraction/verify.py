@@ -40,9 +40,18 @@ class Verified:
     n_checked: int  # rows
     n_bytes: int
     seconds: float
-    bad: Mapping[int, Sequence[int]]  # shard → rows whose states differ from what was written
+    # (shard, file of the array) → rows whose values there differ from what was written
+    damage: Mapping[tuple[int, str], Sequence[int]]
     n_failed: int  # these rows have no states
     n_missing: int
+
+    @property
+    def bad(self) -> dict[int, list[int]]:
+        """Shard → rows that are damaged in any array."""
+        rows: dict[int, set[int]] = {}
+        for (shard, _), some in self.damage.items():
+            rows.setdefault(shard, set()).update(some)
+        return {shard: sorted(of_shard) for shard, of_shard in rows.items()}
 
     @property
     def n_bad(self) -> int:
@@ -76,7 +85,7 @@ def verify(run: Run, n_jobs: int) -> Verified:
     n_bytes = sum(piece.n_bytes(store.layout) for store, piece in pieces)
     n_jobs = max(1, min(n_jobs, n_bytes // _MIN_WORK))
     started, n_read = time.monotonic(), 0
-    bad: dict[int, set[int]] = {}
+    damage: dict[tuple[int, str], list[int]] = {}
     unit = next((unit for unit, size in _UNITS.items() if n_bytes >= _AT_LEAST * size), "B")
     size = _UNITS[unit]
     with (
@@ -90,14 +99,14 @@ def verify(run: Run, n_jobs: int) -> Verified:
             earlier = ledgers[piece.shard].earlier
             rows = [row for row, checksum in differing if checksum not in earlier.get(row, ())]
             if rows:
-                bad.setdefault(piece.shard, set()).update(rows)
+                damage.setdefault((piece.shard, store.path.name), []).extend(rows)
             before, n_read = n_read, n_read + piece.n_bytes(store.layout)
             advance(n_read // size - before // size)
     return Verified(
         n_checked=sum(ledger.n_done for ledger in ledgers),
         n_bytes=n_bytes,
         seconds=time.monotonic() - started,
-        bad={shard: sorted(rows) for shard, rows in sorted(bad.items())},
+        damage=dict(sorted(damage.items())),
         n_failed=sum(ledger.n_failed for ledger in ledgers),
         n_missing=sum(ledger.n_missing for ledger in ledgers),
     )

@@ -71,31 +71,53 @@ def load(results: str | Path, layer: int) -> Any:
     Raises RunError if there are no results or they have been changed, ProbeError if they do not
     hold the layer or have another format.
     """
-    import numpy as np
-
     from vsp.storage.results import Results
 
-    description, arrays = Results(Path(results)).probe(layer)
+    stored = Results(Path(results))
+    description, arrays = stored.probe(layer)
+    return _restored(results, layer, description, [arrays])[0]
+
+
+def load_folds(results: str | Path, layer: int) -> list[Any]:
+    """The saved probes of a layer, one for each outer split; empty without folds.
+
+    Raises RunError and ProbeError as `load` does.
+    """
+    from vsp.storage.results import Results
+
+    stored = Results(Path(results))
+    description, _ = stored.probe(layer)
+    return _restored(results, layer, description, stored.fold_probes(layer))
+
+
+def _restored(
+    results: str | Path, layer: int, description: Mapping[str, Any], probes: Sequence[Any]
+) -> list[Any]:
+    """The probes whose arrays these are."""
+    import numpy as np
+
     if description.get("format") != FORMAT:
         raise ProbeError(
             f"{results}: probes have format {description.get('format')!r}, this vsp reads {FORMAT}; "
             "use the vsp that wrote them, or run `vsp probe` again"
         )
     name = str(description.get("probe"))
-    probe_class = PROBES.load(name)
+    probe_class, classes = PROBES.load(name), description.get("classes")
+    restored = []
     try:
-        if name in PROBES.own_names():
-            _check_numbers(arrays)
-        probe = probe_class.from_arrays(arrays)
-        probe.set_params(**description["parameters"])
-        classes = description["classes"]
-        if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
-            probe.classes_ = np.array(classes)[probe.classes_]
+        for arrays in probes:
+            if name in PROBES.own_names():
+                _check_numbers(arrays)
+            probe = probe_class.from_arrays(arrays)
+            probe.set_params(**description["parameters"])
+            if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
+                probe.classes_ = np.array(classes)[probe.classes_]
+            restored.append(probe)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a stranger's arrays
         raise ProbeError(
             f"{results}: the probe of layer {layer} is not what vsp writes; run `vsp probe` again"
         ) from None
-    return probe
+    return restored
 
 
 def _check_numbers(arrays: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ _SCORE, _BAND, _CONTROL, _UNTRAINED = "#0b3d73", "#b9d0e8", "#b45f06", "#1b7837"
 _LINES, _SAYS, _LENS = "#666666", "#7b2d8b", "#b0267d"
 # Colour (told apart with any colour vision: Wong 2011, Nature Methods 8:441), mark and line of each
 # run of a comparison.
-_STYLES = (
+STYLES = (
     ("#0072b2", "o", "-"),
     ("#d55e00", "s", "--"),
     ("#009e73", "^", "-."),
@@ -40,7 +40,7 @@ def plot(results: Results, path: Path) -> None:
     its suffix; the same results give the same bytes. Raises ConfigError for any other suffix.
     """
     summary, scores = results.read()
-    with _figure(path) as axes:
+    with figure(path) as axes:
         _draw_scores(axes, summary, scores)
         _draw_control(axes, scores)
         _draw_untrained(axes, read_untrained(results, summary))
@@ -58,13 +58,13 @@ def plot_runs(runs: Sequence[tuple[str, Results]], path: Path) -> None:
     Layers of models of different depth are placed by relative depth, as the comparison matches
     them. File and errors are those of `plot`. Raises ConfigError for more runs than styles.
     """
-    if len(runs) > len(_STYLES):
-        raise ConfigError(f"plot of {len(runs)} runs: at most {len(_STYLES)} can be told apart")
+    if len(runs) > len(STYLES):
+        raise ConfigError(f"plot of {len(runs)} runs: at most {len(STYLES)} can be told apart")
     read = [(name, *results.read()) for name, results in runs]
     deepest = {max(score.layer for score in scores) for _, _, scores in read}
     by_depth = len(deepest) > 1
-    with _figure(path) as axes:
-        for (name, _, scores), (color, mark, line) in zip(read, _STYLES, strict=False):
+    with figure(path) as axes:
+        for (name, _, scores), (color, mark, line) in zip(read, STYLES, strict=False):
             last = max(score.layer for score in scores)
             x = [score.layer / max(last, 1) if by_depth else score.layer for score in scores]
             low, high = _curve(scores, lambda s: s.low), _curve(scores, lambda s: s.high)
@@ -101,7 +101,7 @@ def _every_quarter() -> Any:
 
 
 @contextmanager
-def _figure(path: Path) -> Iterator[Any]:
+def figure(path: Path) -> Iterator[Any]:
     """The axes to draw on. At the end of the block, the figure is written with a legend."""
     if path.suffix not in (".png", ".svg"):
         raise ConfigError(f"plot {str(path)!r}: unknown suffix {path.suffix!r}; use .png or .svg")
@@ -115,14 +115,16 @@ def _figure(path: Path) -> Iterator[Any]:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
-    yield figure.subplots()
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    for text in figure.findobj(Text):
+    drawn = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = drawn.subplots()
+    yield axes
+    if axes.get_legend_handles_labels()[0]:
+        drawn.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    for text in drawn.findobj(Text):
         text.set_text(one_line(text.get_text()))
     with write_aside(path) as file:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
+        drawn.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
 def _draw_scores(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> None:

@@ -103,6 +103,7 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
             f"{position_words(summary['position'])}, {summary['n_layers']} layers × "
             f"{summary['hidden_size']}, computed in {plan.compute_dtype}, stored in {plan.dtype}"
         ),
+        "imported": _imported_fact(plan),
         "batch effect": format_batch_effect(BatchEffect(**batching))
         if batching
         else "not measured",
@@ -113,6 +114,16 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
     if len(scores) > 1:
         facts |= {"peak": peak_fact(summary), "other layers": similar_layers_fact(scores, best)}
     return fact_table({name: fact for name, fact in facts.items() if fact})
+
+
+def _imported_fact(plan: Plan) -> str:
+    """What the layers are, if the states were imported: others number them by their own rules."""
+    if plan.imported is None:
+        return ""
+    known = plan.convention()
+    numbered = "" if known.layers == tuple(range(plan.n_layers)) else "; numbered here from 0"
+    assumed = " (assumed)" if known.assumed else ""
+    return f"{known.describe()}{numbered}{assumed}"
 
 
 def _split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:

@@ -7,6 +7,7 @@ than its file takes on disk, and nothing is unpickled.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import warnings
@@ -93,6 +94,10 @@ def damage_as_error() -> Iterator[None]:
         raise ArraysError("needs more memory than there is") from None
     except _DAMAGED:
         raise ArraysError("is damaged") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ArraysError("is damaged") from None  # a directory that names a place before the file
 
 
 def _check_entries(archive: zipfile.ZipFile, size: int, only: Collection[str] | None) -> None:

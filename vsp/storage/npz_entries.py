@@ -24,7 +24,7 @@ from vsp.storage.plain_strings import NotPlainError, read_plain_strings
 from vsp.storage.stored_states import BLOCK
 from vsp.utils.text import format_bytes
 
-_MAX_TEXTS = 1 << 28  # bytes of an array of texts in memory
+MAX_TEXTS = 1 << 28  # bytes of an array of texts in memory
 _MAX_TEXT = 1 << 24  # bytes of one text of an array
 # An entry of more bytes than this must not shrink by more than this factor: states hardly shrink.
 _LARGE, _MAX_RATIO = 1 << 26, 100
@@ -91,7 +91,7 @@ class NpzFile:
             n_header = stream.tell()
         name, held = info.filename.removesuffix(".npy"), info.file_size - n_header
         n_claimed = prod(shape) * dtype.itemsize
-        if not dtype.hasobject and n_claimed != held:
+        if min(shape, default=0) < 0 or (not dtype.hasobject and n_claimed != held):
             raise ArraysError(
                 f"entry {name!a} claims {format_bytes(n_claimed)} of shape {list(shape)}, it has "
                 f"{format_bytes(held)}"
@@ -133,10 +133,10 @@ class NpzFile:
         entry = self.entries[name]
         if len(entry.shape) != 1:
             raise ArraysError(f"entry {name!a} has shape {list(entry.shape)}, not one axis [row]")
-        if entry.info.file_size > _MAX_TEXTS:
+        if entry.info.file_size > MAX_TEXTS:
             raise ArraysError(
                 f"entry {name!a} holds {format_bytes(entry.info.file_size)} of text, at most "
-                f"{format_bytes(_MAX_TEXTS)} are read"
+                f"{format_bytes(MAX_TEXTS)} are read"
             )
         if entry.dtype.itemsize > _MAX_TEXT:
             raise ArraysError(f"entry {name!a} has texts of {format_bytes(entry.dtype.itemsize)}")
@@ -165,7 +165,7 @@ class NpzFile:
             raise ArraysError(
                 f"entry {entry.name!a} is not an array of strings; save it as dtype=str"
             )
-        if len(texts) * max(map(len, texts), default=0) * 4 > _MAX_TEXTS:
+        if len(texts) * max(map(len, texts), default=0) * 4 > MAX_TEXTS:
             raise ArraysError(
                 f"entry {entry.name!a} has texts that take too much memory as an array"
             )

@@ -7,6 +7,8 @@ image_sha256, subjects, references, and its card.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from vsp.storage.npz import ArraysError
 from vsp.storage.npz_entries import Entry, NpzFile
 from vsp.storage.state_card import card_convention
 from vsp.storage.state_rows import StateRows, checked_rows
-from vsp.storage.stored_states import MAX_ROW, StateFile, note_without_images
-from vsp.utils.reading import open_regular
+from vsp.storage.stored_states import MAX_ROW, StateFile, States, note_without_images
+from vsp.utils.reading import open_regular, unreadable
 from vsp.utils.text import format_bytes
 
 STATES, CARD = "representations", "card"
@@ -40,11 +42,11 @@ _DTYPES: dict[str, StoreDtype] = {"float16": "float16", "float32": "float32", "f
 
 def open_npz(path: Path) -> StateFile:
     """Open the file. Raises StoreError if it is not such a file, OSError if it cannot be read."""
-    file = open_regular(path)  # open as long as the StateFile, which reads it
-    try:
-        return _opened(path, NpzFile(file, path))
-    except ArraysError as error:
-        raise StoreError(f"{path}: {error}") from None
+    with open_regular(path) as file:
+        try:
+            return _opened(path, NpzFile(file, path))
+        except ArraysError as error:
+            raise StoreError(f"{path}: {error}") from None
 
 
 def _opened(path: Path, npz: NpzFile) -> StateFile:
@@ -78,18 +80,26 @@ def _opened(path: Path, npz: NpzFile) -> StateFile:
         stored_dtype=stored,
         convention=convention,
         files=(path,),
-        read_blocks=lambda: _blocks(path, npz, entry),
+        read_blocks=partial(_blocks, path, entry.shape),
         mapped=npz.mapped(entry),
         card=card,
         notes=tuple(notes),
     )
 
 
-def _blocks(path: Path, npz: NpzFile, entry: Entry) -> Any:
+def _blocks(path: Path, shape: tuple[int, ...]) -> Iterator[States]:
+    """The states in blocks of rows; opens the file again, so that nobody has to close it."""
     try:
-        yield from npz.blocks(entry)
+        with open_regular(path) as file:
+            npz = NpzFile(file, path)
+            entry = npz.entries.get(STATES)
+            if entry is None or entry.shape != shape:
+                raise StoreError(f"{path}: was changed while it was read; start again")
+            yield from npz.blocks(entry)
     except ArraysError as error:
         raise StoreError(f"{path}: {error}") from None
+    except OSError as error:
+        raise StoreError(f"{path}: {unreadable(error)}; start again") from None
 
 
 def _check_states(path: Path, entry: Entry) -> None:

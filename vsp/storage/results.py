@@ -5,23 +5,15 @@
     summary.json       settings, numbers of rows, and the figures of the whole run; `says` has those
                        of the model's own answers, or is null, and `no_answers` says why
     scores.jsonl       a LayerScore for each layer
-    predictions.npz    rows (in the store), id, group, label [row]; layers [layer]; classes [class];
-                       outer [repeat, row], the split that tested it, or -1; predicted [layer,
-                       repeat, row], an index into `classes`, or the number; probability [layer,
-                       repeat, row, class], at the strength with the best log loss on inner
-                       folds, while `predicted` and `loss` are at the one with the best score;
-                       loss [layer, repeat, row] and base [repeat, row]: the score is
-                       1 − Σ loss / Σ base. With answers of the model: peak [repeat, row], the
-                       index of the class that the layer selected in the row's split predicts, or
-                       -1; answer [row], an index into `answer_names` [name], or -1;
-                       answer_scores [row, option], nan where there is no option; answer_margin
-                       [row], the score of the label's option minus the best of the others, nan
-                       where the label is no option
-    estimates.npz      the values behind the figures, by layer: inner [layer, outer, strength],
-                       null [layer, permutation], portions, gaps …
+    predictions.npz    what the probes predict for each row
+    estimates.npz      the values behind the figures, by layer
     probes/LLL.npz     the arrays of layer LLL's probe
-    probes/card.json   the meaning of these arrays, and how to rebuild a probe
+    probes/LLL-folds.npz  with folds: those of the probe of each outer split, as SPLIT.NAME
+    probes/card.json   the meaning of these arrays, how to rebuild a probe, and the rows it was
+                       fitted on
     positions/NAME/    the same files of probes on states at another position
+
+docs/results.md lists every array of predictions.npz and estimates.npz.
 
 The summary holds the SHA-256 of the other files and of itself. A file that was edited, damaged or
 replaced does not match it and is not read. Nothing is pickled.
@@ -59,9 +51,11 @@ from vsp.storage.summary import Summary
 from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
-FORMAT = 5  # of the folder
+FORMAT = 6  # of the folder
 _POSITIONS = "positions"
-_READABLE = (4, FORMAT)  # results of format 4 have neither answers nor positions
+# Results of format 4 have neither answers nor positions; of format 5, no probes of folds, and not the
+# arrays of predictions.npz that say which rows were fitted.
+_READABLE = (4, 5, FORMAT)
 SUMMARY = "summary.json"
 _SCORES = "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
@@ -82,23 +76,30 @@ class Results:
         predictions: Mapping[str, NDArray[Any] | Blocks],
         estimates: Mapping[str, NDArray[Any] | Blocks],
         probes: Iterable[Mapping[str, NDArray[Any]]],
+        fold_probes: Iterable[Mapping[str, NDArray[Any]]] | None = None,
     ) -> None:
         """Replace all files, the summary last, after all new ones are on disk.
 
-        `probes` has one item per score, in the same order; `summary["probe"]` is their card.
+        `probes` and `fold_probes` have one item per score, in the same order; `summary["probe"]` is
+        their card. An item of `fold_probes` has the arrays of all outer splits; None without folds.
         Numbers that are not finite are written as null. Raises DiskError if a file cannot be
         written; the old results then stay complete.
         """
         layers = [score.layer for score in scores]
-        names = [_SCORES, _PREDICTIONS, _ESTIMATES, *map(_probe_file, layers), _CARD, SUMMARY]
+        of_probes = {_probe_file: probes} | (
+            {} if fold_probes is None else {_fold_file: fold_probes}
+        )
+        names = [_SCORES, _PREDICTIONS, _ESTIMATES]
+        names += [*(file(layer) for file in of_probes for layer in layers), _CARD, SUMMARY]
         with write_together([self.folder / name for name in names]) as opened:
             files = dict(zip(names, opened, strict=True))
             for score in scores:
                 files[_SCORES].write(json.dumps(_to_json(asdict(score))).encode() + b"\n")
             write_arrays(files[_PREDICTIONS], predictions)
             write_arrays(files[_ESTIMATES], estimates)
-            for layer, arrays in zip(layers, probes, strict=True):
-                write_arrays(files[_probe_file(layer)], arrays)
+            for file, items in of_probes.items():
+                for layer, arrays in zip(layers, items, strict=True):
+                    write_arrays(files[file(layer)], arrays)
             card = {"layers": layers, **summary["probe"]}
             files[_CARD].write(_encode(_to_json(card)))
             digests = {name: sha256(files[name]) for name in names[:-1]}
@@ -188,6 +189,30 @@ class Results:
 
         Raises RunError as `summary` does, ProbeError if there is no such layer.
         """
+        card, digests = self._card(layer)
+        return card, self._arrays(_probe_file(layer), digests)
+
+    def fold_probes(self, layer: int) -> list[dict[str, NDArray[Any]]]:
+        """The arrays of this layer's probe of each outer split.
+
+        Empty without folds, and for results of vsp before format 6. Raises RunError and ProbeError
+        as `probe` does.
+        """
+        _, digests = self._card(layer)
+        if _fold_file(layer) not in digests:
+            return []
+        probes: dict[int, dict[str, NDArray[Any]]] = {}
+        for name, array in self._arrays(_fold_file(layer), digests).items():
+            split, _, of_probe = name.partition(".")
+            if not (split.isascii() and split.isdigit()):
+                raise self._not_results(_fold_file(layer))
+            probes.setdefault(int(split), {})[of_probe] = array
+        if sorted(probes) != list(range(len(probes))):
+            raise self._not_results(_fold_file(layer))
+        return [probes[split] for split in range(len(probes))]
+
+    def _card(self, layer: int) -> tuple[dict[str, Any], dict[str, str]]:
+        """The card of the probes and all digests. Raises ProbeError if there is no such layer."""
         _, digests = self._summary()
         with self._open_checked(_CARD, digests) as file:
             card = _json_object(file.read(MAX_JSON))
@@ -198,7 +223,7 @@ class Results:
                 f"{self.folder}: holds no probe of layer {layer}; it has layers "
                 f"{', '.join(map(str, card['layers']))}"
             )
-        return card, self._arrays(_probe_file(layer), digests)
+        return card, digests
 
     def _arrays(
         self, name: str, digests: Mapping[str, str], only: Sequence[str] | None = None
@@ -319,6 +344,10 @@ class Results:
 
 def _probe_file(layer: int) -> str:
     return f"probes/{layer:03d}.npz"
+
+
+def _fold_file(layer: int) -> str:
+    return f"probes/{layer:03d}-folds.npz"
 
 
 def _to_json(value: Any) -> Any:

@@ -34,12 +34,14 @@ from vsp.storage.stored_states import (
     in_blocks,
     note_without_images,
 )
+from vsp.utils.files import sha256
 from vsp.utils.reading import open_regular
 from vsp.utils.safetensors_header import FileHeader, HeaderError, TensorEntry, read_file_header
 from vsp.utils.text import shorten
 
 ROWS = "rows.jsonl"  # of a folder of vLLM's files
 ROWS_SUFFIX = ".rows.jsonl"  # of the rows beside an exported file
+ROWS_SHA256 = "rows_sha256"  # in the card of such a file
 CARD = "vsp"  # key of the card in the metadata of an exported file
 _DTYPES: dict[str, tuple[StoreDtype, str]] = {  # dtype of the format → dtype in memory, name
     "F16": ("float16", "float16"), "F32": ("float32", "float32"), "BF16": ("float32", "bfloat16"),
@@ -183,25 +185,28 @@ def open_exported(path: Path) -> StateFile:
     entries = _layers(path, header.tensors)
     first = next(iter(entries.values()))
     n_rows, hidden_size = first.shape
-    rows = _exported_rows(path, n_rows)
+    rows, unread = _exported_rows(path, n_rows, card.pop(ROWS_SHA256, None))
     layers = tuple(entries)
     convention = card_convention({**card, "layers": list(layers)}, len(layers))
     shape = len(layers), n_rows, hidden_size
-    by_layer = np.memmap(path, _DTYPES[first.dtype][0], "r", first.begin, shape)
-    states = by_layer.swapaxes(0, 1)
+    dtype, stored = _DTYPES[first.dtype]
+    by_layer = np.memmap(path, dtype, "r", first.begin, shape)
     return StateFile(
         path=path,
         kind="safetensors",
         rows=rows,
         n_layers=len(layers),
         hidden_size=hidden_size,
-        dtype=_DTYPES[first.dtype][0],
-        stored_dtype=_DTYPES[first.dtype][1],
+        dtype=dtype,
+        stored_dtype=stored,
         convention=convention or LayerConvention(layers, "unknown", assumed=True),
         files=(path, rows_path(path)),
-        read_blocks=partial(_row_blocks, states),
-        mapped=states,
+        read_blocks=partial(_row_blocks, path, first.begin, shape, dtype),
+        mapped=by_layer.swapaxes(0, 1),
         card=card,
+        notes=(f"keys of rows that are not read: {', '.join(sorted(unread)[:20])}",)
+        if unread
+        else (),
     )
 
 
@@ -222,22 +227,49 @@ def _layers(path: Path, tensors: Mapping[str, TensorEntry]) -> dict[int, TensorE
     return layers
 
 
-def _exported_rows(path: Path, n_rows: int) -> StateRows:
+def _exported_rows(path: Path, n_rows: int, digest: object) -> tuple[StateRows, set[str]]:
+    """The rows beside the file, and the keys that are not read.
+
+    Raises StoreError if they are not those that were written with the file.
+    """
     beside = rows_path(path)
+    with open_regular(beside) as file:
+        if sha256(file) != digest:
+            raise StoreError(
+                f"{beside}: is not the file that {path.name} was written with; export both again"
+            )
     texts: dict[str, list[str]] = {name: [] for name in _KEYS}
+    unread: set[str] = set()
     for number, values in enumerate(read_json_rows(beside), start=1):
+        unread |= values.keys() - _KEYS.keys()
         for column, keys in _KEYS.items():
             texts[column].append(text_of(values, keys, f"{beside}: line {number}"))
     if len(texts["label"]) != n_rows:
         raise StoreError(f"{beside}: has {len(texts['label']):,} rows, {path.name} has {n_rows:,}")
-    return checked_rows(beside, texts)
+    return checked_rows(beside, texts), unread
 
 
-def _row_blocks(states: States) -> Iterator[States]:
-    n_rows, n_layers, hidden_size = states.shape
-    step = max(1, BLOCK // (n_layers * hidden_size * states.itemsize))
-    for start in range(0, n_rows, step):
-        yield states[start : start + step]
+def _row_blocks(
+    path: Path, start: int, shape: tuple[int, int, int], dtype: str
+) -> Iterator[States]:
+    """Rows of all layers, read from a file `[layer, sample, hidden]` that begins at byte `start`.
+
+    A map would keep all pages that were read in memory.
+    """
+    n_layers, n_rows, hidden_size = shape
+    row_bytes = hidden_size * np.dtype(dtype).itemsize
+    step = max(1, BLOCK // (n_layers * row_bytes))
+    with open_regular(path) as file:
+        for first in range(0, n_rows, step):
+            n = min(step, n_rows - first)
+            data = []
+            for layer in range(n_layers):
+                file.seek(start + (layer * n_rows + first) * row_bytes)
+                data.append(file.read(n * row_bytes))
+            if any(len(part) < n * row_bytes for part in data):
+                raise StoreError(f"{path}: was changed while it was read; start again")
+            layers = np.frombuffer(b"".join(data), dtype).reshape(n_layers, n, hidden_size)
+            yield layers.swapaxes(0, 1)
 
 
 def _header(path: Path) -> FileHeader:
@@ -251,6 +283,6 @@ def _header(path: Path) -> FileHeader:
     return header
 
 
-def metadata_text(card: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of an exported file."""
-    return {CARD: json.dumps(card, ensure_ascii=False)}
+def metadata_text(card: Mapping[str, Any], rows_sha256: str) -> dict[str, str]:
+    """The metadata of an exported file; the digest is that of the rows beside it."""
+    return {CARD: json.dumps({**card, ROWS_SHA256: rows_sha256}, ensure_ascii=False)}

@@ -19,4 +19,4 @@ def card_convention(card: Mapping[str, Any] | None, n_layers: int) -> LayerConve
     numbers = isinstance(layers, list) and all(type(layer) is int for layer in layers)
     if not isinstance(layers, list) or not numbers or last not in LAST_LAYERS:
         return LayerConvention(tuple(range(n_layers)), "unknown", assumed=True)
-    return LayerConvention(check_layers(layers, n_layers), last)
+    return LayerConvention(check_layers(layers, n_layers), last, card.get("assumed") is not False)

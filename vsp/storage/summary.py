@@ -231,6 +231,23 @@ class ComparedSummary(_Values):
     best_layer: Count
 
 
+class _TransferredProbe(_Values):
+    probe: str
+    treatment: str
+    link: str
+    classes: list[str] | None  # None: it reads a number
+
+
+class TransferredSummary(_Values):
+    """The values of summary.json that an evaluation on other states needs."""
+
+    probe: _TransferredProbe
+    plan: dict[str, Any]
+    hidden_size: Count
+    statistic: str
+    best_layer: Count
+
+
 class _Settings(_Values):
     metric: str = ""  # as asked for; the statistic says which one it is
 

@@ -6,9 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +49,22 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"{_culprit(path, error)}: {os.strerror(error.errno).lower()}; "
             f"{_WHAT_TO_DO[error.errno]}"
         ) from error
+
+
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `parent`, which is removed with its content when the block ends.
+
+    Unlike tempfile.TemporaryDirectory it also removes the folder if a signal arrives while it is
+    made.
+    """
+    folder = parent / f"{prefix}{os.urandom(4).hex()}"
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as shortened
@@ -25,7 +25,8 @@ from typing import Any
 
 from vsp.datasets.importers.field_texts import plain_text, text_list
 from vsp.datasets.importers.funnel import NO_SUCH_OPTION, UNCLEAR_OPTIONS
-from vsp.errors import ConfigError, DatasetError
+from vsp.datasets.importers.options import chosen
+from vsp.errors import DatasetError
 from vsp.utils.text import composed
 
 ANSWER_FORMS = ("auto", "text", "letter", "index0", "index1")
@@ -65,8 +66,8 @@ class ChoiceReader:
     """
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        self._answer = _chosen(options, "answer", ANSWER_FORMS)
-        self._prompt = _chosen(options, "prompt", PROMPT_FORMS)
+        self._answer = chosen(options, "answer", ANSWER_FORMS)
+        self._prompt = chosen(options, "prompt", PROMPT_FORMS)
         self._n_numbers = self._n_zeros = 0  # answers that were taken for a number from 0
 
     def choice(
@@ -89,7 +90,7 @@ class ChoiceReader:
         if self._prompt == "options":
             prompt = "\n".join((prompt, "Options:", *texts, "Answer with one of the options."))
         if not written:
-            return Choice(prompt, "", ())
+            return Choice(prompt, "", texts)
         if len(texts) < 2 or len(set(texts)) < len(texts):
             return Choice(prompt, written, (), UNCLEAR_OPTIONS)
         place = self._place(options, written)
@@ -167,13 +168,6 @@ def lettered_options(texts: Mapping[str, str]) -> Options | None:
 def _letters(n: int) -> tuple[str, ...]:
     """The letters of `n` options; those after Z have none."""
     return tuple(_LETTERS[:n]) + ("",) * (n - len(_LETTERS))
-
-
-def _chosen(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
-    value = options.get(name, known[0])
-    if value not in known:
-        raise ConfigError(f"option {name}={value} is not known; use one of {', '.join(known)}")
-    return value
 
 
 def _answer_text(value: Any) -> str:

@@ -1,0 +1,151 @@
+"""`vsp evaluate`: judge the saved probes of runs on other states."""
+
+from __future__ import annotations
+
+import argparse
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsp.choices import LAST, STORED_POSITIONS
+from vsp.cli.arguments import add_command, add_json, add_position, add_seed, at_least
+from vsp.cli.output import print_aside, print_json
+from vsp.errors import ConfigError
+from vsp.probes.names import METRIC_NAMES
+
+if TYPE_CHECKING:
+    from vsp.datasets.relations import Relations
+    from vsp.evaluation.transfer import Transfer
+
+
+def add_commands(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "evaluate",
+        _evaluate,
+        "judge the saved probes of a run on other states: another dataset, prompt, model or position",
+        example="vsp evaluate llava15-spatial --on llava15-vrd --plot vrd.png\n"
+        "vsp evaluate first second --on first second --csv matrix.csv\n"
+        "vsp evaluate old-run --on representations.npz --metric accuracy",
+        guide="docs/evaluate.md",
+        interrupted="results are unchanged; the same command starts over",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="run in results/, or the path of a run or its results",
+    )
+    parser.add_argument(
+        "--on",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="TARGET",
+        help="what the probes are judged on: a run in scratch/, the path of a run, a .npz or "
+        ".safetensors file of states, or the path of a folder of them; may be repeated",
+    )
+    add_position(parser)
+    parser.add_argument(
+        "--on-position",
+        choices=STORED_POSITIONS,
+        metavar="NAME",
+        help="position of the targets' states (default: that of --position)",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=METRIC_NAMES,
+        help="score of the targets (default: that of the results)",
+    )
+    parser.add_argument(
+        "--relations",
+        metavar="NAME",
+        help="table of relations by which labels are matched, as in `vsp import` (default: 6way, then "
+        "whatsup)",
+    )
+    parser.add_argument(
+        "--layer",
+        type=at_least(0),
+        metavar="N",
+        help="layer in the matrix (default: the one that each run's training rows select)",
+    )
+    parser.add_argument(
+        "--other-norm",
+        action="store_true",
+        help="also judge a last layer of which only one side is after the model's final norm",
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave out rows of targets without states, and count them",
+    )
+    add_seed(parser, "the bootstrap")
+    add_json(parser)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all layers as CSV")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="plot the curves of one run, or the matrix of several, as .png or .svg",
+    )
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from vsp.reporting.transfer_page import transfer_csv, transfer_json, transfer_page
+    from vsp.utils.files import write_aside
+    from vsp.utils.terminal import show
+
+    transfers = _transfers(arguments)
+    if arguments.layer is not None and len(transfers) == 1:
+        raise ConfigError(
+            f"--layer {arguments.layer} chooses the layer of a matrix; name several runs or targets"
+        )
+    for one in transfers if arguments.layer is not None else ():
+        one.at(arguments.layer)  # raises if it was not judged
+    if arguments.plot:
+        from vsp.reporting.transfer_plot import plot_transfers
+
+        plot_transfers(transfers, arguments.plot, arguments.layer)
+        print_aside(f"wrote {arguments.plot}")
+    if arguments.csv:
+        with write_aside(arguments.csv) as file:
+            file.writelines(transfer_csv(transfers))
+        print_aside(f"wrote {arguments.csv}")
+    if arguments.json:
+        print_json(transfer_json(transfers))
+    else:
+        show(transfer_page(transfers, arguments.layer))
+
+
+def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
+    from vsp.evaluation.target_states import open_target
+    from vsp.evaluation.trained_probes import read_trained
+    from vsp.evaluation.transfer import TransferSettings, transfer
+    from vsp.storage.find_results import find_results
+
+    metric, position = arguments.metric or "", arguments.position
+    trained = [
+        read_trained(name, find_results(name, Path(), position), metric) for name in arguments.runs
+    ]
+    on_position = arguments.on_position or position
+    settings = TransferSettings(other_norm=arguments.other_norm, seed=arguments.seed)
+    read_tables = cache(partial(_tables, arguments.relations))
+    transfers = []
+    for name in arguments.on:
+        # The position of a run's probes is not that of a file, which has none.
+        at = LAST if _is_file(name) and arguments.on_position is None else on_position
+        target = open_target(name, Path(), at, arguments.partial)
+        transfers += [transfer(one, target, read_tables, settings) for one in trained]
+    return transfers
+
+
+def _is_file(name: str) -> bool:
+    path = Path(name)
+    return path.is_file() or (path.is_dir() and not (path / "plan.json").exists())
+
+
+def _tables(name: str | None) -> list[Relations]:
+    from vsp.datasets.relations import read_relations
+    from vsp.evaluation.matched_labels import TABLES
+
+    return [read_relations(one, Path()) for one in ((name,) if name else TABLES)]

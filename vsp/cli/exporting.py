@@ -1,0 +1,87 @@
+"""`vsp export`: write the states of a run to one file, for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vsp.cli.arguments import add_command, add_position, layer_list
+from vsp.cli.output import print_line, print_notes
+from vsp.utils.signals import stoppable
+
+_FORMATS = ("npz", "safetensors", "parquet")
+
+
+def add_commands(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "export",
+        _export,
+        "write states, labels, splits and answers of a run to a file that other programs read",
+        example="vsp export llava15-spatial --to npz --out states.npz\n"
+        "vsp export --to safetensors --layers 8-16 --rows test --out test.safetensors",
+        guide="docs/exchange.md",
+        interrupted="no file was written; the same command starts over",
+    )
+    parser.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="run in scratch/, or its path (default: the newest run)",
+    )
+    parser.add_argument("--to", choices=_FORMATS, required=True, help="format of the file")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file")
+    parser.add_argument(
+        "--layers",
+        type=layer_list,
+        metavar="LIST",
+        help="only these layers, as 0,8-16 (default: all)",
+    )
+    add_position(parser)
+    parser.add_argument(
+        "--rows",
+        choices=("done", "train", "val", "test"),
+        default="done",
+        help="all extracted rows, or those of a split (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave out failed and missing rows and report their number, instead of stopping with an "
+        "error",
+    )
+    parser.add_argument(
+        "--no-answers", action="store_true", help="leave out the log-likelihoods of answer options"
+    )
+    parser.add_argument(
+        "--predictions",
+        action="store_true",
+        help="also write the labels that the probes of `vsp probe` predict for held-out rows",
+    )
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from vsp.storage.export_files import write_export
+    from vsp.storage.exported import ExportRequest, prepare_export
+    from vsp.storage.run import find_run
+    from vsp.utils.text import format_bytes, format_count
+
+    request = ExportRequest(
+        position=arguments.position,
+        layers=arguments.layers,
+        rows=arguments.rows,
+        partial=arguments.partial,
+        answers=not arguments.no_answers,
+        predictions=arguments.predictions,
+    )
+    run = find_run(arguments.run, Path())
+    with stoppable() as stop, stop.free():  # a signal unwinds, so that nothing half written is left
+        export = prepare_export(run, request)
+        paths = write_export(export, arguments.to, arguments.out)
+    print_notes(export.notes)
+    for path in paths:
+        print_line(
+            f"wrote {format_count(len(export), 'row')} × {format_count(len(export.layers), 'layer')} to "
+            f"{path}, {format_bytes(path.stat().st_size)}"
+        )

@@ -1,0 +1,96 @@
+"""Which saved probe judges a row: one that was fitted neither on the row nor on its picture.
+
+A probe run with folds saves one probe that is fitted on all rows, and one for each outer split. A row
+that the run did not use is judged by the first. A row that it did use is judged, in each repeat, by
+the probe of an outer split whose training rows have neither the row nor its picture. A row for which
+there is none is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.evaluation.design import Design, OuterSplit
+from vsp.evaluation.row_identity import UNKNOWN, RowIdentity
+
+FINAL = -1  # the probe that is fitted on all training rows
+NONE = -2  # no probe may judge the row
+
+
+@dataclass(frozen=True, slots=True)
+class FittedRows:
+    """The rows of a probe run, and which of them each saved probe was fitted on."""
+
+    identity: RowIdentity
+    outer: NDArray[np.intp]  # [repeat, row], outer split that tests a row, or -1
+    fitted: NDArray[np.bool_]  # [row], of the final probe
+    outer_fitted: NDArray[np.bool_]  # [outer, row]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> FittedRows:
+        """From the arrays of predictions.npz."""
+        return cls(
+            RowIdentity(arrays["key"], arrays["image"]),
+            arrays["outer"].astype(np.intp),
+            arrays["fitted"],
+            arrays["outer_fitted"],
+        )
+
+    def judges(self, rows: RowIdentity) -> NDArray[np.intp]:
+        """The judge of each row [repeat, row]: an outer split, `FINAL` or `NONE`.
+
+        A row has a judge in every repeat or in none, so that repeats are about the same rows.
+        """
+        final_seen = self._seen(self.fitted[None], rows)[0]
+        if len(self.outer_fitted) == 1:
+            return np.where(final_seen, NONE, FINAL)[None]
+        seen, tests = self._seen(self.outer_fitted, rows), self._tested_by(rows)
+        judge = np.full((len(self.outer), len(final_seen)), FINAL)
+        for repeat, of_repeat in enumerate(self.outer):
+            splits = np.unique(of_repeat[of_repeat >= 0])
+            own = tests[repeat]
+            own_unseen = (own >= 0) & ~np.take_along_axis(seen, np.maximum(own, 0)[None], 0)[0]
+            first_unseen = splits[seen[splits].argmin(axis=0)]
+            other = np.where(seen[splits].all(axis=0), NONE, first_unseen)
+            judge[repeat, final_seen] = np.where(own_unseen, own, other)[final_seen]
+        judge[:, (judge == NONE).any(axis=0)] = NONE
+        return judge
+
+    def _seen(self, fitted: NDArray[np.bool_], rows: RowIdentity) -> NDArray[np.bool_]:
+        """Whether the rows `fitted` [set, row] have each of `rows` or its picture [set, row]."""
+        has_image = rows.image != UNKNOWN
+        return np.stack([
+            np.isin(rows.key, self.identity.key[members])
+            | (np.isin(rows.image, self.identity.image[members]) & has_image)
+            for members in fitted
+        ])  # fmt: skip
+
+    def _tested_by(self, rows: RowIdentity) -> NDArray[np.intp]:
+        """The outer split that tests the row of the same key [repeat, row]; -1 if there is none."""
+        place = self.place_of(rows)
+        return np.where(place >= 0, self.outer[:, place], -1)
+
+    def place_of(self, rows: RowIdentity) -> NDArray[np.intp]:
+        """The row of the probe run with the same key [row]; -1 if there is none."""
+        order = np.argsort(self.identity.key, kind="stable")
+        keys = self.identity.key[order]
+        place = order[np.minimum(np.searchsorted(keys, rows.key), len(order) - 1)]
+        return np.where(self.identity.key[place] == rows.key, place, -1)
+
+
+def judging_design(judge: NDArray[np.intp]) -> Design:
+    """The rows that each judge tests, as a design without training rows; `judge` is [repeat, row]."""
+    outer = tuple(
+        OuterSplit(repeat, 0, np.flatnonzero(of_repeat == one), ())
+        for repeat, of_repeat in enumerate(judge)
+        for one in np.unique(of_repeat[of_repeat != NONE])
+    )
+    n_rows = judge.shape[1]
+    return Design(
+        np.zeros((1, n_rows), dtype=np.bool_), outer, 0, len(judge), np.zeros(n_rows, np.intp), ""
+    )

@@ -1,0 +1,64 @@
+"""By what rows of two runs are known to be the same, or to be about the same picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.storage.manifest import Sample
+
+UNKNOWN = np.uint64(0)  # in place of the hash of a picture
+
+
+@dataclass(frozen=True, slots=True)
+class RowIdentity:
+    """Hashes of rows and of their pictures, each [row].
+
+    Two rows have the same key if their ids are equal, and their two names in either order; if they
+    have no names, the names of their image files without suffix. Variants of a dataset keep these.
+    Rows of other datasets that happen to have the same ids differ in them.
+    """
+
+    key: NDArray[np.uint64]
+    image: NDArray[np.uint64]  # the first 64 bits of the SHA-256 of the image file, or UNKNOWN
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> RowIdentity:
+        """The identities of these rows."""
+        return cls.of_texts(
+            [(one.id, one.subject, one.reference, one.image, one.image_sha256) for one in samples]
+        )
+
+    @classmethod
+    def of_texts(cls, rows: Sequence[tuple[str, str, str, str, str]]) -> RowIdentity:
+        """From id, subject, reference, image name and SHA-256 of the image of each row."""
+        return cls(
+            np.array([_key(*row[:4]) for row in rows], np.uint64),
+            np.array([int(row[4][:16] or "0", 16) for row in rows], np.uint64),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> RowIdentity:
+        """The identities of these rows."""
+        return RowIdentity(self.key[rows], self.image[rows])
+
+    def without_common_images(self, group: NDArray[np.str_]) -> RowIdentity:
+        """The same rows; pictures that several groups [row] have do not count.
+
+        Grey pictures of a control are equal in many groups, so they do not tell that a row was seen.
+        """
+        code = np.unique(self.image, return_inverse=True)[1]
+        pairs = np.unique([code, np.unique(group, return_inverse=True)[1]], axis=1)
+        n_groups = np.bincount(pairs[0])
+        return RowIdentity(self.key, np.where(n_groups[code] == 1, self.image, UNKNOWN))
+
+
+def _key(row_id: str, subject: str, reference: str, image: str) -> int:
+    names = sorted((subject, reference)) if subject else [PurePath(image).stem]
+    digest = hashlib.blake2b(json.dumps([row_id, names]).encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")

@@ -1,0 +1,140 @@
+"""The saved probes of a run, what they were fitted on, and their scores on the run's own test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp import probes
+from vsp.config import parse
+from vsp.errors import ConfigError, RunError
+from vsp.evaluation.judges import FINAL, FittedRows
+from vsp.evaluation.matched_runs import read_tested_run
+from vsp.evaluation.metrics import METRICS, Metric, label_shares, metric_of
+from vsp.evaluation.scores import Floats
+from vsp.storage.convention import LayerConvention
+from vsp.storage.results import SUMMARY, Results
+from vsp.storage.run import Plan
+from vsp.storage.summary import TransferredSummary
+
+_ARRAYS = ("key", "image", "outer", "fitted", "outer_fitted", "label", "loss", "base", "predicted",
+           "group", "layers")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedProbes:
+    """The saved probes of a run; read by `read_trained`."""
+
+    name: str
+    results: Results
+    classes: tuple[str, ...]  # empty: the probes read a number
+    link: str
+    metric: Metric
+    statistic: str  # of the results; `metric` may be another one
+    probe: str  # names of probe and treatment
+    selected: int  # the layer that the training rows select
+    convention: LayerConvention  # what the layers of the run are
+    hidden_size: int
+    fitted: FittedRows
+    y: NDArray[Any]  # [row], class index or number
+    arrays: Mapping[str, NDArray[Any]]  # of predictions.npz
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that have a probe."""
+        return [int(layer) for layer in self.arrays["layers"]]
+
+    def prior(self, judge: int) -> Floats:
+        """Label shares [class], or mean [1], of the rows that a judge was fitted on."""
+        fitted = self.fitted.fitted if judge == FINAL else self.fitted.outer_fitted[judge]
+        return label_shares(self.y, fitted)
+
+    def probes(self, layer: int, folds: bool) -> dict[int, Any]:
+        """The probe of each judge, with those of the outer splits if `folds`."""
+        found = {FINAL: probes.load(self.results.folder, layer)}
+        if folds:
+            found |= dict(enumerate(probes.load_folds(self.results.folder, layer)))
+        return found
+
+
+def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes:
+    """Read what a run's probes are.
+
+    `metric` is of METRICS; empty: that of the results. Raises RunError if the results are damaged or
+    were written by a vsp that did not keep the fitted rows, ConfigError for a metric that does not
+    suit the probe.
+    """
+    summary = results.summary(TransferredSummary)
+    arrays = results.arrays("predictions", _ARRAYS)
+    if any(one not in arrays for one in _ARRAYS):
+        raise RunError(
+            f"{results.folder}: was written by an older vsp, which did not keep the rows that probes "
+            f"were fitted on; run `vsp probe --run {results.name}` again"
+        )
+    read_tested_run(name, results)  # raises if an array is not what vsp writes
+    _check_arrays(results, arrays)
+    probe = summary["probe"]
+    classes = tuple(probe["classes"] or ())
+    plan = parse(Plan, summary["plan"], str(results.folder / SUMMARY))
+    return TrainedProbes(
+        name,
+        results,
+        classes,
+        probe["link"],
+        _metric(name, metric, summary["statistic"], bool(classes), probe["link"]),
+        summary["statistic"],
+        f"{probe['probe']}, treatment {probe['treatment']}",
+        summary["best_layer"],
+        plan.convention(results.position),
+        summary["hidden_size"],
+        FittedRows.of(arrays),
+        _own_values(results, arrays["label"], classes),
+        arrays,
+    )
+
+
+def _metric(name: str, asked: str, statistic: str, has_classes: bool, link: str) -> Metric:
+    if not asked:
+        return metric_of(statistic)
+    if not has_classes:
+        raise ConfigError(f"--metric {asked}: {name} reads numbers; leave it out for R²")
+    if asked == "log-loss" and not link:
+        raise ConfigError(
+            f"--metric {asked}: the probe of {name} has no probabilities; use another"
+        )
+    return METRICS[asked]
+
+
+def _own_values(results: Results, label: NDArray[Any], classes: tuple[str, ...]) -> NDArray[Any]:
+    if not classes:
+        return label.astype(np.float64)
+    names, place = np.unique(label, return_inverse=True)
+    if names.tolist() != list(classes):
+        raise RunError(
+            f"{results.folder}: labels are not those of the probe; run `vsp probe` again"
+        )
+    return np.asarray(place, np.intp)
+
+
+def _check_arrays(results: Results, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raise RunError unless the arrays about fitted rows have the shapes that `vsp probe` writes."""
+    n_layers, n_repeats, n_rows = arrays["loss"].shape
+    n_outer = int(arrays["outer"].max()) + 1
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        "key": ((n_rows,), "u"),
+        "image": ((n_rows,), "u"),
+        "fitted": ((n_rows,), "b"),
+        "outer_fitted": ((n_outer, n_rows), "b"),
+        "predicted": ((n_layers, n_repeats, n_rows), "if"),
+    }
+    for name, (shape, kinds) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in kinds:
+            raise RunError(
+                f"{results.folder}: the array {name} is not what vsp writes; run `vsp probe` again"
+            )
+    if not arrays["fitted"].any() or not arrays["outer_fitted"].any(axis=1).all():
+        raise RunError(f"{results.folder}: a probe was fitted on no row; run `vsp probe` again")
