@@ -99,7 +99,7 @@ def test_a_split_of_two_files_names_ids_or_images(work):
     _, made = _imported(work, split_files=(train, val))
     split = [one.split for one in made.run.all_samples()]
     assert split == ["train"] * 90 + ["val"] * 30
-    assert any("1 entry of no row" in note for note in made.notes)
+    assert any("entries that name no row of the file: 1" in note for note in made.notes)
     assert any("split of train.json and val.json: 90 train, 30 val" in note for note in made.notes)
 
 
