@@ -30,7 +30,7 @@ from vsp.utils.text import format_count, format_ranges
 FORMAT = 1  # of the card
 RowChoice = Literal["done", "train", "val", "test"]
 ROW_CHOICES: tuple[RowChoice, ...] = get_args(RowChoice)
-_SPAN = 32 << 20  # bytes of states that are read at once, about
+_SPAN = 16 << 20  # bytes of states that are read at once, about
 _MISSING = "not extracted"
 _N_REASONS = 20  # reasons of rows that are left out, most common first; the others are one
 
