@@ -94,10 +94,7 @@ def evaluate(
         _add_fit(table, k, fit)
         selectivity.add(k, fit)
         peak.take(k, fit)
-        parts.append({
-            **single_layer_scores(fit, rows.y, rows.design, rows.names, settings.tolerance),
-            **calibration_scores(_probability(fit, rows), rows.y, test.tested),
-        })  # fmt: skip
+        parts.append(_own_scores(fit, rows, test, settings.tolerance))
     table.add("peak", peak.losses(rows.metric, rows.y), peak.excess)
     selectivity.add("peak", peak.arrays)
     named, words = _add_baselines(table, chance[0], _with_look_up(rows, dict(baselines or {})))
@@ -107,11 +104,8 @@ def evaluate(
     best = int(first_best(peak.inner.mean(axis=1)))
     refitted = _refit_intervals(small, peak, table, bootstrap)
     scores = _layer_scores(layers, parts, small, table, bootstrap, best, controls, refitted)
-    summary = {
-        "statistic": rows.metric.statistic,
-        "confidence": settings.confidence,
-        "resamples": settings.resamples,
-        "tolerance": settings.tolerance,
+    return scores, {
+        **_how_evaluated(rows, settings),
         "n_groups": test.n_groups,
         **_permutation_counts(small, rows),
         "chance": scores[0].chance,
@@ -119,16 +113,47 @@ def evaluate(
         "peak": {
             **_peak_figures(layers, peak, table, bootstrap, scores),
             "over_training": refitted[table.column["peak"]],
-            **prediction_scores(peak.arrays, rows.y, rows.design, rows.names),
-            **_peak_calibration(peak, rows, settings.seed),
-            "recall": recall_intervals(test, peak.arrays["predicted"], rows.names, *draws),
-            "pairs": _pair_figures(test, rows, peak, words, draws),
+            **_peak_predictions(test, rows, peak, words, draws),
             "controls": controls["peak"],
         },
         "baselines": _baseline_figures(layers, named, table, bootstrap),
         **_fit_counts(scores),
     }
-    return scores, summary
+
+
+def _own_scores(
+    fit: Fit, rows: EvaluatedRows, test: TestedRows, tolerance: float
+) -> dict[str, Any]:
+    """The scores of a layer that need no other layer."""
+    return {
+        **single_layer_scores(fit, rows.y, rows.design, rows.names, tolerance),
+        **calibration_scores(_probability(fit, rows), rows.y, test.tested),
+    }
+
+
+def _how_evaluated(rows: EvaluatedRows, settings: EvaluationSettings) -> dict[str, Any]:
+    return {
+        "statistic": rows.metric.statistic,
+        "confidence": settings.confidence,
+        "resamples": settings.resamples,
+        "tolerance": settings.tolerance,
+    }
+
+
+def _peak_predictions(
+    test: TestedRows,
+    rows: EvaluatedRows,
+    peak: Selection,
+    words: Selection | None,
+    draws: tuple[float, int, int],
+) -> dict[str, Any]:
+    """Figures of the peak from what it predicts for each row."""
+    return {
+        **prediction_scores(peak.arrays, rows.y, rows.design, rows.names),
+        **_peak_calibration(peak, rows, draws[2]),
+        "recall": recall_intervals(test, peak.arrays["predicted"], rows.names, *draws),
+        "pairs": _pair_figures(test, rows, peak, words, draws),
+    }
 
 
 def _add_fit(table: ColumnTable, name: str | int, fit: Fit) -> None:
