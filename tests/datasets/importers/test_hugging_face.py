@@ -272,15 +272,31 @@ def test_a_list_of_very_many_values_is_refused(tmp_path):
     )
 
 
-def test_a_compressed_stream_is_refused(tmp_path):
-    data = table(_questions())
+def test_offsets_that_lead_out_of_a_stream_are_refused(tmp_path):
+    buffers = [None, pa.py_buffer(struct.pack("<3i", 0, 1 << 30, 4)), pa.py_buffer(b"abcd")]
+    prompts = pa.Array.from_buffers(pa.string(), 2, buffers)
+    batch = pa.record_batch({"image": ["a.png"] * 2, "prompt": prompts, "label": ["x"] * 2})
     path = tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, batch.schema) as out:
+        out.write_batch(batch)
+    assert "cannot be read as Parquet or as an Arrow stream" in _refusal(
+        "parquet", path, tmp_path / "out"
+    )
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_a_compressed_stream_is_refused(tmp_path, dictionary):
+    data = table(_questions())
+    if dictionary:
+        data = table({"prompt": pa.array(["long " * 99] * 4).dictionary_encode()})
+    sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with (
-        pa.OSFile(str(path), "wb") as file,
-        pa.ipc.new_stream(file, data.schema, options=options) as out,
-    ):
+    with pa.ipc.new_stream(sink, data.schema, options=options) as out:
         out.write_table(data)
+    messages = list(pa.ipc.MessageReader.open_stream(sink.getvalue()))
+    kept = messages[:2]  # the schema, and the batch of the dictionary or of the rows
+    path = tmp_path / "a.arrow"
+    path.write_bytes(b"".join(message.serialize().to_pybytes() for message in kept))
     assert "a compressed Arrow stream, which cannot be bounded" in _refusal(
         "parquet", path, tmp_path / "out"
     )

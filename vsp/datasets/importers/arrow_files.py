@@ -21,6 +21,7 @@ from vsp.utils.reading import open_regular, unreadable
 from vsp.utils.text import format_bytes
 
 _PARQUET, _STREAM = b"PAR1", b"\xff\xff\xff\xff"  # the first bytes
+_DICTIONARY = 2  # the type of a message with a dictionary
 _MAX_GROUP = 1 << 30  # uncompressed bytes of the columns that are read, in a row group
 _MAX_VALUES = 1 << 24  # values of a column of lists in a row group
 _MAX_NAMES = 1 << 24  # bytes of a text in a file's footer
@@ -86,7 +87,7 @@ def _pyarrow() -> Any:
 @contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
     """Raise DatasetError for what pyarrow raises for a damaged file."""
-    damage = (_pyarrow().ArrowException, OSError, UnicodeDecodeError)
+    damage = (_pyarrow().ArrowException, OSError, UnicodeDecodeError, struct.error, IndexError)
     try:
         yield
     except damage as error:
@@ -175,7 +176,7 @@ def _refuse_compressed(path: Path) -> None:
     arrow = _pyarrow()
     with arrow.memory_map(str(path)) as mapped:
         for message in arrow.ipc.MessageReader.open_stream(mapped):
-            if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
+            if message.type != "schema" and _is_compressed(message.metadata.to_pybytes()):
                 raise DatasetError(
                     f"{path}: is a compressed Arrow stream, which cannot be bounded; write it again "
                     "without compression, as save_to_disk does, or as Parquet"
@@ -183,7 +184,7 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _is_compressed(message: bytes) -> bool:
-    """Whether the flatbuffer of a record batch has a compression.
+    """Whether the flatbuffer of a record batch, or of a dictionary's batch, has a compression.
 
     A table begins with the distance back to its list of field offsets; 0 is a missing field.
     """
@@ -195,9 +196,14 @@ def _is_compressed(message: bytes) -> bool:
         at = struct.unpack_from("<H", message, offsets + place)[0] if place < size else 0
         return table + at if at else 0
 
+    def table_in(table: int, number: int) -> int:
+        at = field(table, number)
+        return at + int(struct.unpack_from("<I", message, at)[0])
+
     root = struct.unpack_from("<I", message)[0]
-    header = field(root, 2)
-    batch = header + struct.unpack_from("<I", message, header)[0]
+    batch = table_in(root, 2)
+    if message[field(root, 1)] == _DICTIONARY:
+        batch = table_in(batch, 1)
     return bool(field(batch, 3))
 
 
