@@ -56,6 +56,12 @@ class EvaluatedRows:
     prompt: NDArray[np.str_] | None = None  # [row]; None: no look-up by prompt
     pair: NDArray[np.str_] | None = None  # name pair [row]; None: prompts take its place
     weighted: bool = False  # probes have class weights, so probabilities are not those of labels
+    has_embedding: bool = True  # layer 0 is the embedding output
+
+    def embedding_index(self, layers: Sequence[int]) -> int | None:
+        """The index of the embedding output among several layers; None if it is not among them."""
+        known = self.has_embedding and 0 in layers and len(layers) > 1
+        return list(layers).index(0) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,10 @@ def evaluate(
     controls = selectivity.figures(*draws)
     best = int(first_best(peak.inner.mean(axis=1)))
     refitted = _refit_intervals(small, peak, table, bootstrap)
-    scores = _layer_scores(layers, parts, small, table, bootstrap, best, controls, refitted)
+    embedding = rows.embedding_index(layers)
+    scores = _layer_scores(
+        layers, parts, small, table, bootstrap, best, embedding, controls, refitted
+    )
     return scores, {
         **_how_evaluated(rows, settings),
         "n_groups": test.n_groups,
@@ -111,12 +120,12 @@ def evaluate(
         "chance": scores[0].chance,
         "best_layer": layers[best],
         "peak": {
-            **_peak_figures(layers, peak, table, bootstrap, scores),
+            **_peak_figures(layers, peak, table, bootstrap, scores, embedding),
             "over_training": refitted[table.column["peak"]],
             **_peak_predictions(test, rows, peak, words, draws),
             "controls": controls["peak"],
         },
-        "baselines": _baseline_figures(layers, named, table, bootstrap),
+        "baselines": _baseline_figures(embedding, named, table, bootstrap),
         **_fit_counts(scores),
     }
 
@@ -215,14 +224,14 @@ def _layer_scores(
     table: ColumnTable,
     bootstrap: GroupBootstrap,
     best: int,
+    embedding: int | None,
     controls: Mapping[str | int, dict[str, Any]],
     refitted: Sequence[dict[str, float] | None],
 ) -> list[LayerScore]:
     """Complete the scores of each layer with intervals and differences to other layers."""
     intervals, columns = column_intervals(bootstrap), range(len(layers))
     over: list[Difference | None] = [None] * len(layers)
-    if 0 in layers and len(layers) > 1:
-        embedding = list(layers).index(0)
+    if embedding is not None:
         errors = bootstrap.simultaneous_errors(columns, [embedding])
         over = differences(bootstrap, columns, embedding, errors)
     # Any layer could have been the best, so the intervals cover the differences of all pairs.
@@ -294,13 +303,14 @@ def _peak_figures(
     table: ColumnTable,
     bootstrap: GroupBootstrap,
     scores: Sequence[LayerScore],
+    embedding: int | None,
 ) -> dict[str, Any]:
     """Score of the peak, and its differences to chance, to the words alone and to layer 0."""
     column = table.column
     of_peak = column_intervals(bootstrap)[column["peak"]]
     references: dict[str, str | int] = {"over_chance": "majority", "over_words": "words alone"}
-    if 0 in layers and len(layers) > 1:
-        references["over_embedding"] = list(layers).index(0)
+    if embedding is not None:
+        references["over_embedding"] = embedding
     over = {
         name: differences(bootstrap, [column["peak"]], column[reference])[0]
         for name, reference in references.items()
@@ -331,13 +341,13 @@ def _peak_calibration(peak: Selection, rows: EvaluatedRows, seed: int) -> dict[s
 
 
 def _baseline_figures(
-    layers: Sequence[int], names: Sequence[str], table: ColumnTable, bootstrap: GroupBootstrap
+    embedding: int | None, names: Sequence[str], table: ColumnTable, bootstrap: GroupBootstrap
 ) -> dict[str, Any]:
     figures = column_intervals(bootstrap)
     baselines: dict[str, Any] = {name: figures[table.column[name]] for name in names}
     baselines["majority"] |= {"low": None, "high": None}
-    if 0 in layers and len(layers) > 1:
-        baselines["embedding output"] = figures[list(layers).index(0)]
+    if embedding is not None:
+        baselines["embedding output"] = figures[embedding]
     return baselines
 
 
