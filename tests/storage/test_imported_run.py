@@ -185,6 +185,19 @@ def test_commands_read_an_imported_run_and_refuse_to_compute_it(work, vsp):
     ).replace("  ", "")
 
 
+def test_a_first_layer_that_is_not_the_embedding_output_is_not_called_so(work, vsp):
+    arrays = research_arrays(60)
+    metas = [{"rel": str(label), "id": str(i)} for i, label in enumerate(arrays["labels"])]
+    write_pt(work / "pt", arrays["representations"], metas, first=4)
+    vsp("import", "states", "pt", "--out", "scratch/old")
+    vsp("probe", "--run", "old", "--permutations", 0, "--controls", 0, "--n-jobs", 1, "--no-curve")
+    summary = Results(work / "results/old").summary()
+    assert "embedding output" not in summary["baselines"]
+    assert summary["peak"]["over_embedding"] is None
+    vsp("report", "--run", "old", "--plot", "curve.svg")
+    assert "layer (0 = layer 4 of the model)" in (work / "curve.svg").read_text()
+
+
 def test_vllms_layers_are_recorded(work, vsp):
     states = research_arrays(6)["representations"]
     write_vllm(work / "v", states, [{"label": "ab"[i % 2]} for i in range(6)])
