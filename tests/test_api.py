@@ -54,6 +54,8 @@ def test_a_run_gives_its_rows_states_and_answers_in_one_order(complete):
             assert isinstance(states, np.memmap) and not states.flags.writeable
             assert states.shape == (96, opened.hidden_size) and (states == stored).all()
     assert opened.done.all() and not opened.failed
+    assert repr(opened) == "<run first: 96 of 96 rows, 5 layers × 64, at last, subject>"
+    assert opened.convention() == complete.plan.convention()
 
 
 def test_answers_and_lens_are_those_of_the_files(complete):
@@ -112,6 +114,7 @@ def test_results_give_scores_arrays_and_the_probe_of_the_selected_layer(complete
     results, summary = vsp.open_results("first"), written.summary()
     assert results.selected_layer == summary["best_layer"] and results.chance == summary["chance"]
     assert results.metric == summary["statistic"]
+    assert repr(results) == f"<results results/first: {results.metric} of 5 layers>"
     assert results.layers == list(range(complete.plan.n_layers))
     assert all(one.low <= one.score <= one.high for one in results.scores)
     for name in ("predictions", "estimates"):

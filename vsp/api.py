@@ -11,7 +11,7 @@ same way, and row i of one is row i of the others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,14 @@ from vsp import probes
 from vsp.choices import LAST
 from vsp.errors import RunError
 from vsp.evaluation.run_options import stored_options
+from vsp.storage.convention import LayerConvention
 from vsp.storage.find_results import find_results
 from vsp.storage.layer_score import LayerScore
 from vsp.storage.ledger import DONE
 from vsp.storage.manifest import Sample
 from vsp.storage.results import Results
 from vsp.storage.run import Run, find_run
+from vsp.utils.text import format_count
 
 if TYPE_CHECKING:
     from vsp.evaluation.answers import RowOptions
@@ -36,14 +38,21 @@ if TYPE_CHECKING:
 _TEXTS = ("id", "image", "prompt", "label", "group", "split", "subject", "reference")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenedRun:
     """The rows of a run, their states and the model's own answers; made by `open_run`."""
 
     run: Run
     done: NDArray[np.bool_]  # [planned row], whether its states are stored
     failed: Mapping[int, str]  # planned row → why it has no states
-    row: NDArray[np.intp] = field(repr=False)  # [sample], its place among the planned rows
+    row: NDArray[np.intp]  # [sample], its place among the planned rows
+
+    def __repr__(self) -> str:
+        rows = f"{self.n_samples:,} of {format_count(len(self.done), 'row')}"
+        return (
+            f"<run {self.name}: {rows}, {self.n_layers} layers × {self.hidden_size}, "
+            f"at {', '.join(self.positions)}>"
+        )
 
     @property
     def name(self) -> str:
@@ -67,6 +76,10 @@ class OpenedRun:
     def hidden_size(self) -> int:
         return self.run.plan.hidden_size
 
+    def convention(self, position: str = LAST) -> LayerConvention:
+        """Which layer of the model each `layer` of `states` is; imported runs may hold a choice."""
+        return self.run.plan.convention(position)
+
     @cached_property
     def samples(self) -> list[Sample]:
         """All that is known of each row, such as boxes, regions and options."""
@@ -88,7 +101,7 @@ class OpenedRun:
         return columns
 
     def states(self, layer: int, position: str = LAST) -> NDArray[np.floating]:
-        """States [sample, hidden] of a layer.
+        """States [sample, hidden] of a layer, counted from 0 as `vsp probe` does.
 
         They are a read-only memory map, or with `partial=True` a copy of the done rows of a run that
         is not complete. States of the vision tower or the projector have layers and a size of their
@@ -146,13 +159,18 @@ class Answers:
     n_characters: NDArray[np.integer[Any]]  # [sample, option], without spaces around
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenedResults:
     """What `vsp probe` found at one position of a run; made by `open_results`."""
 
     results: Results
-    summary: Mapping[str, Any] = field(repr=False)  # all of summary.json
-    scores: Sequence[LayerScore] = field(repr=False)  # one per layer, in their order
+    summary: Mapping[str, Any]  # all of summary.json
+    scores: Sequence[LayerScore]  # one per layer, in their order
+
+    def __repr__(self) -> str:
+        return (
+            f"<results {self.folder}: {self.metric} of {format_count(len(self.scores), 'layer')}>"
+        )
 
     @property
     def folder(self) -> Path:

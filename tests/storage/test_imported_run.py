@@ -10,6 +10,8 @@ import pytest
 from helpers.foreign_states import research_arrays, write_pt, write_research, write_vllm
 
 from vsp.errors import RunError, StoreError, VspError
+from vsp.extraction.verify import verify
+from vsp.storage import npz_entries
 from vsp.storage.imported_run import import_states
 from vsp.storage.results import Results
 from vsp.storage.run import Run
@@ -51,7 +53,8 @@ def test_the_same_file_is_already_there_and_another_is_refused(work):
     assert [path.name for path in (work / "scratch").iterdir()] == ["old"]
 
 
-def test_a_value_that_is_not_finite_fails_its_row_and_no_other(work):
+def test_a_value_that_is_not_finite_fails_its_row_and_no_other(work, monkeypatch):
+    monkeypatch.setattr(npz_entries, "BLOCK", 5 * 3 * 8 * 8)  # 5 rows
     states = research_arrays(dtype="f8")["representations"]
     states[7, 1, 2], states[9, 2, 0] = np.nan, 1e300
     _, made = _imported(work, representations=states)
@@ -60,7 +63,10 @@ def test_a_value_that_is_not_finite_fails_its_row_and_no_other(work):
                              9: "value inf of layer 2 is not finite in float32"}  # fmt: skip
     assert made.n_failed == 2 and ledger.n_done == 118 and ledger.n_missing == 0
     assert any("float64 states are stored as float32" in note for note in made.notes)
-    assert np.array_equal(made.run.store.layer(2)[8], states[8, 2].astype("f4"))
+    done = np.delete(np.arange(120), [7, 9])
+    for layer in range(3):
+        assert np.array_equal(made.run.store.layer(layer)[done], states[done, layer].astype("f4"))
+    assert verify(made.run, 1).n_bad == 0
 
 
 @pytest.mark.parametrize("broken", ["last row", "every row", "not scratch"])
@@ -93,7 +99,7 @@ def test_a_split_of_two_files_names_ids_or_images(work):
     _, made = _imported(work, split_files=(train, val))
     split = [one.split for one in made.run.all_samples()]
     assert split == ["train"] * 90 + ["val"] * 30
-    assert any("1 entry of no row" in note for note in made.notes)
+    assert any("entries that name no row of the file: 1" in note for note in made.notes)
     assert any("split of train.json and val.json: 90 train, 30 val" in note for note in made.notes)
 
 
@@ -159,7 +165,9 @@ def test_commands_read_an_imported_run_and_refuse_to_compute_it(work, vsp):
     assert json.loads(answer.stdout)["failed"] == 1
     assert "89 rows checked: all match; 1 failed" in vsp("verify", "--run", "old").stdout
     status = vsp("status", "--run", "old").stdout
-    assert "99% done" in status and "value inf of layer 2" in status and "vsp extract" not in status
+    assert (
+        "99% done" in status and "value inf of layer 2" in status and "--retry-failed" not in status
+    )
     for words in (
         ["extract"],
         ["submit", "--dry-run"],
@@ -175,6 +183,19 @@ def test_commands_read_an_imported_run_and_refuse_to_compute_it(work, vsp):
     assert "layers 0-2 (0: embedding output), the last before any final norm" in report.replace(
         "\n", " "
     ).replace("  ", "")
+
+
+def test_a_first_layer_that_is_not_the_embedding_output_is_not_called_so(work, vsp):
+    arrays = research_arrays(60)
+    metas = [{"rel": str(label), "id": str(i)} for i, label in enumerate(arrays["labels"])]
+    write_pt(work / "pt", arrays["representations"], metas, first=4)
+    vsp("import", "states", "pt", "--out", "scratch/old")
+    vsp("probe", "--run", "old", "--permutations", 0, "--controls", 0, "--n-jobs", 1, "--no-curve")
+    summary = Results(work / "results/old").summary()
+    assert "embedding output" not in summary["baselines"]
+    assert summary["peak"]["over_embedding"] is None
+    vsp("report", "--run", "old", "--plot", "curve.svg")
+    assert "layer (0 = layer 4 of the model)" in (work / "curve.svg").read_text()
 
 
 def test_vllms_layers_are_recorded(work, vsp):

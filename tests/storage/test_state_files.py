@@ -196,7 +196,7 @@ def test_a_folder_of_pt_files_is_read_in_the_order_of_names(tmp_path, how):
     assert opened.label.tolist() == [*"ababab"] and opened.group.tolist() == [*"001122"]
     assert opened.id.tolist() == [f"{i:04}" for i in range(6)]
     assert opened.convention.layers == tuple(range(how.get("first", 0), how.get("first", 0) + 3))
-    assert "1 other file in the folder not read" in opened.notes
+    assert "not read: 1 other file in the folder" in opened.notes
     assert "meta keys that are not read: note" in opened.notes
 
 

@@ -130,13 +130,13 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     on_position = arguments.on_position or position
     settings = TransferSettings(other_norm=arguments.other_norm, seed=arguments.seed)
     read_tables = cache(partial(_tables, arguments.relations))
-    transfers = []
+    by_target = []
     for name in arguments.on:
         # The position of a run's probes is not that of a file, which has none.
         at = LAST if _is_file(name) and arguments.on_position is None else on_position
         target = open_target(name, Path(), at, arguments.partial)
-        transfers += [transfer(one, target, read_tables, settings) for one in trained]
-    return transfers
+        by_target.append([transfer(one, target, read_tables, settings) for one in trained])
+    return [one for of_run in zip(*by_target, strict=True) for one in of_run]
 
 
 def _is_file(name: str) -> bool:

@@ -56,6 +56,12 @@ class EvaluatedRows:
     prompt: NDArray[np.str_] | None = None  # [row]; None: no look-up by prompt
     pair: NDArray[np.str_] | None = None  # name pair [row]; None: prompts take its place
     weighted: bool = False  # probes have class weights, so probabilities are not those of labels
+    has_embedding: bool = True  # layer 0 is the embedding output
+
+    def embedding_index(self, layers: Sequence[int]) -> int | None:
+        """The index of the embedding output among several layers; None if it is not among them."""
+        known = self.has_embedding and 0 in layers and len(layers) > 1
+        return list(layers).index(0) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +100,7 @@ def evaluate(
         _add_fit(table, k, fit)
         selectivity.add(k, fit)
         peak.take(k, fit)
-        parts.append({
-            **single_layer_scores(fit, rows.y, rows.design, rows.names, settings.tolerance),
-            **calibration_scores(_probability(fit, rows), rows.y, test.tested),
-        })  # fmt: skip
+        parts.append(_own_scores(fit, rows, test, settings.tolerance))
     table.add("peak", peak.losses(rows.metric, rows.y), peak.excess)
     selectivity.add("peak", peak.arrays)
     named, words = _add_baselines(table, chance[0], _with_look_up(rows, dict(baselines or {})))
@@ -106,29 +109,60 @@ def evaluate(
     controls = selectivity.figures(*draws)
     best = int(first_best(peak.inner.mean(axis=1)))
     refitted = _refit_intervals(small, peak, table, bootstrap)
-    scores = _layer_scores(layers, parts, small, table, bootstrap, best, controls, refitted)
-    summary = {
-        "statistic": rows.metric.statistic,
-        "confidence": settings.confidence,
-        "resamples": settings.resamples,
-        "tolerance": settings.tolerance,
+    embedding = rows.embedding_index(layers)
+    scores = _layer_scores(
+        layers, parts, small, table, bootstrap, best, embedding, controls, refitted
+    )
+    return scores, {
+        **_how_evaluated(rows, settings),
         "n_groups": test.n_groups,
         **_permutation_counts(small, rows),
         "chance": scores[0].chance,
         "best_layer": layers[best],
         "peak": {
-            **_peak_figures(layers, peak, table, bootstrap, scores),
+            **_peak_figures(layers, peak, table, bootstrap, scores, embedding),
             "over_training": refitted[table.column["peak"]],
-            **prediction_scores(peak.arrays, rows.y, rows.design, rows.names),
-            **_peak_calibration(peak, rows, settings.seed),
-            "recall": recall_intervals(test, peak.arrays["predicted"], rows.names, *draws),
-            "pairs": _pair_figures(test, rows, peak, words, draws),
+            **_peak_predictions(test, rows, peak, words, draws),
             "controls": controls["peak"],
         },
-        "baselines": _baseline_figures(layers, named, table, bootstrap),
+        "baselines": _baseline_figures(embedding, named, table, bootstrap),
         **_fit_counts(scores),
     }
-    return scores, summary
+
+
+def _own_scores(
+    fit: Fit, rows: EvaluatedRows, test: TestedRows, tolerance: float
+) -> dict[str, Any]:
+    """The scores of a layer that need no other layer."""
+    return {
+        **single_layer_scores(fit, rows.y, rows.design, rows.names, tolerance),
+        **calibration_scores(_probability(fit, rows), rows.y, test.tested),
+    }
+
+
+def _how_evaluated(rows: EvaluatedRows, settings: EvaluationSettings) -> dict[str, Any]:
+    return {
+        "statistic": rows.metric.statistic,
+        "confidence": settings.confidence,
+        "resamples": settings.resamples,
+        "tolerance": settings.tolerance,
+    }
+
+
+def _peak_predictions(
+    test: TestedRows,
+    rows: EvaluatedRows,
+    peak: Selection,
+    words: Selection | None,
+    draws: tuple[float, int, int],
+) -> dict[str, Any]:
+    """Figures of the peak from what it predicts for each row."""
+    return {
+        **prediction_scores(peak.arrays, rows.y, rows.design, rows.names),
+        **_peak_calibration(peak, rows, draws[2]),
+        "recall": recall_intervals(test, peak.arrays["predicted"], rows.names, *draws),
+        "pairs": _pair_figures(test, rows, peak, words, draws),
+    }
 
 
 def _add_fit(table: ColumnTable, name: str | int, fit: Fit) -> None:
@@ -190,14 +224,14 @@ def _layer_scores(
     table: ColumnTable,
     bootstrap: GroupBootstrap,
     best: int,
+    embedding: int | None,
     controls: Mapping[str | int, dict[str, Any]],
     refitted: Sequence[dict[str, float] | None],
 ) -> list[LayerScore]:
     """Complete the scores of each layer with intervals and differences to other layers."""
     intervals, columns = column_intervals(bootstrap), range(len(layers))
     over: list[Difference | None] = [None] * len(layers)
-    if 0 in layers and len(layers) > 1:
-        embedding = list(layers).index(0)
+    if embedding is not None:
         errors = bootstrap.simultaneous_errors(columns, [embedding])
         over = differences(bootstrap, columns, embedding, errors)
     # Any layer could have been the best, so the intervals cover the differences of all pairs.
@@ -269,13 +303,14 @@ def _peak_figures(
     table: ColumnTable,
     bootstrap: GroupBootstrap,
     scores: Sequence[LayerScore],
+    embedding: int | None,
 ) -> dict[str, Any]:
     """Score of the peak, and its differences to chance, to the words alone and to layer 0."""
     column = table.column
     of_peak = column_intervals(bootstrap)[column["peak"]]
     references: dict[str, str | int] = {"over_chance": "majority", "over_words": "words alone"}
-    if 0 in layers and len(layers) > 1:
-        references["over_embedding"] = list(layers).index(0)
+    if embedding is not None:
+        references["over_embedding"] = embedding
     over = {
         name: differences(bootstrap, [column["peak"]], column[reference])[0]
         for name, reference in references.items()
@@ -306,13 +341,13 @@ def _peak_calibration(peak: Selection, rows: EvaluatedRows, seed: int) -> dict[s
 
 
 def _baseline_figures(
-    layers: Sequence[int], names: Sequence[str], table: ColumnTable, bootstrap: GroupBootstrap
+    embedding: int | None, names: Sequence[str], table: ColumnTable, bootstrap: GroupBootstrap
 ) -> dict[str, Any]:
     figures = column_intervals(bootstrap)
     baselines: dict[str, Any] = {name: figures[table.column[name]] for name in names}
     baselines["majority"] |= {"low": None, "high": None}
-    if 0 in layers and len(layers) > 1:
-        baselines["embedding output"] = figures[list(layers).index(0)]
+    if embedding is not None:
+        baselines["embedding output"] = figures[embedding]
     return baselines
 
 

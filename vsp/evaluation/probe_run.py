@@ -84,6 +84,7 @@ def _evaluated(work: ProbeWork) -> EvaluatedRows:
         work.rows.prompt,
         work.rows.names,
         weighted=work.probe.without_class_weights() is not work.probe,
+        has_embedding=work.run.plan.convention(work.settings.position).embeddings_first,
     )
 
 

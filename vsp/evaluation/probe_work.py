@@ -354,9 +354,13 @@ def _row_counts(run: Run, ledgers: Sequence[Ledger], partial: bool) -> dict[str,
     if counts["done"] < counts["planned"] and not partial:
         raise RunError(
             f"run {run.name}: {counts['missing']} rows are missing and {counts['failed']} failed "
-            f"of {counts['planned']}; extract them, or leave them out with --partial"
+            f"of {counts['planned']}; {_mend(run)}leave them out with --partial"
         )
     return counts
+
+
+def _mend(run: Run) -> str:
+    return "" if run.plan.imported is not None else "extract them, or "
 
 
 def _failed_reasons(ledgers: Sequence[Ledger]) -> dict[str, int]:

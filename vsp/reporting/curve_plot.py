@@ -11,7 +11,7 @@ from typing import Any
 from vsp.errors import ConfigError
 from vsp.escaping import one_line
 from vsp.reporting.answer import LEVEL, beats_chance
-from vsp.reporting.formatting import controlled_type
+from vsp.reporting.formatting import controlled_type, layer_axis
 from vsp.reporting.probe_report import run_title
 from vsp.reporting.untrained import Untrained, read_untrained
 from vsp.storage.layer_score import LayerScore
@@ -231,7 +231,7 @@ def _label_axes(axes: Any, summary: Mapping[str, Any], scores: Sequence[LayerSco
     drawn = [value for s in scores for value in (s.score, s.low) if value is not None]
     lowest = min([*drawn, summary["chance"], 0.0])
     axes.set(
-        xlabel="layer (0 = embedding output)",
+        xlabel=layer_axis(summary["plan"]),
         ylabel=summary["statistic"],
         ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.04),
     )

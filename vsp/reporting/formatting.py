@@ -35,6 +35,13 @@ def format_difference(values: Mapping[str, Any]) -> str:
     return f"{'–' if difference is None else f'{difference:+.3f}'} {format_interval(values)}"
 
 
+def layer_axis(plan: Mapping[str, Any]) -> str:
+    """What layer 0 of a run is, for the axis of a plot."""
+    imported = plan.get("imported")
+    first = imported["layers"][0] if imported else 0
+    return f"layer (0 = {'embedding output' if first == 0 else f'layer {first} of the model'})"
+
+
 def shorten_path(path: str) -> str:
     """The path relative to the working directory if it lies below it."""
     here = Path.cwd()

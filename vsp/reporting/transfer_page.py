@@ -38,17 +38,18 @@ def transfer_page(transfers: Sequence[Transfer], layer: int | None = None) -> Re
     if len(transfers) > 1:
         parts += [_transfer_matrix(transfers, layer), text_line()]
         parts += [folded_text(_matrix_note(transfers, layer)), text_line()]
-    for one in transfers:
-        parts += [fact_table(_facts(one)), text_line()]
-    if len(transfers) == 1:
+        parts += [_pair_table(transfers, layer), text_line()]
+        parts += [folded_text(note) for note in _pair_notes(transfers)]
+    else:
+        parts += [fact_table(_facts(transfers[0])), text_line()]
         parts += [_layer_table(transfers[0]), text_line()]
     interval = (
         f"{transfers[0].confidence:.0%} intervals are about other rows of the target, for these fitted "
         "probes: bootstrap resamples of groups."
     )
     own = " own: the score on the run's own test rows; diff.: the score minus it."
-    more = " --csv FILE and --json give all layers."
-    parts.append(folded_text(interval + (own if len(transfers) == 1 else more)))
+    more = " --csv FILE and --json give all layers." if len(transfers) > 1 else ""
+    parts.append(folded_text(interval + own + more))
     return Group(*parts)
 
 
@@ -143,6 +144,45 @@ def _matrix_note(transfers: Sequence[Transfer], layer: int | None) -> str:
     chances = ", ".join(f"{name} {chance:.3f}" for name, chance in by_target.items())
     statistics = ", ".join(dict.fromkeys(one.statistic for one in transfers))
     return f"{statistics} at {which}. Chance: {chances}."
+
+
+def _pair_table(transfers: Sequence[Transfer], layer: int | None) -> Table:
+    """Which layer and rows a cell of the matrix is about, and its difference to the own score."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trained on", "on"):
+        table.add_column(name, overflow="fold")
+    for name in ("layer", "rows", "left out", "diff.", f"{transfers[0].confidence:.0%}"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in transfers:
+        figures = shown_layer(one, layer)
+        n_left_out = one.n_seen + one.n_missing + sum(one.without_class.values())
+        cells = [f"{one.n_rows:,}", f"{n_left_out:,}", "–", "–"]
+        if figures is not None and figures.difference is not None:
+            mark = "" if one.paired else "*"
+            cells[2:] = [f"{figures.difference:+.3f}{mark}", _difference_interval(figures)]
+        number = str(one.selected if layer is None else layer)
+        names = (folded_text(trained_name(one)), folded_text(target_name(one)))
+        table.add_row(*names, *map(text_line, (number, *cells)))
+    return table
+
+
+def _pair_notes(transfers: Sequence[Transfer]) -> list[str]:
+    """What is to be known about single pairs, and about marks in the table."""
+    notes = []
+    if not all(one.paired for one in transfers):
+        notes.append("* between other rows; without a star, between the same rows.")
+    pairs_of: dict[str, list[str]] = {}
+    for one in transfers:
+        facts = _facts(one)
+        lines = [*_rows(one)[1:], *_labels(one)]
+        if "layers" in facts:
+            lines.append(f"layers {facts['layers']}")
+        for line in lines:
+            pairs_of.setdefault(line, []).append(f"{trained_name(one)} on {target_name(one)}")
+    for line, pairs in pairs_of.items():
+        where = "all pairs" if len(pairs) == len(transfers) else ", ".join(pairs)
+        notes.append(f"{where}: {line}")
+    return [*notes, ""] if notes else []
 
 
 def _facts(one: Transfer) -> dict[str, str | list[str]]:

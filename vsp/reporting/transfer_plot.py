@@ -51,7 +51,7 @@ def _draw_curves(transfers: Sequence[Transfer], path: Path) -> None:
             lowest = min([lowest, *low, one.chance])
         first = transfers[0]
         axes.set(
-            xlabel="layer (0 = embedding output)",
+            xlabel=f"layer of {first.trained}",
             ylabel=first.statistic,
             ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.04),
         )

@@ -30,7 +30,7 @@ from vsp.utils.text import format_count, format_ranges
 FORMAT = 1  # of the card
 RowChoice = Literal["done", "train", "val", "test"]
 ROW_CHOICES: tuple[RowChoice, ...] = get_args(RowChoice)
-_SPAN = 32 << 20  # bytes of states that are read at once, about
+_SPAN = 16 << 20  # bytes of states that are read at once, about
 _MISSING = "not extracted"
 _N_REASONS = 20  # reasons of rows that are left out, most common first; the others are one
 
@@ -242,7 +242,7 @@ def _predictions(
 ) -> NDArray[np.str_]:
     """The labels that the probes predict in the first repeat of the folds `[row, layer]`."""
     results = Results(run.results).at(request.position)
-    arrays = results.arrays("predictions", ("rows", "layers", "outer", "predicted", "classes"))
+    arrays = results.arrays("predictions", ("rows", "layers", "predicted", "classes"))
     if "classes" not in arrays:
         raise RunError(f"{results.folder}: predicts numbers, not labels; leave out --predictions")
     probed = arrays["layers"].tolist()
@@ -252,15 +252,13 @@ def _predictions(
             f"{results.folder}: holds no predictions of layers {format_ranges(missing)}; probe them, or "
             f"export --layers {format_ranges(probed)}"
         )
-    names = np.array([*arrays["classes"].tolist(), ""])
+    names = np.array([*arrays["classes"].tolist(), ""])  # -1 stands for a row that is not tested
     place_of = {one: place for place, one in enumerate(arrays["rows"].tolist())}
     known = np.array([one in place_of for one in row.tolist()])
     place = np.array([place_of[one] for one in row[known].tolist()], np.intp)
-    tested = arrays["outer"][0, place] >= 0
     predicted = np.full((len(row), len(layers)), "", names.dtype)
     for i, layer in enumerate(layers):
-        index = arrays["predicted"][probed.index(layer), 0, place]
-        predicted[known, i] = names[np.where(tested, index, len(names) - 1)]
+        predicted[known, i] = names[arrays["predicted"][probed.index(layer), 0, place]]
     return predicted
 
 

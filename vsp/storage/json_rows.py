@@ -33,7 +33,7 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def text_of(values: Mapping[str, Any], keys: tuple[str, ...], where: str) -> str:
-    """The text, or whole number as text, under the first of `keys` that is there; "" if none is.
+    """The text, or whole number as text, under one of `keys`; "" if none is there.
 
     Raises StoreError for a value of another type, and for keys that say different things.
     """

@@ -25,7 +25,7 @@ from vsp.storage.stored_states import StateFile, States, in_blocks, note_without
 from vsp.utils.reading import open_regular
 from vsp.utils.text import format_bytes, format_count, format_ranges, shorten
 
-# Column of the rows → keys in `meta`, of which the first that is there counts.
+# Column of the rows → keys in `meta`; if several are there, they must say the same.
 _META = {
     "label": ("rel", "relationship", "label"),
     "image": ("image_id", "image", "img_path", "image_path"),
@@ -186,7 +186,7 @@ def _vector(path: Path, number: int, tensor: Any) -> Any:
 
 
 def _loaded(path: Path) -> Any:
-    """What the file holds, its tensors mapped from the disk."""
+    """The contents of the file; its tensors are maps of it."""
     import torch
 
     _check_archive(path)
@@ -223,4 +223,4 @@ def _check_archive(path: Path) -> None:
 
 def count_note(n_other: int) -> list[str]:
     """A note about files of a folder that are not read."""
-    return [f"{format_count(n_other, 'other file')} in the folder not read"] if n_other else []
+    return [f"not read: {format_count(n_other, 'other file')} in the folder"] if n_other else []

@@ -72,11 +72,7 @@ def split_of_files(rows: StateRows, paths: Sequence[Path]) -> tuple[StateRows, l
                 )
             split[chosen] = name
         if n_unknown:
-            notes.append(
-                f"{path}: {format_count(n_unknown, 'entry')} of no row of the file".replace(
-                    "entrys", "entries"
-                )
-            )
+            notes.append(f"{path}: entries that name no row of the file: {n_unknown:,}")
     unnamed = np.flatnonzero(split == "")
     if len(unnamed):
         raise StoreError(
