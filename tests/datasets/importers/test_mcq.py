@@ -194,6 +194,11 @@ def test_a_record_of_another_form_is_refused_with_its_place(tmp_path, row, what)
     assert str(caught.value).startswith(f"{path}: {what}")
 
 
+def test_where_no_answer_is_an_option_the_error_says_what_to_do(tmp_path):
+    with pytest.raises(DatasetError, match="no row is left; say with --option answer=text, letter"):
+        _import(tmp_path, [{**Q, "answer": "3rd"}])
+
+
 def test_unknown_values_of_options_are_refused():
     with pytest.raises(
         ConfigError, match="option answer=index is not known; use one of auto, text"

@@ -30,6 +30,7 @@ from vsp.datasets.importers.funnel import (
     DROPPED_LABEL,
     FUNNEL,
     INCOMPLETE,
+    NO_SUCH_OPTION,
     UNMAPPED,
     Funnel,
     format_other_relations,
@@ -316,6 +317,10 @@ def _no_row_left(out: _Output) -> DatasetError:
         advice.append("use --relations with the relations that you need")
     if n_dropped["missing-image"]:
         advice.append("give the folders with these images to --images")
+    if n_dropped[NO_SUCH_OPTION]:
+        advice.append(
+            "say with --option answer=text, letter, index0 or index1 how answers are written"
+        )
     if any(n_dropped[flag] for flag in FLAGS):
         advice.append("use --keep FLAG to keep rows with a flag")
     return DatasetError(
