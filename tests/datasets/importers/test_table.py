@@ -194,8 +194,8 @@ def test_lines_that_end_in_a_return_alone_are_lines(folder):
     [
         # the file as a whole
         (b"", "has no column 'image' and no 'prompt' and no 'label'; its columns are none; add it, or "
-              "rename the column that holds it (a row needs image, and subject, object and relation or "
-              "prompt and label)"),
+              "rename the column that holds it (a row needs image, and subject, object and relation, or "
+              "prompt and label, or question, options and answer)"),
         (b"\xef\xbb\xbf\n\n", "has no column 'image' and no 'prompt' and no 'label'; its columns are none"),
         (FLAT, "contains a header and no rows; write a row for each relation"),
         ("image,subject,object\na,x,y\n", "has no column 'relation'; its columns are image, subject, object; add it, or rename the column"),
