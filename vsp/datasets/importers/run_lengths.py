@@ -1,9 +1,9 @@
 """Masks as COCO's run-length encoding, and their PNG files.
 
-An encoding is {"size": [height, width], "counts": …}: lengths of runs of zeros and ones in turn, down
-the columns of the mask, the first of zeros. `counts` is a list of numbers, or COCO's compressed text:
-each number in groups of 5 bits, the lowest first, as characters from "0" on; from the fourth number
-on, the difference to the number two places before.
+An encoding is {"size": [height, width], "counts": …}. `counts` are the lengths of runs of zeros and
+ones in turn, down the columns of the mask; the first run is of zeros. They are a list of numbers, or
+COCO's compressed text. This text has a character, from "0" on, for each 5 bits of a number, the lowest
+bits first. From the fourth number on, it has the difference to the number two places before.
 """
 
 from __future__ import annotations

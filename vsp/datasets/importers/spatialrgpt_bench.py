@@ -5,10 +5,10 @@
      "qa_info": {"type": "qualitative", "category": "behind_predicate"},
      "rle": [COCO's run lengths of each region], "bbox": [[left, top, right, bottom], …]}
 
-Fields may also be such values as text, and an `image` may hold the picture itself. Each pair of
-`conversations` is a row. Its question is the prompt; where it has no `<mask>`, `text_q` is, with a
-`<mask>` for each "Region [0]" or "<region0>". Masks become files of the dataset; boxes are cut to the
-image, as the benchmark's own evaluation does.
+A field may also be written as text, and `image` may hold the picture itself. Each pair of
+`conversations` is a row. Its question is the prompt. A question without `<mask>` is replaced by
+`text_q`, with a `<mask>` for each "Region [0]" or "<region0>". Masks become files of the dataset; boxes
+are cut to the image, as the benchmark's own evaluation does.
 
 Labels of qualitative questions are yes, no, or the region that an answer names: "region 1". Answers
 that are quantities, "6.91 feet" or "2 o'clock", are left out. The option `answer=quantitative` takes
