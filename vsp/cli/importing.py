@@ -41,8 +41,8 @@ def add_commands(subparsers: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
-        "file; csv: encoding, answer, prompt; mcq and tsv: answer, prompt; prompts: image or images; "
-        "whatsup: images=coco or images=vg; spatialrgpt-bench: answer, regions; comfort: frame, label, "
+        "file; csv: encoding, answer, prompt; mcq: answer, prompt, label; tsv: answer, prompt; prompts: image "
+        "or images; whatsup: images=coco or images=vg; spatialrgpt-bench: answer, regions; comfort: frame, label, "
         "facing; parquet, imagefolder and load_from_disk: question, answer, prompt",
     )
     parser.add_argument("--json", action="store_true", help="print the row counts as JSON")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +31,14 @@ from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
 from vsp.storage.state_rows import StateRows
 from vsp.storage.state_splits import research_split, split_of_files
 from vsp.storage.stored_states import StateFile
-from vsp.utils.files import disk_errors, sha256, sync_folder, write_json, write_text
+from vsp.utils.files import (
+    disk_errors,
+    sha256,
+    sync_folder,
+    temporary_folder,
+    write_json,
+    write_text,
+)
 from vsp.utils.progress import progress
 from vsp.utils.reading import open_regular, unreadable
 from vsp.utils.text import format_count
@@ -68,8 +74,8 @@ def import_states(
     scratch = out.parent
     with disk_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=scratch, prefix=f".{out.name}.") as aside:
-            folder = Path(aside) / out.name
+        with temporary_folder(scratch, f".{out.name}.") as aside:
+            folder = aside / out.name
             folder.mkdir()
             plan = _write_plan(source, rows, origin, folder)
             if os.path.lexists(out):

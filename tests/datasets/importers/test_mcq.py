@@ -116,6 +116,16 @@ def test_embspatial_with_numbers_from_0_and_pictures_in_base64(tmp_path):
     }
 
 
+def test_a_label_may_be_that_of_another_key(tmp_path):
+    sentences = ["The cup is left of the plate", "The cup is above the plate"]
+    row = {"image": "a.jpg", "question": "How?", "answer_options": sentences, "answer": 0}
+    imported = _import(tmp_path, [{**row, "relation": "left"}], options={"label": "relation"})
+    (record,) = _records(imported)
+    assert (record["label"], record["options"]) == ("left", sentences)
+    with pytest.raises(DatasetError, match="line 1 has no relation, which --option label=relation"):
+        _import(tmp_path, [row], name="other", options={"label": "relation"})
+
+
 def test_blink_rows_with_several_images_are_dropped_and_counted_and_their_pictures_not_written(
     tmp_path,
 ):

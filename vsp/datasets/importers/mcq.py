@@ -10,6 +10,9 @@ The keys of a record (other names in brackets):
     hint                               put before the question; may be missing
     id (question_id, idx, index), group, split    may be missing
 
+With the option `label=KEY`, the label is the text of another key, such as EmbSpatial-Bench's `relation`,
+whose options are sentences about the two objects. The options stay as they are.
+
 OmniSpatial's records name no image. Theirs is `TASK_TYPE/N.png`, with the N of the id "N_K".
 Other keys are not read; a note lists those of the first record. If several files are read, ids
 begin with the name of the file.
@@ -18,6 +21,7 @@ begin with the name of the file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +67,8 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     Raises DatasetError, with file and record, if records are invalid, ConfigError if an option has
     an unknown value.
     """
-    reader = ChoiceReader(options)
-    return group_into_pictures(rows_of_files(files, _rows, reader, len(files) > 1))
+    reader, label_key = ChoiceReader(options), options.get("label", "")
+    return group_into_pictures(rows_of_files(files, _rows, reader, label_key, len(files) > 1))
 
 
 def read_embedded(
@@ -79,7 +83,8 @@ def read_embedded(
         for number, (_, record) in enumerate(json_rows(path, left)):
             if not number:
                 read_too = _OMNI_SPATIAL if _is_of_omni_spatial(record) else ()
-                log_unread(path, [key for key in record if key not in {*_READ, *read_too}], "keys")
+                known = {*_READ, *read_too, options.get("label")}
+                log_unread(path, [key for key in record if key not in known], "keys")
             picture = left.caught(_picture, record)
             if picture is not None and picture.data and not picture.several:
                 yield picture.name, picture.data
@@ -90,17 +95,28 @@ def _recognises(start: Beginning) -> bool:
 
 
 IMPORTER = Importer(
-    read, relations="", options=OPTIONS, read_embedded=read_embedded, recognises=_recognises
+    read,
+    relations="",
+    options=(*OPTIONS, "label"),
+    read_embedded=read_embedded,
+    recognises=_recognises,
 )
 
 
 def _rows(
-    split: str, path: Path, reader: ChoiceReader, name_file: bool, problems: RowProblems
+    split: str,
+    path: Path,
+    reader: ChoiceReader,
+    label_key: str,
+    name_file: bool,
+    problems: RowProblems,
 ) -> Iterator[AnnotatedRow]:
     place = None
     prefix = f"{path.stem}/" if name_file else ""
     for place, record in json_rows(path, problems):
-        row = problems.caught(placed_row, path, place, _row, record, split, prefix, reader)
+        row = problems.caught(
+            placed_row, path, place, _row, record, split, prefix, reader, label_key
+        )
         if row is not None:
             yield row
     if place is None and not problems:
@@ -108,11 +124,17 @@ def _rows(
     reader.check_numbers(path)
 
 
-def _row(record: Mapping[str, Any], split: str, prefix: str, reader: ChoiceReader) -> AnnotatedRow:
+def _row(
+    record: Mapping[str, Any], split: str, prefix: str, reader: ChoiceReader, label_key: str
+) -> AnnotatedRow:
     fields = {column: _value(record, column) for column in _NAMES_OF}
     choice = reader.choice(
         fields["question"], read_options(fields["options"]), fields["answer"], record.get("hint")
     )
+    if label_key:
+        if label_key not in record:
+            raise DatasetError(f"has no {label_key}, which --option label={label_key} names")
+        choice = replace(choice, label=plain_text(label_key, record[label_key]))
     row_id = _id(record)
     return choice_row(
         _picture(record),
