@@ -99,10 +99,11 @@ class KeptRows:
 
     def check_ids(self) -> None:
         """Raise DatasetError if two rows have the same id."""
-        ids, counts = np.unique(np.asarray(self.id), return_counts=True)
-        if len(ids) == len(self):
+        ids = np.sort(np.asarray(self.id))
+        same = ids[1:] == ids[:-1]
+        if not same.any():
             return
-        repeated = np.isin(np.asarray(self.id), ids[counts > 1])
+        repeated = np.isin(np.asarray(self.id), ids[1:][same])
         first: dict[str, str] = {}  # id → place
         details: list[str] = []
         for i, row in enumerate(self.stored_rows()):
@@ -111,7 +112,7 @@ class KeptRows:
                 if name in first:
                     details.append(f"{place} has the id {name!r} of {first[name]}")
                 first.setdefault(name, place)
-        n = len(self) - len(ids)
+        n = int(same.sum())
         raise DatasetError(
             f"{format_count(n, 'row')} with the id of another row, first {next(iter(first))!r}; give "
             "each row its own id",

@@ -54,7 +54,7 @@ from vsp.utils.text import first_lines, format_count
 from vsp.utils.workers import worker_pool
 
 _N_GUESSED = 3  # files whose format is guessed after an error
-_CHUNK = 64  # images that are checked at a time
+_CHUNK, _CHUNK_ROWS = 64, 1 << 12  # images that are checked at a time, and rows at which they end
 _KEPT = -1
 _LATE_FILTERS = (SHARED, BALANCE)  # filters that need all rows
 
@@ -179,7 +179,7 @@ def _flag_and_keep_rows(job: ImportJob, out: _Output, n_jobs: int) -> list[str]:
     ):
         checks = ImageChecks(job.folders, job.relations, job.request.check, copies)
         images = _pictures_by_image(job)
-        while chunk := list(islice(images, _CHUNK)):
+        while chunk := _next_chunk(images):
             pictures = [picture for image in chunk for picture in image]
             checked = checks.check(pictures, parallel)
             for image in chunk:
@@ -193,6 +193,16 @@ def _flag_and_keep_rows(job: ImportJob, out: _Output, n_jobs: int) -> list[str]:
         raise _no_row_left(out)
     out.rows.check_ids()
     return checks.notes() + notes
+
+
+def _next_chunk(images: Iterator[tuple[Picture, ...]]) -> list[tuple[Picture, ...]]:
+    """The next images, fewer if they have many rows; empty at the end."""
+    chunk: list[tuple[Picture, ...]] = []
+    n_rows = 0
+    while len(chunk) < _CHUNK and n_rows < _CHUNK_ROWS and (image := next(images, None)):
+        chunk.append(image)
+        n_rows += sum(len(picture.relations) for picture in image)
+    return chunk
 
 
 def _pictures_by_image(job: ImportJob) -> Iterator[tuple[Picture, ...]]:
@@ -330,7 +340,7 @@ def _no_row_left(out: _Output) -> DatasetError:
 
 
 def _apply_late_filters(
-    job: ImportJob, rows: KeptRows, split: NDArray[np.intp]
+    job: ImportJob, rows: KeptRows, split: NDArray[np.uint8]
 ) -> NDArray[np.int8]:
     """The index [row] in `_LATE_FILTERS` of the filter that drops a row, or `_KEPT`."""
     filter_of_row = np.full(len(rows), _KEPT, dtype=np.int8)
@@ -349,7 +359,7 @@ def _apply_late_filters(
 
 
 def _final_records(
-    out: _Output, split: NDArray[np.intp], filter_of_row: NDArray[np.int8], groups: LabelGroups
+    out: _Output, split: NDArray[np.uint8], filter_of_row: NDArray[np.int8], groups: LabelGroups
 ) -> Iterator[bytes]:
     """Yield the encoded records with their splits, and count kept and dropped rows."""
     names = list(out.rows.splits)

@@ -32,12 +32,12 @@ class SplitSettings:
         return self.resplit or self.test_fraction is not None
 
 
-def choose_splits(rows: KeptRows, settings: SplitSettings) -> tuple[NDArray[np.intp], list[str]]:
+def choose_splits(rows: KeptRows, settings: SplitSettings) -> tuple[NDArray[np.uint8], list[str]]:
     """The split [row] of each row, a number of `rows.splits`, and notes for the user.
 
     Raises DatasetError if the source's splits share images, or if the splits cannot be made.
     """
-    source_split = np.asarray(rows.split, dtype=np.intp)
+    source_split = np.asarray(rows.split)  # a view, as all arrays here: there may be millions
     names = {name for name, number in rows.splits.items() if (source_split == number).any()}
     if settings.new_splits:
         return _assign_new_splits(rows, settings, source_split, names)
@@ -54,11 +54,11 @@ def choose_splits(rows: KeptRows, settings: SplitSettings) -> tuple[NDArray[np.i
             f"all rows are in split {min(names)}: the records name no split, and `vsp probe` "
             "makes folds"
         )
-        return np.full(len(rows), number_of(rows.splits, ""), dtype=np.intp), [note]
+        return np.full(len(rows), number_of(rows.splits, ""), dtype=np.uint8), [note]
     return source_split, []
 
 
-def in_later_split(rows: KeptRows, split: NDArray[np.intp]) -> NDArray[np.bool_]:
+def in_later_split(rows: KeptRows, split: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Rows [row] whose group is also in a later split, even if it has no kept row there."""
     image_split, groups = np.asarray(rows.image_split), np.asarray(rows.groups)
     group = np.asarray(rows.group)
@@ -96,8 +96,8 @@ def _refuse_shared_images(rows: KeptRows) -> None:
 
 
 def _assign_new_splits(
-    rows: KeptRows, settings: SplitSettings, source_split: NDArray[np.intp], names: set[str]
-) -> tuple[NDArray[np.intp], list[str]]:
+    rows: KeptRows, settings: SplitSettings, source_split: NDArray[np.uint8], names: set[str]
+) -> tuple[NDArray[np.uint8], list[str]]:
     """Assign whole groups to new splits; each split gets its share of every label."""
     shares = _shares_of_new_splits(rows, settings, source_split, names)
     group = np.asarray(rows.group)
@@ -106,7 +106,7 @@ def _assign_new_splits(
             f"{len(shares)} splits need rows of at least {len(shares)} images; import more images "
             "or use no --test-fraction and no --resplit"
         )
-    numbers = np.asarray([number_of(rows.splits, name) for name in shares], dtype=np.intp)
+    numbers = np.asarray([number_of(rows.splits, name) for name in shares], dtype=np.uint8)
     label = np.asarray(rows.label, dtype=np.intp)
     share_index = assign_splits(label, group, list(shares.values()), settings.seed)
     counts = [f"{name} {int((share_index == i).sum()):,}" for i, name in enumerate(shares)]
@@ -114,7 +114,7 @@ def _assign_new_splits(
 
 
 def _shares_of_new_splits(
-    rows: KeptRows, settings: SplitSettings, source_split: NDArray[np.intp], names: set[str]
+    rows: KeptRows, settings: SplitSettings, source_split: NDArray[np.uint8], names: set[str]
 ) -> dict[str, float]:
     """The share of the rows that each new split gets."""
     fraction = settings.test_fraction
@@ -138,7 +138,7 @@ def _shares_of_new_splits(
 
 
 def surplus_rows(
-    rows: KeptRows, split: NDArray[np.intp], kept: NDArray[np.bool_], seed: int
+    rows: KeptRows, split: NDArray[np.uint8], kept: NDArray[np.bool_], seed: int
 ) -> NDArray[np.intp]:
     """Indices of rows to drop so that labels are balanced within each split.
 
