@@ -58,7 +58,7 @@ def test_where_each_row_is_a_group_the_image_decides():
 def test_pictures_of_several_groups_do_not_count():
     samples = [replace(ROW, id=str(i), group=f"g{i // 2}", image_sha256=digest * 32)
                for i, digest in enumerate(("aa", "aa", "bb", "aa"))]  # fmt: skip
-    samples.append(replace(ROW, id="9", group="g2", image_sha256=""))
+    samples.append(replace(ROW, id="9", group="g2", image="", image_sha256=""))
     known = RowIdentity.of(samples)
     kept = known.without_common_images(np.array([one.group for one in samples]))
     assert kept.image.tolist() == [UNKNOWN, UNKNOWN, int("bb" * 8, 16), UNKNOWN, UNKNOWN]

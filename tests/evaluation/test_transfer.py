@@ -177,6 +177,19 @@ def test_a_file_of_the_fitted_rows_has_only_the_rows_that_were_held_out(work):
     assert (found.n_rows, found.n_seen) == (30, 30) and found.layers[0].score < 0.5
 
 
+def test_a_file_with_the_fitted_images_in_another_order_does_not_count_them(work):
+    """Files of the research project have neither ids nor digests: a row's number is its id."""
+    of_rows = {**_with_split(_memorised(), test=0.5), "id": np.arange(60).astype(str)}
+    results = probed(work, "a", of_rows)
+    file = {
+        "states": of_rows["states"][:, ::-1],
+        **{k: of_rows[k][::-1] for k in ("label", "image")},
+    }
+    write_file(work / "turned.npz", file)
+    found = _evaluate(work, results, "turned.npz")
+    assert (found.n_rows, found.n_seen) == (30, 30) and found.layers[0].score < 0.5
+
+
 def test_where_every_row_was_fitted_it_is_said(work):
     of_rows = _with_split(rows())
     results = probed(work, "a", of_rows)

@@ -27,7 +27,7 @@ class RowIdentity:
     """
 
     key: NDArray[np.uint64]
-    image: NDArray[np.uint64]  # the first 64 bits of the SHA-256 of the image file, or UNKNOWN
+    image: NDArray[np.uint64]  # of the SHA-256 of the image file, else of its name, or UNKNOWN
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> RowIdentity:
@@ -42,7 +42,7 @@ class RowIdentity:
         """From id, subject, reference, group, image name and SHA-256 of the image of each row."""
         return cls(
             np.array([_key(*row[:5]) for row in rows], np.uint64),
-            np.array([int(row[5][:16] or "0", 16) for row in rows], np.uint64),
+            np.array([_image(*row[4:]) for row in rows], np.uint64),
         )
 
     def take(self, rows: NDArray[np.intp]) -> RowIdentity:
@@ -65,5 +65,16 @@ def _key(row_id: str, subject: str, reference: str, group: str, image: str) -> i
     if not subject:
         # A variant may rename the image, but it keeps the group: the name of the first image.
         names = [PurePath(image if group == row_id else group).stem]
-    digest = hashlib.blake2b(json.dumps([row_id, names]).encode(), digest_size=8)
+    return _hash([row_id, names])
+
+
+def _image(image: str, image_sha256: str) -> int:
+    """The first 64 bits of the digest; files of other programs may have none, but name the image."""
+    if image_sha256:
+        return int(image_sha256[:16], 16)
+    return _hash(image) if image else int(UNKNOWN)
+
+
+def _hash(value: object) -> int:
+    digest = hashlib.blake2b(json.dumps(value).encode(), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
