@@ -118,7 +118,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
-    from vsp.evaluation.target_states import open_target
+    from vsp.evaluation.target_states import is_file_of_states, open_target
     from vsp.evaluation.trained_probes import read_trained
     from vsp.evaluation.transfer import TransferSettings, transfer
     from vsp.storage.find_results import find_results
@@ -133,15 +133,10 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     by_target = []
     for name in arguments.on:
         # The position of a run's probes is not that of a file, which has none.
-        at = LAST if _is_file(name) and arguments.on_position is None else on_position
+        at = LAST if is_file_of_states(name) and arguments.on_position is None else on_position
         target = open_target(name, Path(), at, arguments.partial)
         by_target.append([transfer(one, target, read_tables, settings) for one in trained])
     return [one for of_run in zip(*by_target, strict=True) for one in of_run]
-
-
-def _is_file(name: str) -> bool:
-    path = Path(name)
-    return path.is_file() or (path.is_dir() and not (path / "plan.json").exists())
 
 
 def _tables(name: str | None) -> list[Relations]:

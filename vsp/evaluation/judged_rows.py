@@ -74,9 +74,9 @@ class JudgedRows:
         predicted = []
         with progress(f"evaluate {self.trained.name}", "layers", len(pairs)) as advance:
             for layer, entry in pairs:
-                scores = self._scores(layer, entry)
+                scores = self.scores(layer, entry)
                 table.add(layer, self._losses(scores, self.trained.link)[0])
-                predicted.append(self._predicted(scores))
+                predicted.append(self.predicted(scores))
                 advance(1)
         own = OwnRows(self.trained, draws)
         place = own.place_of(self.target.identity.take(self.rows))
@@ -100,7 +100,7 @@ class JudgedRows:
             "n_groups": self.test.n_groups,
         }
 
-    def _scores(self, layer: int, entry: int) -> list[NDArray[Any]]:
+    def scores(self, layer: int, entry: int) -> list[NDArray[Any]]:
         """Scores [class, row] of the rows of each split of the design."""
         probes = self.trained.probes(layer, folds=bool((self.judge != FINAL).any()))
         states = self.target.read_layer(entry)
@@ -156,7 +156,7 @@ class JudgedRows:
             beside.high,
         )
 
-    def _predicted(self, scores: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def predicted(self, scores: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Class index or number [repeat, row]."""
         predicted = np.zeros(self.judge.shape, dtype=self.y.dtype)
         for one, of_split in zip(self.design.outer, scores, strict=True):

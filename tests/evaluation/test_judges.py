@@ -1,0 +1,126 @@
+"""Which saved probe judges a row, compared with a search of every pair of rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vsp.evaluation.judges import FINAL, NONE, FittedRows
+from vsp.evaluation.row_identity import UNKNOWN, RowIdentity
+from vsp.storage.manifest import Sample
+
+ROW = Sample("7", "/data/a.jpg", "?", "left_of", "a.jpg", image_sha256="ab" * 32)
+NAMED = replace(ROW, subject="cat", reference="dog")
+
+
+def _key(sample):
+    return RowIdentity.of([sample]).key[0]
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        replace(ROW, image="/mirrored/a.jpg.png", label="right_of", image_sha256="cd" * 32),
+        replace(ROW, image="/blank/grey_224x224.png"),
+        replace(ROW, prompt="Where?", split="test", n_tokens=9),
+    ],
+)
+def test_a_variant_of_a_row_without_names_has_its_key(variant):
+    assert _key(variant) == _key(ROW)
+
+
+def test_a_variant_of_a_row_with_names_has_its_key():
+    swapped = replace(NAMED, subject="dog", reference="cat", image="/x.png", group="x")
+    assert _key(swapped) == _key(NAMED)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ROW, id="8"),
+        replace(ROW, group="b.jpg"),
+        replace(ROW, subject="cat", reference="dog"),
+        replace(ROW, group="7", image="/data/b.jpg"),
+    ],
+)
+def test_other_rows_have_other_keys(other):
+    assert _key(other) != _key(ROW)
+    assert _key(replace(NAMED, subject="cow")) != _key(NAMED)
+
+
+def test_where_each_row_is_a_group_the_image_decides():
+    """A split by row makes each row a group; the file that it was read from has images as groups."""
+    assert _key(replace(ROW, group="7")) == _key(ROW)
+
+
+def test_pictures_of_several_groups_do_not_count():
+    samples = [replace(ROW, id=str(i), group=f"g{i // 2}", image_sha256=digest * 32)
+               for i, digest in enumerate(("aa", "aa", "bb", "aa"))]  # fmt: skip
+    samples.append(replace(ROW, id="9", group="g2", image="", image_sha256=""))
+    known = RowIdentity.of(samples)
+    kept = known.without_common_images(np.array([one.group for one in samples]))
+    assert kept.image.tolist() == [UNKNOWN, UNKNOWN, int("bb" * 8, 16), UNKNOWN, UNKNOWN]
+    assert np.array_equal(kept.key, known.key)
+
+
+@st.composite
+def fitted_rows(draw):
+    """A few rows with folds or one split, and rows of a target that are partly the same."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n_rows, n_folds = draw(st.integers(4, 20)), draw(st.integers(1, 4))
+    n_repeats = draw(st.integers(1, 3)) if n_folds > 1 else 1
+    images = rng.integers(0, 12, n_rows).astype(np.uint64)  # 0 is UNKNOWN
+    fold = rng.integers(n_folds, size=(n_repeats, n_rows))
+    for of_repeat in fold:
+        of_repeat[:n_folds] = np.arange(n_folds)
+    outer = fold + n_folds * np.arange(n_repeats)[:, None]
+    if n_folds == 1:
+        outer[0, rng.random(n_rows) < 0.5] = -1
+        outer[0, 0] = -1
+        outer_fitted = (outer == -1) & (rng.random(n_rows) < 0.7)  # the others: val
+        outer_fitted[0, 0] = True
+        fitted = outer_fitted[0]
+    else:
+        outer_fitted = np.concatenate([
+            [one != split for split in range(n_folds * r, n_folds * (r + 1))]
+            for r, one in enumerate(outer)
+        ])  # fmt: skip
+        fitted = np.ones(n_rows, bool)
+    rows = FittedRows(
+        RowIdentity(np.arange(n_rows).astype(np.uint64), images), outer, fitted, outer_fitted
+    )
+    target = RowIdentity(rng.integers(0, 2 * n_rows, 15).astype(np.uint64),
+                         rng.integers(0, 16, 15).astype(np.uint64))  # fmt: skip
+    return rows, target
+
+
+@given(fitted_rows())
+@settings(max_examples=150, deadline=None)
+def test_no_judge_was_fitted_or_chosen_on_the_row_or_its_picture(given):
+    rows, target = given
+    judge = rows.judges(target)
+    assert judge.shape == (len(rows.outer), len(target.key))
+    for column, (key, image) in enumerate(zip(target.key, target.image, strict=True)):
+        same = (rows.identity.key == key) | ((rows.identity.image == image) & (image != UNKNOWN))
+        used = rows.fitted | (rows.outer < 0).all(axis=0)
+        for repeat, chosen in enumerate(judge[:, column]):
+            if chosen == FINAL:
+                assert not (used & same).any()
+            elif chosen != NONE:
+                assert not (rows.outer_fitted[chosen] & same).any()
+                assert chosen in rows.outer[repeat] and (rows.fitted & same).any()
+                tests = rows.outer[repeat, rows.identity.key == key].tolist()
+                if tests and not (rows.outer_fitted[tests[0]] & same).any():
+                    assert [chosen] == tests
+        if (judge[:, column] == NONE).any():
+            assert (judge[:, column] == NONE).all() and _has_no_judge(rows, same)
+
+
+def _has_no_judge(rows, same):
+    """Whether in some repeat each split, or the only probe, was fitted on one of the rows `same`."""
+    if len(rows.outer_fitted) == 1:
+        return bool(((rows.outer[0] < 0) & same).any())
+    seen = (rows.outer_fitted & same).any(axis=1)
+    return any(seen[np.unique(of_repeat)].all() for of_repeat in rows.outer)
