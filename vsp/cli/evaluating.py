@@ -46,6 +46,19 @@ def add_commands(subparsers: Any) -> None:
         ".safetensors file of states, or the path of a folder of them; may be repeated",
     )
     add_position(parser)
+    _add_judging(parser)
+    add_seed(parser, "the bootstrap")
+    add_json(parser)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all layers as CSV")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="plot the curves of one run, or the matrix of several, as .png or .svg",
+    )
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-position",
         choices=STORED_POSITIONS,
@@ -78,15 +91,6 @@ def add_commands(subparsers: Any) -> None:
         "--partial",
         action="store_true",
         help="leave out rows of targets without states, and count them",
-    )
-    add_seed(parser, "the bootstrap")
-    add_json(parser)
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all layers as CSV")
-    parser.add_argument(
-        "--plot",
-        type=Path,
-        metavar="FILE",
-        help="plot the curves of one run, or the matrix of several, as .png or .svg",
     )
 
 
