@@ -296,12 +296,19 @@ def part_of(text: str) -> tuple[int, int]:
     return int(k), int(n)
 
 
-def key_value(text: str) -> tuple[str, Any]:
-    from vsp.utils.yaml_text import parse_yaml
-
+def key_text(text: str) -> tuple[str, str]:
+    """A key and its value as it is written: image={id}.png."""
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise argparse.ArgumentTypeError(f"{text!r} must be KEY=VALUE")
+    return key, value
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """A key and its value in YAML."""
+    from vsp.utils.yaml_text import parse_yaml
+
+    key, value = key_text(text)
     try:
         return key, parse_yaml(value)
     except ValueError as error:

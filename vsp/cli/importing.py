@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vsp.cli.arguments import add_command, add_drop_label, add_n_jobs, add_seed, fraction, key_value
+from vsp.cli.arguments import add_command, add_drop_label, add_n_jobs, add_seed, fraction, key_text
 from vsp.cli.data import REMOVED, verb
 from vsp.cli.output import print_json, print_line, print_notes
 from vsp.cli.state_files import STATES, add_state_options, check_options, import_states
@@ -36,13 +36,13 @@ def add_commands(subparsers: Any) -> None:
     add_state_options(parser.add_argument_group(f"with the source {STATES}"))
     parser.add_argument(
         "--option",
-        type=key_value,
+        type=key_text,
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="an option of the source; may be repeated. vrd: objects, predicates and sizes, each a "
         "file; csv: encoding, answer, prompt; mcq: answer, prompt, label; tsv: answer, prompt; prompts: image "
-        "or images; whatsup: images=coco or images=vg; spatialrgpt-bench: answer, regions; comfort: frame, label, "
+        "or images, answer; whatsup: images=coco or images=vg; spatialrgpt-bench: answer, regions; comfort: frame, label, "
         "facing; parquet, imagefolder and load_from_disk: question, answer, prompt",
     )
     parser.add_argument("--json", action="store_true", help="print the row counts as JSON")
@@ -174,7 +174,7 @@ def _import_dataset(arguments: argparse.Namespace) -> None:
         relations=arguments.relations,
         drop=arguments.drop,
         keep=arguments.keep,
-        options={key: str(value) for key, value in arguments.option},
+        options=dict(arguments.option),
         balance=arguments.balance,
         resplit=arguments.resplit,
         test_fraction=arguments.test_fraction,

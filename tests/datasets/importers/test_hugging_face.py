@@ -122,6 +122,19 @@ def test_letters_and_relations_are_columns_too(tmp_path):
     assert (record["subject"], record["label"]) == ("cup", "left_of")
 
 
+def test_empty_cells_of_letters_are_no_options_and_a_letter_alone_is_no_label(tmp_path):
+    row = {"image": [png()], "question": ["Where?"], "answer": ["B"]}
+    empty = {"A": ["left"], "B": ["right"], "C": [""], "D": [float("nan")], "E": [None]}
+    _, (record,) = _import(
+        "parquet", write_parquet(tmp_path / "a.parquet", {**row, **empty}), tmp_path / "out"
+    )
+    assert record["label"] == "right" and record["options"] == ["left", "right"]
+    alone = write_parquet(tmp_path / "b.parquet", row)
+    assert "has the answer 'B' and no options" in _refusal("parquet", alone, tmp_path / "none")
+    _, (record,) = _import("parquet", alone, tmp_path / "text", answer="text")
+    assert record["label"] == "B"
+
+
 def test_rows_with_several_pictures_are_dropped_and_counted(tmp_path):
     columns = {**_questions(3), "image_2": [None, {"bytes": png(7), "path": None}, None]}
     columns["images"] = [[], [], [{"bytes": png(8), "path": None}]]

@@ -21,7 +21,7 @@ def _choice(options, answer, /, **chosen):
     ("answer", "label"),
     [
         ("behind", "behind"), (" behind\n", "behind"), ("B", "right of"), ("(C)", "behind"),
-        ("A.", "left of"), ("(B) ", "right of"), (0, "left of"), (2, "behind"), ("1", "right of"),
+        ("A.", "left of"), ("c", "behind"), ("(b)", "right of"), ("(B) ", "right of"), (0, "left of"), (2, "behind"), ("1", "right of"),
         (2.0, "behind"), (None, ""), ("", ""),
     ],
 )  # fmt: skip
@@ -66,6 +66,14 @@ def test_an_answer_that_can_be_read_in_two_ways_is_refused(options, answer, what
         _choice(options, answer)
 
 
+@pytest.mark.parametrize("answer", ["A", "(B)", "c.", "Z"])
+def test_a_letter_is_a_label_only_if_answers_are_said_to_be_texts(answer):
+    with pytest.raises(DatasetError, match="and no options; give the options that letters stand"):
+        ChoiceReader({}).choice("Which letter is it?", None, answer)
+    assert ChoiceReader({"answer": "text"}).choice("Which?", None, answer).label == answer
+    assert ChoiceReader({}).choice("Which?", None, "AB").label == "AB"
+
+
 def test_numbers_that_are_never_0_are_refused_at_the_end_of_the_file():
     reader = ChoiceReader({})
     for answer in (1, 2, 2):
@@ -106,7 +114,7 @@ def test_letters_of_a_mapping_are_its_own():
         ("left", "contain neither | nor ;"), ("a|b;c", "contain both | and ;"), (3, "a list"),
         ("[left, right]", 'write ["left", "right"]'), ("{left}", "not JSON"), (["", "b"], "empty"),
         ([["a"]], "write text"), (["a\ud800", "b"], "cannot be encoded"), (None, "a list"),
-        (list(range(2000)), "at most 1,024"),
+        (["left", float("nan")], "has option nan"), (list(range(2000)), "at most 1,024"),
     ],
 )  # fmt: skip
 def test_options_of_another_form_are_refused(written, what):

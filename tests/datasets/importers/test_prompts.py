@@ -128,3 +128,17 @@ def test_an_import_says_how_prompts_with_roles_are_planned(tmp_path, caplog):
     path = _write(tmp_path / "own.jsonl", _row(1))
     assert not list(IMPORTER.read_embedded([("", path)], {}))
     assert 'a model file whose template is "<image>\\n{instruction}"' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("{id}.png", "3.png"), ("{id:012}.jpg", "000000000003.jpg"), ("a: {id}.png", "a: 3.png")],
+)
+def test_the_command_takes_a_pattern_as_it_is_written(vsp, work, pattern, name):
+    """It is no YAML, in which {id} is a mapping."""
+    _write(work / "a.jsonl", _row(3))
+    answer = vsp("import", "prompts", "--annotations", "a.jsonl", "--option", f"image={pattern}",
+                 "--out", "out", "--table", "rows.csv")  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    (record,) = json.loads((work / "out/metadata.json").read_text())
+    assert record["image_filename"] == name

@@ -249,11 +249,11 @@ def _row(
     letters = {
         name: value
         for name, value in record.items()
-        if _LETTER.fullmatch(name) and value is not None
+        if _LETTER.fullmatch(name) and not _is_empty(value)
     }
     if letters:
         values["options"] = letters
-    _ask(values, question)
+    _ask(values, question, reader)
     if "id" in values and prefix:
         values["id"] = f"{prefix}{values['id']}"
     if "prompt" in values and values.keys().isdisjoint(_ANSWERS) and _ANSWERS & record.keys():
@@ -268,7 +268,12 @@ def _row(
     return table_row(columns, split, reader)
 
 
-def _ask(values: dict[str, Any], question: str) -> None:
+def _is_empty(value: Any) -> bool:
+    """Whether a cell has no text; a column of numbers has nan there."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def _ask(values: dict[str, Any], question: str, reader: ChoiceReader) -> None:
     """Name the question and its answer as `vsp import csv` does."""
     if "options" in values:
         values.setdefault("question", values.pop("prompt", None))
@@ -278,7 +283,7 @@ def _ask(values: dict[str, Any], question: str) -> None:
     if "question" in values:
         values.setdefault("prompt", values.pop("question"))
     if "answer" in values:
-        values.setdefault("label", values.pop("answer"))
+        values.setdefault("label", reader.open_answer(values.pop("answer")))
     if "prompt" in values or values.keys() & _RELATIONS:
         return
     if question:

@@ -4,7 +4,7 @@ A label is the text of the right option, never its letter or its number. An answ
 option `answer` of `vsp import` says:
 
     text     the text of one of the options
-    letter   its letter, "B", "(B)" or "B.": A is the first option
+    letter   its letter, "B", "(B)", "B." or "b": A is the first option
     index0   its number, counted from 0
     index1   its number, counted from 1
     auto     the default: a text if it is one of the options, else a letter, else a number from 0
@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -83,9 +84,9 @@ class ChoiceReader:
         if not asked:
             raise DatasetError("has no question; write a text")
         prompt = "\n".join(filter(None, (plain_text("hint", hint), asked)))
-        written = _answer_text(answer)
         if options is None:
-            return Choice(prompt, written, ())
+            return Choice(prompt, self.open_answer(answer), ())
+        written = _answer_text(answer)
         texts = options.texts
         if self._prompt == "options":
             prompt = "\n".join((prompt, "Options:", *texts, "Answer with one of the options."))
@@ -97,6 +98,20 @@ class ChoiceReader:
         if place is None:
             return Choice(prompt, written, texts, NO_SUCH_OPTION)
         return Choice(prompt, texts[place], texts)
+
+    def open_answer(self, answer: Any) -> str:
+        """The label of a question without options.
+
+        Raises DatasetError for a letter, unless the option `answer` says that answers are texts.
+        """
+        written = _answer_text(answer)
+        letter = _LETTER.fullmatch(written)
+        if letter and letter[1].upper() in tuple(_LETTERS) and self._answer != "text":
+            raise DatasetError(
+                f"has the answer {shortened(written)} and no options; give the options that letters "
+                "stand for, or use --option answer=text if the letter is the label"
+            )
+        return written
 
     def check_numbers(self, path: Path) -> None:
         """Raise DatasetError if numbers may count from 1. Call it at the end of each file."""
@@ -177,7 +192,7 @@ def _answer_text(value: Any) -> str:
 
 
 def _option_text(value: Any) -> str:
-    if isinstance(value, float):
+    if isinstance(value, float) and isfinite(value):
         value = repr(value)
     text = composed(plain_text("option", value))
     if not text:
@@ -226,7 +241,8 @@ def _place_of_text(options: Options, written: str) -> int | None:
 
 def _place_of_letter(options: Options, written: str) -> int | None:
     match = _LETTER.fullmatch(written)
-    return options.keys.index(match[1]) if match and match[1] in options.keys else None
+    names = (match[1], match[1].upper()) if match else ()
+    return next((options.keys.index(name) for name in names if name in options.keys), None)
 
 
 def _place_of_number(options: Options, written: str, first: int) -> int | None:

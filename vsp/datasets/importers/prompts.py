@@ -3,7 +3,8 @@
     {"id": 3, "question": "<image>\\nUSER: Where is the mug …?\\nASSISTANT:", "answer": ["On"]}
 
 `<image>` is left out, since each model places the image itself; so is the line break behind it. The
-answer is a text, or a list of one; it is the label. Records name no image; one of two options does:
+answer is a text, or a list of one; it is the label. Answers that are letters are refused, unless the
+option `answer=text` says that they are labels. Records name no image; one of two options does:
 
     image=PATTERN    the name is made of the id: image=mug_{id}.jpg, or image={id:012}.jpg for a number
                      that is filled up with zeros
@@ -54,8 +55,9 @@ def read(files: Sequence[tuple[str, Path]], options: Mapping[str, str]) -> Itera
     Raises DatasetError, with file and record, if records are invalid, ConfigError if the options do
     not say which images belong to them.
     """
-    if len({"image", "images"} & options.keys()) != 1:
-        raise ConfigError(_WHICH if not options else "options image and images: give one of them")
+    which = {"image", "images"} & options.keys()
+    if len(which) != 1:
+        raise ConfigError("options image and images: give one of them" if which else _WHICH)
     if "image" in options and not _ID.search(options["image"]):
         raise ConfigError(
             f"option image={options['image']} has no {{id}}; write image=mug_{{id}}.jpg"
@@ -88,7 +90,7 @@ def _recognises(start: Beginning) -> bool:
 IMPORTER = Importer(
     read,
     relations="",
-    options=("image", "images"),
+    options=("image", "images", "answer"),
     read_embedded=read_embedded,
     recognises=_recognises,
 )
@@ -98,7 +100,7 @@ def _rows(
     split: str, path: Path, options: Mapping[str, str], problems: RowProblems
 ) -> Iterator[AnnotatedRow]:
     place = None
-    reader = ChoiceReader({})
+    reader = ChoiceReader(options)
     with closing(_listed_images(options.get("images"))) as listed:
         for place, record in json_rows(path, problems):
             name = next(listed, "") if "images" in options else options["image"]
