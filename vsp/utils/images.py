@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from vsp.errors import DatasetError
 from vsp.utils.reading import open_regular, read_bounded
@@ -131,17 +131,25 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 def _opened(file: IO[bytes]) -> Image.Image:
     """The image, not decoded yet. Raises ValueError if it has too many pixels."""
     try:
-        image = Image.open(file, formats=_COMMON_FORMATS)
-    except UnidentifiedImageError:
-        Image.init()
-        file.seek(0)
-        image = Image.open(file, formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
+        image = _of_known_format(file)
+    except Image.DecompressionBombError:  # of more than twice as many pixels
+        message = f"it has more than {MAX_PIXELS:,} pixels; scale it down"
+        raise _TooManyPixelsError(message) from None
     if image.tile and image.tile[0].codec_name == "ppm_plain":
         raise ValueError("PPM of decimal numbers is not read; save it as PNG")  # slow to decode
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} × {image.height}"
         raise _TooManyPixelsError(f"{size} are more than {MAX_PIXELS:,} pixels; scale it down")
     return image
+
+
+def _of_known_format(file: IO[bytes]) -> ImageFile.ImageFile:
+    try:
+        return Image.open(file, formats=_COMMON_FORMATS)
+    except UnidentifiedImageError:
+        Image.init()
+        file.seek(0)
+        return Image.open(file, formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
 
 
 def refuse_too_many_pixels(data: bytes) -> None:
@@ -151,7 +159,7 @@ def refuse_too_many_pixels(data: bytes) -> None:
     """
     try:
         _opened(_CountedBytes(data)).close()
-    except (_TooManyPixelsError, Image.DecompressionBombError) as error:
+    except _TooManyPixelsError as error:
         raise DatasetError(f"has an image that is too large: {error}") from None
     except (*_DAMAGE, MemoryError):
         return

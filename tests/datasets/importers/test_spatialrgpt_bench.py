@@ -141,12 +141,14 @@ def test_answers_without_a_plain_label_are_dropped_and_counted(tmp_path):
         _record("Region [1], not Region [0].", "left_choice", id="c"),
         _record("6.91 feet", "height_data", "quantitative", id="d"),
         _record("It depends.", id="e"),
+        _record("Actually, yes, it is.", id="f"),
     ]
     _, records = _import(tmp_path, answers)
     assert {r["id"]: r["label"] for r in records} == {"a": "no", "a2": "yes", "b": "region 1"}
     dropped = (tmp_path / "out/dropped.csv").read_text().splitlines()[1:]
     assert [line.split(",")[2] + "," + line.split(",")[5] for line in dropped] == [
-        "c,no-plain-answer", "d,other-answer", "e,no-plain-answer"
+        "c,no-plain-answer", "d,other-answer", "e,no-plain-answer",
+        "f,no-plain-answer",
     ]  # fmt: skip
 
 
@@ -164,6 +166,14 @@ def test_quantities_are_metres_or_hours(tmp_path, said, label):
         tmp_path, [_record(said, "height_data", "quantitative")], answer="quantitative"
     )
     assert record["label"] == label and "options" not in record
+
+
+@pytest.mark.parametrize("said", ["1,200.5 feet", "12345678901 m", "3.4.5 m", "5 feet 3 inches"])
+def test_a_quantity_that_is_not_one_number_is_no_label(tmp_path, said):
+    rows = [_record(said, "height_data", "quantitative", id="a"),
+            _record("2 m, I think", "height_data", "quantitative", id="b")]  # fmt: skip
+    _, (record,) = _import(tmp_path, rows, answer="quantitative")
+    assert (record["id"], record["label"]) == ("b", "2.00")
 
 
 @pytest.mark.parametrize(

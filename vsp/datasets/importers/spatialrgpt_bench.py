@@ -53,13 +53,17 @@ _MASK = "<mask>"
 _REGION = re.compile(r"<region\s*(\d{1,3})>|\bregion\s*\[(\d{1,3})\]", re.IGNORECASE)
 _YES = re.compile(r"(yes|indeed|correct|true|that is true)\b", re.IGNORECASE)
 _NO = re.compile(r"(no|incorrect|false|that is false|in fact|actually)\b", re.IGNORECASE)
+_SAYS_YES = re.compile(r"\byes\b", re.IGNORECASE)
 _HOUR = re.compile(r"\b(\d{1,2})\s*o.?clock", re.IGNORECASE)
 _METRES = {
     "m": 1.0, "meter": 1.0, "metre": 1.0, "cm": 0.01, "centimeter": 0.01, "centimetre": 0.01,
     "mm": 0.001, "millimeter": 0.001, "millimetre": 0.001, "ft": 0.3048, "foot": 0.3048,
     "feet": 0.3048, "in": 0.0254, "inch": 0.0254, "inche": 0.0254, "yard": 0.9144,
 }  # fmt: skip
-_LENGTH = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?)\s*({'|'.join(_METRES)})s?\b", re.IGNORECASE)
+# A number within a longer one, as in "1,200.5 feet", is none.
+_LENGTH = re.compile(
+    rf"(?<![\d.,])(\d{{1,9}}(?:\.\d{{1,9}})?)\s*({'|'.join(_METRES)})s?\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +281,10 @@ def _answer(said: str, about: Any, wanted: str, names: Sequence[int]) -> _Answer
 
 
 def _yes_or_no(said: str) -> str:
-    return "yes" if _YES.match(said) else "no" if _NO.match(said) else ""
+    """The answer by its first words; "" if there is none, or if a "no" is followed by a yes."""
+    if _YES.match(said):
+        return "yes"
+    return "no" if _NO.match(said) and not _SAYS_YES.search(said) else ""
 
 
 def _named_region(said: str) -> str:
