@@ -74,7 +74,11 @@ def test_what_lies_in_the_way_is_a_line_too(tmp_path, monkeypatch):
         write_text(Path("file/a"), "text")
     with pytest.raises(DiskError, match=r"^folder: is a directory; move it or use another path"):
         write_text(Path("folder"), "text")
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DiskError, match=r"^pipe: file exists; move it or use another path"):
+        write_text(Path("pipe"), "text")
+    assert (tmp_path / "pipe").is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder", "pipe"}
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "a"), FileNotFoundError(), OSError("b")])

@@ -99,6 +99,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from vsp.utils.files import write_aside
     from vsp.utils.terminal import show
 
+    _refuse_targets(arguments)
     transfers = _transfers(arguments)
     if arguments.layer is not None and len(transfers) == 1:
         raise ConfigError(
@@ -119,6 +120,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print_json(transfer_json(transfers))
     else:
         show(transfer_page(transfers, arguments.layer))
+
+
+def _refuse_targets(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError if an output is the file of a target, which it would replace."""
+    for path in filter(None, (arguments.csv, arguments.plot)):
+        for name in arguments.on:
+            if path.exists() and Path(name).exists() and path.samefile(name):
+                raise ConfigError(f"{path}: is a target of --on; choose another name")
 
 
 def _transfers(arguments: argparse.Namespace) -> list[Transfer]:

@@ -153,6 +153,8 @@ def json_matches(value: Any, digest: object) -> bool:
 def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
     """Open a temporary file in the folder of `path`, and add its path to `asides`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file() and not path.is_dir():  # a rename would remove a device
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except FileNotFoundError:  # what /proc says of a new file
