@@ -99,11 +99,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from vsp.utils.files import write_aside
     from vsp.utils.terminal import show
 
+    _check(arguments)
     transfers = _transfers(arguments)
-    if arguments.layer is not None and len(transfers) == 1:
-        raise ConfigError(
-            f"--layer {arguments.layer} chooses the layer of a matrix; name several runs or targets"
-        )
     for one in transfers if arguments.layer is not None else ():
         one.at(arguments.layer)  # raises if it was not judged
     if arguments.plot:
@@ -119,6 +116,22 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print_json(transfer_json(transfers))
     else:
         show(transfer_page(transfers, arguments.layer))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for what cannot be shown, before anything is judged; name things once."""
+    arguments.runs, arguments.on = (
+        [*dict.fromkeys(names)] for names in (arguments.runs, arguments.on)
+    )
+    n_runs, n_targets = len(arguments.runs), len(arguments.on)
+    if arguments.layer is not None and n_runs * n_targets == 1:
+        raise ConfigError(
+            f"--layer {arguments.layer} chooses the layer of a matrix; name several runs or targets"
+        )
+    if arguments.plot:
+        from vsp.reporting.transfer_plot import check_plot
+
+        check_plot(arguments.plot, n_runs, n_targets)
 
 
 def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
