@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks import transfer_simulation
 from helpers.stored_runs import NAMES, probed, rows, run_of, write_file
 
 from vsp.datasets.relations import parse_relations
@@ -46,7 +47,7 @@ OWN = {
     "auc": ({"metric": "auc", "repeats": 1}, {}),
     "log loss": ({"metric": "log-loss", "probe": "multinomial"}, {"split": True}),
     "mass-mean": ({"probe": "mass-mean"}, {}),
-    "mlp": ({"probe": "mlp", "repeats": 1}, {"n_layers": 2}),
+    "mlp": ({"probe": "mlp", "repeats": 1}, {"n_layers": 1}),
     "number": ({"probe": "ridge"}, {"numbers": True}),
     "number, split": ({"probe": "ridge"}, {"numbers": True, "split": True}),
     "standardized": ({"treatment": "standardize"}, {"split": True}),
@@ -318,6 +319,17 @@ def test_chance_of_numbers_is_the_mean_of_the_target(work):
     y, prior = other["label"].astype(float), numbers["label"].astype(float).mean()
     assert found.chance == pytest.approx(1 - ((y - y.mean()) ** 2).sum() / ((y - prior) ** 2).sum())
     assert found.layers[2].score > 0.9 and found.layers[2].accuracy is None
+
+
+def test_intervals_cover_the_true_scores_and_differences():
+    coverage = transfer_simulation.simulate(15, resamples=200)
+    assert list(coverage) == [
+        "difference, paired",
+        "difference, unpaired",
+        "score, other",
+        "score, variant",
+    ]
+    assert min(coverage.values()) >= 0.85
 
 
 # What does not suit is refused.

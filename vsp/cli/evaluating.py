@@ -99,12 +99,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from vsp.utils.files import write_aside
     from vsp.utils.terminal import show
 
-    _refuse_targets(arguments)
+    _check(arguments)
     transfers = _transfers(arguments)
-    if arguments.layer is not None and len(transfers) == 1:
-        raise ConfigError(
-            f"--layer {arguments.layer} chooses the layer of a matrix; name several runs or targets"
-        )
     for one in transfers if arguments.layer is not None else ():
         one.at(arguments.layer)  # raises if it was not judged
     if arguments.plot:
@@ -122,8 +118,23 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         show(transfer_page(transfers, arguments.layer))
 
 
-def _refuse_targets(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError if an output is the file of a target, which it would replace."""
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for what cannot be shown or written, before anything is judged.
+
+    A run or a target that is named twice counts once.
+    """
+    arguments.runs, arguments.on = (
+        [*dict.fromkeys(names)] for names in (arguments.runs, arguments.on)
+    )
+    n_runs, n_targets = len(arguments.runs), len(arguments.on)
+    if arguments.layer is not None and n_runs * n_targets == 1:
+        raise ConfigError(
+            f"--layer {arguments.layer} chooses the layer of a matrix; name several runs or targets"
+        )
+    if arguments.plot:
+        from vsp.reporting.transfer_plot import check_plot
+
+        check_plot(arguments.plot, n_runs, n_targets)
     for path in filter(None, (arguments.csv, arguments.plot)):
         for name in arguments.on:
             if path.exists() and Path(name).exists() and path.samefile(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +54,19 @@ class TrainedProbes:
         return label_shares(self.y, fitted)
 
     def probes(self, layer: int, folds: bool) -> dict[int, Any]:
-        """The probe of each judge, with those of the outer splits if `folds`."""
+        """The probe of each judge, with those of the outer splits if `folds`.
+
+        Raises RunError or ProbeError if they are damaged or not saved.
+        """
         found = {FINAL: probes.load(self.results.folder, layer)}
         if folds:
-            found |= dict(enumerate(probes.load_folds(self.results.folder, layer)))
+            of_folds = probes.load_folds(self.results.folder, layer)
+            if len(of_folds) != len(self.fitted.outer_fitted):
+                raise RunError(
+                    f"{self.results.folder}: {len(of_folds)} of {len(self.fitted.outer_fitted)} probes "
+                    f"of folds are saved in layer {layer}; run `vsp probe` again"
+                )
+            found |= dict(enumerate(of_folds))
         return found
 
 
@@ -76,9 +85,9 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
             f"were fitted on; run `vsp probe --run {results.name}` again"
         )
     read_tested_run(name, results)  # raises if an array is not what vsp writes
-    _check_arrays(results, arrays)
     probe = summary["probe"]
     classes = tuple(probe["classes"] or ())
+    _check_arrays(results, arrays, classes)
     plan = parse(Plan, summary["plan"], str(results.folder / SUMMARY))
     return TrainedProbes(
         name,
@@ -120,21 +129,31 @@ def _own_values(results: Results, label: NDArray[Any], classes: tuple[str, ...])
     return np.asarray(place, np.intp)
 
 
-def _check_arrays(results: Results, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Raise RunError unless the arrays about fitted rows have the shapes that `vsp probe` writes."""
+def _check_arrays(
+    results: Results, arrays: Mapping[str, NDArray[Any]], classes: Sequence[str]
+) -> None:
+    """Raise RunError unless the arrays that only `vsp evaluate` reads are what `vsp probe` writes."""
     n_layers, n_repeats, n_rows = arrays["loss"].shape
     n_outer = int(arrays["outer"].max()) + 1
+    n_classes = len(classes)
     expected: dict[str, tuple[tuple[int, ...], str]] = {
-        "key": ((n_rows,), "u"),
-        "image": ((n_rows,), "u"),
-        "fitted": ((n_rows,), "b"),
-        "outer_fitted": ((n_outer, n_rows), "b"),
-        "predicted": ((n_layers, n_repeats, n_rows), "if"),
+        "key": ((n_rows,), "uint64"),
+        "image": ((n_rows,), "uint64"),
+        "fitted": ((n_rows,), "bool"),
+        "outer_fitted": ((n_outer, n_rows), "bool"),
+        "predicted": ((n_layers, n_repeats, n_rows), "int16" if n_classes else "float32"),
     }
-    for name, (shape, kinds) in expected.items():
-        if arrays[name].shape != shape or arrays[name].dtype.kind not in kinds:
-            raise RunError(
-                f"{results.folder}: the array {name} is not what vsp writes; run `vsp probe` again"
-            )
+    for name, (shape, dtype) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype != dtype:
+            raise _not_array(results, name)
+    said = np.moveaxis(arrays["predicted"], 0, -1)[arrays["outer"] >= 0]
+    if not np.isfinite(said).all() or (n_classes and not 0 <= said.min() <= said.max() < n_classes):
+        raise _not_array(results, "predicted")
     if not arrays["fitted"].any() or not arrays["outer_fitted"].any(axis=1).all():
         raise RunError(f"{results.folder}: a probe was fitted on no row; run `vsp probe` again")
+
+
+def _not_array(results: Results, name: str) -> RunError:
+    return RunError(
+        f"{results.folder}: the array {name} is not what vsp writes; run `vsp probe` again"
+    )

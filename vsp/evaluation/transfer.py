@@ -147,7 +147,8 @@ def _no_row_left(
     parts = []
     if n_seen:
         parts.append(
-            f"the probes were fitted or chosen on {format_count(n_seen, 'row')} or their pictures"
+            f"the probes were fitted or chosen on {format_count(n_seen, 'row')} or their pictures; evaluate "
+            "on others, or give other pictures other names"
         )
     if labels is not None and labels.without_class:
         names = ", ".join(repr(label) for label in list(labels.without_class)[:5])

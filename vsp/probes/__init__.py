@@ -112,12 +112,22 @@ def _restored(
             probe.set_params(**description["parameters"])
             if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
                 probe.classes_ = np.array(classes)[probe.classes_]
+            _check_scores(probe, description["hidden_size"], len(classes or [""]))
             restored.append(probe)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a stranger's arrays
         raise ProbeError(
             f"{results}: the probe of layer {layer} is not what vsp writes; run `vsp probe` again"
         ) from None
     return restored
+
+
+def _check_scores(probe: Any, hidden_size: int, n_columns: int) -> None:
+    """Raise ValueError unless the probe scores states of this size, with a column for each class."""
+    import numpy as np
+
+    scores = np.asarray(probe.scores(np.ones((1, hidden_size), np.float32)))
+    if scores.shape != (1, n_columns) or not np.isfinite(scores).all():
+        raise ValueError(f"scores {scores.tolist()} are not {n_columns} numbers")
 
 
 def _check_numbers(arrays: Mapping[str, Any]) -> None:

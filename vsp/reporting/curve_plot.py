@@ -100,11 +100,16 @@ def _every_quarter() -> Any:
     return MultipleLocator(0.25)
 
 
+def check_suffix(path: Path) -> None:
+    """Raise ConfigError unless a plot can be written to a file of this name."""
+    if path.suffix not in (".png", ".svg"):
+        raise ConfigError(f"plot {str(path)!r}: unknown suffix {path.suffix!r}; use .png or .svg")
+
+
 @contextmanager
 def figure(path: Path) -> Iterator[Any]:
     """The axes to draw on. At the end of the block, the figure is written with a legend."""
-    if path.suffix not in (".png", ".svg"):
-        raise ConfigError(f"plot {str(path)!r}: unknown suffix {path.suffix!r}; use .png or .svg")
+    check_suffix(path)
     import matplotlib
 
     matplotlib.use("Agg")

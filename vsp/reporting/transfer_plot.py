@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vsp.errors import ConfigError
-from vsp.reporting.curve_plot import STYLES, figure
+from vsp.reporting.curve_plot import STYLES, check_suffix, figure
 from vsp.reporting.transfer_page import shown_layer, target_name, trained_name
 
 if TYPE_CHECKING:
@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 _DARK = 0.6  # share of the colour scale from which a cell's text is white
 
 
+def check_plot(path: Path, n_runs: int, n_targets: int) -> None:
+    """Raise ConfigError for a suffix other than .png and .svg, and for more curves than styles."""
+    check_suffix(path)
+    if n_runs == 1 and n_targets > len(STYLES):
+        raise ConfigError(f"plot of {n_targets} targets: at most {len(STYLES)} can be told apart")
+
+
 def plot_transfers(transfers: Sequence[Transfer], path: Path, layer: int | None = None) -> None:
     """Draw the curve of each target for one run, or the matrix of several runs and targets.
 
     `layer`: the one in the matrix; None: the one that each run selects. The file is PNG or SVG by its
-    suffix. Raises ConfigError for any other suffix, and for more curves than can be told apart.
+    suffix. Raises ConfigError as `check_plot` does.
     """
+    check_plot(
+        path, *(len({name(one) for one in transfers}) for name in (trained_name, target_name))
+    )
     if len({trained_name(one) for one in transfers}) > 1:
         _draw_matrix(transfers, path, layer)
     else:
@@ -33,10 +43,6 @@ def plot_transfers(transfers: Sequence[Transfer], path: Path, layer: int | None 
 def _draw_curves(transfers: Sequence[Transfer], path: Path) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    if len(transfers) > len(STYLES):
-        raise ConfigError(
-            f"plot of {len(transfers)} targets: at most {len(STYLES)} can be told apart"
-        )
     with figure(path) as axes:
         lowest = 0.0
         for one, (color, mark, line) in zip(transfers, STYLES, strict=False):
