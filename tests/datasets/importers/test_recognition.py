@@ -107,3 +107,16 @@ def test_the_command_prints_the_guess(vsp, work):
         "mcq would read this" in shown.stdout
         and f"next: vsp import mcq --annotations {path}" in shown.stdout
     )
+
+
+@pytest.mark.parametrize("source", ["", "load_from_disk", "imagefolder", "comfort"])
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, source):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", closed)
+    with pytest.raises(DatasetError, match=r"cannot be read \(permission denied\); name a folder"):
+        if source:
+            import_dataset(ImportRequest(source, [str(tmp_path)], tmp_path / "out"), tmp_path)
+        else:
+            guess(tmp_path)

@@ -13,6 +13,7 @@ from typing import Any
 
 from vsp.datasets.importers.annotations import Box, Picture, Relation, Thing
 from vsp.errors import DatasetError
+from vsp.utils.reading import unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,16 @@ def existing_file(path: Path, option: str) -> Path:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; give it with --option {option}=FILE")
     return path
+
+
+def check_folder(path: Path) -> None:
+    """Raise DatasetError if the names in a folder cannot be read."""
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: {unreadable(error)}; name a folder that you can read"
+        ) from None
 
 
 def describe(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from vsp.datasets import IMPORTERS
 from vsp.datasets.importers.annotations import SPLIT_WORDS, Importer, Picture
+from vsp.datasets.importers.checked_fields import check_folder
 from vsp.datasets.importers.funnel import BALANCE, DROPPED_LABEL, INCOMPLETE, UNMAPPED
 from vsp.datasets.importers.image_index import ImageFolders
 from vsp.datasets.importers.quality_flags import DROPPED, FLAGS
@@ -127,6 +128,7 @@ class ImportJob:
 
     def _add_folder(self, folder: Path, given: str) -> None:
         assert self.importer.files_in is not None
+        check_folder(folder)
         paths = self.importer.files_in(folder)
         if not 0 < len(paths) <= _MAX_FILES:
             raise ConfigError(

@@ -15,6 +15,7 @@ from typing import Any
 from vsp.datasets import IMPORTERS
 from vsp.datasets.importers.annotations import Beginning, Importer
 from vsp.datasets.importers.arrow_files import column_names, is_arrow
+from vsp.datasets.importers.checked_fields import check_folder
 from vsp.datasets.importers.file_rows import rows_of_cells
 from vsp.datasets.importers.text_lines import beginning, text_lines
 from vsp.datasets.json_stream import read_members, read_records
@@ -105,6 +106,7 @@ def _is_recognised(importer: Importer, start: Beginning) -> bool:
 
 def _start(path: Path) -> Beginning:
     if path.is_dir():
+        check_folder(path)
         names = frozenset(one.name for one in islice(path.iterdir(), _MAX_NAMES))
         return Beginning(path, names=names)
     if is_arrow(path):
