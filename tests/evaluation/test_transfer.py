@@ -12,6 +12,7 @@ from vsp.datasets.relations import parse_relations
 from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.evaluation.judged_rows import JudgedRows
 from vsp.evaluation.judges import FINAL, NONE
+from vsp.evaluation.matched_labels import match_labels
 from vsp.evaluation.target_states import open_target
 from vsp.evaluation.trained_probes import read_trained
 from vsp.evaluation.transfer import TransferSettings, transfer
@@ -225,6 +226,13 @@ def test_labels_are_matched_by_name_then_by_the_words_of_tables(work):
         assert found.layers[2].recall[name]["score"] == same.recall[name]["score"]
 
 
+def test_words_of_two_classes_match_neither():
+    labels = np.array(["over", "left", "above", "on top"])
+    matched = match_labels(["above", "Over", "left_of"], labels, lambda: [TABLE])
+    assert matched.y.tolist() == [-1, 2, 0, -1] and matched.renamed == {"left": "left_of"}
+    assert matched.without_class == {"over": 1, "on top": 1}
+
+
 def test_a_class_that_the_target_lacks_is_a_possible_error(work):
     results = probed(work, "a", rows())
     other = rows(seed=1)
@@ -307,6 +315,12 @@ def test_a_paired_difference_is_narrower_than_that_of_other_rows(work):
     for one in (*same.layers, *other.layers):
         assert one.difference == pytest.approx(one.score - one.own)
         assert one.difference_low <= one.difference <= one.difference_high
+    _, scores = results.read()
+    for one, own in zip(other.layers, scores, strict=True):  # Newcombe's method 10
+        below = np.hypot(one.score - one.low, own.high - own.score)
+        above = np.hypot(one.high - one.score, own.score - own.low)
+        ends = one.difference_low, one.difference_high
+        assert ends == pytest.approx((one.difference - below, one.difference + above), abs=0.02)
 
 
 def test_chance_of_numbers_is_the_mean_of_the_target(work):
