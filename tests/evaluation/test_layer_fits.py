@@ -226,10 +226,18 @@ def test_it_is_what_scikit_learn_finds_in_plain_loops(name, world):
     saved = PROBES.load(name).from_arrays(_of_probe(fit))
     model = plainly.fit(tasks.y, made.train_sets[made.final], plainly.strengths[final])
     assert saved.predict(states) == pytest.approx(model.predict(states), rel=1e-4)
+    own_split = len(made.outer) == 1
+    for i, (_, model) in enumerate(() if own_split else plainly.outers(chosen)):
+        of_fold = PROBES.load(name).from_arrays(_of_probe(fit, f"fold.{i}."))
+        assert of_fold.predict(states) == pytest.approx(model.predict(states), rel=1e-4)
+    n_saved = len({key.split(".")[1] for key in fit if key.startswith("fold.")})
+    assert n_saved == (0 if own_split else len(made.outer))
 
 
-def _of_probe(fit):
-    return {name[6:]: array for name, array in fit.items() if name.startswith("probe.")}
+def _of_probe(fit, prefix="probe."):
+    return {
+        name.removeprefix(prefix): array for name, array in fit.items() if name.startswith(prefix)
+    }
 
 
 def test_every_fit_is_counted():
@@ -239,7 +247,8 @@ def test_every_fit_is_counted():
     n_problems = 3 * (
         12 * 4  # search: 3 + 3 training sets in each repeat, at each strength
         + 3 * 5  # outer splits of the first repeat × permutations
-        + 1  # the probe that is saved
+        + 6  # the probes of the outer splits that are saved
+        + 1  # the probe of all rows
     )
     n_problems += 6 * sum(3 if n == 3 else 1 for n in control)  # outer splits of all repeats
     for labels, n_fits in ((tasks.y, 5), (tasks.controls["types"][0], 4)):  # a code; the curve
@@ -261,6 +270,7 @@ def test_pieces_cover_all_there_is_to_fit(own):
         *(Piece("null", start) for start in (0, 20, 40)),
         *(Piece("within", start) for start in (0, 20)),
         Piece("curve"),
+        *([] if own else [Piece("folds")]),
         Piece("final"),
     ]
 
@@ -273,7 +283,7 @@ def test_results_are_the_same_to_the_last_bit_however_the_pieces_are_divided(nam
     states, tasks = _world(
         numbers, folds=5, n_groups=40, n_permutations=21, strengths=strengths, n_within=21
     )
-    assert len(tasks.search_pieces) == 2 and len(tasks.later_pieces) == 1 + 2 * 2 + 2
+    assert len(tasks.search_pieces) == 2 and len(tasks.later_pieces) == 1 + 2 * 2 + 3
     probe = _probe(name, tol=1e-5)
     whole = _whole(states, probe, tasks)
     # A new worker for each piece, in reverse order.
@@ -292,7 +302,8 @@ def test_what_is_switched_off_or_undefined_has_no_key():
     none = tasks.y[:0].reshape(0, len(tasks.y))
     bare = replace(tasks, permuted=none, controls={})
     fit = _whole(states, _probe("logistic"), bare)
-    assert bare.later_pieces == [Piece("final")]
+    assert bare.later_pieces == [Piece("folds"), Piece("final")]
+    assert replace(bare, keep_folds=False).later_pieces == [Piece("final")]
     assert {name for name in fit if "." not in name} == {
         *(
             "strengths",

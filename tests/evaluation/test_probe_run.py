@@ -614,6 +614,7 @@ def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog):
     assert set(one) == {
         *("summary.json", "scores.jsonl", "predictions.npz", "estimates.npz"),
         *("probes/card.json", "probes/001.npz", "probes/002.npz"),
+        *("probes/001-folds.npz", "probes/002-folds.npz"),
     }
     kept = {path.name: path.read_bytes() for path in _kept(run)}
     assert set(kept) == {"001.npz", "002.npz", "random-features.npz"}
