@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.errors import ProbeError, RunError
 from vsp.evaluation.column_table import (
     ColumnTable,
     Interval,
@@ -22,10 +23,11 @@ from vsp.evaluation.own_rows import Beside, Draws, OwnRows
 from vsp.evaluation.peak import recall_intervals
 from vsp.evaluation.scores import Floats, are_numbers
 from vsp.evaluation.statistics import GroupBootstrap
-from vsp.evaluation.target_states import TargetStates
+from vsp.evaluation.target_states import States, TargetStates
 from vsp.evaluation.tested_rows import split_losses
 from vsp.evaluation.trained_probes import TrainedProbes
 from vsp.utils.progress import progress
+from vsp.utils.text import format_count
 
 _CHANCE = "chance"
 
@@ -105,9 +107,21 @@ class JudgedRows:
         probes = self.trained.probes(layer, folds=bool((self.judge != FINAL).any()))
         states = self.target.read_layer(entry)
         return [
-            probes[judge].scores(states[self.rows[one.test]]).T
+            probes[judge].scores(self._finite(states, one.test, entry)).T
             for judge, one in zip(self._judges, self.design.outer, strict=True)
         ]
+
+    def _finite(self, states: States, which: NDArray[np.intp], entry: int) -> States:
+        """The states of these of the judged rows. Raises RunError if a value is not finite."""
+        found = states[self.rows[which]]
+        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(wrong):
+            row = self.target.id[self.rows[which[wrong[0]]]]
+            raise RunError(
+                f"{self.target.name}: has a state that is not finite, of row {str(row)!r} in entry "
+                f"{entry}; make a run of it with `vsp import states`, and use --partial"
+            )
+        return found
 
     def _chance_scores(self) -> list[NDArray[Any]]:
         """Scores of the target's most frequent label, or of its mean."""
@@ -131,7 +145,14 @@ class JudgedRows:
             )
             for one, judge, of_split in zip(self.design.outer, self._judges, scores, strict=True)
         ]
-        return split_losses(self.trained.metric, self.design, cells)
+        loss, base = split_losses(self.trained.metric, self.design, cells)
+        if np.isnan(loss).any() or not base.any(axis=1).all():
+            raise ProbeError(
+                f"{self.trained.name} on {self.target.name}: {self.trained.metric.statistic} needs "
+                f"two different labels among the {format_count(len(self.y), 'row')} that count; use "
+                "another --metric"
+            )
+        return loss, base
 
     def _layer_figures(
         self,

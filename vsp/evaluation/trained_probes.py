@@ -57,7 +57,13 @@ class TrainedProbes:
         """The probe of each judge, with those of the outer splits if `folds`."""
         found = {FINAL: probes.load(self.results.folder, layer)}
         if folds:
-            found |= dict(enumerate(probes.load_folds(self.results.folder, layer)))
+            of_folds = probes.load_folds(self.results.folder, layer)
+            if len(of_folds) != len(self.fitted.outer_fitted):
+                raise RunError(
+                    f"{self.results.folder}: has {len(of_folds)} probes of "
+                    f"{len(self.fitted.outer_fitted)} folds of layer {layer}; run `vsp probe` again"
+                )
+            found |= dict(enumerate(of_folds))
         return found
 
 
@@ -76,16 +82,16 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
             f"were fitted on; run `vsp probe --run {results.name}` again"
         )
     read_tested_run(name, results)  # raises if an array is not what vsp writes
-    _check_arrays(results, arrays)
     probe = summary["probe"]
     classes = tuple(probe["classes"] or ())
+    _check_arrays(results, arrays, len(classes))
     plan = parse(Plan, summary["plan"], str(results.folder / SUMMARY))
     return TrainedProbes(
         name,
         results,
         classes,
         probe["link"],
-        _metric(name, metric, summary["statistic"], bool(classes), probe["link"]),
+        _metric(name, metric, summary["statistic"], probe),
         summary["statistic"],
         f"{probe['probe']}, treatment {probe['treatment']}",
         summary["best_layer"],
@@ -97,15 +103,19 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
     )
 
 
-def _metric(name: str, asked: str, statistic: str, has_classes: bool, link: str) -> Metric:
+def _metric(name: str, asked: str, statistic: str, probe: Mapping[str, Any]) -> Metric:
     if not asked:
         return metric_of(statistic)
-    if not has_classes:
+    if not probe["classes"]:
         raise ConfigError(f"--metric {asked}: {name} reads numbers; leave it out for R²")
-    if asked == "log-loss" and not link:
-        raise ConfigError(
-            f"--metric {asked}: the probe of {name} has no probabilities; use another"
+    is_weighted = probe.get("parameters", {}).get("weighting") == "balanced"
+    if asked == "log-loss" and (is_weighted or not probe["link"]):
+        why = (
+            "has class weights, so no probabilities of labels"
+            if is_weighted
+            else "has no probabilities"
         )
+        raise ConfigError(f"--metric {asked}: the probe of {name} {why}; use another")
     return METRICS[asked]
 
 
@@ -120,7 +130,7 @@ def _own_values(results: Results, label: NDArray[Any], classes: tuple[str, ...])
     return np.asarray(place, np.intp)
 
 
-def _check_arrays(results: Results, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _check_arrays(results: Results, arrays: Mapping[str, NDArray[Any]], n_classes: int) -> None:
     """Raise RunError unless the arrays about fitted rows have the shapes that `vsp probe` writes."""
     n_layers, n_repeats, n_rows = arrays["loss"].shape
     n_outer = int(arrays["outer"].max()) + 1
@@ -136,5 +146,10 @@ def _check_arrays(results: Results, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise RunError(
                 f"{results.folder}: the array {name} is not what vsp writes; run `vsp probe` again"
             )
+    said = arrays["predicted"][:, arrays["outer"] >= 0]
+    if n_classes and not (said.dtype.kind == "i" and 0 <= said.min() <= said.max() < n_classes):
+        raise RunError(
+            f"{results.folder}: the array predicted is not what vsp writes; run `vsp probe` again"
+        )
     if not arrays["fitted"].any() or not arrays["outer_fitted"].any(axis=1).all():
         raise RunError(f"{results.folder}: a probe was fitted on no row; run `vsp probe` again")
