@@ -64,7 +64,21 @@ class TrainedProbes:
                     f"{len(self.fitted.outer_fitted)} folds of layer {layer}; run `vsp probe` again"
                 )
             found |= dict(enumerate(of_folds))
+        for probe in found.values():
+            self._check_probe(layer, probe)
         return found
+
+    def _check_probe(self, layer: int, probe: Any) -> None:
+        """Raise RunError if a saved probe does not read such states, or has not these classes."""
+        try:
+            shape = probe.scores(np.zeros((1, self.hidden_size))).shape
+        except ValueError:  # arrays of other shapes
+            shape = ()
+        if shape != (1, max(1, len(self.classes))):
+            raise RunError(
+                f"{self.results.folder}: a probe of layer {layer} is not what vsp writes; run "
+                "`vsp probe` again"
+            )
 
 
 def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes:
