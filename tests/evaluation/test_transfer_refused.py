@@ -80,6 +80,19 @@ def test_states_that_do_not_suit_are_refused_in_one_line(work):
         open_target("nan.npz", work, "subject")
 
 
+def test_names_that_no_file_can_have_are_refused_in_one_line(work):
+    for name in ("x" * 5000, "y/" + "x" * 5000, "x\0y", "", "."):
+        with pytest.raises(RunError) as caught:
+            open_target(name, work)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_the_name_of_a_run_does_not_hide_it(work):
+    make_run("a", columns())
+    (work / "a").mkdir()
+    assert len(open_target("a", work)) == 80
+
+
 def test_scores_that_are_not_defined_are_refused(work):
     make_probes(make_run("a", columns()))
     make_probes(make_run("b", rare(columns(first=300))), metric="balanced")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,19 @@ def open_target(name: str, work: Path, position: str = LAST, partial: bool = Fal
     false, ConfigError for a position of a file.
     """
     path = Path(name)
-    if path.is_file() or (path.is_dir() and "/" in name and not (path / "plan.json").exists()):
+    if is_state_file(name):
         if position != LAST:
             raise ConfigError(f"position {position}: {name} is no run, so it has no positions")
         return _of_file(name, path)
     return _of_run(find_run(name, work), position, partial)
+
+
+def is_state_file(name: str) -> bool:
+    """Whether the name is that of a file, or the path (with a slash) of a folder that is no run."""
+    if os.path.isfile(name):  # noqa: PTH113 - False for a name that is too long
+        return True
+    is_run = os.path.exists(os.path.join(name, "plan.json"))  # noqa: PTH110, PTH118
+    return "/" in name and os.path.isdir(name) and not is_run  # noqa: PTH112
 
 
 def _of_run(run: Run, position: str, partial: bool) -> TargetStates:
