@@ -69,7 +69,7 @@ class _DrawnProbes(TrainedProbes):
 
 
 def _identity(prefix, n):
-    return RowIdentity.of_texts([(f"{prefix}{i}", "s", "r", "", "") for i in range(n)])
+    return RowIdentity.of_texts([(f"{prefix}{i}", "s", "r", "", "", "") for i in range(n)])
 
 
 def _trained(world, rng, seed):

@@ -1,178 +1,126 @@
-"""A row is never judged by a probe that was fitted on it or on its picture."""
+"""Which saved probe judges a row, compared with a search of every pair of rows."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsp.evaluation.judges import FINAL, NONE, FittedRows, judging_design
+from vsp.evaluation.judges import FINAL, NONE, FittedRows
 from vsp.evaluation.row_identity import UNKNOWN, RowIdentity
+from vsp.storage.manifest import Sample
+
+ROW = Sample("7", "/data/a.jpg", "?", "left_of", "a.jpg", image_sha256="ab" * 32)
+NAMED = replace(ROW, subject="cat", reference="dog")
 
 
-def _identity(*rows):
-    """From id, names and picture of each row, as `"id subject reference picture"`."""
-    texts = []
-    for row in rows:
-        row_id, subject, reference, picture = row.split(" ")
-        texts.append((row_id, subject, reference, f"{row_id}.png", picture * 64))
-    return RowIdentity.of_texts(texts)
+def _key(sample):
+    return RowIdentity.of([sample]).key[0]
 
 
-OWN = ("1 cat dog a", "2 cat dog a", "3 cup box b", "4 cup box c", "5 pen bag d", "6 pen bag e")
-OUTER = np.array([[0, 0, 1, 1, 2, 2], [3, 3, 4, 5, 4, 5]])  # [repeat, row]
+@pytest.mark.parametrize(
+    "variant",
+    [
+        replace(ROW, image="/mirrored/a.jpg.png", label="right_of", image_sha256="cd" * 32),
+        replace(ROW, image="/blank/grey_224x224.png"),
+        replace(ROW, prompt="Where?", split="test", n_tokens=9),
+    ],
+)
+def test_a_variant_of_a_row_without_names_has_its_key(variant):
+    assert _key(variant) == _key(ROW)
 
 
-def _fitted(identity=None, outer=OUTER):
-    """A run with folds: the final probe is fitted on all rows, others on those that they do not test."""
-    identity = identity or _identity(*OWN)
-    repeat_of = [int(np.flatnonzero((outer == k).any(axis=1))[0]) for k in range(outer.max() + 1)]
-    of_outer = np.stack([outer[repeat] != k for k, repeat in enumerate(repeat_of)])
-    return FittedRows(identity, outer, np.ones(outer.shape[1], bool), of_outer)
+def test_a_variant_of_a_row_with_names_has_its_key():
+    swapped = replace(NAMED, subject="dog", reference="cat", image="/x.png", group="x")
+    assert _key(swapped) == _key(NAMED)
 
 
-def _own_split(split):
-    """A run with the dataset's own split."""
-    outer = np.array([[0 if one == "test" else -1 for one in split]])
-    fitted = np.array([one == "train" for one in split])
-    return FittedRows(_identity(*OWN), outer, fitted, fitted[None])
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ROW, id="8"),
+        replace(ROW, group="b.jpg"),
+        replace(ROW, subject="cat", reference="dog"),
+        replace(ROW, group="7", image="/data/b.jpg"),
+    ],
+)
+def test_other_rows_have_other_keys(other):
+    assert _key(other) != _key(ROW)
+    assert _key(replace(NAMED, subject="cow")) != _key(NAMED)
 
 
-def _judges(fitted, *rows):
-    return fitted.judges(_identity(*rows)).T.tolist()
+def test_where_each_row_is_a_group_the_image_decides():
+    """A split by row makes each row a group; the file that it was read from has images as groups."""
+    assert _key(replace(ROW, group="7")) == _key(ROW)
 
 
-def test_with_folds_the_fold_that_held_a_row_out_judges_it_in_each_repeat():
-    assert _fitted().judges(_identity(*OWN)).tolist() == OUTER.tolist()
+def test_pictures_of_several_groups_do_not_count():
+    samples = [replace(ROW, id=str(i), group=f"g{i // 2}", image_sha256=digest * 32)
+               for i, digest in enumerate(("aa", "aa", "bb", "aa"))]  # fmt: skip
+    samples.append(replace(ROW, id="9", group="g2", image="", image_sha256=""))
+    known = RowIdentity.of(samples)
+    kept = known.without_common_images(np.array([one.group for one in samples]))
+    assert kept.image.tolist() == [UNKNOWN, UNKNOWN, int("bb" * 8, 16), UNKNOWN, UNKNOWN]
+    assert np.array_equal(kept.key, known.key)
 
 
-def test_rows_of_a_variant_have_the_judges_of_the_rows_that_they_are_made_of():
-    """Another picture, subject and reference exchanged, and rows in another order."""
-    assert _judges(_fitted(), "4 box cup f", "1 dog cat 9") == [[1, 5], [0, 3]]
+@st.composite
+def fitted_rows(draw):
+    """A few rows with folds or one split, and rows of a target that are partly the same."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n_rows, n_folds = draw(st.integers(4, 20)), draw(st.integers(1, 4))
+    n_repeats = draw(st.integers(1, 3)) if n_folds > 1 else 1
+    images = rng.integers(0, 12, n_rows).astype(np.uint64)  # 0 is UNKNOWN
+    fold = rng.integers(n_folds, size=(n_repeats, n_rows))
+    for of_repeat in fold:
+        of_repeat[:n_folds] = np.arange(n_folds)
+    outer = fold + n_folds * np.arange(n_repeats)[:, None]
+    if n_folds == 1:
+        outer[0, rng.random(n_rows) < 0.5] = -1
+        outer[0, 0] = -1
+        outer_fitted = (outer == -1) & (rng.random(n_rows) < 0.7)  # the others: val
+        outer_fitted[0, 0] = True
+        fitted = outer_fitted[0]
+    else:
+        outer_fitted = np.concatenate([
+            [one != split for split in range(n_folds * r, n_folds * (r + 1))]
+            for r, one in enumerate(outer)
+        ])  # fmt: skip
+        fitted = np.ones(n_rows, bool)
+    rows = FittedRows(
+        RowIdentity(np.arange(n_rows).astype(np.uint64), images), outer, fitted, outer_fitted
+    )
+    target = RowIdentity(rng.integers(0, 2 * n_rows, 15).astype(np.uint64),
+                         rng.integers(0, 16, 15).astype(np.uint64))  # fmt: skip
+    return rows, target
 
 
-def test_new_rows_are_judged_by_the_final_probe_in_each_repeat():
-    assert _judges(_fitted(), "9 cat dog 9") == [[FINAL, FINAL]]
-
-
-def test_equal_ids_with_other_names_are_new_rows():
-    assert _judges(_fitted(), "1 cat cup 9", "1 cat dog 9") == [[FINAL, FINAL], [0, 3]]
-
-
-def test_rows_without_names_are_told_by_the_names_of_their_images_without_suffix():
-    texts = [("1", "", "", "old/x.png", ""), ("2", "", "", "old/y.png", "")]
-    fitted = FittedRows(RowIdentity.of_texts(texts), np.array([[0, 1]]), np.ones(2, bool),
-                        np.array([[False, True], [True, False]]))  # fmt: skip
-    rows = RowIdentity.of_texts([
-        ("1", "", "", "new/x.jpg", ""), ("1", "", "", "z.png", ""), ("3", "", "", "x.png", ""),
-    ])  # fmt: skip
-    assert fitted.judges(rows).T.tolist() == [[0], [FINAL], [FINAL]]
-
-
-def test_a_picture_under_another_id_is_judged_by_a_fold_that_was_not_fitted_on_it():
-    # Picture b is in fold 1 and then 4, picture c in fold 1 and then 5.
-    assert _judges(_fitted(), "8 new row b", "9 new row c") == [[1, 4], [1, 5]]
-
-
-def test_a_shuffled_picture_needs_a_fold_with_neither_the_row_nor_the_picture():
-    # Rows 3 and 4 are tested by one fold in the first repeat, but by two in the second.
-    assert _judges(_fitted(), "3 cup box c") == [[NONE, NONE]]
-    one = _fitted(outer=OUTER[:1])
-    assert _judges(one, "3 cup box c", "3 cup box d") == [[1], [NONE]]
-
-
-def test_with_the_own_split_only_test_rows_and_new_rows_count():
-    """Strength and layer were chosen on val rows."""
-    split = ["train", "train", "val", "val", "test", "test"]
-    judged = _judges(_own_split(split), *OWN, "8 new row a", "8 new row c", "8 new row d")
-    assert judged == [[NONE]] * 4 + [[FINAL]] * 2 + [[NONE], [NONE], [FINAL]]
-
-
-def test_a_row_that_has_a_copy_among_the_fitted_rows_is_left_out():
-    """Rows of one id and names in several splits of the run."""
-    fitted = FittedRows(_identity(OWN[0], OWN[0], OWN[2]), np.array([[-1, 0, 0]]),
-                        np.array([True, False, False]), np.array([[True, False, False]]))  # fmt: skip
-    assert _judges(fitted, OWN[0], OWN[2]) == [[NONE], [FINAL]]
-
-
-def test_pictures_that_most_groups_share_tell_nothing():
-    rows = [f"{i} s{i} r{i} {'ab'[i % 2]}" for i in range(6)]
-    grey = _identity(*rows).without_common_images(np.array([*"uvwxyz"]))
-    assert (grey.image == UNKNOWN).all()
-    fitted = _fitted(grey)
-    assert fitted.judges(_identity(*rows)).tolist() == OUTER.tolist()
-    assert _judges(fitted, "9 other row a") == [[FINAL, FINAL]]
-
-
-def test_a_copy_that_was_kept_in_two_groups_is_still_known():
-    group = np.array([*"uuvwxy"])
-    rows = [*OWN[:4], "5 pen bag c", OWN[5]]
-    kept = _identity(*rows).without_common_images(group)
-    assert (kept.image == _identity(*rows).image).all()
-    assert _judges(_fitted(kept, OUTER[:1]), "9 new row c", "5 pen bag c") == [[NONE], [NONE]]
-    # Two rows of one group share no picture with another one.
-    assert _judges(_fitted(kept), "9 new row a") == [[0, 3]]
-
-
-def test_pictures_without_a_digest_are_not_those_of_each_other():
-    rows = [("1", "a", "b", "x", ""), ("2", "a", "b", "x", "")]
-    none = RowIdentity.of_texts(rows)
-    assert (none.image == UNKNOWN).all()
-    fitted = FittedRows(none.take(np.array([0])), np.array([[-1]]), np.ones(1, bool),
-                        np.ones((1, 1), bool))  # fmt: skip
-    assert fitted.judges(none).tolist() == [[NONE, FINAL]]
-
-
-@pytest.mark.parametrize("strange", ["-1", "0x12", "1_0", "zz", "é", "ab" * 40])
-def test_a_text_that_is_no_digest_is_known_by_its_text(strange):
-    texts = [("1", "a", "b", "x", strange), ("2", "c", "d", "y", strange), ("3", "", "", "z", "z")]
-    image = RowIdentity.of_texts(texts).image
-    assert image[0] == image[1] != image[2] and image[0] != UNKNOWN
-
-
-def test_a_digest_is_known_in_either_case():
-    image = RowIdentity.of_texts([("1", "", "", "", "aF" * 32), ("2", "", "", "", "Af" * 32)]).image
-    assert image[0] == image[1] == 0xAFAFAFAFAFAFAFAF
-
-
-@given(st.data())
+@given(fitted_rows())
 @settings(max_examples=150, deadline=None)
-def test_judges_are_those_of_a_search_row_by_row(data):
-    def draw(n, highest):
-        return np.array(data.draw(st.lists(st.integers(0, highest), min_size=n, max_size=n)))
-
-    n_rows, n_folds, n_repeats = data.draw(st.integers(3, 8)), 3, data.draw(st.integers(1, 2))
-    group = draw(n_rows, 4)
-    fold = np.stack([draw(5, n_folds - 1) for _ in range(n_repeats)])
-    outer = fold[:, group] + n_folds * np.arange(n_repeats)[:, None]
-    of_outer = np.stack([outer[k // n_folds] != k for k in range(n_folds * n_repeats)])
-    of_outer &= draw(of_outer.size, 4).reshape(of_outer.shape) > 0  # names in neither side
-    own = RowIdentity(np.arange(1, n_rows + 1, dtype=np.uint64), draw(n_rows, 4).astype(np.uint64))
-    fitted = FittedRows(own, outer, np.ones(n_rows, bool), of_outer)
-    n = data.draw(st.integers(1, 6))
-    rows = RowIdentity(draw(n, 12).astype(np.uint64), draw(n, 6).astype(np.uint64))
-    judge = fitted.judges(rows)
-    for row in range(n):
-        same = (own.key == rows.key[row]) | ((own.image == rows.image[row]) & (own.image > 0))
-        expected = []
-        for repeat in range(n_repeats):
-            present = np.unique(outer[repeat])
-            clean = [k for k in present.tolist() if not (of_outer[k] & same).any()]
-            own_test = outer[repeat, own.key == rows.key[row]]
-            if not same.any():
-                expected.append(FINAL)
-            elif len(own_test) and own_test[0] in clean:
-                expected.append(own_test[0])
-            else:
-                expected.append(clean[0] if clean else NONE)
-        assert judge[:, row].tolist() == ([NONE] * n_repeats if NONE in expected else expected)
+def test_no_judge_was_fitted_or_chosen_on_the_row_or_its_picture(given):
+    rows, target = given
+    judge = rows.judges(target)
+    assert judge.shape == (len(rows.outer), len(target.key))
+    for column, (key, image) in enumerate(zip(target.key, target.image, strict=True)):
+        same = (rows.identity.key == key) | ((rows.identity.image == image) & (image != UNKNOWN))
+        used = rows.fitted | (rows.outer < 0).all(axis=0)
+        for repeat, chosen in enumerate(judge[:, column]):
+            if chosen == FINAL:
+                assert not (used & same).any()
+            elif chosen != NONE:
+                assert not (rows.outer_fitted[chosen] & same).any()
+                assert chosen in rows.outer[repeat] and (rows.fitted & same).any()
+                tests = rows.outer[repeat, rows.identity.key == key].tolist()
+                if tests and not (rows.outer_fitted[tests[0]] & same).any():
+                    assert [chosen] == tests
+        if (judge[:, column] == NONE).any():
+            assert (judge[:, column] == NONE).all() and _has_no_judge(rows, same)
 
 
-def test_the_design_has_each_judged_cell_once():
-    judge = np.array([[FINAL, NONE, 1, 0], [FINAL, NONE, 2, 2]])
-    found = np.full(judge.shape, NONE)
-    design = judging_design(judge)
-    for outer in design.outer:
-        (which,) = {*judge[outer.repeat, outer.test].tolist()}
-        found[outer.repeat, outer.test] = which
-    assert found.tolist() == judge.tolist()
-    assert (design.test_split >= 0).tolist() == (judge != NONE).tolist()
+def _has_no_judge(rows, same):
+    """Whether in some repeat each split, or the only probe, was fitted on one of the rows `same`."""
+    if len(rows.outer_fitted) == 1:
+        return bool(((rows.outer[0] < 0) & same).any())
+    seen = (rows.outer_fitted & same).any(axis=1)
+    return any(seen[np.unique(of_repeat)].all() for of_repeat in rows.outer)

@@ -1,286 +1,367 @@
-"""The saved probes of a run on its own rows, and on other states."""
+"""`vsp evaluate`: saved probes judged on other states, never on rows that they were fitted on."""
 
-from math import sqrt
+import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.transferred import (
-    LABELS,
-    columns,
-    judge,
-    make_probes,
-    make_run,
-    rare,
-    read_probes,
-    replaced,
-    take,
-    write,
-)
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from helpers.stored_runs import NAMES, probed, rows, run_of, write_file
 
-from vsp import probes
+from vsp.datasets.relations import parse_relations
 from vsp.errors import ConfigError, ProbeError, RunError
+from vsp.evaluation.judged_rows import JudgedRows
 from vsp.evaluation.judges import FINAL, NONE
 from vsp.evaluation.target_states import open_target
+from vsp.evaluation.trained_probes import read_trained
+from vsp.evaluation.transfer import TransferSettings, transfer
+from vsp.extraction.extract import extract
+from vsp.probes.links import probabilities
+
+QUICK = TransferSettings(resamples=100)
 
 
-def _numbers(rows):
-    number = rows["representations"][:, 2, :2].sum(axis=1) + np.arange(len(rows["ids"])) % 3
-    return {**rows, "labels": number.astype(str)}
+def _evaluate(work, results, target, metric="", settings=QUICK, tables=(), **options):
+    trained = read_trained(results.name, results, metric)
+    return transfer(trained, open_target(target, work, **options), lambda: tables, settings)
 
 
-def _split(rows, names=("train", "train", "train", "val")):
-    return {**rows, "splits": np.array(names)[np.unique(rows["groups"], return_inverse=True)[1] % len(names)]}  # fmt: skip
+def _with_split(of_rows, test=0.3):
+    """The rows with a split of the dataset, by group: the last ones are test rows."""
+    is_test = np.arange(len(of_rows["id"])) >= (1 - test) * len(of_rows["id"])
+    return {**of_rows, "split": np.where(is_test, "test", "train")}
 
+
+def _digests(images):
+    return np.array([hashlib.sha256(str(image).encode()).hexdigest() for image in images])
+
+
+# A run on its own rows.
 
 OWN = {
-    "folds of groups of three rows": (columns(40, 3), {}),
-    "the dataset's own split": (_split(columns()), {}),
-    "train, val and test": (_split(columns(), ("train", "train", "val", "test")), {}),
-    "pairs": (columns(), {"split_by": "pairs"}),
-    "names": (columns(160), {"split_by": "names", "folds": 3, "repeats": 1}),
-    "numbers": (_numbers(columns()), {"probe": "ridge"}),
-    "numbers with a split": (_split(_numbers(columns())), {"probe": "ridge"}),
-    "no strength": (columns(), {"probe": "mass-mean"}),
-    "balanced accuracy": (rare(columns()), {"metric": "balanced"}),
-    "AUC": (columns(60), {"metric": "auc", "folds": 3}),
-    "log loss": (columns(), {"metric": "log-loss", "treatment": "standardize"}),
+    "folds": ({}, {}),
+    "more repeats": ({"repeats": 3}, {}),
+    "split": ({}, {"split": True}),
+    "three splits": ({}, {"split": True, "val": True}),
+    "balanced": ({"metric": "balanced"}, {}),
+    "auc": ({"metric": "auc", "repeats": 1}, {}),
+    "log loss": ({"metric": "log-loss", "probe": "multinomial"}, {"split": True}),
+    "mass-mean": ({"probe": "mass-mean"}, {}),
+    "mlp": ({"probe": "mlp", "repeats": 1}, {"n_layers": 2}),
+    "number": ({"probe": "ridge"}, {"numbers": True}),
+    "number, split": ({"probe": "ridge"}, {"numbers": True, "split": True}),
+    "standardized": ({"treatment": "standardize"}, {"split": True}),
 }
 
 
 @pytest.mark.parametrize("case", OWN)
-def test_a_run_on_itself_gives_its_own_predictions_losses_and_scores(work, case):
-    rows, settings = OWN[case]
-    results = make_probes(make_run("a", rows), **settings)
-    arrays, (_, scores) = results.arrays("predictions"), results.read()
-    trained, outer = read_probes("a"), arrays["outer"]
-    judges = trained.fitted.judges(open_target("a", work).identity)
-    tested = outer >= 0
-    own = outer if len(arrays["outer_fitted"]) > 1 else np.full(outer.shape, FINAL)
-    assert (judges == own)[tested].all()
-    names_out = case == "names"
-    assert names_out or ((judges == NONE) == ~tested).all()
-    assert not (arrays["outer_fitted"][outer] & tested[..., None] & np.eye(len(rows["ids"]), dtype=bool)).any()  # fmt: skip
-    made = judge("a", "a")
-    assert [one.layer for one in made.layers] == [0, 1, 2] and made.renamed == {}
-    assert made.selected == results.summary()["best_layer"]
-    for layer, one in enumerate(made.layers):
-        said = _said(trained, layer, judges, rows["representations"])
-        if rows["labels"].dtype.kind == "U" and one.recall is not None:
-            assert (said[tested] == arrays["predicted"][layer][tested]).all()
+def test_a_run_on_itself_gives_its_predictions_and_scores(work, case):
+    settings, changes = OWN[case]
+    of_rows = rows(n_layers=changes.get("n_layers", 3))
+    if changes.get("numbers"):
+        noise = np.random.default_rng(0).normal(size=120)
+        of_rows["label"] = (of_rows["states"][2, :, 0] + noise).round(3).astype(str)
+    of_rows = _with_split(of_rows) if "split" in changes else of_rows
+    if "val" in changes:
+        of_rows["split"][:24] = "val"
+    results = probed(work, "a", of_rows, **settings)
+    found = _evaluate(work, results, "a")
+    _, scores = results.read()
+    # Iterative fits end within a tolerance, which only losses of probabilities and numbers show.
+    near = 1e-12 if found.statistic in ("accuracy", "balanced accuracy") else 1e-4
+    for figures, score in zip(found.layers, scores, strict=True):
+        assert figures.score == pytest.approx(score.score, abs=near)
+        assert figures.own == pytest.approx(score.score, abs=1e-6)
+        assert figures.difference == pytest.approx(0, abs=near)
+        if score.recall is not None:
+            assert figures.accuracy == pytest.approx(score.accuracy, abs=1e-12)
+    assert found.selected == results.summary()["best_layer"]
+    _check_predictions(work, results)
+
+
+def _check_predictions(work, results):
+    """Every prediction is that of predictions.npz, and every probability of the same strength."""
+    trained, target = read_trained("a", results), open_target("a", work)
+    arrays = results.arrays("predictions")
+    estimates = results.arrays("estimates", ("chosen", "likeliest"))
+    judge = trained.fitted.judges(target.identity)
+    tested = np.flatnonzero(judge[0] != NONE)
+    assert np.array_equal(judge != NONE, arrays["outer"] >= 0)
+    if judge.max() > FINAL:
+        assert np.array_equal(judge, arrays["outer"])
+    judged = JudgedRows(trained, target, tested, trained.y[tested], judge[:, tested])
+    for k, layer in enumerate(arrays["layers"].tolist()):
+        scores = judged.scores(layer, layer)
+        said = arrays["predicted"][k][:, tested]
+        if trained.classes:
+            assert np.array_equal(judged.predicted(scores), said)
         else:
-            assert said[tested] == pytest.approx(arrays["predicted"][layer][tested], rel=1e-5)
-        if names_out:  # a row with names of two folds is held out by both, and tested by neither
-            continue
-        assert one.score == pytest.approx(scores[layer].score, abs=1e-7)
-        assert made.paired == (case not in ("numbers", "numbers with a split", "log loss"))
-        assert one.own == pytest.approx(one.score, abs=1e-7)
-        if made.paired:
-            assert one.difference == pytest.approx(0, abs=1e-7)
-            assert -0.3 < one.difference_low < 0 < one.difference_high < 0.3
-        if one.recall is not None:
-            right = arrays["predicted"][layer] == np.searchsorted(
-                arrays["classes"], arrays["label"]
-            )
-            for name, recall in one.recall.items():
-                of_class = tested & (arrays["label"] == name)
-                assert recall["score"] == pytest.approx(right[of_class].mean())
-                assert recall["n"] == of_class.sum() / len(outer)
-            assert one.accuracy == pytest.approx(right[tested].mean())
-    if not names_out:
-        assert made.n_rows == tested[0].sum()
-        assert made.n_seen == (~tested[0]).sum()
-        assert made.n_by_folds == (made.n_rows if len(arrays["outer_fitted"]) > 1 else 0)
+            assert judged.predicted(scores) == pytest.approx(said, rel=1e-5, abs=1e-5)
+        if "probability" in arrays:
+            same = estimates["chosen"][k] == estimates["likeliest"][k]
+            for i in np.flatnonzero(same):  # the saved probes have the strength `chosen`
+                one, of_split = judged.design.outer[i], scores[i]
+                share = probabilities(of_split, trained.link, axis=0).T
+                kept = arrays["probability"][k][one.repeat, tested[one.test]]
+                assert share == pytest.approx(kept, abs=1e-3)
 
 
-def _said(trained, layer, judges, states):
-    """What the judge of each cell predicts [repeat, row]."""
-    found = np.full(judges.shape, np.nan)
-    by = trained.probes(layer, folds=len(trained.fitted.outer_fitted) > 1)
-    for place in np.argwhere(judges != NONE).tolist():
-        scores = by[judges[tuple(place)]].scores(states[place[1], layer][None])[0]
-        found[tuple(place)] = scores.argmax() if trained.classes else scores[0]
-    return found
+def test_positions_are_those_that_were_asked_for(plan_fake, work):
+    from vsp.evaluation.probe_run import probe_run
+    from vsp.evaluation.probe_settings import ProbeSettings
 
-
-def test_new_rows_are_judged_by_the_saved_probe_on_all_layers(work):
-    make_probes(make_run("a", columns()))
-    new = columns(30, first=500)
-    make_run("b", new)
-    trained = read_probes("a")
-    for target in ("b", "b.npz"):
-        made = judge("a", target)
-        assert (made.n_rows, made.n_groups, made.n_seen, made.n_by_folds) == (60, 30, 0, 0)
-        assert not made.paired and made.target == target
-        for layer, one in enumerate(made.layers):
-            probe = probes.load("results/a", layer)
-            right = probe.predict(new["representations"][:, layer]) == new["labels"]
-            assert one.score == one.accuracy == pytest.approx(right.mean(), abs=1e-12)
-            for name in LABELS:
-                of_class = right[new["labels"] == name]
-                assert one.recall[name]["score"] == pytest.approx(of_class.mean())
-                assert one.recall[name]["n"] == len(of_class)
-            _check_unpaired(one)
-        counts = np.unique(new["labels"], return_counts=True)[1]
-        assert made.chance == pytest.approx(counts.max() / 60)
-    assert trained.layers == [0, 1, 2]
-
-
-def _check_unpaired(one):
-    """Newcombe's method 10, from the own score of a run on itself."""
-    (own,) = [own for own in judge("a", "a").layers if own.layer == one.layer]
-    difference = one.score - own.score
-    assert one.own == pytest.approx(own.score) and one.difference == pytest.approx(difference)
-    below = sqrt((one.score - one.low) ** 2 + (own.high - own.score) ** 2)
-    above = sqrt((one.high - one.score) ** 2 + (own.score - own.low) ** 2)
-    assert one.difference_low == pytest.approx(difference - below)
-    assert one.difference_high == pytest.approx(difference + above)
-
-
-def test_other_metrics_are_those_of_scikit_learn_and_have_their_own_chance(work):
-    make_probes(make_run("a", columns()))
-    new = rare(columns(60, first=500))
-    make_run("b", new)
-    index = np.searchsorted(LABELS, new["labels"])
-    states = new["representations"][:, 2]
-    probe = probes.load("results/a", 2)
-    balanced, auc, plain = (judge("a", "b", metric) for metric in ("balanced", "auc", "accuracy"))
-    expected = balanced_accuracy_score(new["labels"], probe.predict(states))
-    assert balanced.at(2).score == pytest.approx(expected) and balanced.chance == 0.25
-    shares = probe.predict_proba(states)
-    expected = np.mean([roc_auc_score(index == k, shares[:, k]) for k in range(4)])
-    assert auc.at(2).score == pytest.approx(expected, abs=1e-9) and auc.chance == 0.5
-    assert auc.at(2).own is None and auc.at(2).difference is None  # not kept for this metric
-    assert plain.at(2).score == pytest.approx(plain.at(2).accuracy)
-    assert plain.at(2).accuracy == balanced.at(2).accuracy
-    assert plain.chance == pytest.approx(np.bincount(index).max() / len(index))
-    assert balanced.at(2).own is not None
+    run = plan_fake(positions=("last", "image"))
+    extract(run, run.shards)
+    quick = ProbeSettings(
+        permutations=0, controls=0, curve=False, random=False, words=False, resamples=100, folds=3
+    )
+    results = {name: probe_run(run, replace(quick, position=name), 1) for name in ("last", "image")}
+    for name, of_position in results.items():
+        own = _evaluate(work, of_position, run.name, position=name)
+        assert [one.score for one in own.layers] == pytest.approx(
+            [one.score for one in of_position.read()[1]]
+        )
+    other = _evaluate(work, results["last"], run.name, position="image")
+    assert (other.position, other.target_position) == ("last", "image")
+    assert [one.score for one in other.layers] != [
+        one.score for one in _evaluate(work, results["last"], run.name).layers
+    ]
 
 
 # Rows that a probe was fitted on never count.
 
 
-def test_a_variant_of_the_same_rows_is_judged_by_their_folds_and_paired(work):
-    rows = columns(40, 3)
-    results = make_probes(make_run("a", rows))
-    rng = np.random.default_rng(3)
-    order = rng.permutation(len(rows["ids"]))[:90]
-    moved = rows["representations"] + rng.normal(size=rows["representations"].shape).astype("f4")
-    variant = {**rows, "representations": moved, "subjects": rows["references"],
-               "references": rows["subjects"], "image_sha256": np.char.upper(rows["image_sha256"][::-1])}  # fmt: skip
-    variant["image_sha256"] = np.array([f"{i:064x}" for i in range(1000, 1000 + len(order) + 30)])
-    make_run("b", take(variant, order))
-    made, arrays = judge("a", "b"), results.arrays("predictions")
-    assert made.paired and made.n_rows == made.n_by_folds == 90 and made.n_seen == 0
-    truth = np.searchsorted(LABELS, rows["labels"])
-    for layer, one in enumerate(made.layers):
-        by_split = probes.load_folds("results/a", layer)
-        right, own = [], []
-        for of_repeat in arrays["outer"]:
-            for row in order:
-                said = by_split[of_repeat[row]].scores(moved[row, layer][None])[0].argmax()
-                right.append(said == truth[row])
-        own = (arrays["predicted"][layer] == truth)[:, order]
-        assert one.score == pytest.approx(np.mean(right), abs=1e-12)
-        assert one.own == pytest.approx(own.mean(), abs=1e-12)
-        assert one.difference == pytest.approx(np.mean(right) - own.mean(), abs=1e-12)
-        assert one.difference_low < one.difference < one.difference_high
-    # Paired rows agree more than independent ones, so the interval of the difference is narrower.
-    last, both = made.at(2), sqrt(2) * (made.at(2).high - made.at(2).low)
-    assert last.difference_high - last.difference_low < both
+def _memorised(**changes):
+    """Rows whose states tell nothing of the label, but have room to learn each row by heart."""
+    return rows(n_rows=60, n_layers=1, hidden_size=150, signal=0.0, **changes)
 
 
-def test_one_new_row_among_own_rows_makes_the_difference_unpaired(work):
-    rows = columns()
-    make_probes(make_run("a", rows))
-    new = take(columns(2, first=500), slice(0, 1))
-    both = {name: np.concatenate([column, new[name]]) for name, column in rows.items()}
-    write("b", both)
-    made = judge("a", "b.npz")
-    assert (made.n_rows, made.n_by_folds, made.paired) == (81, 80, False)
+@pytest.mark.parametrize("split", [False, True])
+def test_a_variant_of_the_rows_is_at_chance_where_the_rows_are(work, split):
+    of_rows = _memorised()
+    of_rows = _with_split(of_rows, test=0.5) if split else of_rows
+    results = probed(work, "a", of_rows)
+    variant = {**of_rows, "states": of_rows["states"] * 1.01}
+    run_of(work, "other", variant)
+    found = _evaluate(work, results, "other")
+    assert found.n_rows == (30 if split else 60) and found.n_seen == (30 if split else 0)
+    assert found.n_by_folds == (0 if split else 60)
+    assert found.layers[0].score < 0.5 and found.paired
 
 
-def test_rows_that_were_dropped_or_not_extracted_were_not_fitted_but_their_pictures_can_be(work):
-    rows = columns(40, 2)
-    states = rows["representations"].copy()
-    states[3, 1, 0] = np.nan  # the row fails; row 2 is about the same picture
-    results = make_probes(
-        make_run("a", {**rows, "representations": states}), partial=True, drop_labels=("above",)
-    )
-    write("b", rows)
-    make_run("c", rows)
-    trained = read_probes("a")
-    used = np.isin(rows["ids"], results.arrays("predictions")["id"])
-    judges = trained.fitted.judges(open_target("c", work).identity)
-    picture_used = np.isin(rows["groups"], rows["groups"][used])
-    assert not used[3] and used.sum() < len(used) - 5
-    assert (judges[0] == FINAL).tolist() == (~picture_used).tolist()
-    place = np.flatnonzero(used)
-    assert (judges[:, place] == results.arrays("predictions")["outer"]).all()
-    for row in np.flatnonzero(~used & picture_used).tolist():
-        of_picture = np.flatnonzero(used & (rows["groups"] == rows["groups"][row]))
-        assert judges[:, row].tolist() == judges[:, of_picture[0]].tolist()
-    made = judge("a", "b.npz")
-    assert made.without_class == {"above": (rows["labels"] == "above").sum()}
-    assert made.without_rows == ()
+def test_a_row_with_another_id_about_a_fitted_picture_does_not_count(work):
+    of_rows = _with_split(_memorised(), test=0.5)
+    of_rows["image_sha256"] = _digests(of_rows["group"])
+    results = probed(work, "a", of_rows)
+    asked_again = {
+        **of_rows,
+        "id": np.char.add("again", of_rows["id"]),
+        "group": np.char.add("again", of_rows["group"]),
+    }
+    run_of(work, "again", {k: v for k, v in asked_again.items() if k != "image"})
+    found = _evaluate(work, results, "again")
+    assert (found.n_rows, found.n_seen) == (30, 30) and found.layers[0].score < 0.5
+    assert not found.paired
 
 
-def test_results_without_their_run_and_of_a_renamed_run_know_the_same_rows(work):
-    rows = _split(columns())
-    make_probes(make_run("a", rows))
-    write("b", rows)
-    first = judge("a", "b.npz")
-    (work / "scratch/a").rename(work / "moved")
-    (work / "results/a").rename(work / "results/other")
-    second = judge("other", "b.npz")
-    assert second.n_seen == first.n_seen == 60 and second.n_rows == 20
-    assert second.layers == first.layers
+def test_rows_of_another_dataset_count_in_full(work):
+    results = probed(work, "a", rows())
+    run_of(work, "b", rows(seed=1))
+    found = _evaluate(work, results, "b")
+    assert (found.n_rows, found.n_seen, found.n_by_folds, found.n_groups) == (120, 0, 0, 60)
+    assert not found.paired and found.layers[2].score > 0.6
 
 
-def test_a_target_of_fitted_rows_alone_is_refused_with_the_reason(work):
-    rows = _split(columns())
-    make_probes(make_run("a", rows))
-    write("b", take(rows, rows["splits"] == "train"))
-    with pytest.raises(ProbeError, match=r"no row of 60 is left: .* fitted on 60 rows"):
-        judge("a", "b.npz")
+def test_a_file_of_the_fitted_rows_has_only_the_rows_that_were_held_out(work):
+    results = probed(work, "a", _with_split(_memorised(), test=0.5))
+    found = _evaluate(work, results, "a.npz")
+    assert (found.n_rows, found.n_seen) == (30, 30) and found.layers[0].score < 0.5
+
+
+def test_a_file_with_the_fitted_images_in_another_order_does_not_count_them(work):
+    """Files of the research project have neither ids nor digests: a row's number is its id."""
+    of_rows = {**_with_split(_memorised(), test=0.5), "id": np.arange(60).astype(str)}
+    results = probed(work, "a", of_rows)
+    file = {
+        "states": of_rows["states"][:, ::-1],
+        **{k: of_rows[k][::-1] for k in ("label", "image")},
+    }
+    write_file(work / "turned.npz", file)
+    found = _evaluate(work, results, "turned.npz")
+    assert (found.n_rows, found.n_seen) == (30, 30) and found.layers[0].score < 0.5
+
+
+def test_where_every_row_was_fitted_it_is_said(work):
+    of_rows = _with_split(rows())
+    results = probed(work, "a", of_rows)
+    train = {name: a[..., of_rows["split"] == "train"] if a.ndim == 1 else
+             a[:, of_rows["split"] == "train"] for name, a in of_rows.items()}  # fmt: skip
+    run_of(work, "train", train)
+    with pytest.raises(
+        ProbeError, match="no row of 84 is left: the probes were fitted or chosen on 84"
+    ):
+        _evaluate(work, results, "train")
 
 
 # Labels.
 
-
-def test_labels_are_matched_and_what_has_no_counterpart_is_counted(work):
-    make_probes(make_run("a", columns()))
-    new = columns(30, first=500)
-    labels = np.where(new["labels"] == "left_of", "to the left of", new["labels"])
-    labels = np.where(labels == "above", "inside of", labels)
-    write("b", {**new, "labels": labels})
-    made = judge("a", "b.npz")
-    n_left_out = int((labels == "inside of").sum())
-    assert made.renamed == {"to the left of": "left_of"}
-    assert made.without_class == {"inside of": n_left_out}
-    assert made.without_rows == ("above",)
-    assert made.n_rows == 60 - n_left_out and made.at(2).recall["above"] is None
-    right = probes.load("results/a", 2).predict(new["representations"][:, 2]) == new["labels"]
-    assert made.at(2).score == pytest.approx(right[new["labels"] != "above"].mean())
-    write("c", {**new, "labels": np.full(60, "inside of")})
-    with pytest.raises(ProbeError, match="no row of 60 is left: a has no class for 'inside of'"):
-        judge("a", "c.npz")
+TABLE = parse_relations(
+    "t", {"left_of": ["left", "to the left of"], "above": ["above", "over"]}, "t"
+)
 
 
-def test_numbers_are_judged_and_texts_refused_in_their_place(work):
-    make_probes(make_run("a", _numbers(columns())), probe="ridge")
-    new = _numbers(columns(40, first=500))
-    write("b", new)
-    made = judge("a", "b.npz")
-    y, mean = new["labels"].astype(float), read_probes("a").y.mean()
-    said = probes.load("results/a", 2).predict(new["representations"][:, 2])
-    base = ((y - mean) ** 2).sum()
-    assert made.at(2).score == pytest.approx(1 - ((said - y) ** 2).sum() / base, rel=1e-6)
-    assert made.chance == pytest.approx(1 - ((y.mean() - y) ** 2).sum() / base, rel=1e-6)
-    assert made.at(2).recall is None and made.at(2).accuracy is None and made.renamed == {}
-    for strange in ("above", "nan", "inf"):
-        write("c", {**new, "labels": replaced(new["labels"], 3, strange)})
-        with pytest.raises(RunError, match=r"c\.npz: has labels that are not numbers"):
-            judge("a", "c.npz")
-    with pytest.raises(ConfigError, match="--metric accuracy: a reads numbers"):
-        judge("a", "b.npz", "accuracy")
+def test_labels_are_matched_by_name_then_by_the_words_of_tables(work):
+    results = probed(work, "a", rows())
+    other = rows(seed=1)
+    words = {"left_of": "To the  left of", "above": "over", "below": "near"}
+    other["label"] = np.array([words.get(one, one) for one in other["label"]])
+    run_of(work, "b", other)
+    found = _evaluate(work, results, "b", tables=(TABLE,))
+    assert found.renamed == {"To the  left of": "left_of", "over": "above"}
+    assert found.without_class == {"near": 30} and found.without_rows == ("below",)
+    assert found.n_rows == 90 and found.layers[2].recall["below"] is None
+    same = _evaluate(work, results, run_of(work, "c", rows(seed=1)).name).layers[2]
+    for name in ("left_of", "above", "right_of"):
+        assert found.layers[2].recall[name]["score"] == same.recall[name]["score"]
+
+
+def test_a_class_that_the_target_lacks_is_a_possible_error(work):
+    results = probed(work, "a", rows())
+    other = rows(seed=1)
+    keep = other["label"] != "below"
+    kept = {name: a[:, keep] if a.ndim > 1 else a[keep] for name, a in other.items()}
+    run_of(work, "b", kept)
+    found = _evaluate(work, results, "b")
+    assert found.without_rows == ("below",) and found.chance == pytest.approx(1 / 3)
+    shares = [one["score"] for one in found.layers[2].recall.values() if one is not None]
+    assert found.layers[2].score == pytest.approx(np.mean(shares))
+
+
+def test_labels_without_any_class_are_refused_with_their_names(work):
+    results = probed(work, "a", rows())
+    run_of(work, "b", rows(seed=1, names=("cat", "dog")))
+    with pytest.raises(ProbeError, match="a has no class for 'cat', 'dog'"):
+        _evaluate(work, results, "b", tables=(TABLE,))
+
+
+def test_labels_that_are_no_numbers_are_refused(work):
+    numbers = rows()
+    numbers["label"] = np.arange(120).astype(str)
+    results = probed(work, "a", numbers, probe="ridge")
+    run_of(work, "b", rows(seed=1))
+    with pytest.raises(RunError, match="b: has labels that are not numbers"):
+        _evaluate(work, results, "b")
+
+
+# Scores, chance and differences.
+
+
+def test_scores_are_those_of_the_final_probe(work):
+    from vsp.probes import load
+
+    results = probed(work, "a", rows())
+    other = rows(seed=1)
+    run_of(work, "b", other)
+    found = _evaluate(work, results, "b")
+    for figures in found.layers:
+        probe = load(results.folder, figures.layer)
+        said = probe.predict(other["states"][figures.layer].astype(np.float32))
+        right = said == other["label"]
+        assert [figures.score, figures.accuracy] == pytest.approx([right.mean()] * 2)
+        for name in NAMES:
+            recall = figures.recall[name]["score"]
+            assert recall == pytest.approx(right[other["label"] == name].mean())
+        assert figures.low < figures.score < figures.high
+
+
+def test_another_metric_scores_target_and_own_rows(work):
+    of_rows = rows()
+    few = of_rows["label"] == "below"
+    few[np.flatnonzero(few)[:8]] = False
+    kept = {name: a[:, ~few] if a.ndim > 1 else a[~few] for name, a in of_rows.items()}
+    results = probed(work, "a", kept, metric="balanced")
+    run_of(work, "b", rows(seed=1))
+    found = _evaluate(work, results, "b", metric="accuracy")
+    _, scores = results.read()
+    assert found.statistic == "accuracy"
+    for figures, score in zip(found.layers, scores, strict=True):
+        assert figures.own == pytest.approx(score.accuracy)
+        assert figures.score == pytest.approx(figures.accuracy)
+    assert [one.own for one in _evaluate(work, results, "b").layers] == pytest.approx(
+        [one.score for one in scores]
+    )
+    with pytest.raises(ConfigError, match="has no probabilities"):
+        read_trained("m", probed(work, "m", rows(), probe="mass-mean"), "log-loss")
+
+
+def test_a_paired_difference_is_narrower_than_that_of_other_rows(work):
+    of_rows = rows()
+    results = probed(work, "a", of_rows)
+    shifted = np.random.default_rng(3).normal(0, 0.1, of_rows["states"].shape)
+    run_of(work, "same", {**of_rows, "states": of_rows["states"] + shifted})
+    run_of(work, "other", {**rows(seed=0), "id": np.char.add("x", of_rows["id"])})
+    same, other = (_evaluate(work, results, name) for name in ("same", "other"))
+    assert same.paired and not other.paired
+    width = [one.layers[1].difference_high - one.layers[1].difference_low for one in (same, other)]
+    assert width[0] < width[1] / 1.3
+    for one in (*same.layers, *other.layers):
+        assert one.difference == pytest.approx(one.score - one.own)
+        assert one.difference_low <= one.difference <= one.difference_high
+
+
+def test_chance_of_numbers_is_the_mean_of_the_target(work):
+    numbers, other = rows(), rows(seed=1)
+    for one in (numbers, other):
+        one["label"] = (10 + one["states"][2, :, 0]).round(4).astype(str)
+    results = probed(work, "a", numbers, probe="ridge")
+    run_of(work, "b", other)
+    found = _evaluate(work, results, "b")
+    y, prior = other["label"].astype(float), numbers["label"].astype(float).mean()
+    assert found.chance == pytest.approx(1 - ((y - y.mean()) ** 2).sum() / ((y - prior) ** 2).sum())
+    assert found.layers[2].score > 0.9 and found.layers[2].accuracy is None
+
+
+# What does not suit is refused.
+
+
+def test_states_of_another_size_are_refused_with_both(work):
+    results = probed(work, "a", rows())
+    run_of(work, "wide", rows(seed=1, hidden_size=8))
+    with pytest.raises(RunError, match="a on wide: states have 6 and 8 values"):
+        _evaluate(work, results, "wide")
+
+
+def test_layers_are_matched_by_their_number_in_the_model(work):
+    results = probed(work, "a", rows(n_layers=4))
+    run_of(work, "short", rows(seed=1, n_layers=3))
+    with pytest.raises(RunError, match="layer 2, one has states after the final norm"):
+        _evaluate(work, results, "short")
+    found = _evaluate(work, results, "short", settings=replace(QUICK, other_norm=True))
+    assert [one.layer for one in found.layers] == [0, 1, 2] and found.without_layer == (3,)
+    with pytest.raises(ConfigError, match="layer 3: is not in a and short; both have 0-2"):
+        found.at(3)
+
+
+def test_values_that_are_not_finite_are_refused_in_a_file_and_counted_in_a_run(work):
+    results = probed(work, "a", rows())
+    other = rows(seed=1)
+    other["states"][1, 7, 3] = np.nan
+    path = write_file(work / "b.npz", other)
+    with pytest.raises(RunError, match="1 of 120 rows have values that are not finite, first id"):
+        _evaluate(work, results, str(path))
+    run_of(work, "b", other)
+    with pytest.raises(RunError, match="run b: 1 of 120 rows have no states"):
+        _evaluate(work, results, "b")
+    found = _evaluate(work, results, "b", partial=True)
+    assert (found.n_rows, found.n_missing) == (119, 1)
+
+
+def test_a_file_has_no_positions(work):
+    run_of(work, "a", rows())
+    with pytest.raises(ConfigError, match=r"position image: a.npz is no run"):
+        open_target("a.npz", work, "image")
+
+
+@pytest.mark.parametrize("name", ["none", "no/such/path", "x" * 300, "a\0b", "./" + "y" * 5000])
+def test_a_target_that_is_not_there_is_refused(work, name):
+    with pytest.raises(RunError):
+        open_target(name, work)

@@ -159,6 +159,15 @@ def test_a_hostile_npz_is_one_line(tmp_path, name):
         open_state_file(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("digest", ["z" * 64, "-1" + "0" * 62, "ab"])
+def test_a_digest_that_is_none_is_refused_with_its_row(tmp_path, digest):
+    arrays = research_arrays()
+    digests = np.array(["", digest, *[""] * (len(arrays["labels"]) - 2)])
+    np.savez(tmp_path / "a.npz", **arrays, image_sha256=digests)
+    with pytest.raises(StoreError, match=f"image_sha256 of row 1 is '{digest}'; write 64 digits"):
+        open_state_file(tmp_path / "a.npz")
+
+
 def test_a_bomb_is_refused_with_its_size(tmp_path):
     n_bytes = 200_000_000
     body = _claiming((n_bytes // 4, 1, 1), body=bytes(n_bytes))

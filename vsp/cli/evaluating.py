@@ -46,6 +46,19 @@ def add_commands(subparsers: Any) -> None:
         ".safetensors file of states, or the path of a folder of them; may be repeated",
     )
     add_position(parser)
+    _add_judging(parser)
+    add_seed(parser, "the bootstrap")
+    add_json(parser)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all layers as CSV")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="plot the curves of one run, or the matrix of several, as .png or .svg",
+    )
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-position",
         choices=STORED_POSITIONS,
@@ -79,15 +92,6 @@ def add_commands(subparsers: Any) -> None:
         action="store_true",
         help="leave out rows of targets without states, and count them",
     )
-    add_seed(parser, "the bootstrap")
-    add_json(parser)
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all layers as CSV")
-    parser.add_argument(
-        "--plot",
-        type=Path,
-        metavar="FILE",
-        help="plot the curves of one run, or the matrix of several, as .png or .svg",
-    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -118,7 +122,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
-    from vsp.evaluation.target_states import open_target
+    from vsp.evaluation.target_states import is_file_of_states, open_target
     from vsp.evaluation.trained_probes import read_trained
     from vsp.evaluation.transfer import TransferSettings, transfer
     from vsp.storage.find_results import find_results
@@ -133,15 +137,10 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     by_target = []
     for name in arguments.on:
         # The position of a run's probes is not that of a file, which has none.
-        at = LAST if _is_file(name) and arguments.on_position is None else on_position
+        at = LAST if is_file_of_states(name) and arguments.on_position is None else on_position
         target = open_target(name, Path(), at, arguments.partial)
         by_target.append([transfer(one, target, read_tables, settings) for one in trained])
     return [one for of_run in zip(*by_target, strict=True) for one in of_run]
-
-
-def _is_file(name: str) -> bool:
-    path = Path(name)
-    return path.is_file() or (path.is_dir() and not (path / "plan.json").exists())
 
 
 def _tables(name: str | None) -> list[Relations]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.errors import ProbeError, RunError
+from vsp.errors import ProbeError
 from vsp.evaluation.column_table import (
     ColumnTable,
     Interval,
@@ -23,7 +23,7 @@ from vsp.evaluation.own_rows import Beside, Draws, OwnRows
 from vsp.evaluation.peak import recall_intervals
 from vsp.evaluation.scores import Floats, are_numbers
 from vsp.evaluation.statistics import GroupBootstrap
-from vsp.evaluation.target_states import States, TargetStates
+from vsp.evaluation.target_states import TargetStates
 from vsp.evaluation.tested_rows import split_losses
 from vsp.evaluation.trained_probes import TrainedProbes
 from vsp.utils.progress import progress
@@ -76,9 +76,9 @@ class JudgedRows:
         predicted = []
         with progress(f"evaluate {self.trained.name}", "layers", len(pairs)) as advance:
             for layer, entry in pairs:
-                scores = self._scores(layer, entry)
+                scores = self.scores(layer, entry)
                 table.add(layer, self._losses(scores, self.trained.link)[0])
-                predicted.append(self._predicted(scores))
+                predicted.append(self.predicted(scores))
                 advance(1)
         own = OwnRows(self.trained, draws)
         place = own.place_of(self.target.identity.take(self.rows))
@@ -102,26 +102,14 @@ class JudgedRows:
             "n_groups": self.test.n_groups,
         }
 
-    def _scores(self, layer: int, entry: int) -> list[NDArray[Any]]:
+    def scores(self, layer: int, entry: int) -> list[NDArray[Any]]:
         """Scores [class, row] of the rows of each split of the design."""
         probes = self.trained.probes(layer, folds=bool((self.judge != FINAL).any()))
         states = self.target.read_layer(entry)
         return [
-            probes[judge].scores(self._finite(states, one.test, entry)).T
+            probes[judge].scores(states[self.rows[one.test]]).T
             for judge, one in zip(self._judges, self.design.outer, strict=True)
         ]
-
-    def _finite(self, states: States, which: NDArray[np.intp], entry: int) -> States:
-        """The states of these of the judged rows. Raises RunError if a value is not finite."""
-        found = states[self.rows[which]]
-        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
-        if len(wrong):
-            row = self.target.id[self.rows[which[wrong[0]]]]
-            raise RunError(
-                f"{self.target.name}: has a state that is not finite, of row {str(row)!r} in entry "
-                f"{entry}; make a run of it with `vsp import states`, and use --partial"
-            )
-        return found
 
     def _chance_scores(self) -> list[NDArray[Any]]:
         """Scores of the target's most frequent label, or of its mean."""
@@ -177,7 +165,7 @@ class JudgedRows:
             beside.high,
         )
 
-    def _predicted(self, scores: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def predicted(self, scores: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Class index or number [repeat, row]."""
         predicted = np.zeros(self.judge.shape, dtype=self.y.dtype)
         for one, of_split in zip(self.design.outer, scores, strict=True):

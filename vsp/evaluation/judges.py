@@ -3,8 +3,8 @@
 A probe run with folds saves one probe that is fitted on all rows, and one for each outer split. A row
 that the run did not use is judged by the first. A row that it did use is judged, in each repeat, by
 the probe of an outer split whose training rows have neither the row nor its picture. A row for which
-there is none is left out. With the dataset's own split, so are val rows on which the run chose a
-strength and a layer.
+there is none is left out. With the dataset's own split there is one probe; all rows of the run but the
+tested ones count as used, since strength and layer are chosen on rows with split val.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class FittedRows:
 
         A row has a judge in every repeat or in none, so that repeats are about the same rows.
         """
+        used = self.fitted | (self.outer < 0).all(axis=0)
+        final_seen = self._seen(used[None], rows)[0]
         if len(self.outer_fitted) == 1:
-            used = self.fitted | (self.outer < 0).all(axis=0)
-            return np.where(self._seen(used[None], rows), NONE, FINAL)
-        final_seen = self._seen(self.fitted[None], rows)[0]
+            return np.where(final_seen, NONE, FINAL)[None]
         seen, tests = self._seen(self.outer_fitted, rows), self._tested_by(rows)
         judge = np.full((len(self.outer), len(final_seen)), FINAL)
         for repeat, of_repeat in enumerate(self.outer):

@@ -23,26 +23,28 @@ class RowIdentity:
     """Hashes of rows and of their pictures, each [row].
 
     Two rows have the same key if their ids are equal, and their two names in either order; if they
-    have no names, the names of their image files without suffix. Variants of a dataset keep these.
-    Rows of other datasets that happen to have the same ids differ in them.
+    have no names, their groups; and if each row is a group of its own, the names of their image files
+    without suffix. Variants of a dataset keep these. Rows of other datasets that happen to have the same
+    ids differ in them.
     """
 
     key: NDArray[np.uint64]
-    image: NDArray[np.uint64]  # the first 64 bits of the SHA-256 of the image file, or UNKNOWN
+    image: NDArray[np.uint64]  # of the SHA-256 of the image file, else of its name, or UNKNOWN
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> RowIdentity:
         """The identities of these rows."""
-        return cls.of_texts(
-            [(one.id, one.subject, one.reference, one.image, one.image_sha256) for one in samples]
-        )
+        return cls.of_texts([
+            (one.id, one.subject, one.reference, one.group, one.image, one.image_sha256)
+            for one in samples
+        ])  # fmt: skip
 
     @classmethod
-    def of_texts(cls, rows: Sequence[tuple[str, str, str, str, str]]) -> RowIdentity:
-        """From id, subject, reference, image name and SHA-256 of the image of each row."""
+    def of_texts(cls, rows: Sequence[tuple[str, str, str, str, str, str]]) -> RowIdentity:
+        """From id, subject, reference, group, image name and SHA-256 of the image of each row."""
         return cls(
-            np.array([_key(*row[:4]) for row in rows], np.uint64),
-            np.array([_image(row[4]) for row in rows], np.uint64),
+            np.array([_key(*row[:5]) for row in rows], np.uint64),
+            np.array([_image(*row[4:]) for row in rows], np.uint64),
         )
 
     def take(self, rows: NDArray[np.intp]) -> RowIdentity:
@@ -64,16 +66,19 @@ class RowIdentity:
         return RowIdentity(self.key, np.where(is_shared, UNKNOWN, self.image))
 
 
-def _key(row_id: str, subject: str, reference: str, image: str) -> int:
-    names = sorted((subject, reference)) if subject else [PurePath(image).stem]
+def _key(row_id: str, subject: str, reference: str, group: str, image: str) -> int:
+    names = sorted((subject, reference))
+    if not subject:
+        # A variant may rename the image, but it keeps the group: the name of the first image.
+        names = [PurePath(image if group == row_id else group).stem]
     return _hash([row_id, names])
 
 
-def _image(sha256: str) -> int:
-    """The first 64 bits; of a text that is no SHA-256, as in a file of another program, a hash."""
-    if _SHA256.fullmatch(sha256):
-        return int(sha256[:16], 16)
-    return _hash(sha256) if sha256 else int(UNKNOWN)
+def _image(image: str, image_sha256: str) -> int:
+    """The first 64 bits of the digest; files of other programs may have none, but name the image."""
+    if _SHA256.fullmatch(image_sha256):
+        return int(image_sha256[:16], 16)
+    return _hash(image_sha256 or image) if image_sha256 or image else int(UNKNOWN)
 
 
 def _hash(value: object) -> int:

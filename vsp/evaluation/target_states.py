@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +47,20 @@ def open_target(name: str, work: Path, position: str = LAST, partial: bool = Fal
     Raises RunError or StoreError if there are none, or if a run is not complete and `partial` is
     false, ConfigError for a position of a file.
     """
-    path = Path(name)
-    if is_state_file(name):
+    if is_file_of_states(name):
         if position != LAST:
             raise ConfigError(f"position {position}: {name} is no run, so it has no positions")
-        return _of_file(name, path)
+        return _of_file(name, Path(name))
     return _of_run(find_run(name, work), position, partial)
 
 
-def is_state_file(name: str) -> bool:
-    """Whether the name is that of a file, or the path (with a slash) of a folder that is no run."""
-    if os.path.isfile(name):  # noqa: PTH113 - False for a name that is too long
-        return True
-    is_run = os.path.exists(os.path.join(name, "plan.json"))  # noqa: PTH110, PTH118
-    return "/" in name and os.path.isdir(name) and not is_run  # noqa: PTH112
+def is_file_of_states(name: str) -> bool:
+    """Whether this is a file, or the path (it has a slash) of a folder of files; otherwise a run."""
+    path = Path(name)
+    with suppress(OSError, ValueError):  # such a name is refused as that of a run
+        is_folder = "/" in name and path.is_dir() and not (path / "plan.json").exists()
+        return path.is_file() or is_folder
+    return False
 
 
 def _of_run(run: Run, position: str, partial: bool) -> TargetStates:
@@ -97,7 +97,19 @@ def _of_run(run: Run, position: str, partial: bool) -> TargetStates:
 def _of_file(name: str, path: Path) -> TargetStates:
     file = open_state_file(path)
     rows = file.rows
-    columns = (rows.id, rows.subject, rows.reference, rows.image, rows.image_sha256)
+    columns = (rows.id, rows.subject, rows.reference, rows.group, rows.image, rows.image_sha256)
+
+    def read_layer(layer: int) -> States:
+        states = file.layer(layer)
+        bad = np.flatnonzero(~np.isfinite(states).all(axis=1))
+        if len(bad):
+            raise RunError(
+                f"{name}: {len(bad):,} of {len(rows):,} rows have values that are not finite, first id "
+                f"{str(rows.id[bad[0]])[:100]!r}; make a run of the file with `vsp import states`, and "
+                "evaluate on it with --partial"
+            )
+        return states
+
     return TargetStates(
         name=name,
         position=LAST,
@@ -107,6 +119,6 @@ def _of_file(name: str, path: Path) -> TargetStates:
         identity=RowIdentity.of_texts(list(zip(*(one.tolist() for one in columns), strict=True))),
         convention=file.convention,
         hidden_size=file.hidden_size,
-        read_layer=file.layer,
+        read_layer=read_layer,
         notes=file.notes,
     )

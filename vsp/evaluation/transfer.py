@@ -52,7 +52,7 @@ class Transfer:
     n_rows: int  # judged
     n_groups: int
     n_by_folds: int  # of them, by probes of outer splits
-    n_seen: int  # left out: every probe was fitted on the row or its picture
+    n_seen: int  # left out: every probe was fitted or chosen on the row or its picture
     n_missing: int  # left out: no states
     renamed: Mapping[str, str]  # label of the target → class
     without_class: Mapping[str, int]  # left out: label of the target → rows
@@ -159,7 +159,9 @@ def _no_row_left(
     said = f"{trained.name} on {target.name}: no row of {len(target):,} is left"
     parts = []
     if n_seen:
-        parts.append(f"the probes were fitted on {format_count(n_seen, 'row')} or their pictures")
+        parts.append(
+            f"the probes were fitted or chosen on {format_count(n_seen, 'row')} or their pictures"
+        )
     if labels is not None and labels.without_class:
         names = ", ".join(repr(label) for label in list(labels.without_class)[:5])
         parts.append(f"{trained.name} has no class for {names}; name a table with --relations")

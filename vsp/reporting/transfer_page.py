@@ -226,7 +226,9 @@ def _rows(one: Transfer) -> list[str]:
             f"{one.n_by_folds:,} of them judged by the probe of the fold that held them out"
         )
     if one.n_seen:
-        lines.append(f"left out: {one.n_seen:,} that the probes were fitted on")
+        lines.append(
+            f"left out: {one.n_seen:,} that the probes were fitted or chosen on, or their pictures"
+        )
     if one.n_missing:
         lines.append(f"left out: {one.n_missing:,} without states")
     return [*lines, *one.notes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from vsp.errors import StoreError
 from vsp.utils.text import format_count, is_encodable, shorten
 
 _LONGEST = {"id": 1000, "label": 200, "group": 4000, "image": 4000}  # characters
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 SPLITS = ("train", "val", "test")
 
 
@@ -38,7 +40,7 @@ def checked_rows(path: object, texts: Mapping[str, Sequence[str] | NDArray[np.st
     """The rows made of these columns; those that are left out follow from the others or are empty.
 
     `path` is named in errors. Raises StoreError for columns of different lengths, no row, a row without
-    a label, ids that are not unique, a text that is too long or cannot be encoded, and splits other than
+    a label, ids that are not unique, digests that are none, a text that is too long or cannot be encoded, and splits other than
     train, val and test.
     """
     n_rows = len(texts["label"])
@@ -58,6 +60,7 @@ def checked_rows(path: object, texts: Mapping[str, Sequence[str] | NDArray[np.st
     rows = StateRows(**{one.name: columns.get(one.name, blank) for one in fields(StateRows)})
     _check_texts(path, rows)
     _check_ids(path, rows.id)
+    _check_digests(path, rows.image_sha256)
     _check_split(path, rows.split)
     return rows
 
@@ -89,6 +92,15 @@ def _check_ids(path: object, ids: NDArray[np.str_]) -> None:
     twice, n = Counter(ids.tolist()).most_common(1)[0]
     if n > 1:
         raise StoreError(f"{path}: id {shorten(twice, 100)!r} has {n} rows; ids must be unique")
+
+
+def _check_digests(path: object, digests: NDArray[np.str_]) -> None:
+    for row, digest in enumerate(digests.tolist()):
+        if digest and not _SHA256.fullmatch(digest):
+            raise StoreError(
+                f"{path}: image_sha256 of row {row} is {shorten(digest, 100)!r}; write 64 digits from "
+                "0-9 and a-f, or leave it empty"
+            )
 
 
 def _check_split(path: object, split: NDArray[np.str_]) -> None:
