@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.errors import ProbeError
 from vsp.evaluation.column_table import (
     ColumnTable,
     Interval,
@@ -26,6 +27,7 @@ from vsp.evaluation.target_states import TargetStates
 from vsp.evaluation.tested_rows import split_losses
 from vsp.evaluation.trained_probes import TrainedProbes
 from vsp.utils.progress import progress
+from vsp.utils.text import format_count
 
 _CHANCE = "chance"
 
@@ -131,7 +133,14 @@ class JudgedRows:
             )
             for one, judge, of_split in zip(self.design.outer, self._judges, scores, strict=True)
         ]
-        return split_losses(self.trained.metric, self.design, cells)
+        loss, base = split_losses(self.trained.metric, self.design, cells)
+        if np.isnan(loss).any() or not base.any(axis=1).all():
+            raise ProbeError(
+                f"{self.trained.name} on {self.target.name}: {self.trained.metric.statistic} needs "
+                f"two different labels among the {format_count(len(self.y), 'row')} that count; use "
+                "another --metric"
+            )
+        return loss, base
 
     def _layer_figures(
         self,

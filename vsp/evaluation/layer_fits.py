@@ -314,16 +314,18 @@ class LayerFitter:
         return float(score_of_sums(sums)[0])
 
     def _final_probe(self, piece: Piece, choice: StrengthChoice) -> Arrays:
-        """Arrays of the probe that is saved."""
+        """Arrays of the probe that is saved, and its scores if it is that of the only outer split."""
         tasks = self.tasks
         train = tasks.design.train_sets[tasks.design.final]
         (fit,) = self._fit([Task(tasks.y, train, self._strength(choice.final), keep=True)])
         strength = tasks.strengths[choice.final] if tasks.strengths else np.nan
         arrays = {f"probe.{name}": array for name, array in fit.probes[0].items()}
+        if len(tasks.design.outer) == 1:
+            arrays["saved_scores.0"] = fit.scores[0][:, tasks.design.outer[0].test]
         return {**arrays, "final_strength": np.array(strength)}
 
     def _fold_probes(self, piece: Piece, choice: StrengthChoice) -> Arrays:
-        """Arrays of the probe of each outer split, at its chosen strength."""
+        """Arrays of the probe of each outer split at its chosen strength, and scores of test rows."""
         design = self.tasks.design
         tasks = [
             Task(
@@ -331,11 +333,11 @@ class LayerFitter:
             )
             for outer, chosen in zip(design.outer, choice.chosen, strict=True)
         ]
-        return {
-            f"fold.{i}.{name}": array
-            for i, fit in enumerate(self._fit(tasks))
-            for name, array in fit.probes[0].items()
-        }
+        arrays: Arrays = {}
+        for i, fit in enumerate(self._fit(tasks)):
+            arrays |= {f"fold.{i}.{name}": array for name, array in fit.probes[0].items()}
+            arrays[f"saved_scores.{i}"] = fit.scores[0][:, design.outer[i].test]
+        return arrays
 
     def _strength(self, index: int | np.intp) -> tuple[float, ...]:
         return self.tasks.strengths[int(index) : int(index) + 1]

@@ -65,7 +65,7 @@ def merge_pieces(
     """
     arrays = {**_union(searched), **_union(later)}
     pieces = [*searched, *later]
-    chosen = [arrays[f"scores.{i}"][choice.chosen[i]] for i in range(len(tasks.design.outer))]
+    chosen = _chosen_scores(tasks, arrays, choice)
     merged = {
         "strengths": arrays["strengths"],
         "inner": choice.inner,
@@ -92,6 +92,17 @@ def merge_pieces(
         if name in (*_CURVE, "capacity", "final_strength")
         or name.startswith(("probe.", "fold.", "control."))
     }
+
+
+def _chosen_scores(tasks: LayerTasks, arrays: Arrays, choice: StrengthChoice) -> list[NDArray[Any]]:
+    """Scores [class, row] of the test rows of each outer split, of the probe that is saved.
+
+    Those of the search, which differ within the tolerance of a fit, if the probe is not saved.
+    """
+    return [
+        arrays.get(f"saved_scores.{i}", arrays[f"scores.{i}"][choice.chosen[i]])
+        for i in range(len(tasks.design.outer))
+    ]
 
 
 def _union(pieces: Sequence[Arrays]) -> Arrays:

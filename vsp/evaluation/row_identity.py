@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from vsp.storage.manifest import Sample
 
 UNKNOWN = np.uint64(0)  # in place of the hash of a picture
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,18 @@ class RowIdentity:
         return RowIdentity(self.key[rows], self.image[rows])
 
     def without_common_images(self, group: NDArray[np.str_]) -> RowIdentity:
-        """The same rows; pictures that several groups [row] have do not count.
+        """The same rows; if most groups [row] share pictures with others, these are UNKNOWN.
 
         Grey pictures of a control are equal in many groups, so they do not tell that a row was seen.
+        A few copies in several groups, which `vsp plan --keep-copies` allows, do tell it.
         """
         code = np.unique(self.image, return_inverse=True)[1]
-        pairs = np.unique([code, np.unique(group, return_inverse=True)[1]], axis=1)
-        n_groups = np.bincount(pairs[0])
-        return RowIdentity(self.key, np.where(n_groups[code] == 1, self.image, UNKNOWN))
+        number = np.unique(group, return_inverse=True)[1]
+        n_groups = np.bincount(np.unique([code, number], axis=1)[0])
+        is_shared = (n_groups[code] > 1) & (self.image != UNKNOWN)
+        if 2 * len(np.unique(number[is_shared])) <= number.max() + 1:
+            return self
+        return RowIdentity(self.key, np.where(is_shared, UNKNOWN, self.image))
 
 
 def _key(row_id: str, subject: str, reference: str, group: str, image: str) -> int:
@@ -70,9 +76,9 @@ def _key(row_id: str, subject: str, reference: str, group: str, image: str) -> i
 
 def _image(image: str, image_sha256: str) -> int:
     """The first 64 bits of the digest; files of other programs may have none, but name the image."""
-    if image_sha256:
+    if _SHA256.fullmatch(image_sha256):
         return int(image_sha256[:16], 16)
-    return _hash(image) if image else int(UNKNOWN)
+    return _hash(image_sha256 or image) if image_sha256 or image else int(UNKNOWN)
 
 
 def _hash(value: object) -> int:

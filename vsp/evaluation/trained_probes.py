@@ -67,7 +67,21 @@ class TrainedProbes:
                     f"of folds are saved in layer {layer}; run `vsp probe` again"
                 )
             found |= dict(enumerate(of_folds))
+        for probe in found.values():
+            self._check_probe(layer, probe)
         return found
+
+    def _check_probe(self, layer: int, probe: Any) -> None:
+        """Raise RunError if a saved probe does not read such states, or has not these classes."""
+        try:
+            shape = probe.scores(np.zeros((1, self.hidden_size))).shape
+        except ValueError:  # arrays of other shapes
+            shape = ()
+        if shape != (1, max(1, len(self.classes))):
+            raise RunError(
+                f"{self.results.folder}: a probe of layer {layer} is not what vsp writes; run "
+                "`vsp probe` again"
+            )
 
 
 def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes:
@@ -94,7 +108,7 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
         results,
         classes,
         probe["link"],
-        _metric(name, metric, summary["statistic"], bool(classes), probe["link"]),
+        _metric(name, metric, summary["statistic"], probe),
         summary["statistic"],
         f"{probe['probe']}, treatment {probe['treatment']}",
         summary["best_layer"],
@@ -106,15 +120,19 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
     )
 
 
-def _metric(name: str, asked: str, statistic: str, has_classes: bool, link: str) -> Metric:
+def _metric(name: str, asked: str, statistic: str, probe: Mapping[str, Any]) -> Metric:
     if not asked:
         return metric_of(statistic)
-    if not has_classes:
+    if not probe["classes"]:
         raise ConfigError(f"--metric {asked}: {name} reads numbers; leave it out for R²")
-    if asked == "log-loss" and not link:
-        raise ConfigError(
-            f"--metric {asked}: the probe of {name} has no probabilities; use another"
+    is_weighted = probe.get("parameters", {}).get("weighting") == "balanced"
+    if asked == "log-loss" and (is_weighted or not probe["link"]):
+        why = (
+            "has class weights, so no probabilities of labels"
+            if is_weighted
+            else "has no probabilities"
         )
+        raise ConfigError(f"--metric {asked}: the probe of {name} {why}; use another")
     return METRICS[asked]
 
 

@@ -19,6 +19,7 @@ from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.evaluation.judged_rows import JudgedRows, LayerFigures
 from vsp.evaluation.judges import FINAL, NONE
 from vsp.evaluation.matched_labels import MatchedLabels, match_labels
+from vsp.evaluation.row_identity import UNKNOWN
 from vsp.evaluation.target_states import TargetStates
 from vsp.evaluation.trained_probes import TrainedProbes
 from vsp.storage.convention import LayerConvention
@@ -111,8 +112,20 @@ def transfer(
         without_class={} if labels is None else labels.without_class,
         without_rows=_without_rows(trained.classes, y[rows]),
         without_layer=without_layer,
-        notes=target.notes,
+        notes=(*target.notes, *_identity_notes(trained, target)),
     )
+
+
+def _identity_notes(trained: TrainedProbes, target: TargetStates) -> list[str]:
+    """A note if rows cannot be recognised by their pictures."""
+    sides = {trained.name: trained.fitted.identity, target.name: target.identity}
+    unknown = [name for name, one in sides.items() if (one.image == UNKNOWN).all()]
+    if not unknown:
+        return []
+    return [
+        f"no digests of pictures that tell rows apart in {' and '.join(unknown)}: fitted rows are "
+        "recognised by id and names alone"
+    ]
 
 
 def _values(

@@ -236,6 +236,7 @@ class _TransferredProbe(_Values):
     treatment: str
     link: str
     classes: list[str] | None  # None: it reads a number
+    parameters: dict[str, Any] = {}
 
 
 class TransferredSummary(_Values):

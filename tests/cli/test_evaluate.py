@@ -1,0 +1,161 @@
+"""`vsp evaluate`: the research project's accuracies, and the same figures on the page, in JSON and CSV."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from helpers.foreign_states import write_research
+from helpers.transferred import LABELS, columns, make_probes, make_run, write
+
+from vsp.storage.npz import read_arrays
+from vsp.storage.results import Results
+
+LIGHT = ["--permutations", 0, "--controls", 0, "--resamples", 100, "--no-curve", "--no-random",
+         "--no-words", "--n-jobs", 1]  # fmt: skip
+
+
+def test_the_accuracies_of_the_research_project_are_found_by_evaluate(work, vsp):
+    """Its formula: plain accuracy of a saved probe on the val rows of its split, in every layer."""
+    arrays = write_research(work / "old.npz")
+    n_rows, images = len(arrays["labels"]), arrays["image_ids"]
+    order = np.random.RandomState(42).permutation(n_rows)
+    train, val = order[: int(0.8 * n_rows)], order[int(0.8 * n_rows) :]
+    assert len(set(images)) < n_rows and set(images[train]) & set(images[val])
+    vsp("import", "states", "old.npz", "--split", "research", "--out", "scratch/old")
+    vsp("probe", "--run", "old", "--metric", "accuracy", *LIGHT)
+    answer = vsp("evaluate", "old", "--on", "old.npz", "--metric", "accuracy", "--json")
+    (made,) = json.loads(answer.stdout)
+    assert made["n_rows"] == len(val) and made["n_seen"] == len(train)
+    names = np.unique(arrays["labels"])
+    for layer, one in enumerate(made["layers"]):
+        with (work / f"results/old/probes/{layer:03}.npz").open("rb") as file:
+            saved = read_arrays(file)
+        states = arrays["representations"][val, layer].astype("f8") - saved["mean"]
+        said = names[(states @ saved["coef"].T + saved["intercept"]).argmax(axis=1)]
+        accuracy = (said == arrays["labels"][val]).mean()
+        assert one["accuracy"] == accuracy and one["score"] == pytest.approx(accuracy, abs=1e-12)
+        assert one["own"] == pytest.approx(accuracy, abs=1e-12)
+        for name in names:
+            of_class = arrays["labels"][val] == name
+            recall = (said == name)[of_class].mean()
+            assert one["recall"][name]["score"] == pytest.approx(recall)
+    assert made["layers"][2]["accuracy"] > 0.5
+
+
+@pytest.fixture
+def three(work):
+    """Two probed runs and a third target."""
+    make_probes(make_run("a", columns()))
+    make_probes(make_run("b", {**columns(), "representations": columns(seed=1)["representations"]}))
+    write("c", columns(30, first=500))
+    return work
+
+
+def test_json_csv_and_page_say_the_same(three, vsp):
+    words = ("evaluate", "a", "b", "--on", "a", "b", "c.npz")
+    made = json.loads(vsp(*words, "--json", "--csv", "all.csv").stdout)
+    pairs = [(one["trained"], one["target"]) for one in made]
+    assert pairs == [(run, on) for run in ("a", "b") for on in ("a", "b", "c.npz")]
+    lines = list(csv.DictReader((three / "all.csv").read_text().splitlines()))
+    assert len(lines) == 6 * 3
+    flat = [(one, figures) for one in made for figures in one["layers"]]
+    for line, (one, figures) in zip(lines, flat, strict=True):
+        for name in ("score", "low", "high", "accuracy", "own", "difference", "difference_low",
+                     "difference_high"):  # fmt: skip
+            assert float(line[name]) == figures[name]
+        for name in ("trained", "target", "statistic", "position", "target_position"):
+            assert line[name] == one[name]
+        for name in ("n_rows", "n_groups", "paired"):
+            assert int(line[name]) == one[name]
+        assert float(line["chance"]) == one["chance"]
+        assert int(line["layer"]) == figures["layer"]
+        assert int(line["selected"]) == (figures["layer"] == one["selected"])
+        for name in LABELS:
+            assert float(line[f"recall of {name}"]) == figures["recall"][name]["score"]
+    page = vsp(*words, "--layer", 1).stdout
+    for one in made:
+        figures = one["layers"][1]
+        assert f"{figures['score']:.3f}" in page
+        assert f"[{figures['low']:.3f}, {figures['high']:.3f}]" in page
+        mark = "" if one["paired"] else "*"
+        assert f"{figures['difference']:+.3f}{mark}" in page
+    single = vsp("evaluate", "a", "--on", "c.npz").stdout
+    for figures in made[2]["layers"]:
+        score, difference = f"{figures['score']:.3f}", re.escape(f"{figures['difference']:+.3f}")
+        shown = rf"^ +{figures['layer']}\W+{score} .*{difference} "
+        assert re.search(shown, single, re.MULTILINE)
+
+
+def test_probes_of_a_position_are_judged_on_states_at_it_or_at_another(work, plan_fake, vsp):
+    from vsp.extraction.extract import extract
+
+    run = plan_fake(name="two", positions=("last", "subject"), options={"n_layers": 2})
+    extract(run, run.shards)
+    for position in ("last", "subject"):
+        vsp("probe", "--run", "two", "--position", position, *LIGHT)
+        results = Results(work / "results/two").at(position)
+        (made,) = json.loads(
+            vsp("evaluate", "two", "--on", "two", "--position", position, "--json").stdout
+        )
+        assert made["position"] == made["target_position"] == position
+        scores = [one.score for one in results.read()[1]]
+        assert [one["score"] for one in made["layers"]] == pytest.approx(scores, abs=1e-9)
+    answer = vsp("evaluate", "two", "--on", "two", "--on-position", "subject", "--json")
+    (other,) = json.loads(answer.stdout)
+    assert (other["position"], other["target_position"], other["paired"]) == (
+        "last", "subject", True,
+    )  # fmt: skip
+    outer = Results(work / "results/two").arrays("predictions")["outer"]
+    assert other["n_rows"] == (outer[0] >= 0).sum()
+
+
+REFUSED = {
+    "no such run": (["nothing", "--on", "c.npz"], "nothing: no such run or results"),
+    "no such target": (["a", "--on", "nothing"], "scratch/nothing: no such run"),
+    "no such file": (["a", "--on", "./nothing.npz"], "nothing.npz"),
+    "no states": (["a", "--on", "notes.txt"], "notes.txt: "),
+    "control characters": (["a", "--on", "x\x1b[31m\x07y"], "no such run"),
+    "control characters in a file": (["a", "--on", "x\x1b[31m.npz"], ".npz: "),
+    "a layer of one pair": (["a", "--on", "c.npz", "--layer", 1], "--layer 1"),
+    "a layer that is not there": (["a", "--on", "c.npz", "b", "--layer", 7], "layer 7"),
+    "a table": (["a", "--on", "odd.npz", "--relations", "nothing"], "nothing"),
+    "a position of a file": (["a", "--on", "c.npz", "--on-position", "subject"], "no positions"),
+    "no target": (["a"], "--on"),
+}  # fmt: skip
+
+
+def test_what_cannot_be_evaluated_is_refused_in_one_line(three, vsp):
+    (three / "notes.txt").write_text("hello")
+    (three / "x\x1b[31m.npz").write_text("hello")
+    rows = columns(30, first=500)
+    write("odd", {**rows, "labels": np.where(rows["labels"] == "above", "over", rows["labels"])})
+    for case, (words, why) in REFUSED.items():
+        answer = vsp("evaluate", *words)
+        assert answer.returncode in (1, 2) and answer.stdout == "", case
+        said = [line for line in answer.stderr.splitlines() if line.startswith("vsp")]
+        assert len(said) == 1 and why in said[0] and "Traceback" not in answer.stderr, case
+        assert "\x1b[31m" not in answer.stderr and "\x07" not in answer.stderr, case
+
+
+def test_labels_with_control_characters_are_shown_escaped(three, vsp):
+    rows = columns(30, first=500)
+    write("odd", {**rows, "labels": np.where(rows["labels"] == "above", "x\x1b[31m\x07y", rows["labels"])})  # fmt: skip
+    answer = vsp("evaluate", "a", "--on", "odd.npz")
+    assert (
+        answer.returncode == 0 and "\x1b[31m" not in answer.stdout and "\x07" not in answer.stdout
+    )
+    assert "31m" in answer.stdout
+
+
+def test_results_of_an_older_vsp_name_the_command_to_type(three, vsp):
+    results = Results(three / "results/a")
+    summary, scores = results.read()
+    arrays = results.arrays("predictions")
+    for name in ("key", "image", "fitted", "outer_fitted"):
+        del arrays[name]
+    kept = [results.probe(layer)[1] for layer in range(3)]
+    results.write(summary, scores, arrays, results.arrays("estimates"), kept)
+    answer = vsp("evaluate", "a", "--on", "c.npz")
+    assert answer.returncode == 1 and "run `vsp probe --run a` again" in answer.stderr
