@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsp.evaluation.judges import FINAL, NONE, FittedRows
-from vsp.evaluation.row_identity import UNKNOWN, RowIdentity
+from vsp.evaluation.row_identity import COMMON, UNKNOWN, RowIdentity
 from vsp.storage.manifest import Sample
 
 ROW = Sample("7", "/data/a.jpg", "?", "left_of", "a.jpg", image_sha256="ab" * 32)
@@ -55,14 +55,18 @@ def test_where_each_row_is_a_group_the_image_decides():
     assert _key(replace(ROW, group="7")) == _key(ROW)
 
 
-def test_pictures_of_several_groups_do_not_count():
-    samples = [replace(ROW, id=str(i), group=f"g{i // 2}", image_sha256=digest * 32)
-               for i, digest in enumerate(("aa", "aa", "bb", "aa"))]  # fmt: skip
-    samples.append(replace(ROW, id="9", group="g2", image="", image_sha256=""))
+def test_pictures_that_most_rows_share_under_several_names_are_common():
+    samples = [replace(ROW, id=str(i), image=f"{i // 2}.jpg", image_sha256=digest * 32)
+               for i, digest in enumerate(("aa", "aa", "bb", "aa", "aa"))]  # fmt: skip
+    samples.append(replace(ROW, id="9", image="", image_sha256=""))
     known = RowIdentity.of(samples)
-    kept = known.without_common_images(np.array([one.group for one in samples]))
-    assert kept.image.tolist() == [UNKNOWN, UNKNOWN, int("bb" * 8, 16), UNKNOWN, UNKNOWN]
+    kept = known.with_common_images()
+    b = int("bb" * 8, 16)
+    assert kept.image.tolist() == [COMMON, COMMON, b, COMMON, COMMON, UNKNOWN]
     assert np.array_equal(kept.key, known.key)
+    # Questions about one picture under one name are not a control.
+    one = RowIdentity.of([replace(one, image="a.jpg", image_sha256="aa" * 32) for one in samples])
+    assert (one.with_common_images().image == one.image).all()
 
 
 @st.composite
@@ -89,31 +93,51 @@ def fitted_rows(draw):
         ])  # fmt: skip
         fitted = np.ones(n_rows, bool)
     rows = FittedRows(
-        RowIdentity(np.arange(n_rows).astype(np.uint64), images), outer, fitted, outer_fitted
-    )
-    target = RowIdentity(rng.integers(0, 2 * n_rows, 15).astype(np.uint64),
-                         rng.integers(0, 16, 15).astype(np.uint64))  # fmt: skip
+        RowIdentity(np.arange(n_rows).astype(np.uint64), images, images + np.uint64(50)),
+        outer, fitted, outer_fitted,
+    )  # fmt: skip
+    shown = rng.integers(0, 16, 15).astype(np.uint64)
+    target = RowIdentity(
+        rng.integers(0, 2 * n_rows, 15).astype(np.uint64), shown,
+        np.where(rng.random(15) < 0.3, UNKNOWN, shown + np.uint64(50)),
+    )  # fmt: skip
     return rows, target
+
+
+def _same_picture(rows, key_image_name):
+    """Whether each row of a run shows a picture, by the definition."""
+    image, name = key_image_name
+    of_run = zip(rows.identity.image.tolist(), rows.identity.image_name.tolist(), strict=True)
+    return np.array([
+        (image == other if min(image, other) > COMMON else
+         UNKNOWN in (image, other) and COMMON not in (image, other) and UNKNOWN != name == other_name)
+        for other, other_name in of_run
+    ])  # fmt: skip
 
 
 @given(fitted_rows())
 @settings(max_examples=150, deadline=None)
 def test_no_judge_was_fitted_or_chosen_on_the_row_or_its_picture(given):
+    """Only the run's own test rows have the judge that tests them, whatever pictures it was fitted on."""
     rows, target = given
     judge = rows.judges(target)
     assert judge.shape == (len(rows.outer), len(target.key))
-    for column, (key, image) in enumerate(zip(target.key, target.image, strict=True)):
-        same = (rows.identity.key == key) | ((rows.identity.image == image) & (image != UNKNOWN))
-        used = rows.fitted | (rows.outer < 0).all(axis=0)
+    used = rows.fitted | (rows.outer < 0).all(axis=0)
+    for column in range(len(target.key)):
+        equal = rows.identity.key == target.key[column]
+        shown = (int(target.image[column]), int(target.image_name[column]))
+        picture = _same_picture(rows, shown)
+        own = equal & picture & (rows.outer[0] >= 0)
+        same = equal | picture
         for repeat, chosen in enumerate(judge[:, column]):
-            if chosen == FINAL:
+            if own.any():
+                single = len(rows.outer_fitted) == 1
+                assert [chosen] == ([FINAL] if single else rows.outer[repeat, own].tolist())
+            elif chosen == FINAL:
                 assert not (used & same).any()
             elif chosen != NONE:
                 assert not (rows.outer_fitted[chosen] & same).any()
                 assert chosen in rows.outer[repeat] and (rows.fitted & same).any()
-                tests = rows.outer[repeat, rows.identity.key == key].tolist()
-                if tests and not (rows.outer_fitted[tests[0]] & same).any():
-                    assert [chosen] == tests
         if (judge[:, column] == NONE).any():
             assert (judge[:, column] == NONE).all() and _has_no_judge(rows, same)
 
@@ -121,6 +145,7 @@ def test_no_judge_was_fitted_or_chosen_on_the_row_or_its_picture(given):
 def _has_no_judge(rows, same):
     """Whether in some repeat each split, or the only probe, was fitted on one of the rows `same`."""
     if len(rows.outer_fitted) == 1:
-        return bool(((rows.outer[0] < 0) & same).any())
+        used = rows.fitted | (rows.outer[0] < 0)
+        return bool((used & same).any())
     seen = (rows.outer_fitted & same).any(axis=1)
     return any(seen[np.unique(of_repeat)].all() for of_repeat in rows.outer)

@@ -163,7 +163,7 @@ def test_damaged_probes_of_folds_are_refused_in_one_line(work):
     arabic = {f"٣{name}": a for name, a in folds[0].items()}
     short = {name: a[..., :3] if name.endswith("coef") else a for name, a in folds[0].items()}
     for wrong, why in (
-        (last, "has 9 probes of 10 folds of layer 0"),
+        (last, "9 of 10 probes of folds are saved in layer 0"),
         (gap, "does not hold what vsp writes"),
         (strange, "does not hold what vsp writes"),
         (arabic, "does not hold what vsp writes"),

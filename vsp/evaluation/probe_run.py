@@ -196,6 +196,7 @@ def _predictions(work: ProbeWork, layers: Sequence[int], fits: _CachedFits) -> d
         "outer_fitted": design.train_sets[[outer.train_set for outer in design.outer]],
         "key": work.identity.key,
         "image": work.identity.image,
+        "image_name": work.identity.image_name,
     }
     if not tasks.are_numbers:
         arrays["classes"] = np.array(work.names)

@@ -135,7 +135,7 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     return ProbeWork(
         run, settings, probe, counts, dropped, _failed_reasons(ledgers), largest_batch_effect(ledgers), rows, names, tasks,
         cache, facts, n_equal, "" if untrained is None else untrained.name,
-        options, RowIdentity.of(samples[row] for row in rows.row.tolist()).without_common_images(rows.group),
+        options, RowIdentity.of(samples[row] for row in rows.row.tolist()).with_common_images(),
     )  # fmt: skip
 
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from vsp.storage.manifest import Sample
 
-UNKNOWN = np.uint64(0)  # in place of the hash of a picture
+UNKNOWN = np.uint64(0)  # in place of a hash
+COMMON = np.uint64(1)  # the picture of a control, which many rows share
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,16 @@ class RowIdentity:
 
     Two rows have the same key if their ids are equal, and their two names in either order; if they
     have no names, their groups; and if each row is a group of its own, the names of their image files
-    without suffix. Variants of a dataset keep these. Rows of other datasets that happen to have the same
-    ids differ in them.
+    without folder and suffix. Variants of a dataset keep these. Rows of other datasets that happen to
+    have the same ids differ in them, as a rule.
+
+    Two rows have the same picture if the SHA-256 of their image files are equal; if one has none, as in
+    files of other programs, if the names of the image files are.
     """
 
     key: NDArray[np.uint64]
-    image: NDArray[np.uint64]  # of the SHA-256 of the image file, else of its name, or UNKNOWN
+    image: NDArray[np.uint64]  # of the SHA-256 of the image file, UNKNOWN or COMMON
+    image_name: NDArray[np.uint64]  # UNKNOWN: the row names no image
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> RowIdentity:
@@ -44,41 +50,76 @@ class RowIdentity:
         """From id, subject, reference, group, image name and SHA-256 of the image of each row."""
         return cls(
             np.array([_key(*row[:5]) for row in rows], np.uint64),
-            np.array([_image(*row[4:]) for row in rows], np.uint64),
+            np.array([_image(row[5]) for row in rows], np.uint64),
+            np.array(
+                [_hash(_plain_name(row[4])) if row[4] else UNKNOWN for row in rows], np.uint64
+            ),
         )
 
     def take(self, rows: NDArray[np.intp]) -> RowIdentity:
         """The identities of these rows."""
-        return RowIdentity(self.key[rows], self.image[rows])
+        return RowIdentity(self.key[rows], self.image[rows], self.image_name[rows])
 
-    def without_common_images(self, group: NDArray[np.str_]) -> RowIdentity:
-        """The same rows; if most groups [row] share pictures with others, these are UNKNOWN.
+    def with_common_images(self) -> RowIdentity:
+        """The same rows; if most have a picture that images of other names also show, it is COMMON.
 
-        Grey pictures of a control are equal in many groups, so they do not tell that a row was seen.
-        A few copies in several groups, which `vsp plan --keep-copies` allows, do tell it.
+        Grey pictures of a control are equal in many images, so they do not tell that a row was seen. A
+        few copies, which `vsp plan --keep-copies` allows, do tell it.
         """
         code = np.unique(self.image, return_inverse=True)[1]
-        number = np.unique(group, return_inverse=True)[1]
-        n_groups = np.bincount(np.unique([code, number], axis=1)[0])
-        is_shared = (n_groups[code] > 1) & (self.image != UNKNOWN)
-        if 2 * len(np.unique(number[is_shared])) <= number.max() + 1:
+        name = np.unique(self.image_name, return_inverse=True)[1]
+        n_names = np.bincount(np.unique([code, name], axis=1)[0])
+        is_common = (n_names[code] > 1) & (self.image != UNKNOWN)
+        if 2 * is_common.sum() <= len(is_common):
             return self
-        return RowIdentity(self.key, np.where(is_shared, UNKNOWN, self.image))
+        image = np.where(is_common, COMMON, self.image)
+        return RowIdentity(self.key, image, self.image_name)
+
+    def shows_one_of(self, others: RowIdentity) -> NDArray[np.bool_]:
+        """Whether each row has the picture of a row of `others` [row]."""
+        known, of_others = _known(self.image), _known(others.image)
+        by_digest = np.isin(self.image, others.image[of_others])
+        unknown = others.image == UNKNOWN
+        # A name stands in where a digest is missing on either side.
+        by_any_name = np.isin(self.image_name, others.image_name[others.image != COMMON])
+        by_name = np.isin(self.image_name, others.image_name[unknown])
+        named = np.where(self.image == UNKNOWN, by_any_name, by_name)
+        named &= (self.image_name != UNKNOWN) & (self.image != COMMON)
+        return np.asarray((known & by_digest) | named)
+
+    def same_picture(self, other: RowIdentity) -> NDArray[np.bool_]:
+        """Whether row i has the picture of row i of `other` [row]."""
+        both = _known(self.image) & _known(other.image)
+        either = (self.image == UNKNOWN) | (other.image == UNKNOWN)
+        by_name = (self.image_name == other.image_name) & (self.image_name != UNKNOWN)
+        return np.asarray(np.where(both, self.image == other.image, either & by_name))
+
+
+def _known(image: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    return np.asarray((image != UNKNOWN) & (image != COMMON))
 
 
 def _key(row_id: str, subject: str, reference: str, group: str, image: str) -> int:
     names = sorted((subject, reference))
     if not subject:
         # A variant may rename the image, but it keeps the group: the name of the first image.
-        names = [PurePath(image if group == row_id else group).stem]
+        names = [_plain_name(image if group == row_id else group)]
     return _hash([row_id, names])
 
 
-def _image(image: str, image_sha256: str) -> int:
-    """The first 64 bits of the digest; files of other programs may have none, but name the image."""
+def _plain_name(image: str) -> str:
+    """The name of an image file without folder, and without the suffix of a picture."""
+    path = PurePath(image)
+    return path.stem if path.suffix.lower() in _SUFFIXES else path.name
+
+
+def _image(image_sha256: str) -> int:
+    """The first 64 bits of the digest; other digests that a file may name are hashed."""
+    if not image_sha256:
+        return int(UNKNOWN)
     if _SHA256.fullmatch(image_sha256):
-        return int(image_sha256[:16], 16)
-    return _hash(image_sha256 or image) if image_sha256 or image else int(UNKNOWN)
+        return max(2, int(image_sha256[:16], 16))
+    return max(2, _hash(image_sha256))
 
 
 def _hash(value: object) -> int:

@@ -21,7 +21,7 @@ from vsp.storage.results import SUMMARY, Results
 from vsp.storage.run import Plan
 from vsp.storage.summary import TransferredSummary
 
-_ARRAYS = ("key", "image", "outer", "fitted", "outer_fitted", "label", "loss", "base", "predicted",
+_ARRAYS = ("key", "image", "image_name", "outer", "fitted", "outer_fitted", "label", "loss", "base", "predicted",
            "group", "layers")  # fmt: skip
 
 
@@ -157,6 +157,7 @@ def _check_arrays(
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         "key": ((n_rows,), "uint64"),
         "image": ((n_rows,), "uint64"),
+        "image_name": ((n_rows,), "uint64"),
         "fitted": ((n_rows,), "bool"),
         "outer_fitted": ((n_outer, n_rows), "bool"),
         "predicted": ((n_layers, n_repeats, n_rows), "int16" if n_classes else "float32"),

@@ -52,6 +52,7 @@ class Transfer:
     n_rows: int  # judged
     n_groups: int
     n_by_folds: int  # of them, by probes of outer splits
+    n_pictures_fitted: int  # own test rows whose picture is on a training row: a split by row
     n_seen: int  # left out: every probe was fitted or chosen on the row or its picture
     n_missing: int  # left out: no states
     renamed: Mapping[str, str]  # label of the target → class
@@ -106,6 +107,9 @@ def transfer(
         **judged.figures(pairs, draws),
         n_rows=len(rows),
         n_by_folds=int((judge[0, rows] != FINAL).sum()),
+        n_pictures_fitted=trained.fitted.pictures_fitted(
+            target.identity.take(rows), judge[:, rows]
+        ),
         n_seen=n_seen,
         n_missing=target.n_missing,
         renamed={} if labels is None else labels.renamed,

@@ -225,6 +225,11 @@ def _rows(one: Transfer) -> list[str]:
         lines.append(
             f"{one.n_by_folds:,} of them judged by the probe of the fold that held them out"
         )
+    if one.n_pictures_fitted:
+        lines.append(
+            f"of {one.n_pictures_fitted:,} rows the picture is on training rows too, because the run's "
+            "split was drawn by row: the score is too high"
+        )
     if one.n_seen:
         lines.append(
             f"left out: {one.n_seen:,} that the probes were fitted or chosen on, or their pictures"
