@@ -267,6 +267,17 @@ def test_labels_are_matched_and_what_has_no_counterpart_is_counted(work):
         judge("a", "c.npz")
 
 
+def test_each_row_is_counted_once_whatever_leaves_it_out(work):
+    rows = _split(columns())
+    make_probes(make_run("a", rows))
+    strange = np.arange(80) % 5 == 0
+    write("b", {**rows, "labels": replaced(rows["labels"], strange, "inside of")})
+    made, is_test = judge("a", "b.npz"), rows["splits"] == "val"
+    assert made.n_rows == (is_test & ~strange).sum()
+    assert made.n_seen == (~is_test & ~strange).sum()
+    assert made.without_class == {"inside of": strange.sum()}
+
+
 def test_numbers_are_judged_and_texts_refused_in_their_place(work):
     make_probes(make_run("a", _numbers(columns())), probe="ridge")
     new = _numbers(columns(40, first=500))
