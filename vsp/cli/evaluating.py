@@ -135,10 +135,10 @@ def _check(arguments: argparse.Namespace) -> None:
         from vsp.reporting.transfer_plot import check_plot
 
         check_plot(arguments.plot, n_runs, n_targets)
-    for path in filter(None, (arguments.csv, arguments.plot)):
-        for name in arguments.on:
-            if path.exists() and Path(name).exists() and path.samefile(name):
-                raise ConfigError(f"{path}: is a target of --on; choose another name")
+    path = arguments.csv
+    for name in arguments.on if path and path.exists() else ():
+        if Path(name).exists() and path.samefile(name):
+            raise ConfigError(f"{path}: is a target of --on; choose another name")
 
 
 def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
