@@ -44,6 +44,24 @@ def test_the_accuracies_of_the_research_project_are_found_by_evaluate(work, vsp)
     assert made["layers"][2]["accuracy"] > 0.5
 
 
+def test_an_old_file_is_known_by_its_images_in_whatever_order_its_rows_are(work, vsp):
+    """It names neither ids nor digests. Rows about a fitted picture are left out."""
+    images = np.array([f"image{i // 2}" for i in range(120)])
+    arrays = write_research(work / "old.npz", image_ids=images)
+    vsp("import", "states", "old.npz", "--split", "research", "--out", "scratch/old")
+    vsp("probe", "--run", "old", "--metric", "accuracy", *LIGHT)
+    order = np.random.default_rng(3).permutation(len(arrays["labels"]))
+    np.savez(work / "again.npz", **{name: array[order] for name, array in arrays.items()})
+    train = np.random.RandomState(42).permutation(len(order))[: int(0.8 * len(order))]
+    n_new = (~np.isin(arrays["image_ids"], arrays["image_ids"][train])).sum()
+    (made,) = json.loads(vsp("evaluate", "old", "--on", "again.npz", "--json").stdout)
+    # A row may stand where it stood before, as one of the run's own test rows.
+    n_own = int((order == np.arange(len(order))).sum())
+    assert n_new <= made["n_rows"] <= n_new + n_own and 0 < n_new < 12 and n_own < 5
+    page = vsp("evaluate", "old", "--on", "old.npz").stdout.replace("\n", " ")
+    assert "the picture is on training rows too" in page
+
+
 @pytest.fixture
 def three(work):
     """Two probed runs and a third target."""
@@ -159,3 +177,27 @@ def test_results_of_an_older_vsp_name_the_command_to_type(three, vsp):
     results.write(summary, scores, arrays, results.arrays("estimates"), kept)
     answer = vsp("evaluate", "a", "--on", "c.npz")
     assert answer.returncode == 1 and "run `vsp probe --run a` again" in answer.stderr
+
+
+def test_a_pair_that_cannot_be_judged_leaves_the_others(three, vsp):
+    rows = columns(20, first=900)
+    write("other", {**rows, "labels": np.array([f"x{label}" for label in rows["labels"]])})
+    answer = vsp("evaluate", "a", "--on", "b", "other.npz")
+    assert answer.returncode == 0 and "a on other.npz: no row of 40 is left" in answer.stderr
+    assert "not judged" in answer.stderr and "trained on" not in answer.stderr
+    refused = vsp("evaluate", "a", "--on", "other.npz")
+    assert refused.returncode == 1 and "that lists them under its classes" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--on", "b", "--relations", "5way"], "relations '5way' are not in configs/relations/"),
+        (["--on", "nothing.npz"], "nothing.npz: no such file"),
+        (["--on", "a.parquet"], "a.parquet: Parquet files of states are not read"),
+    ],
+)
+def test_what_does_not_exist_is_named(three, vsp, words, why):
+    (three / "a.parquet").write_bytes(b"PAR1")
+    answer = vsp("evaluate", "a", *words)
+    assert answer.returncode == 1 and why in answer.stderr

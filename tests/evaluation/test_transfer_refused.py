@@ -25,7 +25,7 @@ def test_layers_are_matched_by_their_number_in_the_model(work):
     made, whole = judge("a", "./pt"), judge("a", str(write("b", new)))
     assert made.without_layer == (0,) and [one.layer for one in made.layers] == [1, 2]
     assert made.at(1).score == whole.at(1).score and made.n_rows == 60
-    with pytest.raises(ConfigError, match=r"layer 0: is not in a and \./pt; both have 1-2"):
+    with pytest.raises(ConfigError, match=r"layer 0: is not in both a and the target \./pt; common are 1-2"):
         made.at(0)
     make_run("late", new, layers=(7, 8, 9))
     with pytest.raises(RunError, match="no common layer; they have 0-2 and 7-9"):
@@ -167,14 +167,14 @@ def test_damaged_probes_of_folds_are_refused_in_one_line(work):
         (gap, "does not hold what vsp writes"),
         (strange, "does not hold what vsp writes"),
         (arabic, "does not hold what vsp writes"),
-        (short, "a probe of layer 0 is not what vsp writes"),
+        (short, "the probe of layer 0 is not what vsp writes"),
     ):
         _rewritten(results, [wrong, *folds[1:]])
         with pytest.raises((RunError, ProbeError), match=why) as caught:
             judge("a", "a.npz")
         assert "\n" not in str(caught.value)
     _rewritten(results)
-    with pytest.raises(RunError, match="has 0 probes of 10 folds of layer 0"):
+    with pytest.raises(RunError, match="0 of 10 probes of folds are saved in layer 0"):
         judge("a", "a.npz")
     write("b", columns(30, first=500))
     assert judge("a", "b.npz").n_rows == 60  # which needs none of them

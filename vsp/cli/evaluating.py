@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, STORED_POSITIONS
 from vsp.cli.arguments import add_command, add_json, add_position, add_seed, at_least
-from vsp.cli.output import print_aside, print_json
-from vsp.errors import ConfigError
+from vsp.cli.output import print_aside, print_json, print_notes
+from vsp.errors import ConfigError, VspError
 from vsp.probes.names import METRIC_NAMES
 
 if TYPE_CHECKING:
     from vsp.datasets.relations import Relations
+    from vsp.evaluation.target_states import TargetStates
+    from vsp.evaluation.trained_probes import TrainedProbes
     from vsp.evaluation.transfer import Transfer
 
 
@@ -154,13 +156,28 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     on_position = arguments.on_position or position
     settings = TransferSettings(other_norm=arguments.other_norm, seed=arguments.seed)
     read_tables = cache(partial(_tables, arguments.relations))
+    if arguments.relations:
+        read_tables()  # raises if there is no such table
+    refused: list[VspError] = []
+
+    def judge(one: TrainedProbes, target: TargetStates) -> Transfer | None:
+        try:
+            return transfer(one, target, read_tables, settings)
+        except VspError as error:
+            refused.append(error)
+            return None
+
     by_target = []
     for name in arguments.on:
         # The position of a run's probes is not that of a file, which has none.
         at = LAST if is_file_of_states(name) and arguments.on_position is None else on_position
         target = open_target(name, Path(), at, arguments.partial)
-        by_target.append([transfer(one, target, read_tables, settings) for one in trained])
-    return [one for of_run in zip(*by_target, strict=True) for one in of_run]
+        by_target.append([judge(one, target) for one in trained])
+    transfers = [one for of_run in zip(*by_target, strict=True) for one in of_run if one]
+    if not transfers:
+        raise refused[0]
+    print_notes([f"not judged: {error}" for error in refused])
+    return transfers
 
 
 def _tables(name: str | None) -> list[Relations]:

@@ -28,7 +28,7 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
         "--probe",
         default=DEFAULT_PROBE,
         metavar="NAME",
-        help=f"{', '.join(PROBES.own_names())} (default: {DEFAULT_PROBE}); sklearn is scikit-learn's "
+        help=f"{', '.join(PROBES.own_names())} (default: {DEFAULT_PROBE}); sklearn is scikit-learn's one-vs-rest "
         "logistic regression",
     )
     parser.add_argument(

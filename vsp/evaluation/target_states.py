@@ -18,6 +18,7 @@ from vsp.storage.convention import LayerConvention
 from vsp.storage.run import Run, find_run
 from vsp.storage.state_files import open_state_file
 
+_SUFFIXES = (".npz", ".safetensors", ".parquet", ".pt")
 States = NDArray[np.floating[Any]]
 
 
@@ -50,7 +51,13 @@ def open_target(name: str, work: Path, position: str = LAST, partial: bool = Fal
     if is_file_of_states(name):
         if position != LAST:
             raise ConfigError(f"position {position}: {name} is no run, so it has no positions")
+        if name.endswith(".parquet"):
+            raise ConfigError(
+                f"{name}: Parquet files of states are not read; export as .npz or .safetensors"
+            )
         return _of_file(name, Path(name))
+    if name.endswith(_SUFFIXES):
+        raise ConfigError(f"{name}: no such file; name a run, or a file of states that exists")
     return _of_run(find_run(name, work), position, partial)
 
 

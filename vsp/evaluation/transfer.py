@@ -19,7 +19,7 @@ from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.evaluation.judged_rows import JudgedRows, LayerFigures
 from vsp.evaluation.judges import FINAL, NONE
 from vsp.evaluation.matched_labels import MatchedLabels, match_labels
-from vsp.evaluation.row_identity import UNKNOWN
+from vsp.evaluation.row_identity import COMMON, UNKNOWN
 from vsp.evaluation.target_states import TargetStates
 from vsp.evaluation.trained_probes import TrainedProbes
 from vsp.storage.convention import LayerConvention
@@ -69,7 +69,7 @@ class Transfer:
             if one.layer == layer:
                 return one
         raise ConfigError(
-            f"layer {layer}: is not in {self.trained} and {self.target}; both have "
+            f"layer {layer}: is not in both {self.trained} and the target {self.target}; common are "
             f"{format_ranges([one.layer for one in self.layers])}"
         )
 
@@ -123,12 +123,14 @@ def transfer(
 def _identity_notes(trained: TrainedProbes, target: TargetStates) -> list[str]:
     """A note if rows cannot be recognised by their pictures."""
     sides = {trained.name: trained.fitted.identity, target.name: target.identity}
-    unknown = [name for name, one in sides.items() if (one.image == UNKNOWN).all()]
+    unknown = [name for name, one in sides.items() if (one.image <= COMMON).all()]
     if not unknown:
         return []
+    named = all((one.image_name != UNKNOWN).any() for one in sides.values())
+    how = "the names of their images" if named else "id and names alone"
     return [
         f"no digests of pictures that tell rows apart in {' and '.join(unknown)}: fitted rows are "
-        "recognised by id and names alone"
+        f"recognised by {how}"
     ]
 
 
@@ -169,7 +171,10 @@ def _no_row_left(
         )
     if labels is not None and labels.without_class:
         names = ", ".join(repr(label) for label in list(labels.without_class)[:5])
-        parts.append(f"{trained.name} has no class for {names}; name a table with --relations")
+        parts.append(
+            f"{trained.name} has no class for {names}; name a table with --relations that lists them "
+            "under its classes"
+        )
     return f"{said}: {'; '.join(parts)}"
 
 

@@ -45,6 +45,16 @@ def _questions(n=4):
     }
 
 
+def test_a_label_beside_an_answer_is_not_read_and_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_parquet(
+        tmp_path / "data.parquet", {**_questions(), "label": [0] * 4, "prompt": ["?"] * 4}
+    )
+    _, records = _import("parquet", tmp_path / "data.parquet", tmp_path / "out")
+    assert sorted(record["label"] for record in records) == sorted(LABELS * 2)
+    assert "columns that are not read: solution, label, prompt" in caplog.text
+
+
 @pytest.mark.parametrize("source", ["parquet", "load_from_disk"])
 @pytest.mark.parametrize("split", ["", "test"])
 def test_pictures_and_options_of_rows_become_a_dataset(tmp_path, source, split, caplog):

@@ -116,6 +116,17 @@ def test_embspatial_with_numbers_from_0_and_pictures_in_base64(tmp_path):
     }
 
 
+def test_one_picture_under_two_keys_is_one_picture(tmp_path):
+    row = {
+        "image": "a.jpg",
+        "image_path": "a.jpg",
+        "question": "?",
+        "options": ["a", "b"],
+        "answer": "a",
+    }
+    assert [one["label"] for one in _records(_import(tmp_path, [row]))] == ["a"]
+
+
 def test_a_label_may_be_that_of_another_key(tmp_path):
     sentences = ["The cup is left of the plate", "The cup is above the plate"]
     row = {"image": "a.jpg", "question": "How?", "answer_options": sentences, "answer": 0}

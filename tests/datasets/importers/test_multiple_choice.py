@@ -135,3 +135,9 @@ def test_a_list_with_very_many_entries_is_read_no_further_than_asked():
     text = "[" + "'a.jpg', " * 1_000_000 + "'b.jpg']"
     assert text_list(text, most=2) == ["a.jpg", "a.jpg"]
     assert text_list("['a', 'b') ]", 9) is None and text_list("a", 9) is None
+
+
+def test_a_number_may_be_written_with_a_zero_behind_the_point():
+    """pandas writes a column of numbers with an empty cell so."""
+    assert _choice(["a", "b", "c"], "1.0").label == "b"
+    assert _choice(["a", "b", "c"], "3.0", answer="index1").label == "c"

@@ -105,7 +105,7 @@ def test_the_command_prints_the_guess(vsp, work):
     shown = vsp("import", path)
     assert (
         "mcq would read this" in shown.stdout
-        and f"next: vsp import mcq --annotations {path}" in shown.stdout
+        and f"next: vsp import mcq --annotations {path} --images DIR --out" in shown.stdout
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -80,7 +80,7 @@ def read_embedded(
     left = RowProblems()
     for number, (_, path) in enumerate(files):
         if not number and path.is_file() and is_arrow(path):
-            log_unread(path, [name for name in column_names(path) if not _is_read(name)])
+            log_unread(path, _unread(column_names(path)))
         for _, record in _records(path, left):
             picture = left.caught(_picture, record, path)
             if picture is not None and picture.data and not picture.several:
@@ -230,6 +230,18 @@ def _records(path: Path, problems: RowProblems) -> Iterator[tuple[str, dict[str,
 def _is_read(name: str) -> bool:
     plain = name.strip().lower()
     return bool(plain in _OTHERS or _IMAGE.fullmatch(plain) or _LETTER.fullmatch(name))
+
+
+def _unread(names: Iterable[str]) -> list[str]:
+    """The columns that are not read, also those that say the same as another one."""
+    plain = {name: _COLUMN.get(name.strip().lower(), name.strip().lower()) for name in names}
+    columns = set(plain.values())
+    twice = set()
+    if "options" in columns or any(_LETTER.fullmatch(name) for name in plain):
+        twice = {
+            two for one, two in (("answer", "label"), ("question", "prompt")) if one in columns
+        }
+    return [name for name, column in plain.items() if column in twice or not _is_read(name)]
 
 
 def _row(

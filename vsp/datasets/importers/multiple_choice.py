@@ -37,7 +37,7 @@ _HOW = "say how answers are written with --option answer=text, letter, index0 or
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTER = re.compile(r"\(?\s*(\w{1,9})\s*\)?\s*[.:]?")
 _MARKED = re.compile(r"\(?([A-Z])[.):]\s+(?=\S)|\(([A-Z])\)\s*(?=\S)")  # "A. left", "(A) left"
-_NUMBER = re.compile(r"[0-9]{1,3}")
+_NUMBER = re.compile(r"([0-9]{1,3})(?:\.0)?")  # a column with empty cells may hold "1.0"
 _MAX_OPTIONS = 1 << 10
 
 
@@ -140,10 +140,11 @@ class ChoiceReader:
                 f"has the answer {shortened(written)}, which is the text of one option and the "
                 f"{'letter' if by_number is None else 'number'} of another; {_HOW}"
             )
-        if by_text is None and by_letter is None and _NUMBER.fullmatch(written):
+        number = _number(written)
+        if by_text is None and by_letter is None and number is not None:
             self._n_numbers += 1
-            self._n_zeros += written == "0"
-            if int(written) == len(options.texts):
+            self._n_zeros += number == 0
+            if number == len(options.texts):
                 raise DatasetError(
                     f"has the answer {written} and {len(options.texts)} options, so numbers may "
                     "count from 1; use --option answer=index0 or answer=index1"
@@ -246,7 +247,11 @@ def _place_of_letter(options: Options, written: str) -> int | None:
 
 
 def _place_of_number(options: Options, written: str, first: int) -> int | None:
-    if not _NUMBER.fullmatch(written):
-        return None
-    place = int(written) - first
+    number = _number(written)
+    place = -1 if number is None else number - first
     return place if 0 <= place < len(options.texts) else None
+
+
+def _number(written: str) -> int | None:
+    found = _NUMBER.fullmatch(written)
+    return int(found[1]) if found else None

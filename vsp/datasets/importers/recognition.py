@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from reprlib import Repr
 from typing import Any
 
@@ -25,6 +25,7 @@ from vsp.errors import ConfigError, DatasetError
 STATES = "states"  # `vsp import states` reads hidden states
 _MAX_NAMES = 1000  # names of a folder that are looked at
 _MAX_MEMBERS = 50  # of a mapping
+_IMAGE_FIELDS = {"image", "image_path", "image_filename", "img_path", "image_1"}
 _MAX_FIELDS = 24  # fields that are shown
 _shortened = Repr()
 _shortened.maxstring = _shortened.maxother = 60
@@ -57,7 +58,15 @@ class Guess:
             if source == STATES:
                 yield f"next: vsp import states {self.path} --out scratch/NAME"
             else:
-                yield f"next: vsp import {source} --annotations {self.path} --out data/NAME"
+                yield (
+                    f"next: vsp import {source} --annotations {self.path}{self._images} --out data/NAME"
+                )
+
+    @property
+    def _images(self) -> str:
+        """The option for the photographs, if the first record names a picture and does not hold it."""
+        names = (value.strip("'") for name, value in self.fields if name in _IMAGE_FIELDS)
+        return " --images DIR" if any(PurePath(name).suffix for name in names) else ""
 
 
 def guess(path: Path) -> Guess:

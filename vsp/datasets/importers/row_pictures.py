@@ -32,7 +32,8 @@ def row_picture(fields: Iterable[Any]) -> RowPicture:
     if not cells:
         return RowPicture("")
     name, data = _picture(cells[0])
-    return RowPicture(name, data, several=len(cells) > 1)
+    # Two fields, such as `image` and `image_path`, may name one picture.
+    return RowPicture(name, data, several=any(cell != cells[0] for cell in cells))
 
 
 def _cells(field: Any) -> Iterator[Any]:
