@@ -26,7 +26,8 @@ import numpy as np
 from vsp import __version__, models
 from vsp.storage.journal import Journal
 from vsp.storage.layout import Layout
-from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
+from vsp.storage.plan import FORMAT, Plan, sealed_plan
+from vsp.storage.run import Run
 from vsp.utils.files import write_json
 
 BATCH = 16

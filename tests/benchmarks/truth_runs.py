@@ -19,8 +19,9 @@ from vsp.storage.journal import Journal
 from vsp.storage.layer_score import LayerScore
 from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
+from vsp.storage.plan import FORMAT, Plan
 from vsp.storage.results import Results
-from vsp.storage.run import FORMAT, Plan, Run
+from vsp.storage.run import Run
 
 Found = tuple[dict[str, Any], list[LayerScore]]  # summary and scores of a probed run
 

@@ -25,7 +25,9 @@ def test_layers_are_matched_by_their_number_in_the_model(work):
     made, whole = judge("a", "./pt"), judge("a", str(write("b", new)))
     assert made.without_layer == (0,) and [one.layer for one in made.layers] == [1, 2]
     assert made.at(1).score == whole.at(1).score and made.n_rows == 60
-    with pytest.raises(ConfigError, match=r"layer 0: is not in both a and the target \./pt; common are 1-2"):
+    with pytest.raises(
+        ConfigError, match=r"layer 0: is not in both a and the target \./pt; common are 1-2"
+    ):
         made.at(0)
     make_run("late", new, layers=(7, 8, 9))
     with pytest.raises(RunError, match="no common layer; they have 0-2 and 7-9"):

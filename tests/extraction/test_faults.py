@@ -31,7 +31,8 @@ from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.verify import repair, verify
 from vsp.storage.array import Store, _reserve, row_checksum
 from vsp.storage.layout import Layout
-from vsp.storage.run import Run, sealed_plan
+from vsp.storage.plan import sealed_plan
+from vsp.storage.run import Run
 from vsp.utils.files import write_json
 
 PAGE = 4096

@@ -18,7 +18,8 @@ from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreErr
 from vsp.extraction.batches import cut_batches
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.models.contract import count_shared
-from vsp.storage.run import Plan, Run, find_run
+from vsp.storage.plan import Plan
+from vsp.storage.run import Run, find_run
 
 RECORDS = [
     {"id": f"r{i}", "image_filename": f"{i // 2}.png", "label": "ab"[i % 2], "prompt": f"? {i}"}

@@ -25,7 +25,8 @@ from vsp.extraction.preprocess import prepare
 from vsp.extraction.verify import repair, verify
 from vsp.models.fake import Fake, FakeProcessor
 from vsp.storage.journal import Journal
-from vsp.storage.run import Run, sealed_plan
+from vsp.storage.plan import sealed_plan
+from vsp.storage.run import Run
 from vsp.utils.files import json_sha256
 
 ARRAYS = ["states", "states-subject", "states-reference", "states-image", "states-subject-box",

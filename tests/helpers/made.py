@@ -11,8 +11,8 @@ from benchmarks.comparison_simulation import deal_folds
 from numpy.typing import NDArray
 
 from vsp.storage.layer_score import LayerScore
+from vsp.storage.plan import Plan
 from vsp.storage.results import Results
-from vsp.storage.run import Plan
 
 NAMES = ["above", "below", "left", "right"]
 

@@ -21,7 +21,7 @@ from vsp.cli.output import print_json
 from vsp.datasets.prompts import STYLES
 
 if TYPE_CHECKING:
-    from vsp.storage.run import Plan
+    from vsp.storage.plan import Plan
 
 
 def add_commands(subparsers: Any) -> None:

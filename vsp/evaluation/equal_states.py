@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vsp.evaluation.design import Design
 from vsp.storage.array import Store
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Plan
+from vsp.storage.plan import Plan
 
 _GREY_VARIANTS = {"blank", "names"}
 

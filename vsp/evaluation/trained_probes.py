@@ -17,8 +17,9 @@ from vsp.evaluation.matched_runs import read_tested_run
 from vsp.evaluation.metrics import METRICS, Metric, label_shares, metric_of
 from vsp.evaluation.scores import Floats
 from vsp.storage.convention import LayerConvention
-from vsp.storage.results import SUMMARY, Results
-from vsp.storage.run import Plan
+from vsp.storage.plan import Plan
+from vsp.storage.results import Results
+from vsp.storage.sealed_summary import SUMMARY
 from vsp.storage.summary import TransferredSummary
 
 _ARRAYS = ("key", "image", "image_name", "outer", "fitted", "outer_fitted", "label", "loss", "base", "predicted",

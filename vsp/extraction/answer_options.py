@@ -16,7 +16,7 @@ from vsp.datasets.prompts import label_words
 from vsp.errors import ConfigError, InputError
 from vsp.models.contract import Picture, Processor, TokenizedPrompt
 from vsp.storage.manifest import Sample
-from vsp.storage.run import MAX_OPTIONS, Answers, Option
+from vsp.storage.plan import MAX_OPTIONS, Answers, Option
 
 NO_ANSWERS = "answers are not stored"  # begins the note of a plan that says why
 _CACHED_TEXTS = 1 << 16  # lists of options

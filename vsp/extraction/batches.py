@@ -11,7 +11,8 @@ from dataclasses import replace
 from itertools import groupby
 
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Answers, Plan, Run, Shard
+from vsp.storage.plan import Answers, Plan
+from vsp.storage.run import Run, Shard
 from vsp.utils.prefixes import proper_prefixes
 
 N_RUN_ALONE = 4  # rows of a shard that are also run alone, to measure the batch effect

@@ -32,7 +32,8 @@ from vsp.models.fingerprint import fingerprint
 from vsp.models.placement import visible_devices
 from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger, failure_of_all
-from vsp.storage.run import Plan, Run, Shard
+from vsp.storage.plan import Plan
+from vsp.storage.run import Run, Shard
 from vsp.utils.allocator import keep_freed_blocks
 from vsp.utils.progress import progress
 from vsp.utils.signals import Stop, stoppable

@@ -9,7 +9,8 @@ from vsp.extraction.batches import Batch, cut_batches, n_group_tokens, n_row_tok
 from vsp.extraction.positions import NAMES
 from vsp.models.memory import Load
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Plan, Run
+from vsp.storage.plan import Plan
+from vsp.storage.run import Run
 from vsp.utils.garbage import garbage_collection_paused
 
 

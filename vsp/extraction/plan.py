@@ -58,7 +58,8 @@ from vsp.models.memory import Memory, estimate, outline
 from vsp.models.placement import device_weights
 from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.run import FORMAT, Answers, Plan, Run, sealed_plan
+from vsp.storage.plan import FORMAT, Answers, Plan, sealed_plan
+from vsp.storage.run import Run
 from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_json
 from vsp.utils.garbage import garbage_collection_paused
 

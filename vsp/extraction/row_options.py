@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vsp.datasets.prompts import label_words
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Plan
+from vsp.storage.plan import Plan
 
 
 def options_of(plan: Plan, sample: Sample) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from vsp.choices import LAST
 from vsp.models.contract import Outputs, Pending
 from vsp.storage.array import Screened, Store, Writer
 from vsp.storage.journal import Journal
-from vsp.storage.run import states_name
+from vsp.storage.plan import states_name
 
 _MAX_WAITING = 2  # waiting calls; more would keep the states of too many batches in memory
 

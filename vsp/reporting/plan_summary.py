@@ -14,7 +14,7 @@ from vsp.utils.text import format_bytes
 if TYPE_CHECKING:
     from vsp.extraction.plan import Planned
     from vsp.models.memory import Memory
-    from vsp.storage.run import Plan
+    from vsp.storage.plan import Plan
 
 
 def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:

@@ -27,8 +27,8 @@ from vsp.reporting.says_facts import lens_note, says_page, says_sentence
 from vsp.reporting.untrained import Untrained, read_untrained
 from vsp.storage.layer_score import LayerScore
 from vsp.storage.ledger import BatchEffect
+from vsp.storage.plan import Plan
 from vsp.storage.results import Results
-from vsp.storage.run import Plan
 from vsp.utils.terminal import fact_table, folded_text, text_line
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from vsp.config import parse
 from vsp.errors import RunError
+from vsp.storage.plan import Plan
 from vsp.storage.results import Results
-from vsp.storage.run import Plan
 from vsp.storage.untrained import find_untrained
 
 _FITTED = ("probe", "treatment")  # keys of the probe that must be the same

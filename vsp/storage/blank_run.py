@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from vsp.errors import RunError
-from vsp.storage.run import Plan, Run
+from vsp.storage.plan import Plan
+from vsp.storage.run import Run
 
 BLANK = "blank"  # the variant, see vsp.datasets.VARIANTS
 

@@ -22,8 +22,9 @@ from vsp.errors import RunError, StoreError
 from vsp.storage.array import Store
 from vsp.storage.ledger import DONE, Ledger
 from vsp.storage.manifest import Sample
+from vsp.storage.plan import Plan
 from vsp.storage.results import Results
-from vsp.storage.run import Plan, Run
+from vsp.storage.run import Run
 from vsp.storage.stored_states import States
 from vsp.utils.text import format_count, format_ranges
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from vsp.choices import LAST
 from vsp.errors import RunError
-from vsp.storage.results import SUMMARY, Results
+from vsp.storage.results import Results
 from vsp.storage.run import Run, close_names, find_run, newest
+from vsp.storage.sealed_summary import SUMMARY
 
 
 def find_results(name: str | None, work: Path, position: str = LAST) -> Results:

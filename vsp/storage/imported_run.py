@@ -27,7 +27,8 @@ from vsp.storage.imported import Imported, SplitSource
 from vsp.storage.journal import Journal
 from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.run import FORMAT, Plan, Run, sealed_plan
+from vsp.storage.plan import FORMAT, Plan, sealed_plan
+from vsp.storage.run import Run
 from vsp.storage.state_rows import StateRows
 from vsp.storage.state_splits import research_split, split_of_files
 from vsp.storage.stored_states import StateFile

@@ -22,20 +22,17 @@ replaced does not match it and is not read. Nothing is pickled.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from vsp.choices import LAST
-from vsp.config import parse
-from vsp.errors import ConfigError, ProbeError, RunError
+from vsp.errors import ProbeError, RunError
 from vsp.storage.layer_score import LayerScore, is_consistent, score_type
 from vsp.storage.ledger import failure_of_all
 from vsp.storage.npz import (
@@ -46,17 +43,25 @@ from vsp.storage.npz import (
     read_arrays,
     write_arrays,
 )
-from vsp.storage.run import Plan, Run
+from vsp.storage.plan import Plan
+from vsp.storage.run import Run
+from vsp.storage.sealed_summary import (
+    FORMAT,
+    READABLE,
+    SUMMARY,
+    completed,
+    described,
+    encode,
+    identity_of,
+    json_object,
+    sealed,
+    to_json,
+)
 from vsp.storage.summary import Summary
-from vsp.utils.files import disk_errors, json_matches, json_sha256, sha256, write_together
+from vsp.utils.files import disk_errors, json_matches, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
-FORMAT = 6  # of the folder
 _POSITIONS = "positions"
-# Results of format 4 have neither answers nor positions; of format 5, no probes of folds, and not the
-# arrays of predictions.npz that say which rows were fitted.
-_READABLE = (4, 5, FORMAT)
-SUMMARY = "summary.json"
 _SCORES = "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
 # Bytes of the other files; 1000 classes take about 3 MB per layer in the scores.
@@ -94,16 +99,16 @@ class Results:
         with write_together([self.folder / name for name in names]) as opened:
             files = dict(zip(names, opened, strict=True))
             for score in scores:
-                files[_SCORES].write(json.dumps(_to_json(asdict(score))).encode() + b"\n")
+                files[_SCORES].write(json.dumps(to_json(asdict(score))).encode() + b"\n")
             write_arrays(files[_PREDICTIONS], predictions)
             write_arrays(files[_ESTIMATES], estimates)
             for file, items in of_probes.items():
                 for layer, arrays in zip(layers, items, strict=True):
                     write_arrays(files[file(layer)], arrays)
             card = {"layers": layers, **summary["probe"]}
-            files[_CARD].write(_encode(_to_json(card)))
+            files[_CARD].write(encode(to_json(card)))
             digests = {name: sha256(files[name]) for name in names[:-1]}
-            files[SUMMARY].write(_encode(_sealed(_to_json(summary), digests)))
+            files[SUMMARY].write(encode(sealed(to_json(summary), digests)))
         self._remove_other_probes(names)
 
     @property
@@ -140,7 +145,7 @@ class Results:
         self._require_owner(values, plan)
 
     def _require_owner(self, values: Any, plan: Plan) -> None:
-        found = _identity(values)
+        found = identity_of(values)
         if found is None:
             raise RunError(
                 f"{self.folder / SUMMARY}: does not say which plan its results are of; "
@@ -215,7 +220,7 @@ class Results:
         """The card of the probes and all digests. Raises ProbeError if there is no such layer."""
         _, digests = self._summary()
         with self._open_checked(_CARD, digests) as file:
-            card = _json_object(file.read(MAX_JSON))
+            card = json_object(file.read(MAX_JSON))
         if card is None or not isinstance(card.get("layers"), list):
             raise self._not_results(_CARD)
         if _probe_file(layer) not in digests:
@@ -243,7 +248,7 @@ class Results:
         except (ValueError, RecursionError):
             raise RunError(f"{path}: is damaged; {self._move_it()}") from None
         file_format = values.pop("format", None) if isinstance(values, dict) else None
-        if file_format not in _READABLE:
+        if file_format not in READABLE:
             raise RunError(f"{path}: is not of this version of vsp; {self._move_it()}")
         digests = values.pop("sha256", None)
         seal = digests.pop(SUMMARY, None) if isinstance(digests, dict) else None
@@ -252,7 +257,7 @@ class Results:
         run = self._run()
         if run is not None:
             self._require_owner(values, run.plan)
-        return (values if file_format == FORMAT else _completed(values)), digests
+        return (values if file_format == FORMAT else completed(values)), digests
 
     def _check_types(self, summary: Mapping[str, Any], types: type[BaseModel] | None) -> None:
         if types is not None:
@@ -279,7 +284,7 @@ class Results:
             return f"{self.folder}: holds no results; run {run.name}: {failure}"
         of_plan = Results(self.home.parent / run.plan.name).at(self.position).folder
         with suppress(OSError, ValueError, RecursionError):
-            if _identity(read_json(of_plan / SUMMARY)) == run.plan.identity():
+            if identity_of(read_json(of_plan / SUMMARY)) == run.plan.identity():
                 return (
                     f"{self.folder}: holds no results; {of_plan} holds results of the same plan: "
                     f"copy that folder to {self.folder}, or {self._probe()}"
@@ -299,7 +304,7 @@ class Results:
 
     def _of_another_plan(self, values: Mapping[str, Any]) -> RunError:
         return RunError(
-            f"{self.folder}: holds results of another plan ({_described(values)}), which `vsp probe` "
+            f"{self.folder}: holds results of another plan ({described(values)}), which `vsp probe` "
             "does not replace; move that folder to another place, or rename the run, then probe"
         )
 
@@ -348,71 +353,3 @@ def _probe_file(layer: int) -> str:
 
 def _fold_file(layer: int) -> str:
     return f"probes/{layer:03d}-folds.npz"
-
-
-def _to_json(value: Any) -> Any:
-    """Convert to types of JSON; numbers that are not finite become None."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _to_json(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(one) for one in value]
-    return value
-
-
-def _encode(values: Any) -> bytes:
-    return json.dumps(values, indent=1, ensure_ascii=False).encode() + b"\n"
-
-
-def _sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
-    """The contents of summary.json: the summary and all digests, including its own."""
-    seal = json_sha256([values, digests])
-    return {"format": FORMAT, **values, "sha256": {**digests, SUMMARY: seal}}
-
-
-def _completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary of format 4 with the values that it lacks: its states are of the last token."""
-    plan = values.get("plan")
-    sizes = plan if isinstance(plan, dict) else {}
-    return {
-        "position": LAST,
-        **{name: sizes.get(name) for name in ("n_layers", "hidden_size")},
-        "says": None,
-        "no_answers": "",
-        **values,
-    }
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-def _identity(values: Any) -> str | None:
-    """The identity of the plan whose results a summary is of; None if it does not say.
-
-    Older summaries hold the plan alone, from which it follows.
-    """
-    if not isinstance(values, dict):
-        return None
-    identity = values.get("identity")
-    if isinstance(identity, str):
-        return identity
-    try:
-        return parse(Plan, values.get("plan"), SUMMARY).identity()
-    except ConfigError:
-        return None
-
-
-def _described(values: Mapping[str, Any]) -> str:
-    """Name and date of the plan of a summary whose types are not checked yet."""
-    plan = values.get("plan")
-    plan = plan if isinstance(plan, dict) else {}
-    name, created = str(values.get("run"))[:100], str(plan.get("created"))[:25]
-    return f"run {name}, planned {created}"

@@ -20,7 +20,7 @@ from pydantic import (
 from vsp.choices import ANSWER_SCORES, AnswerScore
 from vsp.config import parse
 from vsp.errors import ConfigError
-from vsp.storage.run import Plan
+from vsp.storage.plan import Plan
 
 Figure = Annotated[float, Field(ge=-1e100, le=1e100)]  # beyond it, the width of a bar overflows
 Count = Annotated[int, Field(ge=0, le=2**53)]

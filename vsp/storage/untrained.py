@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vsp.config import parse
 from vsp.errors import ConfigError
+from vsp.storage.plan import Plan
 from vsp.storage.results import Results
-from vsp.storage.run import Plan
 from vsp.utils.reading import read_json
 
 
