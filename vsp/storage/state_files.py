@@ -80,7 +80,8 @@ def _with_convention(
     notes = list(opened.notes)
     if assumed:
         notes.append(
-            f"assumed: {known.describe()}; if that is wrong, say it with --layers and --last-layer"
+            f"assumed: {known.describe()}; if that is wrong, import the states "
+            "with --layers and --last-layer"
         )
     if opened.stored_dtype not in ("float16", "float32"):
         notes.append(f"{opened.stored_dtype} states are stored as {opened.dtype}")
