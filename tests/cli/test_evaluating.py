@@ -124,7 +124,7 @@ REFUSED = {
     "layer of one": (("first", "--on", "second", "--layer", "1"), "chooses the layer of a matrix"),
     "layer that is not there": (
         ("first", "--on", "first", "second", "--layer", "7"),
-        "layer 7: is not in first and first; both have 0-2",
+        "layer 7: is not in both first and the target first; common are 0-2",
     ),
     "position": (("first", "--on", "second", "--on-position", "image"), "image"),
     "suffix": (("first", "--on", "second", "--plot", "a.pdf"), ".png or .svg"),

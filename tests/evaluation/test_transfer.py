@@ -363,7 +363,9 @@ def test_layers_are_matched_by_their_number_in_the_model(work):
         _evaluate(work, results, "short")
     found = _evaluate(work, results, "short", settings=replace(QUICK, other_norm=True))
     assert [one.layer for one in found.layers] == [0, 1, 2] and found.without_layer == (3,)
-    with pytest.raises(ConfigError, match="layer 3: is not in a and short; both have 0-2"):
+    with pytest.raises(
+        ConfigError, match="layer 3: is not in both a and the target short; common are 0-2"
+    ):
         found.at(3)
 
 
