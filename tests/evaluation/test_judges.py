@@ -91,6 +91,9 @@ def fitted_rows(draw):
             [one != split for split in range(n_folds * r, n_folds * (r + 1))]
             for r, one in enumerate(outer)
         ])  # fmt: skip
+        # With names held out, a row can be on neither side of a fold, or on no side that is tested.
+        outer_fitted &= rng.random(outer_fitted.shape) < 0.9
+        outer[:, n_folds:][rng.random((n_repeats, n_rows - n_folds)) < 0.1] = -1
         fitted = np.ones(n_rows, bool)
     rows = FittedRows(
         RowIdentity(np.arange(n_rows).astype(np.uint64), images, images + np.uint64(50)),
@@ -127,10 +130,12 @@ def test_no_judge_was_fitted_or_chosen_on_the_row_or_its_picture(given):
         equal = rows.identity.key == target.key[column]
         shown = (int(target.image[column]), int(target.image_name[column]))
         picture = _same_picture(rows, shown)
-        own = equal & picture & (rows.outer[0] >= 0)
         same = equal | picture
+        # Repeats in which the target's row, as a row of the run, is not tested.
+        untested = (rows.outer[:, equal] < 0).any(axis=1)
         for repeat, chosen in enumerate(judge[:, column]):
-            if own.any():
+            own = equal & picture & (rows.outer[repeat] >= 0)
+            if own.any() and chosen != NONE:
                 single = len(rows.outer_fitted) == 1
                 assert [chosen] == ([FINAL] if single else rows.outer[repeat, own].tolist())
             elif chosen == FINAL:
@@ -138,14 +143,19 @@ def test_no_judge_was_fitted_or_chosen_on_the_row_or_its_picture(given):
             elif chosen != NONE:
                 assert not (rows.outer_fitted[chosen] & same).any()
                 assert chosen in rows.outer[repeat] and (rows.fitted & same).any()
-        if (judge[:, column] == NONE).any():
-            assert (judge[:, column] == NONE).all() and _has_no_judge(rows, same)
+        none = judge[:, column] == NONE
+        if len(rows.outer_fitted) > 1 and not none.all():
+            assert np.array_equal(none, untested)
+        elif none.any():
+            assert (untested.all() and equal.any()) or _has_no_judge(rows, same, equal & picture)
 
 
-def _has_no_judge(rows, same):
+def _has_no_judge(rows, same, own):
     """Whether in some repeat each split, or the only probe, was fitted on one of the rows `same`."""
     if len(rows.outer_fitted) == 1:
-        used = rows.fitted | (rows.outer[0] < 0)
-        return bool((used & same).any())
+        return bool(((rows.fitted | (rows.outer[0] < 0)) & same).any())
     seen = (rows.outer_fitted & same).any(axis=1)
-    return any(seen[np.unique(of_repeat)].all() for of_repeat in rows.outer)
+    return any(
+        seen[np.unique(of_repeat[of_repeat >= 0])].all() and (of_repeat[own] < 0).all()
+        for of_repeat in rows.outer
+    )

@@ -58,9 +58,20 @@ class ColumnTable:
     """Losses summed over groups: one column for each layer, for the peak and for each baseline."""
 
     def __init__(
-        self, test: TestedRows, base: Floats, metric: Metric, is_normalised: bool = False
+        self,
+        test: TestedRows,
+        base: Floats,
+        metric: Metric,
+        is_normalised: bool = False,
+        folds: Folds | None = None,
     ) -> None:
-        """`base` [repeat, row] of all columns; normalised scores can exceed 1 in a difference."""
+        """`base` [repeat, row] of all columns; normalised scores can exceed 1 in a difference.
+
+        `folds` decide by how much intervals are wider for other training rows; None: those of the
+        design. Intervals for the fitted probes alone have `Folds()`.
+        """
+        design = test.design
+        self.folds = folds or Folds(design.n_folds, design.n_repeats)
         self.test, self.base, self.metric, self.is_normalised = test, base, metric, is_normalised
         self.column: dict[str | int, int] = {}  # number of each column, by layer index or name
         self._loss: list[Floats] = []
@@ -77,14 +88,13 @@ class ColumnTable:
         self._inner_excess.append(np.zeros(n_outer) if excess is None else excess)
 
     def bootstrap(self, confidence: float, resamples: int, seed: int) -> GroupBootstrap:
-        design = self.test.design
         sums = GroupSums(
             np.stack(self._loss),
             self.test.group_sums(self.base),
             size=self.test.size_for(self.metric),
             is_proportion=self.metric.is_proportion,
             inner_excess=np.stack(self._inner_excess, axis=1),
-            folds=Folds(design.n_folds, design.n_repeats),
+            folds=self.folds,
             is_normalised=self.is_normalised,
         )
         return bootstrap_groups(sums, confidence, resamples, seed)

@@ -22,7 +22,7 @@ from vsp.evaluation.metrics import label_shares, log_shares
 from vsp.evaluation.own_rows import Beside, Draws, OwnRows
 from vsp.evaluation.peak import recall_intervals
 from vsp.evaluation.scores import Floats, are_numbers
-from vsp.evaluation.statistics import GroupBootstrap
+from vsp.evaluation.statistics import Folds, GroupBootstrap
 from vsp.evaluation.target_states import TargetStates
 from vsp.evaluation.tested_rows import split_losses
 from vsp.evaluation.trained_probes import TrainedProbes
@@ -71,7 +71,7 @@ class JudgedRows:
         `pairs`: layers of the results with the target's entries.
         """
         loss, base = self._losses(self._chance_scores(), "softmax")
-        table = ColumnTable(self.test, base, self.trained.metric)
+        table = ColumnTable(self.test, base, self.trained.metric, folds=Folds())
         table.add(_CHANCE, loss)
         predicted = []
         with progress(f"evaluate {self.trained.name}", "layers", len(pairs)) as advance:
@@ -81,7 +81,7 @@ class JudgedRows:
                 predicted.append(self.predicted(scores))
                 advance(1)
         own = OwnRows(self.trained, draws)
-        place = own.place_of(self.target.identity.take(self.rows))
+        place = own.place_of(self.target.identity.take(self.rows), self.test.tested)
         if place is not None:
             for layer, _ in pairs:
                 table.add(f"own {layer}", own.losses(layer, place))
@@ -104,7 +104,7 @@ class JudgedRows:
 
     def scores(self, layer: int, entry: int) -> list[NDArray[Any]]:
         """Scores [class, row] of the rows of each split of the design."""
-        probes = self.trained.probes(layer, folds=bool((self.judge != FINAL).any()))
+        probes = self.trained.probes(layer, folds=bool((self.judge > FINAL).any()))
         states = self.target.read_layer(entry)
         return [
             probes[judge].scores(states[self.rows[one.test]]).T
@@ -150,7 +150,9 @@ class JudgedRows:
         beside: Beside,
         draws: Draws,
     ) -> LayerFigures:
-        accuracy = None if are_numbers(self.y) else float((predicted == self.y).mean())
+        accuracy = (
+            None if are_numbers(self.y) else float((predicted == self.y)[self.test.tested].mean())
+        )
         recall = recall_intervals(self.test, predicted, self.trained.classes, *draws)
         return LayerFigures(
             layer,

@@ -46,21 +46,23 @@ class FittedRows:
     def judges(self, rows: RowIdentity) -> NDArray[np.intp]:
         """The judge of each row [repeat, row]: an outer split, `FINAL` or `NONE`.
 
-        A row has a judge in every repeat or in none, so that repeats are about the same rows.
+        A row that the run itself does not test in a repeat, as can be where names are held out, has no
+        judge there. Otherwise a row has a judge in every repeat or in none.
         """
         used = self.fitted | (self.outer < 0).all(axis=0)
         own = self._tested_by(rows)
         final_seen = self._seen(used[None], rows)[0]
         if len(self.outer_fitted) == 1:
             return np.where(final_seen & (own[0] < 0), NONE, FINAL)[None]
-        seen = self._seen(self.outer_fitted, rows)
+        seen, place = self._seen(self.outer_fitted, rows), self.place_of(rows)
+        untested = (place >= 0) & (self.outer[:, place] < 0)
         judge = np.full((len(self.outer), len(final_seen)), FINAL)
         for repeat, of_repeat in enumerate(self.outer):
             splits = np.unique(of_repeat[of_repeat >= 0])
             first_unseen = splits[seen[splits].argmin(axis=0)]
-            other = np.where(seen[splits].all(axis=0), NONE, first_unseen)
+            other = np.where(seen[splits].all(axis=0) | untested[repeat], NONE, first_unseen)
             judge[repeat, final_seen] = np.where(own[repeat] >= 0, own[repeat], other)[final_seen]
-        judge[:, (judge == NONE).any(axis=0)] = NONE
+        judge[:, ((judge == NONE) & ~untested).any(axis=0)] = NONE
         return judge
 
     def pictures_fitted(self, rows: RowIdentity, judge: NDArray[np.intp]) -> int:

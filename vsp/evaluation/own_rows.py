@@ -16,6 +16,7 @@ from vsp.evaluation.design import Design
 from vsp.evaluation.judges import NONE, judging_design
 from vsp.evaluation.row_identity import RowIdentity
 from vsp.evaluation.scores import Floats
+from vsp.evaluation.statistics import Folds
 from vsp.evaluation.tested_rows import split_losses
 from vsp.evaluation.trained_probes import TrainedProbes
 
@@ -33,21 +34,22 @@ class Beside(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class OwnRows:
-    """The rows that a run itself tests, in every repeat."""
+    """The rows that a run itself tests."""
 
     trained: TrainedProbes
     draws: Draws
 
-    def place_of(self, rows: RowIdentity) -> NDArray[np.intp] | None:
+    def place_of(self, rows: RowIdentity, judged: NDArray[np.bool_]) -> NDArray[np.intp] | None:
         """The own row of the same key [row]; None unless losses on just these rows are known.
 
-        They are known if each row is tested in every repeat. Of a metric that compares rows with
-        each other, they belong to all own test rows together.
+        They are known if each row is tested in the repeats in which it is `judged` [repeat, row]. Of a
+        metric that compares rows with each other, they belong to all own test rows together.
         """
         metric, place = self.trained.metric, self.trained.fitted.place_of(rows)
-        if not metric.is_proportion or (place < 0).any() or not self._tested[place].all():
+        tested = self.trained.fitted.outer >= 0
+        if not metric.is_proportion or (place < 0).any() or (tested[:, place] != judged).any():
             return None
-        is_all = len(np.unique(place)) == len(place) == int(self._tested.sum())
+        is_all = len(np.unique(place)) == len(place) == int(tested.any(axis=0).sum())
         known = metric.reads_labels or (is_all and self._has_losses)
         return place if known else None
 
@@ -56,7 +58,7 @@ class OwnRows:
         k = self.trained.layers.index(layer)
         if not self.trained.metric.reads_labels:
             return np.asarray(self.trained.arrays["loss"][k][:, place], np.float64)
-        design = judging_design(self.trained.fitted.outer[:, place])
+        design = self._design(place)
         predicted = self.trained.arrays["predicted"][k][:, place]
         return self._label_losses(design, self.trained.y[place], predicted)[0]
 
@@ -75,10 +77,9 @@ class OwnRows:
         above = hypot(interval["high"] - interval["score"], own["score"] - own["low"])
         return Beside(own["score"], difference, difference - below, difference + above)
 
-    @cached_property
-    def _tested(self) -> NDArray[np.bool_]:
-        """Whether a row is tested in every repeat [row]."""
-        return np.asarray((self.trained.fitted.outer >= 0).all(axis=0))
+    def _design(self, rows: NDArray[np.intp]) -> Design:
+        outer = self.trained.fitted.outer[:, rows]
+        return judging_design(np.where(outer < 0, NONE, outer))
 
     @property
     def _has_losses(self) -> bool:
@@ -91,15 +92,14 @@ class OwnRows:
         trained = self.trained
         if not self._has_losses and not trained.metric.reads_labels:
             return {}
-        outer = trained.fitted.outer
-        design = judging_design(np.where(outer < 0, NONE, outer))
+        design = self._design(np.arange(len(trained.y)))
         test = TestedRows(trained.y, trained.arrays["group"], design)
         table, base = None, trained.arrays["base"].astype(np.float64)
         for k, layer in enumerate(trained.layers):
             loss = trained.arrays["loss"][k].astype(np.float64)
             if not self._has_losses:
                 loss, base = self._label_losses(design, trained.y, trained.arrays["predicted"][k])
-            table = table or ColumnTable(test, base, trained.metric)
+            table = table or ColumnTable(test, base, trained.metric, folds=Folds())
             table.add(layer, loss)
         assert table is not None
         return dict(

@@ -88,9 +88,9 @@ def transfer(
     y, labels = _values(trained, target, read_tables)
     judge = trained.fitted.judges(target.identity)
     has_class = np.ones(len(y), dtype=np.bool_) if labels is None else y >= 0
-    n_seen = int(((judge[0] == NONE) & has_class).sum())
+    n_seen = int(((judge == NONE).all(axis=0) & has_class).sum())
     judge[:, ~has_class] = NONE
-    rows = np.flatnonzero(judge[0] != NONE)
+    rows = np.flatnonzero((judge != NONE).any(axis=0))
     if not len(rows):
         raise ProbeError(_no_row_left(trained, target, n_seen, labels))
     judged = JudgedRows(trained, target, rows, y[rows], judge[:, rows])
@@ -106,7 +106,7 @@ def transfer(
         selected=trained.selected,
         **judged.figures(pairs, draws),
         n_rows=len(rows),
-        n_by_folds=int((judge[0, rows] != FINAL).sum()),
+        n_by_folds=int((judge[:, rows] > FINAL).any(axis=0).sum()),
         n_pictures_fitted=trained.fitted.pictures_fitted(
             target.identity.take(rows), judge[:, rows]
         ),
