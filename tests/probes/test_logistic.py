@@ -142,3 +142,10 @@ def test_steps_that_run_out_are_warned_about_and_shown_in_the_gap():
     task = Task(label, np.ones(100, dtype=bool), (1.0,))
     (fit,) = Logistic(tol=1e-9, max_iter=1).fit_tasks(states, [task])
     assert (fit.gap > 1e-9).any()
+
+
+def test_a_class_that_is_certain_on_all_rows_has_a_metric():
+    """Its second derivatives are 0, which made a matrix of the preconditioner singular."""
+    states = np.array([[6e4, 0, 0], [0, 0, 0], [1, 0, 0]])
+    probe = Multinomial(treatment="none").fit(states, [1, 0, 2])
+    assert np.isfinite(probe.scores(states)).all() and probe.gap_.max() <= probe.tol

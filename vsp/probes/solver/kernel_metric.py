@@ -22,6 +22,7 @@ _LEVEL = 3  # c is rounded to 2 to the power of a multiple of this
 _KEPT = 6  # metrics
 _KEPT_HELD_OUT = 2  # metrics whose corrections are kept; together they may be as large as a metric
 _RIDGE = 1e-6  # relative increase of the diagonal of wide matrices, which are sums in float32
+_LEAST_CURVATURE = 1e-9  # of the intercept, as a share of the mean curvature of a row
 _TINY = 1e-38
 
 
@@ -90,6 +91,9 @@ class KernelMetrics:
         matrix[..., diagonal, diagonal] *= 1 + _RIDGE
         # The intercept has no penalty, so it has a 0 in place of the 1 of I.
         matrix[..., diagonal[:-1], diagonal[:-1]] += 1
+        # A class whose probability is 0 or 1 on all rows has no curvature at all.
+        least = np.maximum(_LEAST_CURVATURE * curvature, _TINY)[:, None]
+        matrix[..., -1, -1] = np.maximum(matrix[..., -1, -1], least)
         return WideMetric(scaled, np.linalg.inv(matrix).astype(np.float32))
 
     @cached_property
