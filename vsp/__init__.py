@@ -1,9 +1,8 @@
 """vsp: where inside a vision-language model the knowledge of spatial relations lives."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+# Nothing is imported here: the folder that a command runs in may hold a file of any name, and is only
+# left out of the search afterwards.
+TYPE_CHECKING = False  # True for type checkers
 if TYPE_CHECKING:
     from vsp.api import open_results, open_run
 
@@ -11,7 +10,7 @@ __all__ = ["__version__", "open_results", "open_run"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import `vsp.api` when one of its functions is used, so that `import vsp` stays light."""
     if name in ("open_results", "open_run"):
         from vsp import api

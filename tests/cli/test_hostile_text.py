@@ -80,6 +80,10 @@ COMMANDS = [
     (("report", "--run", hostile.NAME), 1, [hostile.NAME]),
     (("compare", "r", OTHER, "--plot", f"{PLOT}.svg"), 0, [OTHER, f"{PLOT}.svg"]),
     (("compare", "r", OTHER, "--json"), 0, []),
+    (("evaluate", "r", "--on", "r", "--partial", "--plot", f"{PLOT}.png"), 0, [f"{PLOT}.png"]),
+    (("evaluate", OTHER, "--on", hostile.NAME), 1, [hostile.NAME]),
+    (("export", "r", "--to", "npz", "--partial", "--out", f"{PLOT}.npz"), 0, [f"{PLOT}.npz"]),
+    (("export", "r", "--to", "npz", "--out", f"x{hostile.NAME}"), 1, []),
     ((hostile.NAME,), 2, []),
     (("status", hostile.NAME), 2, [hostile.NAME]),
 ]  # fmt: skip
@@ -205,6 +209,6 @@ def test_all_commands_are_tried(capsys):
         main(["--help"])
     commands = capsys.readouterr().out.partition("COMMAND\n")[2].partition("\n\n")[0]
     names = {line.split()[0] for line in commands.splitlines() if line[4] != " "}
-    assert len(names) == 16 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
+    assert len(names) == 18 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
         hostile.NAME
     }

@@ -303,7 +303,7 @@ def test_a_flipped_bit_is_named_repaired_and_computed_again(work):
     place = run.store.layout.offset(3, 50) + 1000
     run.store.path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
     answer = _ask(work, "verify")
-    assert answer.returncode == 1 and "rows 50\n" in answer.stderr
+    assert answer.returncode == 1 and "rows 50 of states.npy\n" in answer.stderr
     assert _ask(work, "verify", "--repair").returncode == 0 and _counts(run) == (95, 0, 1)
     answer = _ask(work, "extract")
     assert "96 rows done, 0 failed, 0 missing" in answer.stdout

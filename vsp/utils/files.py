@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -153,8 +154,10 @@ def json_matches(value: Any, digest: object) -> bool:
 def _aside(path: Path, asides: list[Path]) -> IO[bytes]:
     """Open a temporary file in the folder of `path`, and add its path to `asides`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file() and not path.is_dir():  # a rename would remove a device
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    with suppress(FileNotFoundError, NotADirectoryError):
+        kind = path.lstat().st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):  # a rename would remove a device
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except FileNotFoundError:  # what /proc says of a new file
