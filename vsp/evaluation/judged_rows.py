@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ from vsp.evaluation.column_table import (
 from vsp.evaluation.judges import FINAL, judging_design
 from vsp.evaluation.metrics import label_shares, log_shares
 from vsp.evaluation.own_rows import Beside, Draws, OwnRows
-from vsp.evaluation.peak import recall_intervals
+from vsp.evaluation.peak import Recall, recall_by_column
 from vsp.evaluation.scores import Floats, are_numbers
 from vsp.evaluation.statistics import Folds, GroupBootstrap
 from vsp.evaluation.target_states import TargetStates
-from vsp.evaluation.tested_rows import split_losses
+from vsp.evaluation.tested_rows import losses_of_scores
 from vsp.evaluation.trained_probes import TrainedProbes
 from vsp.utils.progress import progress
 from vsp.utils.text import format_count
@@ -41,7 +41,7 @@ class LayerFigures:
     low: float
     high: float
     accuracy: float | None  # share of right rows; None for numbers
-    recall: Mapping[str, Any] | None  # class → score, low, high and n, or None; None for numbers
+    recall: Recall  # by class; None for numbers
     own: float | None  # score on the run's own test rows; None: not kept for this metric
     difference: float | None  # `score` minus `own`, and its interval
     difference_low: float | None
@@ -87,14 +87,15 @@ class JudgedRows:
                 table.add(f"own {layer}", own.losses(layer, place))
         bootstrap = table.bootstrap(*draws)
         intervals = column_intervals(bootstrap)
+        recall = recall_by_column(self.test, np.stack(predicted), self.trained.classes, *draws)
         layers = []
-        for (layer, _), said in zip(pairs, predicted, strict=True):
+        for (layer, _), said, of_layer in zip(pairs, predicted, recall, strict=True):
             k = table.column[layer]
             if place is None:
                 beside = own.beside(layer, intervals[k])
             else:
                 beside = _paired(bootstrap, k, table.column[f"own {layer}"], intervals)
-            layers.append(self._layer_figures(layer, intervals[k], said, beside, draws))
+            layers.append(self._layer_figures(layer, intervals[k], said, of_layer, beside))
         return {
             "layers": tuple(layers),
             "chance": intervals[table.column[_CHANCE]]["score"],
@@ -122,21 +123,12 @@ class JudgedRows:
 
     def _losses(self, scores: Sequence[NDArray[Any]], link: str) -> tuple[Floats, Floats]:
         """Loss and base [repeat, row]."""
-        cells = [
-            (
-                one,
-                list(
-                    self.trained.metric.cells(
-                        self.y[one.test], of_split, self.trained.prior(judge), link
-                    )
-                ),
-            )
-            for one, judge, of_split in zip(self.design.outer, self._judges, scores, strict=True)
-        ]
-        loss, base = split_losses(self.trained.metric, self.design, cells)
+        trained = self.trained
+        priors = map(trained.prior, self._judges)
+        loss, base = losses_of_scores(trained.metric, self.y, self.design, scores, priors, link)
         if np.isnan(loss).any() or not base.any(axis=1).all():
             raise ProbeError(
-                f"{self.trained.name} on {self.target.name}: {self.trained.metric.statistic} needs "
+                f"{trained.name} on {self.target.name}: {trained.metric.statistic} needs "
                 f"two different labels among the {format_count(len(self.y), 'row')} that count; use "
                 "another --metric"
             )
@@ -147,13 +139,12 @@ class JudgedRows:
         layer: int,
         interval: Interval,
         predicted: NDArray[Any],
+        recall: Recall,
         beside: Beside,
-        draws: Draws,
     ) -> LayerFigures:
         accuracy = (
             None if are_numbers(self.y) else float((predicted == self.y)[self.test.tested].mean())
         )
-        recall = recall_intervals(self.test, predicted, self.trained.classes, *draws)
         return LayerFigures(
             layer,
             interval["score"],

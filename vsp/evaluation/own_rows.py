@@ -17,7 +17,7 @@ from vsp.evaluation.judges import NONE, judging_design
 from vsp.evaluation.row_identity import RowIdentity
 from vsp.evaluation.scores import Floats
 from vsp.evaluation.statistics import Folds
-from vsp.evaluation.tested_rows import split_losses
+from vsp.evaluation.tested_rows import losses_of_scores
 from vsp.evaluation.trained_probes import TrainedProbes
 
 Draws = tuple[float, int, int]  # confidence, resamples and seed
@@ -112,9 +112,7 @@ class OwnRows:
         """Loss and base [repeat, row] of predicted labels [repeat, row]."""
         one_hot = np.eye(len(self.trained.classes))
         prior = np.full(len(one_hot), 1 / len(one_hot))  # not read by such a metric
-        cells = [
-            (one, list(self.trained.metric.cells(
-                y[one.test], one_hot[:, predicted[one.repeat, one.test]], prior, "")))
-            for one in design.outer
-        ]  # fmt: skip
-        return split_losses(self.trained.metric, design, cells)
+        scores = (one_hot[:, predicted[one.repeat, one.test]] for one in design.outer)
+        return losses_of_scores(
+            self.trained.metric, y, design, scores, [prior] * len(design.outer), ""
+        )

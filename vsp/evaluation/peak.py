@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.evaluation.column_table import Interval, TestedRows
+from vsp.evaluation.column_table import Interval, TestedRows, column_intervals
 from vsp.evaluation.design import Design
 from vsp.evaluation.metrics import Metric
 from vsp.evaluation.scores import Floats, are_numbers
@@ -24,6 +24,7 @@ from vsp.evaluation.tested_rows import losses_of_labels
 
 _OF_ROWS = ("predicted", "probability", "loss")  # arrays [repeat, row, …] of a fit
 _CONTROL_LOSS = ("control.", ".loss")
+Recall = dict[str, dict[str, float] | None] | None  # label → score, low, high and n, or None
 
 
 @dataclass(slots=True)
@@ -95,25 +96,36 @@ def inner_scores(fit: Mapping[str, NDArray[Any]]) -> Floats:
 def recall_intervals(
     test: TestedRows, predicted: NDArray[Any], names: Sequence[str], confidence: float,
     resamples: int, seed: int,
-) -> dict[str, dict[str, float] | None] | None:  # fmt: skip
+) -> Recall:  # fmt: skip
     """Recall of each label with its interval, from the test rows of the label.
 
     The interval is about other test rows, for the fitted probes. Other training rows can move many
     predictions from one label to another, which the folds of one dataset do not show. `predicted`
     is [repeat, row]. None for numbers; a label without test rows has None.
     """
+    return recall_by_column(test, predicted[None], names, confidence, resamples, seed)[0]
+
+
+def recall_by_column(
+    test: TestedRows, predicted: NDArray[Any], names: Sequence[str], confidence: float,
+    resamples: int, seed: int,
+) -> list[Recall]:  # fmt: skip
+    """As `recall_intervals`, for predictions [column, repeat, row] that share their resamples."""
     if are_numbers(test.y):
-        return None
-    recall: dict[str, dict[str, float] | None] = {}
+        return [None] * len(predicted)
+    right = predicted == test.y
+    recall: list[dict[str, dict[str, float] | None]] = [{} for _ in predicted]
     for label, name in enumerate(names):
         rows = test.tested & (test.y == label)
         if not rows.any():
-            recall[name] = None
+            for of_column in recall:
+                of_column[name] = None
             continue
-        right = predicted == test.y
-        figures = share_right(test, right, rows, Folds(), confidence, resamples, seed)
-        recall[name] = {**figures, "n": round(test.counts(rows)[0])}
-    return recall
+        n_rows = round(test.counts(rows)[0])
+        shares = _shares_right(test, right, rows, Folds(), confidence, resamples, seed)
+        for of_column, share in zip(recall, shares, strict=True):
+            of_column[name] = {**share, "n": n_rows}
+    return [*recall]
 
 
 def share_right(
@@ -129,17 +141,29 @@ def share_right(
 
     `folds`: the folds whose largest effect on the variance is assumed; one fold has none.
     """
+    return _shares_right(test, right[None], rows, folds, confidence, resamples, seed)[0]
+
+
+def _shares_right(
+    test: TestedRows,
+    right: NDArray[np.bool_],
+    rows: NDArray[np.bool_],
+    folds: Folds,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> list[Interval]:
+    """As `share_right`, of each column of `right` [column, repeat, row], in the same resamples."""
     ever = np.flatnonzero(rows.any(axis=0))
     group = np.zeros(rows.shape[1], dtype=np.intp)
     group[ever] = np.unique(test.group[ever], return_inverse=True)[1]
     n_groups = int(group.max()) + 1
-    loss, base = (
-        np.stack([np.bincount(group, one, n_groups) for one in chosen]).astype(np.float64)
-        for chosen in (rows & ~right, rows)
-    )
+
+    def group_sums(chosen: NDArray[np.bool_]) -> Floats:
+        return np.stack([np.bincount(group, one, n_groups) for one in chosen]).astype(np.float64)
+
     # Inner scores of these rows are not kept; without them the largest effect is assumed.
-    excess = np.full((len(test.design.outer), 1), np.nan)
-    sums = GroupSums(loss[None], base, test.size(rows), True, excess, folds)
-    bootstrap = bootstrap_groups(sums, confidence, resamples, seed)
-    low, high = bootstrap.intervals()
-    return {"score": float(bootstrap.value[0]), "low": float(low[0]), "high": float(high[0])}
+    excess = np.full((len(test.design.outer), len(right)), np.nan)
+    loss = np.stack([group_sums(rows & ~of_column) for of_column in right])
+    sums = GroupSums(loss, group_sums(rows), test.size(rows), True, excess, folds)
+    return column_intervals(bootstrap_groups(sums, confidence, resamples, seed))

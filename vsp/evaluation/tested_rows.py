@@ -44,6 +44,26 @@ def split_losses(
     return loss, base
 
 
+def losses_of_scores(
+    metric: Metric,
+    y: NDArray[Any],
+    design: Design,
+    scores: Iterable[NDArray[Any]],
+    priors: Iterable[Floats],
+    link: str,
+) -> tuple[Floats, Floats]:
+    """Loss and base [repeat, row] as `split_losses`.
+
+    `scores` and `priors` have, for each outer split, those of its test rows [class, row] and the label
+    shares [class], or the mean [1], of the rows that were fitted for it. `link` is of `scores`.
+    """
+    cells = (
+        (outer, list(metric.cells(y[outer.test], of_outer, prior, link)))
+        for outer, of_outer, prior in zip(design.outer, scores, priors, strict=True)
+    )
+    return split_losses(metric, design, cells)
+
+
 def score_splits(
     metric: Metric, y: NDArray[Any], design: Design, scores: Iterable[NDArray[Any]], link: str
 ) -> tuple[Floats, Floats, Floats]:
