@@ -23,6 +23,14 @@ STARTS: tuple[Start, ...] = get_args(Start)
 # The score of an option by which the model's own answer is chosen; see vsp.evaluation.answers.
 AnswerScore = Literal["total", "per-token", "per-character", "corrected"]
 ANSWER_SCORES: tuple[AnswerScore, ...] = get_args(AnswerScore)
+# What the last entry of stored states is: after the model's final norm, before it, or not known.
+LastLayer = Literal["normed", "raw", "unknown"]
+LAST_LAYERS: tuple[LastLayer, ...] = get_args(LastLayer)
+# The rows and the formats of `vsp export`.
+RowChoice = Literal["done", "train", "val", "test"]
+ROW_CHOICES: tuple[RowChoice, ...] = get_args(RowChoice)
+ExportFormat = Literal["npz", "safetensors", "parquet"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 # The rows that `vsp report --rows` lists, by whether the probe and the model's own answer are right.
 ROW_KINDS = ("knows-not-says", "says-not-knows", "all")
 

@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vsp.choices import EXPORT_FORMATS, ROW_CHOICES
 from vsp.cli.arguments import add_command, add_position, layer_list
 from vsp.cli.output import print_line, print_notes
 from vsp.utils.signals import stoppable
-
-_FORMATS = ("npz", "safetensors", "parquet")
 
 
 def add_commands(subparsers: Any) -> None:
@@ -30,7 +29,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="RUN",
         help="run in scratch/, or its path (default: the newest run)",
     )
-    parser.add_argument("--to", choices=_FORMATS, required=True, help="format of the file")
+    parser.add_argument("--to", choices=EXPORT_FORMATS, required=True, help="format of the file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file")
     parser.add_argument(
         "--layers",
@@ -41,7 +40,7 @@ def add_commands(subparsers: Any) -> None:
     add_position(parser)
     parser.add_argument(
         "--rows",
-        choices=("done", "train", "val", "test"),
+        choices=ROW_CHOICES,
         default="done",
         help="all extracted rows, or those of a split (default: %(default)s)",
     )

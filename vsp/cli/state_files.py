@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vsp.choices import LAST_LAYERS
 from vsp.cli.arguments import layer_list
 from vsp.cli.output import print_json, print_line, print_notes
 from vsp.errors import ConfigError
@@ -38,7 +39,7 @@ def add_state_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--last-layer",
-        choices=("normed", "raw", "unknown"),
+        choices=LAST_LAYERS,
         help="whether the last layer of the file is after the model's final norm (default: as the file "
         "says, otherwise normed, as in transformers' hidden_states)",
     )

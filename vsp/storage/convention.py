@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
+from vsp.choices import LastLayer
 from vsp.errors import StoreError
 from vsp.utils.text import format_ranges
 
-# The last entry: after the model's final norm, before it, or not known.
-LastLayer = Literal["normed", "raw", "unknown"]
-LAST_LAYERS: tuple[LastLayer, ...] = get_args(LastLayer)
 _MAX_LAYER = 10**6
 
 

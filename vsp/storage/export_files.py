@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsp.choices import ExportFormat
 from vsp.errors import RunError
 from vsp.storage.exported import Export, check_out
 from vsp.storage.npz import Blocks, write_arrays
@@ -27,7 +28,7 @@ _DTYPES = {"float16": "F16", "float32": "F32"}
 _ALIGNED = 8  # bytes, at a multiple of which the tensors begin
 
 
-def write_export(export: Export, form: str, path: Path) -> list[Path]:
+def write_export(export: Export, form: ExportFormat, path: Path) -> list[Path]:
     """Write the files of a format, `npz`, `safetensors` or `parquet`, and return their paths.
 
     Raises RunError if one exists already, or the format cannot hold the export.
@@ -161,9 +162,8 @@ def _answer_lists(export: Export, start: int, stop: int) -> list[list[float]]:
     return [export.answers[i, : len(export.options[i])].tolist() for i in range(start, stop)]
 
 
-_WRITERS: Mapping[str, Callable[[Export, Path], list[Path]]] = {
+_WRITERS: Mapping[ExportFormat, Callable[[Export, Path], list[Path]]] = {
     "npz": _write_npz,
     "safetensors": _write_safetensors,
     "parquet": _write_parquet,
 }
-FORMATS = tuple(_WRITERS)

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp import __version__
-from vsp.choices import LAST
+from vsp.choices import LAST, RowChoice
 from vsp.errors import RunError, StoreError
 from vsp.storage.array import Store
 from vsp.storage.ledger import DONE, Ledger
@@ -29,8 +28,6 @@ from vsp.storage.stored_states import States
 from vsp.utils.text import format_count, format_ranges
 
 FORMAT = 1  # of the card
-RowChoice = Literal["done", "train", "val", "test"]
-ROW_CHOICES: tuple[RowChoice, ...] = get_args(RowChoice)
 _SPAN = 16 << 20  # bytes of states that are read at once, about
 _MISSING = "not extracted"
 _N_REASONS = 20  # reasons of rows that are left out, most common first; the others are one
@@ -203,7 +200,7 @@ def _origin(run: Run, position: str) -> dict[str, Any]:
     kept = ("dataset", "variants", "model", "checkpoint_files", "compute_dtype", "labels", "prompt")
     origin = {
         "format": FORMAT,
-        "vsp": plan.vsp or __version__,
+        "vsp": plan.vsp,
         "run": run.name,
         "planned": plan.created,
         "identity": plan.identity(),

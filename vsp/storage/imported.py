@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from vsp.choices import LastLayer
 from vsp.config import Frozen
-from vsp.storage.convention import LastLayer, LayerConvention
+from vsp.storage.convention import LayerConvention
 
 FileKind = Literal["npz", "pt", "vllm", "safetensors"]
 # Where the splits are from: none, the file, --split research, --split-files.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vsp.storage.convention import LAST_LAYERS, LayerConvention, check_layers
+from vsp.choices import LAST_LAYERS
+from vsp.storage.convention import LayerConvention, check_layers
 
 
 def card_convention(card: Mapping[str, Any] | None, n_layers: int) -> LayerConvention | None:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vsp.choices import LastLayer
 from vsp.errors import StoreError
-from vsp.storage.convention import LastLayer, check_layers
+from vsp.storage.convention import check_layers
 from vsp.storage.npz_states import open_npz
 from vsp.storage.pt_states import count_note, open_pt_folder
 from vsp.storage.safetensors_states import open_exported, open_vllm_folder

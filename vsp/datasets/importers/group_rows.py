@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from vsp.datasets.importers.annotations import Box, Picture, Relation, Thing
-from vsp.datasets.row_problems import row_problems
+from vsp.datasets.row_problems import RowProblems, row_problems
 from vsp.errors import DatasetError, DiskError
 from vsp.utils.files import disk_errors
 from vsp.utils.text import composed
@@ -57,6 +57,35 @@ def rows_of_files(
     with row_problems() as problems:
         for split, path in files:
             yield from read(split, path, *options, problems)
+
+
+def rows_of_records(
+    path: Path,
+    records: Iterable[tuple[str, Any]],
+    problems: RowProblems,
+    make: Callable[..., AnnotatedRow],
+    *arguments: object,
+) -> Iterator[AnnotatedRow]:
+    """Yield the row that `make` returns for each record and `arguments`; `records` have their places.
+
+    A row that cannot be made is added to `problems`.
+    """
+    for place, record in records:
+        row = problems.caught(placed_row, path, place, make, record, *arguments)
+        if row is not None:
+            yield row
+
+
+def not_empty(
+    records: Iterator[tuple[str, Any]], problems: RowProblems, what: str
+) -> Iterator[tuple[str, Any]]:
+    """Yield the records. Raises DatasetError, with `what`, if there is none and no problem either."""
+    is_empty = True
+    for record in records:
+        is_empty = False
+        yield record
+    if is_empty and not problems:
+        raise DatasetError(what)
 
 
 def placed_row(

@@ -29,12 +29,12 @@ from vsp.datasets.importers.file_rows import json_rows, log_unread, rows_of_cell
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
-    placed_row,
     rows_of_files,
+    rows_of_records,
 )
 from vsp.datasets.importers.image_index import IMAGE_SUFFIXES
 from vsp.datasets.importers.multiple_choice import OPTIONS, Choice, ChoiceReader
-from vsp.datasets.importers.row_pictures import RowPicture, row_picture
+from vsp.datasets.importers.row_pictures import RowPicture, embedded_pictures, row_picture
 from vsp.datasets.importers.table import table_row, table_values
 from vsp.datasets.importers.text_lines import text_lines
 from vsp.datasets.row_problems import RowProblems
@@ -81,10 +81,8 @@ def read_embedded(
     for number, (_, path) in enumerate(files):
         if not number and path.is_file() and is_arrow(path):
             log_unread(path, _unread(column_names(path)))
-        for _, record in _records(path, left):
-            picture = left.caught(_picture, record, path)
-            if picture is not None and picture.data and not picture.several:
-                yield picture.name, picture.data
+        records = _records(path, left)
+        yield from embedded_pictures(left.caught(_picture, one, path) for _, one in records)
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -200,12 +198,8 @@ def _rows(
     problems: RowProblems,
 ) -> Iterator[AnnotatedRow]:
     prefix = f"{path.parent.name}/{path.stem}/" if name_file else ""
-    for place, record in _records(path, problems):
-        row = problems.caught(
-            placed_row, path, place, _row, record, path, question, prefix, split, reader
-        )
-        if row is not None:
-            yield row
+    records = _records(path, problems)
+    yield from rows_of_records(path, records, problems, _row, path, question, prefix, split, reader)
     reader.check_numbers(path)
 
 

@@ -32,15 +32,16 @@ from vsp.datasets.importers.file_rows import json_rows, log_unread
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
-    placed_row,
+    not_empty,
     rows_of_files,
+    rows_of_records,
 )
 from vsp.datasets.importers.multiple_choice import (
     OPTIONS,
     ChoiceReader,
     read_options,
 )
-from vsp.datasets.importers.row_pictures import RowPicture, row_picture
+from vsp.datasets.importers.row_pictures import RowPicture, embedded_pictures, row_picture
 from vsp.datasets.row_problems import RowProblems
 from vsp.errors import DatasetError
 
@@ -85,9 +86,7 @@ def read_embedded(
                 read_too = _OMNI_SPATIAL if _is_of_omni_spatial(record) else ()
                 known = {*_READ, *read_too, options.get("label")}
                 log_unread(path, [key for key in record if key not in known], "keys")
-            picture = left.caught(_picture, record)
-            if picture is not None and picture.data and not picture.several:
-                yield picture.name, picture.data
+            yield from embedded_pictures([left.caught(_picture, record)])
 
 
 def _recognises(start: Beginning) -> bool:
@@ -111,16 +110,10 @@ def _rows(
     name_file: bool,
     problems: RowProblems,
 ) -> Iterator[AnnotatedRow]:
-    place = None
     prefix = f"{path.stem}/" if name_file else ""
-    for place, record in json_rows(path, problems):
-        row = problems.caught(
-            placed_row, path, place, _row, record, split, prefix, reader, label_key
-        )
-        if row is not None:
-            yield row
-    if place is None and not problems:
-        raise DatasetError(f"{path}: is empty; give a file with a question in each line")
+    empty = f"{path}: is empty; give a file with a question in each line"
+    records = not_empty(json_rows(path, problems), problems, empty)
+    yield from rows_of_records(path, records, problems, _row, split, prefix, reader, label_key)
     reader.check_numbers(path)
 
 

@@ -36,6 +36,13 @@ def row_picture(fields: Iterable[Any]) -> RowPicture:
     return RowPicture(name, data, several=any(cell != cells[0] for cell in cells))
 
 
+def embedded_pictures(pictures: Iterable[RowPicture | None]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of those pictures that rows contain; rows with several are dropped anyway."""
+    for picture in pictures:
+        if picture is not None and picture.data and not picture.several:
+            yield picture.name, picture.data
+
+
 def _cells(field: Any) -> Iterator[Any]:
     """The pictures in a field, without empty ones; of a text with a list, at most two."""
     if isinstance(field, str):

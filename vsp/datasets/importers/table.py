@@ -17,8 +17,8 @@ Options are a JSON list, or texts separated by "|" or ";". `vsp.datasets.importe
 says how the answer is read and what the prompt is.
 
 Column names may be in capitals. Other columns are not read; a note lists those of a CSV file. Cells
-are separated by commas, semicolons or tabs, or as a first line like `sep=;` says. Empty rows and spaces around cells are ignored. The
-split of a row replaces the split of its file.
+are separated by commas, semicolons or tabs, or as a first line like `sep=;` says. Empty rows and spaces
+around cells are ignored. The split of a row replaces the split of its file.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ from vsp.datasets.importers.funnel import SEVERAL_IMAGES
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
-    placed_row,
+    not_empty,
     rows_of_files,
+    rows_of_records,
 )
 from vsp.datasets.importers.multiple_choice import OPTIONS, Choice, ChoiceReader, read_options
-from vsp.datasets.importers.row_pictures import RowPicture, row_picture
+from vsp.datasets.importers.row_pictures import RowPicture, embedded_pictures, row_picture
 from vsp.datasets.importers.text_lines import beginning, text_lines
 from vsp.datasets.row_problems import RowProblems
 from vsp.errors import DatasetError
@@ -102,10 +103,7 @@ def read_embedded(
     left = RowProblems()
     for _, path in files:
         with _records(path, options.get("encoding", ""), left, log=True) as records:
-            for _, values in records:
-                picture = left.caught(_picture, values)
-                if picture is not None and picture.data and not picture.several:
-                    yield picture.name, picture.data
+            yield from embedded_pictures(left.caught(_picture, values) for _, values in records)
 
 
 def _recognises(start: Beginning) -> bool:
@@ -129,14 +127,10 @@ IMPORTER = Importer(
 def _rows(
     split: str, path: Path, encoding: str, reader: ChoiceReader, problems: RowProblems
 ) -> Iterator[AnnotatedRow]:
-    place = None
+    empty = f"{path}: contains a header and no rows; write a row for each relation"
     with _records(path, encoding, problems) as records:
-        for place, values in records:
-            row = problems.caught(placed_row, path, place, table_row, values, split, reader)
-            if row is not None:
-                yield row
-    if place is None and not problems:
-        raise DatasetError(f"{path}: contains a header and no rows; write a row for each relation")
+        some = not_empty(records, problems, empty)
+        yield from rows_of_records(path, some, problems, table_row, split, reader)
     reader.check_numbers(path)
 
 

@@ -35,7 +35,7 @@ from vsp.datasets.importers.group_rows import (
     rows_of_files,
 )
 from vsp.datasets.importers.multiple_choice import OPTIONS, ChoiceReader, lettered_options
-from vsp.datasets.importers.row_pictures import RowPicture, row_picture
+from vsp.datasets.importers.row_pictures import RowPicture, embedded_pictures, row_picture
 from vsp.datasets.importers.text_lines import text_lines
 from vsp.datasets.row_problems import RowProblems
 from vsp.errors import DatasetError
@@ -66,10 +66,8 @@ def read_embedded(
     """
     left = RowProblems()
     for _, path in files:
-        for _, cells in _cells(path, left, log=True):
-            picture = left.caught(_picture, cells)
-            if picture is not None and picture.data and not picture.several:
-                yield picture.name, picture.data
+        rows = _cells(path, left, log=True)
+        yield from embedded_pictures(left.caught(_picture, cells) for _, cells in rows)
 
 
 def _recognises(start: Beginning) -> bool:

@@ -21,8 +21,9 @@ from vsp.datasets.importers.annotations import Beginning, Importer, Picture, Rel
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
-    placed_row,
+    not_empty,
     rows_of_files,
+    rows_of_records,
 )
 from vsp.datasets.importers.text_lines import json_records, text_lines
 from vsp.datasets.row_problems import RowProblems
@@ -48,14 +49,11 @@ IMPORTER = Importer(read, relations="6way", recognises=_recognises)
 
 
 def _rows(split: str, path: Path, problems: RowProblems) -> Iterator[AnnotatedRow]:
-    number = 0
     with text_lines(path) as lines:
-        for number, record in json_records(path, lines, problems):
-            row = problems.caught(placed_row, path, f"line {number}", _row, record, split)
-            if row is not None:
-                yield row
-    if not number and not problems:
-        raise DatasetError(f"{path}: is empty; give a file of VSR's splits")
+        numbered = json_records(path, lines, problems)
+        placed = ((f"line {number}", record) for number, record in numbered)
+        records = not_empty(placed, problems, f"{path}: is empty; give a file of VSR's splits")
+        yield from rows_of_records(path, records, problems, _row, split)
 
 
 def _row(record: Mapping[str, Any], split: str) -> AnnotatedRow:

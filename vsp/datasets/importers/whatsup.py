@@ -32,8 +32,8 @@ from vsp.datasets.importers.annotations import Beginning, Importer, Picture, Rel
 from vsp.datasets.importers.group_rows import (
     AnnotatedRow,
     group_into_pictures,
-    placed_row,
     rows_of_files,
+    rows_of_records,
 )
 from vsp.datasets.importers.text_lines import beginning
 from vsp.datasets.json_stream import read_records
@@ -96,10 +96,8 @@ def _rows(split: str, path: Path, images: str, problems: RowProblems) -> Iterato
         )
     images = images or _images_of(path)
     with closing(read_records(path)) as records:
-        for index, record in enumerate(records):
-            row = problems.caught(placed_row, path, f"record {index}", _row, record, split, images)
-            if row is not None:
-                yield row
+        placed = ((f"record {index}", record) for index, record in enumerate(records))
+        yield from rows_of_records(path, placed, problems, _row, split, images)
 
 
 def _images_of(path: Path) -> str:
