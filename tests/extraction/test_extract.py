@@ -481,3 +481,18 @@ def test_one_row_that_succeeds_is_no_error(unreadable_run, vsp):
         (pictures / f"{row}.png").unlink()
     answer = vsp("extract")
     assert answer.returncode == 0 and "1 rows done, 39 failed, 0 missing" in answer.stdout
+
+
+def test_of_two_tasks_that_start_together_one_sees_the_other(plan_fake, monkeypatch, caplog):
+    """The other one records its start just before this one does."""
+    caplog.set_level("INFO")
+    run = plan_fake()
+
+    class SecondJournal(Journal):
+        def __init__(self, *arguments):
+            self.other = Journal(*arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("vsp.extraction.extract.Journal", SecondJournal)
+    extract(run, run.shards)
+    assert caplog.text.count("shard 0 is running already") == 1

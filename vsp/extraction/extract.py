@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from vsp import models
 from vsp.cluster.jobs import current_task
@@ -135,8 +136,6 @@ def extract_shard(
     advance: Callable[[int], None],
 ) -> None:
     """Settle the pending `rows` of a shard, with their batches in the order of `ready`."""
-    ledger = run.ledger(shard)
-    _log_earlier_lives(shard, ledger)
     left = set(rows)
     packages, task = changed_packages(run.plan), current_task()
     recorded = recorded_by(run.plan)
@@ -145,6 +144,9 @@ def extract_shard(
         journal = stack.enter_context(
             Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task)
         )
+        # Read after this life is recorded: of two that start together, at least one sees the other.
+        ledger = run.ledger(shard)
+        _log_other_lives(shard, ledger, journal.path)
         out = RowWriter(run.stores, writers, journal, rows, advance)
         memory = _TokenLimit(ledger.token_limit)
         to_run_alone = rows_to_run_alone(shard) & rows - ledger.batch_effects.keys()
@@ -302,12 +304,15 @@ def _check_writable(run: Run) -> None:
         store.check_writable()
 
 
-def _log_earlier_lives(shard: Shard, ledger: Ledger) -> None:
-    """Log damaged journal lines, and other tasks that are still working on the shard."""
+def _log_other_lives(shard: Shard, ledger: Ledger, own: Path) -> None:
+    """Log damaged journal lines, and other tasks that are still working on the shard.
+
+    `own` is the journal of this task.
+    """
     for damage in ledger.damage:
         _log.info(damage)
     for life in ledger.lives:
-        if life.running is not False:
+        if life.running is not False and life.path != own:
             job = f"job {life.job}, " if life.job else ""
             verb = "is" if life.running else "may be"
             _log.info(
