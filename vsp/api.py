@@ -1,7 +1,7 @@
 """Read runs and results in Python: `vsp.open_run` and `vsp.open_results`.
 
-Neither needs torch, transformers or a GPU, and nothing is written. An object keeps what was on the
-disk when it was opened; arrays are read when they are asked for.
+They need no torch, no transformers and no GPU, and write nothing. An object shows the state of the run
+when it was opened; arrays are read on request.
 
 A run that is not complete has bytes of zero where rows are missing. So `open_run` refuses it, like
 `vsp probe`, or opens its done rows only (`partial=True`): rows, states and answers are then cut the
@@ -77,7 +77,7 @@ class OpenedRun:
         return self.run.plan.hidden_size
 
     def convention(self, position: str = LAST) -> LayerConvention:
-        """Which layer of the model each `layer` of `states` is; imported runs may hold a choice."""
+        """The layers of the model that are stored; an imported run may hold only some of them."""
         return self.run.plan.convention(position)
 
     @cached_property
@@ -178,7 +178,7 @@ class OpenedResults:
 
     @property
     def position(self) -> str:
-        """Where in the prompt the states were recorded that the probes read."""
+        """The position of the states that the probes read."""
         return self.results.position
 
     @property

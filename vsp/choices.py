@@ -23,7 +23,7 @@ STARTS: tuple[Start, ...] = get_args(Start)
 # The score of an option by which the model's own answer is chosen; see vsp.evaluation.answers.
 AnswerScore = Literal["total", "per-token", "per-character", "corrected"]
 ANSWER_SCORES: tuple[AnswerScore, ...] = get_args(AnswerScore)
-# What the last entry of stored states is: after the model's final norm, before it, or not known.
+# The last entry of stored states: after the model's final norm, before it, or not known.
 LastLayer = Literal["normed", "raw", "unknown"]
 LAST_LAYERS: tuple[LastLayer, ...] = get_args(LastLayer)
 # The rows and the formats of `vsp export`.

@@ -1,4 +1,4 @@
-"""Which saved probe judges a row, compared with a search of every pair of rows."""
+"""The judge of each row equals the one that a search over all pairs of rows finds."""
 
 from dataclasses import replace
 
@@ -108,7 +108,7 @@ def fitted_rows(draw):
 
 
 def _same_picture(rows, key_image_name):
-    """Whether each row of a run shows a picture, by the definition."""
+    """Whether each row of a run shows a picture, pair by pair."""
     image, name = key_image_name
     of_run = zip(rows.identity.image.tolist(), rows.identity.image_name.tolist(), strict=True)
     return np.array([
@@ -151,7 +151,7 @@ def test_no_judge_was_fitted_or_chosen_on_the_row_or_its_picture(given):
 
 
 def _has_no_judge(rows, same, own):
-    """Whether in some repeat each split, or the only probe, was fitted on one of the rows `same`."""
+    """Whether all probes of some repeat were fitted on a row of `same`."""
     if len(rows.outer_fitted) == 1:
         return bool(((rows.fitted | (rows.outer[0] < 0)) & same).any())
     seen = (rows.outer_fitted & same).any(axis=1)

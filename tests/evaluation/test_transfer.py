@@ -366,7 +366,7 @@ def test_intervals_cover_the_true_scores_and_differences():
     assert min(coverage.values()) >= 0.85
 
 
-# What does not suit is refused.
+# Targets that do not fit the probes are refused.
 
 
 def test_states_of_another_size_are_refused_with_both(work):

@@ -179,7 +179,7 @@ def test_damaged_probes_of_folds_are_refused_in_one_line(work):
     with pytest.raises(RunError, match="0 of 10 probes of folds are saved in layer 0"):
         judge("a", "a.npz")
     write("b", columns(30, first=500))
-    assert judge("a", "b.npz").n_rows == 60  # which needs none of them
+    assert judge("a", "b.npz").n_rows == 60  # all other rows count
 
 
 def test_pictures_that_are_not_known_are_said(work):

@@ -94,7 +94,7 @@ def test_a_run_on_itself_gives_its_own_predictions_losses_and_scores(work, case)
 
 
 def _said(trained, layer, judges, states):
-    """What the judge of each cell predicts [repeat, row]."""
+    """The prediction of each cell's judge [repeat, row]."""
     found = np.full(judges.shape, np.nan)
     by = trained.probes(layer, folds=len(trained.fitted.outer_fitted) > 1)
     for place in np.argwhere(judges != NONE).tolist():

@@ -96,7 +96,7 @@ def _make_variant(arguments: argparse.Namespace) -> None:
 
 
 def verb(fresh: bool) -> str:
-    """What a command says that it did with a dataset."""
+    """The first word of the line about a dataset: it is new, or was already there."""
     return "wrote" if fresh else "already there:"
 
 

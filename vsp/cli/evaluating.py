@@ -44,7 +44,7 @@ def add_commands(subparsers: Any) -> None:
         action="extend",
         required=True,
         metavar="TARGET",
-        help="what the probes are judged on: a run in scratch/, the path of a run, a .npz or "
+        help="states to judge the probes on: a run in scratch/, the path of a run, a .npz or "
         ".safetensors file of states, or the path of a folder of them; may be repeated",
     )
     add_position(parser)
@@ -169,7 +169,7 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
 
     by_target = []
     for name in arguments.on:
-        # The position of a run's probes is not that of a file, which has none.
+        # A file has no positions, so --position applies to the run alone.
         at = LAST if is_file_of_states(name) and arguments.on_position is None else on_position
         target = open_target(name, Path(), at, arguments.partial)
         by_target.append([judge(one, target) for one in trained])

@@ -4,8 +4,10 @@ A probe run with folds saves one probe that is fitted on all rows, and one for e
 that the run did not use is judged by the first. A row that it did use is judged, in each repeat, by
 the probe of an outer split whose training rows have neither the row nor its picture. A row for which
 there is none is left out. The run's own test rows are judged by the split that tests them, also where
-a split that was drawn by row leaves their pictures among its training rows. With the dataset's own split there is one probe; all rows of the run but the
-tested ones count as used, since strength and layer are chosen on rows with split val.
+a split that was drawn by row leaves their pictures among its training rows.
+
+With the dataset's own split there is one probe. All rows of the run but the tested ones count as used,
+since strength and layer are chosen on rows with split val.
 """
 
 from __future__ import annotations

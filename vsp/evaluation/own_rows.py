@@ -42,8 +42,8 @@ class OwnRows:
     def place_of(self, rows: RowIdentity, judged: NDArray[np.bool_]) -> NDArray[np.intp] | None:
         """The own row of the same key [row]; None unless losses on just these rows are known.
 
-        They are known if each row is tested in the repeats in which it is `judged` [repeat, row]. Of a
-        metric that compares rows with each other, they belong to all own test rows together.
+        The losses are known if the run tests each row in exactly the repeats of `judged` [repeat, row]. A
+        metric that compares rows with each other needs all own test rows.
         """
         metric, place = self.trained.metric, self.trained.fitted.place_of(rows)
         tested = self.trained.fitted.outer >= 0

@@ -1,4 +1,4 @@
-"""By what rows of two runs are known to be the same, or to be about the same picture."""
+"""Hashes by which rows of two runs are recognised as the same, or as rows about the same picture."""
 
 from __future__ import annotations
 

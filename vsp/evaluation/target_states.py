@@ -62,7 +62,7 @@ def open_target(name: str, work: Path, position: str = LAST, partial: bool = Fal
 
 
 def is_file_of_states(name: str) -> bool:
-    """Whether this is a file, or the path (it has a slash) of a folder of files; otherwise a run."""
+    """Whether the name is a file, or the path (with a slash) of a folder of files, and not a run."""
     path = Path(name)
     with suppress(OSError, ValueError):  # such a name is refused as that of a run
         is_folder = "/" in name and path.is_dir() and not (path / "plan.json").exists()

@@ -86,9 +86,9 @@ class TrainedProbes:
 
 
 def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes:
-    """Read what a run's probes are.
+    """Read the saved probes of a run and the rows that they were fitted on.
 
-    `metric` is of METRICS; empty: that of the results. Raises RunError if the results are damaged or
+    `metric` is a name in METRICS; empty: the metric of the results. Raises RunError if the results are damaged or
     were written by a vsp that did not keep the fitted rows, ConfigError for a metric that does not
     suit the probe.
     """

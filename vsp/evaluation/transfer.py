@@ -80,9 +80,10 @@ def transfer(
     read_tables: Callable[[], Sequence[Relations]],
     settings: TransferSettings,
 ) -> Transfer:
-    """Judge all layers that both have.
+    """Judge all layers that the results and the target have.
 
-    `read_tables` gives the relations tables by which labels of other names are matched. Raises RunError if the states do not suit the probes, ProbeError if no row is left.
+    `read_tables` gives the relations tables by which labels of other names are matched. Raises
+    RunError if the states do not suit the probes, ProbeError if no row is left.
     """
     pairs, without_layer = _common_layers(trained, target, settings.other_norm)
     y, labels = _values(trained, target, read_tables)
@@ -202,7 +203,7 @@ def _common_layers(
         if norms == {"normed", "raw"} and not other_norm:
             raise RunError(
                 f"{trained.name} on {target.name}: of layer {layer}, one has states after the final "
-                "norm and the other before it; use --other-norm to evaluate them all the same"
+                "norm and the other before it; use --other-norm to judge this layer nevertheless"
             )
         pairs.append((layer, entry))
     if not pairs:

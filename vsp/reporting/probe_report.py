@@ -117,7 +117,7 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
 
 
 def _imported_fact(plan: Plan) -> str:
-    """What the layers are, if the states were imported: others number them by their own rules."""
+    """The layers of imported states, which may be numbered in another way."""
     if plan.imported is None:
         return ""
     known = plan.convention()

@@ -147,7 +147,7 @@ def _matrix_note(transfers: Sequence[Transfer], layer: int | None) -> str:
 
 
 def _pair_table(transfers: Sequence[Transfer], layer: int | None) -> Table:
-    """Which layer and rows a cell of the matrix is about, and its difference to the own score."""
+    """For each cell of the matrix: its layer, its rows, and the difference to the own score."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trained on", "on"):
         table.add_column(name, overflow="fold")
@@ -167,7 +167,7 @@ def _pair_table(transfers: Sequence[Transfer], layer: int | None) -> Table:
 
 
 def _pair_notes(transfers: Sequence[Transfer]) -> list[str]:
-    """What is to be known about single pairs, and about marks in the table."""
+    """Notes about single pairs, and about the marks in the table."""
     notes = []
     if not all(one.paired for one in transfers):
         notes.append("* between other rows; without a star, between the same rows.")

@@ -25,7 +25,7 @@ from vsp.utils.files import sha256, write_aside, write_together
 from vsp.utils.text import format_bytes
 
 _DTYPES = {"float16": "F16", "float32": "F32"}
-_ALIGNED = 8  # bytes, at a multiple of which the tensors begin
+_ALIGNED = 8  # bytes; tensors begin at a multiple of this
 
 
 def write_export(export: Export, form: ExportFormat, path: Path) -> list[Path]:

@@ -192,7 +192,7 @@ def _chosen_rows(
 
 
 def _origin(run: Run, position: str) -> dict[str, Any]:
-    """What the card says about the origin: of an imported run, what the card of its file says."""
+    """The origin in the card; for an imported run, that in the card of its file."""
     plan = run.plan
     if plan.imported is not None and plan.imported.card is not None:
         return dict(plan.imported.card)

@@ -1,4 +1,4 @@
-"""What the plan of an imported run says about where its states come from."""
+"""The origin of an imported run's states, as its plan keeps it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vsp.config import Frozen
 from vsp.storage.convention import LayerConvention
 
 FileKind = Literal["npz", "pt", "vllm", "safetensors"]
-# Where the splits are from: none, the file, --split research, --split-files.
+# Source of the splits: none, the file, --split research, --split-files.
 SplitSource = Literal["none", "file", "research", "files"]
 
 

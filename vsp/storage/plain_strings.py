@@ -39,7 +39,7 @@ class _Name(str):
 
 
 class _Made(dict[str, Any]):
-    """What a call would have made: name and arguments, and the state that would be set."""
+    """A call that is recorded and not made: its name, its arguments and the state that it sets."""
 
 
 def read_plain_strings(pickled: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run computes: the plan, written once and never changed."""
+"""The plan of a run: all settings that decide its states. It is written once and never changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options and answers of multiple-choice questions: what is read, and what is refused."""
+"""Options and answers of multiple-choice questions are read or refused."""
 
 import re
 from pathlib import Path

@@ -72,7 +72,7 @@ ReadEmbedded = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What is seen of a file or folder before it is imported."""
+    """The first record of a file, or the names in a folder, before it is imported."""
 
     path: Path
     record: Any = (

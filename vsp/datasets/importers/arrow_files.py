@@ -184,7 +184,7 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _is_compressed(message: bytes) -> bool:
-    """Whether the flatbuffer of a record batch, or of a dictionary's batch, has a compression.
+    """Whether a record batch or a dictionary's batch is compressed, from its flatbuffer.
 
     A table begins with the distance back to its list of field offsets; 0 is a missing field.
     """

@@ -147,7 +147,7 @@ class _Scene:
             self._viewer = _word(config.get("addressee_shape") or "addressee")
 
     def _sides(self, path: Path, frame: str, facing: str) -> tuple[int, int]:
-        """Where the front of the frame lies, and 1 if its right is 90 degrees on, -1 if its left is."""
+        """The angle of the frame's front, and the sign of the turn to its right: 1 or -1."""
         if frame != "reference":
             return _FRONT[frame], 1
         facing = facing or self._folder.split("/")[0].rpartition("_facing_")[2]

@@ -275,7 +275,7 @@ def _row(
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a cell has no text; a column of numbers has nan there."""
+    """Whether a cell is empty: None, blank text, or nan in a column of numbers."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 

@@ -52,7 +52,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a multiple-choice question becomes: values of `Relation`."""
+    """A multiple-choice question as values of `Relation`."""
 
     prompt: str
     label: str  # "": the source gives no answer

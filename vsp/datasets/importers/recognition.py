@@ -33,7 +33,7 @@ _shortened.maxstring = _shortened.maxother = 60
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a file or folder seems to be."""
+    """The sources that would read a file or folder, and its fields."""
 
     path: Path
     sources: tuple[str, ...]  # importers that would read it, or STATES

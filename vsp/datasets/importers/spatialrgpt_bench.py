@@ -68,7 +68,7 @@ _LENGTH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What an answer becomes: values of `Relation`."""
+    """An answer as values of `Relation`."""
 
     label: str = ""
     options: tuple[str, ...] = ()
