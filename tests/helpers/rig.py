@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import shutil
@@ -67,6 +68,7 @@ StoragePass=none
 StorageLoc=slurm_acct_db
 """
 
+_MUNGE_WORKS = ["sh", "-c", "munge -n | unmunge"]
 
 # A folder name with all characters that are special for a shell or for Slurm's file patterns.
 FOLDER = 'it\'s a "run" of $HOME, 100%j & more #1'
@@ -302,12 +304,16 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _start_munge() -> None:
-    ready = ["sh", "-c", "munge -n | unmunge"]
-    if subprocess.run(ready, capture_output=True, check=False).returncode == 0:
-        return
-    if not Path("/etc/munge/munge.key").exists():
-        subprocess.run([_which("mungekey"), "-c"], check=True)
-    for folder in ("/run/munge", "/var/log/munge", "/var/lib/munge"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        shutil.chown(folder, "munge", "munge")
-    subprocess.run(["runuser", "-u", "munge", "--", _which("munged")], check=True, timeout=30)
+    """Start munge unless it runs; test processes take turns, since two daemons refuse one socket."""
+    with Path("/run/lock/vsp-tests-munge").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if _answers(_MUNGE_WORKS):
+            return
+        if not Path("/etc/munge/munge.key").exists():
+            subprocess.run([_which("mungekey"), "-c"], check=True)
+        for folder in ("/run/munge", "/var/log/munge", "/var/lib/munge"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            shutil.chown(folder, "munge", "munge")
+        daemon = [_which("munged")]
+        subprocess.run(["runuser", "-u", "munge", "--", *daemon], check=True, timeout=30)
+        _until(lambda: _answers(_MUNGE_WORKS), "munge did not start")
