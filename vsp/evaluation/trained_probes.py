@@ -88,9 +88,9 @@ class TrainedProbes:
 def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes:
     """Read the saved probes of a run and the rows that they were fitted on.
 
-    `metric` is a name in METRICS; empty: the metric of the results. Raises RunError if the results are damaged or
-    were written by a vsp that did not keep the fitted rows, ConfigError for a metric that does not
-    suit the probe.
+    `metric` is a name in METRICS; empty: the metric of the results. Raises RunError if the results
+    are damaged or were written by a vsp that did not keep the fitted rows, ConfigError for a metric
+    that does not suit the probe.
     """
     summary = results.summary(TransferredSummary)
     arrays = results.arrays("predictions", _ARRAYS)
