@@ -24,6 +24,7 @@ from vsp.cli import (
     planning,
     probing,
     results,
+    run_list,
     runs,
 )
 from vsp.cli.output import print_aside
@@ -39,6 +40,7 @@ FAMILIES = (
     importing,
     models,
     planning,
+    run_list,
     runs,
     answering,
     probing,
