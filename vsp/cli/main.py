@@ -10,6 +10,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from vsp import __version__
@@ -27,6 +28,7 @@ from vsp.cli import (
     run_list,
     runs,
 )
+from vsp.cli.failed_plan import note_failed_plan
 from vsp.cli.output import print_aside
 from vsp.errors import VspError
 from vsp.escaping import one_line
@@ -49,6 +51,7 @@ FAMILIES = (
     exporting,
     bench,
 )
+PLANNING = ("plan", "sweep")  # commands after which the newest run is a new one
 _WORKFLOW = """\
 the usual order:
   vsp generate --config spatial         or `vsp import` for real photographs
@@ -98,7 +101,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as end:
+        if end.code == 2 and argv and argv[0] in PLANNING:
+            note_failed_plan(argv, Path())
+        raise
     arguments.words = tuple(argv)
     from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
 

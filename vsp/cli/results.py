@@ -12,9 +12,11 @@ from vsp.cli.arguments import (
     add_json,
     add_over,
     add_position,
+    add_run,
     add_seed,
     compared_positions,
 )
+from vsp.cli.chosen_run import chosen_results
 from vsp.cli.output import print_aside, print_json
 from vsp.errors import ConfigError
 
@@ -34,11 +36,7 @@ def _add_report(subparsers: Any) -> None:
         guide="docs/statistics.md",
         interrupted="results are unchanged",
     )
-    parser.add_argument(
-        "--run",
-        metavar="NAME",
-        help="run in results/, or the path of a run or of its results (default: the newest)",
-    )
+    add_run(parser, "run in results/, or the path of a run or of its results (default: the newest)")
     add_position(parser)
     add_json(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the curve as .png or .svg")
@@ -52,10 +50,9 @@ def _add_report(subparsers: Any) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from vsp.reporting.probe_report import report_json, report_page
-    from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
-    results = find_results(arguments.run, Path(), arguments.position)
+    results = chosen_results(arguments, arguments.position)
     if arguments.plot:
         from vsp.reporting.curve_plot import plot
 
