@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
+DEFAULT_PROBE: Final = "logistic"
 LAST: Final = "last"  # the last token of the prompt, which every run records
 # Where in a prompt states are recorded. Names are read at their last token; image and boxes are means
 # over image tokens.

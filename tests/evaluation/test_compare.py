@@ -286,7 +286,7 @@ def test_a_run_with_more_signal_is_found_to_have_it(tmp_path):
         ({"id": np.array([f"other_{i}" for i in range(240)])},
          "none of 240 and 240 test rows is in both; compare runs of the same dataset"),
         ({"id": np.repeat("twin", 240)},
-         "other: 239 of 240 rows have the id of another row, so rows cannot be matched"),
+         "other/logistic: 239 of 240 rows have the id of another row, so rows cannot be matched"),
         ({"outer": np.full((2, 240), -1)}, "none of 240 and 0 test rows is in both"),
     ],
 )  # fmt: skip

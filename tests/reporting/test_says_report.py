@@ -21,7 +21,7 @@ from vsp.reporting.answer_rows import answered_rows, rows_page
 from vsp.reporting.curve_plot import plot
 from vsp.reporting.probe_report import report_page
 from vsp.reporting.says_facts import says_sentence
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 from vsp.utils.files import json_sha256
 
 FEW = ProbeSettings(
@@ -237,4 +237,4 @@ def test_the_commands_show_answers_and_rows(runs, monkeypatch, capsys):
         "n_right",
         "n_tested",
     }
-    assert Results(own.results).read()[1][0].lens is not None
+    assert choose_setting(own.results).read()[1][0].lens is not None

@@ -233,16 +233,29 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
     return named
 
 
-def add_position(parser: argparse.ArgumentParser, further: Sequence[str] = ()) -> None:
+def add_position(
+    parser: argparse.ArgumentParser, further: Sequence[str] = (), default: str | None = LAST
+) -> None:
     """Add --position; `further` are values that are not names of a position."""
     parser.add_argument(
         "--position",
         choices=(*STORED_POSITIONS, *further),
         metavar="NAME",
-        default=LAST,
+        default=default,
         help="where the probed states were recorded, a position of `vsp plan --positions`, or with a "
         "module of --modules ahead of it: vision-image"
         f"{''.join(f'; {one}: each that the run has' for one in further)} (default: the last token)",
+    )
+
+
+def add_results_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose among the settings of which a run has results."""
+    add_position(parser, default=None)
+    parser.add_argument(
+        "--probe",
+        metavar="SETTING",
+        help="setting of `vsp probe`, a folder in results/RUN/ such as mass-mean, or the name of a "
+        "probe (default: the newest results at the position)",
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, STORED_POSITIONS
-from vsp.cli.arguments import add_command, add_json, add_position, add_seed, at_least
+from vsp.cli.arguments import add_command, add_json, add_results_choice, add_seed, at_least
 from vsp.cli.output import print_aside, print_json, print_notes
 from vsp.errors import ConfigError, VspError
 from vsp.probes.names import METRIC_NAMES
@@ -47,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
         help="states to judge the probes on: a run in scratch/, the path of a run, a .npz or "
         ".safetensors file of states, or the path of a folder of them; may be repeated",
     )
-    add_position(parser)
+    add_results_choice(parser)
     _add_judging(parser)
     add_seed(parser, "the bootstrap")
     add_json(parser)
@@ -149,11 +150,12 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     from vsp.evaluation.transfer import TransferSettings, transfer
     from vsp.storage.find_results import find_results
 
-    metric, position = arguments.metric or "", arguments.position
+    metric, position, probe = arguments.metric or "", arguments.position, arguments.probe
     trained = [
-        read_trained(name, find_results(name, Path(), position), metric) for name in arguments.runs
+        read_trained(name, find_results(name, Path(), position, probe), metric)
+        for name in arguments.runs
     ]
-    on_position = arguments.on_position or position
+    on_position = arguments.on_position or position or _common_position(trained)
     settings = TransferSettings(other_norm=arguments.other_norm, seed=arguments.seed)
     read_tables = cache(partial(_tables, arguments.relations))
     if arguments.relations:
@@ -178,6 +180,14 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
         raise refused[0]
     print_notes([f"not judged: {error}" for error in refused])
     return transfers
+
+
+def _common_position(trained: Sequence[TrainedProbes]) -> str:
+    """The position of all probes. Raises ConfigError if they have several."""
+    found = [*dict.fromkeys(one.position for one in trained)]
+    if len(found) > 1:
+        raise ConfigError(f"the probes read {' and '.join(found)}; name one with --position")
+    return found[0]
 
 
 def _tables(name: str | None) -> list[Relations]:

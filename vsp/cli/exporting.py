@@ -9,6 +9,7 @@ from typing import Any
 from vsp.choices import EXPORT_FORMATS, ROW_CHOICES
 from vsp.cli.arguments import add_command, add_position, layer_list
 from vsp.cli.output import print_line, print_notes
+from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
 
@@ -58,6 +59,12 @@ def add_commands(subparsers: Any) -> None:
         action="store_true",
         help="also write the labels that the probes of `vsp probe` predict for held-out rows",
     )
+    parser.add_argument(
+        "--probe",
+        metavar="SETTING",
+        help="with --predictions: setting of `vsp probe`, a folder in results/RUN/ such as mass-mean, "
+        "or the name of a probe (default: the newest results at the position)",
+    )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -66,6 +73,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from vsp.storage.run import find_run
     from vsp.utils.text import format_bytes, format_count
 
+    if arguments.probe and not arguments.predictions:
+        raise ConfigError(f"--probe {arguments.probe} chooses predictions; add --predictions")
     request = ExportRequest(
         position=arguments.position,
         layers=arguments.layers,
@@ -73,6 +82,7 @@ def _export(arguments: argparse.Namespace) -> None:
         partial=arguments.partial,
         answers=not arguments.no_answers,
         predictions=arguments.predictions,
+        probe=arguments.probe,
     )
     run = find_run(arguments.run, Path())
     with stoppable() as stop, stop.free():  # a signal unwinds, so that nothing half written is left

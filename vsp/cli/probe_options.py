@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vsp.choices import ANSWER_SCORES
+from vsp.choices import ANSWER_SCORES, DEFAULT_PROBE
 from vsp.cli.arguments import add_drop_label, add_over, add_seed, at_least, positive_number
 from vsp.probes import PROBES
-from vsp.probes.names import DEFAULT_PROBE, METRIC_NAMES, SPLIT_BY, TREATMENTS
+from vsp.probes.names import METRIC_NAMES, SPLIT_BY, TREATMENTS
 
 if TYPE_CHECKING:
     from vsp.evaluation.probe_settings import ProbeSettings

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.choices import ALL, LAST
+from vsp.choices import ALL
 from vsp.cli.arguments import (
     add_command,
     add_n_jobs,
@@ -98,6 +98,7 @@ def _probe_part(run: Run, position: str, arguments: argparse.Namespace, n_jobs: 
 def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
     from vsp.evaluation.probe_run import probe_run
     from vsp.reporting.probe_report import equal_states_lines
+    from vsp.storage.stored_settings import choice_options
 
     settings = probe_settings(arguments, position)
     with stoppable() as stop, stop.free():
@@ -106,13 +107,12 @@ def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: i
     for line in _left_out(results, summary, settings):
         print_line(f"left out {line}")
     print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
-    option = "" if position == LAST else f" --position {position}"
+    option = choice_options(results, position)
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 
 
 def _left_out(results: Results, summary: dict[str, Any], settings: ProbeSettings) -> list[str]:
     """Rows and baselines that are not in the results, and why."""
-    from vsp.storage.results import Results
     from vsp.utils.text import format_count
 
     rows, left_out = summary["rows"], []
@@ -121,8 +121,9 @@ def _left_out(results: Results, summary: dict[str, Any], settings: ProbeSettings
     for label, n in summary["dropped_labels"].items():
         left_out.append(f"{format_count(n, 'row')} with label {label!r} (--drop-label)")
     if summary["untrained"] and settings.random:
-        untrained = Results(results.home.parent / summary["untrained"]).at(results.position).folder
-        left_out.append(f"random features: {untrained} is the baseline in their place")
+        left_out.append(
+            f"random features: {results.home.parent / summary['untrained']} is the baseline in their place"
+        )
     return left_out
 
 

@@ -14,8 +14,8 @@ from vsp.cluster.stages import EXTRACT, ORDER, PROBE, STAGES
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
 from vsp.storage.ledger import failure_of_all
-from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import check_owner
 from vsp.utils.files import disk_errors
 from vsp.utils.text import format_count, format_ranges
 
@@ -120,8 +120,7 @@ def _send(
     say: Say,
 ) -> None:
     if PROBE in options.stages:
-        for position in run.plan.stored_positions:  # not only hours later, when the probe starts
-            Results(run.results).at(position).check_owner(run.plan)
+        check_owner(run.results, run.plan)  # not only hours later, when the probe starts
     partial = options.after == "any"
     jobs = chain(run, profile, options.stages, options.probe_tasks, partial, options.retry_failed)
     scripts = {script_path(run, job.stage): scheduler.script(job) for job in jobs}

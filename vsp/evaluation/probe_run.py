@@ -22,13 +22,14 @@ from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import Arrays
 from vsp.evaluation.parallel_fits import fit_missing, has_grid_by_layer, read_cached
 from vsp.evaluation.peak import Selection, inner_scores
-from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.evaluation.probe_settings import ProbeSettings, setting_name
 from vsp.evaluation.probe_work import ProbeWork, prepare
 from vsp.evaluation.says import Says, says_beside_peak
 from vsp.probes import describe_probe
 from vsp.storage.npz import Blocks
 from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import check_owner
 
 _SMALL = 1 << 14  # bytes of an array that is kept in memory for all layers
 _ESTIMATES = ("strengths", "inner", "chosen", "likeliest", "outer_score", "by_strength", "null",
@@ -45,14 +46,14 @@ def probe_run(
     partial: bool = False,
     layers: Sequence[int] | None = None,
 ) -> Results:
-    """Fit the layers that are not cached, evaluate all (or `layers`), and write `results/RUN/`.
+    """Fit the layers that are not cached, evaluate all (or `layers`), and write the results.
 
-    Raises RunError if rows are missing or failed and `partial` is false, or if the folder holds
-    results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
+    They lie in `results/RUN/SETTING/`; those of other settings stay. Raises RunError if rows are
+    missing or failed and `partial` is false, or if `results/RUN/` holds results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
     a file cannot be written.
     """
-    results = Results(run.results).at(settings.position)
-    results.check_owner(run.plan)
+    home = run.results
+    check_owner(home, run.plan)
     work = prepare(run, settings, partial)
     chosen = _checked_layers(work, layers)
     fit_missing(work, [*chosen, *work.baselines], n_jobs)
@@ -61,7 +62,8 @@ def probe_run(
     baselines = {name: read_cached(work.cache, name) for name in work.baselines}
     scores, figures = evaluate(chosen, fits, rows, how, baselines)
     says = _says(work, chosen, fits, rows, how)
-    results.check_owner(run.plan)  # again, since fits take hours
+    check_owner(home, run.plan)  # again, since fits take hours
+    results = Results(home / setting_name(settings, layers), home)
     results.write(
         {**_summary(work), **figures, "says": says.summary, "no_answers": says.why_not},
         [replace(score, lens=says.lens.get(score.layer)) for score in scores],
@@ -122,7 +124,7 @@ def probe_part(
 
     Returns the layers and the folder of the cache. Raises the same errors as `probe_run`.
     """
-    Results(run.results).at(settings.position).check_owner(run.plan)
+    check_owner(run.results, run.plan)
     layers = part_layers(run.states(settings.position).layout.n_layers, *part)
     work = prepare(run, settings, partial)
     fit_missing(work, layers, n_jobs)

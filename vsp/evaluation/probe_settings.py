@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from vsp.choices import LAST, AnswerScore
-from vsp.probes.names import DEFAULT_PROBE
+from vsp.choices import DEFAULT_PROBE, LAST, AnswerScore
+from vsp.utils.text import format_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +43,54 @@ class ProbeSettings:
 
 # Settings that influence no fit, or only by the choice of its rows.
 NO_FIT_SETTINGS = ("random", "words", "confidence", "resamples", "drop_labels", "answer_score")
+
+_MAX_NAME = 80  # characters of the name of a setting without its digest
+
+
+def setting_name(settings: ProbeSettings, layers: Sequence[int] | None = None) -> str:
+    """The folder of these settings in `results/RUN/`: `logistic`, `mass-mean-at-subject-folds-10`.
+
+    It names what differs from the defaults. Two settings never share a name: text that a file name
+    should not hold, or that is too long, is cut, and a digest of all settings follows.
+    """
+    values = asdict(settings) | {"layers": None if layers is None else sorted({*layers})}
+    defaults = asdict(ProbeSettings()) | {"layers": None}
+    words = [settings.probe]
+    words += [
+        _WORDS.get(name, _plain(name))(value)
+        for name, value in values.items()
+        if name != "probe" and value != defaults[name]
+    ]
+    name = "-".join(words)
+    safe = re.sub(r"[^a-z0-9.,-]+", "_", name)[:_MAX_NAME].lstrip(".-")
+    if safe == name and not settings.drop_labels:
+        return name
+    digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
+    return f"{safe}-{digest}"
+
+
+def _plain(name: str) -> Callable[[Any], str]:
+    return lambda value: f"{name.replace('_', '-')}-{_number(value)}"
+
+
+def _number(value: Any) -> str:
+    """A number with all its digits, a whole one without its point."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+# How the name of a setting says a value that is not the default.
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "position": lambda value: f"at-{value}",
+    "treatment": str,
+    "strengths": lambda value: "-".join(["grid", *map(_number, value)]),
+    "metric": str,
+    "class_weight": lambda value: f"weights-{value}",
+    "split_by": lambda value: f"by-{value}",
+    "curve": lambda value: "no-curve",
+    "random": lambda value: "no-random",
+    "words": lambda value: "no-words",
+    "over_training": lambda value: "over-training",
+    "drop_labels": lambda value: "-".join(["without", *value]),
+    "answer_score": lambda value: f"answers-{value}",
+    "layers": lambda value: f"layers-{format_ranges(value)}",
+}

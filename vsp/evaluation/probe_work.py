@@ -33,7 +33,7 @@ from vsp.evaluation.held_out import HeldOut, independent_units
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric, label_shares
 from vsp.evaluation.online_code import Portions
-from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
+from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings, setting_name
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
 from vsp.evaluation.row_identity import RowIdentity
@@ -46,7 +46,6 @@ from vsp.storage.array import Store
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.npz import MAX_ARRAYS
-from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.storage.untrained import find_untrained
 
@@ -129,7 +128,7 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     store.check()
     crc32 = np.concatenate([ledger.crc32_done(number) for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
-    untrained = find_untrained(Results(run.results).at(settings.position), run.plan)
+    untrained = find_untrained(run.results, setting_name(settings), settings.position, run.plan)
     cache = FitCache(folder, _most_bytes(store.layout.hidden_size, tasks, len(names)))
     n_equal = count_equal_states(run.plan, store, samples, rows.row, crc32, tasks.design)
     return ProbeWork(

@@ -32,6 +32,7 @@ class TrainedProbes:
 
     name: str
     results: Results
+    position: str  # of the states that the probes read
     classes: tuple[str, ...]  # empty: the probes read a number
     link: str
     metric: Metric
@@ -107,13 +108,14 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
     return TrainedProbes(
         name,
         results,
+        summary["position"],
         classes,
         probe["link"],
         _metric(name, metric, summary["statistic"], probe),
         summary["statistic"],
         f"{probe['probe']}, treatment {probe['treatment']}",
         summary["best_layer"],
-        plan.convention(results.position),
+        plan.convention(summary["position"]),
         summary["hidden_size"],
         FittedRows.of(arrays),
         _own_values(results, arrays["label"], classes),

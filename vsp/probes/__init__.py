@@ -15,6 +15,7 @@ from vsp.utils.registry import Registry
 
 if TYPE_CHECKING:
     from vsp.probes.base import ProbeBase
+    from vsp.storage.results import Results
 
 FORMAT = 1  # of `describe_probe`
 _TEXTS = ("classes", "treatment")  # arrays of text; all others of vsp's own probes are numbers
@@ -66,14 +67,14 @@ def describe_probe(
 
 
 def load(results: str | Path, layer: int) -> Any:
-    """The saved probe of a layer: `load("results/RUN", 12).predict(states [sample, hidden])`.
+    """The saved probe of a layer: `load("results/RUN/logistic", 12).predict(states [sample, hidden])`.
+
+    `results` is the folder of a setting, or of a run: its newest setting at the last token.
 
     Raises RunError if there are no results or they have been changed, ProbeError if they do not
     hold the layer or have another format.
     """
-    from vsp.storage.results import Results
-
-    stored = Results(Path(results))
+    stored = _opened(results)
     description, arrays = stored.probe(layer)
     return _restored(results, layer, description, [arrays])[0]
 
@@ -83,11 +84,17 @@ def load_folds(results: str | Path, layer: int) -> list[Any]:
 
     Raises RunError and ProbeError as `load` does.
     """
-    from vsp.storage.results import Results
-
-    stored = Results(Path(results))
+    stored = _opened(results)
     description, _ = stored.probe(layer)
     return _restored(results, layer, description, stored.fold_probes(layer))
+
+
+def _opened(folder: str | Path) -> Results:
+    from vsp.storage.stored_settings import choose_setting, stored_settings
+
+    at = Path(folder)
+    only = [one.results for one in stored_settings(at) if one.results.folder == at]
+    return only[0] if only else choose_setting(at)
 
 
 def _restored(

@@ -244,6 +244,7 @@ class TransferredSummary(_Values):
 
     probe: _TransferredProbe
     plan: dict[str, Any]
+    position: str
     hidden_size: Count
     statistic: str
     best_layer: Count
