@@ -97,7 +97,7 @@ def _probe_part(run: Run, position: str, arguments: argparse.Namespace, n_jobs: 
 
 def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
     from vsp.evaluation.probe_run import probe_run
-    from vsp.reporting.probe_report import equal_states_lines
+    from vsp.reporting.probe_report import equal_states_lines, portion_lines
 
     settings = probe_settings(arguments, position)
     with stoppable() as stop, stop.free():
@@ -105,7 +105,8 @@ def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: i
     summary = results.summary()
     for line in _left_out(results, summary, settings):
         print_line(f"left out {line}")
-    print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
+    notes = [*_unused_options(settings, summary), *equal_states_lines(summary)]
+    print_notes([*notes, *portion_lines(summary)])
     option = "" if position == LAST else f" --position {position}"
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vsp.choices import LAST, AnswerScore
 from vsp.probes.names import DEFAULT_PROBE
@@ -13,7 +14,9 @@ class ProbeSettings:
     """How probes are fitted and evaluated."""
 
     position: str = LAST  # of the states that the probes read
-    probe: str = DEFAULT_PROBE
+    probe: str = DEFAULT_PROBE  # or the user's code, as own_code.absolute_name gives it
+    probe_options: tuple[tuple[str, Any], ...] = ()  # of the user's code, sorted by name
+    probe_code: str = ""  # own_code.code_version of the user's code
     treatment: str = ""  # empty: the probe's default
     strengths: tuple[float, ...] = ()  # grid to choose from; empty: the probe's default
     metric: str = "auto"  # of vsp.evaluation.metrics.METRICS; auto: as the labels are balanced

@@ -101,6 +101,11 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
         )
     read_tested_run(name, results)  # raises if an array is not what vsp writes
     probe = summary["probe"]
+    if probe.get("not_saved"):
+        raise RunError(
+            f"{results.folder}: probes of {probe['probe']} are not saved, because they are not "
+            "linear; run `vsp probe` with a linear estimator, or evaluate the results of another probe"
+        )
     classes = tuple(probe["classes"] or ())
     _check_arrays(results, arrays, classes)
     plan = parse(Plan, summary["plan"], str(results.folder / SUMMARY))
