@@ -20,7 +20,7 @@ from vsp.evaluation.box_features import has_boxes
 from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import Arrays
-from vsp.evaluation.parallel_fits import fit_missing, read_cached
+from vsp.evaluation.parallel_fits import fit_missing, pending_costs, read_cached
 from vsp.evaluation.peak import Selection, inner_scores
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.probe_work import ProbeWork, prepare
@@ -134,6 +134,24 @@ def probe_part(
     work = prepare(run, settings, partial)
     fit_missing(work, layers, n_jobs)
     return layers, work.cache.folder
+
+
+def probe_costs(
+    run: Run,
+    settings: ProbeSettings,
+    n_jobs: int,
+    part: tuple[int, int] | None = None,
+    partial: bool = False,
+    layers: Sequence[int] | None = None,
+) -> str:
+    """The number of fits that are not cached and about how long they take, in words.
+
+    Raises the same errors as `probe_run`.
+    """
+    work = prepare(run, settings, partial)
+    if part is not None:
+        return pending_costs(work, part_layers(work.store.layout.n_layers, *part), n_jobs)
+    return pending_costs(work, [*_checked_layers(work, layers), *work.baselines], n_jobs)
 
 
 def part_layers(n_layers: int, k: int, n: int) -> range:

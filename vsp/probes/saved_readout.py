@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from vsp.errors import ProbeError
 from vsp.probes.base import LabelProbe, NumberProbe
 from vsp.probes.linear_probe import LinearProbe, Readout
 
 
-class SavedLabelReadout(LinearProbe, LabelProbe):
+class _SavedReadout(LinearProbe):
+    """A fitted probe that holds no code to fit it again."""
+
+    def __init__(self, treatment: str = "none") -> None:
+        self.treatment = treatment
+
+    def fit(self, states: Any, y: Any) -> NoReturn:
+        raise ProbeError(
+            "these are saved weights of a class that is not loaded; fit the class itself"
+        )
+
+
+class SavedLabelReadout(_SavedReadout, LabelProbe):
     """Scores of a linear classifier; the largest wins."""
 
-    def __init__(self, treatment: str = "none") -> None:
-        self.treatment = treatment
 
-
-class SavedNumberReadout(LinearProbe, NumberProbe):
+class SavedNumberReadout(_SavedReadout, NumberProbe):
     """A number read by a linear regressor."""
-
-    def __init__(self, treatment: str = "none") -> None:
-        self.treatment = treatment
 
 
 def linear_readout(estimator: Any, n_classes: int | None) -> Readout | None:
