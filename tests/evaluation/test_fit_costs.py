@@ -148,4 +148,4 @@ def test_a_dry_run_prints_the_count_and_fits_nothing(made_run, vsp):
     ],
 )  # fmt: skip
 def test_a_time_has_one_unit(seconds, n_jobs, words):
-    assert format_costs(FitCosts(1540, 1), seconds, n_jobs) == words
+    assert format_costs(FitCosts(1540), seconds, n_jobs) == words

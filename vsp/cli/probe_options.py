@@ -31,7 +31,7 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(PROBES.own_names())} (default: {DEFAULT_PROBE}); sklearn is scikit-learn's one-vs-rest "
         "logistic regression. Or a class with fit and predict as in scikit-learn: FILE.py:CLASS, whose "
-        "code is then executed, or PACKAGE.MODULE:CLASS (docs/extending.md)",
+        "code is then executed, or PACKAGE.MODULE:CLASS",
     )
     parser.add_argument(
         "--probe-option",

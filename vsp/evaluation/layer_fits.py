@@ -29,7 +29,7 @@ Array = NDArray[np.floating]
 Arrays = dict[str, NDArray[Any]]
 
 _SETS = 16  # training sets of a search piece
-_PERMUTATIONS = 20  # of a piece
+PERMUTATIONS = 20  # of a piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class LayerTasks:
         n_refits = 0 if self.resamples is None else len(self.resamples)
         drawn = {"null": len(self.permuted), "within": len(self.within), "refit": n_refits}
         for kind, n in drawn.items():
-            pieces += [Piece(kind, start) for start in range(0, n, _PERMUTATIONS)]
+            pieces += [Piece(kind, start) for start in range(0, n, PERMUTATIONS)]
         once = {
             "capacity": self.shuffled is not None,
             "curve": bool(self.portions),
@@ -162,7 +162,7 @@ class LayerFitter:
 
     def _permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Sums [permutation, cell, 2] over the test rows of the first repeat."""
-        permuted = self.tasks.permuted[piece.start : piece.start + _PERMUTATIONS]
+        permuted = self.tasks.permuted[piece.start : piece.start + PERMUTATIONS]
         sums: list[Any] = [0.0] * len(permuted)
         for outer, k, y, fit in self._first_repeat_fits(permuted, choice):
             sums[k] = sums[k] + self._sums(y, fit, outer.train_set, outer.test)[0]
@@ -182,7 +182,7 @@ class LayerFitter:
 
     def _within_permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Losses of each group [permutation, group], on the test rows of the first repeat."""
-        permuted = self.tasks.within[piece.start : piece.start + _PERMUTATIONS]
+        permuted = self.tasks.within[piece.start : piece.start + PERMUTATIONS]
         losses, cells = [], []
         for outer, _, y, fit in self._first_repeat_fits(permuted, choice):
             cells.append((outer, self._cells(y, fit, outer)))
@@ -219,7 +219,7 @@ class LayerFitter:
         assert resamples is not None
         tasks = [
             Task(self.tasks.y, counts > 0, self._strength(choice.chosen[0]), counts=counts)
-            for counts in resamples[piece.start : piece.start + _PERMUTATIONS]
+            for counts in resamples[piece.start : piece.start + PERMUTATIONS]
         ]
         sums = [
             self._sums(self.tasks.y, fit, outer.train_set, outer.test)[0]

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from vsp.errors import RunError
 from vsp.evaluation.fit_cache import FitCache, Fitted
-from vsp.evaluation.fit_costs import FitCosts, count_fits, format_costs, measure_seconds
+from vsp.evaluation.fit_costs import FitCosts, count_fits, format_costs, measure_speed
 from vsp.evaluation.layer_fits import Arrays, StrengthChoice
 from vsp.evaluation.merged_fits import choose_strengths, merge_pieces
 from vsp.evaluation.named_fits import named
@@ -81,9 +81,9 @@ def measured_costs(work: ProbeWork, pending: Sequence[Fitted]) -> tuple[FitCosts
     costs = [count_fits(counted_fitter(layer, work)) for layer in pending]
     middle = pending[len(pending) // 2]
     with threadpool_limits(1), named(lambda: name_of_layer(middle)):
-        rate = measure_seconds(layer_fitter(work.store, middle, work))
+        speed = measure_speed(layer_fitter(work.store, middle, work))
     total = sum(costs, FitCosts())
-    return total, rate * total.n_rows
+    return total, speed.seconds(total, len(pending))
 
 
 def fit_layer(store: Store, layer: Fitted, work: ProbeWork) -> Arrays:

@@ -125,6 +125,11 @@ class ProbeBase(BaseEstimator):
         """What the card says about code of the user; empty for a probe that vsp knows by name."""
         return {}
 
+    @property
+    def shares_work(self) -> bool:
+        """Whether fits of several tasks share work, so that many take the time of a few."""
+        return type(self).fit_prepared is not ProbeBase.fit_prepared
+
     def n_problems(self, n_classes: int) -> int:
         """The problems that a fit of that many classes solves; each counts as a fit."""
         return 1
