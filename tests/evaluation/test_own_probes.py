@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -213,6 +214,7 @@ def test_the_seed_is_that_of_the_command_and_an_option_of_ones_own_goes_first(ru
 
     def said(seed, *options):
         settings = _settings("own.py:Random", work, *options, seed=seed)
+        shutil.rmtree(run.folder / "probe", ignore_errors=True)  # fit again
         return probe_run(run, settings, 1).arrays("predictions")["predicted"]
 
     assert (said(1) == said(1)).all() and (said(1) != said(2)).any()

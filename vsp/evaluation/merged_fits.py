@@ -60,8 +60,9 @@ def merge_pieces(
     [strength], null_observed, null [permutation], capacity [draw], within_observed, within
     [permutation], control.NAME.score, control.NAME.loss [repeat, row], refit [resample],
     portion_rows [portion], curve [order, portion], code_bits and control_code_bits [order],
-    uniform_bits, control_uniform_bits, final_strength, gap and iterations [fit], and the arrays of
-    the saved probe as probe.NAME, and of those of the outer splits as fold.SPLIT.NAME.
+    uniform_bits, control_uniform_bits, final_strength, gap and iterations [fit], portion_errors (how
+    many, and the first), and the arrays of the saved probe as probe.NAME, and of those of the outer
+    splits as fold.SPLIT.NAME; none of them if one probe has no arrays.
     """
     arrays = {**_union(searched), **_union(later)}
     pieces = [*searched, *later]

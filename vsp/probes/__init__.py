@@ -116,7 +116,7 @@ def _restored(
                 _check_numbers(arrays)
             probe = probe_class.from_arrays(arrays)
             if own:
-                probe.link = description["link"]
+                probe.link = {"": "", "softmax": "softmax"}[description["link"]]
             else:
                 probe.set_params(**description["parameters"])
             if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
