@@ -103,8 +103,9 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
     probe = summary["probe"]
     if probe.get("not_saved"):
         raise RunError(
-            f"{results.folder}: probes of {probe['probe']} are not saved, because they are not "
-            "linear; run `vsp probe` with a linear estimator, or evaluate the results of another probe"
+            f"{results.folder}: probes of {probe['probe']} are not saved, because it has no coef_ "
+            "and intercept_ that give its predictions; run `vsp probe` with a class that has them, or with "
+            "a probe of vsp"
         )
     classes = tuple(probe["classes"] or ())
     _check_arrays(results, arrays, classes)

@@ -106,8 +106,8 @@ def _restored(
     own, restored = "own_code" in description, []
     if own and not all(probes):
         raise ProbeError(
-            f"{results}: the probe of layer {layer} is not saved: {name} is not linear; use "
-            "`vsp probe` with a linear one"
+            f"{results}: the probe of layer {layer} is not saved: {name} has no coef_ and "
+            "intercept_ that give its predictions; use `vsp probe` with a class that has them"
         )
     probe_class = _readout_class(description) if own else PROBES.load(name)
     try:
