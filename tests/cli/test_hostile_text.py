@@ -74,6 +74,8 @@ COMMANDS = [
     (("answer", "--generate", "12", "--json", *RUN), 0, []),
     (("probe", "--partial", *LIGHT, *RUN), 0, []),
     (("probe", "--partial", "--probe", hostile.NAME, *RUN), 1, []),
+    (("probe", "--partial", "--probe", f"own{hostile.ESC}{hostile.LINE}.py:Kind", *RUN), 1, []),
+    (("probe", "--partial", "--dry-run", *LIGHT, *RUN), 0, []),
     (("report", "--plot", f"{PLOT}.png", *RUN), 0, [*hostile.LABELS, DATA, PICTURE, f"{PLOT}.png"]),
     (("report", "--plot", f"x{hostile.NAME}"), 1, []),
     (("report", "--json", *RUN), 0, []),

@@ -464,8 +464,9 @@ def test_a_saved_probe_predicts_what_it_predicted_and_what_a_direct_fit_does(ext
     cls = PROBES.load(name)
     # One strength: with a grid, probabilities are those of the strength with the best log loss.
     settings = replace(
-        NONE, probe=name, folds=2, max_iter=100, seed=3, strengths=cls.default_grid[:1]
-    )
+        NONE, probe=name, folds=2, seed=3, strengths=cls.default_grid[:1],
+        max_iter=100 if "max_iter" in cls().get_params() else 0,
+    )  # fmt: skip
     results = probe_run(extracted, settings, n_jobs=1, layers=[2])
     (score,), arrays = results.read()[1], results.arrays("predictions")
     states, judged = extracted.store.layer(2), arrays["outer"][0] >= 0
@@ -850,7 +851,7 @@ _CHANGED = {
     "probe": "lda", "treatment": "none", "strengths": (1.0,), "tolerance": 1e-3, "max_iter": 9,
     "folds": 4, "repeats": 1, "permutations": 9, "controls": 9, "curve": False, "seed": 1,
     "metric": "auc", "class_weight": "balanced", "over_training": True, "split_by": "pairs",
-    "position": "image",
+    "position": "image", "probe_options": (("n", 1),), "probe_code": "sha256:0",
 }  # fmt: skip
 _JUDGES = {
     "confidence": 0.9, "resamples": 9, "random": False, "words": False, "drop_labels": ("x",),
@@ -984,7 +985,7 @@ def test_what_the_command_line_says_is_what_is_done(extracted, vsp):
         "controls": 1, "curve": False, "random": False, "seed": 4, "resamples": 60,
         "drop_labels": ["above"], "metric": "log-loss", "class_weight": "none",
         "over_training": True, "words": False, "split_by": "image",
-        "position": "last", "answer_score": "per-token",
+        "position": "last", "answer_score": "per-token", "probe_options": [], "probe_code": "",
     }  # fmt: skip
     answer = vsp("probe", "--probe", "multinomial", "--treatment", "unit-norm", "--grid", 1, 0.01,
                  "--tolerance", "1e-3", "--max-iter", 50, "--folds", 3, "--repeats", 1,

@@ -63,6 +63,12 @@ def add_commands(subparsers: Any) -> None:
         help="leave out failed and missing rows and report their number, instead of stopping "
         "with an error",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the number of fits and about how long they take, from a few that are timed, and "
+        "fit nothing else",
+    )
 
 
 def _probe(arguments: argparse.Namespace) -> None:
@@ -79,10 +85,20 @@ def _probe(arguments: argparse.Namespace) -> None:
     for position in run.plan.stored_positions if every else (arguments.position,):
         if every:
             print_line(f"position {position}:")
-        if arguments.part is not None:
+        if arguments.dry_run:
+            _print_costs(run, position, arguments, n_jobs)
+        elif arguments.part is not None:
             _probe_part(run, position, arguments, n_jobs)
         else:
             _probe_all(run, position, arguments, n_jobs)
+
+
+def _print_costs(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
+    from vsp.evaluation.probe_run import probe_costs
+
+    settings, part = probe_settings(arguments, position), arguments.part
+    with stoppable() as stop, stop.free():
+        print_line(probe_costs(run, settings, n_jobs, part, arguments.partial, arguments.layers))
 
 
 def _probe_part(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
@@ -97,7 +113,7 @@ def _probe_part(run: Run, position: str, arguments: argparse.Namespace, n_jobs: 
 
 def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
     from vsp.evaluation.probe_run import probe_run
-    from vsp.reporting.probe_report import equal_states_lines
+    from vsp.reporting.probe_report import equal_states_lines, portion_lines
     from vsp.storage.stored_settings import choice_options
 
     settings = probe_settings(arguments, position)
@@ -106,7 +122,8 @@ def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: i
     summary = results.summary()
     for line in _left_out(results, summary, settings):
         print_line(f"left out {line}")
-    print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
+    notes = [*_unused_options(settings, summary), *equal_states_lines(summary)]
+    print_notes([*notes, *portion_lines(summary)])
     option = choice_options(results, position)
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vsp.choices import DEFAULT_PROBE, LAST, AnswerScore
+from vsp.probes.own_code import probe_title
 from vsp.utils.text import format_ranges
 
 
@@ -18,7 +19,9 @@ class ProbeSettings:
     """How probes are fitted and evaluated."""
 
     position: str = LAST  # of the states that the probes read
-    probe: str = DEFAULT_PROBE
+    probe: str = DEFAULT_PROBE  # or the user's code, as own_code.absolute_name gives it
+    probe_options: tuple[tuple[str, Any], ...] = ()  # of the user's code, sorted by name
+    probe_code: str = ""  # own_code.code_version of the user's code
     treatment: str = ""  # empty: the probe's default
     strengths: tuple[float, ...] = ()  # grid to choose from; empty: the probe's default
     metric: str = "auto"  # of vsp.evaluation.metrics.METRICS; auto: as the labels are balanced
@@ -54,15 +57,16 @@ def setting_name(settings: ProbeSettings, layers: Sequence[int] | None = None) -
     should not hold, or that is too long, is cut, and a digest of all settings follows.
     """
     values = asdict(settings) | {"layers": None if layers is None else sorted({*layers})}
+    values["probe"] = probe_title(settings.probe)  # without folders of this machine
     defaults = asdict(ProbeSettings()) | {"layers": None}
-    words = [settings.probe]
+    words = [values["probe"]]
     words += [
         _WORDS.get(name, _plain(name))(value)
         for name, value in values.items()
-        if name != "probe" and value != defaults[name]
+        if name not in ("probe", "probe_code") and value != defaults[name]
     ]
     name = "-".join(words)
-    safe = re.sub(r"[^a-z0-9.,-]+", "_", name)[:_MAX_NAME].lstrip(".-")
+    safe = re.sub(r"[^A-Za-z0-9_.,-]+", "_", name)[:_MAX_NAME].lstrip(".-")
     if safe == name and not settings.drop_labels:
         return name
     digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
@@ -81,6 +85,7 @@ def _number(value: Any) -> str:
 # How the name of a setting says a value that is not the default.
 _WORDS: dict[str, Callable[[Any], str]] = {
     "position": lambda value: f"at-{value}",
+    "probe_options": lambda value: "-".join(f"{key}-{_number(one)}" for key, one in value),
     "treatment": str,
     "strengths": lambda value: "-".join(["grid", *map(_number, value)]),
     "metric": str,

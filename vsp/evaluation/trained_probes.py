@@ -102,6 +102,12 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
         )
     read_tested_run(name, results)  # raises if an array is not what vsp writes
     probe = summary["probe"]
+    if probe.get("not_saved"):
+        raise RunError(
+            f"{results.folder}: probes of {probe['probe']} are not saved, because it has no coef_ "
+            "and intercept_ that give its predictions; run `vsp probe` with a class that has them, or with "
+            "a probe of vsp"
+        )
     classes = tuple(probe["classes"] or ())
     _check_arrays(results, arrays, classes)
     plan = parse(Plan, summary["plan"], str(results.folder / SUMMARY))

@@ -146,7 +146,8 @@ def _dropped_labels(summary: Mapping[str, Any]) -> str:
 
 def _probe_fact(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
-    words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
+    if "own_code" not in card:  # else scores are those of the estimator
+        words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
     if has_class_weights(card):
         words.append("class weights balanced")
     grid = card["grid"]
@@ -157,6 +158,8 @@ def _probe_fact(card: Mapping[str, Any]) -> str:
         words.append(f"{card['parameter']} selected on training rows from {listed}")
     elif card["parameter"]:
         words.append(f"{card['parameter']} = {grid[0]:g}")
+    if card.get("not_saved"):
+        words.append("not saved")
     return ", ".join(words)
 
 
@@ -216,7 +219,7 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
             "groups of the same size exchange labels; more such groups would give smaller p values"
         )
     lines += _too_few_within(summary, scores) + _without_boxes(summary)
-    lines += equal_states_lines(summary)
+    lines += equal_states_lines(summary) + portion_lines(summary)
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
@@ -258,6 +261,17 @@ def equal_states_lines(summary: Mapping[str, Any]) -> list[str]:
         f"{n} of {summary['rows']['test']} test rows have the same states and label as a training row "
         "about another image, so images are copies and scores are too high; `vsp plan` without "
         "--keep-copies puts copies on one side"
+    ]
+
+
+def portion_lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line if an estimator of the user could not be fitted on portions of the learning curve."""
+    found = summary.get("portion_errors")
+    if not found:
+        return []
+    return [
+        f"{found['n']} fits on small portions of the training rows raised an error; the learning curve "
+        f"has a gap there and the code length counts the uniform code. The first: {found['first']}"
     ]
 
 
