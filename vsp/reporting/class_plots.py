@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vsp.errors import ConfigError
-from vsp.reporting.figure_file import GREY, STYLES, FigureStyle, figure, label, mark_every, wrapped
+from vsp.reporting.figure_file import (
+    GREY,
+    STYLES,
+    FigureStyle,
+    figure,
+    label,
+    mark_every,
+    set_title,
+    wrapped,
+)
 from vsp.reporting.formatting import layer_axis
 from vsp.reporting.names import run_title
 from vsp.storage.layer_score import LayerScore
@@ -19,6 +28,9 @@ from vsp.utils.text import format_ranges
 
 _WRITTEN = 12  # classes up to which a confusion matrix has figures in its cells
 _MOST = 60  # classes whose names can be read beside a matrix
+_LEAST = 3.5  # points of the smallest name
+_SQUARE = 14.0  # cm; a confusion matrix is not wider
+_NO_VALUE = "#d0d0d0"
 _DARK = 0.55  # share of the colour scale from which text on it is white
 _NAME = 18  # signs of a class's name beside a matrix
 
@@ -48,7 +60,7 @@ def plot_classes(results: Results, path: Path, style: FigureStyle) -> None:
             ylabel="recall",
             ylim=(0.0, 1.04),
         )
-        _finish(axes, summary, style)
+        set_title(axes, run_title(summary), style)
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
 
@@ -67,38 +79,43 @@ def plot_confusion(
     counts = np.array(score.confusion, dtype=np.float64)
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
-    height = min(style.width, 12.0) * 0.85 if len(classes) <= _WRITTEN else style.width * 0.9
-    with figure(path, style, height) as axes:
-        image = _image(axes, shares)
+    points = _cell_points(style, classes)
+    written = len(classes) <= _WRITTEN
+    with figure(path, style, 0.85 * min(style.width, _SQUARE)) as axes:
+        _draw_cells(axes, shares, "share of true class", shrink=0.8)
         axes.set_aspect("equal")
-        names = [_short(name) for name in classes]
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+        names, turn = _short(classes), 30 if written else 90
+        axes.set_xticks(range(len(names)), names, rotation=turn, ha="right", rotation_mode="anchor",
+                        va="top" if written else "center")  # fmt: skip
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="predicted", ylabel="true")
-        if len(classes) <= _WRITTEN:
-            _write_shares(axes, shares, min(style.font_size, _cell_points(style, classes) / 2.6))
-        else:
-            _small_ticks(axes, style, len(classes), height)
-        axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+        axes.tick_params(labelsize=min(style.font_size, 0.9 * points))
+        if written:
+            _write_shares(axes, shares, min(style.font_size, points / 2.6))
         chosen = ", selected" if score.layer == summary["best_layer"] else ""
-        _finish(axes, summary, style, f"layer {score.layer}{chosen}")
+        set_title(axes, f"{run_title(summary)} · layer {score.layer}{chosen}", style)
 
 
 def plot_heatmap(results: Results, path: Path, style: FigureStyle) -> None:
     """Draw the recall of each class (a row) in each layer (a column). Errors as `plot_confusion`."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
     summary, scores = results.read()
     classes = _classes(results, scores, "heatmap")
     values = np.array([[_recall(score, name) for score in scores] for name in classes])
     height = max(0.3 * style.width, len(classes) * style.font_size * 1.5 * 2.54 / 72 + 2.5)
+
+    def layer_at(place: float, _: Any) -> str:
+        known = float(place).is_integer() and 0 <= place < len(scores)
+        return str(scores[int(place)].layer) if known else ""
+
     with figure(path, style, height) as axes:
-        image = _image(axes, values)
-        axes.set_yticks(range(len(classes)), [_short(name) for name in classes])
-        step = max(1, math.ceil(len(scores) * 3.2 * style.font_size * 2.54 / 72 / style.width))
-        places = range(0, len(scores), step)
-        axes.set_xticks(places, [str(scores[place].layer) for place in places])
+        _draw_cells(axes, values, "recall")
+        axes.set_yticks(range(len(classes)), _short(classes))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(layer_at))
         axes.set_xlabel(wrapped(layer_axis(summary["plan"]), style, 0.8))
-        axes.figure.colorbar(image, ax=axes, label="recall")
-        _finish(axes, summary, style)
+        set_title(axes, run_title(summary), style)
 
 
 def _classes(results: Results, scores: Sequence[LayerScore], kind: str) -> list[str]:
@@ -110,8 +127,8 @@ def _classes(results: Results, scores: Sequence[LayerScore], kind: str) -> list[
     classes = list(scores[0].recall)
     if len(classes) > _MOST:
         raise ConfigError(
-            f"--figure {kind}: the names of {len(classes)} classes cannot be read, at most {_MOST}; "
-            "--csv FILE has the recall of each"
+            f"--figure {kind}: the names of {len(classes)} classes cannot be read, at most {_MOST} can; "
+            "use --csv FILE, which has the recall of each"
         )
     return classes
 
@@ -131,9 +148,13 @@ def _recall(score: LayerScore, name: str) -> float:
     return math.nan if value is None else value
 
 
-def _image(axes: Any, values: Any) -> Any:
+def _draw_cells(axes: Any, values: Any, words: str, shrink: float = 1.0) -> None:
+    """The values as colours, with a colour bar; cells without a value are grey."""
+    axes.set_facecolor(_NO_VALUE)
     # One hue, from white to dark: read alike with any colour vision and in grey.
-    return axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    words += "\n(grey: no rows)" if np.isnan(values).any() else ""
+    axes.figure.colorbar(image, ax=axes, label=words, shrink=shrink)
 
 
 def _write_shares(axes: Any, shares: Any, points: float) -> None:
@@ -144,19 +165,23 @@ def _write_shares(axes: Any, shares: Any, points: float) -> None:
 
 
 def _cell_points(style: FigureStyle, classes: Sequence[str]) -> float:
-    """About the width of a cell, in points; names and colour bar take the rest."""
-    return min(style.width, 12.0) * 0.6 / 2.54 * 72 / len(classes)
+    """About the width of a cell of a square, in points; names and colour bar take the rest.
+
+    Raises ConfigError if names of that height cannot be read.
+    """
+    points = 0.5 * min(style.width, _SQUARE) / 2.54 * 72 / len(classes)
+    if points < _LEAST:
+        raise ConfigError(
+            f"--figure confusion: the names of {len(classes)} classes cannot be read at a width of "
+            f"{style.width:g} cm; use --width double, or --csv FILE, which has the recall of each"
+        )
+    return points
 
 
-def _small_ticks(axes: Any, style: FigureStyle, n: int, height: float) -> None:
-    """Names that do not overlap where there are many."""
-    axes.tick_params(labelsize=min(style.font_size, height * 0.7 / 2.54 * 72 / n * 0.9))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-
-
-def _finish(axes: Any, summary: Mapping[str, Any], style: FigureStyle, more: str = "") -> None:
-    title = " · ".join(filter(None, (run_title(summary), more)))
-    axes.set_title(wrapped(style.or_title(title), style, 0.8))
+def _short(names: Sequence[str]) -> list[str]:
+    """The names, cut where they are long and still differ."""
+    for most in range(_NAME, 3 * _NAME):
+        cut = [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]
+        if len(set(cut)) == len(names):
+            return cut
+    return list(names)

@@ -22,6 +22,7 @@ from vsp.reporting.figure_file import (
     figure,
     label,
     mark_every,
+    set_title,
     wrapped,
 )
 from vsp.reporting.formatting import controlled_type, layer_axis
@@ -44,14 +45,14 @@ def plot(results: Results, path: Path, style: FigureStyle | None = None) -> None
     style = style or FigureStyle()
     with figure(path, style) as axes:
         _draw_scores(axes, summary, scores, style)
-        _draw_control(axes, scores)
+        _draw_control(axes, scores, style)
         _draw_untrained(axes, read_untrained(results, summary))
         _draw_says(axes, summary, scores)
         _draw_chance(axes, summary)
         if len(scores) > 1:
             _draw_peak(axes, summary, style)
         _label_axes(axes, summary, scores, style)
-        axes.set_title(wrapped(style.or_title(run_title(summary)), style, 0.8))
+        set_title(axes, run_title(summary), style)
 
 
 def plot_runs(
@@ -86,7 +87,7 @@ def plot_runs(
         _label_axes(axes, {**read[0][1], "chance": lowest}, everything, style)
         confidence = read[0][1]["confidence"]
         title = f"{common_title([s for _, s, _ in read])}bands: {confidence:.0%} interval"
-        axes.set_title(wrapped(style.or_title(title), style, 0.8))
+        set_title(axes, title, style)
         if by_depth:
             label_depth(axes, style)
 
@@ -107,8 +108,8 @@ def layer_places(layers: Sequence[int], summary: Mapping[str, Any], by_depth: bo
 def label_depth(axes: Any, style: FigureStyle) -> None:
     from matplotlib.ticker import MultipleLocator
 
-    words = "relative depth (0 = embedding output, 1 = last layer)"
-    axes.set_xlabel(wrapped(words, style, 0.8))
+    ends = "0 to 1" if style.is_narrow else "0 = embedding output, 1 = last layer"
+    axes.set_xlabel(f"relative depth ({ends})")
     axes.xaxis.set_major_locator(MultipleLocator(0.25))
 
 
@@ -148,12 +149,12 @@ def _draw_scores(
             )
 
 
-def _draw_control(axes: Any, scores: Sequence[LayerScore]) -> None:
+def _draw_control(axes: Any, scores: Sequence[LayerScore], style: FigureStyle) -> None:
     """Scores of the first control task, normalised by its own chance, from the chance line up."""
     for name in list(scores[0].controls)[:1]:
         values = _curve(scores, lambda s, name=name: _control_score(s, name))  # type: ignore[misc]
         layers = [s.layer for s in scores]
-        words = f"control tasks ({controlled_type(name)})"
+        words = "control tasks" + ("" if style.is_narrow else f" ({controlled_type(name)})")
         axes.plot(layers, values, "s--", color=ORANGE, label=words)
 
 

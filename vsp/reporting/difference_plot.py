@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vsp.errors import ConfigError
 from vsp.reporting.answer import LEVEL
 from vsp.reporting.curve_plot import common_title, is_by_depth, label_depth, layer_places
-from vsp.reporting.figure_file import BLACK, STYLES, FigureStyle, figure, wrapped
+from vsp.reporting.figure_file import BLACK, STYLES, FigureStyle, figure, set_title, wrapped
 from vsp.reporting.formatting import layer_axis
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def _draw_pair(
 ) -> None:
     color, mark, line = look
     low, high = [one.low for one in pair.layers], [one.high for one in pair.layers]
-    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+    for bound in (low, high):  # bands overlap, and in grey print they look alike
+        axes.plot(x, bound, line, color=color, linewidth=0.5)
     values = [one.difference for one in pair.layers]
     axes.plot(x, values, line, marker=mark, color=color, markerfacecolor="white", label=words)
     passed = [i for i, one in enumerate(pair.layers) if one.p_corrected < LEVEL]
@@ -76,4 +78,4 @@ def _finish(
         f"{common_title(summaries)}bands: {pairs[0].confidence:.0%} interval, filled: corrected p < "
         f"{LEVEL:g}"
     )
-    axes.set_title(wrapped(style.or_title(title), style, 0.8))
+    set_title(axes, title, style)

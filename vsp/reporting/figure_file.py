@@ -74,9 +74,6 @@ class FigureStyle:
         """The usual height in cm, without a legend."""
         return max(0.55 * self.width, 4.5)
 
-    def or_title(self, title: str) -> str:
-        return title if self.title is None else self.title
-
 
 def check_suffix(path: Path) -> None:
     """Raise ConfigError unless a plot can be written to a file of this name."""
@@ -112,7 +109,7 @@ def figure(
 
 
 def _settings(style: FigureStyle) -> Any:
-    sizes = ("axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize")
+    sizes = ("figure.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize")
     return {
         "font.size": style.font_size,
         **dict.fromkeys((*sizes, "legend.fontsize"), style.font_size),
@@ -141,6 +138,13 @@ def mark_every(n: int) -> int:
 def wrapped(text: str, style: FigureStyle, share: float = 1.0) -> str:
     """The text in lines that fit this share of the figure's width, escaped."""
     return "\n".join(textwrap.wrap(one_line(text), max(int(style.signs * share), 8)))
+
+
+def set_title(axes: Any, title: str, style: FigureStyle) -> None:
+    """The title over the whole figure, in lines that fit; `title` if the style has no other one."""
+    words = title if style.title is None else style.title
+    if words:
+        axes.figure.suptitle(wrapped(words, style, 0.95))
 
 
 def _add_legend(drawn: Any, axes: Any, style: FigureStyle) -> None:

@@ -17,6 +17,7 @@ from vsp.reporting.figure_file import (
     figure,
     label,
     mark_every,
+    set_title,
     wrapped,
 )
 from vsp.reporting.transfer_page import shown_layer, target_name, trained_name
@@ -83,7 +84,7 @@ def _draw_curves(transfers: Sequence[Transfer], path: Path, style: FigureStyle) 
             f"trained on {trained_name(first)}; bands: {first.confidence:.0%} interval, dots: chance, "
             "line: selected layer"
         )
-        axes.set_title(wrapped(style.or_title(title), style, 0.8))
+        set_title(axes, title, style)
 
 
 def _draw_matrix(
@@ -111,7 +112,7 @@ def _draw_matrix(
         axes.set_yticks(range(len(trained)), trained)
         axes.set(xlabel="on", ylabel="trained on")
         which = "selected layer" if layer is None else f"layer {layer}"
-        axes.set_title(wrapped(style.or_title(f"{transfers[0].statistic}, {which}"), style, 0.8))
+        set_title(axes, f"{transfers[0].statistic}, {which}", style)
 
 
 def _write_cell(axes: Any, row: int, column: int, value: float, ends: tuple[float, float]) -> None:
