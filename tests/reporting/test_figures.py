@@ -81,7 +81,7 @@ def test_two_processes_write_the_same_bytes(folder):
         env = {**os.environ, "PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": f"{seed}00000"}
         env["MATPLOTLIBRC"] = str(folder / name)
         (folder / name).mkdir()
-        (folder / name / "matplotlibrc").write_text(f"lines.linewidth: {seed}\n")
+        (folder / name / "matplotlibrc").write_text(f"xtick.major.size: {seed}\n")
         command = [sys.executable, "-c", _DRAW, name]
         answer = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr

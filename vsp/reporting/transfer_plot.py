@@ -102,8 +102,8 @@ def _draw_matrix(
     height = max(style.height, (len(trained) + 4) * 2.2 * style.font_size / 72 * 2.54)
     with figure(path, style, height) as axes:
         low, high = min(0.0, float(np.nanmin(values, initial=0.0))), 1.0
-        # cividis is read alike with any colour vision and in grey.
-        axes.imshow(values, cmap="cividis_r", vmin=low, vmax=high, aspect="auto")
+        # One hue, from white to dark: read alike with any colour vision and in grey.
+        axes.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             _write_cell(axes, row, column, float(value), (low, high))
         axes.set_xticks(
