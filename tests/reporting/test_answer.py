@@ -1,6 +1,7 @@
 """The sentence of a report, and the plot of several runs."""
 
 import html
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -127,7 +128,9 @@ def test_a_plot_shows_hostile_names_as_they_are(two, tmp_path, suffix):
     if suffix == "svg":
         for name in "ab":
             text = html.unescape((tmp_path / f"{name}.svg").read_text())
-            assert one_line(hostile.NAME) in text and not hostile.HARMFUL.search(text)
+            shown = "".join(re.sub(r"<[/!a-z][^>]*>", "", text).split())  # long names are wrapped
+            assert "".join(one_line(hostile.NAME).split()) in shown
+            assert not hostile.HARMFUL.search(text)
 
 
 @pytest.mark.parametrize("order", [1, -1])

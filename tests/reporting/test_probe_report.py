@@ -373,8 +373,8 @@ def test_a_plot_of_layers_that_all_pass_has_no_mark_for_those_that_do_not(tmp_pa
 
 
 def test_another_kind_of_plot_is_refused(results, tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown suffix '\.pdf'; use \.png or \.svg"):
-        plot(results, tmp_path / "a.pdf")
+    with pytest.raises(ConfigError, match=r"unknown suffix '\.gif'; use \.png, \.svg or \.pdf"):
+        plot(results, tmp_path / "a.gif")
 
 
 def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,23 @@ from vsp.cli.arguments import (
     add_over,
     add_results_choice,
     add_seed,
+    at_least,
     compared_positions,
 )
+from vsp.cli.compared_runs import compared_runs
 from vsp.cli.output import print_aside, print_json
+from vsp.cli.paper_options import (
+    Tables,
+    add_figure,
+    add_tables,
+    check_paper_options,
+    figure_style,
+    write_tables,
+)
 from vsp.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vsp.evaluation.compare import Pair
     from vsp.storage.results import Results
 
 
@@ -33,7 +45,8 @@ def _add_report(subparsers: Any) -> None:
         "report",
         _report,
         "show the accuracy of each layer",
-        example="vsp report --plot accuracy.png",
+        example="vsp report --plot accuracy.png\n"
+        "vsp report --plot classes.pdf --figure classes --width single --latex table.tex",
         guide="docs/statistics.md",
         interrupted="results are unchanged",
     )
@@ -44,7 +57,15 @@ def _add_report(subparsers: Any) -> None:
     )
     add_results_choice(parser)
     add_json(parser)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the curve as .png or .svg")
+    add_figure(parser, ("curve", "classes", "confusion", "heatmap"))
+    parser.add_argument(
+        "--layer",
+        type=at_least(0),
+        metavar="N",
+        dest="figure_layer",
+        help="layer of --figure confusion (default: the selected one)",
+    )
+    add_tables(parser)
     parser.add_argument(
         "--rows",
         choices=ROW_KINDS,
@@ -54,20 +75,48 @@ def _add_report(subparsers: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from vsp.reporting.layer_paper_table import layer_csv, layer_paper_table
     from vsp.reporting.probe_report import report_json, report_page
     from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
+    check_paper_options(arguments)
     results = find_results(arguments.run, Path(), arguments.position, arguments.probe)
-    if arguments.plot:
-        from vsp.reporting.curve_plot import plot
-
-        plot(results, arguments.plot)
-        print_aside(f"wrote {arguments.plot}")
+    _plot_report(arguments, results)
+    tables = Tables(
+        csv=lambda: layer_csv(results), paper=lambda: layer_paper_table(results, arguments.title)
+    )
+    if write_tables(arguments, tables):
+        return
     if arguments.json:
         print_json(report_json(results, arguments.rows))
     else:
         show(report_page(results, arguments.rows))
+
+
+def _plot_report(arguments: argparse.Namespace, results: Results) -> None:
+    """Draw the figure that the options ask for."""
+    kind = arguments.figure or "curve"
+    if arguments.figure_layer is not None and kind != "confusion":
+        raise ConfigError(
+            f"--layer {arguments.figure_layer}: is of --plot FILE --figure confusion; the other figures "
+            "have all layers"
+        )
+    if not arguments.plot:
+        return
+    style, path = figure_style(arguments), arguments.plot
+    if kind == "curve":
+        from vsp.reporting.curve_plot import plot
+
+        plot(results, path, style)
+    else:
+        from vsp.reporting.class_plots import plot_classes, plot_confusion, plot_heatmap
+
+        if kind == "confusion":
+            plot_confusion(results, path, style, arguments.figure_layer)
+        else:
+            {"classes": plot_classes, "heatmap": plot_heatmap}[kind](results, path, style)
+    print_aside(f"wrote {path}")
 
 
 def _add_compare(subparsers: Any) -> None:
@@ -106,78 +155,59 @@ def _add_compare(subparsers: Any) -> None:
     add_seed(parser, "the sign-flip test and the bootstrap")
     add_over(parser, "runs need `vsp probe --over training`")
     add_json(parser)
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="plot the curves of all runs as .png or .svg"
-    )
+    add_figure(parser, ("curve", "difference"), axis=True)
+    add_tables(parser)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.evaluation.compare import ComparisonSettings, compare
+    from vsp.evaluation.run_differences import differences_sentence, run_differences
     from vsp.reporting.comparison import comparison_page
+    from vsp.reporting.comparison_table import comparison_csv, comparison_table
+    from vsp.reporting.names import display_names
     from vsp.utils.terminal import show
 
-    runs = _compared(arguments)
+    check_paper_options(arguments)
+    runs = compared_runs(arguments)
     over_training = arguments.over == "training"
     settings = ComparisonSettings(seed=arguments.seed, over_training=over_training)
     pairs = compare(runs, settings)
-    if arguments.plot:
+    shown = display_names([name for name, _ in runs])
+    named = [(shown[name], results) for name, results in runs]
+    _plot_comparison(arguments, pairs, named)
+    tables = Tables(
+        csv=lambda: comparison_csv(pairs, [name for name, _ in named]),
+        paper=lambda: comparison_table(pairs, named, arguments.title),
+    )
+    if write_tables(arguments, tables):
+        return
+    all_results = [results for _, results in runs]
+    if arguments.json:
+        differs = [run_differences([all_results[0], other]) for other in all_results[1:]]
+        print_json([
+            {**asdict(pair), "differs": {one.what: one.values for one in of_pair}}
+            for pair, of_pair in zip(pairs, differs, strict=True)
+        ])  # fmt: skip
+    else:
+        differences = run_differences(all_results)
+        show(comparison_page(pairs, differences_sentence([n for n, _ in named], differences)))
+
+
+def _plot_comparison(
+    arguments: argparse.Namespace, pairs: Sequence[Pair], named: Sequence[tuple[str, Results]]
+) -> None:
+    """Draw the figure that the options ask for; `named` are names and results of the runs."""
+    if not arguments.plot:
+        return
+    style, path, axis = figure_style(arguments), arguments.plot, arguments.layer_axis
+    if arguments.figure == "difference":
+        from vsp.reporting.difference_plot import plot_differences
+
+        plot_differences(pairs, named, path, style, axis)
+    else:
         from vsp.reporting.curve_plot import plot_runs
 
-        plot_runs(runs, arguments.plot)
-        print_aside(f"wrote {arguments.plot}")
-    if arguments.json:
-        print_json([asdict(pair) for pair in pairs])
-    else:
-        show(comparison_page(pairs))
-
-
-def _compared(arguments: argparse.Namespace) -> list[tuple[str, Results]]:
-    """The name and the results of each run, position or setting that is compared.
-
-    Without --probe, all runs have the setting of the first one if they have results of it.
-    Raises ConfigError if several of two of these are named.
-    """
-    from vsp.storage.find_results import find_results
-
-    names, probes = arguments.runs, arguments.probe or [None]
-    positions = arguments.positions or [None]
-    several = {"runs": names, "--positions": positions, "--probe": probes}
-    listed = [f"{len(values)} {what}" for what, values in several.items() if len(values) > 1]
-    if len(listed) > 1:
-        raise ConfigError(f"{' and '.join(listed)}: name several of one kind and one of the other")
-    runs = [
-        (
-            _compared_name(name, position, probe, arguments),
-            find_results(name, Path(), position, probe),
-        )
-        for name in names
-        for position in positions
-        for probe in probes
-    ]
-    return [runs[0], *(_of_setting(runs[0][1], one, arguments) for one in runs[1:])]
-
-
-def _of_setting(
-    first: Results, other: tuple[str, Results], arguments: argparse.Namespace
-) -> tuple[str, Results]:
-    """The results of a run with the setting of the first run, unless the user chose or it has none."""
-    from vsp.storage.stored_settings import stored_settings
-
-    name, results = other
-    if arguments.probe or len(arguments.runs) == 1:
-        return other
-    same = [
-        one.results for one in stored_settings(results.home) if one.results.setting == first.setting
-    ]
-    return (name, same[0]) if same else other
-
-
-def _compared_name(
-    name: str, position: str | None, probe: str | None, arguments: argparse.Namespace
-) -> str:
-    """The run, with the position or the setting if several of them are compared."""
-    if len(arguments.positions or ()) > 1:
-        return f"{name} at {position}"
-    return f"{name} with {probe}" if len(arguments.probe or ()) > 1 else name
+        plot_runs(named, path, style, axis)
+    print_aside(f"wrote {path}")

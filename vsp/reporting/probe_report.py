@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from vsp.choices import LAST, position_words
+from vsp.choices import position_words
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
@@ -80,13 +79,6 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
 def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
     """What the curve shows, and what the model says beside it."""
     return " ".join(filter(None, (answer(summary, scores), says_sentence(summary))))
-
-
-def run_title(summary: Mapping[str, Any]) -> str:
-    """Dataset and model in one line, and the position if it is not the last token."""
-    plan, position = _plan(summary), summary["position"]
-    title = f"{Path(plan.dataset).name} · {format_model(plan.model)}"
-    return title if position == LAST else f"{title} · {position_words(position)}"
 
 
 def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: LayerScore) -> Table:
