@@ -155,7 +155,7 @@ def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run):
         _task(3, "COMPLETING", "ending"),
     )
     assert [(shard.state, shard.why) for shard in found.shards] == [
-        ("queued", "started again 1 time, waits for its start time"),
+        ("queued", "told to stop: ended its batch; requeued 1 time, waits for its start time"),
         ("running", ""),
         ("queued", "waits (a reason)"),
         ("ending", ""),

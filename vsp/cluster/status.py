@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from vsp.cluster.contract import States, TaskState
 from vsp.cluster.stages import EXTRACT
-from vsp.cluster.task_words import stopped_words, task_words
+from vsp.cluster.task_words import ending_words, stopped_words, task_words
 from vsp.storage.journal import FINISHED
 from vsp.storage.ledger import BatchEffect, Ledger, Life, largest_batch_effect
 from vsp.storage.run import Run, Shard
@@ -121,7 +121,9 @@ def _state(ledger: Ledger, life: Life | None, task: TaskState | None) -> tuple[s
     if life is not None and life.running:
         return "running", ""
     if task is not None and task.active:
-        return task.phase, task_words(task)
+        before = life.ended if life is not None and life.job == task.job else None
+        stopped = ending_words(before) if before and task.phase == "queued" else ""
+        return task.phase, "; ".join(filter(None, (stopped, task_words(task))))
     if ledger.n_missing == 0:
         return "finished", ""
     if life is not None and life.running is None:

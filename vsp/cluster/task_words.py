@@ -40,7 +40,7 @@ def task_words(task: TaskState) -> str:
         said += f" by user {task.by}" if task.by else ""
     if task.phase in ("failed", "queued") and task.restarts:
         often = format_count(task.restarts, "time")
-        said = ", ".join(filter(None, (f"started again {often}", said)))
+        said = ", ".join(filter(None, (f"requeued {often}", said)))
     return said
 
 
