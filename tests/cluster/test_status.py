@@ -181,6 +181,9 @@ def test_what_to_type_next_without_a_batch_system(run):
     assert _next(run, _status(run), slurm=False, name="../a b/run") == [
         "vsp extract --run '../a b/run'    extracts shards 0-3 here"
     ]
+    # A client of Slurm that is not configured answers nothing.
+    silent = Situation(_status(run), (), True, run.name, answered=False)
+    assert _commands(next_commands(silent)) == [f"vsp extract --run {run.name}"]
     extract(run, run.shards[:2])
     for slurm in (False, True):  # it was begun here, so it goes on here
         assert _next(run, _status(run), slurm) == [
@@ -194,7 +197,7 @@ def test_what_to_type_next_without_a_batch_system(run):
 
 def test_what_to_type_next_with_a_batch_system(run):
     which = f"--run {run.name}"
-    assert _commands(_next(run, _status(run))) == [f"vsp submit {which}"]
+    assert _commands(_next(run, _status(run))) == [f"vsp submit {which}", f"vsp extract {which}"]
     for shard in run.shards:
         _life(run, shard.index, shard.stop - shard.start, None, f"7_{shard.index}")
     assert _commands(_next(run, _status(run))) == [
@@ -307,7 +310,8 @@ def test_the_command_answers_as_json_and_again_and_again(run, vsp, work):
     assert process.returncode == 0 and said.count(f"run {run.name}: ") >= 2
     clocks = re.findall(r"^\d\d:\d\d:\d\d, (.*)$", said, re.MULTILINE)
     assert clocks[0] == "again in 1 s; Ctrl-C ends this"
-    assert clocks[-1] == "the run has ended" and clocks.count("the run has ended") == 1
+    ended = "nothing waits or runs any more"
+    assert clocks[-1] == ended and clocks.count(ended) == 1
 
 
 def test_a_word_after_watch_that_is_no_number_is_the_run(run, vsp):

@@ -108,7 +108,7 @@ def _clock(seconds: int, is_last: bool) -> str:
     from datetime import datetime
 
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    return f"{now}, {'the run has ended' if is_last else f'again in {seconds} s; Ctrl-C ends this'}"
+    return f"{now}, {'nothing waits or runs any more' if is_last else f'again in {seconds} s; Ctrl-C ends this'}"
 
 
 def _seconds_or_run(text: str) -> int | str:

@@ -34,9 +34,8 @@ class Situation:
         """Whether this run is one for the batch system: it was submitted, or nothing has begun."""
         if not self.has_queue:
             return False
-        return self.was_submitted or all(
-            shard.state == "not started" for shard in self.status.shards
-        )
+        new = all(shard.state == "not started" for shard in self.status.shards)
+        return self.was_submitted or (self.answered and new)
 
     @property
     def was_submitted(self) -> bool:
@@ -87,7 +86,10 @@ def _extraction(situation: Situation) -> list[str]:
         and not (extraction and extraction.jobs)
         and not begun
     ):
-        return [_line(situation.command("submit"), "submits all stages")]
+        return [
+            _line(situation.command("submit"), "submits all stages"),
+            _line(situation.command("extract"), f"extracts {numbers} here"),
+        ]
     return [_line(situation.command("resume"), f"continues {numbers}"), *_logs(situation)]
 
 

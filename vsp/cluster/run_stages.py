@@ -32,7 +32,8 @@ class StageStatus:
     """One stage: its last jobs and its state."""
 
     stage: str
-    state: str  # done, outdated, running, queued, stopped, failed, cancelled, ended, not started
+    # done, outdated, running, queued, stopped, unfinished, failed, cancelled, ended, not started
+    state: str
     jobs: tuple[str, ...] = ()  # numbers of whole jobs, not of array tasks
     since: float | None = None  # seconds since 1970
     why: str = ""
@@ -73,16 +74,17 @@ def _extraction(status: RunStatus, states: States, sent: Sequence[Submission]) -
         why = _counted(counts) if running else _most_common(task_words(one) for one in active)
         return StageStatus(EXTRACT, state, jobs, began, why)
     if not counts["stopped"]:
-        return StageStatus(EXTRACT, "not started", jobs, None, _counted(counts, "finished"))
+        state = "unfinished" if status.count("n_missing") < status.n_planned else "not started"
+        why = _counted(counts) if state == "unfinished" else ""
+        return StageStatus(EXTRACT, state, jobs, written, why)
     ended = max((task.since or 0.0 for task in tasks), default=0.0)
     why = _most_common(shard.why for shard in status.shards if shard.state == "stopped")
     return StageStatus(EXTRACT, "stopped", jobs, max(ended, written or 0.0) or None, why)
 
 
-def _counted(counts: Counter[str], only: str = "") -> str:
+def _counted(counts: Counter[str]) -> str:
     """ "shards: 3 running, 1 queued"."""
-    parts = [f"{n} {state}" for state, n in counts.items() if n and only in ("", state)]
-    return f"shards: {', '.join(parts)}" if parts else ""
+    return f"shards: {', '.join(f'{n} {state}' for state, n in counts.items())}"
 
 
 def _most_common(whys: Iterable[str]) -> str:
