@@ -4,6 +4,8 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -11,7 +13,10 @@ from vsp.cluster.contract import States, TaskState
 from vsp.cluster.logs import failed_logs, shard_log
 from vsp.cluster.next_commands import Situation, next_commands
 from vsp.cluster.run_stages import run_stages
+from vsp.cluster.stages import STAGES
 from vsp.cluster.status import run_status
+from vsp.cluster.submitted import Submission, add_submission, submissions
+from vsp.config import parse
 from vsp.extraction.extract import extract
 from vsp.reporting.status_page import status_page
 from vsp.storage.journal import Journal, TaskIdentity
@@ -125,6 +130,66 @@ def test_the_words_of_an_end_name_no_bare_exit_code_where_they_know_more(run):
         "killed (SIGKILL), as happens when memory is full, before it wrote anything",
         "exit code 7, before it wrote anything",
     ]
+
+
+def test_each_stage_has_a_line_with_its_job_state_time_and_why(run, capsys):
+    _life(run, 0, 4, ValueError("no"), "7_0")
+    now = time.time()
+    tasks = (
+        _task(0, "FAILED", exit_code="1:0", since=now - 100),
+        *(_task(i, "RUNNING", "running", since=now - 300) for i in (1, 2)),
+        TaskState(
+            "8", "verify", None, "queued", "W", words="waits for an earlier stage", since=now
+        ),
+        TaskState("9", "probe", None, "failed", "C", cancelled=True, words="cancelled", by="me"),
+    )
+    states = States(tasks)
+    found = run_status(run, run.ledgers(), states)
+    stages = run_stages(run, found, states, ())
+    assert [(one.stage, one.state, one.jobs, one.why) for one in stages] == [
+        ("extract", "running", ("7",), "shards: 1 stopped, 2 running, 1 not started"),
+        ("verify", "queued", ("8",), "waits for an earlier stage"),
+        ("probe", "cancelled", ("9",), "cancelled by user me"),
+        ("report", "not started", (), ""),
+    ]
+    show(status_page(found, False, (), stages))
+    lines = capsys.readouterr().out.splitlines()
+    assert "extract  7    running      5m ago  shards: 1 stopped, 2 running, 1 not started" in lines
+
+
+def test_a_stage_is_outdated_once_rows_were_written_after_it(run):
+    extract(run, run.shards)
+    _results(run)
+    (run.folder / "verified.json").write_text("{}")
+    found = _status(run)
+
+    def states():
+        return [one.state for one in run_stages(run, found, States(), ())]
+
+    assert states() == ["done", "done", "done", "not started"]
+    before = found.shards[0].last_write - 60
+    os.utime(run.results / "summary.json", (before, before))
+    assert states()[2] == "not started"  # older than the plan: of an earlier run of this name
+    planned = datetime.fromisoformat(run.plan.created).timestamp()
+    later = [replace(shard, last_write=planned + 100) for shard in found.shards]
+    found = replace(found, shards=tuple(later))
+    os.utime(run.results / "summary.json", (planned + 50, planned + 50))
+    assert states()[1:3] == ["outdated", "outdated"]
+    assert _commands(_next(run, found, False)) == [f"vsp probe --run {run.name}"]
+
+
+def test_a_job_that_the_batch_system_forgot_is_named_from_the_record(run):
+    values = {"time": "2026-01-01T10:00:00+00:00", "profile": None, "stages": STAGES, "after": "ok",
+              "probe_tasks": 2, "jobs": {"verify": ["12"], "probe-parts": ["13"], "probe": ["14"]}}  # fmt: skip
+    add_submission(run, parse(Submission, values, "x"))
+    stages = run_stages(run, _status(run), States(), submissions(run))
+    assert [(one.stage, one.state, one.jobs) for one in stages[1:]] == [
+        ("verify", "ended", ("12",)), ("probe-parts", "ended", ("13",)), ("probe", "ended", ("14",)),
+        ("report", "not started", ()),
+    ]  # fmt: skip
+    assert stages[1].why == "the batch system forgot it, and it left no file"
+    silent = run_stages(run, _status(run), States((), "no answer"), submissions(run))
+    assert silent[1].why == "the batch system does not answer, and it left no file"
 
 
 def test_a_task_of_the_batch_system_that_failed_earlier_is_not_why_a_later_one_stopped(run):
@@ -336,7 +401,10 @@ def test_logs_show_the_end_of_what_failed(run, work):
     found = run_status(run, run.ledgers(), states)
     first, probe = failed_logs(found, states, logs, 2)
     assert first.title == "shard 0 stopped: ValueError: no" and first.lines == ("c", "last words")
-    assert probe.title == "probe FAILED" and probe.lines == ("x", "vsp: no probe")
+    assert probe.title == "probe: ended with an error (exit code 1)" and probe.lines == (
+        "x",
+        "vsp: no probe",
+    )
     one = shard_log(found, logs, 1, 20)
     assert one.title == "shard 1, finished" and one.lines == ("all is well",)
 

@@ -60,6 +60,9 @@ def _status(arguments: argparse.Namespace) -> None:
     def draw() -> tuple[RenderableType, bool]:
         now = _read(run, scheduler, name)
         commands, is_last = next_commands(now), now.has_ended
+        if seconds is not None:  # without the command that is running
+            own = now.command("status", "--watch")
+            commands = [one for one in commands if not one.startswith(own)]
         clock = "" if seconds is None else _clock(seconds, is_last)
         return status_page(now.status, arguments.all, commands, now.stages, clock), is_last
 
