@@ -472,7 +472,7 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
         "--n-jobs 32",
         "--n-jobs 32 --partial --part",
         "--n-jobs 32 --partial",
-        "",
+        "--save",  # report, figures and page stay in results/RUN
     ]
     assert all(Path(job.command[0]).is_absolute() for job in jobs)
     assert {job.command[6] for job in jobs} == {str(run.folder.absolute())}

@@ -126,7 +126,7 @@ def chain(
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
     if REPORT in stages:
-        report = _cpu_job(run, profile, REPORT, _command(run, REPORT))
+        report = _cpu_job(run, profile, REPORT, _command(run, REPORT, "--save"))
         one = report.resources.model_copy(update={"cpus_per_task": 1})
         jobs.append(replace(report, resources=one))
     return jobs
