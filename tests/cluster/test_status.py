@@ -16,6 +16,7 @@ from vsp.cluster.run_stages import run_stages
 from vsp.cluster.stages import STAGES
 from vsp.cluster.status import run_status
 from vsp.cluster.submitted import Submission, add_submission, submissions
+from vsp.cluster.task_words import exit_words
 from vsp.config import parse
 from vsp.extraction.extract import extract
 from vsp.reporting.status_page import status_page
@@ -130,6 +131,22 @@ def test_the_words_of_an_end_name_no_bare_exit_code_where_they_know_more(run):
         "killed (SIGKILL), as happens when memory is full, before it wrote anything",
         "exit code 7, before it wrote anything",
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("138:0", "time limit near (SIGUSR1)"),
+        ("0:15", "told to stop (SIGTERM)"),
+        ("137:0", "killed (SIGKILL), as happens when memory is full"),
+        ("127:0", "a program of its script was not found (exit code 127)"),
+        ("7:0", "exit code 7"),
+        ("what", ""),
+        (None, ""),
+    ],
+)
+def test_an_exit_code_of_a_shell_is_read_as_the_signal_that_it_stands_for(code, words):
+    assert exit_words(code) == words
 
 
 def test_each_stage_has_a_line_with_its_job_state_time_and_why(run, capsys):
