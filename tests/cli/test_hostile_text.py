@@ -65,7 +65,7 @@ COMMANDS = [
     (("status", "--run", hostile.NAME), 1, [hostile.NAME]),
     (("logs", *RUN), 0, []),
     (("logs", "0", *RUN), 0, ["loaded", "100%", hostile.TEXT.partition("\n")[0]]),
-    (("submit", "--dry-run", *RUN), 0, []),
+    (("submit", "--dry-run", "--after", "any", *RUN), 0, []),
     (("submit", *RUN), 1, []),
     (("submit", "--stages", "verify", "--profile", "local.yaml", *RUN), 0, []),
     (("resume", "--retry-failed", "--dry-run", *RUN), 0, []),

@@ -101,6 +101,17 @@ def add_retry_failed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_requeue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--requeue",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="near its time limit (SIGUSR1), a task of the batch system goes back into the queue, at "
+        "most N times; without a queue, the command starts again (default: 0)",
+    )
+
+
 def add_profile(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--profile",

@@ -11,6 +11,7 @@ from vsp.cli.arguments import (
     add_command,
     add_n_jobs,
     add_position,
+    add_requeue,
     add_run,
     layer_list,
     part_of,
@@ -69,9 +70,12 @@ def add_commands(subparsers: Any) -> None:
         help="print the number of fits and about how long they take, from a few that are timed, and "
         "fit nothing else",
     )
+    add_requeue(parser)
 
 
 def _probe(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.requeue import with_requeues
+    from vsp.cluster.stages import PROBE, PROBE_PARTS
     from vsp.evaluation.parallel_fits import usable_jobs
     from vsp.storage.run import find_run
 
@@ -81,6 +85,13 @@ def _probe(arguments: argparse.Namespace) -> None:
         print_notes(
             [f"{arguments.n_jobs} workers asked for; using {n_jobs}, the number of usable cores"]
         )
+    stage = PROBE if arguments.part is None else PROBE_PARTS
+    with_requeues(
+        lambda: _probe_positions(run, arguments, n_jobs), run, stage, arguments.requeue, print_line
+    )
+
+
+def _probe_positions(run: Run, arguments: argparse.Namespace, n_jobs: int) -> None:
     every = arguments.position == ALL
     for position in run.plan.stored_positions if every else (arguments.position,):
         if every:
