@@ -38,8 +38,6 @@ def add_command(
         help=summary,
         description=summary[:1].upper() + summary[1:] + ".",
         epilog=f"example:\n{examples}\n\nguide: {guide}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.set_defaults(handler=handler, interrupted=interrupted)
     return parser

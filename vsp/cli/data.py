@@ -101,9 +101,7 @@ def verb(fresh: bool) -> str:
 
 
 def _add_dataset(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "dataset", help="look at a dataset before using it", allow_abbrev=False
-    )
+    parser = subparsers.add_parser("dataset", help="look at a dataset before using it")
     show = add_command(
         parser.add_subparsers(title="commands", metavar="show", required=True),
         "show",

@@ -6,11 +6,9 @@ once. Therefore commands import their stages inside their handlers.
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from vsp import __version__
 from vsp.cli import (
@@ -27,8 +25,8 @@ from vsp.cli import (
     runs,
 )
 from vsp.cli.output import print_aside
+from vsp.cli.parser import Parser, add_help_command
 from vsp.errors import VspError
-from vsp.escaping import one_line
 from vsp.utils.import_path import leave_out_working_folder
 from vsp.utils.signals import Stopped
 from vsp.utils.streams import escape_output
@@ -59,7 +57,7 @@ the usual order:
 without Slurm:
   vsp extract; vsp verify; vsp probe; vsp report --plot accuracy.png
 
-`vsp COMMAND --help` shows the options of a command.
+`vsp help COMMAND` shows the options of a command.
 """
 
 
@@ -96,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     arguments.words = tuple(argv)
     from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
 
@@ -118,22 +116,17 @@ def _run(argv: Sequence[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, also if a file name with a newline is in the arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
         prog="vsp",
         description="Where inside a vision-language model is the knowledge of spatial relations?",
         epilog=_WORKFLOW,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for family in FAMILIES:
         family.add_commands(subparsers)
+    add_help_command(subparsers, parser)
+    parser.adopt_commands()
     return parser
