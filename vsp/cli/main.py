@@ -6,9 +6,11 @@ once. Therefore commands import their stages inside their handlers.
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from vsp import __version__
 from vsp.cli import (
@@ -24,8 +26,9 @@ from vsp.cli import (
     results,
     runs,
 )
+from vsp.cli.arguments import add_command
 from vsp.cli.output import print_aside
-from vsp.cli.parser import Parser, add_help_command
+from vsp.cli.parser import Parser
 from vsp.errors import VspError
 from vsp.utils.import_path import leave_out_working_folder
 from vsp.utils.signals import Stopped
@@ -127,6 +130,26 @@ def make_parser() -> Parser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for family in FAMILIES:
         family.add_commands(subparsers)
-    add_help_command(subparsers, parser)
+    _add_help(subparsers, parser)
     parser.adopt_commands()
     return parser
+
+
+def _add_help(subparsers: Any, parser: Parser) -> None:
+    """Add `vsp help`, which shows the help of a command as `vsp COMMAND --help` does."""
+
+    def show(arguments: argparse.Namespace) -> None:
+        parser.parse_args([*arguments.command, "--help"])
+
+    command = add_command(
+        subparsers,
+        "help",
+        show,
+        "show all commands, or the options of a command",
+        example="vsp help\nvsp help dataset show",
+        guide="docs/troubleshooting.md",
+        interrupted="nothing was changed",
+    )
+    command.add_argument(
+        "command", nargs="*", metavar="COMMAND", help="a command, as plan (default: all commands)"
+    )

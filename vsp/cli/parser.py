@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         found, unknown = self._parse_mixed(words, namespace)
         for one in unknown:
             if one != "--":
-                self.error(f"argument {one!r} is one too many; {self._positional()}")
+                self.error(f"argument '{one}' is one too many; {self._positional()}")
         return found, []
 
     def commands(self) -> dict[str, Parser]:
@@ -138,19 +138,6 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, message)
         what = "/".join(action.option_strings) or str(action.metavar or action.dest)
         raise argparse.ArgumentError(None, unknown_name(what, str(value), known))
-
-
-def add_help_command(subparsers: Any, parser: Parser) -> None:
-    """Add `vsp help`, which shows the help of a command as `vsp COMMAND --help` does."""
-
-    def show(arguments: argparse.Namespace) -> None:
-        parser.parse_args([*arguments.command, "--help"])
-
-    command = subparsers.add_parser("help", help="show the commands, or the options of a command")
-    command.add_argument(
-        "command", nargs="*", metavar="COMMAND", help="a command, as plan (default: all commands)"
-    )
-    command.set_defaults(handler=show, interrupted="nothing was changed")
 
 
 def _help(command: str) -> str:
