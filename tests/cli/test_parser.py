@@ -38,6 +38,23 @@ def test_a_mistyped_word_is_answered_with_the_nearest_one(arguments, message, ca
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "--model", "lava15"], "model 'lava15' is not known; did you mean llava15? known: auto"),
+        (["plan", "--model", "lava-1.5-7b"], "is not known; did you mean llava-1.5-7b or llava-1.5-13b?"),
+        (["generate", "--config", "spatail"], "config 'spatail' is not known; did you mean spatial? known:"),
+        (["import", "vdr"], "vdr: neither a source nor a file; did you mean vsr or vrd?"),
+        (["plan", "--model", "fake", "--positions", "last,subjct"], "name 'subjct' is not known; did you mean subject?"),
+        (["submit", "--stages", "extract,prob"], "stage 'prob' is not known; did you mean probe?"),
+        (["evaluate", "a", "--on", "b", "--metric", "balance"], "--metric 'balance' is not known; did you mean balanced?"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_answered_with_the_nearest_one(vsp, arguments, message):
+    answer = vsp(*arguments)
+    assert answer.returncode in (1, 2) and message in answer.stderr.splitlines()[-1], answer.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["--vers"], ["plan", "--mod", "fake"], ["status", "--js"], ["dataset", "show", "d", "--che"]],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vsp.choices import LAST, MODULES, POSITIONS, STORED_POSITIONS, Module, Position
+from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
@@ -227,7 +228,7 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
     named = text.split(",")
     unknown = [name for name in named if name not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(known)}")
+        raise argparse.ArgumentTypeError(unknown_name("name", unknown[0], known))
     return named
 
 

@@ -13,6 +13,7 @@ from vsp.cli.state_files import STATES, add_state_options, check_options, import
 from vsp.datasets import IMPORTERS
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
+from vsp.utils.spelling import did_you_mean
 
 
 def add_commands(subparsers: Any) -> None:
@@ -143,8 +144,9 @@ def _import(arguments: argparse.Namespace) -> None:
     path = Path(arguments.source)
     if len(arguments.words) == 2 and arguments.source not in (STATES, *IMPORTERS.names()):
         if not path.exists():
+            near = did_you_mean(arguments.source, [*IMPORTERS.names(), STATES])
             raise ConfigError(
-                f"{path}: neither a source nor a file; the sources are "
+                f"{path}: neither a source nor a file; {f'{near} ' if near else ''}the sources are "
                 f"{', '.join(IMPORTERS.names())} and {STATES}"
             )
         from vsp.datasets.importers.recognition import guess

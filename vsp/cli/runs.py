@@ -20,6 +20,7 @@ from vsp.cli.arguments import (
 from vsp.cli.output import print_json, print_line, print_notes, print_text
 from vsp.cluster.stages import STAGES
 from vsp.utils.signals import stoppable
+from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -167,7 +168,7 @@ def _stages(text: str) -> tuple[str, ...]:
     names = text.split(",")
     unknown = [name for name in names if name not in STAGES]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(STAGES)}")
+        raise argparse.ArgumentTypeError(unknown_name("stage", unknown[0], STAGES))
     return tuple(stage for stage in STAGES if stage in names)
 
 

@@ -20,6 +20,7 @@ from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
+from vsp.utils.spelling import unknown_name
 from vsp.utils.workers import worker_pool
 
 _ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
@@ -36,10 +37,9 @@ def config_path(name: str, work: Path) -> Path:
     """
     path = find_config(name, "configs", work, _ENDING)
     if path is None:
-        known = ", ".join(config_names("configs", work, _ENDING))
-        raise ConfigError(
-            f"config {name!r} is not in configs/; known: {known}; or give the path of a .yaml file"
-        )
+        known = config_names("configs", work, _ENDING)
+        message = unknown_name("config", name, known)
+        raise ConfigError(f"{message}, in configs/; or give the path of a .yaml file")
     return path
 
 
