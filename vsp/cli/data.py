@@ -34,6 +34,7 @@ def _add_generate(subparsers: Any) -> None:
         _generate,
         "render a synthetic dataset, or make a variant of an existing dataset",
         example="vsp generate --config spatial\n"
+        "vsp generate --config spatial --out data/raw/spatial-2\n"
         "vsp generate --of data/raw/spatial --variant mirrored --out data/raw/spatial-mirrored",
         guide="docs/datasets.md",
         interrupted=REMOVED,
@@ -54,7 +55,12 @@ def _add_generate(subparsers: Any) -> None:
         "mirrored (pictures and labels), swapped (subject and reference), or names (the prompt "
         "holds the two names only, and pictures are grey)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the variant")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the new dataset (default with --config: as the file says)",
+    )
     parser.add_argument(
         "--seed",
         type=at_least(0),
@@ -73,12 +79,14 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _render(arguments: argparse.Namespace) -> None:
-    for option in ("variant", "out", "seed"):
+    for option in ("variant", "seed"):
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} needs --of DIR, the dataset to make a variant of")
-    from vsp.datasets.synthetic.generate import config_path, generate, read_config
+    from vsp.datasets.synthetic.generate import config_path, generate, read_config, written_to
 
     config = read_config(config_path(arguments.config, Path()))
+    if arguments.out is not None:
+        config = written_to(config, arguments.out)
     fresh = generate(config, arguments.n_jobs)
     print_line(f"{verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
 

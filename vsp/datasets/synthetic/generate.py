@@ -52,6 +52,14 @@ def read_config(path: Path) -> WorldConfig:
     return config
 
 
+def written_to(config: WorldConfig, folder: Path) -> WorldConfig:
+    """The same dataset in another folder; its split files go to `splits/` in it.
+
+    In the folder of the configuration they would replace those of the dataset that it describes.
+    """
+    return config.model_copy(update={"output": str(folder), "splits": str(folder / "splits")})
+
+
 def generate(config: WorldConfig, n_jobs: int) -> bool:
     """Write the dataset folder and its split files. False if the same dataset exists already.
 
@@ -65,7 +73,7 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
         folder,
         config.card() | (photos_card(photos) if photos else {}),
         lambda temporary: _write_folder(temporary, config, photos, n_jobs),
-        "remove it or change `output` in the configuration",
+        "remove it, or name another folder with --out or as `output` in the configuration",
     )
     _write_splits(folder, Path(config.splits) / config.task)
     return fresh
