@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsp.cli.arguments import (
     add_command,
@@ -17,6 +16,9 @@ from vsp.cli.arguments import (
 from vsp.cli.output import print_json, print_line, print_notes
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
+
+if TYPE_CHECKING:
+    from vsp.datasets.contact_sheet import Sheet
 
 _PROBLEMS = 3  # problems of a sheet that are printed
 REMOVED = "the unfinished dataset was removed; the same command starts over"
@@ -149,7 +151,7 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     summary = summarize(arguments.dataset, arguments.n, arguments.seed, arguments.check)
     rows = [] if summary.why_without_images else summary.sheet_rows
     if arguments.json:
-        problems = draw_sheet(arguments.dataset, rows, path) if rows else []
+        problems = draw_sheet(arguments.dataset, rows, path).problems if rows else []
         sheet = {"sheet": str(path) if rows else None, "problems": problems}
         print_json({**summary.as_json(), **sheet})
         return
@@ -162,12 +164,13 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
         _print_sheet(path, len(rows), draw_sheet(arguments.dataset, rows, path))
 
 
-def _print_sheet(path: Path, n_rows: int, problems: Sequence[str]) -> None:
+def _print_sheet(path: Path, n_rows: int, sheet: Sheet) -> None:
     from vsp.utils.text import format_count
 
-    print_notes(problems[:_PROBLEMS])
-    if len(problems) > _PROBLEMS:
-        print_notes([f"{len(problems) - _PROBLEMS} more problems; the sheet shows all"])
-    rows = format_count(n_rows, "row")
+    print_notes(sheet.problems[:_PROBLEMS])
+    if len(sheet.problems) > _PROBLEMS:
+        print_notes([f"{len(sheet.problems) - _PROBLEMS} more problems; the sheet shows all"])
     print_line()
-    print_line(f"wrote {path}: {rows}, the subject in red, the reference in blue")
+    print_line(
+        f"wrote {path}: {', '.join(filter(None, (format_count(n_rows, 'row'), sheet.legend)))}"
+    )
