@@ -26,10 +26,8 @@ _GAP = 14  # between cells
 _FONT_SIZE, _SMALL_FONT = 13, 11
 _MAX_TEXT = 200  # longer texts are cut before they are measured; they fit no cell
 _COLUMNS = 6
-_CLEAR, _STROKE = (
-    2,
-    3,
-)  # room between a box and its frame, which has a white rim, and the frame's width
+_CLEAR = 2  # between a box and its frame, which has a white rim
+_STROKE = 3  # width of a frame
 _TEXT, _LIGHT, _PAPER, _FRAME, _RIM = "#222222", "#767676", "white", "#f0f0f0", "#cccccc"
 # These two colours can be told apart without seeing red and green.
 _COLORS = {"subject": "#d1495b", "reference": "#00628b"}
