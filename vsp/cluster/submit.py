@@ -43,7 +43,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     the results of another plan.
     """
     run.require_planned("submit")
-    scheduler, states = _active_tasks(run, profile, say)
+    scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = states.active(EXTRACT)
     if EXTRACT in options.stages and active:
         raise RunError(
@@ -66,7 +66,7 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
         n_failed = sum(ledger.n_failed for ledger in ledgers)
         say(f"run {run.name}: {_nothing_missing(run, n_failed)}")
         return
-    scheduler, states = _active_tasks(run, profile, say)
+    scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = [task for task in states.active(EXTRACT) if task.shard in open_shards]
     if active:
         say(f"not submitted again: {_shards_of(active)} queued or running")
@@ -102,10 +102,10 @@ def unfinished(run: Run, retry_failed: bool) -> set[int]:
     }
 
 
-def _active_tasks(run: Run, profile: Profile, say: Say) -> tuple[Scheduler, States]:
+def _active_tasks(run: Run, profile: Profile, dry_run: bool, say: Say) -> tuple[Scheduler, States]:
     scheduler = scheduler_of(profile)
     states = task_states(run, scheduler, ended=False)
-    if states.problem:
+    if states.problem and (dry_run or scheduler.has_queue()):  # otherwise the submission says why
         say(f"note: {states.problem}; a shard that is queued already may be submitted twice")
     return scheduler, states
 
