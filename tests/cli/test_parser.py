@@ -95,5 +95,5 @@ def test_help_of_a_command_is_what_its_option_shows(capsys):
         assert caught.value.code == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != texts[2] == texts[3]
-    assert "\n    help " in texts[0] and "usage: vsp export [-h] --to" in texts[2]
+    assert "\n    help " in texts[0] and "usage: vsp export [-h] " in texts[2]
     assert "[RUN]" in texts[2]

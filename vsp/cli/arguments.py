@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vsp.choices import LAST, MODULES, POSITIONS, STORED_POSITIONS, Module, Position
+from vsp.cli.parser import EVERY_COMMAND
 from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
@@ -41,7 +42,19 @@ def add_command(
         epilog=f"example:\n{examples}\n\nguide: {guide}",
     )
     parser.set_defaults(handler=handler, interrupted=interrupted)
+    add_saying(parser)
     return parser
+
+
+def add_saying(parser: argparse.ArgumentParser) -> None:
+    """Add --quiet and --verbose, which stand before or after the name of a command."""
+    group = parser.add_argument_group(EVERY_COMMAND)
+    for option, what in (
+        ("--quiet", "leave out progress and notes, not results, errors and what concerns results"),
+        ("--verbose", "also print the notes of libraries and the causes of errors"),
+    ):
+        # Without a default, a command keeps what stands before its name.
+        group.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=what)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -10,10 +10,11 @@ from vsp.cli.arguments import (
     add_command,
     add_json,
     add_n_jobs,
+    add_saying,
     add_seed,
     at_least,
 )
-from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cli.output import print_cautions, print_json, print_line
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
@@ -101,7 +102,7 @@ def _make_variant(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--of needs --{option} {metavar}")
     request = VariantRequest(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
     fresh, notes = apply_variant(request, arguments.n_jobs)
-    print_notes(notes)
+    print_cautions(notes)
     print_line(f"{verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
 
 
@@ -112,6 +113,7 @@ def verb(fresh: bool) -> str:
 
 def _add_dataset(subparsers: Any) -> None:
     parser = subparsers.add_parser("dataset", help="look at a dataset before using it")
+    add_saying(parser)
     show = add_command(
         parser.add_subparsers(title="commands", metavar="show", required=True),
         "show",
@@ -159,7 +161,7 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     show(dataset_page(summary))
-    print_notes(summary.notes())
+    print_cautions(summary.notes())
     if rows:  # the page is printed first: it does not need a sheet that can be written
         _print_sheet(path, len(rows), draw_sheet(arguments.dataset, rows, path))
 
@@ -167,9 +169,9 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
 def _print_sheet(path: Path, n_rows: int, sheet: Sheet) -> None:
     from vsp.utils.text import format_count
 
-    print_notes(sheet.problems[:_PROBLEMS])
+    print_cautions(sheet.problems[:_PROBLEMS])
     if len(sheet.problems) > _PROBLEMS:
-        print_notes([f"{len(sheet.problems) - _PROBLEMS} more problems; the sheet shows all"])
+        print_cautions([f"{len(sheet.problems) - _PROBLEMS} more problems; the sheet shows all"])
     print_line()
     print_line(
         f"wrote {path}: {', '.join(filter(None, (format_count(n_rows, 'row'), sheet.legend)))}"

@@ -26,11 +26,12 @@ from vsp.cli import (
     results,
     runs,
 )
-from vsp.cli.arguments import add_command
-from vsp.cli.output import print_aside
+from vsp.cli.arguments import add_command, add_saying
+from vsp.cli.output import print_aside, print_cause
 from vsp.cli.parser import Parser
 from vsp.errors import VspError
 from vsp.utils.import_path import leave_out_working_folder
+from vsp.utils.quiet import is_verbose, saying
 from vsp.utils.signals import Stopped
 from vsp.utils.streams import escape_output
 
@@ -97,14 +98,26 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    arguments = make_parser().parse_args(argv)
-    arguments.words = tuple(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    quiet, verbose = "quiet" in arguments, "verbose" in arguments
+    if quiet and verbose:
+        parser.error("--quiet and --verbose exclude each other; keep one of them")
+    arguments.words = tuple(word for word in argv if word not in ("--quiet", "--verbose"))
+    with saying(quiet, verbose):
+        return _handle(arguments)
+
+
+def _handle(arguments: argparse.Namespace) -> int:
+    """Call the command's handler, and print what ends it."""
     from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
 
     print_log_messages()
     try:
         arguments.handler(arguments)
     except VspError as error:
+        if is_verbose():
+            print_cause(error)
         for detail in error.details:
             print_aside(f"  {detail}")
         print_aside(f"vsp: {error}")
@@ -127,6 +140,7 @@ def make_parser() -> Parser:
         epilog=_WORKFLOW,
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
+    add_saying(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for family in FAMILIES:
         family.add_commands(subparsers)

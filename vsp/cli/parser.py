@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
-from vsp.escaping import one_line
+from vsp.cli.output import print_aside
 from vsp.utils.spelling import did_you_mean, nearest_names, unknown_name
 
+EVERY_COMMAND = "with every command"  # title of the options that all commands have
 _MOST_COMMANDS = 3  # that are named as those which have an option
 
 
@@ -34,9 +35,14 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2, where the help is, and what is wrong in one line."""
         name = self.prog.removeprefix("vsp").strip()
         arguments = "OPTIONS" if name else "COMMAND"
-        sys.stderr.write(f"usage: {self.prog} {arguments}; `{_help(name)}` lists them\n")
-        sys.stderr.write(f"{self.prog}: {one_line(message)}\n")
+        print_aside(f"usage: {self.prog} {arguments}; `{_help(name)}` lists them")
+        print_aside(f"{self.prog}: {message}")
         sys.exit(2)
+
+    def format_help(self) -> str:
+        """The help text; the options of every command come last, which add_command adds first."""
+        self._action_groups.sort(key=lambda group: group.title == EVERY_COMMAND)
+        return super().format_help()
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None

@@ -16,7 +16,7 @@ from vsp.cli.arguments import (
     part_of,
     run_option,
 )
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_cautions, print_line, print_notes
 from vsp.cli.probe_options import add_probe_options, probe_settings
 from vsp.utils.signals import stoppable
 
@@ -105,7 +105,7 @@ def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: i
     summary = results.summary()
     for line in _left_out(results, summary, settings):
         print_line(f"left out {line}")
-    print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
+    print_cautions([*_unused_options(settings, summary), *equal_states_lines(summary)])
     option = "" if position == LAST else f" --position {position}"
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 
