@@ -91,6 +91,8 @@ COMMANDS = [
     (("export", "r", "--to", "npz", "--partial", "--out", f"{PLOT}.npz"), 0, [f"{PLOT}.npz"]),
     (("export", "r", "--to", "npz", "--out", f"x{hostile.NAME}"), 1, []),
     ((hostile.NAME,), 2, []),
+    (("help", "logs"), 0, []),
+    (("help", hostile.NAME), 2, []),
     (("status", hostile.NAME), 2, [hostile.NAME]),
 ]  # fmt: skip
 # Bars and pages differ with the width; the other commands print lines.
@@ -215,6 +217,6 @@ def test_all_commands_are_tried(capsys):
         main(["--help"])
     commands = capsys.readouterr().out.partition("COMMAND\n")[2].partition("\n\n")[0]
     names = {line.split()[0] for line in commands.splitlines() if line[4] != " "}
-    assert len(names) == 18 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
+    assert len(names) == 19 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
         hostile.NAME
     }

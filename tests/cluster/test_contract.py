@@ -439,6 +439,40 @@ def test_a_batch_system_that_does_not_answer_is_a_reason_not_an_error(
     assert states.tasks == () and problem in states.problem and "\n" not in states.problem
 
 
+UNCONFIGURED = """echo called >> calls
+for line in 'error: fetch_config: DNS SRV lookup failed' 'fatal: Could not establish a configuration source'
+do echo "$(basename $0): $line" >&2; done; exit 1"""
+NOT_CONFIGURED = (
+    "Slurm is installed on this machine but not configured for a cluster; use a machine of the cluster, "
+    "or set `scheduler: local` in the profile"
+)
+
+
+def test_slurm_without_a_configuration_is_said_once(program, work):
+    for name in ("squeue", "sacct", "sbatch", "scontrol"):
+        program(name, UNCONFIGURED)
+    slurm = _slurm()
+    assert slurm.has_queue()
+    assert slurm.states(_query(jobs={"1": 0})).problem == NOT_CONFIGURED
+    assert (work / "calls").read_text().count("called") == 1 and not slurm.has_queue()
+    with pytest.raises(SchedulerError) as caught:
+        slurm.send(slurm.calls(_job(None), Path("s.sh"))[0], After())
+    assert str(caught.value) == NOT_CONFIGURED
+
+
+def test_commands_say_once_that_slurm_is_not_configured(program, plan_fake, vsp):
+    for name in ("squeue", "sacct", "sbatch", "scontrol"):
+        program(name, UNCONFIGURED)
+    plan_fake()
+    status = vsp("status")
+    assert " ".join(status.stdout.split()).count(NOT_CONFIGURED[:60]) == 1 and status.stderr == ""
+    assert "vsp extract" in status.stdout and "vsp resume" not in status.stdout
+    for command, code in (("submit", 1), ("resume", 1), ("resume --dry-run", 0)):
+        answer = vsp(*command.split())
+        assert answer.returncode == code and answer.stderr.count("not configured") == code
+        assert (answer.stdout + answer.stderr).count("not configured") == 1, answer
+
+
 def test_a_users_own_settings_of_squeue_change_no_answer(program, monkeypatch):
     monkeypatch.setenv("SQUEUE_USERS", "nobody")
     monkeypatch.setenv("SACCT_FORMAT", "x")

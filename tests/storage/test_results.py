@@ -422,10 +422,13 @@ def test_without_a_run_the_newest_results_are_the_default(work):
 
 
 def test_neither_a_run_nor_results_is_one_line(work):
-    with pytest.raises(RunError, match="results: holds no results; name a folder of results"):
+    with pytest.raises(
+        RunError,
+        match="results: holds no results; run vsp in the project folder, or name a folder of results",
+    ):
         find_results(None, work)
     with pytest.raises(
-        RunError, match=r"none: no such run or results in .*; `vsp plan` makes a run"
+        RunError, match=r"none: .*results: holds no results; run vsp in the project folder"
     ):
         find_results("none", work)
     for name in ("a/none", "results/none", "./" + 300 * "b"):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vsp.choices import LAST, MODULES, POSITIONS, STORED_POSITIONS, Module, Position
+from vsp.cli.parser import EVERY_COMMAND
+from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
@@ -38,11 +40,21 @@ def add_command(
         help=summary,
         description=summary[:1].upper() + summary[1:] + ".",
         epilog=f"example:\n{examples}\n\nguide: {guide}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.set_defaults(handler=handler, interrupted=interrupted)
+    add_saying(parser)
     return parser
+
+
+def add_saying(parser: argparse.ArgumentParser) -> None:
+    """Add --quiet and --verbose, which stand before or after the name of a command."""
+    group = parser.add_argument_group(EVERY_COMMAND)
+    for option, what in (
+        ("--quiet", "leave out progress and notes, not results, errors and what concerns results"),
+        ("--verbose", "also print the notes of libraries and the causes of errors"),
+    ):
+        # Without a default, a command keeps what stands before its name.
+        group.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=what)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -240,7 +252,7 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
     named = text.split(",")
     unknown = [name for name in named if name not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(known)}")
+        raise argparse.ArgumentTypeError(unknown_name("name", unknown[0], known))
     return named
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, STORED_POSITIONS
 from vsp.cli.arguments import add_command, add_json, add_results_choice, add_seed, at_least
-from vsp.cli.output import print_aside, print_json, print_notes
+from vsp.cli.output import print_aside, print_cautions, print_json
 from vsp.cli.paper_options import (
     Tables,
     add_figure,
@@ -197,7 +197,7 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     transfers = [one for of_run in zip(*by_target, strict=True) for one in of_run if one]
     if not transfers:
         raise refused[0]
-    print_notes([f"not judged: {error}" for error in refused])
+    print_cautions([f"not judged: {error}" for error in refused])
     return transfers
 
 

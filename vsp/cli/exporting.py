@@ -8,7 +8,7 @@ from typing import Any
 
 from vsp.choices import EXPORT_FORMATS, ROW_CHOICES
 from vsp.cli.arguments import add_command, add_position, layer_list
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_cautions, print_line
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
@@ -88,7 +88,7 @@ def _export(arguments: argparse.Namespace) -> None:
     with stoppable() as stop, stop.free():  # a signal unwinds, so that nothing half written is left
         export = prepare_export(run, request)
         paths = write_export(export, arguments.to, arguments.out)
-    print_notes(export.notes)
+    print_cautions(export.notes)
     for path in paths:
         print_line(
             f"wrote {format_count(len(export), 'row')} × {format_count(len(export.layers), 'layer')} to "

@@ -10,7 +10,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any
 
 from vsp import __version__
 from vsp.cli import (
@@ -26,10 +26,12 @@ from vsp.cli import (
     results,
     runs,
 )
-from vsp.cli.output import print_aside
+from vsp.cli.arguments import add_command, add_saying
+from vsp.cli.output import print_aside, print_cause
+from vsp.cli.parser import Parser
 from vsp.errors import VspError
-from vsp.escaping import one_line
 from vsp.utils.import_path import leave_out_working_folder
+from vsp.utils.quiet import is_verbose, saying
 from vsp.utils.signals import Stopped
 from vsp.utils.streams import escape_output
 
@@ -59,7 +61,7 @@ the usual order:
 without Slurm:
   vsp extract; vsp verify; vsp probe; vsp report --plot accuracy.png
 
-`vsp COMMAND --help` shows the options of a command.
+`vsp help COMMAND` shows the options of a command.
 """
 
 
@@ -96,14 +98,26 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_args(argv)
-    arguments.words = tuple(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    quiet, verbose = "quiet" in arguments, "verbose" in arguments
+    if quiet and verbose:
+        parser.error("--quiet and --verbose exclude each other; keep one of them")
+    arguments.words = tuple(word for word in argv if word not in ("--quiet", "--verbose"))
+    with saying(quiet, verbose):
+        return _handle(arguments)
+
+
+def _handle(arguments: argparse.Namespace) -> int:
+    """Call the command's handler, and print what ends it."""
     from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
 
     print_log_messages()
     try:
         arguments.handler(arguments)
     except VspError as error:
+        if is_verbose():
+            print_cause(error)
         for detail in error.details:
             print_aside(f"  {detail}")
         print_aside(f"vsp: {error}")
@@ -118,22 +132,38 @@ def _run(argv: Sequence[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, also if a file name with a newline is in the arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
         prog="vsp",
         description="Where inside a vision-language model is the knowledge of spatial relations?",
         epilog=_WORKFLOW,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
+    add_saying(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for family in FAMILIES:
         family.add_commands(subparsers)
+    _add_help(subparsers, parser)
+    parser.adopt_commands()
     return parser
+
+
+def _add_help(subparsers: Any, parser: Parser) -> None:
+    """Add `vsp help`, which shows the help of a command as `vsp COMMAND --help` does."""
+
+    def show(arguments: argparse.Namespace) -> None:
+        parser.parse_args([*arguments.command, "--help"])
+
+    command = add_command(
+        subparsers,
+        "help",
+        show,
+        "show all commands, or the options of a command",
+        example="vsp help\nvsp help dataset show",
+        guide="docs/troubleshooting.md",
+        interrupted="nothing was changed",
+    )
+    command.add_argument(
+        "command", nargs="*", metavar="COMMAND", help="a command, as plan (default: all commands)"
+    )

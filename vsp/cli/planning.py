@@ -18,7 +18,7 @@ from vsp.cli.arguments import (
     positions,
     read_profile,
 )
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_cautions, print_line
 from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
 
@@ -184,7 +184,7 @@ def _plan(arguments: argparse.Namespace) -> None:
         with stop.free():  # a signal unwinds, so that the reserved array is removed
             planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
-        print_notes(planned.notes)
+        print_cautions(planned.notes)
         for line in plan_lines(planned, arguments.words):
             print_line(line)
         with stop.free():  # raises for a signal that came since the run has its name

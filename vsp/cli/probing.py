@@ -17,7 +17,7 @@ from vsp.cli.arguments import (
     part_of,
     run_option,
 )
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_cautions, print_line, print_notes
 from vsp.cli.probe_options import add_probe_options, probe_settings
 from vsp.utils.signals import stoppable
 
@@ -134,7 +134,7 @@ def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: i
     for line in _left_out(results, summary, settings):
         print_line(f"left out {line}")
     notes = [*_unused_options(settings, summary), *equal_states_lines(summary)]
-    print_notes([*notes, *portion_lines(summary)])
+    print_cautions([*notes, *portion_lines(summary)])
     option = choice_options(results, position)
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 

@@ -17,6 +17,7 @@ from vsp.cli.arguments import (
 from vsp.cli.output import print_line, print_notes
 from vsp.cli.profile_choice import profile_of
 from vsp.cluster.stages import STAGES
+from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
     from vsp.cluster.submit import Options
@@ -139,5 +140,5 @@ def _stages(text: str) -> tuple[str, ...]:
     names = text.split(",")
     unknown = [name for name in names if name not in STAGES]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(STAGES)}")
+        raise argparse.ArgumentTypeError(unknown_name("stage", unknown[0], STAGES))
     return tuple(stage for stage in STAGES if stage in names)

@@ -44,6 +44,10 @@ _SEND_TIMEOUT = (
     120  # seconds; long, because after a lost answer nobody knows whether the job is queued
 )
 _ASK_TIMEOUT = 10  # seconds
+_NOT_CONFIGURED = (
+    "Slurm is installed on this machine but not configured for a cluster; use a machine of the "
+    "cluster, or set `scheduler: local` in the profile"
+)
 _SQUEUE = (
     "JobArrayID:|,State:|,NodeList:|,exit_code:|,RestartCnt:|,Comment:|,"
     "SubmitTime:|,StartTime:|,EndTime:|,Reason:|"
@@ -53,6 +57,8 @@ _SACCT = "JobID,State,NodeList,ExitCode,JobName,Comment,Submit,Start,End"
 
 class Slurm:
     """Submits with sbatch, asks squeue and sacct; see `vsp.cluster.contract.Scheduler`."""
+
+    _unconfigured = False  # whether a Slurm command has said so
 
     @cached_property
     def _limit(self) -> int:
@@ -139,7 +145,8 @@ class Slurm:
     def states(self, query: Query) -> States:
         """From squeue; for jobs that the controller has forgotten, from accounting, if there is any."""
         tasks, others, *problems = _squeue(query)
-        if query.ended:
+        self._unconfigured = _NOT_CONFIGURED in problems
+        if query.ended and not self._unconfigured:  # otherwise accounting would say the same
             accounted, problem = self._sacct(query)
             tasks = _with_users(tasks, accounted)
             seen = others | {task.job for task in tasks}
@@ -170,7 +177,7 @@ class Slurm:
         return True
 
     def has_queue(self) -> bool:
-        return shutil.which("sbatch") is not None
+        return shutil.which("sbatch") is not None and not self._unconfigured
 
     def _sacct(self, query: Query) -> tuple[list[TaskState], str]:
         """The answer of accounting: own jobs by name, jobs of other users by number."""
@@ -305,6 +312,8 @@ def _sbatch(command: list[str]) -> str:
 
 def _error_line(text: str, program: str) -> str:
     """The error output of a Slurm command in one line."""
+    if "Could not establish a configuration source" in text:
+        return _NOT_CONFIGURED
     lines = [line.strip().removeprefix(f"{program}: ").removeprefix("error: ")
              for line in text.splitlines() if line.strip()]  # fmt: skip
     return shorten(f"{program}: {'; '.join(lines)}") if lines else ""

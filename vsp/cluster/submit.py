@@ -69,7 +69,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
         raise RunError("--retry-failed: extracts rows again; add extract to --stages")
     named = options.stages
     options = _needed(run, ledgers, options, say)
-    scheduler, states = _active_tasks(run, profile, say)
+    scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = states.active(EXTRACT)
     if EXTRACT in options.wanted and active:
         raise RunError(
@@ -115,7 +115,7 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     if EXTRACT not in options.wanted:
         raise RunError("--stages: `vsp resume` extracts what is missing; add extract to the stages")
     options = _needed(run, ledgers, options, say)
-    scheduler, states = _active_tasks(run, profile, say)
+    scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = [task for task in states.active(EXTRACT) if task.shard in open_shards]
     if active:
         say(f"not submitted again: {_shards_of(active)} queued or running")
@@ -146,10 +146,10 @@ def unfinished(ledgers: Sequence[Ledger], retry_failed: bool) -> set[int]:
     }
 
 
-def _active_tasks(run: Run, profile: Profile, say: Say) -> tuple[Scheduler, States]:
+def _active_tasks(run: Run, profile: Profile, dry_run: bool, say: Say) -> tuple[Scheduler, States]:
     scheduler = scheduler_of(profile)
     states = task_states(run, scheduler, ended=False)
-    if states.problem:
+    if states.problem and (dry_run or scheduler.has_queue()):  # otherwise the submission says why
         say(f"note: {states.problem}; a shard that is queued already may be submitted twice")
     return scheduler, states
 

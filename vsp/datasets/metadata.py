@@ -35,6 +35,7 @@ from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
 from vsp.utils.config_files import config_names
 from vsp.utils.files import write_aside
+from vsp.utils.looked_in import nothing_in
 from vsp.utils.text import is_encodable
 
 NAME = "metadata.json"
@@ -144,7 +145,9 @@ def _other_dataset(folder: Path) -> str:
     if paths:
         return f"did you mean {' or '.join(paths)}?"
     if not beside:
-        return "make a dataset with `vsp generate --config spatial` or `vsp import`"
+        return nothing_in(
+            _HOME, "dataset", "make one with `vsp generate --config spatial` or `vsp import`"
+        )
     more = ", …" if len(beside) > _N_NAMED else ""
     return f"the datasets here are {', '.join(map(str, sorted(beside)[:_N_NAMED]))}{more}"
 

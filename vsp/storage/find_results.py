@@ -11,6 +11,7 @@ from vsp.storage.results import Results
 from vsp.storage.run import Run, close_names, find_run, newest
 from vsp.storage.sealed_summary import SUMMARY
 from vsp.storage.stored_settings import choose_setting, stored_settings
+from vsp.utils.looked_in import nothing_in
 
 
 def find_results(
@@ -63,6 +64,8 @@ def _no_such(name: str, places: Sequence[Path]) -> str:
         return f"{name}: is neither a run nor a folder of results; name one of them"
     known = {path.name for place in places for path in _marked(place.parent)}
     folders = " and ".join(f"{place.parent}/" for place in places)
+    if not known:
+        return f"{name}: {nothing_in(places[0].parent, 'results', 'make a run with `vsp plan`')}"
     return f"{name}: no such run or results in {folders}; {close_names(name, known)}"
 
 
@@ -82,7 +85,11 @@ def _newest_home(work: Path) -> Path:
     summaries = {path: home for home in (work / "results").glob("*/") for path in _summaries(home)}
     if not summaries:
         raise RunError(
-            f"{work / 'results'}: holds no results; name a folder of results with --run, or make "
-            "them with `vsp plan`, `vsp extract` and `vsp probe`"
+            nothing_in(
+                work / "results",
+                "results",
+                "name a folder of results with --run, or make them with `vsp plan`, `vsp extract` and "
+                "`vsp probe`",
+            )
         )
     return summaries[newest(list(summaries))]

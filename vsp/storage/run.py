@@ -21,6 +21,7 @@ from vsp.storage.ledger import Ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.plan import FORMAT, READABLE, Plan, is_date, states_name
 from vsp.utils.files import json_matches
+from vsp.utils.looked_in import nothing_in
 from vsp.utils.reading import read_json, unreadable
 
 _READ_FORMATS = " and ".join(map(str, READABLE))
@@ -213,12 +214,15 @@ def find_run(name: str | None, work: Path) -> Run:
     if name is not None:
         folder = work / "scratch" / name
         known = [path.parent.name for path in (work / "scratch").glob("*/plan.json")]
-        if known and not os.path.exists(folder):  # noqa: PTH110 - False for a name that is too long
-            raise RunError(f"{folder}: no such run; {close_names(name, known)}")
+        if not os.path.exists(folder):  # noqa: PTH110 - False for a name that is too long
+            advice = close_names(name, known)
+            if not known:
+                advice = nothing_in(work / "scratch", "run", "make one with `vsp plan`")
+            raise RunError(f"{folder}: no such run; {advice}")
         return Run.open(folder)
     plans = list((work / "scratch").glob("*/plan.json"))
     if not plans:
-        raise RunError(f"{work / 'scratch'}: holds no run; `vsp plan` makes one")
+        raise RunError(nothing_in(work / "scratch", "run", "make one with `vsp plan`"))
     return Run.open(newest(plans).parent)
 
 
