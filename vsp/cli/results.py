@@ -67,6 +67,11 @@ def _add_report(subparsers: Any) -> None:
     )
     add_tables(parser)
     parser.add_argument(
+        "--save",
+        action="store_true",
+        help="write report.txt and figures into the folder of the results, besides showing the page",
+    )
+    parser.add_argument(
         "--rows",
         choices=ROW_KINDS,
         help="also list rows with the model's own answer: those whose label the probe of the selected "
@@ -83,6 +88,11 @@ def _report(arguments: argparse.Namespace) -> None:
     check_paper_options(arguments)
     results = find_results(arguments.run, Path(), arguments.position, arguments.probe)
     _plot_report(arguments, results)
+    if arguments.save:
+        from vsp.reporting.saved_report import save_report
+
+        for path in save_report(results):
+            print_aside(f"wrote {path}")
     tables = Tables(
         csv=lambda: layer_csv(results), paper=lambda: layer_paper_table(results, arguments.title)
     )

@@ -13,6 +13,7 @@ from vsp.choices import position_words
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
+from vsp.reporting.cautions import cautions
 from vsp.reporting.formatting import (
     format_batch_effect,
     format_figure,
@@ -28,6 +29,7 @@ from vsp.storage.layer_score import LayerScore
 from vsp.storage.ledger import BatchEffect
 from vsp.storage.plan import Plan
 from vsp.storage.results import Results
+from vsp.storage.stored_settings import StoredSetting, stored_settings, why_stale
 from vsp.utils.terminal import fact_table, folded_text, text_line
 
 
@@ -38,8 +40,15 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     """
     summary, scores = results.read()
     layers = [asdict(score) for score in scores]
-    named = {"run": results.name, "answer": _sentences(summary, scores)}
     untrained = read_untrained(results, summary)
+    named = {
+        "run": results.name,
+        "setting": results.setting,
+        "answer": _sentences(summary, scores),
+        "cautions": cautions(summary, untrained),
+        "stale": why_stale(results, summary["rows"]),
+        "other_settings": [one.name for one in _other_settings(results)],
+    }
     found = None if untrained is None else asdict(untrained)
     values = {**summary, **named, "layers": layers, "untrained_model": found}
     if rows is not None:
@@ -52,11 +61,10 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
     untrained = read_untrained(results, summary)
-    sentence = _sentences(summary, scores)
-    parts: list[RenderableType] = (
-        [folded_text(sentence, style="bold"), text_line()] if sentence else []
-    )
-    parts += [_run_facts({**summary, "run": results.name}, scores, best), text_line()]
+    parts: list[RenderableType] = [folded_text(_sentences(summary, scores), style="bold")]
+    parts += _warning_lines([*_stale_line(results, summary), *cautions(summary, untrained)])
+    named = {**summary, "run": results.name, "setting": _settings_fact(results)}
+    parts += [text_line(), _run_facts(named, scores, best), text_line()]
     parts += [layer_table(summary, scores, untrained), text_line()]
     notes = [
         *layer_notes(summary, scores),
@@ -71,9 +79,29 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     if rows is not None:
         parts += [text_line(), *rows_page(answered_rows(results, rows), rows)]
     warnings = _warnings(summary, scores)
-    if warnings:
-        parts += [text_line(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
+    parts += [text_line(), *_warning_lines(warnings)] if warnings else []
     return Group(*parts)
+
+
+def _warning_lines(lines: Sequence[str]) -> list[RenderableType]:
+    return [folded_text(f"! {line}", style="yellow") for line in lines]
+
+
+def _stale_line(results: Results, summary: Mapping[str, Any]) -> list[str]:
+    """One line if the run has other rows now."""
+    why = why_stale(results, summary["rows"])
+    return [f"stale: {why}; `vsp probe --run {results.name}` probes them"] if why else []
+
+
+def _other_settings(results: Results) -> list[StoredSetting]:
+    return [one for one in stored_settings(results.home) if one.results.folder != results.folder]
+
+
+def _settings_fact(results: Results) -> str:
+    """The setting that is shown, and the others that `--probe` shows."""
+    others = [one.name for one in _other_settings(results) if one.name]
+    shown = results.setting or "older layout"
+    return f"{shown}; --probe also shows {', '.join(others)}" if others else shown
 
 
 def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
@@ -85,6 +113,7 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
     plan, rows, batching = _plan(summary), summary["rows"], summary["batching"]
     facts = {
         "run": summary["run"],
+        "setting": summary["setting"],
         "model": format_model(plan.model),
         "dataset": f"{shorten_path(plan.dataset)}, prompt {plan.prompt}",
         "rows": (
@@ -158,13 +187,13 @@ def _probe_fact(card: Mapping[str, Any]) -> str:
 def _fits_fact(summary: Mapping[str, Any]) -> str:
     n_fits, n_bad, gap = summary["n_fits"], summary["n_uncertified"], summary["max_gap"]
     if n_bad and gap is None:  # the probe computes no duality gap
-        return f"{n_bad} of {n_fits} fits stopped before convergence"
+        return f"{n_bad:,} of {n_fits:,} stopped before convergence"
     if n_bad:
         return (
-            f"{n_bad} of {n_fits} fits did not reach a relative duality gap of "
+            f"{n_bad:,} of {n_fits:,} did not reach a relative duality gap of "
             f"{summary['tolerance']:g}; the largest is {gap:.1g}"
         )
-    return f"{n_fits} fits" + ("" if gap is None else f", relative duality gap at most {gap:.1g}")
+    return f"{n_fits:,}" + ("" if gap is None else f", relative duality gap at most {gap:.1g}")
 
 
 def _untrained_notes(summary: Mapping[str, Any], untrained: Untrained | None) -> list[str]:

@@ -114,9 +114,14 @@ def show(renderable: RenderableType) -> None:
     if sys.stdout.isatty():
         Page(sys.stdout).print(renderable)
         return
+    print(plain_text(renderable))
+
+
+def plain_text(renderable: RenderableType) -> str:
+    """A page without colours, 80 columns wide, without spaces at the ends of lines."""
     plain = StringIO()
     Page(plain, width=80).print(renderable)
-    print("\n".join(line.rstrip() for line in plain.getvalue().split("\n")[:-1]))
+    return "\n".join(line.rstrip() for line in plain.getvalue().split("\n")[:-1])
 
 
 def watch(page: Callable[[], tuple[RenderableType, bool]], seconds: int) -> None:
