@@ -20,7 +20,7 @@ from vsp.reporting.class_plots import plot_classes, plot_confusion, plot_heatmap
 from vsp.reporting.curve_plot import plot, plot_runs
 from vsp.reporting.difference_plot import plot_differences
 from vsp.reporting.figure_file import STYLES, SUFFIXES, FigureStyle, figure
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 
 SINGLE = FigureStyle(width=8.4)
 OF_REPORT = {
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 
 def _results(folder, name):
-    return Results(folder / "results" / name)
+    return choose_setting(folder / "results" / name)
 
 
 def _svg(path):
@@ -64,10 +64,10 @@ import sys
 from pathlib import Path
 from vsp.reporting import class_plots, curve_plot
 from vsp.reporting.figure_file import FigureStyle
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 
 folder, style = Path(sys.argv[1]), FigureStyle(width=8.4)
-runs = [(name, Results(Path("results") / name)) for name in ("first", "deep")]
+runs = [(name, choose_setting(Path("results") / name)) for name in ("first", "deep")]
 for suffix in ("png", "svg", "pdf"):
     curve_plot.plot_runs(runs, folder / f"runs.{suffix}", style)
     class_plots.plot_confusion(runs[0][1], folder / f"confusion.{suffix}", style)

@@ -49,7 +49,7 @@ def _of_peak(folder, **changes):
 
 def _layer_lines(text):
     lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("layer "))
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer ") and "%" in line)
     return lines[start + 1 : start + 14]
 
 
@@ -100,7 +100,7 @@ def test_the_head_says_what_was_done(results):
         "5 folds by group, 2 times; 192 training rows, 48 test rows",
         "logistic, treatment center, one-vs-rest, C selected on training rows from "
         "0.001 0.01 0.1 1",
-        "8060 fits, relative duality gap at most 7e-09",
+        "fits 8,060, relative duality gap at most 7e-09",
     ):
         assert words in line
 
@@ -124,11 +124,9 @@ def test_one_split_that_chose_is_one_split(tmp_path):
 
 def test_fits_that_are_not_exact_are_counted(tmp_path):
     _, line = _report(made.made(tmp_path / "a", n_uncertified=3, max_gap=0.02))
-    assert (
-        "3 of 8060 fits did not reach a relative duality gap of 1e-06; the largest is 0.02" in line
-    )
+    assert "3 of 8,060 did not reach a relative duality gap of 1e-06; the largest is 0.02" in line
     _, line = _report(made.made(tmp_path / "b", n_uncertified=3, max_gap=None))
-    assert "3 of 8060 fits stopped before convergence peak" in line
+    assert "3 of 8,060 stopped before convergence peak" in line
 
 
 def test_baselines_that_are_there_are_shown(tmp_path):

@@ -123,7 +123,7 @@ def test_a_lens_that_was_not_read_is_said(tmp_path):
 
 def test_results_without_answers_show_no_answers(tmp_path):
     old = made.made(tmp_path / "old")
-    path = tmp_path / "old/summary.json"
+    path = old.folder / "summary.json"
     values = json.loads(path.read_text())
     digests = values.pop("sha256")
     del digests["summary.json"], values["format"]

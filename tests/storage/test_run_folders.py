@@ -108,7 +108,7 @@ def test_a_chain_is_not_submitted_if_its_probe_would_be_refused(moved, work, cap
     profile.write_text("scheduler: local\n")
     for command in ("submit", "resume"):
         for options in ((), ("--dry-run",), ("--stages", "probe"), ("--probe-tasks", "2")):
-            if command == "resume" or options != ("--dry-run",):
+            if options != (("--stages", "probe") if command == "resume" else ("--dry-run",)):
                 said = _line(capsys, command, "--run", "A", "--profile", profile, *options)
                 assert "results/A: holds results of another plan" in said
     assert main(["submit", "--run", "A", "--profile", str(profile), "--stages", "verify"]) == 0
@@ -118,7 +118,7 @@ def test_of_copies_of_a_run_the_original_is_the_newest(plan_fake, work):
     run = plan_fake(name="b")
     results = _probed(run)
     for name in ("a", "b-backup"):
-        for one in (run.folder, results.folder):
+        for one in (run.folder, results.home):
             shutil.copytree(one, one.parent / name)  # new files are newer than the original's
     (work / "scratch/a/plan.json").touch()
     (choose_setting(work / "results/a").folder / "summary.json").touch()
@@ -336,7 +336,7 @@ def test_a_run_that_is_not_there_is_answered_with_close_names(plan_fake, work, c
     said = _line(capsys, "report", "--run", "demo-spatail")
     assert said.startswith("vsp: demo-spatail: no such run or results in results/ and scratch/")
     assert "there is demo-spatial" in said
-    assert "demo-mirrored" in _line(capsys, "compare", "demo-spatial", "demo-miror")
+    assert "demo-mirrored" in _line(capsys, "compare", "demo-mirrored", "demo-miror")
     assert "scratch/demo: no such run; there is demo-spatial" in _line(
         capsys, "status", "--run", "demo"
     )

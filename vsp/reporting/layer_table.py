@@ -15,7 +15,8 @@ from vsp.reporting.untrained import Untrained
 from vsp.storage.layer_score import LayerScore
 from vsp.utils.terminal import text_line
 
-_BAR = 60  # maximum width of the bar of a score of 1
+_BAR, _WIDE_BAR = 22, 60  # maximum width of the bar of a score of 1
+_WIDE = 100  # columns of a terminal on which the bar is wider
 _SHORT = {"balanced accuracy": "bal. acc.", "D² of log loss": "D²"}  # in the head of a column
 _SELECTED = " ←"  # after the bar of the selected layer
 
@@ -71,17 +72,18 @@ def _further_columns(scores: Sequence[LayerScore], untrained: Untrained | None) 
 class _ScoreBar:
     """A bar of a score from 0 to 1: interval in light blocks, chance as a line.
 
-    It takes the width that the other columns leave, up to `_BAR`.
+    It takes the width that the other columns leave, up to `_BAR`, or `_WIDE_BAR` on a wide terminal.
     """
 
     score: LayerScore
     selected: bool
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(len(_SELECTED), min(_BAR + len(_SELECTED), options.max_width))
+        most = _WIDE_BAR if options.max_width > _WIDE else _BAR
+        return Measurement(len(_SELECTED), min(most + len(_SELECTED), options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = min(_BAR, options.max_width - len(_SELECTED))
+        width = min(_WIDE_BAR, options.max_width - len(_SELECTED))
         yield text_line(self._bar(width) + (_SELECTED if self.selected else ""))
 
     def _bar(self, width: int) -> str:

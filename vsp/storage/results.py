@@ -283,7 +283,7 @@ class Results:
 
     def _of_another_plan(self, values: Mapping[str, Any]) -> RunError:
         return RunError(
-            f"{self.folder}: holds results of another plan ({described(values)}), which `vsp probe` "
+            f"{self.home}: holds results of another plan ({described(values)}), which `vsp probe` "
             "does not replace; move that folder to another place, or rename the run, then probe"
         )
 

@@ -246,12 +246,13 @@ def newest(paths: Collection[Path]) -> Path:
 def _age(path: Path) -> tuple[int, bool, int]:
     """Second of the plan, whether its folder has its name, and when the file was written."""
     written = path.stat().st_mtime_ns
+    folders = path.parent.name, path.parent.parent.name  # results have a folder for each setting
     with suppress(OSError, ValueError, RecursionError):
         values = read_json(path)
         plan = values.get("plan", values) if isinstance(values, dict) else None
         if isinstance(plan, dict) and is_date(created := str(plan.get("created"))):
             planned = datetime.fromisoformat(created).timestamp()
-            return int(planned), plan.get("name") == path.parent.name, written
+            return int(planned), plan.get("name") in folders, written
     return written // 10**9, True, written  # an unreadable plan is opened in its turn, and named
 
 
