@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,6 +22,7 @@ from pydantic import (
 
 from vsp.errors import ConfigError
 from vsp.utils.reading import MAX_YAML, read_bounded, unreadable
+from vsp.utils.spelling import nearest_names
 from vsp.utils.text import shorten
 from vsp.utils.yaml_text import parse_yaml
 
@@ -251,7 +251,7 @@ class Resources(Frozen):
 
     def _unknown(self, name: str, options: set[str]) -> str:
         keys = {*type(self).model_fields, *options}
-        nearest = get_close_matches(name.replace("-", "_").lower(), sorted(keys), 1, 0.5)
+        nearest = nearest_names(name, keys, 1)
         advice = f"write {nearest[0]}" if nearest else "remove it"
         return f"{name!a} is neither a key of a profile nor an option of sbatch; {advice}"
 

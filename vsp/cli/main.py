@@ -7,6 +7,7 @@ once. Therefore commands import their stages inside their handlers.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,10 @@ def console() -> None:
     """The command line of this process: arguments from `sys.argv`, exit codes to the shell."""
     leave_out_working_folder()  # the `vsp` script of an older installation begins here
     escape_output()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        from vsp.cli.completion import complete
+
+        complete(make_parser())
     try:
         code = main(sys.argv[1:])
         # The command has ended. While the interpreter ends, Ctrl-C would kill it without a message.

@@ -107,7 +107,7 @@ def layer_notes(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> lis
     if summary["statistic"] == "balanced accuracy" and _asked_metric(summary) == "auto":
         notes.append(
             "balanced accuracy, because a label has less than half of the share of equally common "
-            "labels; --metric chooses another score."
+            "labels; `vsp probe --metric` chooses another score."
         )
     if scores[0].controls:
         name = next(iter(scores[0].controls))

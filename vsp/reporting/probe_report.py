@@ -250,7 +250,7 @@ def _wider(scores: Sequence[LayerScore]) -> str:
     """The option of a grid that reaches one power of ten further at both ends."""
     values = sorted({float(name) for score in scores for name in score.by_strength})
     grid = [values[0] / 10, *values, values[-1] * 10]
-    return f"--grid {' '.join(f'{value:g}' for value in grid)}"
+    return f"`vsp probe --grid {' '.join(f'{value:g}' for value in grid)}`"
 
 
 def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +22,7 @@ from vsp.storage.plan import FORMAT, READABLE, Plan, is_date, states_name
 from vsp.utils.files import json_matches
 from vsp.utils.looked_in import nothing_in
 from vsp.utils.reading import read_json, unreadable
+from vsp.utils.spelling import nearest_names
 
 _READ_FORMATS = " and ".join(map(str, READABLE))
 # A plan.json may come from a stranger.
@@ -260,6 +260,6 @@ def close_names(name: str, known: Collection[str]) -> str:
     """Up to three known names to write in place of an unknown one, similar ones if there are any."""
     if not known:
         return "`vsp plan` makes a run"
-    nearest = get_close_matches(name, sorted(known), 3, 0.5) or sorted(known)[:3]
+    nearest = nearest_names(name, known) or sorted(known)[:3]
     more = ", …" if len(known) > len(nearest) else ""
     return f"there is {', '.join(nearest)}{more}"
