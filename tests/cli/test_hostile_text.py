@@ -62,6 +62,9 @@ COMMANDS = [
     (("extract", *RUN), 0, []),
     (("status", *RUN), 0, [DATA, PICTURE]),
     (("status", "--json", *RUN), 0, []),
+    (("runs",), 0, []),
+    (("runs", "--json"), 0, []),
+    (("runs", hostile.NAME), 1, [hostile.NAME]),
     (("status", "--run", hostile.NAME), 1, [hostile.NAME]),
     (("logs", *RUN), 0, []),
     (("logs", "0", *RUN), 0, ["loaded", "100%", hostile.TEXT.partition("\n")[0]]),
@@ -96,7 +99,7 @@ COMMANDS = [
     (("status", hostile.NAME), 2, [hostile.NAME]),
 ]  # fmt: skip
 # Bars and pages differ with the width; the other commands print lines.
-PAGES = ("dataset show", "models", "status", "report", "compare", "import csv", "answer")
+PAGES = ("dataset show", "models", "status", "runs", "report", "compare", "import csv", "answer")
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +184,7 @@ TRUE = {
     "dataset": [*hostile.LABELS, f"flag{hostile.TEXT}"],
     "import": hostile.LABELS,
     "models": [hostile.MODEL],
+    "runs": ["r", DATA],
     "status": [],
     "answer": [],
     "report": [*hostile.LABELS, DATA],

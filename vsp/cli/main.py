@@ -25,6 +25,7 @@ from vsp.cli import (
     planning,
     probing,
     results,
+    run_list,
     runs,
 )
 from vsp.cli.arguments import add_command, add_saying
@@ -42,6 +43,7 @@ FAMILIES = (
     importing,
     models,
     planning,
+    run_list,
     runs,
     answering,
     probing,

@@ -1,0 +1,71 @@
+"""`vsp runs`: all runs of this folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vsp.cli.arguments import add_command, add_json, add_profile, read_profile
+from vsp.cli.output import print_json, print_line, print_notes
+
+
+def add_commands(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "runs",
+        _runs,
+        "list all runs of this folder: what was planned, extracted and found, size and jobs",
+        example="vsp runs\nvsp runs llava15-spatial llava15-blank\nvsp runs --json",
+        guide="docs/cluster.md",
+        interrupted="nothing was changed",
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run in scratch/ or results/ (default: all)"
+    )
+    add_profile(parser)
+    add_json(parser)
+
+
+def _runs(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.jobs import scheduler_of
+    from vsp.cluster.run_jobs import activities
+    from vsp.reporting.runs_page import RunRow, runs_json, runs_page
+    from vsp.storage.run_list import leftovers, list_runs
+    from vsp.utils.terminal import show
+    from vsp.utils.text import shorten
+
+    work = Path()
+    listed = list_runs(work, known_runs(arguments.runs, work) if arguments.runs else None)
+    scheduler = scheduler_of(read_profile(arguments.profile, log=False))
+    found = activities(listed, scheduler)
+    rows = [RunRow(one, activity) for one, activity in zip(listed, found, strict=True)]
+    problems = {activity.problem: None for activity in found if activity.problem}
+    notes = [f"{shorten(problem, 100)}; queued jobs are not shown" for problem in problems]
+    notes += [
+        f"{folder}: was left by a plan or removal that was killed, or is still at work; if it was "
+        "killed, remove the folder"
+        for folder in leftovers(work)
+    ]
+    if arguments.json:
+        print_json(runs_json(rows))
+        print_notes(notes)
+        return
+    if not rows:
+        print_line(f"{work.absolute()}: holds no run; `vsp plan` makes one")
+    show(runs_page(rows, notes))
+
+
+def known_runs(names: list[str], work: Path) -> list[str]:
+    """The names without repeats. Raises RunError, with the nearest names, for an unknown one."""
+    from vsp.errors import RunError
+    from vsp.storage.run import close_names
+    from vsp.storage.run_list import run_names
+
+    known = run_names(work)
+    for name in names:
+        if name not in known:
+            raise RunError(
+                f"{name}: no such run in scratch/ and results/; {close_names(name, known)}"
+            )
+    return list(dict.fromkeys(names))

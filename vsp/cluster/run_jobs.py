@@ -1,0 +1,70 @@
+"""The queued and running jobs of runs, for commands that look at many runs or remove one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from vsp.cluster.contract import Scheduler, TaskState
+from vsp.cluster.jobs import task_states
+from vsp.cluster.stages import ORDER
+from vsp.storage.run_list import ListedRun
+
+_AT_ONCE = 8  # questions to the batch system
+_WAITING = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What works on a run, or waits to."""
+
+    tasks: tuple[TaskState, ...] = ()  # queued and running ones of the batch system
+    here: tuple[bool | None, ...] = ()  # journals without an end: True running, None perhaps
+    problem: str = ""  # why jobs of the batch system may be missing here
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether something runs or waits for certain."""
+        return bool(self.tasks) or True in self.here
+
+    def words(self) -> str:
+        """ "extract 2 running, 3 queued; probe 1 queued"; empty if nothing works on the run."""
+        parts = []
+        for stage in ORDER:
+            phases = Counter(task.phase for task in self.tasks if task.stage == stage)
+            counts = ", ".join(f"{n} {phase}" for phase, n in sorted(phases.items(), reverse=True))
+            parts += [f"{stage} {counts}"] if counts else []
+        if not any(task.phase != _WAITING for task in self.tasks) and self.here:
+            parts.insert(0, f"extract running{'' if True in self.here else '?'}")
+        return "; ".join(parts)
+
+
+def activities(runs: Sequence[ListedRun], scheduler: Scheduler) -> list[Activity]:
+    """The activity of each run.
+
+    If the batch system does not answer for the first run, it is not asked for the others.
+    """
+    asked = [listed for listed in runs if listed.run is not None and not listed.run.plan.imported]
+    if not asked:
+        return [Activity(here=listed.lives) for listed in runs]
+    first = activity(asked[0], scheduler)
+    found = {asked[0].name: first}
+    if not first.problem:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            others = pool.map(lambda listed: activity(listed, scheduler), asked[1:])
+            found |= {one.name: other for one, other in zip(asked[1:], others, strict=True)}
+    return [
+        found.get(listed.name, Activity(here=listed.lives, problem=first.problem))
+        for listed in runs
+    ]
+
+
+def activity(listed: ListedRun, scheduler: Scheduler) -> Activity:
+    """The activity of one run."""
+    here = listed.lives
+    if listed.run is None:
+        return Activity(here=here)
+    states = task_states(listed.run, scheduler, ended=False)
+    return Activity(tuple(task for task in states.tasks if task.active), here, states.problem)
