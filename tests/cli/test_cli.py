@@ -45,10 +45,7 @@ def test_the_main_job_with_real_weights(vsp, work, checkpoint):
     assert ["all", "60", "60", "0", "0"] in map(str.split, status.splitlines())
     assert "batch effect: 8 rows run alone differ by at most" in status
     assert max(map(len, status.splitlines())) <= 80
-    assert (
-        "results/llava15-spatial" in probe
-        and "Layer selected on training rows, on test rows" in report
-    )
+    assert "results/llava15-spatial" in probe and "The figure to cite: layers selected" in report
     assert "\x1b" not in report and max(map(len, report.splitlines())) <= 80
     assert (work / "accuracy.png").exists() and (work / "data/splits/spatial/val.json").exists()
     assert (work / "scratch/llava15-spatial/manifest.jsonl").exists()
@@ -168,7 +165,7 @@ def test_an_old_encoding_is_no_error(vsp, plan_fake, work, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     answer = _shell(work, "vsp report")
     assert answer.returncode == 0 and "???" in answer.stdout
-    assert "Layer selected on training rows, on test rows" in answer.stdout
+    assert "The figure to cite: layers selected" in answer.stdout
 
 
 def test_a_closed_pipe_is_no_error(vsp, spatial, work):

@@ -186,9 +186,9 @@ def test_one_command_runs_every_stage_to_the_report_also_beyond_maxarraysize(
     assert answer.splitlines()[-1] == f"logs in {run.folder.absolute() / 'logs'}"
     done = {"COMPLETED"}
     assert _ended(cluster, run) == dict.fromkeys(jobs, done), _logs(run)
-    assert "Layer selected on training rows, on test rows" in _vsp(place, "report")
+    assert "The figure to cite: layers selected" in _vsp(place, "report")
     assert (
-        "Layer selected on training rows, on test rows"
+        "The figure to cite: layers selected"
         in (run.folder / f"logs/report-{jobs['report'][0]}.log").read_text()
     )
     assert [ledger.n_missing for ledger in run.ledgers()] == [0] * 12
@@ -468,7 +468,7 @@ def test_without_a_batch_system_the_stages_run_here_in_turn(place, spatial):
     said = [line for line in answer.splitlines() if line.endswith(": done")]
     assert said == ["extract: done", "verify: done", "probe-parts: done", "probe: done",
                     "report: done"]  # fmt: skip
-    assert "Layer selected on training rows, on test rows" in answer and run.results.exists()
+    assert "The figure to cite: layers selected" in answer and run.results.exists()
 
 
 def test_without_a_batch_system_the_first_stage_that_fails_ends_the_chain(place, spatial):

@@ -62,12 +62,24 @@ def test_the_layers_above_chance_are_named_with_the_score_to_quote(tmp_path, p_v
         ([1, 1, 0.01, 0.01], ", layers 2–3 also the words alone,"),
         ([1, 1, 0.05, 0.01], ", layer 3 also the words alone,"),
         ([1, 1, 0.2, 0.05], ", none of them the words alone,"),
-        ([None] * 4, " (whether they beat the words alone was not tested)"),
     ],
 )
 def test_layers_that_beat_chance_but_not_the_words_are_said(tmp_path, within, words):
     said = _answer(tmp_path / "a", [1, 0.01, 0.01, 0.01], within=within, peak=PEAK)
     assert said == f"Layers 1–3 beat chance (0.250){words}{AT}{CITED}"
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({"difference": 0.25, "low": 0.125, "high": 0.375}, " The selected layer scores +0.250 [0.125, 0.375] over the words alone."),
+        (None, " Whether they beat the words alone was not tested."),
+    ],
+)  # fmt: skip
+def test_without_a_test_within_prompts_the_difference_to_the_words_is_said(tmp_path, over, words):
+    peak = {**PEAK, "over_words": over}
+    said = _answer(tmp_path / "a", [1, 0.01, 0.01, 0.01], within=[None] * 4, peak=peak)
+    assert said == f"Layers 1–3 beat chance (0.250){AT}{words}{CITED}"
 
 
 def test_no_layer_above_chance_is_said_as_plainly(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vsp.reporting.formatting import format_figure, format_interval
+from vsp.reporting.formatting import format_difference, format_figure, format_interval
 from vsp.storage.layer_score import LayerScore
 from vsp.utils.text import format_count, format_ranges
 
@@ -38,7 +38,7 @@ def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
         subject = "No layer beats" if len(scores) > 1 else f"Layer {scores[0].layer} does not beat"
         return f"{subject} {chance} at corrected p < {LEVEL:g}."
     found = f"{_layers(above, scores)} {chance}{_beyond_words(above, scores)} at corrected p < {LEVEL:g}."
-    return f"{found} {_to_cite(summary)}"
+    return f"{found}{_words_at_peak(summary, scores)} {_to_cite(summary)}"
 
 
 def _layers(some: Sequence[LayerScore], scores: Sequence[LayerScore]) -> str:
@@ -54,8 +54,8 @@ def _listed(some: Sequence[LayerScore]) -> str:
 
 def _beyond_words(above: Sequence[LayerScore], scores: Sequence[LayerScore]) -> str:
     """Which of the layers above chance also read more than the words tell."""
-    if all(one.p_within_corrected is None for one in scores):
-        return " (whether they beat the words alone was not tested)"
+    if _untested(scores):
+        return ""
     beyond = [
         one
         for one in above
@@ -66,6 +66,21 @@ def _beyond_words(above: Sequence[LayerScore], scores: Sequence[LayerScore]) -> 
     if len(beyond) == len(above):
         return " and the words alone"
     return f", {'layers' if len(beyond) > 1 else 'layer'} {_listed(beyond)} also the words alone,"
+
+
+def _untested(scores: Sequence[LayerScore]) -> bool:
+    """Whether no layer has a test within prompts."""
+    return all(one.p_within_corrected is None for one in scores)
+
+
+def _words_at_peak(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
+    """The difference to the words alone, where the layers have no test within prompts."""
+    if not _untested(scores):
+        return ""
+    over = summary["peak"]["over_words"]
+    if over is None:
+        return " Whether they beat the words alone was not tested."
+    return f" The selected layer scores {format_difference(over)} over the words alone."
 
 
 def _to_cite(summary: Mapping[str, Any]) -> str:
