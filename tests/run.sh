@@ -6,12 +6,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Slurm with accounting: slurmdbd and a database.
 slurm="slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server"
-if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] && ! dpkg -s $slurm >/dev/null 2>&1; then
-    echo "installing Slurm for the tests" >&2
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq && apt-get install -y -qq $slurm >/dev/null ||
-        echo "Slurm could not be installed; its tests will be skipped or fail, with the reason" >&2
-fi
+# LaTeX with booktabs and siunitx, which compiles the tables of a paper.
+latex="texlive-latex-base texlive-latex-recommended texlive-science"
+
+# provide NAME PACKAGES [options of apt-get]: install what is missing, as far as this user may.
+provide() {
+    command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 0
+    dpkg -s $2 >/dev/null 2>&1 && return 0
+    echo "installing $1 for the tests" >&2
+    apt-get update -qq && apt-get install -y -qq ${3:-} $2 >/dev/null ||
+        echo "$1 could not be installed; its tests will be skipped or fail, with the reason" >&2
+}
+export DEBIAN_FRONTEND=noninteractive
+provide Slurm "$slurm"
+provide LaTeX "$latex" --no-install-recommends
 bash jobs/install.sh test
 export PATH="$PWD/.venv/bin:$PATH"
 

@@ -71,10 +71,10 @@ def printed(project: Path) -> str:
 
 def test_the_demo_ends_with_what_it_shows(printed, project):
     *_, spatial, mirrored, blank, why, where, time = printed.splitlines()
-    assert re.match(r" spatial: Layers 2–6 score above chance \(0\.250\)", spatial)
+    assert re.match(r" spatial: Layers 2–6 beat chance \(0\.250\) ", spatial)
     assert re.search(r"Says (1\.000|0\.99\d) \[.*\], knows (1\.000|0\.99\d) \[", spatial)
     assert mirrored.startswith("mirrored: Layers ")
-    said = "None of the 7 probed layers scores above chance (0.250) at corrected p < 0.05."
+    said = "No layer beats chance (0.250) at corrected p < 0.05."
     assert blank.startswith(f"   blank: {said} Says 0.2")
     assert why.startswith("Expected: the relation is found where the model sees the picture")
     assert "docs/tutorial.md" in where and re.match(r"demo: \d+ s after the install", time)

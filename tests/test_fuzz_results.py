@@ -22,6 +22,7 @@ from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.probes import load
+from vsp.storage.stored_settings import stored_settings
 from vsp.utils.files import json_sha256
 
 some = settings(few, max_examples=15)  # each example runs five commands
@@ -57,6 +58,12 @@ def _reseal(folder, summary):
     return json.dumps({"format": summary["format"], **values, "sha256": sealed}).encode()
 
 
+def _at(folder):
+    """The folder of the results of `one`."""
+    (stored,) = stored_settings(folder / "results/one")
+    return stored.results.folder
+
+
 def _shown():
     """Whether all commands that read results succeed; a saved probe may be refused in one line."""
     codes = [main(words) for words in (
@@ -72,21 +79,21 @@ def _shown():
 
 def test_the_whole_results_are_shown(folder):
     assert _shown()
-    summary = json.loads((folder / "results/one/summary.json").read_bytes())
-    place = Place(folder / "results/one/summary.json")
-    assert place.with_body(_reseal(folder / "results/one", summary), _shown)
+    summary = json.loads((_at(folder) / "summary.json").read_bytes())
+    place = Place(_at(folder) / "summary.json")
+    assert place.with_body(_reseal(_at(folder), summary), _shown)
 
 
 @some
 @given(data=st.data())
 def test_a_summary_with_another_value_is_shown_or_one_line(folder, data):
-    place = Place(folder / "results/one/summary.json")
+    place = Place(_at(folder) / "summary.json")
     values = json.loads(place.whole)
     sealed = {key: value for key, value in values.items() if key != "sha256"}
     other = data.draw(edited(sealed))
     if isinstance(other, dict) and "format" in other:
         other = {**other, "sha256": values["sha256"]}
-        place.with_body(_reseal(folder / "results/one", other), _shown)
+        place.with_body(_reseal(_at(folder), other), _shown)
     else:
         place.with_body(json.dumps(other).encode(), _shown)
 
@@ -94,7 +101,7 @@ def test_a_summary_with_another_value_is_shown_or_one_line(folder, data):
 @some
 @given(data=st.data())
 def test_damaged_bytes_of_a_summary_are_one_line(folder, data):
-    place = Place(folder / "results/one/summary.json")
+    place = Place(_at(folder) / "summary.json")
     body = data.draw(damaged(place.whole))
     shown = place.with_body(body, _shown)
     assert not shown or json.loads(body) == json.loads(place.whole)
@@ -102,7 +109,7 @@ def test_damaged_bytes_of_a_summary_are_one_line(folder, data):
 
 def _with_file(folder, name, body):
     """Show results in which a file has another body and the right digest."""
-    results = folder / "results/one"
+    results = _at(folder)
     file, summary = Place(results / name), Place(results / "summary.json")
     values = json.loads(summary.whole)
 
@@ -115,7 +122,7 @@ def _with_file(folder, name, body):
 @some
 @given(data=st.data())
 def test_scores_with_another_value_are_shown_or_one_line(folder, data):
-    lines = (folder / "results/one/scores.jsonl").read_bytes().splitlines()
+    lines = (_at(folder) / "scores.jsonl").read_bytes().splitlines()
     scores = data.draw(edited([json.loads(line) for line in lines]))
     scores = scores if isinstance(scores, list) else [scores]
     _with_file(folder, "scores.jsonl", b"".join(json.dumps(s).encode() + b"\n" for s in scores))
@@ -139,7 +146,7 @@ def test_anything_else_in_the_place_of_a_file_is_shown_or_one_line(folder, body)
 @some
 @given(data=st.data())
 def test_a_card_of_probes_with_another_value_is_one_line(folder, data):
-    card = json.loads((folder / "results/one/probes/card.json").read_bytes())
+    card = json.loads((_at(folder) / "probes/card.json").read_bytes())
     _with_file(folder, "probes/card.json", json.dumps(data.draw(edited(card))).encode())
 
 
@@ -160,7 +167,7 @@ ODD_ARRAYS = [
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["predictions.npz", "estimates.npz", "probes/001.npz"])
 def test_arrays_of_another_shape_or_type_are_shown_or_one_line(folder, name, data):
-    with np.load(folder / "results/one" / name, allow_pickle=False) as file:
+    with np.load(_at(folder) / name, allow_pickle=False) as file:
         arrays = dict(file)
     key = data.draw(st.sampled_from(sorted(arrays)))
     whole = arrays.pop(key)
@@ -192,7 +199,10 @@ def _hostile_archives():
 @pytest.mark.parametrize("name", ["predictions.npz", "estimates.npz", "probes/001.npz"])
 def test_a_hostile_array_is_one_line(folder, name, member):
     file = io.BytesIO()
-    with zipfile.ZipFile(folder / "results/one" / name) as old, zipfile.ZipFile(file, "w") as new:
+    with (
+        zipfile.ZipFile(_at(folder) / name) as old,
+        zipfile.ZipFile(file, "w") as new,
+    ):
         first, *others = old.namelist()
         for other in others:
             new.writestr(other, old.read(other))

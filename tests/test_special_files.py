@@ -41,12 +41,12 @@ FILES = {
     "scratch/run/manifest.jsonl": list(STORED),
     "scratch/run/states.npy": list(STORED),
     "scratch/run/journal/*": list(STORED),
-    "results/run/summary.json": list(RESULTS),
-    "results/run/scores.jsonl": list(RESULTS),
-    "results/run/predictions.npz": list(RESULTS),
-    "results/run/estimates.npz": list(RESULTS),
-    "results/run/probes/001.npz": list(RESULTS),
-    "results/run/probes/card.json": list(RESULTS),
+    "results/run/*/summary.json": list(RESULTS),
+    "results/run/*/scores.jsonl": list(RESULTS),
+    "results/run/*/predictions.npz": list(RESULTS),
+    "results/run/*/estimates.npz": list(RESULTS),
+    "results/run/*/probes/001.npz": list(RESULTS),
+    "results/run/*/probes/card.json": list(RESULTS),
 }  # fmt: skip
 KINDS = ["pipe", "link to /dev/zero", "folder", "200 GB", "empty", "link to itself"]
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK - argcomplete looks for this line
 """The `vsp` command. Tasks call `python -P -m vsp`, which needs no script on the path."""
 
 from vsp.utils.import_path import leave_out_working_folder

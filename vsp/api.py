@@ -179,7 +179,7 @@ class OpenedResults:
     @property
     def position(self) -> str:
         """The position of the states that the probes read."""
-        return self.results.position
+        return str(self.summary["position"])
 
     @property
     def layers(self) -> list[int]:
@@ -254,12 +254,16 @@ def open_run(path: str | Path, partial: bool = False) -> OpenedRun:
     return OpenedRun(run, done, failed, np.flatnonzero(done))
 
 
-def open_results(path: str | Path, position: str = LAST) -> OpenedResults:
+def open_results(
+    path: str | Path, position: str | None = None, probe: str | None = None
+) -> OpenedResults:
     """Open the results of a run by its name, or by the path of the run or of its results.
 
-    Raises RunError if there are none at this position, or they were changed.
+    Of several settings, the newest at `position` (default: the last token) is opened; `probe` names a
+    setting, which is a folder in `results/RUN/`, or a probe. Raises RunError if there are none, or
+    they were changed.
     """
-    results = find_results(_name_or_path(path), Path(), position)
+    results = find_results(_name_or_path(path), Path(), position, probe)
     summary, scores = results.read()
     return OpenedResults(results, summary, scores)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
+DEFAULT_PROBE: Final = "logistic"
 LAST: Final = "last"  # the last token of the prompt, which every run records
 # Where in a prompt states are recorded. Names are read at their last token; image and boxes are means
 # over image tokens.
@@ -26,6 +27,8 @@ ANSWER_SCORES: tuple[AnswerScore, ...] = get_args(AnswerScore)
 # The last entry of stored states: after the model's final norm, before it, or not known.
 LastLayer = Literal["normed", "raw", "unknown"]
 LAST_LAYERS: tuple[LastLayer, ...] = get_args(LastLayer)
+# The model families of vsp itself, for shell completion; vsp.models takes longer to import.
+MODEL_FAMILIES = ("auto", "fake", "llava15", "qwen2", "spatialrgpt")
 # The rows and the formats of `vsp export`.
 RowChoice = Literal["done", "train", "val", "test"]
 ROW_CHOICES: tuple[RowChoice, ...] = get_args(RowChoice)

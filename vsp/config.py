@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,6 +22,7 @@ from pydantic import (
 
 from vsp.errors import ConfigError
 from vsp.utils.reading import MAX_YAML, read_bounded, unreadable
+from vsp.utils.spelling import nearest_names
 from vsp.utils.text import shorten
 from vsp.utils.yaml_text import parse_yaml
 
@@ -157,7 +157,7 @@ _NOT_IN_A_PROFILE: Mapping[str, str] = {
     "open_mode": "vsp sets it",
     "output": "write `logs`, the folder of the logs",
     "parsable": "vsp sets it",
-    "requeue": "vsp sets it; write `no_requeue: true` to turn it off",
+    "requeue": "it is a key of the extraction tasks; write it above `cpu`",
     "signal": "write signal_seconds",
     "test_only": "use `vsp submit --dry-run`",
     "wait": "`vsp status --watch` waits for the jobs",
@@ -251,7 +251,7 @@ class Resources(Frozen):
 
     def _unknown(self, name: str, options: set[str]) -> str:
         keys = {*type(self).model_fields, *options}
-        nearest = get_close_matches(name.replace("-", "_").lower(), sorted(keys), 1, 0.5)
+        nearest = nearest_names(name, keys, 1)
         advice = f"write {nearest[0]}" if nearest else "remove it"
         return f"{name!a} is neither a key of a profile nor an option of sbatch; {advice}"
 
@@ -283,10 +283,24 @@ class Profile(Resources):
     signal_seconds: Annotated[int, Field(ge=1, le=65535)] = (
         120  # send SIGUSR1 this long before `time`
     )
+    requeue: bool = False  # at that signal, a task goes back into the queue
+    max_requeues: Count = 10  # of each task
     # Folder of the tasks' logs; default: logs/ in the run's folder.
     logs: Folder | None = None
     modules: tuple[Module, ...] = ()  # `module load` before the worker starts
     environment: dict[str, Variable] = {}  # exported before the worker starts
+
+    @model_validator(mode="after")
+    def _check_requeue(self) -> Profile:
+        if "max_requeues" in self.model_fields_set and not self.requeue:
+            raise ValueError("max_requeues has no effect without requeue: true; add it")
+        if self.requeue and self.further_options.get("no_requeue"):
+            raise ValueError("requeue and no_requeue exclude each other; keep one of them")
+        if self.requeue and self.scheduler == "slurm" and self.time is None:
+            raise ValueError(
+                "requeue needs `time`: a task is told signal_seconds before that limit; write it"
+            )
+        return self
 
     @field_validator("environment")
     @classmethod

@@ -9,6 +9,7 @@ VspError
 ├── StoreError      the array on disk or its journals
 ├── RunError        a run that is missing, unfinished or changed, or whose name is taken
 ├── ProbeError      rows from which no probe can be fitted
+│   └── EstimatorError  an error in the code of an estimator of the user
 └── SchedulerError  a batch system that refuses or does not answer
 
 The command line prints these without a traceback; anything else is a bug and keeps its own.
@@ -59,6 +60,10 @@ class RunError(VspError):
 
 class ProbeError(VspError, ValueError):
     """No probe can be fitted on these rows. Also a ValueError, as scikit-learn's tools expect."""
+
+
+class EstimatorError(ProbeError):
+    """An estimator of the user raised an error; `details` are its traceback."""
 
 
 class SchedulerError(VspError):

@@ -92,7 +92,7 @@ def _write_results(
         "n_layers": len(arrays["layers"]),
         "best_layer": int(arrays["loss"].mean(axis=(1, 2)).argmin()),
     }
-    results = Results(folder)
+    results = Results(folder, folder.parent)
     results.write(summary, [], arrays, {"inner": inner}, [])
     return results
 

@@ -45,10 +45,7 @@ def test_the_main_job_with_real_weights(vsp, work, checkpoint):
     assert ["all", "60", "60", "0", "0"] in map(str.split, status.splitlines())
     assert "batch effect: 8 rows run alone differ by at most" in status
     assert max(map(len, status.splitlines())) <= 80
-    assert (
-        "results/llava15-spatial" in probe
-        and "Layer selected on training rows, on test rows" in report
-    )
+    assert "results/llava15-spatial" in probe and "The figure to cite: layers selected" in report
     assert "\x1b" not in report and max(map(len, report.splitlines())) <= 80
     assert (work / "accuracy.png").exists() and (work / "data/splits/spatial/val.json").exists()
     assert (work / "scratch/llava15-spatial/manifest.jsonl").exists()
@@ -71,20 +68,20 @@ def test_every_command_has_help_with_an_example(capsys):
         (["generate", "--config", "no.yaml"], "no.yaml: no such file"),
         (["plan", "--model", "gpt"], "model 'gpt' is not known; known: auto, fake, llava15, qwen2, spatialrgpt"),
         (["plan", "--model", "fake"], "data/raw/spatial: no such folder; make it with `vsp generate --config spatial`"),
-        (["plan", "--model", "fake", "--dataset", "nope"], "nope: no such folder; make a dataset with `vsp gen"),
-        (["dataset", "show", "nope"], "nope: no such folder; make a dataset with"),
-        (["generate", "--of", "nope", "--variant", "blank", "--out", "x"], "nope: no such folder; make a"),
-        (["bench", "--model", "fake", "--dataset", "nope"], "nope: no such folder; make a dataset with"),
+        (["plan", "--model", "fake", "--dataset", "nope"], "data/raw: holds no dataset; run vsp in the project folder, or make one with `vsp gen"),
+        (["dataset", "show", "nope"], "nope: no such folder; /"),
+        (["generate", "--of", "nope", "--variant", "blank", "--out", "x"], "nope: no such folder; /"),
+        (["bench", "--model", "fake", "--dataset", "nope"], "nope: no such folder; /"),
         (["dataset", "show", "."], "metadata.json: no such file, so . is not a dataset; make one with"),
         (["plan", "--model", "fake", "--profile", "no.yaml"], "no.yaml: no such file"),
         (["plan", "--model", "llava15", "--checkpoint", "no", "--dataset", "SPATIAL"], "checkpoint 'no'"),
         (["plan", "--model", "fake", "--dataset", "SPATIAL", "--option", "a=1"], "a 1: extra inputs"),
         (["plan", "--model", "fake", "--dataset", "SPATIAL", "--run", "a b"], "run 'a b': use letters"),
-        (["extract"], "holds no run; `vsp plan` makes one"),
-        (["status", "--run", "x"], "scratch/x: is no run"),
+        (["extract"], "/scratch: holds no run; run vsp in the project folder, or make one with `vsp plan`"),
+        (["status", "--run", "x"], "scratch/x: no such run; /"),
         (["probe"], "holds no run"),
-        (["report"], "results: holds no results; name a folder of results with --run"),
-        (["report", "--run", "x"], "x: no such run or results in results/ and scratch/; `vsp plan` makes a run"),
+        (["report"], "results: holds no results; run vsp in the project folder, or name a folder of results with --run"),
+        (["report", "--run", "x"], "x: /"),
     ],
 )  # fmt: skip
 def test_an_error_a_user_can_cause_is_one_line(vsp, spatial, arguments, message):
@@ -168,7 +165,7 @@ def test_an_old_encoding_is_no_error(vsp, plan_fake, work, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     answer = _shell(work, "vsp report")
     assert answer.returncode == 0 and "???" in answer.stdout
-    assert "Layer selected on training rows, on test rows" in answer.stdout
+    assert "The figure to cite: layers selected" in answer.stdout
 
 
 def test_a_closed_pipe_is_no_error(vsp, spatial, work):

@@ -8,7 +8,7 @@ from helpers.foreign_states import write_research
 from helpers.transferred import columns, make_probes, make_run, write
 
 from vsp.storage.npz import read_arrays
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 
 LIGHT = ["--permutations", 0, "--controls", 0, "--resamples", 100, "--no-curve", "--no-random",
          "--no-words", "--n-jobs", 1]  # fmt: skip
@@ -28,7 +28,9 @@ def test_the_accuracies_of_the_research_project_are_found_by_evaluate(work, vsp)
     assert made["n_rows"] == len(val) and made["n_seen"] == len(train)
     names = np.unique(arrays["labels"])
     for layer, one in enumerate(made["layers"]):
-        with (work / f"results/old/probes/{layer:03}.npz").open("rb") as file:
+        with (choose_setting(work / "results/old").folder / f"probes/{layer:03}.npz").open(
+            "rb"
+        ) as file:
             saved = read_arrays(file)
         states = arrays["representations"][val, layer].astype("f8") - saved["mean"]
         said = names[(states @ saved["coef"].T + saved["intercept"]).argmax(axis=1)]
@@ -76,7 +78,7 @@ def test_probes_of_a_position_are_judged_on_states_at_it_or_at_another(work, pla
     extract(run, run.shards)
     for position in ("last", "subject"):
         vsp("probe", "--run", "two", "--position", position, *LIGHT)
-        results = Results(work / "results/two").at(position)
+        results = choose_setting(work / "results/two", position)
         (made,) = json.loads(
             vsp("evaluate", "two", "--on", "two", "--position", position, "--json").stdout
         )
@@ -88,7 +90,7 @@ def test_probes_of_a_position_are_judged_on_states_at_it_or_at_another(work, pla
     assert (other["position"], other["target_position"], other["paired"]) == (
         "last", "subject", True,
     )  # fmt: skip
-    outer = Results(work / "results/two").arrays("predictions")["outer"]
+    outer = choose_setting(work / "results/two", "last").arrays("predictions")["outer"]
     assert other["n_rows"] == (outer[0] >= 0).sum()
 
 
@@ -131,7 +133,7 @@ def test_labels_with_control_characters_are_shown_escaped(three, vsp):
 
 
 def test_results_of_an_older_vsp_name_the_command_to_type(three, vsp):
-    results = Results(three / "results/a")
+    results = choose_setting(three / "results/a")
     summary, scores = results.read()
     arrays = results.arrays("predictions")
     for name in ("key", "image", "fitted", "outer_fitted"):

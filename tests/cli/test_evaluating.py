@@ -127,7 +127,7 @@ REFUSED = {
         "layer 7: is not in both first and the target first; common are 0-2",
     ),
     "position": (("first", "--on", "second", "--on-position", "image"), "image"),
-    "suffix": (("first", "--on", "second", "--plot", "a.pdf"), ".png or .svg"),
+    "suffix": (("first", "--on", "second", "--plot", "a.gif"), ".png, .svg or .pdf"),
     "relations": (("first", "--on", "other.npz", "--relations", "no"), "relations 'no'"),
     "curves": (("first", "--on", *map(str, range(8)), "--plot", "a.png"), "at most 7"),
 }

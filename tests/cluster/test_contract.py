@@ -290,13 +290,13 @@ def test_a_log_folder_that_slurm_cannot_take_is_refused():
 
 def test_states_are_read_from_whatever_squeue_writes(program):
     lines = [
-        "12_3|RUNNING|n 1|0|2|vsp:abc:extract:10|None|",
-        "12_[5,7-9%2]|PENDING||0|0|vsp:abc:extract:10|Resources|",
-        "13|PENDING||0|0|vsp:abc:verify:0|(a site's | own reason)|",
-        "9_1|FAILED|n2|768|1|vsp:abc:extract:0|NonZeroExitCode|",
-        "8_1|CANCELLED by 7|n2|15|0|vsp:abc:extract:0|None|",
-        "7|RUNNING|n2|0|0|vsp:other:extract:0|None|",
-        "6|RUNNING|n2|0|0|(null)|None|",
+        "12_3|RUNNING|n 1|0|2|vsp:abc:extract:10|1700000000|1700000001|N/A|None|",
+        "12_[5,7-9%2]|PENDING||0|0|vsp:abc:extract:10|1700000000|1700000001|N/A|Resources|",
+        "13|PENDING||0|0|vsp:abc:verify:0|1700000000|N/A|N/A|(a site's | own reason)|",
+        "9_1|FAILED|n2|768|1|vsp:abc:extract:0|1700000000|1700000001|N/A|NonZeroExitCode|",
+        "8_1|CANCELLED by 7|n2|15|0|vsp:abc:extract:0|1700000000|1700000001|N/A|None|",
+        "7|RUNNING|n2|0|0|vsp:other:extract:0|1700000000|1700000001|N/A|None|",
+        "6|RUNNING|n2|0|0|(null)|1700000000|1700000001|N/A|None|",
         "what is this",
         "",
     ]
@@ -321,14 +321,14 @@ def test_states_are_read_from_whatever_squeue_writes(program):
 def test_numbers_and_comments_that_others_write_are_bounded(program):
     long = "9" * 5000
     lines = [
-        f"12_3|RUNNING|n1|0|0|vsp:abc:extract:{long}|None|",
-        f"{long}_1|RUNNING|n1|0|0|vsp:abc:extract:0|None|",
-        f"13_{long}|RUNNING|n1|0|0|vsp:abc:extract:0|None|",
-        f"14_[0-{long}]|PENDING|n1|0|0|vsp:abc:extract:0|None|",
-        "15_1|RUNNING|n1|0|0|vsp:abc:other stage:0|None|",
-        "15_2|RUNNING|n1|0|0|vsp:abc:probe-parts:0|None|",
-        f"16_٣|RUNNING|n1|{long}|{long}|vsp:abc:extract:0|None|",
-        f"17_1|FAILED|n1|{long}|{long}|vsp:abc:extract:0|None|",
+        f"12_3|RUNNING|n1|0|0|vsp:abc:extract:{long}|1700000000|1700000001|N/A|None|",
+        f"{long}_1|RUNNING|n1|0|0|vsp:abc:extract:0|1700000000|1700000001|N/A|None|",
+        f"13_{long}|RUNNING|n1|0|0|vsp:abc:extract:0|1700000000|1700000001|N/A|None|",
+        f"14_[0-{long}]|PENDING|n1|0|0|vsp:abc:extract:0|1700000000|1700000001|N/A|None|",
+        "15_1|RUNNING|n1|0|0|vsp:abc:other stage:0|1700000000|1700000001|N/A|None|",
+        "15_2|RUNNING|n1|0|0|vsp:abc:probe-parts:0|1700000000|1700000001|N/A|None|",
+        f"16_٣|RUNNING|n1|{long}|{long}|vsp:abc:extract:0|1700000000|1700000001|N/A|None|",
+        f"17_1|FAILED|n1|{long}|{long}|vsp:abc:extract:0|1700000000|1700000001|N/A|None|",
     ]
     program("squeue", f"printf '%s\\n' {shlex.join(lines)}")
     program("sacct", f"printf '%s\\n' '{long}|FAILED|n1|1:0|vsp-name|vsp:abc:extract:0'")
@@ -338,7 +338,9 @@ def test_numbers_and_comments_that_others_write_are_bounded(program):
 
 
 def test_accounting_tells_of_jobs_that_squeue_forgot_and_of_no_other_run(program):
-    program("squeue", "echo '12_3|RUNNING|n1|0|0|vsp:abc:extract:0|None|'")
+    program(
+        "squeue", "echo '12_3|RUNNING|n1|0|0|vsp:abc:extract:0|1700000000|1700000001|N/A|None|'"
+    )
     lines = [
         "12_3|FAILED|n1|1:0|vsp-name|",
         "12_4|TIMEOUT|n1|0:1|vsp-name|",
@@ -368,8 +370,8 @@ def test_a_job_of_another_run_of_the_same_name_is_not_counted_where_accounting_h
     program,
 ):
     """The other run lies in another folder; only squeue tells whose the job is."""
-    lines = ["20|CANCELLED|||0|vsp:abc:verify:0|None|", "7|COMPLETED|n1|0|0|vsp:other:verify:0|None|",
-             "8_1|COMPLETED|n1|0|0|vsp:other:extract:0|None|"]  # fmt: skip
+    lines = ["20|CANCELLED|||0|vsp:abc:verify:0|1700000000|1700000001|N/A|None|", "7|COMPLETED|n1|0|0|vsp:other:verify:0|1700000000|1700000001|N/A|None|",
+             "8_1|COMPLETED|n1|0|0|vsp:other:extract:0|1700000000|1700000001|N/A|None|"]  # fmt: skip
     program("squeue", f"printf '%s\\n' {shlex.join(lines)}")
     lines = ["20|CANCELLED||0:0|verify-name|", "7|COMPLETED|n1|0:0|verify-name|",
              "8_1|COMPLETED|n1|0:0|vsp-name|", "6|FAILED|n1|1:0|verify-name|"]  # fmt: skip
@@ -412,7 +414,9 @@ def test_a_queue_is_there_where_sbatch_is(program, monkeypatch, tmp_path):
 
 
 def test_accounting_is_left_alone_where_only_active_tasks_are_wanted(program):
-    program("squeue", "echo '12_3|RUNNING|n1|0|0|vsp:abc:extract:0|None|'")
+    program(
+        "squeue", "echo '12_3|RUNNING|n1|0|0|vsp:abc:extract:0|1700000000|1700000001|N/A|None|'"
+    )
     program("sacct", "echo '12_4|TIMEOUT|n1|0:1|vsp-name|'")
     assert [task.job for task in _slurm().states(_query(ended=False)).tasks] == ["12_3"]
 
@@ -433,6 +437,40 @@ def test_a_batch_system_that_does_not_answer_is_a_reason_not_an_error(
     program("sacct", "exit 0")
     states = _slurm().states(_query())
     assert states.tasks == () and problem in states.problem and "\n" not in states.problem
+
+
+UNCONFIGURED = """echo called >> calls
+for line in 'error: fetch_config: DNS SRV lookup failed' 'fatal: Could not establish a configuration source'
+do echo "$(basename $0): $line" >&2; done; exit 1"""
+NOT_CONFIGURED = (
+    "Slurm is installed on this machine but not configured for a cluster; use a machine of the cluster, "
+    "or set `scheduler: local` in the profile"
+)
+
+
+def test_slurm_without_a_configuration_is_said_once(program, work):
+    for name in ("squeue", "sacct", "sbatch", "scontrol"):
+        program(name, UNCONFIGURED)
+    slurm = _slurm()
+    assert slurm.has_queue()
+    assert slurm.states(_query(jobs={"1": 0})).problem == NOT_CONFIGURED
+    assert (work / "calls").read_text().count("called") == 1 and not slurm.has_queue()
+    with pytest.raises(SchedulerError) as caught:
+        slurm.send(slurm.calls(_job(None), Path("s.sh"))[0], After())
+    assert str(caught.value) == NOT_CONFIGURED
+
+
+def test_commands_say_once_that_slurm_is_not_configured(program, plan_fake, vsp):
+    for name in ("squeue", "sacct", "sbatch", "scontrol"):
+        program(name, UNCONFIGURED)
+    plan_fake()
+    status = vsp("status")
+    assert " ".join(status.stdout.split()).count(NOT_CONFIGURED[:60]) == 1 and status.stderr == ""
+    assert "vsp extract" in status.stdout and "vsp resume" not in status.stdout
+    for command, code in (("submit", 1), ("resume", 1), ("resume --dry-run", 0)):
+        answer = vsp(*command.split())
+        assert answer.returncode == code and answer.stderr.count("not configured") == code
+        assert (answer.stdout + answer.stderr).count("not configured") == 1, answer
 
 
 def test_a_users_own_settings_of_squeue_change_no_answer(program, monkeypatch):
@@ -468,7 +506,7 @@ def test_the_stages_of_a_run_as_jobs(plan_fake):
         "--n-jobs 32",
         "--n-jobs 32 --partial --part",
         "--n-jobs 32 --partial",
-        "",
+        "--save",  # report, figures and page stay in results/RUN
     ]
     assert all(Path(job.command[0]).is_absolute() for job in jobs)
     assert {job.command[6] for job in jobs} == {str(run.folder.absolute())}

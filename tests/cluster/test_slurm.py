@@ -67,7 +67,7 @@ def test_an_array_job_writes_the_bytes_of_a_local_run_and_the_probe_waits_for_it
     assert ["all", "96", "96", "0", "0"] in map(
         str.split, _vsp(cluster, place, "status").splitlines()
     )
-    assert "Layer selected on training rows, on test rows" in _vsp(cluster, place, "report")
+    assert "The figure to cite: layers selected" in _vsp(cluster, place, "report")
     logs = sorted(path.name for path in (place / "scratch/slurm/logs").iterdir())
     assert logs == [f"extract-{extract}_{task}.log" for task in range(4)]
     lives = [ledger.lives for ledger in Run.open(place / "scratch/slurm").ledgers()]

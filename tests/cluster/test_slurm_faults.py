@@ -159,8 +159,8 @@ def test_at_the_time_limit_and_at_the_warning_before_it_a_task_ends_in_order(
     jobs.append(warned.start("--profile", "warned.yaml"))
     cluster.run("scontrol", "update", f"jobid={jobs[1]}", "endtime=now+500")
     ends = (
-        "stopped by SIGTERM; TIMEOUT (TimeLimit)",
-        "stopped by SIGUSR1; FAILED (NonZeroExitCode) exit code 138:0",
+        "time limit reached: ended its batch",
+        "time limit near: ended its batch, continues with `vsp resume`",
     )
     for place, job, end in zip((limited, warned), jobs, ends, strict=True):
         place.wait_for_last_words()
@@ -184,7 +184,7 @@ def test_cancelled_tasks_are_said_to_be_and_resume_takes_them_up(place):
     place.cluster.wait(job)
     whys = [shard["why"] for shard in place.shards()]
     assert [bool(why) for why in whys] == [True, False, False, True], whys
-    assert all(why.startswith("stopped by SIGTERM; CANCELLED") for why in whys if why)
+    assert all(why.startswith("cancelled: ended its batch") for why in whys if why)
     assert place.resume() == [0, 3]
     place.check()
 

@@ -4,14 +4,22 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from vsp.cluster.contract import States, TaskState
 from vsp.cluster.logs import failed_logs, shard_log
+from vsp.cluster.next_commands import Situation, next_commands
+from vsp.cluster.run_stages import run_stages
+from vsp.cluster.stages import STAGES
 from vsp.cluster.status import run_status
+from vsp.cluster.submitted import Submission, add_submission, submissions
+from vsp.cluster.task_words import exit_words
+from vsp.config import parse
 from vsp.extraction.extract import extract
-from vsp.reporting.status_page import next_commands, status_page
+from vsp.reporting.status_page import status_page
 from vsp.storage.journal import Journal, TaskIdentity
 from vsp.storage.ledger import Ledger
 from vsp.utils.signals import Stopped
@@ -31,8 +39,13 @@ def _status(run, *tasks, problem=""):
     return run_status(run, run.ledgers(), States(tuple(tasks), problem))
 
 
+def _next(run, found, slurm=True, name=None, states=States(), sent=()):  # noqa: B008 - frozen
+    stages = run_stages(run, found, states, sent)
+    return next_commands(Situation(found, stages, slurm, name or run.name))
+
+
 def _page(run, found, capsys, everything=False, slurm=True):
-    show(status_page(found, everything, next_commands(found, slurm, run.name)))
+    show(status_page(found, everything, _next(run, found, slurm)))
     return capsys.readouterr().out
 
 
@@ -85,21 +98,121 @@ def test_why_a_task_stopped_is_its_own_word_or_that_of_the_batch_system(run):
     ):
         _life(run, shard, 4, error, job)
     whys = [shard.why for shard in _status(run).shards]
-    assert whys[:2] == ["ValueError: no such layer", "stopped by SIGTERM"]
+    assert whys[:2] == ["ValueError: no such layer", "told to stop: ended its batch"]
     assert [shard.state for shard in _status(run).shards] == ["stopped"] * 3 + ["not started"]
     found = _status(
         run,
         _task(0, "FAILED", exit_code="1:0"),
-        _task(1, "PREEMPTED"),
-        _task(2, "TIMEOUT"),
-        _task(3, "NODE_FAIL", node="n3"),
+        _task(1, "PREEMPTED", words="preempted"),
+        _task(2, "TIMEOUT", words="time limit reached"),
+        _task(3, "NODE_FAIL", node="n3", words="node failed"),
     )
     assert [shard.why for shard in found.shards] == [
-        "ValueError: no such layer; FAILED exit code 1:0",
-        "stopped by SIGTERM; PREEMPTED",
-        "TIMEOUT",
-        "NODE_FAIL before it wrote anything",
+        "ValueError: no such layer",
+        "preempted: ended its batch",
+        "time limit reached",
+        "node failed, before it wrote anything",
     ]
+
+
+def test_the_words_of_an_end_name_no_bare_exit_code_where_they_know_more(run):
+    _life(run, 0, 4, Stopped(10), "7_0")
+    _life(run, 1, 4, Stopped(15), "7_1")
+    found = _status(
+        run,
+        _task(0, "FAILED", exit_code="138:0"),
+        _task(1, "CANCELLED", words="cancelled", cancelled=True, by="1000"),
+        _task(2, "FAILED", exit_code="0:9"),
+        _task(3, "FAILED", exit_code="7:0"),
+    )
+    assert [shard.why for shard in found.shards] == [
+        "time limit near: ended its batch, continues with `vsp resume`",
+        "cancelled by user 1000: ended its batch",
+        "killed (SIGKILL), as happens when memory is full, before it wrote anything",
+        "exit code 7, before it wrote anything",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("138:0", "time limit near (SIGUSR1)"),
+        ("0:15", "told to stop (SIGTERM)"),
+        ("137:0", "killed (SIGKILL), as happens when memory is full"),
+        ("127:0", "a program of its script was not found (exit code 127)"),
+        ("7:0", "exit code 7"),
+        ("what", ""),
+        (None, ""),
+    ],
+)
+def test_an_exit_code_of_a_shell_is_read_as_the_signal_that_it_stands_for(code, words):
+    assert exit_words(code) == words
+
+
+def test_each_stage_has_a_line_with_its_job_state_time_and_why(run, capsys):
+    _life(run, 0, 4, ValueError("no"), "7_0")
+    now = time.time()
+    tasks = (
+        _task(0, "FAILED", exit_code="1:0", since=now - 100),
+        *(_task(i, "RUNNING", "running", since=now - 300) for i in (1, 2)),
+        TaskState(
+            "8", "verify", None, "queued", "W", words="waits for an earlier stage", since=now
+        ),
+        TaskState("9", "probe", None, "failed", "C", cancelled=True, words="cancelled", by="me"),
+    )
+    states = States(tasks)
+    found = run_status(run, run.ledgers(), states)
+    stages = run_stages(run, found, states, ())
+    assert [(one.stage, one.state, one.jobs, one.why) for one in stages] == [
+        ("extract", "running", ("7",), "shards: 1 stopped, 2 running, 1 not started"),
+        ("verify", "queued", ("8",), "waits for an earlier stage"),
+        ("probe", "cancelled", ("9",), "cancelled by user me"),
+        ("report", "not started", (), ""),
+    ]
+    show(status_page(found, False, (), stages))
+    lines = capsys.readouterr().out.splitlines()
+    assert "extract  7    running      5m ago  shards: 1 stopped, 2 running, 1 not started" in lines
+
+
+def test_a_stage_is_outdated_once_rows_were_written_after_it(run):
+    extract(run, run.shards)
+    _results(run)
+    (run.folder / "verified.json").write_text("{}")
+    found = _status(run)
+
+    def states():
+        return [one.state for one in run_stages(run, found, States(), ())]
+
+    assert states() == ["done", "done", "done", "not started"]
+    before = found.shards[0].last_write - 60
+    os.utime(run.results / "summary.json", (before, before))
+    assert states()[2] == "not started"  # older than the plan: of an earlier run of this name
+    planned = datetime.fromisoformat(run.plan.created).timestamp()
+    later = [replace(shard, last_write=planned + 100) for shard in found.shards]
+    found = replace(found, shards=tuple(later))
+    os.utime(run.results / "summary.json", (planned + 50, planned + 50))
+    assert states()[1:3] == ["outdated", "outdated"]
+    assert _commands(_next(run, found, False)) == [f"vsp probe --run {run.name}"]
+
+
+def test_a_job_that_the_batch_system_forgot_is_named_from_the_record(run):
+    values = {"time": "2026-01-01T10:00:00+00:00", "profile": None, "stages": STAGES, "after": "ok",
+              "probe_tasks": 2, "jobs": {"verify": ["12"], "probe-parts": ["13"], "probe": ["14"]}}  # fmt: skip
+    add_submission(run, parse(Submission, values, "x"))
+    stages = run_stages(run, _status(run), States(), submissions(run))
+    assert [(one.stage, one.state, one.jobs) for one in stages[1:]] == [
+        ("verify", "ended", ("12",)), ("probe-parts", "ended", ("13",)), ("probe", "ended", ("14",)),
+        ("report", "not started", ()),
+    ]  # fmt: skip
+    assert stages[1].why == "the batch system forgot it, and it left no file"
+    silent = run_stages(run, _status(run), States((), "no answer"), submissions(run))
+    assert silent[1].why == "the batch system does not answer, and it left no file"
+
+
+def test_a_task_of_the_batch_system_that_failed_earlier_is_not_why_a_later_one_stopped(run):
+    _life(run, 0, 4, Stopped(2))
+    found = _status(run, _task(0, "NODE_FAIL", words="node failed", since=time.time() - 60))
+    assert found.shards[0].why == "interrupted (Ctrl-C): ended its batch"
 
 
 def test_a_task_that_was_killed_without_a_word_is_said_to_be(run):
@@ -110,46 +223,96 @@ def test_a_task_that_was_killed_without_a_word_is_said_to_be(run):
     os.waitpid(process, 0)
     (shard, *_) = _status(run).shards
     assert (shard.state, shard.why) == ("stopped", "killed without a reason in its journal")
-    (shard, *_) = _status(run, _task(0, "OUT_OF_MEMORY", job="8_0")).shards
-    assert shard.why == "OUT_OF_MEMORY (job 8_0) before it wrote anything"
+    (shard, *_) = _status(run, _task(0, "OUT", job="8_0", words="out of memory")).shards
+    assert shard.why == "out of memory (job 8_0), before it wrote anything"
 
 
 def test_what_waits_or_runs_in_the_batch_system_is_not_called_stopped(run):
     _life(run, 0, 4, Stopped(15), "7_0")
     found = _status(
         run,
-        _task(0, "PENDING", "queued", reason="BeginTime", restarts=1),
+        _task(0, "PENDING", "queued", restarts=1, words="waits for its start time"),
         _task(1, "RUNNING", "running", node="n2"),
-        _task(2, "PENDING", "queued", reason="JobArrayTaskLimit"),
+        _task(2, "PENDING", "queued", words="waits (a reason)"),
         _task(3, "COMPLETING", "ending"),
     )
     assert [(shard.state, shard.why) for shard in found.shards] == [
-        ("queued", "PENDING (BeginTime) restarted 1×"),
+        ("queued", "told to stop: ended its batch; requeued 1 time, waits for its start time"),
         ("running", ""),
-        ("queued", "PENDING (JobArrayTaskLimit)"),
-        ("ending", "COMPLETING"),
+        ("queued", "waits (a reason)"),
+        ("ending", ""),
     ]
     assert found.shards[1].node == "n2"
-    assert next_commands(found, True, run.name) == []  # all missing rows are queued or running
+    # All missing rows are queued or running.
+    assert _next(run, found) == [f"vsp status --run {run.name} --watch    shows when it ends"]
 
 
-def test_the_command_that_goes_on_is_there_for_whatever_is_unfinished(run):
-    assert next_commands(_status(run), False, run.name) == [
-        f"vsp extract --run {run.name}    continues shards 0-3"
+def _results(run, name="summary.json"):
+    run.results.mkdir(parents=True, exist_ok=True)
+    (run.results / name).write_text("{}")
+
+
+def _commands(lines):
+    return [line.partition("    ")[0] for line in lines]
+
+
+def test_what_to_type_next_without_a_batch_system(run):
+    assert _next(run, _status(run), slurm=False) == [
+        f"vsp extract --run {run.name}    extracts shards 0-3 here"
     ]
-    assert next_commands(_status(run), False, "../a b/run") == [
-        "vsp extract --run '../a b/run'    continues shards 0-3"
+    assert _next(run, _status(run), slurm=False, name="../a b/run") == [
+        "vsp extract --run '../a b/run'    extracts shards 0-3 here"
     ]
+    # A client of Slurm that is not configured answers nothing.
+    silent = Situation(_status(run), (), True, run.name, answered=False)
+    assert _commands(next_commands(silent)) == [f"vsp extract --run {run.name}"]
+    extract(run, run.shards[:2])
+    for slurm in (False, True):  # it was begun here, so it goes on here
+        assert _next(run, _status(run), slurm) == [
+            f"vsp extract --run {run.name}    continues shards 2-3"
+        ]
     extract(run, run.shards)
-    assert next_commands(_status(run), True, run.name) == []
+    assert _commands(_next(run, _status(run), False)) == [f"vsp probe --run {run.name}"]
+    _results(run)
+    assert _commands(_next(run, _status(run), False)) == [f"vsp report --run {run.name}"]
+
+
+def test_what_to_type_next_with_a_batch_system(run):
+    which = f"--run {run.name}"
+    assert _commands(_next(run, _status(run))) == [f"vsp submit {which}", f"vsp extract {which}"]
+    for shard in run.shards:
+        _life(run, shard.index, shard.stop - shard.start, None, f"7_{shard.index}")
+    assert _commands(_next(run, _status(run))) == [
+        f"vsp submit {which} --stages verify,probe,report"
+    ]
+    (run.folder / "verified.json").write_text("{}")
+    assert _commands(_next(run, _status(run))) == [f"vsp submit {which} --stages probe,report"]
     with Journal(run.journals, run.plan.id, 1) as journal:
         journal.mark_lost([run.shards[1].start, run.shards[1].start + 1])
-        journal.mark_failed(run.shards[1].start, "why")
-    assert next_commands(_status(run), True, run.name) == [
-        f"vsp resume --run {run.name}    continues shard 1",
-        f"vsp resume --run {run.name} --retry-failed    also tries the failed rows again",
+    found = _status(run)
+    assert found.shards[1].why == "rows were lost since"
+    assert _next(run, found) == [
+        f"vsp resume {which}    continues shard 1",
+        f"vsp logs {which}    shows the ends of the logs",
     ]
-    assert _status(run).shards[1].why == "rows were lost since"
+
+
+@pytest.mark.parametrize("slurm", [True, False])
+def test_what_to_type_next_where_rows_failed(run, slurm):
+    which = f"--run {run.name}"
+    for shard in run.shards:
+        _life(run, shard.index, shard.stop - shard.start - 1, None, "7_0" if slurm else None)
+        task = TaskIdentity("7_0" if slurm else None)
+        with Journal(run.journals, run.plan.id, shard.index, 1, task=task) as journal:
+            journal.mark_failed(shard.stop - 1, "why")
+    first, second = _next(run, _status(run), slurm)
+    if slurm:
+        assert first.startswith(f"vsp resume {which} --retry-failed    tries 4 failed rows again")
+        assert second.startswith(f"vsp submit {which} --stages verify,probe,report --after any")
+    else:
+        assert first.startswith(f"vsp extract {which} --retry-failed")
+        assert second.startswith(f"vsp probe {which} --partial")
+    assert "without 4 failed rows" in second
 
 
 def test_the_page_fits_eighty_columns_and_names_every_shard(run, capsys):
@@ -217,13 +380,30 @@ def test_the_command_answers_as_json_and_again_and_again(run, vsp, work):
     values = json.loads(vsp("status", "--json").stdout)
     assert values["planned"] == values["done"] + values["failed"] + values["missing"] == 96
     assert [shard["state"] for shard in values["shards"]] == ["finished"] * 2 + ["not started"] * 2
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vsp", "status", "--watch", "1"], cwd=work,
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    time.sleep(4)
-    process.kill()
-    assert process.communicate()[0].count(f"run {run.name}: ") >= 2
+    assert values["next"] == [f"vsp extract --run {run.name}    continues shards 2-3"]
+    with Journal(run.journals, run.plan.id, 2, planned=1):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vsp", "status", "--watch", "1"], cwd=work,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        time.sleep(4)
+        assert process.poll() is None
+    said = process.communicate(timeout=20)[0]
+    assert process.returncode == 0 and said.count(f"run {run.name}: ") >= 2
+    clocks = re.findall(r"^\d\d:\d\d:\d\d, (.*)$", said, re.MULTILINE)
+    assert clocks[0] == "again in 1 s; Ctrl-C ends this"
+    ended = "nothing waits or runs any more"
+    assert clocks[-1] == ended and clocks.count(ended) == 1
+
+
+def test_a_word_after_watch_that_is_no_number_is_the_run(run, vsp):
+    answer = vsp("status", "--watch", run.name)
+    assert answer.returncode == 0 and f"run {run.name}: 0% done" in answer.stdout
+    answer = vsp("status", "--watch", "nope")
+    assert answer.returncode == 1 and "nope: no such run" in answer.stderr
+    answer = vsp("status", "--watch", run.name, "--run", run.name)
+    assert answer.returncode == 1 and "is no number of seconds" in answer.stderr
+    assert vsp("status", "--watch", "0").returncode == 2
 
 
 def test_logs_show_the_end_of_what_failed(run, work):
@@ -238,7 +418,10 @@ def test_logs_show_the_end_of_what_failed(run, work):
     found = run_status(run, run.ledgers(), states)
     first, probe = failed_logs(found, states, logs, 2)
     assert first.title == "shard 0 stopped: ValueError: no" and first.lines == ("c", "last words")
-    assert probe.title == "probe FAILED" and probe.lines == ("x", "vsp: no probe")
+    assert probe.title == "probe: ended with an error (exit code 1)" and probe.lines == (
+        "x",
+        "vsp: no probe",
+    )
     one = shard_log(found, logs, 1, 20)
     assert one.title == "shard 1, finished" and one.lines == ("all is well",)
 

@@ -14,7 +14,9 @@ from helpers.commands import run_here
 from vsp.cluster.contract import After, Job, Query
 from vsp.cluster.jobs import chain, job_owner, scheduler_of, task_states
 from vsp.cluster.slurm import Slurm
+from vsp.cluster.submitted import submissions
 from vsp.config import Profile, Resources
+from vsp.storage.journal import Journal
 from vsp.storage.run import Run
 
 NO_SLURM = rig.why_not()
@@ -184,9 +186,9 @@ def test_one_command_runs_every_stage_to_the_report_also_beyond_maxarraysize(
     assert answer.splitlines()[-1] == f"logs in {run.folder.absolute() / 'logs'}"
     done = {"COMPLETED"}
     assert _ended(cluster, run) == dict.fromkeys(jobs, done), _logs(run)
-    assert "Layer selected on training rows, on test rows" in _vsp(place, "report")
+    assert "The figure to cite: layers selected" in _vsp(place, "report")
     assert (
-        "Layer selected on training rows, on test rows"
+        "The figure to cite: layers selected"
         in (run.folder / f"logs/report-{jobs['report'][0]}.log").read_text()
     )
     assert [ledger.n_missing for ledger in run.ledgers()] == [0] * 12
@@ -194,9 +196,18 @@ def test_one_command_runs_every_stage_to_the_report_also_beyond_maxarraysize(
     assert {n: task.job for n, task in tasks.items()} == {
         **{i: f"{jobs['extract'][i // 5]}_{i % 5}" for i in range(12)}
     }
-    assert _vsp(place, "resume").startswith(
-        "run r: no row is missing; `vsp submit --run r --stages verify"
+    page = json.loads(_vsp(place, "status", "--json"))
+    shown = {stage["stage"]: (stage["state"], stage["jobs"]) for stage in page["stages"]}
+    assert shown == {stage: ("done", found) for stage, found in jobs.items()}
+    assert all(stage["since"] for stage in page["stages"])
+    finished = (
+        "run r is finished: 96 rows done, probes fitted; `vsp report --run r` shows the results"
     )
+    assert _vsp(place, "resume").startswith(finished)
+    assert _vsp(place, "submit").startswith(finished)  # and exit code 0
+    assert task_states(run, Slurm(), ended=False).tasks == ()
+    dry = _vsp(place, "submit", "--dry-run")
+    assert "extract=$(sbatch" in dry and "probe=$(sbatch" in dry
 
 
 @on_slurm
@@ -214,6 +225,45 @@ def test_behind_a_task_that_failed_no_stage_starts_and_none_stays_in_the_queue(
     failed = task_states(run, Slurm(), run.ledgers()).latest("extract")[1]
     assert (failed.state, failed.exit_code, failed.reason) == ("FAILED", "7:0", "NonZeroExitCode")
     assert f"extract-{failed.job}.log: broken" in _logs(run)
+    stages = json.loads(_vsp(place, "status", "--json"))["stages"]
+    assert [(stage["stage"], stage["state"]) for stage in stages] == [
+        ("extract", "stopped"), ("verify", "cancelled"), ("probe", "cancelled"), ("report", "cancelled"),
+    ]  # fmt: skip
+    assert stages[0]["why"] == "exit code 7, before it wrote anything"
+    assert {stage["why"] for stage in stages[1:]} == {"an earlier stage did not succeed"}
+    page = _vsp(place, "status")
+    assert "next: vsp resume --run r    continues shard 1\n" in page
+    assert "or:   vsp logs --run r    shows the ends of the logs\n" in page
+
+
+@on_slurm
+def test_resume_goes_on_with_profile_and_options_of_the_last_submission(cluster, place, spatial):
+    run = _plan(place, spatial, 3)
+    (place / "jobs/held.yaml").write_text("hold: true\ncpu: {cpus_per_task: 1, hold: true}\n")
+    sent = ("--profile", "jobs/held.yaml", "--stages", "extract,probe", "--after", "any")
+    jobs = _table(_vsp(place, "submit", *sent))
+    cluster.run("scancel", *jobs["extract"], *jobs["probe"])
+    _until(lambda: not _queue(cluster, f"--name=vsp-{run.name}"), "the end of the held jobs")
+    answer = run_here(("resume",), place)
+    assert answer.returncode == 0, answer.stderr
+    reused = (
+        "with --profile jobs/held.yaml --stages extract,probe --after any, as in the submission of"
+    )
+    assert f"note: {reused} 20" in answer.stderr
+    again = _table(answer.stdout)
+    assert again.keys() == {"extract", "probe"}
+    assert all("JobHeldUser" in line for line in _queue(cluster, "--name=vsp-r", "--format=%r"))
+    cluster.run("scancel", *again["extract"], *again["probe"])
+    _until(lambda: not _queue(cluster, f"--name=vsp-{run.name}"), "the end of the held jobs")
+    other = _vsp(place, "resume", "--profile", "jobs/slurm.yaml", "--after", "ok", "--dry-run")
+    assert "--hold" not in other and "report=" not in other
+    (place / "jobs/held.yaml").unlink()
+    message = _vsp(place, "resume", code=1)
+    assert "jobs/held.yaml: no such file" in message and "--profile names another one" in message
+    sent = submissions(run)
+    assert [one.jobs for one in sent] == [
+        {stage: tuple(found) for stage, found in one.items()} for one in (jobs, again)
+    ]
 
 
 @on_slurm
@@ -418,7 +468,7 @@ def test_without_a_batch_system_the_stages_run_here_in_turn(place, spatial):
     said = [line for line in answer.splitlines() if line.endswith(": done")]
     assert said == ["extract: done", "verify: done", "probe-parts: done", "probe: done",
                     "report: done"]  # fmt: skip
-    assert "Layer selected on training rows, on test rows" in answer and run.results.exists()
+    assert "The figure to cite: layers selected" in answer and run.results.exists()
 
 
 def test_without_a_batch_system_the_first_stage_that_fails_ends_the_chain(place, spatial):
@@ -478,7 +528,7 @@ def test_where_no_batch_system_is_submit_says_so_in_a_line(place, spatial, monke
 
 @pytest.mark.parametrize("stages", ["verify,nope", "", "extract,,probe"])
 def test_a_stage_that_is_none_is_refused(place, stages):
-    assert "must be one of extract, verify, probe, report" in _vsp(
+    assert "is not known; known: extract, verify, probe, report" in _vsp(
         place, "submit", "--stages", stages, code=2
     )
 
@@ -503,6 +553,52 @@ def test_every_row_that_failed_is_sent_again_only_on_request(place, write_datase
     )
     assert "extract: done" in _vsp(place, "resume", "--retry-failed", "--stages", "extract")
     assert [ledger.n_failed for ledger in Run.open(place / "scratch/r").ledgers()] == [0]
+
+
+def test_a_probe_that_would_refuse_failed_rows_is_not_submitted(place, write_dataset):
+    records = [
+        {"id": str(i), "image_filename": f"{i}.png", "label": "ab"[i % 2], "prompt": "?"}
+        for i in range(8)
+    ]
+    dataset = write_dataset(records)
+    _vsp(place, "plan", "--model", "fake", "--dataset", dataset, "--run", "r")
+    run = Run.open(place / "scratch/r")
+    with Journal(run.journals, run.plan.id, 0) as journal:
+        journal.mark_failed(2, "its image is gone")
+    (place / "jobs/slurm.yaml").write_text(LOCAL)
+    answer = _vsp(place, "submit", "--dry-run")
+    assert "probe and report are left out: 1 row failed" in answer
+    assert "jobs/verify.sh" in answer and "jobs/probe.sh" not in answer
+    assert "jobs/probe.sh" in _vsp(place, "submit", "--dry-run", "--after", "any")
+    assert "jobs/probe.sh" in _vsp(place, "submit", "--dry-run", "--retry-failed")
+    message = _vsp(place, "submit", "--dry-run", "--stages", "probe", code=1)
+    assert "1 row failed, and the probe refuses such a run; --after any leaves them out" in message
+    _vsp(place, "extract")
+    assert "no row is missing, 1 row failed; mend the cause" in _vsp(place, "submit", code=1)
+    message = _vsp(place, "submit", "--stages", "verify", "--retry-failed", code=1)
+    assert "add extract to --stages" in message
+
+
+def test_of_an_extracted_run_submit_sends_the_later_stages(place, spatial):
+    run = _plan(place, spatial, 1)
+    (place / "jobs/slurm.yaml").write_text(LOCAL)
+    _vsp(place, "extract")
+    answer = _vsp(place, "submit", "--dry-run")
+    assert answer.startswith("# no row is missing, so the extraction is left out\n")
+    assert "jobs/extract.sh" not in answer and "jobs/probe.sh" in answer
+    _vsp(place, "verify")
+    assert (run.folder / "verified.json").exists()
+    assert "jobs/extract.sh" in _vsp(place, "submit", "--dry-run", "--stages", "extract,verify")
+
+
+def test_a_record_of_submissions_that_is_damaged_is_one_line(place, spatial):
+    run = _plan(place, spatial, 1)
+    (place / "jobs/slurm.yaml").write_text(LOCAL)
+    for text in ("{", "[1]", "[]x", '[{"time": "now"}]'):
+        (run.folder / "submitted.json").write_text(text)
+        message = _vsp(place, "resume", code=1)
+        assert "submitted.json: is not a list of submissions; remove it" in message
+        assert "submitted.json" in _vsp(place, "status")
 
 
 def test_the_chain_probes_every_position_of_a_run(place, spatial):

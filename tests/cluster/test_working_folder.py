@@ -69,7 +69,7 @@ def test_the_vsp_command_and_its_workers_import_nothing_from_the_working_folder(
     _vsp(place, "extract", "--workers", 2)
     _vsp(place, "verify", "--n-jobs", 2)
     _vsp(place, "probe", "--n-jobs", 2, "--permutations", 30, "--controls", 0, "--no-curve")
-    assert "Layer selected on training rows, on test rows" in _vsp(place, "report").stdout
+    assert "The figure to cite: layers selected" in _vsp(place, "report").stdout
     assert _imported(place) == ""
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsp.datasets.contact_sheet import draw_sheet
+from vsp.datasets.contact_sheet import Sheet, draw_sheet
 from vsp.datasets.summary import summarize
 from vsp.errors import ConfigError
 
@@ -18,7 +18,7 @@ CUP = {"image_filename": "a.png", "subject": "cup", "reference": "hat", "label":
 def _sheet(folder, **options):
     """The pixels of the sheet, and its problems."""
     summary = summarize(folder, options.pop("n", 24), options.pop("seed", 0))
-    problems = draw_sheet(folder, summary.sheet_rows, folder / "sheet.png")
+    problems = draw_sheet(folder, summary.sheet_rows, folder / "sheet.png").problems
     return np.asarray(Image.open(io.BytesIO((folder / "sheet.png").read_bytes()))), problems
 
 
@@ -33,7 +33,8 @@ def _rows(write_dataset, **fields):
 def test_the_same_dataset_gives_the_same_sheet(spatial, tmp_path):
     sheets = []
     for name in ("a.png", "b.PNG"):
-        assert draw_sheet(spatial, summarize(spatial, 7, 3).sheet_rows, tmp_path / name) == []
+        sheet = draw_sheet(spatial, summarize(spatial, 7, 3).sheet_rows, tmp_path / name)
+        assert sheet == Sheet([], "subject red, reference blue")
         sheets.append((tmp_path / name).read_bytes())
     assert sheets[0] == sheets[1]
     assert Image.open(io.BytesIO(sheets[0])).size == (6 * 294 + 14, 2 * 351 + 14 + 19)
@@ -46,7 +47,8 @@ def test_boxes_are_drawn_where_they_are_in_two_colours(write_dataset):
         scale = SIDE / 12
         rows, columns = np.nonzero((cell == color).all(axis=2))
         found = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
-        assert np.abs(found - np.array([left, top, right, bottom]) * scale).max() < 2
+        outside = (found - np.array([left, top, right, bottom]) * scale) * (-1, -1, 1, 1)
+        assert outside.min() > 3 and outside.max() < 7
 
 
 @pytest.mark.parametrize(
@@ -61,8 +63,8 @@ def test_boxes_are_drawn_where_they_are_in_two_colours(write_dataset):
 )
 def test_several_boxes_of_a_row_are_all_drawn(write_dataset, boxes, color):
     cell = _first_cell(_sheet(_rows(write_dataset, **boxes))[0])
-    for x, y in ((2, 1), (7, 6)):  # on the upper edge of each box
-        assert tuple(cell[round(y * SIDE / 12), round(x * SIDE / 12)]) == color
+    for x, y in ((2, 1), (7, 6)):  # above the upper edge of each box
+        assert tuple(cell[round(y * SIDE / 12) - 4, round(x * SIDE / 12)]) == color
 
 
 def test_a_mask_is_boxed(write_dataset):
@@ -74,7 +76,7 @@ def test_a_mask_is_boxed(write_dataset):
     Image.fromarray(mask * 0).save(folder / "masks/none.png")
     sheet, problems = _sheet(folder)
     rows, columns = np.nonzero((_first_cell(sheet) == RED).all(axis=2))
-    assert abs(columns.min() - 2 * SIDE / 12) < 2 and abs(rows.max() - 9 * SIDE / 12) < 2
+    assert 3 < 2 * SIDE / 12 - columns.min() < 7 and 3 < rows.max() - 9 * SIDE / 12 < 7
     assert problems == ["row '0': reference_mask is black everywhere"]
 
 
@@ -168,3 +170,48 @@ def test_a_sheet_that_cannot_be_written_is_one_line_after_the_page(vsp, work, sp
     last = answer.stderr.splitlines()[-1]
     assert last.startswith("vsp: ") and ("another" in last or "shorter" in last)
     assert sorted(work.rglob("*")) == before
+
+
+@pytest.mark.parametrize("box", [[3, 4, 9, 8], [0, 0, 4, 12], [2, 2, 12, 5]])
+def test_a_frame_leaves_what_is_in_the_box_as_it_is(write_dataset, box):
+    cells = []
+    for name in ("plain", "framed"):
+        fields = {"subject_box": box} if name == "framed" else {}
+        folder = write_dataset([{**CUP, **fields}], name)
+        pixels = np.full((12, 12, 3), 120, np.uint8)
+        Image.fromarray(pixels).save(folder / "images/a.png")
+        cells.append(_first_cell(_sheet(folder)[0]).astype(int))
+    left, top, right, bottom = (round(edge * SIDE / 12) for edge in box)
+    changed = np.abs(cells[0] - cells[1]).max(axis=2) > 0
+    edge = 6  # a frame at the edge of the picture lies inside it
+    inside = changed[
+        top + edge * (top == 0) : bottom - edge * (bottom == SIDE),
+        left + edge * (left == 0) : right - edge * (right == SIDE),
+    ]
+    assert changed.any() and not inside.any()
+
+
+@pytest.mark.parametrize("box", [[0, 0, 12, 12], [-9, -9, -2, -2], [20, 20, 30, 30]])
+def test_a_frame_is_seen_wherever_the_box_is(write_dataset, box):
+    cell = _first_cell(_sheet(_rows(write_dataset, subject_box=box))[0])
+    assert (cell == RED).all(axis=2).sum() >= 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "legend"),
+    [
+        ({}, ""),
+        ({"subject_box": [1, 1, 3, 3]}, "subject red"),
+        ({"reference_box": [1, 1, 3, 3]}, "reference blue"),
+        ({"subject_box": [1, 1, 3, 3], "reference_box": [5, 5, 8, 8]}, "subject red, reference blue"),
+        ({"subject_box": "x"}, ""),
+    ],
+)  # fmt: skip
+def test_the_legend_names_the_colours_of_the_boxes_that_are_drawn(
+    vsp, write_dataset, fields, legend
+):
+    folder = _rows(write_dataset, **fields)
+    rows = summarize(folder, 3, 0).sheet_rows
+    assert draw_sheet(folder, rows, folder / "a.png").legend == legend
+    out = vsp("dataset", "show", folder).stdout
+    assert out.endswith(f"1 row{', ' if legend else ''}{legend}\n")

@@ -97,7 +97,7 @@ def test_shuffled_images_lose_their_regions(folder, tmp_path):
 
 def test_regions_are_drawn_on_the_sheet(folder, tmp_path):
     record = json.loads((folder / "metadata.json").read_text())[0]
-    assert draw_sheet(folder, [SheetRow("0", "yes", record)], tmp_path / "with.png") == []
+    assert draw_sheet(folder, [SheetRow("0", "yes", record)], tmp_path / "with.png").problems == []
     del record["regions"]
     draw_sheet(folder, [SheetRow("0", "yes", record)], tmp_path / "without.png")
     assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()

@@ -134,7 +134,7 @@ def test_masks_and_depth_are_held_to_the_same_rule(tmp_path, secret):
     record = {**RECORD, "image_filename": "b.png", "subject_mask": str(secret / "a.png")}
     (folder / "metadata.json").write_text(json.dumps([record]))
     rows = summarize(folder, 1, 0).sheet_rows
-    problems = draw_sheet(folder, rows, tmp_path / "sheet.png")
+    problems = draw_sheet(folder, rows, tmp_path / "sheet.png").problems
     assert len(problems) == 1 and "has subject_mask" in problems[0] and "outside" in problems[0]
 
 

@@ -126,7 +126,8 @@ def test_what_is_no_table_is_refused_with_its_place(tmp_path, text, message):
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(
-        ConfigError, match=r"'5way' are not in configs/relations/; known: 4way, 4way-wide, 6way"
+        ConfigError,
+        match=r"'5way' is not known; did you mean 6way or 4way\? known: 4way, 4way-wide, 6way.*in configs/relations/",
     ):
         read_relations("5way", ROOT)
 

@@ -14,7 +14,7 @@ from vsp.errors import RunError, VspError
 from vsp.evaluation.target_states import open_target
 from vsp.evaluation.trained_probes import read_trained
 from vsp.evaluation.transfer import TransferSettings, transfer
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 from vsp.utils.files import json_sha256
 
 ARRAYS = ("key", "image", "outer", "fitted", "outer_fitted", "label", "predicted", "loss", "base",
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 def _evaluated(folder, metric=""):
     """The score; None if the results are refused in one line."""
     try:
-        trained = read_trained("a", Results(folder / "results/a"), metric)
+        trained = read_trained("a", choose_setting(folder / "results/a"), metric)
         target = open_target(str(folder / "a.npz"), folder)
         found = transfer(trained, target, lambda: (), TransferSettings(resamples=20))
     except VspError as error:
@@ -62,7 +62,8 @@ def _resealed(summary, name, body, of_format=None, without=None):
 
 def _with(folder, name, body, of_format=None, without=None, call=_evaluated):
     """What `call` gives, by default the score, with another body of a file and right digests."""
-    place, summary = Place(folder / "results/a" / name), Place(folder / "results/a/summary.json")
+    at = choose_setting(folder / "results/a").folder
+    place, summary = Place(at / name), Place(at / "summary.json")
     other = _resealed(summary.whole, name, body, of_format, without)
     return place.with_body(body, lambda: summary.with_body(other, lambda: call(folder)))
 
@@ -135,5 +136,5 @@ def test_results_of_an_older_vsp_say_what_to_do(folder, of_format):
 
 def _refusal(folder):
     with pytest.raises(RunError) as refused:
-        read_trained("a", Results(folder / "results/a"))
+        read_trained("a", choose_setting(folder / "results/a"))
     return str(refused.value)

@@ -8,7 +8,7 @@ from helpers.transferred import columns, judge, make_probes, make_run, rare, tak
 from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.evaluation.row_identity import RowIdentity
 from vsp.evaluation.target_states import open_target
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 
 # Layers and norms.
 
@@ -200,4 +200,7 @@ def test_rows_of_the_run_are_those_of_its_results(work):
     arrays, of_row = results.arrays("predictions"), open_target("a", work).identity
     assert (arrays["key"] == of_row.key[arrays["rows"]]).all()
     assert (arrays["image"] == of_row.image[arrays["rows"]]).all()
-    assert isinstance(of_row, RowIdentity) and Results(work / "results/a").position == "last"
+    assert (
+        isinstance(of_row, RowIdentity)
+        and choose_setting(work / "results/a").summary()["position"] == "last"
+    )

@@ -457,7 +457,7 @@ def test_a_run_in_which_every_row_failed_ends_with_an_error(unreadable_run, vsp)
         (line,) = _lines(answer)
         assert answer.returncode == 1
         assert line.startswith(f"vsp: run {run.name}: all 40 rows failed, ")
-        assert line.endswith("; mend that and extract them again with --retry-failed")
+        assert line.endswith("; mend that, then `vsp extract --retry-failed` extracts them again")
     for command in (("probe",), ("probe", "--partial"), ("report",)):
         answer = vsp(*command)
         assert answer.returncode == 1 and "all 40 rows failed, " in _lines(answer)[0]

@@ -307,15 +307,19 @@ def made(
     inner_scores: NDArray[np.float64] | None = None,
     **changes: Any,
 ) -> Results:
-    """Write results, by default of 13 layers; `changes` replace fields of the summary."""
+    """Write results of the setting `logistic`, by default of 13 layers.
+
+    `folder` is that of the run, or of the setting. `changes` replace fields of the summary.
+    """
     arrays = predictions(accuracies(13)) if arrays is None else arrays
     layer_scores = scores(arrays) if layer_scores is None else layer_scores
-    results = Results(folder)
+    is_setting = folder.name == "logistic"
+    results = Results(folder, folder.parent) if is_setting else Results(folder / "logistic", folder)
     n_layers = len(layer_scores)
     probe = {"coef": np.arange(8.0).reshape(2, 4), "intercept": np.zeros(2)}
     scored = inner(arrays) if inner_scores is None else inner_scores
     estimates = {"null": np.full((n_layers, 100), 0.25), "inner": scored}
-    name = changes.pop("name", folder.name)
+    name = changes.pop("name", results.home.name)
     values = summary(layer_scores, name, **changes)
     base = arrays.get("base", np.ones(arrays["outer"].shape))
     arrays = {"loss": loss(arrays), "base": base, **arrays}

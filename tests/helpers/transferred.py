@@ -20,6 +20,7 @@ from vsp.storage.imported_run import import_states
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.storage.state_files import open_state_file
+from vsp.storage.stored_settings import choose_setting
 
 LABELS = np.array(["above", "below", "left_of", "right_of"])
 N_LAYERS, HIDDEN = 3, 6
@@ -91,7 +92,7 @@ def make_probes(run: Run, partial: bool = False, **changes: Any) -> Results:
 
 
 def read_probes(name: str, metric: str = "") -> TrainedProbes:
-    return read_trained(name, Results(Path("results", name)), metric)
+    return read_trained(name, choose_setting(Path("results", name)), metric)
 
 
 def judge(

@@ -95,7 +95,11 @@ def test_a_checkpoint_in_a_folder_is_found_from_anywhere(work):
         ("mine", "family: fake\nquantisation: none", r"models/mine\.yaml: quantisation 'none'"),
         ("mine", "family: fake\nquantization: 3bit", r"models/mine\.yaml: quantization '3bit'"),
         ("mine", "checkpoint: a/b", r"models/mine\.yaml: family"),
-        ("mine", "family: llava", r"mine\.yaml: family 'llava' is not known; known: auto, fake"),
+        (
+            "mine",
+            "family: llava",
+            r"mine\.yaml: family 'llava' is not known; did you mean llava15\? known: auto, fake",
+        ),
         ("fake", "family: fake", r"fake\.yaml: a model family has that name too; rename the file"),
     ],
 )

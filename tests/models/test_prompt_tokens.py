@@ -101,8 +101,11 @@ def test_a_tokenizer_without_offsets_is_refused():
 @pytest.mark.parametrize(
     ("whole", "reason"),
     [
-        ((1, 3, 4), "'left' changes the tokens of its prompt; use another --answer-start or --no"),
-        ((1, 2), "'left' has no token; use another --answer-start or --no-answers"),
+        (
+            (1, 3, 4),
+            "'left' changes the tokens of its prompt; use another `vsp plan --answer-start` or --no",
+        ),
+        ((1, 2), "'left' has no token; use another `vsp plan --answer-start` or --no-answers"),
         ((1, 2, 10), "'left' has a token of number 10, beyond the model's 10 embeddings; reword"),
         ((1, 2, *range(4)), "'left' makes 6 tokens with its prompt, over the context of 5"),
     ],

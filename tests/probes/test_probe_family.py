@@ -687,7 +687,7 @@ def _score(layer):
 def _written(folder, name, fits, classes, **changes):
     probe = fits[0]
     card = probes.describe_probe(name, probe, probe.n_features_in_, classes, []) | changes
-    Results(folder).write(
+    Results(folder, folder.parent).write(
         {"probe": card}, [_score(3 * i) for i in range(len(fits))], {}, {},
         [fit.arrays() for fit in fits],
     )  # fmt: skip

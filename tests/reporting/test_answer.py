@@ -1,6 +1,7 @@
 """The sentence of a report, and the plot of several runs."""
 
 import html
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,14 +14,18 @@ from vsp.errors import ConfigError
 from vsp.escaping import one_line
 from vsp.reporting import curve_plot
 from vsp.reporting.answer import answer
+from vsp.reporting.cautions import cautions
 from vsp.reporting.curve_plot import plot, plot_runs
+from vsp.reporting.layer_table import layer_notes
+from vsp.reporting.peak_facts import peak_fact
 from vsp.storage.find_results import find_results
 
 
-def _answer(folder, p_values, **summary):
+def _answer(folder, p_values, within=None, **summary):
     rows = made.predictions(made.accuracies(len(p_values)))
     scores = [
-        replace(score, p_corrected=p) for score, p in zip(made.scores(rows), p_values, strict=True)
+        replace(score, p_corrected=p, p_within_corrected=q)
+        for score, p, q in zip(made.scores(rows), p_values, within or p_values, strict=True)
     ]
     best = max(scores, key=lambda score: score.score)
     summary["peak"] = {**made.peak(best, True), **summary.get("peak", {})}
@@ -30,49 +35,136 @@ def _answer(folder, p_values, **summary):
 PEAK = {"estimate": 0.87, "low": 0.8, "high": 0.92, "layers": {3: 1}, "naive": 0.9}
 
 
+CITED = (
+    " Cite accuracy 0.870 [0.800, 0.920]: the score on test rows of layer 3, which the training rows "
+    "select, for this dataset, prompt and probe; the interval is about other test rows (120 groups)."
+)
+AT = " at corrected p < 0.05."
+
+
 @pytest.mark.parametrize(
     ("p_values", "beginning"),
     [
-        ([1, 0.2, 0.01, 0.01], "Layers 2–3 score above chance (0.250) at corrected p < 0.05; "),
-        ([1, 0.01, 0.06, 0.01], "Layers 1, 3 score above chance (0.250) at corrected p < 0.05; "),
-        ([1, 0.05, 0.06, 0.01], "Layer 3 scores above chance (0.250) at corrected p < 0.05; "),
-        ([0.01] * 4, "Layers 1–3 score above chance (0.250) at corrected p < 0.05; "),
+        ([1, 0.2, 0.01, 0.01], "Layers 2–3 beat chance (0.250) and the words alone"),
+        ([1, 0.01, 0.06, 0.01], "Layers 1, 3 beat chance (0.250) and the words alone"),
+        ([1, 0.05, 0.06, 0.01], "Layer 3 beats chance (0.250) and the words alone"),
+        ([0.01] * 4, "Layers 1–3 beat chance (0.250) and the words alone"),
     ],
 )
 def test_the_layers_above_chance_are_named_with_the_score_to_quote(tmp_path, p_values, beginning):
-    said = _answer(tmp_path / "a", p_values, peak=PEAK)
-    assert said == (
-        beginning
-        + "the layer selected on training rows has accuracy 0.870 [0.800, 0.920] on test rows."
-    )
+    said = _answer(tmp_path / "a", p_values, within=[0.01] * 4, peak=PEAK)
+    assert said == beginning + AT + CITED
+
+
+@pytest.mark.parametrize(
+    ("within", "words"),
+    [
+        ([1, 1, 0.01, 0.01], ", layers 2–3 also the words alone,"),
+        ([1, 1, 0.05, 0.01], ", layer 3 also the words alone,"),
+        ([1, 1, 0.2, 0.05], ", none of them the words alone,"),
+    ],
+)
+def test_layers_that_beat_chance_but_not_the_words_are_said(tmp_path, within, words):
+    said = _answer(tmp_path / "a", [1, 0.01, 0.01, 0.01], within=within, peak=PEAK)
+    assert said == f"Layers 1–3 beat chance (0.250){words}{AT}{CITED}"
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({"difference": 0.25, "low": 0.125, "high": 0.375}, " The selected layer scores +0.250 [0.125, 0.375] over the words alone."),
+        (None, " Whether they beat the words alone was not tested."),
+    ],
+)  # fmt: skip
+def test_without_a_test_within_prompts_the_difference_to_the_words_is_said(tmp_path, over, words):
+    peak = {**PEAK, "over_words": over}
+    said = _answer(tmp_path / "a", [1, 0.01, 0.01, 0.01], within=[None] * 4, peak=peak)
+    assert said == f"Layers 1–3 beat chance (0.250){AT}{words}{CITED}"
 
 
 def test_no_layer_above_chance_is_said_as_plainly(tmp_path):
     said = _answer(tmp_path / "a", [1, 0.2, 0.05, 0.06], peak=PEAK)
-    assert said == "None of the 4 probed layers scores above chance (0.250) at corrected p < 0.05."
+    assert said == "No layer beats chance (0.250) at corrected p < 0.05."
 
 
 @pytest.mark.parametrize("n_permutations", [0, 1, 19])
 def test_with_too_few_permutations_nothing_is_claimed(tmp_path, n_permutations):
     smallest = 1 / (n_permutations + 1) if n_permutations else None
     said = _answer(tmp_path / "a", [smallest] * 4, n_permutations=n_permutations, peak=PEAK)
-    assert said == ""
+    assert said == (
+        "Not tested against chance: p < 0.05 needs 20 permutations, and there are "
+        f"{n_permutations}.{CITED}"
+    )
 
 
 def test_a_layer_below_the_most_frequent_label_is_not_above_chance(tmp_path):
     """Its p is small because it differs from permuted labels, which is another question."""
     said = _answer(tmp_path / "a", [0.01] * 4, chance=0.8)
-    assert said.startswith("Layer 2 scores above chance (0.800) at corrected p < 0.05; ")
+    assert said.startswith("Layer 2 beats chance (0.800) ")
     said = _answer(tmp_path / "c", [0.01] * 4, chance=0.1)
-    assert said.startswith("All 4 probed layers score above chance (0.100) at corrected p < 0.05; ")
+    assert said.startswith("All 4 probed layers beat chance (0.100) ")
     said = _answer(tmp_path / "b", [0.01] * 4, chance=0.99, peak=PEAK)
-    assert said == "None of the 4 probed layers scores above chance (0.990) at corrected p < 0.05."
+    assert said == "No layer beats chance (0.990) at corrected p < 0.05."
 
 
 def test_splits_that_selected_different_layers_are_said(tmp_path):
     peak = {**PEAK, "layers": {2: 3, 3: 7}}
     said = _answer(tmp_path / "a", [1, 1, 0.01, 0.01], peak=peak)
-    assert "; the layers selected on the training rows of each split have accuracy 0.870" in said
+    assert "of the layer that the training rows of each split select" in said
+    assert said.endswith("the interval is about other training and test rows (120 groups).")
+
+
+def test_the_two_numbers_of_the_selected_layer_have_two_names(tmp_path):
+    rows = made.predictions(made.accuracies(4))
+    scores = made.scores(rows)
+    best = max(scores, key=lambda score: score.score)
+    for layers, differs in (({2: 3, 3: 7}, True), ({best.layer: 10}, False)):
+        peak = {**made.peak(best, True), "estimate": 0.625, "layers": layers}
+        results = made.made(tmp_path / str(differs), rows, scores, peak=peak, best_layer=best.layer)
+        (note,) = (one for one in layer_notes(*results.read()) if one.startswith("←"))
+        assert note.startswith(f"← Layer selected on training data: {best.layer}.")
+        assert ("0.625, the figure to cite, takes in each split" in note) == differs
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ({"8": 9, "7": 1}, "8 in 9 of 10 splits (7 in 1), test"),
+        ({"3": 2, "8": 2, "4": 2}, "3–4, 8 in 2 of 6 splits each, test"),
+        ({"1": 4, "2": 3, "3": 2, "5": 2, "7": 1}, "1 in 4 of 12 splits (2 in 3, 3, 5 in 2, others less often), test"),
+        ({"6": 1}, "Layer selected on training rows: 6, test"),
+    ],
+)  # fmt: skip
+def test_layers_selected_as_often_are_said_together(times, words):
+    peak = {"layers": times, "estimate": 0.5, "low": 0.4, "high": 0.6, "naive": 0.6}
+    assert words in peak_fact({"peak": peak, "statistic": "accuracy"})
+
+
+OFF = {"difference": 0.01, "low": -0.02, "high": 0.04}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"over_words": OFF}, "the words alone score about as well as the selected layer"),
+        ({"over_embedding": OFF}, "layer 0 scores about as well as the selected layer"),
+        ({"low": 0.33}, "random features: accuracy 0.330 [0.300, 0.360] reaches the interval"),
+    ],
+)
+def test_a_baseline_as_good_as_the_curve_is_a_caution_at_the_top(tmp_path, changes, words):
+    usual = made.made(tmp_path / "usual")
+    assert cautions(usual.summary(), None) == []
+    peak = {**usual.summary()["peak"], **changes}
+    summary = made.made(tmp_path / "a", peak=peak).summary()
+    (said,) = cautions(summary, None)
+    assert words in said
+
+
+def test_a_control_task_that_is_learned_as_well_is_a_caution(tmp_path):
+    peak = made.made(tmp_path / "usual").summary()["peak"]
+    peak["controls"]["names"]["selectivity"] = OFF
+    (said,) = cautions(made.made(tmp_path / "a", peak=peak).summary(), None)
+    assert "random labels of control names about as well" in said and "+0.010" in said
 
 
 @pytest.fixture
@@ -127,7 +219,9 @@ def test_a_plot_shows_hostile_names_as_they_are(two, tmp_path, suffix):
     if suffix == "svg":
         for name in "ab":
             text = html.unescape((tmp_path / f"{name}.svg").read_text())
-            assert one_line(hostile.NAME) in text and not hostile.HARMFUL.search(text)
+            shown = "".join(re.sub(r"<[/!a-z][^>]*>", "", text).split())  # long names are wrapped
+            assert "".join(one_line(hostile.NAME).split()) in shown
+            assert not hostile.HARMFUL.search(text)
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -93,7 +93,7 @@ def test_the_command_says_where_the_sheet_is(write_dataset, work, capsys):
     folder = write_dataset([{**CUP, "subject_box": [0, 0, 99, 5]}])
     assert main(["dataset", "show", "own"]) == 0
     out, log = capsys.readouterr()
-    assert out.endswith("wrote own/sheet.png: 1 row, the subject in red, the reference in blue\n")
+    assert out.endswith("wrote own/sheet.png: 1 row, subject red\n")
     scarce, problem = log.splitlines()
     assert scarce.startswith(
         "note: label 'left_of' has 1 row in 1 group; `vsp probe` needs 5 groups"

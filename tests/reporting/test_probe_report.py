@@ -49,7 +49,7 @@ def _of_peak(folder, **changes):
 
 def _layer_lines(text):
     lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("layer "))
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer ") and "%" in line)
     return lines[start + 1 : start + 14]
 
 
@@ -100,7 +100,7 @@ def test_the_head_says_what_was_done(results):
         "5 folds by group, 2 times; 192 training rows, 48 test rows",
         "logistic, treatment center, one-vs-rest, C selected on training rows from "
         "0.001 0.01 0.1 1",
-        "8060 fits, relative duality gap at most 7e-09",
+        "fits 8,060, relative duality gap at most 7e-09",
     ):
         assert words in line
 
@@ -124,11 +124,9 @@ def test_one_split_that_chose_is_one_split(tmp_path):
 
 def test_fits_that_are_not_exact_are_counted(tmp_path):
     _, line = _report(made.made(tmp_path / "a", n_uncertified=3, max_gap=0.02))
-    assert (
-        "3 of 8060 fits did not reach a relative duality gap of 1e-06; the largest is 0.02" in line
-    )
+    assert "3 of 8,060 did not reach a relative duality gap of 1e-06; the largest is 0.02" in line
     _, line = _report(made.made(tmp_path / "b", n_uncertified=3, max_gap=None))
-    assert "3 of 8060 fits stopped before convergence peak" in line
+    assert "3 of 8,060 stopped before convergence peak" in line
 
 
 def test_baselines_that_are_there_are_shown(tmp_path):
@@ -248,7 +246,7 @@ def test_what_was_switched_off_is_left_out(tmp_path):
     for word in ("select ", "p corr", "p word", "code", "over ", "curve", "gap"):
         assert word not in text
     assert _layer_lines(text)[0].split()[:3] == ["0", "0.250", "–"]
-    plot(Results(tmp_path / "changed"), tmp_path / "a.png")
+    plot(Results.at_path(tmp_path / "changed" / "logistic"), tmp_path / "a.png")
 
 
 def test_a_number_has_its_r2_and_its_error(tmp_path):
@@ -299,7 +297,7 @@ def test_choices_at_an_end_of_the_grid_are_counted(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, at_edge=score.layer % 2))
     assert (
         "! C is at an end of the grid in 6 of 120 choices, where its last step still improved the "
-        "inner score; a wider grid may score higher: --grid 0.0001 0.001 0.01 0.1 1 10"
+        "inner score; a wider grid may score higher: `vsp probe --grid 0.0001 0.001 0.01 0.1 1 10`"
     ) in line
     text, _ = _changed(tmp_path / "a", lambda score: replace(score, at_edge=int(not score.layer)))
     assert "!" not in text  # of layer 0
@@ -373,8 +371,8 @@ def test_a_plot_of_layers_that_all_pass_has_no_mark_for_those_that_do_not(tmp_pa
 
 
 def test_another_kind_of_plot_is_refused(results, tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown suffix '\.pdf'; use \.png or \.svg"):
-        plot(results, tmp_path / "a.pdf")
+    with pytest.raises(ConfigError, match=r"unknown suffix '\.gif'; use \.png, \.svg or \.pdf"):
+        plot(results, tmp_path / "a.gif")
 
 
 def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, tmp_path):
@@ -384,5 +382,5 @@ def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, t
     path.write_text(path.read_text().replace('"score": 0', '"score": 1', 1))
     for show in (report_page, report_json, lambda changed: plot(changed, tmp_path / "a.png")):
         with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe --run .*` again"):
-            show(Results(folder))
+            show(Results.at_path(folder))
     assert not (tmp_path / "a.png").exists()

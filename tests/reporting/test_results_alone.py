@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from vsp.storage.stored_settings import choose_setting
+
 QUICK = ("--folds", 2, "--repeats", 1, "--permutations", 2, "--controls", 1, "--resamples", 60)
 PREDICT = """
 import numpy as np, vsp.probes
@@ -62,7 +64,8 @@ def test_report_comparison_plot_and_probes_need_the_results_alone(away):
 def test_the_newest_results_are_reported_where_there_is_no_run(away):
     folder, before = away
     for seconds, name in enumerate(("first", "second")):  # both may be planned in one second
-        os.utime(folder / "results" / name / "summary.json", (seconds, seconds))
+        written = choose_setting(folder / "results" / name).folder / "summary.json"
+        os.utime(written, (seconds, seconds))
     newest = _answer(folder, "-m", "vsp", "report")
     assert newest == _answer(folder, "-m", "vsp", "report", "--run", "second") != before["report"]
     assert not (folder / "scratch").exists()

@@ -21,7 +21,7 @@ from vsp.reporting.answer_rows import answered_rows, rows_page
 from vsp.reporting.curve_plot import plot
 from vsp.reporting.probe_report import report_page
 from vsp.reporting.says_facts import says_sentence
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 from vsp.utils.files import json_sha256
 
 FEW = ProbeSettings(
@@ -123,7 +123,7 @@ def test_a_lens_that_was_not_read_is_said(tmp_path):
 
 def test_results_without_answers_show_no_answers(tmp_path):
     old = made.made(tmp_path / "old")
-    path = tmp_path / "old/summary.json"
+    path = old.folder / "summary.json"
     values = json.loads(path.read_text())
     digests = values.pop("sha256")
     del digests["summary.json"], values["format"]
@@ -237,4 +237,4 @@ def test_the_commands_show_answers_and_rows(runs, monkeypatch, capsys):
         "n_right",
         "n_tested",
     }
-    assert Results(own.results).read()[1][0].lens is not None
+    assert choose_setting(own.results).read()[1][0].lens is not None

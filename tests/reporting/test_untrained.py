@@ -116,7 +116,7 @@ def test_of_two_untrained_models_the_newest_is_shown(tmp_path):
     trained, _ = _both(tmp_path)
     newer = _plan("newer", "random", created="2999-01-01T00:00:00+00:00")
     _made(tmp_path / "results/a-newer", "random", newer)
-    assert find_untrained(trained, _plan("run")).name == "a-newer"
+    assert find_untrained(trained.home, "", "last", _plan("run")).name == "a-newer"
 
 
 @pytest.mark.parametrize("family", ["fake", "spatialrgpt"])

@@ -13,9 +13,9 @@ from vsp.errors import RunError, StoreError, VspError
 from vsp.extraction.verify import verify
 from vsp.storage import npz_entries
 from vsp.storage.imported_run import import_states
-from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.storage.state_files import open_state_file
+from vsp.storage.stored_settings import choose_setting
 
 
 def _imported(work, name="old", split=None, split_files=(), **changes):
@@ -144,7 +144,7 @@ def test_the_accuracies_of_the_research_project_are_found_again(work, vsp):
     assert f"{n_both} images have rows in train and in val" in said and n_both > 10
     vsp("probe", "--run", "old", "--permutations", 0, "--controls", 0, "--n-jobs", 1,
         "--metric", "accuracy", "--probe", "centroid")  # fmt: skip
-    results = Results(work / "results/old")
+    results = choose_setting(work / "results/old")
     _, scores = results.read()
     outer = results.arrays("predictions")["outer"]
     assert sorted(np.flatnonzero(outer[0] >= 0).tolist()) == sorted(val.tolist())
@@ -191,7 +191,7 @@ def test_a_first_layer_that_is_not_the_embedding_output_is_not_called_so(work, v
     write_pt(work / "pt", arrays["representations"], metas, first=4)
     vsp("import", "states", "pt", "--out", "scratch/old")
     vsp("probe", "--run", "old", "--permutations", 0, "--controls", 0, "--n-jobs", 1, "--no-curve")
-    summary = Results(work / "results/old").summary()
+    summary = choose_setting(work / "results/old").summary()
     assert "embedding output" not in summary["baselines"]
     assert summary["peak"]["over_embedding"] is None
     vsp("report", "--run", "old", "--plot", "curve.svg")

@@ -38,8 +38,13 @@ ESTIMATES = {"null": np.arange(6.0).reshape(2, 3)}
 WRITTEN = (SUMMARY, SCORES, PREDICTIONS, ESTIMATES, PROBES)
 
 
+def _at(folder):
+    """Results in this folder, which is that of a setting."""
+    return Results(folder, folder.parent)
+
+
 def _write(folder, **changes):
-    results = Results(folder)
+    results = _at(folder)
     results.write({**SUMMARY, **changes}, *WRITTEN[1:])
     return results
 
@@ -116,7 +121,7 @@ def test_what_is_written_twice_has_the_same_bytes(tmp_path):
 
 
 def test_a_figure_that_is_not_finite_is_null(tmp_path):
-    results = Results(tmp_path)
+    results = _at(tmp_path)
     scores = [replace(SCORES[0], max_gap=float("inf"), capacity=float("nan")), SCORES[1]]
     results.write(SUMMARY, scores, *WRITTEN[2:])
     assert results.read()[1] == [replace(SCORES[0], max_gap=None, capacity=None), SCORES[1]]
@@ -132,9 +137,9 @@ def test_pieces_give_the_bytes_of_the_whole_array(tmp_path):
         "c": np.zeros((3, 0), np.int16),
         "d": np.array([["x", "yü"]]),
     }
-    Results(tmp_path / "a").write(SUMMARY, SCORES, arrays, ESTIMATES, PROBES)
+    _at(tmp_path / "a").write(SUMMARY, SCORES, arrays, ESTIMATES, PROBES)
     pieces = {k: Blocks(v.shape, v.dtype, iter(v)) for k, v in arrays.items()}
-    Results(tmp_path / "b").write(SUMMARY, SCORES, pieces, ESTIMATES, PROBES)
+    _at(tmp_path / "b").write(SUMMARY, SCORES, pieces, ESTIMATES, PROBES)
     assert _files(tmp_path / "a") == _files(tmp_path / "b")
     np.savez(tmp_path / "c.npz", **arrays)
     assert (tmp_path / "c.npz").read_bytes() == (tmp_path / "a/predictions.npz").read_bytes()
@@ -162,11 +167,11 @@ def test_predictions_in_pieces_are_never_in_memory_whole(tmp_path):
     piece = np.full((2, n_rows, 4), 0.25, np.float32)
     probability = Blocks((n_layers, *piece.shape), np.float32, (piece for _ in range(n_layers)))
     tracemalloc.start()
-    Results(tmp_path).write(SUMMARY, SCORES, {"probability": probability}, ESTIMATES, PROBES)
+    _at(tmp_path).write(SUMMARY, SCORES, {"probability": probability}, ESTIMATES, PROBES)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 4 * piece.nbytes < n_layers * piece.nbytes
-    assert Results(tmp_path).arrays("predictions")["probability"].shape == probability.shape
+    assert _at(tmp_path).arrays("predictions")["probability"].shape == probability.shape
 
 
 def test_probes_are_taken_one_at_a_time(tmp_path):
@@ -178,9 +183,9 @@ def test_probes_are_taken_one_at_a_time(tmp_path):
             at_once.append((layer, len(written)))
             yield PROBES[layer]
 
-    Results(tmp_path).write(*WRITTEN[:4], probes())
+    _at(tmp_path).write(*WRITTEN[:4], probes())
     assert [layer for layer, _ in at_once] == [0, 1]
-    assert (Results(tmp_path).probe(1)[1]["coef"] == PROBES[1]["coef"]).all()
+    assert (_at(tmp_path).probe(1)[1]["coef"] == PROBES[1]["coef"]).all()
 
 
 @pytest.mark.parametrize("n_probes", [1, 3])
@@ -274,13 +279,13 @@ def test_results_of_an_older_vsp_are_one_line(tmp_path):
     with pytest.raises(
         RunError, match=r"is not of this version of vsp; move .* and run `vsp probe --run .*` again"
     ):
-        Results(tmp_path).read()
+        _at(tmp_path).read()
 
 
 @pytest.mark.parametrize("n_renamed", range(1, len(FILES)))
 def test_a_crash_between_two_renames_leaves_nothing_that_passes_for_whole(tmp_path, n_renamed):
     results = _write(tmp_path / "a")
-    other = Results(tmp_path / "b")
+    other = _at(tmp_path / "b")
     other.write(
         {**SUMMARY, "probe": {**CARD, "treatment": "center"}},
         [replace(score, score=0.125) for score in SCORES],
@@ -316,11 +321,11 @@ def test_a_lost_or_unreadable_file_is_one_line(tmp_path, name):
 def test_results_that_are_not_there_say_what_to_do(tmp_path):
     for folder in (tmp_path, tmp_path / "no", tmp_path / "file"):
         (tmp_path / "file").write_text("")
-        for read in (Results(folder).summary, lambda it=folder: Results(it).probe(0)):
+        for read in (_at(folder).summary, lambda it=folder: _at(it).probe(0)):
             with pytest.raises(RunError, match=r"holds no results; run `vsp probe --run .*` first"):
                 read()
         with pytest.raises(RunError, match=r"holds no results; run `vsp probe --run .*` first"):
-            Results(folder).arrays("predictions")
+            _at(folder).arrays("predictions")
 
 
 @pytest.mark.parametrize("bad", range(5))
@@ -374,7 +379,7 @@ def test_a_disk_that_is_full_before_the_first_write_is_one_line(tmp_path):
             except DiskError as error:
                 assert ": no space left on device; free space and run the same" in str(error)
                 assert "\n" not in str(error) and "/." not in str(error)
-        assert n_pages > 3 and _read(Results(disk / "new/results"))
+        assert n_pages > 3 and _read(_at(disk / "new/results"))
 
 
 def test_a_disk_that_may_not_be_written_to_is_one_line_and_keeps_the_results(tmp_path):
@@ -401,7 +406,7 @@ def test_by_default_the_newest_run_has_the_results(plan_fake, work):
         plan_fake(name=name)
     for name in ("third", "elsewhere"):
         made.made(work / "results" / name)
-    assert find_results(None, work).folder == work / "results/third"
+    assert find_results(None, work).home == work / "results/third"
     plan_fake(name="not_probed")
     with pytest.raises(
         RunError, match="results/not_probed: holds no results; run `vsp probe --run not_probed`"
@@ -413,14 +418,17 @@ def test_without_a_run_the_newest_results_are_the_default(work):
     for name, seconds in (("old", 1), ("new", 3), ("middle", 2)):
         os.utime(made.made(work / "results" / name).folder / "summary.json", (seconds, seconds))
     (work / "results/empty").mkdir()
-    assert find_results(None, work).folder == work / "results/new"
+    assert find_results(None, work).home == work / "results/new"
 
 
 def test_neither_a_run_nor_results_is_one_line(work):
-    with pytest.raises(RunError, match="results: holds no results; name a folder of results"):
+    with pytest.raises(
+        RunError,
+        match="results: holds no results; run vsp in the project folder, or name a folder of results",
+    ):
         find_results(None, work)
     with pytest.raises(
-        RunError, match=r"none: no such run or results in .*; `vsp plan` makes a run"
+        RunError, match=r"none: .*results: holds no results; run vsp in the project folder"
     ):
         find_results("none", work)
     for name in ("a/none", "results/none", "./" + 300 * "b"):

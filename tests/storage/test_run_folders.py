@@ -20,8 +20,8 @@ from vsp.extraction.extract import extract
 from vsp.probes import load
 from vsp.storage.find_results import find_results
 from vsp.storage.journal import Journal
-from vsp.storage.results import Results
 from vsp.storage.run import Run, find_run
+from vsp.storage.stored_settings import choose_setting, stored_settings
 from vsp.utils.files import json_sha256
 
 QUICK = ProbeSettings(permutations=0, controls=0, resamples=60, curve=False, random=False)
@@ -62,7 +62,7 @@ def test_a_renamed_run_is_named_by_its_folder_and_writes_its_own_results(moved, 
     before = _files(work / "results/A")
     assert run.name == "B" and run.results == work / "results/B"
     results = probe_run(run, QUICK, n_jobs=1)
-    assert results.folder == run.results and results.summary()["run"] == "B"
+    assert results.home == run.results and results.summary()["run"] == "B"
     assert _files(work / "results/A") == before
 
 
@@ -108,7 +108,7 @@ def test_a_chain_is_not_submitted_if_its_probe_would_be_refused(moved, work, cap
     profile.write_text("scheduler: local\n")
     for command in ("submit", "resume"):
         for options in ((), ("--dry-run",), ("--stages", "probe"), ("--probe-tasks", "2")):
-            if command == "resume" or options != ("--dry-run",):
+            if options != (("--stages", "probe") if command == "resume" else ("--dry-run",)):
                 said = _line(capsys, command, "--run", "A", "--profile", profile, *options)
                 assert "results/A: holds results of another plan" in said
     assert main(["submit", "--run", "A", "--profile", str(profile), "--stages", "verify"]) == 0
@@ -118,10 +118,10 @@ def test_of_copies_of_a_run_the_original_is_the_newest(plan_fake, work):
     run = plan_fake(name="b")
     results = _probed(run)
     for name in ("a", "b-backup"):
-        for one in (run.folder, results.folder):
+        for one in (run.folder, results.home):
             shutil.copytree(one, one.parent / name)  # new files are newer than the original's
     (work / "scratch/a/plan.json").touch()
-    (work / "results/a/summary.json").touch()
+    (choose_setting(work / "results/a").folder / "summary.json").touch()
     assert find_run(None, work).name == find_results(None, work).name == "b"
     shutil.rmtree(work / "scratch")
     assert find_results(None, work).name == "b"
@@ -198,8 +198,8 @@ def test_a_copied_run_writes_results_of_its_own(plan_fake, work, place):
     shutil.copytree(run.folder, work / place)
     copy = Run.open(work / place)
     results = probe_run(copy, QUICK, n_jobs=1)
-    assert results.folder == (work / place).parent.parent / "results" / copy.name
-    assert find_results(str(work / place), work).read()[1] == Results(run.results).read()[1]
+    assert results.home == (work / place).parent.parent / "results" / copy.name
+    assert find_results(str(work / place), work).read()[1] == choose_setting(run.results).read()[1]
     kept = {path: body for path, body in _files(work / "results").items() if path in before}
     assert kept == before
 
@@ -239,9 +239,13 @@ def test_a_folder_that_is_not_a_name_of_a_run_is_refused(plan_fake, work, capsys
         assert "is not a name of a run; rename the folder" in said
 
 
-def _older(results, **changes):
-    """Rewrite the summary as an older vsp wrote it, without the identity."""
-    path = results.folder / "summary.json"
+def _older(home, **changes):
+    """Rewrite the results as an older vsp wrote them: in `home` itself, without the identity."""
+    (folder,) = (one.results.folder for one in stored_settings(home))
+    for one in folder.iterdir():
+        one.rename(home / one.name)
+    folder.rmdir()
+    path = home / "summary.json"
     values = {**json.loads(path.read_text()), **changes}
     del values["identity"]
     digests = values.pop("sha256")
@@ -254,9 +258,12 @@ def test_older_results_without_an_identity_are_known_by_their_plan(moved, work):
     run, second = moved
     shutil.copytree(work / "results/A", work / "results/B")
     for name in "AB":
-        _older(Results(work / "results" / name))
-    assert Results(work / "results/B").read() and probe_run(run, QUICK, n_jobs=1)
-    for refused in (Results(second.results).read, lambda: probe_run(second, QUICK, n_jobs=1)):
+        _older(work / "results" / name)
+    assert choose_setting(work / "results/B").read() and probe_run(run, QUICK, n_jobs=1)
+    for refused in (
+        choose_setting(second.results).read,
+        lambda: probe_run(second, QUICK, n_jobs=1),
+    ):
         with pytest.raises(RunError, match="another plan"):
             refused()
 
@@ -329,7 +336,7 @@ def test_a_run_that_is_not_there_is_answered_with_close_names(plan_fake, work, c
     said = _line(capsys, "report", "--run", "demo-spatail")
     assert said.startswith("vsp: demo-spatail: no such run or results in results/ and scratch/")
     assert "there is demo-spatial" in said
-    assert "demo-mirrored" in _line(capsys, "compare", "demo-spatial", "demo-miror")
+    assert "demo-mirrored" in _line(capsys, "compare", "demo-mirrored", "demo-miror")
     assert "scratch/demo: no such run; there is demo-spatial" in _line(
         capsys, "status", "--run", "demo"
     )

@@ -384,4 +384,4 @@ def test_results_that_are_whole_are_not_refused(tmp_path):
     for arrays in (None, made.numbers()):
         results = made.made(tmp_path / "a", arrays)
         assert not any(map(_or_one_line, _pages(results, tmp_path)[:5]))
-        assert Results(results.folder).read()
+        assert Results.at_path(results.folder).read()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vsp.utils.spelling import misspelt
+from vsp.utils.spelling import misspelt, nearest_names, unknown_name
 
 KNOWN = ["left of", "to the left of", "right of", "on the right of", "on top of", "above", "below",
          "behind", "in front of", "on", "under", "underneath", "over"]  # fmt: skip
@@ -31,3 +31,22 @@ def test_other_words_mean_no_known_one(text):
 
 def test_the_nearest_word_is_chosen():
     assert misspelt("belov", ["belong", "below"]) == "below"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lava15", ["llava15"]), ("LLaVA15", ["llava15"]), ("qwen", ["qwen2", "qwen3-vl"]), ("qwen_3_vl", ["qwen3-vl"]),
+        ("gpt", []), ("", []), ("x" * 10_000, []),
+    ],
+)  # fmt: skip
+def test_the_nearest_names_are_those_that_it_begins_or_that_are_most_similar(name, meant):
+    assert nearest_names(name, ["qwen3-vl", "llava15", "qwen2", "spatialrgpt"]) == meant
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all_known():
+    known = ["mass-mean", "ridge"]
+    assert unknown_name("probe", "rigde", known) == (
+        "probe 'rigde' is not known; did you mean ridge? known: mass-mean, ridge"
+    )
+    assert unknown_name("probe", "x", known) == "probe 'x' is not known; known: mass-mean, ridge"

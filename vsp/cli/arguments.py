@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vsp.choices import LAST, MODULES, POSITIONS, STORED_POSITIONS, Module, Position
+from vsp.cli.parser import EVERY_COMMAND
+from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
@@ -38,11 +40,21 @@ def add_command(
         help=summary,
         description=summary[:1].upper() + summary[1:] + ".",
         epilog=f"example:\n{examples}\n\nguide: {guide}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.set_defaults(handler=handler, interrupted=interrupted)
+    add_saying(parser)
     return parser
+
+
+def add_saying(parser: argparse.ArgumentParser) -> None:
+    """Add --quiet and --verbose, which stand before or after the name of a command."""
+    group = parser.add_argument_group(EVERY_COMMAND)
+    for option, what in (
+        ("--quiet", "leave out progress and notes, not results, errors and what concerns results"),
+        ("--verbose", "also print the notes of libraries and the causes of errors"),
+    ):
+        # Without a default, a command keeps what stands before its name.
+        group.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=what)
 
 
 def add_run(
@@ -120,6 +132,17 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 def add_retry_failed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="also compute failed rows again"
+    )
+
+
+def add_requeue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--requeue",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="near its time limit (SIGUSR1), a task of the batch system goes back into the queue, at "
+        "most N times; without a queue, the command starts again (default: 0)",
     )
 
 
@@ -251,20 +274,33 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
     named = text.split(",")
     unknown = [name for name in named if name not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(known)}")
+        raise argparse.ArgumentTypeError(unknown_name("name", unknown[0], known))
     return named
 
 
-def add_position(parser: argparse.ArgumentParser, further: Sequence[str] = ()) -> None:
+def add_position(
+    parser: argparse.ArgumentParser, further: Sequence[str] = (), default: str | None = LAST
+) -> None:
     """Add --position; `further` are values that are not names of a position."""
     parser.add_argument(
         "--position",
         choices=(*STORED_POSITIONS, *further),
         metavar="NAME",
-        default=LAST,
+        default=default,
         help="where the probed states were recorded, a position of `vsp plan --positions`, or with a "
         "module of --modules ahead of it: vision-image"
         f"{''.join(f'; {one}: each that the run has' for one in further)} (default: the last token)",
+    )
+
+
+def add_results_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose among the settings of which a run has results."""
+    add_position(parser, default=None)
+    parser.add_argument(
+        "--probe",
+        metavar="SETTING",
+        help="setting of `vsp probe`, a folder in results/RUN/ such as mass-mean, or the name of a "
+        "probe (default: the newest results at the position)",
     )
 
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsp.choices import LAST
 from vsp.cli.output import print_aside
 
 if TYPE_CHECKING:
@@ -30,8 +29,10 @@ def chosen_run(arguments: argparse.Namespace) -> Run:
     return run
 
 
-def chosen_results(arguments: argparse.Namespace, position: str = LAST) -> Results:
+def chosen_results(arguments: argparse.Namespace) -> Results:
     """The results of the run that `arguments.run` names; None: of the newest, which is said.
+
+    `arguments.position` and `arguments.probe` choose among its results.
 
     Raises RunError as `chosen_run` does.
     """
@@ -39,7 +40,7 @@ def chosen_results(arguments: argparse.Namespace, position: str = LAST) -> Resul
     from vsp.storage.run_list import listed_run
 
     work = Path()
-    results = find_results(arguments.run, work, position)
+    results = find_results(arguments.run, work, arguments.position, arguments.probe)
     if arguments.run is None:
         plan = listed_run(work, results.name).plan
         created = "" if plan is None else plan.created

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsp.cli.arguments import (
     add_command,
     add_json,
     add_n_jobs,
+    add_saying,
     add_seed,
     at_least,
 )
-from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cli.output import print_cautions, print_json, print_line
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
+
+if TYPE_CHECKING:
+    from vsp.datasets.contact_sheet import Sheet
 
 _PROBLEMS = 3  # problems of a sheet that are printed
 REMOVED = "the unfinished dataset was removed; the same command starts over"
@@ -34,6 +37,7 @@ def _add_generate(subparsers: Any) -> None:
         _generate,
         "render a synthetic dataset, or make a variant of an existing dataset",
         example="vsp generate --config spatial\n"
+        "vsp generate --config spatial --out data/raw/spatial-2\n"
         "vsp generate --of data/raw/spatial --variant mirrored --out data/raw/spatial-mirrored",
         guide="docs/datasets.md",
         interrupted=REMOVED,
@@ -54,7 +58,12 @@ def _add_generate(subparsers: Any) -> None:
         "mirrored (pictures and labels), swapped (subject and reference), or names (the prompt "
         "holds the two names only, and pictures are grey)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the variant")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the new dataset (default with --config: as the file says)",
+    )
     parser.add_argument(
         "--seed",
         type=at_least(0),
@@ -73,12 +82,14 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _render(arguments: argparse.Namespace) -> None:
-    for option in ("variant", "out", "seed"):
+    for option in ("variant", "seed"):
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} needs --of DIR, the dataset to make a variant of")
-    from vsp.datasets.synthetic.generate import config_path, generate, read_config
+    from vsp.datasets.synthetic.generate import config_path, generate, read_config, written_to
 
     config = read_config(config_path(arguments.config, Path()))
+    if arguments.out is not None:
+        config = written_to(config, arguments.out)
     fresh = generate(config, arguments.n_jobs)
     print_line(f"{verb(fresh)} {config.n_samples} {config.task} samples in {config.output}")
 
@@ -91,7 +102,7 @@ def _make_variant(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--of needs --{option} {metavar}")
     request = VariantRequest(arguments.of, arguments.variant, arguments.out, arguments.seed or 0)
     fresh, notes = apply_variant(request, arguments.n_jobs)
-    print_notes(notes)
+    print_cautions(notes)
     print_line(f"{verb(fresh)} {arguments.out}, {arguments.variant} of {arguments.of}")
 
 
@@ -101,9 +112,8 @@ def verb(fresh: bool) -> str:
 
 
 def _add_dataset(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "dataset", help="look at a dataset before using it", allow_abbrev=False
-    )
+    parser = subparsers.add_parser("dataset", help="look at a dataset before using it")
+    add_saying(parser)
     show = add_command(
         parser.add_subparsers(title="commands", metavar="show", required=True),
         "show",
@@ -143,7 +153,7 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     summary = summarize(arguments.dataset, arguments.n, arguments.seed, arguments.check)
     rows = [] if summary.why_without_images else summary.sheet_rows
     if arguments.json:
-        problems = draw_sheet(arguments.dataset, rows, path) if rows else []
+        problems = draw_sheet(arguments.dataset, rows, path).problems if rows else []
         sheet = {"sheet": str(path) if rows else None, "problems": problems}
         print_json({**summary.as_json(), **sheet})
         return
@@ -151,17 +161,18 @@ def _dataset_show(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     show(dataset_page(summary))
-    print_notes(summary.notes())
+    print_cautions(summary.notes())
     if rows:  # the page is printed first: it does not need a sheet that can be written
         _print_sheet(path, len(rows), draw_sheet(arguments.dataset, rows, path))
 
 
-def _print_sheet(path: Path, n_rows: int, problems: Sequence[str]) -> None:
+def _print_sheet(path: Path, n_rows: int, sheet: Sheet) -> None:
     from vsp.utils.text import format_count
 
-    print_notes(problems[:_PROBLEMS])
-    if len(problems) > _PROBLEMS:
-        print_notes([f"{len(problems) - _PROBLEMS} more problems; the sheet shows all"])
-    rows = format_count(n_rows, "row")
+    print_cautions(sheet.problems[:_PROBLEMS])
+    if len(sheet.problems) > _PROBLEMS:
+        print_cautions([f"{len(sheet.problems) - _PROBLEMS} more problems; the sheet shows all"])
     print_line()
-    print_line(f"wrote {path}: {rows}, the subject in red, the reference in blue")
+    print_line(
+        f"wrote {path}: {', '.join(filter(None, (format_count(n_rows, 'row'), sheet.legend)))}"
+    )

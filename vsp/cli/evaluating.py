@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, STORED_POSITIONS
-from vsp.cli.arguments import add_command, add_json, add_position, add_seed, at_least
-from vsp.cli.output import print_aside, print_json, print_notes
+from vsp.cli.arguments import add_command, add_json, add_results_choice, add_seed, at_least
+from vsp.cli.output import print_aside, print_cautions, print_json
+from vsp.cli.paper_options import (
+    Tables,
+    add_figure,
+    add_tables,
+    check_paper_options,
+    figure_style,
+    write_tables,
+)
 from vsp.errors import ConfigError, VspError
 from vsp.probes.names import METRIC_NAMES
 
@@ -47,17 +57,12 @@ def add_commands(subparsers: Any) -> None:
         help="states to judge the probes on: a run in scratch/, the path of a run, a .npz or "
         ".safetensors file of states, or the path of a folder of them; may be repeated",
     )
-    add_position(parser)
+    add_results_choice(parser)
     _add_judging(parser)
     add_seed(parser, "the bootstrap")
     add_json(parser)
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all layers as CSV")
-    parser.add_argument(
-        "--plot",
-        type=Path,
-        metavar="FILE",
-        help="plot the curves of one run, or the matrix of several, as .png or .svg",
-    )
+    add_figure(parser)
+    add_tables(parser)
 
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
@@ -98,26 +103,40 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from vsp.reporting.transfer_page import transfer_csv, transfer_json, transfer_page
-    from vsp.utils.files import write_aside
+    from vsp.reporting.transfer_table import transfer_table
     from vsp.utils.terminal import show
 
     _check(arguments)
     transfers = _transfers(arguments)
     for one in transfers if arguments.layer is not None else ():
         one.at(arguments.layer)  # raises if it was not judged
+    named = _named(transfers)
     if arguments.plot:
         from vsp.reporting.transfer_plot import plot_transfers
 
-        plot_transfers(transfers, arguments.plot, arguments.layer)
+        plot_transfers(named, arguments.plot, arguments.layer, figure_style(arguments))
         print_aside(f"wrote {arguments.plot}")
-    if arguments.csv:
-        with write_aside(arguments.csv) as file:
-            file.writelines(transfer_csv(transfers))
-        print_aside(f"wrote {arguments.csv}")
+    tables = Tables(
+        csv=lambda: transfer_csv(named),
+        paper=lambda: transfer_table(named, arguments.layer, arguments.title),
+    )
+    if write_tables(arguments, tables):
+        return
     if arguments.json:
         print_json(transfer_json(transfers))
     else:
         show(transfer_page(transfers, arguments.layer))
+
+
+def _named(transfers: Sequence[Transfer]) -> list[Transfer]:
+    """The same with names instead of the paths that a user typed, for figures and tables."""
+    from vsp.reporting.names import display_names
+
+    trained = display_names([one.trained for one in transfers])
+    targets = display_names([one.target for one in transfers])
+    return [
+        replace(one, trained=trained[one.trained], target=targets[one.target]) for one in transfers
+    ]
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -125,6 +144,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     A run or a target that is named twice counts once.
     """
+    check_paper_options(arguments)
     arguments.runs, arguments.on = (
         [*dict.fromkeys(names)] for names in (arguments.runs, arguments.on)
     )
@@ -137,10 +157,10 @@ def _check(arguments: argparse.Namespace) -> None:
         from vsp.reporting.transfer_plot import check_plot
 
         check_plot(arguments.plot, n_runs, n_targets)
-    path = arguments.csv
-    for name in arguments.on if path and path.exists() else ():
-        if Path(name).exists() and path.samefile(name):
-            raise ConfigError(f"{path}: is a target of --on; choose another name")
+    for path in (arguments.csv, arguments.markdown, arguments.latex, arguments.plot):
+        for name in arguments.on if path and path.exists() else ():
+            if Path(name).exists() and path.samefile(name):
+                raise ConfigError(f"{path}: is a target of --on; choose another name")
 
 
 def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
@@ -149,11 +169,12 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     from vsp.evaluation.transfer import TransferSettings, transfer
     from vsp.storage.find_results import find_results
 
-    metric, position = arguments.metric or "", arguments.position
+    metric, position, probe = arguments.metric or "", arguments.position, arguments.probe
     trained = [
-        read_trained(name, find_results(name, Path(), position), metric) for name in arguments.runs
+        read_trained(name, find_results(name, Path(), position, probe), metric)
+        for name in arguments.runs
     ]
-    on_position = arguments.on_position or position
+    on_position = arguments.on_position or position or _common_position(trained)
     settings = TransferSettings(other_norm=arguments.other_norm, seed=arguments.seed)
     read_tables = cache(partial(_tables, arguments.relations))
     if arguments.relations:
@@ -176,8 +197,16 @@ def _transfers(arguments: argparse.Namespace) -> list[Transfer]:
     transfers = [one for of_run in zip(*by_target, strict=True) for one in of_run if one]
     if not transfers:
         raise refused[0]
-    print_notes([f"not judged: {error}" for error in refused])
+    print_cautions([f"not judged: {error}" for error in refused])
     return transfers
+
+
+def _common_position(trained: Sequence[TrainedProbes]) -> str:
+    """The position of all probes. Raises ConfigError if they have several."""
+    found = [*dict.fromkeys(one.position for one in trained)]
+    if len(found) > 1:
+        raise ConfigError(f"the probes read {' and '.join(found)}; name one with --position")
+    return found[0]
 
 
 def _tables(name: str | None) -> list[Relations]:

@@ -9,7 +9,8 @@ from typing import Any
 from vsp.choices import EXPORT_FORMATS, ROW_CHOICES
 from vsp.cli.arguments import add_command, add_position, add_run, layer_list
 from vsp.cli.chosen_run import chosen_run
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_cautions, print_line
+from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
 
@@ -54,6 +55,12 @@ def add_commands(subparsers: Any) -> None:
         action="store_true",
         help="also write the labels that the probes of `vsp probe` predict for held-out rows",
     )
+    parser.add_argument(
+        "--probe",
+        metavar="SETTING",
+        help="with --predictions: setting of `vsp probe`, a folder in results/RUN/ such as mass-mean, "
+        "or the name of a probe (default: the newest results at the position)",
+    )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -61,6 +68,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from vsp.storage.exported import ExportRequest, prepare_export
     from vsp.utils.text import format_bytes, format_count
 
+    if arguments.probe and not arguments.predictions:
+        raise ConfigError(f"--probe {arguments.probe} chooses predictions; add --predictions")
     request = ExportRequest(
         position=arguments.position,
         layers=arguments.layers,
@@ -68,12 +77,13 @@ def _export(arguments: argparse.Namespace) -> None:
         partial=arguments.partial,
         answers=not arguments.no_answers,
         predictions=arguments.predictions,
+        probe=arguments.probe,
     )
     run = chosen_run(arguments)
     with stoppable() as stop, stop.free():  # a signal unwinds, so that nothing half written is left
         export = prepare_export(run, request)
         paths = write_export(export, arguments.to, arguments.out)
-    print_notes(export.notes)
+    print_cautions(export.notes)
     for path in paths:
         print_line(
             f"wrote {format_count(len(export), 'row')} × {format_count(len(export.layers), 'layer')} to "

@@ -8,11 +8,12 @@ from typing import Any
 
 from vsp.cli.arguments import add_command, add_drop_label, add_n_jobs, add_seed, fraction, key_text
 from vsp.cli.data import REMOVED, verb
-from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cli.output import print_cautions, print_json, print_line
 from vsp.cli.state_files import STATES, add_state_options, check_options, import_states
 from vsp.datasets import IMPORTERS
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
+from vsp.utils.spelling import did_you_mean
 
 
 def add_commands(subparsers: Any) -> None:
@@ -143,8 +144,9 @@ def _import(arguments: argparse.Namespace) -> None:
     path = Path(arguments.source)
     if len(arguments.words) == 2 and arguments.source not in (STATES, *IMPORTERS.names()):
         if not path.exists():
+            near = did_you_mean(arguments.source, [*IMPORTERS.names(), STATES])
             raise ConfigError(
-                f"{path}: neither a source nor a file; the sources are "
+                f"{path}: neither a source nor a file; {f'{near} ' if near else ''}the sources are "
                 f"{', '.join(IMPORTERS.names())} and {STATES}"
             )
         from vsp.datasets.importers.recognition import guess
@@ -185,9 +187,9 @@ def _import_dataset(arguments: argparse.Namespace) -> None:
     )
     with stoppable() as stop, stop.free():  # as in _generate
         imported = import_dataset(request, Path(), arguments.n_jobs)
-    print_notes(imported.notes)
+    print_cautions(imported.notes)
     if arguments.json:
-        print_notes(imported.dropped_line())
+        print_cautions(imported.dropped_line())
         print_json(imported.funnel)
         return
     from vsp.reporting.funnel_page import funnel_page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from vsp.cli.output import print_aside
+from vsp.utils.quiet import is_quiet
 
 _KINDS = {logging.INFO: "note", logging.WARNING: "warning"}
 
@@ -16,8 +17,11 @@ class _Printer(logging.Handler):
 
 
 def print_log_messages() -> None:
-    """Print what the package logs as `note: …` and `warning: …`; harmless if called twice."""
+    """Print what the package logs as `note: …` and `warning: …`; harmless if called twice.
+
+    --quiet leaves the notes out.
+    """
     logger = logging.getLogger("vsp")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if is_quiet() else logging.INFO)
     if not any(isinstance(handler, _Printer) for handler in logger.handlers):
         logger.addHandler(_Printer())

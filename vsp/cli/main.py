@@ -7,11 +7,12 @@ once. Therefore commands import their stages inside their handlers.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 from vsp import __version__
 from vsp.cli import (
@@ -28,11 +29,13 @@ from vsp.cli import (
     run_list,
     runs,
 )
+from vsp.cli.arguments import add_command, add_saying
 from vsp.cli.failed_plan import note_failed_plan
-from vsp.cli.output import print_aside
+from vsp.cli.output import print_aside, print_cause
+from vsp.cli.parser import Parser
 from vsp.errors import VspError
-from vsp.escaping import one_line
 from vsp.utils.import_path import leave_out_working_folder
+from vsp.utils.quiet import is_verbose, saying
 from vsp.utils.signals import Stopped
 from vsp.utils.streams import escape_output
 
@@ -64,7 +67,7 @@ the usual order:
 without Slurm:
   vsp extract; vsp verify; vsp probe; vsp report --plot accuracy.png
 
-`vsp COMMAND --help` shows the options of a command.
+`vsp help COMMAND` shows the options of a command.
 """
 
 
@@ -72,6 +75,10 @@ def console() -> None:
     """The command line of this process: arguments from `sys.argv`, exit codes to the shell."""
     leave_out_working_folder()  # the `vsp` script of an older installation begins here
     escape_output()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        from vsp.cli.completion import complete
+
+        complete(make_parser())
     try:
         code = main(sys.argv[1:])
         # The command has ended. While the interpreter ends, Ctrl-C would kill it without a message.
@@ -101,19 +108,32 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    parser = make_parser()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parser.parse_args(argv)
     except SystemExit as end:
-        if end.code == 2 and argv and argv[0] in PLANNING:
+        command = next((word for word in argv if not word.startswith("-")), "")
+        if end.code == 2 and command in PLANNING:
             note_failed_plan(argv, Path())
         raise
-    arguments.words = tuple(argv)
+    quiet, verbose = "quiet" in arguments, "verbose" in arguments
+    if quiet and verbose:
+        parser.error("--quiet and --verbose exclude each other; keep one of them")
+    arguments.words = tuple(word for word in argv if word not in ("--quiet", "--verbose"))
+    with saying(quiet, verbose):
+        return _handle(arguments)
+
+
+def _handle(arguments: argparse.Namespace) -> int:
+    """Call the command's handler, and print what ends it."""
     from vsp.cli.log_messages import print_log_messages  # `vsp --help` does not load logging
 
     print_log_messages()
     try:
         arguments.handler(arguments)
     except VspError as error:
+        if is_verbose():
+            print_cause(error)
         for detail in error.details:
             print_aside(f"  {detail}")
         print_aside(f"vsp: {error}")
@@ -128,22 +148,38 @@ def _run(argv: Sequence[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, also if a file name with a newline is in the arguments."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
         prog="vsp",
         description="Where inside a vision-language model is the knowledge of spatial relations?",
         epilog=_WORKFLOW,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"vsp {__version__}")
+    add_saying(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for family in FAMILIES:
         family.add_commands(subparsers)
+    _add_help(subparsers, parser)
+    parser.adopt_commands()
     return parser
+
+
+def _add_help(subparsers: Any, parser: Parser) -> None:
+    """Add `vsp help`, which shows the help of a command as `vsp COMMAND --help` does."""
+
+    def show(arguments: argparse.Namespace) -> None:
+        parser.parse_args([*arguments.command, "--help"])
+
+    command = add_command(
+        subparsers,
+        "help",
+        show,
+        "show all commands, or the options of a command",
+        example="vsp help\nvsp help dataset show",
+        guide="docs/troubleshooting.md",
+        interrupted="nothing was changed",
+    )
+    command.add_argument(
+        "command", nargs="*", metavar="COMMAND", help="a command, as plan (default: all commands)"
+    )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vsp.escaping import one_line
+from vsp.utils.quiet import is_quiet
 
 
 def print_line(line: str = "") -> None:
@@ -26,8 +27,22 @@ def print_aside(line: str) -> None:
 
 
 def print_notes(notes: Sequence[str]) -> None:
+    """Print notes about how a command works; --quiet leaves them out."""
+    if not is_quiet():
+        print_cautions(notes)
+
+
+def print_cautions(notes: Sequence[str]) -> None:
+    """Print notes about rows and results, which --quiet does not leave out."""
     for note in notes:
         print_aside(f"note: {note}")
+
+
+def print_cause(error: BaseException) -> None:
+    """Print where an error came from, with the errors of libraries behind it."""
+    from traceback import format_exception
+
+    print("".join(format_exception(error)), end="", file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, MODULES, POSITIONS, STARTS
 from vsp.cli.arguments import (
@@ -19,9 +19,12 @@ from vsp.cli.arguments import (
     read_profile,
 )
 from vsp.cli.failed_plan import recorded_plan
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_cautions, print_line
 from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
+
+if TYPE_CHECKING:
+    pass
 
 
 def add_commands(subparsers: Any) -> None:
@@ -184,7 +187,7 @@ def _plan(arguments: argparse.Namespace) -> None:
             with stop.free():  # a signal unwinds, so that the reserved array is removed
                 planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
-        print_notes(planned.notes)
+        print_cautions(planned.notes)
         for line in plan_lines(planned, arguments.words):
             print_line(line)
         with stop.free():  # raises for a signal that came since the run has its name

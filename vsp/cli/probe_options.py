@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vsp.choices import ANSWER_SCORES
+from vsp.choices import ANSWER_SCORES, DEFAULT_PROBE
 from vsp.cli.arguments import add_drop_label, add_over, add_seed, at_least, positive_number
 from vsp.probes import PROBES
-from vsp.probes.names import DEFAULT_PROBE, METRIC_NAMES, SPLIT_BY, TREATMENTS
+from vsp.probes.names import METRIC_NAMES, SPLIT_BY, TREATMENTS
 
 if TYPE_CHECKING:
     from vsp.evaluation.probe_settings import ProbeSettings
@@ -29,7 +30,15 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_PROBE,
         metavar="NAME",
         help=f"{', '.join(PROBES.own_names())} (default: {DEFAULT_PROBE}); sklearn is scikit-learn's one-vs-rest "
-        "logistic regression",
+        "logistic regression. Or a class with fit and predict as in scikit-learn: FILE.py:CLASS, whose "
+        "code is then executed, or PACKAGE.MODULE:CLASS",
+    )
+    parser.add_argument(
+        "--probe-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the class that --probe names, as n_neighbors=5; may be repeated",
     )
     parser.add_argument(
         "--treatment",
@@ -161,7 +170,7 @@ def probe_settings(arguments: argparse.Namespace, position: str) -> ProbeSetting
     from vsp.evaluation.probe_settings import ProbeSettings
 
     return ProbeSettings(
-        probe=arguments.probe,
+        **_own_code(arguments),
         treatment=arguments.treatment or "",
         position=position,
         strengths=tuple(arguments.grid),
@@ -183,3 +192,14 @@ def probe_settings(arguments: argparse.Namespace, position: str) -> ProbeSetting
         drop_labels=tuple(arguments.drop_label),
         answer_score=arguments.answer_score,
     )
+
+
+def _own_code(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that say what is fitted: a probe of vsp, or a class that the user names."""
+    from vsp.probes.own_code import absolute_name, code_version, is_own, read_options
+
+    options = read_options(arguments.probe_option)
+    if not is_own(arguments.probe):
+        return {"probe": arguments.probe, "probe_options": options}
+    probe = absolute_name(arguments.probe, Path())
+    return {"probe": probe, "probe_options": options, "probe_code": code_version(probe)}

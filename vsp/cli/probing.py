@@ -6,18 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.choices import ALL, LAST
+from vsp.choices import ALL
 from vsp.cli.arguments import (
     add_command,
     add_n_jobs,
     add_position,
+    add_requeue,
     add_run,
     layer_list,
     part_of,
     run_option,
 )
 from vsp.cli.chosen_run import chosen_run
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_cautions, print_line, print_notes
 from vsp.cli.probe_options import add_probe_options, probe_settings
 from vsp.utils.signals import stoppable
 
@@ -64,9 +65,18 @@ def add_commands(subparsers: Any) -> None:
         help="leave out failed and missing rows and report their number, instead of stopping "
         "with an error",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the number of fits and about how long they take, from a few that are timed, and "
+        "fit nothing else",
+    )
+    add_requeue(parser)
 
 
 def _probe(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.requeue import with_requeues
+    from vsp.cluster.stages import PROBE, PROBE_PARTS
     from vsp.evaluation.parallel_fits import usable_jobs
 
     run = chosen_run(arguments)
@@ -75,14 +85,31 @@ def _probe(arguments: argparse.Namespace) -> None:
         print_notes(
             [f"{arguments.n_jobs} workers asked for; using {n_jobs}, the number of usable cores"]
         )
+    stage = PROBE if arguments.part is None else PROBE_PARTS
+    with_requeues(
+        lambda: _probe_positions(run, arguments, n_jobs), run, stage, arguments.requeue, print_line
+    )
+
+
+def _probe_positions(run: Run, arguments: argparse.Namespace, n_jobs: int) -> None:
     every = arguments.position == ALL
     for position in run.plan.stored_positions if every else (arguments.position,):
         if every:
             print_line(f"position {position}:")
-        if arguments.part is not None:
+        if arguments.dry_run:
+            _print_costs(run, position, arguments, n_jobs)
+        elif arguments.part is not None:
             _probe_part(run, position, arguments, n_jobs)
         else:
             _probe_all(run, position, arguments, n_jobs)
+
+
+def _print_costs(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
+    from vsp.evaluation.probe_run import probe_costs
+
+    settings, part = probe_settings(arguments, position), arguments.part
+    with stoppable() as stop, stop.free():
+        print_line(probe_costs(run, settings, n_jobs, part, arguments.partial, arguments.layers))
 
 
 def _probe_part(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
@@ -97,7 +124,8 @@ def _probe_part(run: Run, position: str, arguments: argparse.Namespace, n_jobs: 
 
 def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: int) -> None:
     from vsp.evaluation.probe_run import probe_run
-    from vsp.reporting.probe_report import equal_states_lines
+    from vsp.reporting.probe_report import equal_states_lines, portion_lines
+    from vsp.storage.stored_settings import choice_options
 
     settings = probe_settings(arguments, position)
     with stoppable() as stop, stop.free():
@@ -105,14 +133,14 @@ def _probe_all(run: Run, position: str, arguments: argparse.Namespace, n_jobs: i
     summary = results.summary()
     for line in _left_out(results, summary, settings):
         print_line(f"left out {line}")
-    print_notes([*_unused_options(settings, summary), *equal_states_lines(summary)])
-    option = "" if position == LAST else f" --position {position}"
+    notes = [*_unused_options(settings, summary), *equal_states_lines(summary)]
+    print_cautions([*notes, *portion_lines(summary)])
+    option = choice_options(results, position)
     print_line(f"wrote {results.folder}; `vsp report{run_option(arguments)}{option}` shows it")
 
 
 def _left_out(results: Results, summary: dict[str, Any], settings: ProbeSettings) -> list[str]:
     """Rows and baselines that are not in the results, and why."""
-    from vsp.storage.results import Results
     from vsp.utils.text import format_count
 
     rows, left_out = summary["rows"], []
@@ -121,8 +149,9 @@ def _left_out(results: Results, summary: dict[str, Any], settings: ProbeSettings
     for label, n in summary["dropped_labels"].items():
         left_out.append(f"{format_count(n, 'row')} with label {label!r} (--drop-label)")
     if summary["untrained"] and settings.random:
-        untrained = Results(results.home.parent / summary["untrained"]).at(results.position).folder
-        left_out.append(f"random features: {untrained} is the baseline in their place")
+        left_out.append(
+            f"random features: {results.home.parent / summary['untrained']} is the baseline in their place"
+        )
     return left_out
 
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from vsp.choices import LAST, ROW_KINDS, STORED_POSITIONS
+from vsp.choices import ROW_KINDS, STORED_POSITIONS
 from vsp.cli.arguments import (
     add_command,
     add_json,
     add_over,
-    add_position,
+    add_results_choice,
     add_run,
     add_seed,
+    at_least,
     compared_positions,
 )
 from vsp.cli.chosen_run import chosen_results
+from vsp.cli.compared_runs import compared_runs
 from vsp.cli.output import print_aside, print_json
+from vsp.cli.paper_options import (
+    Tables,
+    add_figure,
+    add_tables,
+    check_paper_options,
+    figure_style,
+    write_tables,
+)
 from vsp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vsp.evaluation.compare import Pair
+    from vsp.storage.results import Results
 
 
 def add_commands(subparsers: Any) -> None:
@@ -32,14 +46,28 @@ def _add_report(subparsers: Any) -> None:
         "report",
         _report,
         "show the accuracy of each layer",
-        example="vsp report --plot accuracy.png",
+        example="vsp report --plot accuracy.png\n"
+        "vsp report --plot classes.pdf --figure classes --width single --latex table.tex",
         guide="docs/statistics.md",
         interrupted="results are unchanged",
     )
     add_run(parser, "run in results/, or the path of a run or of its results (default: the newest)")
-    add_position(parser)
+    add_results_choice(parser)
     add_json(parser)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the curve as .png or .svg")
+    add_figure(parser, ("curve", "classes", "confusion", "heatmap"))
+    parser.add_argument(
+        "--layer",
+        type=at_least(0),
+        metavar="N",
+        dest="figure_layer",
+        help="layer of --figure confusion (default: the selected one)",
+    )
+    add_tables(parser)
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="write report.txt and figures into the folder of the results, besides showing the page",
+    )
     parser.add_argument(
         "--rows",
         choices=ROW_KINDS,
@@ -49,19 +77,52 @@ def _add_report(subparsers: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from vsp.reporting.layer_paper_table import layer_csv, layer_paper_table
     from vsp.reporting.probe_report import report_json, report_page
     from vsp.utils.terminal import show
 
-    results = chosen_results(arguments, arguments.position)
-    if arguments.plot:
-        from vsp.reporting.curve_plot import plot
+    check_paper_options(arguments)
+    results = chosen_results(arguments)
+    _plot_report(arguments, results)
+    if arguments.save:
+        from vsp.reporting.saved_report import save_report
 
-        plot(results, arguments.plot)
-        print_aside(f"wrote {arguments.plot}")
+        for path in save_report(results):
+            print_aside(f"wrote {path}")
+    tables = Tables(
+        csv=lambda: layer_csv(results), paper=lambda: layer_paper_table(results, arguments.title)
+    )
+    if write_tables(arguments, tables):
+        return
     if arguments.json:
         print_json(report_json(results, arguments.rows))
     else:
         show(report_page(results, arguments.rows))
+
+
+def _plot_report(arguments: argparse.Namespace, results: Results) -> None:
+    """Draw the figure that the options ask for."""
+    kind = arguments.figure or "curve"
+    if arguments.figure_layer is not None and kind != "confusion":
+        raise ConfigError(
+            f"--layer {arguments.figure_layer}: is of --plot FILE --figure confusion; the other figures "
+            "have all layers"
+        )
+    if not arguments.plot:
+        return
+    style, path = figure_style(arguments), arguments.plot
+    if kind == "curve":
+        from vsp.reporting.curve_plot import plot
+
+        plot(results, path, style)
+    else:
+        from vsp.reporting.class_plots import plot_classes, plot_confusion, plot_heatmap
+
+        if kind == "confusion":
+            plot_confusion(results, path, style, arguments.figure_layer)
+        else:
+            {"classes": plot_classes, "heatmap": plot_heatmap}[kind](results, path, style)
+    print_aside(f"wrote {path}")
 
 
 def _add_compare(subparsers: Any) -> None:
@@ -85,48 +146,74 @@ def _add_compare(subparsers: Any) -> None:
     parser.add_argument(
         "--positions",
         type=compared_positions,
-        default=[LAST],
         metavar="LIST",
         help="where in the prompt the states were recorded: one position for all runs, or several of "
         f"one run, from {','.join(STORED_POSITIONS)} (default: last)",
     )
+    parser.add_argument(
+        "--probe",
+        action="append",
+        metavar="SETTING",
+        help="setting of `vsp probe`, a folder in results/RUN/ such as mass-mean, or the name of a "
+        "probe; given several times, the settings of one run are compared (default: the newest of "
+        "the first run, and the same of the others if they have it)",
+    )
     add_seed(parser, "the sign-flip test and the bootstrap")
     add_over(parser, "runs need `vsp probe --over training`")
     add_json(parser)
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="plot the curves of all runs as .png or .svg"
-    )
+    add_figure(parser, ("curve", "difference"), axis=True)
+    add_tables(parser)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vsp.evaluation.compare import ComparisonSettings, compare
+    from vsp.evaluation.run_differences import differences_sentence, run_differences
     from vsp.reporting.comparison import comparison_page
-    from vsp.storage.find_results import find_results
+    from vsp.reporting.comparison_table import comparison_csv, comparison_table
+    from vsp.reporting.names import display_names
     from vsp.utils.terminal import show
 
-    names, positions = arguments.runs, arguments.positions
-    if len(positions) > 1 and len(names) > 1:
-        raise ConfigError(
-            f"--positions {','.join(positions)}: several positions of {len(names)} runs; name one run, "
-            "or one position"
-        )
-    runs = [
-        (name if len(positions) == 1 else f"{name} at {position}",
-         find_results(name, Path(), position))
-        for name in names
-        for position in positions
-    ]  # fmt: skip
+    check_paper_options(arguments)
+    runs = compared_runs(arguments)
     over_training = arguments.over == "training"
     settings = ComparisonSettings(seed=arguments.seed, over_training=over_training)
     pairs = compare(runs, settings)
-    if arguments.plot:
+    shown = display_names([name for name, _ in runs])
+    named = [(shown[name], results) for name, results in runs]
+    _plot_comparison(arguments, pairs, named)
+    tables = Tables(
+        csv=lambda: comparison_csv(pairs, [name for name, _ in named]),
+        paper=lambda: comparison_table(pairs, named, arguments.title),
+    )
+    if write_tables(arguments, tables):
+        return
+    all_results = [results for _, results in runs]
+    if arguments.json:
+        differs = [run_differences([all_results[0], other]) for other in all_results[1:]]
+        print_json([
+            {**asdict(pair), "differs": {one.what: one.values for one in of_pair}}
+            for pair, of_pair in zip(pairs, differs, strict=True)
+        ])  # fmt: skip
+    else:
+        differences = run_differences(all_results)
+        show(comparison_page(pairs, differences_sentence([n for n, _ in named], differences)))
+
+
+def _plot_comparison(
+    arguments: argparse.Namespace, pairs: Sequence[Pair], named: Sequence[tuple[str, Results]]
+) -> None:
+    """Draw the figure that the options ask for; `named` are names and results of the runs."""
+    if not arguments.plot:
+        return
+    style, path, axis = figure_style(arguments), arguments.plot, arguments.layer_axis
+    if arguments.figure == "difference":
+        from vsp.reporting.difference_plot import plot_differences
+
+        plot_differences(pairs, named, path, style, axis)
+    else:
         from vsp.reporting.curve_plot import plot_runs
 
-        plot_runs(runs, arguments.plot)
-        print_aside(f"wrote {arguments.plot}")
-    if arguments.json:
-        print_json([asdict(pair) for pair in pairs])
-    else:
-        show(comparison_page(pairs))
+        plot_runs(named, path, style, axis)
+    print_aside(f"wrote {path}")

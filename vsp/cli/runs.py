@@ -9,32 +9,31 @@ from vsp.cli.arguments import (
     add_command,
     add_n_jobs,
     add_profile,
+    add_requeue,
     add_retry_failed,
     add_run,
     add_run_option,
     add_workers,
     at_least,
-    read_profile,
     run_option,
 )
 from vsp.cli.chosen_run import chosen_run
-from vsp.cli.output import print_json, print_line, print_notes, print_text
-from vsp.cluster.stages import STAGES
+from vsp.cli.output import print_line, print_notes, print_text
+from vsp.cli.profile_choice import profile_of
+from vsp.cli.status import add_status
+from vsp.cli.submitting import add_submission_commands
+from vsp.cluster.stages import EXTRACT
 from vsp.utils.signals import stoppable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from vsp.cluster.submit import Options
-    from vsp.config import Profile
     from vsp.extraction.verify import Verified
+    from vsp.storage.run import Run
 
 
 def add_commands(subparsers: Any) -> None:
     _add_extract(subparsers)
-    _add_submit(subparsers)
-    _add_resume(subparsers)
-    _add_status(subparsers)
+    add_submission_commands(subparsers)
+    add_status(subparsers)
     _add_logs(subparsers)
     _add_verify(subparsers)
 
@@ -58,167 +57,23 @@ def _add_extract(subparsers: Any) -> None:
         help="only this shard; may be repeated (default: all shards, one after the other)",
     )
     add_retry_failed(parser)
+    add_requeue(parser)
     add_workers(parser)
 
 
 def _extract(arguments: argparse.Namespace) -> None:
+    from vsp.cluster.requeue import with_requeues
     from vsp.extraction.extract import check_some_done, extract, outcome_line
 
     run = chosen_run(arguments)
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
-    extract(run, shards, arguments.retry_failed, arguments.workers)
+
+    def work() -> None:
+        extract(run, shards, arguments.retry_failed, arguments.workers)
+
+    with_requeues(work, run, EXTRACT, arguments.requeue, print_line)
     print_line(outcome_line(run, shards))
     check_some_done(run, shards)
-
-
-def _add_submit(subparsers: Any) -> None:
-    parser = add_command(
-        subparsers,
-        "submit",
-        _submit,
-        "submit extraction and the stages after it to the batch system",
-        example="vsp submit\nvsp submit --dry-run\n"
-        "vsp submit --after any --stages extract,probe,report",
-        guide="docs/cluster.md",
-        interrupted="no job was submitted; the same command starts over",
-    )
-    _add_submission(parser)
-
-
-def _submit(arguments: argparse.Namespace) -> None:
-    from vsp.cluster.submit import submit
-
-    run = chosen_run(arguments)
-    submit(run, _profile_of_jobs(arguments), _submit_options(arguments), print_line)
-
-
-def _add_resume(subparsers: Any) -> None:
-    parser = add_command(
-        subparsers,
-        "resume",
-        _resume,
-        "submit the unfinished shards, and the stages after them",
-        example="vsp resume\nvsp resume --retry-failed --profile jobs/long.yaml",
-        guide="docs/cluster.md",
-        interrupted="no job was submitted; the same command starts over",
-    )
-    _add_submission(parser)
-
-
-def _resume(arguments: argparse.Namespace) -> None:
-    from vsp.cluster.submit import resume
-
-    run = chosen_run(arguments)
-    resume(run, _profile_of_jobs(arguments), _submit_options(arguments), print_line)
-
-
-def _add_submission(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
-    add_profile(parser)
-    parser.add_argument(
-        "--stages",
-        type=_stages,
-        default=STAGES,
-        metavar="LIST",
-        help=f"stages to submit, from {','.join(STAGES)} (default: all)",
-    )
-    parser.add_argument(
-        "--after",
-        choices=("ok", "any"),
-        default="ok",
-        help="any: a stage also starts if the one before it failed, and the probe leaves out "
-        "missing and failed rows (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--probe-tasks",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="fit the layers in an array of N tasks (default: in one task)",
-    )
-    add_retry_failed(parser)
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print scripts and commands, and submit nothing"
-    )
-
-
-def _profile_of_jobs(arguments: argparse.Namespace) -> Profile:
-    """The profile; a note names what in it can decide which code the tasks run."""
-    profile = read_profile(arguments.profile)
-    print_notes([profile.code_note] if profile.code_note else [])
-    return profile
-
-
-def _submit_options(arguments: argparse.Namespace) -> Options:
-    from vsp.cluster.submit import Options
-
-    return Options(
-        stages=arguments.stages,
-        after=arguments.after,
-        probe_tasks=arguments.probe_tasks,
-        retry_failed=arguments.retry_failed,
-        dry_run=arguments.dry_run,
-    )
-
-
-def _stages(text: str) -> tuple[str, ...]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in STAGES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} must be one of {', '.join(STAGES)}")
-    return tuple(stage for stage in STAGES if stage in names)
-
-
-def _add_status(subparsers: Any) -> None:
-    parser = add_command(
-        subparsers,
-        "status",
-        _status,
-        "show the progress of each shard, why shards stopped, and how to continue",
-        example="vsp status\nvsp status --watch 5",
-        guide="docs/cluster.md",
-        interrupted="nothing was changed",
-    )
-    add_run(parser)
-    add_profile(parser)
-    parser.add_argument("--all", action="store_true", help="show every shard of a large run")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--watch",
-        type=at_least(1),
-        nargs="?",
-        const=5,
-        metavar="SECONDS",
-        help="refresh every SECONDS (5 if not given) until Ctrl-C",
-    )
-    form.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _status(arguments: argparse.Namespace) -> None:
-    from vsp.cluster.jobs import scheduler_of, task_states
-    from vsp.cluster.status import RunStatus, run_status
-    from vsp.reporting.status_page import next_commands, status_json, status_page
-    from vsp.utils.terminal import show, watch
-
-    run = chosen_run(arguments)
-    scheduler = scheduler_of(read_profile(arguments.profile, log=False))
-
-    def read_status() -> RunStatus:
-        ledgers = run.ledgers()
-        return run_status(run, ledgers, task_states(run, scheduler, ledgers))
-
-    def draw_page() -> RenderableType:
-        status = read_status()
-        commands = next_commands(status, scheduler.has_queue(), arguments.run or run.name)
-        commands = commands if run.plan.imported is None else []  # nothing can be computed again
-        return status_page(status, arguments.all, commands)
-
-    if arguments.json:
-        print_json(status_json(read_status()))
-    elif arguments.watch is not None:
-        watch(draw_page, arguments.watch)
-    else:
-        show(draw_page())
 
 
 def _add_logs(subparsers: Any) -> None:
@@ -252,7 +107,7 @@ def _logs(arguments: argparse.Namespace) -> None:
 
     shard = _shard_to_log(arguments)
     run = chosen_run(arguments)
-    profile = read_profile(arguments.profile, log=False)
+    profile, _ = profile_of(run, arguments.profile, log=False)
     if shard is not None:
         run.shard(shard)  # raises if there is no such shard
     ledgers = run.ledgers()
@@ -318,6 +173,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     for line in _verified_lines(run.name, verified):
         print_line(line)
     if not verified.bad:
+        _note_verified(run, verified)
         return
     where = [
         f"shard {shard}: rows {format_ranges(rows)} of {file}"
@@ -339,6 +195,18 @@ def _verify(arguments: argparse.Namespace) -> None:
         else "remove the run and import its states again to have them"
     )
     print_line(f"marked {verified.n_bad} rows as missing; {again}")
+
+
+def _note_verified(run: Run, verified: Verified) -> None:
+    """Leave the file by which `vsp status` knows that the rows were checked."""
+    from vsp.cluster.run_stages import VERIFIED
+    from vsp.errors import DiskError
+    from vsp.utils.files import write_json
+
+    try:
+        write_json(run.folder / VERIFIED, {"rows": verified.n_checked})
+    except DiskError as error:
+        print_notes([f"`vsp status` will not know of this check: {error}"])
 
 
 def _verified_lines(run: str, verified: Verified) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vsp.choices import LAST_LAYERS
 from vsp.cli.arguments import layer_list
-from vsp.cli.output import print_json, print_line, print_notes
+from vsp.cli.output import print_cautions, print_json, print_line
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
 
@@ -81,7 +81,7 @@ def import_states(arguments: argparse.Namespace) -> None:
                 source, arguments.out, arguments.split, arguments.split_files or (), stop.hold
             )
         arguments.interrupted = f"run {made.run.name} is imported"
-        print_notes(made.notes)
+        print_cautions(made.notes)
         plan = made.run.plan
         if arguments.json:
             print_json({"run": made.run.name, "fresh": made.fresh, "rows": plan.n_samples,

@@ -82,11 +82,15 @@ class TaskState:
     stage: str
     shard: int | None  # number of the task within its stage; None: not an array
     phase: Phase
-    state: str  # the batch system's own word, for messages
-    reason: str = ""
+    state: str  # the batch system's own word
+    reason: str = ""  # the batch system's own word
     node: str = ""
-    exit_code: str | None = None  # as the batch system writes it; None: zero or unknown
+    exit_code: str | None = None  # "CODE:SIGNAL"; None: zero or unknown
     restarts: int | None = None
+    words: str = ""  # why it waits or how it failed, in plain words; "": not known
+    cancelled: bool = False  # also if a job that it waited for did not succeed
+    by: str = ""  # the user who cancelled it; "": nobody, or not known
+    since: float | None = None  # seconds since 1970 at which this state began; None: not known
 
     @property
     def active(self) -> bool:
@@ -135,6 +139,14 @@ class Scheduler(Protocol):
 
     def current_task(self, environment: Mapping[str, str]) -> TaskIdentity | None:
         """The task with these environment variables; None if it is not one of this system."""
+        ...
+
+    def requeue(self, job: str) -> bool:
+        """Put the running task `job` back into the queue; it keeps its number, and others wait for it.
+
+        False if there is no queue: then the caller runs the task again. Raises SchedulerError if the
+        batch system refuses.
+        """
         ...
 
     def has_queue(self) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from vsp.choices import ALL
 from vsp.cluster import SCHEDULERS
 from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
+from vsp.cluster.local import Local
 from vsp.cluster.stages import (
     EXTRACT,
     ORDER,
@@ -42,17 +43,23 @@ def scheduler_of(profile: Profile) -> Scheduler:
 
 def current_task() -> TaskIdentity:
     """The identity of this process as a task of a batch system; empty if it is not one."""
+    return current_scheduler()[1]
+
+
+def current_scheduler() -> tuple[Scheduler, TaskIdentity]:
+    """The batch system that runs this process, and its task there; `Local` if there is none."""
     own = SCHEDULERS.own_names()
     # Installed packages are searched only if no scheduler of vsp knows the process.
-    return _identify(own) or _identify(SCHEDULERS.names()) or TaskIdentity()
+    return _identify(own) or _identify(SCHEDULERS.names()) or (Local(), TaskIdentity())
 
 
-def _identify(schedulers: Iterable[str]) -> TaskIdentity | None:
+def _identify(schedulers: Iterable[str]) -> tuple[Scheduler, TaskIdentity] | None:
     for name in schedulers:
         with suppress(ConfigError):  # a package with a scheduler that cannot be imported
-            task: TaskIdentity | None = SCHEDULERS.load(name)().current_task(os.environ)
+            scheduler: Scheduler = SCHEDULERS.load(name)()
+            task = scheduler.current_task(os.environ)
             if task is not None:
-                return task
+                return scheduler, task
     return None
 
 
@@ -75,11 +82,12 @@ def job_owner(run: Run) -> str:
 def extract_job(run: Run, profile: Profile, retry_failed: bool = False) -> Job:
     """The array whose task numbers are the shards."""
     retry = ("--retry-failed",) if retry_failed else ()
+    again = ("--requeue", str(profile.max_requeues)) if profile.requeue else ()
     return Job(
         stage=EXTRACT,
         name=job_name(EXTRACT, run.name),
         run_id=job_owner(run),
-        command=_command(run, EXTRACT, *retry, "--shard"),
+        command=_command(run, EXTRACT, *retry, *again, "--shard"),
         logs=log_folder(run, profile),
         resources=profile,
         n_tasks=len(run.plan.shard_starts),
@@ -104,7 +112,9 @@ def chain(
         _ = run.results  # raises RunError if they have no place
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
     every = ("--position", ALL) if len(run.plan.stored_positions) > 1 else ()
-    probe = (*cores, *every, *(("--partial",) if partial else ()))
+    # Fitted layers are kept, so a probe that is requeued goes on; a verification would start over.
+    again = ("--requeue", str(profile.max_requeues)) if profile.requeue and profile.cpu.time else ()
+    probe = (*cores, *every, *(("--partial",) if partial else ()), *again)
     jobs = []
     if EXTRACT in stages:
         jobs.append(extract_job(run, profile, retry_failed))
@@ -116,7 +126,7 @@ def chain(
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
     if REPORT in stages:
-        report = _cpu_job(run, profile, REPORT, _command(run, REPORT))
+        report = _cpu_job(run, profile, REPORT, _command(run, REPORT, "--save"))
         one = report.resources.model_copy(update={"cpus_per_task": 1})
         jobs.append(replace(report, resources=one))
     return jobs
@@ -172,6 +182,7 @@ def _cpu_job(
         n_tasks=n_tasks,
         number=f"{{}}/{n_tasks}",
         throttle=profile.throttle,
+        signal_seconds=profile.signal_seconds if "--requeue" in command else None,
         modules=profile.modules,
         environment=_environment(profile, 1),  # one process per core
         import_from=_import_from(),

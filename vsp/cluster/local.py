@@ -57,5 +57,8 @@ class Local:
     def current_task(self, environment: Mapping[str, str]) -> TaskIdentity | None:
         return None
 
+    def requeue(self, job: str) -> bool:
+        return False
+
     def has_queue(self) -> bool:
         return False

@@ -10,6 +10,7 @@ from pathlib import Path
 from vsp.cluster.contract import States
 from vsp.cluster.stages import EXTRACT, ORDER, log_name
 from vsp.cluster.status import RunStatus
+from vsp.cluster.task_words import task_words
 from vsp.errors import RunError
 from vsp.utils.reading import open_regular, unreadable
 from vsp.utils.text import shorten
@@ -36,7 +37,7 @@ def failed_logs(status: RunStatus, states: States, folder: Path, n_lines: int) -
     ]
     for stage in ORDER[1:]:
         logs += [
-            (f"{stage} {task.state} {task.reason}".strip(), log_name(stage, task.job))
+            (f"{stage}: {task_words(task)}", log_name(stage, task.job))
             for task in states.latest(stage).values()
             if task.phase == "failed"
         ]

@@ -11,7 +11,8 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,12 +44,21 @@ _SEND_TIMEOUT = (
     120  # seconds; long, because after a lost answer nobody knows whether the job is queued
 )
 _ASK_TIMEOUT = 10  # seconds
-_SQUEUE = "JobArrayID:|,State:|,NodeList:|,exit_code:|,RestartCnt:|,Comment:|,Reason:|"
-_SACCT = "JobID,State,NodeList,ExitCode,JobName,Comment"
+_NOT_CONFIGURED = (
+    "Slurm is installed on this machine but not configured for a cluster; use a machine of the "
+    "cluster, or set `scheduler: local` in the profile"
+)
+_SQUEUE = (
+    "JobArrayID:|,State:|,NodeList:|,exit_code:|,RestartCnt:|,Comment:|,"
+    "SubmitTime:|,StartTime:|,EndTime:|,Reason:|"
+)
+_SACCT = "JobID,State,NodeList,ExitCode,JobName,Comment,Submit,Start,End"
 
 
 class Slurm:
     """Submits with sbatch, asks squeue and sacct; see `vsp.cluster.contract.Scheduler`."""
+
+    _unconfigured = False  # whether a Slurm command has said so
 
     @cached_property
     def _limit(self) -> int:
@@ -135,9 +145,11 @@ class Slurm:
     def states(self, query: Query) -> States:
         """From squeue; for jobs that the controller has forgotten, from accounting, if there is any."""
         tasks, others, *problems = _squeue(query)
-        if query.ended:
-            seen = others | {task.job for task in tasks}
+        self._unconfigured = _NOT_CONFIGURED in problems
+        if query.ended and not self._unconfigured:  # otherwise accounting would say the same
             accounted, problem = self._sacct(query)
+            tasks = _with_users(tasks, accounted)
+            seen = others | {task.job for task in tasks}
             # If squeue answers, it knows all active tasks: ignore others that accounting lists.
             no_answer = any(problems)
             tasks += [t for t in accounted if t.job not in seen and (no_answer or not t.active)]
@@ -158,8 +170,14 @@ class Slurm:
             restarts=int(environment.get("SLURM_RESTART_COUNT", 0)),
         )
 
+    def requeue(self, job: str) -> bool:
+        _, problem = _ask(["scontrol", "requeue", job])
+        if problem:
+            raise SchedulerError(problem)
+        return True
+
     def has_queue(self) -> bool:
-        return shutil.which("sbatch") is not None
+        return shutil.which("sbatch") is not None and not self._unconfigured
 
     def _sacct(self, query: Query) -> tuple[list[TaskState], str]:
         """The answer of accounting: own jobs by name, jobs of other users by number."""
@@ -181,7 +199,8 @@ class Slurm:
         return list(tasks.values()), ""
 
     def _sacct_tasks(self, line: str, query: Query) -> Iterator[TaskState]:
-        job, state, node, exit_code, name, comment = [*line.split("|"), *[""] * 6][:6]
+        fields = [*line.split("|"), *[""] * 9][:9]
+        job, state, node, exit_code, name, comment, *times = fields
         stage = query.stages.get(name)
         known = COMMENT.fullmatch(comment)
         if stage is None or (known and known["run"] != query.run_id):
@@ -189,7 +208,9 @@ class Slurm:
         first = int(known["first"]) if known else self._first(job, query)
         for number, task in job_tasks(job):
             shard = None if task is None or first is None else first + task
-            yield task_state(number, stage, shard, state, node=node, exit_code=exit_code)
+            yield task_state(
+                number, stage, shard, state, node=node, exit_code=exit_code, times=times
+            )
 
     def _first(self, job: str, query: Query) -> int | None:
         """The shard of an array's task 0. Accounting keeps comments only on some clusters."""
@@ -210,6 +231,15 @@ def _squeue(query: Query) -> tuple[list[TaskState], set[str], str]:
     tasks = [task for line in lines for task in squeue_tasks(line, query)]
     listed = {job for line in lines for job, _ in job_tasks(line.partition("|")[0])}
     return tasks, listed - {task.job for task in tasks}, problem
+
+
+def _with_users(tasks: Collection[TaskState], accounted: Iterable[TaskState]) -> list[TaskState]:
+    """The tasks, with the users who cancelled them, whom only accounting knows."""
+    users = {task.job: task.by for task in accounted if task.by}
+    return [
+        replace(task, by=users[task.job]) if task.phase == "failed" and task.job in users else task
+        for task in tasks
+    ]
 
 
 def max_array_size() -> int:
@@ -242,7 +272,11 @@ def _ask(command: list[str]) -> tuple[str, str]:
     """The output of a Slurm command, and why there is none."""
     # SQUEUE_USERS or SACCT_FORMAT in a user's shell would change the output.
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}
-    environment: Mapping[str, str] = {**ours, "SLURM_BITSTR_LEN": "0"}  # long ranges in full
+    environment: Mapping[str, str] = {
+        **ours,
+        "SLURM_BITSTR_LEN": "0",  # long ranges in full
+        "SLURM_TIME_FORMAT": "%s",  # seconds since 1970
+    }
     try:
         done = _run(command, _ASK_TIMEOUT, environment)
     except subprocess.TimeoutExpired:
@@ -278,6 +312,8 @@ def _sbatch(command: list[str]) -> str:
 
 def _error_line(text: str, program: str) -> str:
     """The error output of a Slurm command in one line."""
+    if "Could not establish a configuration source" in text:
+        return _NOT_CONFIGURED
     lines = [line.strip().removeprefix(f"{program}: ").removeprefix("error: ")
              for line in text.splitlines() if line.strip()]  # fmt: skip
     return shorten(f"{program}: {'; '.join(lines)}") if lines else ""

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from vsp.cluster.contract import States, TaskState
 from vsp.cluster.stages import EXTRACT
+from vsp.cluster.task_words import ending_words, stopped_words, task_words
 from vsp.storage.journal import FINISHED
 from vsp.storage.ledger import BatchEffect, Ledger, Life, largest_batch_effect
 from vsp.storage.run import Run, Shard
 from vsp.utils.text import shorten
 
+ACTIVE = ("running", "running?", "ending", "queued")  # states of shards that go on by themselves
 _PROBLEM_LENGTH = 150  # characters of a batch system's error message
 
 
@@ -66,8 +68,11 @@ class RunStatus:
         return [shard.shard for shard in self.shards if shard.state in states]
 
 
-def run_status(run: Run, ledgers: Sequence[Ledger], states: States) -> RunStatus:
-    """Combine the journals of a run and the states of its tasks."""
+def run_status(run: Run, ledgers: Sequence[Ledger], states: States, damage: str = "") -> RunStatus:
+    """Combine the journals of a run and the states of its tasks.
+
+    `damage` is a further note, about a file of the run that cannot be read.
+    """
     tasks = states.latest(EXTRACT)
     shards = tuple(
         _shard(shard, ledger, tasks.get(shard.index))
@@ -79,7 +84,7 @@ def run_status(run: Run, ledgers: Sequence[Ledger], states: States) -> RunStatus
         shards=shards,
         failed={row: why for ledger in ledgers for row, why in sorted(ledger.failed.items())},
         batching=largest_batch_effect(ledgers),
-        notes=tuple(_notes(ledgers, states)),
+        notes=(*_notes(ledgers, states), *([damage] if damage else ())),
         now=time.time(),
     )
 
@@ -116,7 +121,9 @@ def _state(ledger: Ledger, life: Life | None, task: TaskState | None) -> tuple[s
     if life is not None and life.running:
         return "running", ""
     if task is not None and task.active:
-        return task.phase, "" if task.phase == "running" else _task_text(task)
+        before = life.ended if life is not None and life.job == task.job else None
+        stopped = ending_words(before) if before and task.phase == "queued" else ""
+        return task.phase, "; ".join(filter(None, (stopped, task_words(task))))
     if ledger.n_missing == 0:
         return "finished", ""
     if life is not None and life.running is None:
@@ -124,32 +131,25 @@ def _state(ledger: Ledger, life: Life | None, task: TaskState | None) -> tuple[s
     if life is not None:
         return "stopped", _why(life, task)
     if task is not None and task.phase == "failed":
-        return "stopped", f"{_task_text(task)} before it wrote anything"
+        return "stopped", f"{task_words(task)}, before it wrote anything"
     return "not started", ""
 
 
 def _why(life: Life, task: TaskState | None) -> str:
     """Why a task stopped, from its journal and from the batch system."""
-    own = life.ended if life.ended != FINISHED else None
-    if task is not None and task.phase == "failed":
-        text = _task_text(task)
-        if task.job != life.job:
-            text += f" (job {task.job}) before it wrote anything"
-        return f"{own}; {text}" if own else text
-    if own is not None:
-        return own
-    return "rows were lost since" if life.ended else "killed without a reason in its journal"
+    ended = life.ended if life.ended != FINISHED else None
+    failed = task if task is not None and task.phase == "failed" else None
+    if failed is None or _is_older(failed, life):
+        return stopped_words(ended, None) if ended == life.ended else "rows were lost since"
+    if failed.job == life.job:
+        return stopped_words(ended, failed)
+    later = f"{task_words(failed)} (job {failed.job}), before it wrote anything"
+    return f"{stopped_words(ended, None)}; then {later}" if ended else later
 
 
-def _task_text(task: TaskState) -> str:
-    parts = [task.state]
-    if task.reason:
-        parts.append(f"({task.reason})")
-    if task.exit_code is not None:
-        parts.append(f"exit code {task.exit_code}")
-    if task.restarts:
-        parts.append(f"restarted {task.restarts}×")
-    return " ".join(parts)
+def _is_older(task: TaskState, life: Life) -> bool:
+    """Whether the task failed before this start of the shard, which is another task's."""
+    return task.job != life.job and task.since is not None and task.since < life.started
 
 
 def _notes(ledgers: Sequence[Ledger], states: States) -> list[str]:

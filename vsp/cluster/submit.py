@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from vsp.cluster.contract import After, Call, Scheduler, States, TaskState, array_and_task
 from vsp.cluster.jobs import chain, log_folder, scheduler_of, script_path, task_states
+from vsp.cluster.needed_stages import (
+    failed_rows_words,
+    finished_words,
+    later_stages,
+    needed_stages,
+)
 from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, ORDER, PROBE, STAGES
-from vsp.config import Profile
+from vsp.cluster.submitted import Submission, add_submission
+from vsp.config import Profile, parse
 from vsp.errors import RunError, SchedulerError
-from vsp.storage.ledger import failure_of_all
-from vsp.storage.results import Results
+from vsp.storage.ledger import Ledger, failure_of_all
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import check_owner
 from vsp.utils.files import disk_errors
-from vsp.utils.text import format_count, format_ranges
+from vsp.utils.text import format_ranges
 
 Say = Callable[[str], None]
 
@@ -29,29 +37,68 @@ _MOST_JOBS = 4  # job numbers in a line
 class Options:
     """Options of `vsp submit` and `vsp resume`."""
 
-    stages: tuple[str, ...] = STAGES
+    stages: tuple[str, ...] | None = None  # None: all that the run still needs
     after: Literal["ok", "any"] = "ok"  # any: the next stage starts even if a stage failed
     probe_tasks: int = 0  # tasks of an array that fits the layers; 0: one task fits all
     retry_failed: bool = False
     dry_run: bool = False
+    profile: str | None = None  # the file that was named; None: the usual one
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        return STAGES if self.stages is None else self.stages
 
 
 def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     """Submit all tasks of the stages and report progress through `say`.
 
-    Raises RunError if shards are queued or running already, or if the probe would refuse to replace
-    the results of another plan.
+    Submits nothing if the run is finished, unless stages are named. Raises RunError if shards are
+    queued or running already, or if the probe would refuse the run, or to replace the results of
+    another plan.
     """
     run.require_planned("submit")
-    scheduler, states = _active_tasks(run, profile, say)
+    ledgers = run.ledgers()
+    finished = finished_words(run, ledgers) if options.stages is None else ""
+    if finished and not options.retry_failed:
+        if not options.dry_run:
+            say(f"run {run.name} {finished}")
+            return
+        say(f"# run {run.name} {finished}; all scripts:")
+        options = replace(options, stages=STAGES, after="any")
+    if options.retry_failed and EXTRACT not in options.wanted:
+        raise RunError("--retry-failed: extracts rows again; add extract to --stages")
+    named = options.stages
+    options = _needed(run, ledgers, options, say)
+    scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = states.active(EXTRACT)
-    if EXTRACT in options.stages and active:
+    if EXTRACT in options.wanted and active:
         raise RunError(
             f"run {run.name}: {_shards_of(active)} queued or running already; "
             f"`vsp resume --run {run.name}` submits the other unfinished shards, "
-            f"`{_later_stages(run)}` the later stages"
+            f"`{later_stages(run)}` the later stages"
+        )
+    others = [task for task in states.tasks if task.active and task.stage in options.wanted]
+    if named is None and others:
+        which = ", ".join(sorted({f"{one.stage} (job {one.job})" for one in others}))
+        raise RunError(
+            f"run {run.name}: {which} queued or running already; `vsp status --run {run.name} --watch` "
+            "shows when it ends"
         )
     _send(run, profile, options, scheduler, states, None, say)
+
+
+def _needed(run: Run, ledgers: Sequence[Ledger], options: Options, say: Say) -> Options:
+    """The options with the stages that the run needs; says which ones are left out."""
+    stages, remark = needed_stages(
+        run,
+        ledgers,
+        options.stages,
+        without_failed=options.after == "any",
+        retry_failed=options.retry_failed,
+    )
+    if remark:
+        say(f"{'# ' if options.dry_run else ''}{remark}")
+    return replace(options, stages=stages)
 
 
 def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
@@ -61,51 +108,48 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     failure = failure_of_all(ledgers)
     if failure and not options.retry_failed:
         raise RunError(f"run {run.name}: {failure}")
-    open_shards = unfinished(run, options.retry_failed)
+    open_shards = unfinished(ledgers, options.retry_failed)
     if not open_shards:
-        n_failed = sum(ledger.n_failed for ledger in ledgers)
-        say(f"run {run.name}: {_nothing_missing(run, n_failed)}")
+        say(_nothing_missing(run, ledgers))
         return
-    scheduler, states = _active_tasks(run, profile, say)
+    if EXTRACT not in options.wanted:
+        raise RunError("--stages: `vsp resume` extracts what is missing; add extract to the stages")
+    options = _needed(run, ledgers, options, say)
+    scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = [task for task in states.active(EXTRACT) if task.shard in open_shards]
     if active:
         say(f"not submitted again: {_shards_of(active)} queued or running")
     shards = sorted(open_shards - {task.shard for task in active if task.shard is not None})
     if not shards:
-        say(f"no other shard is unfinished; `{_later_stages(run)}` submits the later stages")
+        say(f"no other shard is unfinished; `{later_stages(run)}` submits the later stages")
         return
     _send(run, profile, options, scheduler, states, shards, say)
 
 
-def _nothing_missing(run: Run, n_failed: int) -> str:
-    """The failed rows of a run without missing ones, and the commands that go on."""
-    later = _later_stages(run)
-    if not n_failed:
-        return f"no row is missing; `{later}` submits the later stages"
-    return (
-        f"no row is missing, {format_count(n_failed, 'row')} failed; mend the cause (see `vsp status "
-        f"--run {run.name}`), then `vsp resume --run {run.name} --retry-failed` extracts them again, or "
-        f"`{later} --after any` submits the later stages without them"
-    )
+def _nothing_missing(run: Run, ledgers: Sequence[Ledger]) -> str:
+    """That nothing is left to extract, and the commands that go on."""
+    n_failed = sum(ledger.n_failed for ledger in ledgers)
+    finished = finished_words(run, ledgers)
+    if finished:
+        return f"run {run.name} {finished}"
+    if n_failed:
+        return f"run {run.name}: {failed_rows_words(run, n_failed)}"
+    return f"run {run.name}: no row is missing; `{later_stages(run)}` submits the later stages"
 
 
-def _later_stages(run: Run) -> str:
-    return f"vsp submit --run {run.name} --stages {','.join(STAGES[1:])}"
-
-
-def unfinished(run: Run, retry_failed: bool) -> set[int]:
+def unfinished(ledgers: Sequence[Ledger], retry_failed: bool) -> set[int]:
     """Shards with missing rows; with `retry_failed`, also shards with failed rows."""
     return {
         index
-        for index, ledger in enumerate(run.ledgers())
+        for index, ledger in enumerate(ledgers)
         if ledger.n_missing or (retry_failed and ledger.n_failed)
     }
 
 
-def _active_tasks(run: Run, profile: Profile, say: Say) -> tuple[Scheduler, States]:
+def _active_tasks(run: Run, profile: Profile, dry_run: bool, say: Say) -> tuple[Scheduler, States]:
     scheduler = scheduler_of(profile)
     states = task_states(run, scheduler, ended=False)
-    if states.problem:
+    if states.problem and (dry_run or scheduler.has_queue()):  # otherwise the submission says why
         say(f"note: {states.problem}; a shard that is queued already may be submitted twice")
     return scheduler, states
 
@@ -119,11 +163,10 @@ def _send(
     shards: Collection[int] | None,
     say: Say,
 ) -> None:
-    if PROBE in options.stages:
-        for position in run.plan.stored_positions:  # not only hours later, when the probe starts
-            Results(run.results).at(position).check_owner(run.plan)
+    if PROBE in options.wanted:
+        check_owner(run.results, run.plan)  # not only hours later, when the probe starts
     partial = options.after == "any"
-    jobs = chain(run, profile, options.stages, options.probe_tasks, partial, options.retry_failed)
+    jobs = chain(run, profile, options.wanted, options.probe_tasks, partial, options.retry_failed)
     scripts = {script_path(run, job.stage): scheduler.script(job) for job in jobs}
     logs = log_folder(run, profile)
     if options.dry_run:
@@ -137,13 +180,16 @@ def _send(
         for path, script in scripts.items():
             write_script(path, script)
     sender = _Sender(run, scheduler, options, states, say)
-    for job in jobs:
-        tasks = shards if job.stage == EXTRACT else None
-        calls = scheduler.calls(job, script_path(run, job.stage), tasks)
-        try:
-            sender.send(job.stage, calls)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(sender.describe_interrupt(job.stage)) from None
+    try:
+        for job in jobs:
+            tasks = shards if job.stage == EXTRACT else None
+            calls = scheduler.calls(job, script_path(run, job.stage), tasks)
+            try:
+                sender.send(job.stage, calls)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(sender.describe_interrupt(job.stage)) from None
+    finally:  # the jobs that were submitted before an error are in the queue
+        sender.record()
     sender.end(logs)
 
 
@@ -158,8 +204,9 @@ class _Sender:
         self._options = options
         self._say = say
         self._sent: list[str] = []  # "stage job" for each submission
+        self._jobs: dict[str, list[str]] = {}  # stage → job numbers
         self._problems: list[str] = []  # of stages that ran here
-        later = [stage for stage in ORDER if stage in options.stages and stage != EXTRACT]
+        later = [stage for stage in ORDER if stage in options.wanted and stage != EXTRACT]
         # Jobs submitted before, also by other users. The new stages need the results of earlier
         # stages, and must not run beside the same stages, which write to the same files.
         earlier = ORDER[: ORDER.index(later[0])] if later else ()
@@ -208,7 +255,7 @@ class _Sender:
 
     def _rest(self, stage: str) -> str:
         """The command that submits this stage and the later ones."""
-        rest = [one for one in self._options.stages if ORDER.index(one) >= ORDER.index(stage)]
+        rest = [one for one in self._options.wanted if ORDER.index(one) >= ORDER.index(stage)]
         which = f"--run {self._run.name}"
         if stage == EXTRACT:
             return f"vsp resume {which}"
@@ -231,6 +278,7 @@ class _Sender:
         if not self._sent:
             self._say(_ROW.format("stage", "job", "tasks", "waits for").rstrip())
         self._sent.append(f"{call.stage} {job}")
+        self._jobs.setdefault(call.stage, []).append(job)
         tasks = "1" if call.tasks is None else format_ranges(call.tasks)
         waits = [_list(after.ok), f"the end of {_list(after.ended)}" if after.ended else ""]
         self._say(_ROW.format(call.stage, job, tasks, " and ".join(filter(None, waits))).rstrip())
@@ -243,6 +291,20 @@ class _Sender:
             )
         self._problems += [f"{stage}: {problem}"] if problem else []
         self._say(f"{stage}: {problem or 'done'}")
+
+    def record(self) -> None:
+        """Note what was submitted in the run's folder."""
+        if not self._jobs:
+            return
+        values = {
+            "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "profile": self._options.profile,
+            "stages": self._options.wanted,
+            "after": self._options.after,
+            "probe_tasks": self._options.probe_tasks,
+            "jobs": self._jobs,
+        }
+        add_submission(self._run, parse(Submission, values, "submission"))
 
     def end(self, logs: Path) -> None:
         if self._sent:

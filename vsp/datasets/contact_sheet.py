@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,18 @@ _GAP = 14  # between cells
 _FONT_SIZE, _SMALL_FONT = 13, 11
 _MAX_TEXT = 200  # longer texts are cut before they are measured; they fit no cell
 _COLUMNS = 6
+_CLEAR = 2  # between a box and its frame, which has a white rim
+_STROKE = 3  # width of a frame
 _TEXT, _LIGHT, _PAPER, _FRAME, _RIM = "#222222", "#767676", "white", "#f0f0f0", "#cccccc"
 # These two colours can be told apart without seeing red and green.
 _COLORS = {"subject": "#d1495b", "reference": "#00628b"}
 # In the order of drawing: the subject's box is above the boxes of the others.
-_BOXED = {"second": _COLORS["reference"], **dict(reversed(_COLORS.items()))}
+_BOXED = {
+    "second": _COLORS["reference"],
+    **dict(reversed(_COLORS.items())),
+    "regions": _COLORS["subject"],
+}
+_LEGEND = {"subject": "subject red", "regions": "regions red", "reference": "reference blue"}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -43,8 +51,16 @@ class SheetRow:
     record: dict[str, Any]
 
 
-def draw_sheet(dataset: Path, rows: Sequence[SheetRow], path: Path) -> list[str]:
-    """Write the sheet as a PNG; gives the problems of its pictures and boxes.
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What a sheet shows besides its pictures."""
+
+    problems: list[str]  # of pictures and boxes
+    legend: str  # colours of the boxes: "subject red, reference blue"; empty without boxes
+
+
+def draw_sheet(dataset: Path, rows: Sequence[SheetRow], path: Path) -> Sheet:
+    """Write the sheet as a PNG.
 
     Raises ConfigError if `path` does not end in .png.
     """
@@ -53,18 +69,19 @@ def draw_sheet(dataset: Path, rows: Sequence[SheetRow], path: Path) -> list[str]
     columns = min(_COLUMNS, len(rows))
     width, height = _SIDE + _GAP, _SIDE + 3 * _LINE + _GAP
     sheet = _empty_sheet(columns * width, -(-len(rows) // columns) * height)
-    title = f"{dataset.absolute().name} · {format_count(len(rows), 'row')} · subject red, reference blue"
-    fitted = _fit(title, sheet.width - 2 * _GAP)
-    ImageDraw.Draw(sheet).text((_GAP, 9), fitted, _LIGHT, _font(_FONT_SIZE))
     problems: list[str] = []
-    paths = PicturePaths(dataset)
+    paths, boxed = PicturePaths(dataset), set[str]()
     for i, row in enumerate(rows):
-        cell, row_problems = _draw_cell(paths, row)
+        cell, row_problems = _draw_cell(paths, row, boxed)
         sheet.paste(cell, (_GAP + i % columns * width, _GAP + _LINE + i // columns * height))
         problems += [f"row {row.id!r}: {problem}" for problem in row_problems]
+    legend = ", ".join(text for part, text in _LEGEND.items() if part in boxed)
+    title = (dataset.absolute().name, format_count(len(rows), "row"), legend)
+    fitted = _fit(" · ".join(filter(None, title)), sheet.width - 2 * _GAP)
+    ImageDraw.Draw(sheet).text((_GAP, 9), fitted, _LIGHT, _font(_FONT_SIZE))
     with write_aside(path) as file:
         sheet.save(file, format="PNG", optimize=True)
-    return problems
+    return Sheet(problems, legend)
 
 
 def _empty_sheet(width: int, height: int) -> Image.Image:
@@ -72,8 +89,13 @@ def _empty_sheet(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width + _GAP, height + _GAP + _LINE), _PAPER)
 
 
-def _draw_cell(paths: PicturePaths, row: SheetRow) -> tuple[Image.Image, list[str]]:
-    """A picture with three lines of text below it, and the problems of the row."""
+def _draw_cell(
+    paths: PicturePaths, row: SheetRow, boxed: set[str]
+) -> tuple[Image.Image, list[str]]:
+    """A picture with three lines of text below it, and the problems of the row.
+
+    `boxed` takes the parts whose boxes are drawn.
+    """
     cell = Image.new("RGB", (_SIDE, _SIDE + 3 * _LINE), _PAPER)
     canvas = ImageDraw.Draw(cell)
     canvas.rectangle((0, 0, _SIDE - 1, _SIDE - 1), _FRAME)
@@ -84,7 +106,7 @@ def _draw_cell(paths: PicturePaths, row: SheetRow) -> tuple[Image.Image, list[st
         problems.append(str(error))
         _draw_placeholder(canvas)
     else:
-        _draw_picture(cell, paths, row.record, picture, problems)
+        boxed |= _draw_picture(cell, paths, row.record, picture, problems)
         canvas.rectangle((0, 0, _SIDE - 1, _SIDE - 1), outline=_RIM)
     _draw_caption(canvas, row, problems)
     return cell, problems
@@ -112,13 +134,13 @@ def _draw_picture(
     record: dict[str, Any],
     picture: Image.Image,
     problems: list[str],
-) -> None:
-    """Draw the picture with its boxes; `problems` takes the boxes that are wrong."""
+) -> set[str]:
+    """Draw the picture with its boxes; gives the parts with boxes. `problems` takes wrong boxes."""
     scale = _SIDE / max(picture.size)
     width, height = (max(1, round(edge * scale)) for edge in picture.size)
     small = picture.resize((width, height), Image.Resampling.LANCZOS)
-    canvas = ImageDraw.Draw(small)
-    for part, color in {**_BOXED, "regions": _COLORS["subject"]}.items():
+    boxed = set()
+    for part, color in _BOXED.items():
         try:
             boxes = _boxes(paths, record, part)
         except DatasetError as error:
@@ -126,16 +148,35 @@ def _draw_picture(
             continue
         for box in boxes:
             problems += _box_problems(part, box, picture.size)
-            _draw_box(canvas, [edge * scale for edge in box], color)
+            _draw_frame(small, [edge * scale for edge in box], color)
+            boxed.add(part)
     cell.paste(small, ((_SIDE - width) // 2, (_SIDE - height) // 2))
+    return boxed
 
 
-def _draw_box(canvas: ImageDraw.ImageDraw, edges: Sequence[float], color: str) -> None:
-    """A box with a light rim, which is visible on any picture. An inverted box is drawn too."""
+def _draw_frame(picture: Image.Image, edges: Sequence[float], color: str) -> None:
+    """A frame around a box, with room between them: what is in the box stays whole.
+
+    The frame has a white rim, which makes it visible on any picture, and ends at the picture's edge.
+    An inverted box is framed too.
+    """
     left, right = sorted(edges[0::2])
     top, bottom = sorted(edges[1::2])
-    canvas.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="white", width=5)
-    canvas.rectangle((left, top, right, bottom), outline=color, width=3)
+    last = picture.width - 1, picture.height - 1
+    # The last pixels of the frame; those of the box are up to right - 1 and bottom - 1.
+    out = _CLEAR + _STROKE
+    corner = [
+        min(max(0, floor(edge) - out), max(0, end - _STROKE))
+        for edge, end in zip((left, top), last, strict=True)
+    ]
+    other = [
+        max(min(ceil(edge) - 1 + out, end), min(end, start + _STROKE))
+        for edge, end, start in zip((right, bottom), last, corner, strict=True)
+    ]
+    canvas = ImageDraw.Draw(picture)
+    rim = [edge - 1 for edge in corner] + [edge + 1 for edge in other]
+    canvas.rectangle(rim, outline="white", width=_STROKE + 2)
+    canvas.rectangle((*corner, *other), outline=color, width=_STROKE)
 
 
 def _boxes(paths: PicturePaths, record: dict[str, Any], part: str) -> list[Box]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from string import Formatter
@@ -35,6 +34,8 @@ from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
 from vsp.utils.config_files import config_names
 from vsp.utils.files import write_aside
+from vsp.utils.looked_in import nothing_in
+from vsp.utils.spelling import nearest_names
 from vsp.utils.text import is_encodable
 
 NAME = "metadata.json"
@@ -139,12 +140,14 @@ def _other_dataset(folder: Path) -> str:
     if name in config_names("configs", Path(), "_dataset.yaml") and _is_same(folder.parent, _HOME):
         return f"make it with `vsp generate --config {name}`, or name another folder"
     beside = {path.parent for home in (_HOME, folder.parent) for path in home.glob(f"*/{NAME}")}
-    close = get_close_matches(name, [path.name for path in beside], 3, 0.6)
+    close = nearest_names(name, {path.name for path in beside})
     paths = [str(path) for one in close for path in sorted(beside) if path.name == one]
     if paths:
         return f"did you mean {' or '.join(paths)}?"
     if not beside:
-        return "make a dataset with `vsp generate --config spatial` or `vsp import`"
+        return nothing_in(
+            _HOME, "dataset", "make one with `vsp generate --config spatial` or `vsp import`"
+        )
     more = ", …" if len(beside) > _N_NAMED else ""
     return f"the datasets here are {', '.join(map(str, sorted(beside)[:_N_NAMED]))}{more}"
 

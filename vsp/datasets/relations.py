@@ -10,6 +10,7 @@ from typing import Any
 from vsp.config import read_yaml
 from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
+from vsp.utils.spelling import unknown_name
 
 # If the first label holds for (A, B), the second one holds for (B, A).
 _PAIRS = (
@@ -63,11 +64,8 @@ def read_relations(name: str, work: Path) -> Relations:
     """
     path = find_config(name, _FOLDER, work)
     if path is None:
-        known = ", ".join(config_names(_FOLDER, work))
-        raise ConfigError(
-            f"relations {name!r} are not in {_FOLDER}/; known: {known}; or give the path of a "
-            ".yaml file"
-        )
+        message = unknown_name("table of relations", name, config_names(_FOLDER, work))
+        raise ConfigError(f"{message}, in {_FOLDER}/; or give the path of a .yaml file")
     return parse_relations(name, read_yaml(path), str(path))
 
 

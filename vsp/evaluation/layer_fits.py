@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vsp.evaluation.design import Design, OuterSplit, is_constant
 from vsp.evaluation.metrics import METRICS, Metric, label_shares, score_of_sums
+from vsp.evaluation.named_fits import name_of_rows, named
 from vsp.evaluation.online_code import OnlineCode, PortionFit, Portions, Target, portion_fits
 from vsp.evaluation.scores import Floats, are_numbers
 from vsp.evaluation.tested_rows import Cells, chance_losses, normalised_on_tested, split_losses
@@ -28,7 +29,7 @@ Array = NDArray[np.floating]
 Arrays = dict[str, NDArray[Any]]
 
 _SETS = 16  # training sets of a search piece
-_PERMUTATIONS = 20  # of a piece
+PERMUTATIONS = 20  # of a piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class LayerTasks:
         n_refits = 0 if self.resamples is None else len(self.resamples)
         drawn = {"null": len(self.permuted), "within": len(self.within), "refit": n_refits}
         for kind, n in drawn.items():
-            pieces += [Piece(kind, start) for start in range(0, n, _PERMUTATIONS)]
+            pieces += [Piece(kind, start) for start in range(0, n, PERMUTATIONS)]
         once = {
             "capacity": self.shuffled is not None,
             "curve": bool(self.portions),
@@ -161,7 +162,7 @@ class LayerFitter:
 
     def _permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Sums [permutation, cell, 2] over the test rows of the first repeat."""
-        permuted = self.tasks.permuted[piece.start : piece.start + _PERMUTATIONS]
+        permuted = self.tasks.permuted[piece.start : piece.start + PERMUTATIONS]
         sums: list[Any] = [0.0] * len(permuted)
         for outer, k, y, fit in self._first_repeat_fits(permuted, choice):
             sums[k] = sums[k] + self._sums(y, fit, outer.train_set, outer.test)[0]
@@ -181,7 +182,7 @@ class LayerFitter:
 
     def _within_permutations(self, piece: Piece, choice: StrengthChoice) -> Arrays:
         """Losses of each group [permutation, group], on the test rows of the first repeat."""
-        permuted = self.tasks.within[piece.start : piece.start + _PERMUTATIONS]
+        permuted = self.tasks.within[piece.start : piece.start + PERMUTATIONS]
         losses, cells = [], []
         for outer, _, y, fit in self._first_repeat_fits(permuted, choice):
             cells.append((outer, self._cells(y, fit, outer)))
@@ -218,7 +219,7 @@ class LayerFitter:
         assert resamples is not None
         tasks = [
             Task(self.tasks.y, counts > 0, self._strength(choice.chosen[0]), counts=counts)
-            for counts in resamples[piece.start : piece.start + _PERMUTATIONS]
+            for counts in resamples[piece.start : piece.start + PERMUTATIONS]
         ]
         sums = [
             self._sums(self.tasks.y, fit, outer.train_set, outer.test)[0]
@@ -262,22 +263,29 @@ class LayerFitter:
         portions = self.tasks.portions
         assert portions is not None
         curve = np.full((portions.n_orders, portions.n_portions - 1), np.nan)
-        coded = self._coded_targets
+        coded = self.coded_targets
         codes = {name: OnlineCode(one, portions, self.probe.link) for name, one in coded.items()}
         curve_target = Target(self.tasks.y, self._strength(choice.chosen[0]))
+        errors = []
         for one in self._portion_fits(curve_target, coded):
-            if one.target == "curve":
+            if one.fit is None:
+                errors.append(one.error)
+                if one.target != "curve":
+                    codes[one.target].add_uniform(one)
+            elif one.target == "curve":
                 curve[one.order, one.portion] = self._portion_score(one)
             else:
                 codes[one.target].add(one)
         arrays = {"portion_rows": portions.n_rows.mean(axis=0), "curve": curve}
+        if errors:
+            arrays["portion_errors"] = np.array([f"{len(errors)}", errors[0]])
         for name, code in codes.items():
             arrays[f"{name}_bits"] = code.bits()
             arrays[f"{name.removesuffix('code')}uniform_bits"] = np.array(code.uniform_bits)
         return arrays
 
     @property
-    def _coded_targets(self) -> dict[str, Target]:
+    def coded_targets(self) -> dict[str, Target]:
         """The labels and the first control task; none if the probe has no probabilities."""
         tasks = self.tasks
         if not self._has_probabilities:
@@ -301,7 +309,8 @@ class LayerFitter:
         assert portions is not None
         for probe, targets in calls:
             for one in portion_fits(self.states, probe, portions, targets, test):
-                self._unreported.append(one.fit)
+                if one.fit is not None:
+                    self._unreported.append(one.fit)
                 yield one
 
     def _portion_score(self, one: PortionFit) -> float:
@@ -354,7 +363,10 @@ class LayerFitter:
         return self.probe.prepare(self.states, sets)
 
     def _fit(self, tasks: Sequence[Task]) -> Iterator[TaskFit]:
-        for fit in self.probe.fit_prepared(self._prepared, tasks):
+        fits = self.probe.fit_prepared(self._prepared, tasks)
+        for task in tasks:
+            with named(partial(name_of_rows, self.tasks.design, task.train)):
+                fit = next(fits)
             self._unreported.append(fit)
             yield fit
 

@@ -265,7 +265,7 @@ def match_rows(first: TestedRun, other: TestedRun) -> tuple[Indices, Indices]:
     if first.statistic != other.statistic:
         raise RunError(
             f"{both}: one has the statistic {first.statistic}, the other {other.statistic}; "
-            "compare probes of the same target with the same --metric"
+            "compare probes of the same target with the same `vsp probe --metric`"
         )
     _, in_first, in_other = np.intersect1d(
         first.id, other.id, assume_unique=True, return_indices=True
@@ -299,8 +299,8 @@ def _check_same_rows(first: TestedRun, other: TestedRun, n_common: int) -> None:
     if metric.balances and len(n_rows) > 1:
         raise RunError(
             f"{first.name} and {other.name}: {len(first.id)} and {len(other.id)} test rows, of which "
-            f"{n_common} are in both; {metric.statistic} is compared on the same rows only: probe "
-            "both runs with --metric accuracy"
+            f"{n_common} are in both; {metric.statistic} is compared on the same rows only; run "
+            "`vsp probe --metric accuracy` on both"
         )
 
 

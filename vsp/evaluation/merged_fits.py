@@ -19,7 +19,7 @@ from vsp.probes.links import probabilities
 
 _CURVE = (
     "portion_rows", "curve", "code_bits", "uniform_bits", "control_code_bits",
-    "control_uniform_bits",
+    "control_uniform_bits", "portion_errors",
 )  # fmt: skip
 
 
@@ -60,8 +60,9 @@ def merge_pieces(
     [strength], null_observed, null [permutation], capacity [draw], within_observed, within
     [permutation], control.NAME.score, control.NAME.loss [repeat, row], refit [resample],
     portion_rows [portion], curve [order, portion], code_bits and control_code_bits [order],
-    uniform_bits, control_uniform_bits, final_strength, gap and iterations [fit], and the arrays of
-    the saved probe as probe.NAME, and of those of the outer splits as fold.SPLIT.NAME.
+    uniform_bits, control_uniform_bits, final_strength, gap and iterations [fit], portion_errors (how
+    many, and the first), and the arrays of the saved probe as probe.NAME, and of those of the outer
+    splits as fold.SPLIT.NAME; none of them if one probe has no arrays.
     """
     arrays = {**_union(searched), **_union(later)}
     pieces = [*searched, *later]
@@ -86,12 +87,19 @@ def merge_pieces(
         merged |= studentised(observed.astype(np.float64), drawn["within"])
     if drawn["refit"] is not None:
         merged["refit"] = drawn["refit"]
+    kept = ("control.", "probe.", "fold.") if _all_saved(tasks, arrays) else ("control.",)
     return merged | {
         name: array
         for name, array in arrays.items()
-        if name in (*_CURVE, "capacity", "final_strength")
-        or name.startswith(("probe.", "fold.", "control."))
+        if name in (*_CURVE, "capacity", "final_strength") or name.startswith(kept)
     }
+
+
+def _all_saved(tasks: LayerTasks, arrays: Arrays) -> bool:
+    """Whether the probe of every fold, and that of all rows, has arrays: all are kept, or none."""
+    n_folds = len(tasks.design.outer) if tasks.keep_folds else 1
+    prefixes = ["probe.", *(f"fold.{i}." for i in range(n_folds) if n_folds > 1)]
+    return all(any(name.startswith(one) for name in arrays) for one in prefixes)
 
 
 def _chosen_scores(tasks: LayerTasks, arrays: Arrays, choice: StrengthChoice) -> list[NDArray[Any]]:

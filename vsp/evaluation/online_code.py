@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.datasets.splitting import integer_codes
+from vsp.errors import EstimatorError
 from vsp.evaluation.design import is_constant
 from vsp.evaluation.scores import Floats
 from vsp.probes.base import ProbeBase, Task, TaskFit
@@ -107,10 +108,12 @@ class PortionFit:
     portion: int
     target: str
     rows: NDArray[np.intp]  # rows whose scores the fit holds, ascending
-    fit: TaskFit
+    fit: TaskFit | None  # None: the estimator of the user raised `error`
+    error: str = ""
 
     def scores(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Scores [strength, class, row] of some of these rows."""
+        assert self.fit is not None
         return self.fit.scores[..., np.searchsorted(self.rows, rows)]
 
 
@@ -143,8 +146,28 @@ def portion_fits(
             )
             for order, portion, name in sources
         ]
-        for source, fit in zip(sources, probe.fit_tasks(states[rows], tasks), strict=True):
-            yield PortionFit(*source, rows, fit)
+        for source, fit in zip(sources, _fits(probe, states[rows], tasks), strict=True):
+            if isinstance(fit, EstimatorError):
+                yield PortionFit(*source, rows, None, str(fit))
+            else:
+                yield PortionFit(*source, rows, fit)
+
+
+def _fits(
+    probe: ProbeBase, states: NDArray[np.floating], tasks: list[Task]
+) -> Iterator[TaskFit | EstimatorError]:
+    """The fits of tasks; of an estimator of the user, the error that it raises in place of a fit.
+
+    An estimator that fits the training rows can still refuse a portion of four of them.
+    """
+    if not probe.may_raise:
+        yield from probe.fit_tasks(states, tasks)
+        return
+    for task in tasks:
+        try:
+            yield from probe.fit_tasks(states, [task])
+        except EstimatorError as error:
+            yield error
 
 
 def _fitted_together(portions: Portions, hidden_size: int) -> Iterator[list[tuple[int, int]]]:
@@ -183,6 +206,12 @@ class OnlineCode:
         block = np.flatnonzero(self.portions.block(one.order, one.portion))
         share = probabilities(one.scores(block).astype(np.float64), self.link, axis=1)
         self._add_bits(one.order, one.portion, block, share)
+
+    def add_uniform(self, one: PortionFit) -> None:
+        """Code the block after a portion that has no fit with the uniform code."""
+        self._without_fit.remove((one.order, one.portion))
+        n_rows = int(self.portions.block(one.order, one.portion).sum())
+        self.block_bits[one.order, :-1] += n_rows * np.log2(len(self.labels))
 
     def bits(self) -> Floats:
         """Code length [order]. Call it once, after all fits are added."""

@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import joblib
-import numpy as np
 from joblib import delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from vsp.errors import ProbeError, RunError
-from vsp.evaluation.baseline_features import FEATURES
+from vsp.errors import RunError
 from vsp.evaluation.fit_cache import FitCache, Fitted
-from vsp.evaluation.layer_fits import Arrays, LayerFitter, LayerTasks, StrengthChoice
+from vsp.evaluation.fit_costs import FitCosts, count_fits, format_costs, measure_speed
+from vsp.evaluation.layer_fits import Arrays, StrengthChoice
 from vsp.evaluation.merged_fits import choose_strengths, merge_pieces
+from vsp.evaluation.named_fits import named
 from vsp.evaluation.probe_work import ProbeWork
-from vsp.probes.treatment import mean_squared_norm
+from vsp.evaluation.work_of_layer import counted_fitter, layer_fitter, tasks_of
 from vsp.storage.array import Store
 from vsp.utils.progress import progress
 from vsp.utils.workers import worker_pool
@@ -30,7 +28,6 @@ _log = logging.getLogger(__name__)
 
 _MAX_IDLE = 1.25  # divide layers if idle workers make the run longer by more than this factor
 _MAX_DIVISIONS = 8  # jobs of one layer
-_ROWS_AT_ONCE = 4096  # rows that are checked for finite values at once
 
 _Pieces = dict[int, Arrays]  # by piece number
 
@@ -52,6 +49,7 @@ def fit_missing(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int) -> None:
         )  # fmt: skip
     if not pending:
         return
+    _log.info("%s", format_costs(*measured_costs(work, pending), n_jobs))
     try:
         n_divisions = _n_divisions(len(pending), n_jobs)
         if n_divisions > 1:
@@ -67,10 +65,31 @@ def fit_missing(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int) -> None:
         ) from None
 
 
+def pending_costs(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int) -> str:
+    """The fits that `fit_missing` would do and the time that they take, in words."""
+    pending = [layer for layer in layers if not _is_cached(work.cache, layer)]
+    if not pending:
+        return "fits: 0; all layers were fitted before"
+    return format_costs(*measured_costs(work, pending), n_jobs)
+
+
+def measured_costs(work: ProbeWork, pending: Sequence[Fitted]) -> tuple[FitCosts, float]:
+    """The fits of these layers, and the seconds that one worker needs for them.
+
+    A few real fits of the middle one of them are timed.
+    """
+    costs = [count_fits(counted_fitter(layer, work)) for layer in pending]
+    middle = pending[len(pending) // 2]
+    with threadpool_limits(1), named(lambda: name_of_layer(middle)):
+        speed = measure_speed(layer_fitter(work.store, middle, work))
+    total = sum(costs, FitCosts())
+    return total, speed.seconds(total, len(pending))
+
+
 def fit_layer(store: Store, layer: Fitted, work: ProbeWork) -> Arrays:
     """All fits of a layer, in this process and one thread: workers share the cores."""
-    with threadpool_limits(1):
-        fitter = _layer_fitter(store, layer, work)
+    with threadpool_limits(1), named(lambda: name_of_layer(layer)):
+        fitter = layer_fitter(store, layer, work)
         tasks = fitter.tasks
         searched = [fitter.search(sets) for sets in tasks.search_pieces]
         choice = choose_strengths(tasks, searched)
@@ -78,9 +97,8 @@ def fit_layer(store: Store, layer: Fitted, work: ProbeWork) -> Arrays:
         return merge_pieces(tasks, work.probe, searched, choice, later)
 
 
-def has_grid_by_layer(work: ProbeWork) -> bool:
-    """Whether the probe's default grid depends on the norm of a layer's states."""
-    return bool(work.probe.grid_squared_norm) and not work.settings.strengths
+def name_of_layer(layer: Fitted) -> str:
+    return f"baseline {layer}" if isinstance(layer, str) else f"layer {layer}"
 
 
 def read_cached(cache: FitCache, layer: Fitted) -> Arrays:
@@ -99,56 +117,6 @@ def _is_cached(cache: FitCache, layer: Fitted) -> bool:
         _log.info("%s is damaged; it is removed and the layer fitted again", path)
         cache.remove(layer)
         return False
-
-
-def _layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
-    if isinstance(layer, str):
-        states = work.features(layer)
-    else:
-        states = _states(store, layer, work.rows.row)
-    tasks = _tasks_of(layer, work)
-    factor = FEATURES[layer].norm_factor if isinstance(layer, str) else 0.0
-    if factor or work.probe.grid_squared_norm:
-        train = tasks.design.train_sets[tasks.design.final]
-        squared_norm = mean_squared_norm(work.probe.treatment, states, train) * (factor or 1.0)
-        tasks = replace(tasks, code_strengths=work.probe.code_grid_for(squared_norm))
-        if factor or has_grid_by_layer(work):
-            tasks = replace(tasks, strengths=work.probe.grid_for(squared_norm))
-    return LayerFitter(states, work.probe, tasks)
-
-
-def _tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
-    """The tasks of a layer. Baselines have no permutation test, control, capacity, learning curve or saved folds."""
-    if not isinstance(layer, str):
-        return work.tasks
-    none = work.tasks.permuted[:0]
-    return replace(
-        work.tasks,
-        permuted=none,
-        within=none,
-        controls={},
-        shuffled=None,
-        portions=None,
-        resamples=None,
-        keep_folds=False,
-    )
-
-
-def _states(store: Store, layer: int, rows: NDArray[np.intp]) -> NDArray[np.floating]:
-    """Stored states [row, hidden]; a memory map if all rows take part.
-
-    Raises ProbeError if a value is not finite.
-    """
-    states = store.layer(layer)
-    if len(rows) < len(states):
-        states = states[rows]
-    for start in range(0, len(states), _ROWS_AT_ONCE):
-        if not np.isfinite(states[start : start + _ROWS_AT_ONCE]).all():
-            raise ProbeError(
-                f"layer {layer} has values that are not finite, so the store is damaged; "
-                "find the rows with `vsp verify --repair`"
-            )
-    return states
 
 
 def _n_divisions(n_layers: int, n_jobs: int) -> int:
@@ -179,7 +147,7 @@ def _fit_and_cache(store: Store, layer: Fitted, work: ProbeWork) -> None:
 
 def _fit_divided(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int, n_divisions: int) -> None:
     """Run the search pieces of all layers, then the later pieces; cache each complete layer."""
-    tasks = {layer: _tasks_of(layer, work) for layer in layers}
+    tasks = {layer: tasks_of(layer, work) for layer in layers}
     n_search = {layer: len(tasks[layer].search_pieces) for layer in layers}
     n_later = {layer: len(tasks[layer].later_pieces) for layer in layers}
     searched: dict[Fitted, _Pieces] = {layer: {} for layer in layers}
@@ -220,16 +188,16 @@ def _divided_jobs(
 
 
 def _search(store: Store, layer: Fitted, work: ProbeWork, share: range) -> tuple[Fitted, _Pieces]:
-    with threadpool_limits(1):
-        fitter = _layer_fitter(store, layer, work)
+    with threadpool_limits(1), named(lambda: name_of_layer(layer)):
+        fitter = layer_fitter(store, layer, work)
         return layer, {i: fitter.search(fitter.tasks.search_pieces[i]) for i in share}
 
 
 def _run_later(
     store: Store, layer: Fitted, work: ProbeWork, share: range, choice: StrengthChoice
 ) -> tuple[Fitted, _Pieces]:
-    with threadpool_limits(1):
-        fitter = _layer_fitter(store, layer, work)
+    with threadpool_limits(1), named(lambda: name_of_layer(layer)):
+        fitter = layer_fitter(store, layer, work)
         return layer, {i: fitter.run(fitter.tasks.later_pieces[i], choice) for i in share}
 
 

@@ -20,15 +20,18 @@ from vsp.evaluation.box_features import has_boxes
 from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 from vsp.evaluation.fit_cache import FitCache
 from vsp.evaluation.layer_fits import Arrays
-from vsp.evaluation.parallel_fits import fit_missing, has_grid_by_layer, read_cached
+from vsp.evaluation.parallel_fits import fit_missing, pending_costs, read_cached
 from vsp.evaluation.peak import Selection, inner_scores
-from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.evaluation.probe_settings import ProbeSettings, setting_name
 from vsp.evaluation.probe_work import ProbeWork, prepare
 from vsp.evaluation.says import Says, says_beside_peak
+from vsp.evaluation.work_of_layer import has_grid_by_layer
 from vsp.probes import describe_probe
+from vsp.probes.own_code import probe_words
 from vsp.storage.npz import Blocks
 from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import check_owner
 
 _SMALL = 1 << 14  # bytes of an array that is kept in memory for all layers
 _ESTIMATES = ("strengths", "inner", "chosen", "likeliest", "outer_score", "by_strength", "null",
@@ -45,14 +48,14 @@ def probe_run(
     partial: bool = False,
     layers: Sequence[int] | None = None,
 ) -> Results:
-    """Fit the layers that are not cached, evaluate all (or `layers`), and write `results/RUN/`.
+    """Fit the layers that are not cached, evaluate all (or `layers`), and write the results.
 
-    Raises RunError if rows are missing or failed and `partial` is false, or if the folder holds
-    results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
+    They lie in `results/RUN/SETTING/`; those of other settings stay. Raises RunError if rows are
+    missing or failed and `partial` is false, or if `results/RUN/` holds results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
     a file cannot be written.
     """
-    results = Results(run.results).at(settings.position)
-    results.check_owner(run.plan)
+    home = run.results
+    check_owner(home, run.plan)
     work = prepare(run, settings, partial)
     chosen = _checked_layers(work, layers)
     fit_missing(work, [*chosen, *work.baselines], n_jobs)
@@ -61,9 +64,15 @@ def probe_run(
     baselines = {name: read_cached(work.cache, name) for name in work.baselines}
     scores, figures = evaluate(chosen, fits, rows, how, baselines)
     says = _says(work, chosen, fits, rows, how)
-    results.check_owner(run.plan)  # again, since fits take hours
+    check_owner(home, run.plan)  # again, since fits take hours
+    results = Results(home / setting_name(settings, layers), home)
     results.write(
-        {**_summary(work), **figures, "says": says.summary, "no_answers": says.why_not},
+        {
+            **_summary(work, fits),
+            **figures,
+            "says": says.summary,
+            "no_answers": says.why_not,
+        },
         [replace(score, lens=says.lens.get(score.layer)) for score in scores],
         {**_predictions(work, chosen, fits), **says.arrays},
         _estimates(chosen, fits),
@@ -122,11 +131,29 @@ def probe_part(
 
     Returns the layers and the folder of the cache. Raises the same errors as `probe_run`.
     """
-    Results(run.results).at(settings.position).check_owner(run.plan)
+    check_owner(run.results, run.plan)
     layers = part_layers(run.states(settings.position).layout.n_layers, *part)
     work = prepare(run, settings, partial)
     fit_missing(work, layers, n_jobs)
     return layers, work.cache.folder
+
+
+def probe_costs(
+    run: Run,
+    settings: ProbeSettings,
+    n_jobs: int,
+    part: tuple[int, int] | None = None,
+    partial: bool = False,
+    layers: Sequence[int] | None = None,
+) -> str:
+    """The number of fits that are not cached and about how long they take, in words.
+
+    Raises the same errors as `probe_run`.
+    """
+    work = prepare(run, settings, partial)
+    if part is not None:
+        return pending_costs(work, part_layers(work.store.layout.n_layers, *part), n_jobs)
+    return pending_costs(work, [*_checked_layers(work, layers), *work.baselines], n_jobs)
 
 
 def part_layers(n_layers: int, k: int, n: int) -> range:
@@ -153,14 +180,41 @@ class _CachedFits(Sequence[Arrays]):
     def __init__(self, cache: FitCache, layers: Sequence[int]) -> None:
         self.cache, self.layers = cache, layers
         self._small: dict[int, Arrays] = {}
+        self._saved: dict[int, bool] = {}  # whether a layer that was read holds a probe
 
     def __len__(self) -> int:
         return len(self.layers)
 
     def __getitem__(self, i: Any) -> Any:
         fit = read_cached(self.cache, self.layers[i])
+        self._saved[i] = any(name.startswith("probe.") for name in fit)
         self._small[i] = {name: one for name, one in fit.items() if one.nbytes <= _SMALL}
         return fit
+
+    def read_all(self) -> None:
+        """Read the layers that were not read before."""
+        for i in range(len(self)):
+            if i not in self._saved:
+                self[i]
+
+    @property
+    def not_saved(self) -> list[int]:
+        """Layers whose probe cannot be kept as arrays."""
+        self.read_all()
+        return [layer for i, layer in enumerate(self.layers) if not self._saved[i]]
+
+    @property
+    def portion_errors(self) -> dict[str, Any] | None:
+        """Number of fits of the learning curve in which the estimator raised an error, and the first."""
+        self.read_all()
+        found = [
+            one["portion_errors"].tolist()
+            for one in self._small.values()
+            if "portion_errors" in one
+        ]
+        if not found:
+            return None
+        return {"n": sum(int(n) for n, _ in found), "first": found[0][1]}
 
     def array(self, i: int, name: str) -> NDArray[Any]:
         """An array of a layer, from memory if it is small and the layer was read before."""
@@ -219,7 +273,7 @@ def _blocks(name: str, first: NDArray[Any], fits: _CachedFits) -> Blocks:
     return Blocks((len(fits), *first.shape), first.dtype, arrays)
 
 
-def _summary(work: ProbeWork) -> dict[str, Any]:
+def _summary(work: ProbeWork, fits: _CachedFits) -> dict[str, Any]:
     """Rows, splits, settings and probe; `evaluate` adds the scores."""
     design, strengths = work.tasks.design, work.tasks.strengths
     used = {
@@ -247,14 +301,16 @@ def _summary(work: ProbeWork) -> dict[str, Any]:
         "settings": asdict(work.settings),
         "probe": {
             **describe_probe(
-                work.settings.probe,
+                probe_words(work.settings.probe, work.settings.probe_options),
                 work.probe,
                 work.store.layout.hidden_size,
                 work.names or None,
                 None if has_grid_by_layer(work) else strengths,
             ),
+            "not_saved": fits.not_saved,
             "fitted": _fitted_rows(work),
         },
+        "portion_errors": fits.portion_errors,
     }
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from vsp.choices import LAST, AnswerScore
-from vsp.probes.names import DEFAULT_PROBE
+from vsp.choices import DEFAULT_PROBE, LAST, AnswerScore
+from vsp.probes.own_code import probe_title
+from vsp.utils.text import format_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +19,9 @@ class ProbeSettings:
     """How probes are fitted and evaluated."""
 
     position: str = LAST  # of the states that the probes read
-    probe: str = DEFAULT_PROBE
+    probe: str = DEFAULT_PROBE  # or the user's code, as own_code.absolute_name gives it
+    probe_options: tuple[tuple[str, Any], ...] = ()  # of the user's code, sorted by name
+    probe_code: str = ""  # own_code.code_version of the user's code
     treatment: str = ""  # empty: the probe's default
     strengths: tuple[float, ...] = ()  # grid to choose from; empty: the probe's default
     metric: str = "auto"  # of vsp.evaluation.metrics.METRICS; auto: as the labels are balanced
@@ -38,3 +46,56 @@ class ProbeSettings:
 
 # Settings that influence no fit, or only by the choice of its rows.
 NO_FIT_SETTINGS = ("random", "words", "confidence", "resamples", "drop_labels", "answer_score")
+
+_MAX_NAME = 80  # characters of the name of a setting without its digest
+
+
+def setting_name(settings: ProbeSettings, layers: Sequence[int] | None = None) -> str:
+    """The folder of these settings in `results/RUN/`: `logistic`, `mass-mean-at-subject-folds-10`.
+
+    It names what differs from the defaults. Two settings never share a name: text that a file name
+    should not hold, or that is too long, is cut, and a digest of all settings follows.
+    """
+    values = asdict(settings) | {"layers": None if layers is None else sorted({*layers})}
+    values["probe"] = probe_title(settings.probe)  # without folders of this machine
+    defaults = asdict(ProbeSettings()) | {"layers": None}
+    words = [values["probe"]]
+    words += [
+        _WORDS.get(name, _plain(name))(value)
+        for name, value in values.items()
+        if name not in ("probe", "probe_code") and value != defaults[name]
+    ]
+    name = "-".join(words)
+    safe = re.sub(r"[^A-Za-z0-9_.,-]+", "_", name)[:_MAX_NAME].lstrip(".-")
+    if safe == name and not settings.drop_labels:
+        return name
+    digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
+    return f"{safe}-{digest}"
+
+
+def _plain(name: str) -> Callable[[Any], str]:
+    return lambda value: f"{name.replace('_', '-')}-{_number(value)}"
+
+
+def _number(value: Any) -> str:
+    """A number with all its digits, a whole one without its point."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+# How the name of a setting says a value that is not the default.
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "position": lambda value: f"at-{value}",
+    "probe_options": lambda value: "-".join(f"{key}-{_number(one)}" for key, one in value),
+    "treatment": str,
+    "strengths": lambda value: "-".join(["grid", *map(_number, value)]),
+    "metric": str,
+    "class_weight": lambda value: f"weights-{value}",
+    "split_by": lambda value: f"by-{value}",
+    "curve": lambda value: "no-curve",
+    "random": lambda value: "no-random",
+    "words": lambda value: "no-words",
+    "over_training": lambda value: "over-training",
+    "drop_labels": lambda value: "-".join(["without", *value]),
+    "answer_score": lambda value: f"answers-{value}",
+    "layers": lambda value: f"layers-{format_ranges(value)}",
+}

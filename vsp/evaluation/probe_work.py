@@ -24,6 +24,7 @@ from vsp.datasets.splitting import integer_codes
 from vsp.errors import ProbeError, RunError
 from vsp.evaluation.answers import RowOptions
 from vsp.evaluation.baseline_features import FEATURES, RANDOM_FEATURES
+from vsp.evaluation.configured_probe import configured_probe, plain_probe
 from vsp.evaluation.control_tasks import control_tasks
 from vsp.evaluation.controls import permuted_labels, shuffled_labels
 from vsp.evaluation.design import Design, is_constant, make_design
@@ -33,20 +34,19 @@ from vsp.evaluation.held_out import HeldOut, independent_units
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric, label_shares
 from vsp.evaluation.online_code import Portions
-from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings
+from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings, setting_name
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
 from vsp.evaluation.row_identity import RowIdentity
 from vsp.evaluation.run_options import options_of_run
 from vsp.evaluation.scores import are_numbers
 from vsp.evaluation.within_words import within_prompts
-from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase, check_scale
+from vsp.probes.own_code import probe_title
 from vsp.storage.array import Store
 from vsp.storage.ledger import BatchEffect, Ledger, failure_of_all, largest_batch_effect
 from vsp.storage.manifest import Sample
 from vsp.storage.npz import MAX_ARRAYS
-from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.storage.untrained import find_untrained
 
@@ -119,17 +119,17 @@ def prepare(run: Run, settings: ProbeSettings, partial: bool) -> ProbeWork:
     samples = run.all_samples()
     kept, dropped = _without_labels(samples, done, settings.drop_labels)
     rows = ProbedRows.of(samples, done[kept])
-    tasks, names, facts = _layer_tasks(rows, settings, PROBES.load(settings.probe)())
+    tasks, names, facts = _layer_tasks(rows, settings, plain_probe(settings))
     if tasks.design.n_folds > 1:  # intervals of folds are about other training rows anyway
         settings = replace(settings, over_training=False)
-    probe = _estimator(settings, tasks.metric)
+    probe = configured_probe(settings, tasks.metric)
     options = options_of_run(run, samples, rows.row, settings.position)
     _check_answer_score(settings.answer_score, options)
     store, number = run.states(settings.position), run.number_of_states(settings.position)
     store.check()
     crc32 = np.concatenate([ledger.crc32_done(number) for ledger in ledgers])[kept]
     folder = _cache_home(run) / "probe" / fits_key(run, settings, rows, crc32)
-    untrained = find_untrained(Results(run.results).at(settings.position), run.plan)
+    untrained = find_untrained(run.results, setting_name(settings), settings.position, run.plan)
     cache = FitCache(folder, _most_bytes(store.layout.hidden_size, tasks, len(names)))
     n_equal = count_equal_states(run.plan, store, samples, rows.row, crc32, tasks.design)
     return ProbeWork(
@@ -149,11 +149,13 @@ def _check_answer_score(score: AnswerScore, options: RowOptions | None) -> None:
 
 def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray[np.uint32]) -> str:
     """Hash of everything that influences a fit: states, labels, groups, settings, versions."""
+    used = {k: v for k, v in asdict(settings).items() if k not in NO_FIT_SETTINGS}
     values = {
         "format": _CACHE_FORMAT,
         "versions": [__version__, sklearn.__version__, np.__version__, scipy.__version__],
         "plan": run.plan.id,
-        "settings": {k: v for k, v in asdict(settings).items() if k not in NO_FIT_SETTINGS},
+        # A file of the user is known by its content, not by its folder.
+        "settings": used | {"probe": probe_title(settings.probe)},
     }
     digest = hashlib.sha256(json.dumps(values).encode())
     for array in (crc32, *rows.arrays):
@@ -172,30 +174,6 @@ def _most_bytes(hidden_size: int, tasks: LayerTasks, n_classes: int) -> int:
     n_probes = 1 + len(tasks.design.outer)
     values = predictions + n_probes * hidden_size * (n_classes + 2) + estimates * (n_classes + 2)
     return min(MAX_ARRAYS, _MIN_LIMIT + 64 * values)
-
-
-def _estimator(settings: ProbeSettings, metric: Metric) -> ProbeBase:
-    """The configured probe. Raises ProbeError for a setting that it does not have."""
-    probe: ProbeBase = PROBES.load(settings.probe)()
-    name, weight = settings.probe, settings.class_weight
-    if settings.strengths and not probe.strength_name:
-        raise ProbeError(f"probe {name} has no strength to choose; leave out --grid")
-    if metric is METRICS["log-loss"] and not probe.link:
-        raise ProbeError(f"probe {name} has no probabilities; use another --metric than log-loss")
-    if "weighting" not in probe.get_params():
-        if weight != "auto":
-            raise ProbeError(f"probe {name} has no class weights; leave out --class-weight")
-        weight = ""
-    elif weight == "balanced" and metric is METRICS["log-loss"]:
-        raise ProbeError(
-            "--class-weight balanced changes the probabilities that --metric log-loss scores; leave "
-            "out one of them"
-        )
-    elif weight == "auto":
-        weight = "balanced" if metric is METRICS["balanced"] else "none"
-    return probe.configure(
-        settings.treatment, settings.tolerance, settings.max_iter, settings.seed, weight
-    )
 
 
 def _without_labels(

@@ -185,7 +185,7 @@ def _why_no_lens(options: RowOptions, kind: AnswerScore) -> str:
         return ""
     return (
         f"run {options.prior_source} with blank pictures stores no lens, which --answer-score {kind} "
-        "needs; plan it with --lens"
+        "needs; plan it with `vsp plan --lens`"
     )
 
 

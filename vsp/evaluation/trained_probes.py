@@ -32,6 +32,7 @@ class TrainedProbes:
 
     name: str
     results: Results
+    position: str  # of the states that the probes read
     classes: tuple[str, ...]  # empty: the probes read a number
     link: str
     metric: Metric
@@ -101,19 +102,26 @@ def read_trained(name: str, results: Results, metric: str = "") -> TrainedProbes
         )
     read_tested_run(name, results)  # raises if an array is not what vsp writes
     probe = summary["probe"]
+    if probe.get("not_saved"):
+        raise RunError(
+            f"{results.folder}: probes of {probe['probe']} are not saved, because it has no coef_ "
+            "and intercept_ that give its predictions; run `vsp probe` with a class that has them, or with "
+            "a probe of vsp"
+        )
     classes = tuple(probe["classes"] or ())
     _check_arrays(results, arrays, classes)
     plan = parse(Plan, summary["plan"], str(results.folder / SUMMARY))
     return TrainedProbes(
         name,
         results,
+        summary["position"],
         classes,
         probe["link"],
         _metric(name, metric, summary["statistic"], probe),
         summary["statistic"],
         f"{probe['probe']}, treatment {probe['treatment']}",
         summary["best_layer"],
-        plan.convention(results.position),
+        plan.convention(summary["position"]),
         summary["hidden_size"],
         FittedRows.of(arrays),
         _own_values(results, arrays["label"], classes),

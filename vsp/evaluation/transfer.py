@@ -98,7 +98,7 @@ def transfer(
     draws = settings.confidence, settings.resamples, settings.seed
     return Transfer(
         trained=trained.name,
-        position=trained.results.position,
+        position=trained.position,
         target=target.name,
         target_position=target.position,
         probe=trained.probe,

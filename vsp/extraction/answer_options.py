@@ -72,7 +72,7 @@ class OptionTokens:
         if len(set(tokens)) < len(tokens):
             raise InputError(
                 f"two of the options {', '.join(map(repr, texts))} have the same tokens; use "
-                "another --answer-start or --no-answers"
+                "another `vsp plan --answer-start` or --no-answers"
             )
         return self._known.setdefault(tokens, tokens)
 
@@ -111,6 +111,6 @@ def too_many_options(samples: Sequence[Sample], labels: Sequence[str], asked: bo
     if asked or most <= MAX_DEFAULT:
         return ""
     return (
-        f"{NO_ANSWERS}: rows have up to {most} options; --answers stores those of more than "
+        f"{NO_ANSWERS}: rows have up to {most} options; `vsp plan --answers` stores those of more than "
         f"{MAX_DEFAULT}"
     )

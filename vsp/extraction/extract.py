@@ -310,7 +310,7 @@ def _log_other_lives(shard: Shard, ledger: Ledger, own: Path) -> None:
     `own` is the journal of this task.
     """
     for damage in ledger.damage:
-        _log.info(damage)
+        _log.warning(damage)
     for life in ledger.lives:
         if life.running is not False and life.path != own:
             job = f"job {life.job}, " if life.job else ""

@@ -13,8 +13,8 @@ from vsp.extraction.preflight import CheckedImage
 from vsp.models.contract import Outline
 from vsp.models.memory import fused_experts
 from vsp.storage.manifest import Sample
-from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import check_owner
 
 _GPU_OPTIONS = ("gres", "gpus", "gpus_per_node", "gpus_per_task")  # of a profile
 
@@ -64,7 +64,7 @@ def unfinished_plan_notes(scratch: Path) -> list[str]:
 def other_results_notes(run: Run) -> list[str]:
     """A note if the probe of a new run will refuse to replace the results of another plan."""
     try:
-        Results(run.results).check_owner(run.plan)
+        check_owner(run.results, run.plan)
     except RunError as error:
         return [f"{error} (other --shards or another --batch-size make another plan too)"]
     return []

@@ -17,6 +17,7 @@ from vsp.models.contract import (
     TowerShape,
     VisionLanguageModel,
 )
+from vsp.models.library_notes import leave_out_notes
 from vsp.utils.registry import Registry
 
 FAMILIES = Registry(
@@ -46,6 +47,7 @@ def apply_changes(base: ModelConfig, name: str, changes: Mapping[str, Any]) -> M
 
 def load_family(name: str) -> type[VisionLanguageModel]:
     """The class of a family. Raises ConfigError, listing the known names, if there is none."""
+    leave_out_notes()
     family: type[VisionLanguageModel] = FAMILIES.load(name)
     return family
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from vsp.config import ModelConfig
 from vsp.errors import ModelError
 from vsp.models.library_errors import library_errors, short
+from vsp.models.library_notes import leave_out_notes
 from vsp.models.outline import empty_model
 from vsp.models.safetensors_header import Header, read_headers
 from vsp.utils.limits import FailedError, LimitError, run_limited
@@ -35,16 +35,11 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep off the terminal that bitsandbytes lacks a faster kernel, and warnings for developers."""
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(before)
+    """Keep known notes of bitsandbytes off the terminal, and warnings for developers."""
+    leave_out_notes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @_quiet()

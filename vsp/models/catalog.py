@@ -15,6 +15,7 @@ from vsp.models.checkpoints import on_disk
 from vsp.models.contract import ModelShape
 from vsp.models.stored_quantization import as_stored
 from vsp.utils.config_files import config_names, find_config, find_folder
+from vsp.utils.spelling import did_you_mean, unknown_name
 
 FOLDER = "configs/models"
 
@@ -83,16 +84,19 @@ def _named(name: str, work: Path, *, log: bool = True) -> ModelConfig:
         return _read(path)
     if name in FAMILIES:
         return models.resolve(name)
-    files = f"; in {FOLDER}/: {', '.join(names(work))}" if names(work) else ""
-    raise ConfigError(f"model {name!r} is not known; known: {', '.join(FAMILIES.names())}{files}")
+    files, families = names(work), FAMILIES.names()
+    near = did_you_mean(name, [*files, *families])
+    in_folder = f"; in {FOLDER}/: {', '.join(files)}" if files else ""
+    raise ConfigError(
+        f"model {name!r} is not known; {f'{near} ' if near else ''}known: {', '.join(families)}{in_folder}"
+    )
 
 
 def _read(path: Path) -> ModelConfig:
     """The file's values over its family's defaults."""
     given = parse(ModelConfig, read_yaml(path), str(path))
     if given.family not in FAMILIES:
-        known = ", ".join(FAMILIES.names())
-        raise ConfigError(f"{path}: family {given.family!r} is not known; known: {known}")
+        raise ConfigError(f"{path}: {unknown_name('family', given.family, FAMILIES.names())}")
     for key in ("frame", "stored_quantization"):
         if key in given.model_fields_set:
             raise ConfigError(f"{path}: {key} is found by `vsp plan`; remove it")

@@ -10,7 +10,6 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 
 from vsp.config import ModelConfig
@@ -19,6 +18,7 @@ from vsp.models import FAMILIES, load_family
 from vsp.models.library_errors import library_errors, short
 from vsp.models.safetensors_header import Header, read_headers
 from vsp.utils.reading import read_json, unreadable
+from vsp.utils.spelling import nearest_names
 from vsp.utils.text import shorten
 
 INDEX = "model.safetensors.index.json"  # names the weight file of each tensor
@@ -303,7 +303,7 @@ def _nearest_folder(name: str) -> str:
         folders = [one.name for one in os.scandir(parent or ".") if one.is_dir()]
     except (OSError, ValueError):
         return ""
-    close = get_close_matches(last, folders, 2)
+    close = nearest_names(last, folders, 2)
     named = " or ".join(repr(str(Path(parent, one))) for one in close)
     return f"did you mean the folder {named}? Otherwise " if close else ""
 

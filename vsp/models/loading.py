@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -20,6 +18,7 @@ from vsp.models.config_limits import read_model_config, require_sizes
 from vsp.models.contract import ModelShape, Outline
 from vsp.models.device_copies import copy_to_device
 from vsp.models.hub import local_folder
+from vsp.models.library_notes import leave_out_notes
 from vsp.models.outline import (
     GIVEN,
     decoder_path,
@@ -90,7 +89,8 @@ def load_arguments(config: ModelConfig, dtype: str, unquantized: Sequence[str]) 
     transformers matches these names at the start or the end of a module's name:
     "model.vision_tower" excludes the whole tower, "vision_tower" alone would exclude nothing in it.
     """
-    _quiet_libraries()
+    leave_out_notes()
+    transformers_logging.disable_progress_bar()
     _initialise_vector_math()
     compute = getattr(torch, dtype)
     arguments: dict[str, Any] = {
@@ -238,28 +238,3 @@ def _initialise_vector_math() -> None:
     The rotary embeddings of the first batch, and its states, would then differ between runs.
     """
     torch.zeros(1).cos()
-
-
-class _OnceFilter(logging.Filter):
-    """Passes each message once: 8-bit layers on a CPU repeat theirs in every batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        new = message not in self._seen
-        self._seen.add(message)
-        return new
-
-
-_once = _OnceFilter()
-
-
-def _quiet_libraries() -> None:
-    """Keep progress bars of loading and repeated warnings out of the logs."""
-    transformers_logging.disable_progress_bar()
-    # A device map may name single tensors, such as LLaVA-NeXT's `image_newline`.
-    warnings.filterwarnings("ignore", "The following device_map keys do not match any submodules")
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_once)

@@ -65,9 +65,9 @@ def option_tokens(
         if special:
             problem = f"holds {special!r}, which the model reads as a token of its own; reword it"
         elif whole[:n_ahead] != row.tokens:
-            problem = "changes the tokens of its prompt; use another --answer-start or --no-answers"
+            problem = "changes the tokens of its prompt; use another `vsp plan --answer-start` or --no-answers"
         elif not own:
-            problem = "has no token; use another --answer-start or --no-answers"
+            problem = "has no token; use another `vsp plan --answer-start` or --no-answers"
         elif max(own) >= limits[0]:
             problem = (
                 f"has a token of number {max(own)}, beyond the model's {limits[0]} embeddings; "

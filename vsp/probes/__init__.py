@@ -15,6 +15,7 @@ from vsp.utils.registry import Registry
 
 if TYPE_CHECKING:
     from vsp.probes.base import ProbeBase
+    from vsp.storage.results import Results
 
 FORMAT = 1  # of `describe_probe`
 _TEXTS = ("classes", "treatment")  # arrays of text; all others of vsp's own probes are numbers
@@ -48,7 +49,7 @@ def describe_probe(
     `classes`: None for a number. `strengths`: the grid; None if each layer has its own. The
     parameter that each layer chooses is saved among its arrays.
     """
-    parameters = probe.get_params()
+    parameters = probe.described_parameters()
     parameters.pop(probe.strength_name, None)
     return {
         "format": FORMAT,
@@ -62,18 +63,19 @@ def describe_probe(
         "hidden_size": hidden_size,
         "parameters": parameters,
         "arrays": dict(probe.array_meanings),
+        **probe.described_code(),
     }
 
 
 def load(results: str | Path, layer: int) -> Any:
-    """The saved probe of a layer: `load("results/RUN", 12).predict(states [sample, hidden])`.
+    """The saved probe of a layer: `load("results/RUN/logistic", 12).predict(states [sample, hidden])`.
+
+    `results` is the folder of a setting, or of a run: its newest setting at the last token.
 
     Raises RunError if there are no results or they have been changed, ProbeError if they do not
     hold the layer or have another format.
     """
-    from vsp.storage.results import Results
-
-    stored = Results(Path(results))
+    stored = _opened(results)
     description, arrays = stored.probe(layer)
     return _restored(results, layer, description, [arrays])[0]
 
@@ -83,11 +85,17 @@ def load_folds(results: str | Path, layer: int) -> list[Any]:
 
     Raises RunError and ProbeError as `load` does.
     """
-    from vsp.storage.results import Results
-
-    stored = Results(Path(results))
+    stored = _opened(results)
     description, _ = stored.probe(layer)
     return _restored(results, layer, description, stored.fold_probes(layer))
+
+
+def _opened(folder: str | Path) -> Results:
+    from vsp.storage.stored_settings import choose_setting, stored_settings
+
+    at = Path(folder)
+    only = [one.results for one in stored_settings(at) if one.results.folder == at]
+    return only[0] if only else choose_setting(at)
 
 
 def _restored(
@@ -101,15 +109,23 @@ def _restored(
             f"{results}: probes have format {description.get('format')!r}, this vsp reads {FORMAT}; "
             "use the vsp that wrote them, or run `vsp probe` again"
         )
-    name = str(description.get("probe"))
-    probe_class, classes = PROBES.load(name), description.get("classes")
-    restored = []
+    name, classes = str(description.get("probe")), description.get("classes")
+    own, restored = "own_code" in description, []
+    if own and not all(probes):
+        raise ProbeError(
+            f"{results}: the probe of layer {layer} is not saved: {name} has no coef_ and "
+            "intercept_ that give its predictions; use `vsp probe` with a class that has them"
+        )
+    probe_class = _readout_class(description) if own else PROBES.load(name)
     try:
         for arrays in probes:
-            if name in PROBES.own_names():
+            if own or name in PROBES.own_names():
                 _check_numbers(arrays)
             probe = probe_class.from_arrays(arrays)
-            probe.set_params(**description["parameters"])
+            if own:
+                probe.link = {"": "", "softmax": "softmax"}[description["link"]]
+            else:
+                probe.set_params(**description["parameters"])
             if classes is not None and probe.classes_.dtype.kind in "iu":  # fitted on class indices
                 probe.classes_ = np.array(classes)[probe.classes_]
             _check_scores(probe, description["hidden_size"], len(classes or [""]))
@@ -119,6 +135,13 @@ def _restored(
             f"{results}: the probe of layer {layer} is not what vsp writes; run `vsp probe` again"
         ) from None
     return restored
+
+
+def _readout_class(description: Mapping[str, Any]) -> Any:
+    """The class of saved estimators of the user; their own code is not loaded."""
+    from vsp.probes.saved_readout import SavedLabelReadout, SavedNumberReadout
+
+    return SavedNumberReadout if description.get("target") == "number" else SavedLabelReadout
 
 
 def _check_scores(probe: Any, hidden_size: int, n_columns: int) -> None:

@@ -90,7 +90,8 @@ class ProbeBase(BaseEstimator):
     default_grid: ClassVar[tuple[float, ...]] = ()  # values of that parameter, ascending
     code_grid: ClassVar[tuple[float, ...]] = ()  # of the online code; empty: the same as the score
     grid_squared_norm: ClassVar[float] = 0.0  # mean ‖x‖² of rows that these grids suit; 0: any
-    link: ClassVar[str] = ""  # turns scores into probabilities: "sigmoid", "softmax" or none
+    may_raise: ClassVar[bool] = False  # fits may raise EstimatorError
+    link: str = ""  # turns scores into probabilities: "sigmoid", "softmax" or none
     array_meanings: ClassVar[Mapping[str, str]] = {}  # description of each of `arrays`
 
     treatment: str
@@ -115,6 +116,23 @@ class ProbeBase(BaseEstimator):
         known = self.get_params()
         self.set_params(**{name: value for name, value in wanted.items() if name in known})
         return self
+
+    def described_parameters(self) -> dict[str, Any]:
+        """The parameters that the card of saved probes lists."""
+        return dict(self.get_params())
+
+    def described_code(self) -> dict[str, Any]:
+        """What the card says about code of the user; empty for a probe that vsp knows by name."""
+        return {}
+
+    @property
+    def shares_work(self) -> bool:
+        """Whether fits of several tasks share work, so that many take the time of a few."""
+        return type(self).fit_prepared is not ProbeBase.fit_prepared
+
+    def n_problems(self, n_classes: int) -> int:
+        """The problems that a fit of that many classes solves; each counts as a fit."""
+        return 1
 
     @property
     def tolerance(self) -> float:

@@ -133,6 +133,9 @@ class Logistic(LinearProbe, LabelProbe):
         balanced = self.weighting == "balanced"
         return space.problems(labels, strength, self.multinomial, balanced)
 
+    def n_problems(self, n_classes: int) -> int:
+        return 1 if self.multinomial or n_classes <= 2 else n_classes
+
     def _loss(self) -> Loss:
         return Softmax() if self.multinomial else OneVsRest()
 

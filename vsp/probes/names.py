@@ -1,6 +1,5 @@
 """Names that the command line offers; this module imports no library."""
 
 TREATMENTS = ("none", "center", "standardize", "unit-norm")
-DEFAULT_PROBE = "logistic"
 METRIC_NAMES = ("accuracy", "balanced", "auc", "log-loss")  # of vsp.evaluation.metrics
 SPLIT_BY = ("image", "pairs", "names")  # of vsp.evaluation.held_out

@@ -69,6 +69,9 @@ class SklearnLogistic(LinearProbe, LabelProbe):
         self.n_iter_ = np.concatenate([fit.n_iter_ for fit in fits])
         return self
 
+    def n_problems(self, n_classes: int) -> int:
+        return 1 if n_classes <= 2 else n_classes
+
 
 class _BinaryLogistic(LogisticRegression):
     """Records convergence as `converged_` in place of scikit-learn's warning."""

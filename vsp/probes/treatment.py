@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
 from vsp.probes.names import TREATMENTS
+from vsp.utils.spelling import unknown_name
 
 _NORM_ROWS = 512  # rows, about, from which the mean squared norm is estimated
 _BLOCK_VALUES = 1 << 20  # values in memory as float64 at a time: 8 MB
@@ -61,7 +62,7 @@ def learn(name: str, states: Array, weights: Array | None = None) -> Treatment:
     weight, or the variance of a dimension overflows.
     """
     if name not in TREATMENTS:
-        raise ProbeError(f"treatment {name!r} is not known; known: {', '.join(TREATMENTS)}")
+        raise ProbeError(unknown_name("treatment", name, TREATMENTS))
     zero, one = np.zeros(states.shape[1]), np.ones(states.shape[1])
     if name in ("none", "unit-norm"):
         return Treatment(name, zero, one)

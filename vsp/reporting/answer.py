@@ -1,13 +1,13 @@
-"""One sentence that says what a curve shows."""
+"""The first sentences of a report: what the curve shows, and the figure to cite."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vsp.reporting.formatting import format_figure, format_interval
+from vsp.reporting.formatting import format_difference, format_figure, format_interval
 from vsp.storage.layer_score import LayerScore
-from vsp.utils.text import format_ranges
+from vsp.utils.text import format_count, format_ranges
 
 LEVEL = 0.05  # of the corrected p
 
@@ -18,31 +18,87 @@ def beats_chance(score: LayerScore) -> bool:
 
 
 def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
-    """A sentence that names the layers above chance and the selected layer's score.
+    """Sentences that name the layers above chance and above the words, and the figure to cite.
 
-    A layer is named if its corrected p, against permuted labels, is under LEVEL and its score is
-    over that of the most frequent label. Empty if there are too few permutations for such a p.
+    A layer beats chance if its p against permuted labels, corrected for the number of layers, is
+    under LEVEL and its score is over that of the most frequent label. It beats the words alone if
+    the p of labels permuted among rows with the same prompt is under LEVEL too. Too few
+    permutations for such a p are said instead.
     """
-    if 1 / (summary["n_permutations"] + 1) >= LEVEL or not summary["n_permutations"]:
+    n = summary["n_permutations"]
+    if 1 / (n + 1) >= LEVEL:
+        needed = round(1 / LEVEL)
+        return (
+            f"Not tested against chance: p < {LEVEL:g} needs {needed} permutations, and there are {n}. "
+            f"{_to_cite(summary)}"
+        )
+    above = [one for one in scores if beats_chance(one) and one.score > summary["chance"]]
+    chance = f"chance ({format_figure(summary['chance'])})"
+    if not above:
+        subject = "No layer beats" if len(scores) > 1 else f"Layer {scores[0].layer} does not beat"
+        return f"{subject} {chance} at corrected p < {LEVEL:g}."
+    found = f"{_layers(above, scores)} {chance}{_beyond_words(above, scores)} at corrected p < {LEVEL:g}."
+    return f"{found}{_words_at_peak(summary, scores)} {_to_cite(summary)}"
+
+
+def _layers(some: Sequence[LayerScore], scores: Sequence[LayerScore]) -> str:
+    if len(some) == len(scores) > 1:
+        return f"All {len(scores)} probed layers beat"
+    listed = _listed(some)
+    return f"Layers {listed} beat" if len(some) > 1 else f"Layer {listed} beats"
+
+
+def _listed(some: Sequence[LayerScore]) -> str:
+    return format_ranges([one.layer for one in some]).replace("-", "–").replace(",", ", ")
+
+
+def _beyond_words(above: Sequence[LayerScore], scores: Sequence[LayerScore]) -> str:
+    """Which of the layers above chance also read more than the words tell."""
+    if _untested(scores):
         return ""
-    chance = format_figure(summary["chance"])
-    above = [s.layer for s in scores if beats_chance(s) and s.score > summary["chance"]]
-    if len(above) == len(scores) > 1:
-        said = f"All {len(scores)} probed layers score"
-    elif above:
-        listed = format_ranges(above).replace("-", "–").replace(",", ", ")
-        said = f"Layers {listed} score" if len(above) > 1 else f"Layer {listed} scores"
-    else:
-        said = f"None of the {len(scores)} probed layers scores"
-    said += f" above chance ({chance}) at corrected p < {LEVEL:g}"
+    beyond = [
+        one
+        for one in above
+        if one.p_within_corrected is not None and one.p_within_corrected < LEVEL
+    ]
+    if not beyond:
+        return ", none of them the words alone,"
+    if len(beyond) == len(above):
+        return " and the words alone"
+    return f", {'layers' if len(beyond) > 1 else 'layer'} {_listed(beyond)} also the words alone,"
+
+
+def _untested(scores: Sequence[LayerScore]) -> bool:
+    """Whether no layer has a test within prompts."""
+    return all(one.p_within_corrected is None for one in scores)
+
+
+def _words_at_peak(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
+    """The difference to the words alone, where the layers have no test within prompts."""
+    if not _untested(scores):
+        return ""
+    over = summary["peak"]["over_words"]
+    if over is None:
+        return " Whether they beat the words alone was not tested."
+    return f" The selected layer scores {format_difference(over)} over the words alone."
+
+
+def _to_cite(summary: Mapping[str, Any]) -> str:
+    """The score on test rows of the layers that the training rows select."""
     peak = summary["peak"]
-    if len(scores) == 1 or not above:
-        return f"{said}."
-    one = len(peak["layers"]) == 1
-    which = (
-        "the layer selected on training rows has"
-        if one
-        else ("the layers selected on the training rows of each split have")
+    figure = f"{summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}"
+    n_splits = sum(peak["layers"].values())
+    unit = "group" if summary["split_by"] == "image" else "name pair"
+    if n_splits == 1:
+        (layer,) = peak["layers"]
+        which = f"of layer {layer}, which the training rows select"
+    else:
+        which = "of the layer that the training rows of each split select"
+    return (
+        f"Cite {figure}: the score on test rows {which}, for this dataset, prompt and probe; the "
+        f"interval is about other {_other(n_splits)} ({format_count(summary['n_groups'], unit)})."
     )
-    estimate = f"{summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}"
-    return f"{said}; {which} {estimate} on test rows."
+
+
+def _other(n_splits: int) -> str:
+    return "training and test rows" if n_splits > 1 else "test rows"

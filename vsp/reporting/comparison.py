@@ -19,9 +19,11 @@ _HALF_BAR = 7  # maximum width of half a bar
 _PEAK = "peak"  # shown instead of a bar
 
 
-def comparison_page(pairs: Sequence[Pair]) -> RenderableType:
-    """The page of `vsp compare`, for 80 columns."""
-    parts: list[RenderableType] = []
+def comparison_page(pairs: Sequence[Pair], differences: str = "") -> RenderableType:
+    """The page of `vsp compare`, for 80 columns; `differences` says what differs between the runs."""
+    parts: list[RenderableType] = (
+        [folded_text(differences, style="bold"), text_line()] if differences else []
+    )
     for pair in pairs:
         parts += [_comparison_facts(pair), text_line(), _difference_table(pair), text_line()]
         parts += [folded_text(note) for note in _comparison_notes(pair)] + [text_line()]

@@ -24,28 +24,40 @@ def peak_page(summary: Mapping[str, Any], best: LayerScore, n_layers: int) -> li
     """Facts and classes of the peak, then facts of the layer `best` of `n_layers` probed ones."""
     peak = summary["peak"]
     parts: list[RenderableType] = [
-        text_line("Layer selected on training rows, on test rows", style="bold"),
+        text_line(
+            "The figure to cite: layers selected on training rows, scored on test rows",
+            style="bold",
+        ),
         _peak_facts(summary),
     ]
     if peak["recall"]:
         parts += [text_line(), _ClassTable(peak)]
-    return [*parts, text_line(), text_line(f"Layer {best.layer}, the best on all inner folds", style="bold"), _layer_facts(summary, best, n_layers)]  # fmt: skip
+    return [*parts, text_line(), text_line(f"Layer selected on training data: {best.layer}", style="bold"), _layer_facts(summary, best, n_layers)]  # fmt: skip
 
 
 def peak_fact(summary: Mapping[str, Any]) -> str:
     """The layer selected in most splits, its score on test rows, and the optimistic maximum."""
     peak = summary["peak"]
-    times = sorted(peak["layers"].items(), key=lambda one: (-one[1], int(one[0])))
     n_splits = sum(peak["layers"].values())
-    (layer, n), others = times[0], times[1:3]
-    where = f" in {n} of {n_splits} splits" if n_splits > 1 else ""
-    also = [f"{other} in {k}" for other, k in others] + ["others less often"] * bool(times[3:])
+    by_times: dict[int, list[int]] = {}
+    for layer, n in peak["layers"].items():
+        by_times.setdefault(n, []).append(int(layer))
+    most, *fewer = sorted(by_times, reverse=True)
+    where = f" in {most} of {n_splits} splits" if n_splits > 1 else ""
+    where += " each" if len(by_times[most]) > 1 else ""
+    also = [f"{_listed(by_times[n])} in {n}" for n in fewer[:2]]
+    also += ["others less often"] * bool(fewer[2:])
     where += f" ({', '.join(also)})" if also else ""
     return (
-        f"Layer selected on training rows: {layer}{where}, "
-        f"test {summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}. "
+        f"Layer selected on training rows: {_listed(by_times[most])}{where}, test "
+        f"{summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}. "
         f"Highest of any layer: {format_figure(peak['naive'])} (optimistic)."
     )
+
+
+def _listed(layers: Sequence[int]) -> str:
+    """Layer numbers in short: "3, 5–7"."""
+    return format_ranges(sorted(layers)).replace("-", "–").replace(",", ", ")
 
 
 def has_class_weights(card: Mapping[str, Any]) -> bool:

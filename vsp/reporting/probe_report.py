@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from vsp.choices import LAST, position_words
+from vsp.choices import position_words
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
+from vsp.reporting.cautions import cautions
 from vsp.reporting.formatting import (
     format_batch_effect,
     format_figure,
@@ -29,6 +29,7 @@ from vsp.storage.layer_score import LayerScore
 from vsp.storage.ledger import BatchEffect
 from vsp.storage.plan import Plan
 from vsp.storage.results import Results
+from vsp.storage.stored_settings import StoredSetting, stored_settings, why_stale
 from vsp.utils.terminal import fact_table, folded_text, text_line
 
 
@@ -39,8 +40,15 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     """
     summary, scores = results.read()
     layers = [asdict(score) for score in scores]
-    named = {"run": results.name, "answer": _sentences(summary, scores)}
     untrained = read_untrained(results, summary)
+    named = {
+        "run": results.name,
+        "setting": results.setting,
+        "answer": _sentences(summary, scores),
+        "cautions": cautions(summary, untrained),
+        "stale": why_stale(results, summary["rows"]),
+        "other_settings": [one.name for one in _other_settings(results)],
+    }
     found = None if untrained is None else asdict(untrained)
     values = {**summary, **named, "layers": layers, "untrained_model": found}
     if rows is not None:
@@ -53,11 +61,10 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
     untrained = read_untrained(results, summary)
-    sentence = _sentences(summary, scores)
-    parts: list[RenderableType] = (
-        [folded_text(sentence, style="bold"), text_line()] if sentence else []
-    )
-    parts += [_run_facts({**summary, "run": results.name}, scores, best), text_line()]
+    parts: list[RenderableType] = [folded_text(_sentences(summary, scores), style="bold")]
+    parts += _warning_lines([*_stale_line(results, summary), *cautions(summary, untrained)])
+    named = {**summary, "run": results.name, "setting": _settings_fact(results)}
+    parts += [text_line(), _run_facts(named, scores, best), text_line()]
     parts += [layer_table(summary, scores, untrained), text_line()]
     notes = [
         *layer_notes(summary, scores),
@@ -72,9 +79,29 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     if rows is not None:
         parts += [text_line(), *rows_page(answered_rows(results, rows), rows)]
     warnings = _warnings(summary, scores)
-    if warnings:
-        parts += [text_line(), *(folded_text(f"! {line}", style="yellow") for line in warnings)]
+    parts += [text_line(), *_warning_lines(warnings)] if warnings else []
     return Group(*parts)
+
+
+def _warning_lines(lines: Sequence[str]) -> list[RenderableType]:
+    return [folded_text(f"! {line}", style="yellow") for line in lines]
+
+
+def _stale_line(results: Results, summary: Mapping[str, Any]) -> list[str]:
+    """One line if the run has other rows now."""
+    why = why_stale(results, summary["rows"])
+    return [f"stale: {why}; `vsp probe --run {results.name}` probes them"] if why else []
+
+
+def _other_settings(results: Results) -> list[StoredSetting]:
+    return [one for one in stored_settings(results.home) if one.results.folder != results.folder]
+
+
+def _settings_fact(results: Results) -> str:
+    """The setting that is shown, and the others that `--probe` shows."""
+    others = [one.name for one in _other_settings(results) if one.name]
+    shown = results.setting or "older layout"
+    return f"{shown}; --probe also shows {', '.join(others)}" if others else shown
 
 
 def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
@@ -82,17 +109,11 @@ def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
     return " ".join(filter(None, (answer(summary, scores), says_sentence(summary))))
 
 
-def run_title(summary: Mapping[str, Any]) -> str:
-    """Dataset and model in one line, and the position if it is not the last token."""
-    plan, position = _plan(summary), summary["position"]
-    title = f"{Path(plan.dataset).name} · {format_model(plan.model)}"
-    return title if position == LAST else f"{title} · {position_words(position)}"
-
-
 def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: LayerScore) -> Table:
     plan, rows, batching = _plan(summary), summary["rows"], summary["batching"]
     facts = {
         "run": summary["run"],
+        "setting": summary["setting"],
         "model": format_model(plan.model),
         "dataset": f"{shorten_path(plan.dataset)}, prompt {plan.prompt}",
         "rows": (
@@ -146,7 +167,8 @@ def _dropped_labels(summary: Mapping[str, Any]) -> str:
 
 def _probe_fact(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
-    words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
+    if "own_code" not in card:  # else scores are those of the estimator
+        words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
     if has_class_weights(card):
         words.append("class weights balanced")
     grid = card["grid"]
@@ -157,19 +179,21 @@ def _probe_fact(card: Mapping[str, Any]) -> str:
         words.append(f"{card['parameter']} selected on training rows from {listed}")
     elif card["parameter"]:
         words.append(f"{card['parameter']} = {grid[0]:g}")
+    if card.get("not_saved"):
+        words.append("not saved")
     return ", ".join(words)
 
 
 def _fits_fact(summary: Mapping[str, Any]) -> str:
     n_fits, n_bad, gap = summary["n_fits"], summary["n_uncertified"], summary["max_gap"]
     if n_bad and gap is None:  # the probe computes no duality gap
-        return f"{n_bad} of {n_fits} fits stopped before convergence"
+        return f"{n_bad:,} of {n_fits:,} stopped before convergence"
     if n_bad:
         return (
-            f"{n_bad} of {n_fits} fits did not reach a relative duality gap of "
+            f"{n_bad:,} of {n_fits:,} did not reach a relative duality gap of "
             f"{summary['tolerance']:g}; the largest is {gap:.1g}"
         )
-    return f"{n_fits} fits" + ("" if gap is None else f", relative duality gap at most {gap:.1g}")
+    return f"{n_fits:,}" + ("" if gap is None else f", relative duality gap at most {gap:.1g}")
 
 
 def _untrained_notes(summary: Mapping[str, Any], untrained: Untrained | None) -> list[str]:
@@ -216,7 +240,7 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
             "groups of the same size exchange labels; more such groups would give smaller p values"
         )
     lines += _too_few_within(summary, scores) + _without_boxes(summary)
-    lines += equal_states_lines(summary)
+    lines += equal_states_lines(summary) + portion_lines(summary)
     if rows["done"] < rows["planned"]:
         lines.append(f"{rows['planned'] - rows['done']} failed or missing rows were left out")
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
@@ -226,7 +250,7 @@ def _wider(scores: Sequence[LayerScore]) -> str:
     """The option of a grid that reaches one power of ten further at both ends."""
     values = sorted({float(name) for score in scores for name in score.by_strength})
     grid = [values[0] / 10, *values, values[-1] * 10]
-    return f"--grid {' '.join(f'{value:g}' for value in grid)}"
+    return f"`vsp probe --grid {' '.join(f'{value:g}' for value in grid)}`"
 
 
 def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
@@ -258,6 +282,17 @@ def equal_states_lines(summary: Mapping[str, Any]) -> list[str]:
         f"{n} of {summary['rows']['test']} test rows have the same states and label as a training row "
         "about another image, so images are copies and scores are too high; `vsp plan` without "
         "--keep-copies puts copies on one side"
+    ]
+
+
+def portion_lines(summary: Mapping[str, Any]) -> list[str]:
+    """One line if an estimator of the user could not be fitted on portions of the learning curve."""
+    found = summary.get("portion_errors")
+    if not found:
+        return []
+    return [
+        f"{found['n']} fits on small portions of the training rows raised an error; the learning curve "
+        f"has a gap there and the code length counts the uniform code. The first: {found['first']}"
     ]
 
 

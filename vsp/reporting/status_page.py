@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from shlex import quote
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 
+from vsp.cluster.run_stages import StageStatus
 from vsp.cluster.status import RunStatus, ShardStatus
 from vsp.reporting.formatting import format_batch_effect
 from vsp.utils.terminal import folded_text, text_line
@@ -18,26 +18,15 @@ from vsp.utils.text import format_age, format_clock, format_ranges
 
 _MOST_SHARDS = 24  # in the table, unless all are asked for
 _MOST_REASONS = 10
+_MOST_JOBS = 2  # of a stage; the others are counted
 _OPTIONAL = ("node", "written", "rows/s", "left")  # columns that a narrow terminal omits first
 # Shards that need attention come first.
 _ORDER = ("stopped", "ending", "running", "running?", "queued", "not started")
 
 
-def next_commands(status: RunStatus, has_queue: bool, run: str) -> list[str]:
-    """The commands that finish a run; `run` is the name or path that the user gave."""
-    stage = "resume" if has_queue else "extract"
-    command = f"vsp {stage} --run {quote(run)}"
-    lines = []
-    open_shards = status.shards_in("stopped", "not started")
-    if open_shards:
-        noun = "shard" if len(open_shards) == 1 else "shards"
-        lines.append(f"{command}    continues {noun} {format_ranges(open_shards)}")
-    if status.count("n_failed"):
-        lines.append(f"{command} --retry-failed    also tries the failed rows again")
-    return lines
-
-
-def status_json(status: RunStatus) -> dict[str, Any]:
+def status_json(
+    status: RunStatus, stages: Sequence[StageStatus] = (), commands: Sequence[str] = ()
+) -> dict[str, Any]:
     """The state of a run as `vsp status --json` prints it."""
     return {
         "run": status.run,
@@ -46,17 +35,29 @@ def status_json(status: RunStatus) -> dict[str, Any]:
         "failed": status.count("n_failed"),
         "missing": status.count("n_missing"),
         "rows_per_second": status.rows_per_second,
+        "stages": [asdict(stage) for stage in stages],
         "shards": [asdict(shard) for shard in status.shards],
         "reasons": {str(row): why for row, why in status.failed.items()},
         "batching": None if status.batching is None else asdict(status.batching),
         "notes": list(status.notes),
+        "next": list(commands),
     }
 
 
-def status_page(status: RunStatus, all_shards: bool, commands: Sequence[str]) -> RenderableType:
-    """The page of `vsp status`, for 80 columns: the state of a run and the commands that finish it."""
+def status_page(
+    status: RunStatus,
+    all_shards: bool,
+    commands: Sequence[str],
+    stages: Sequence[StageStatus] = (),
+    clock: str = "",
+) -> RenderableType:
+    """The page of `vsp status`, for 80 columns: the state of a run and the commands that take it on.
+
+    `clock` is a line about when the page was made.
+    """
     shown = list(status.shards) if all_shards else _select_shards(status)
-    parts: list[RenderableType] = [text_line(_headline(status)), _ShardTable(status, shown)]
+    parts: list[RenderableType] = [text_line(clock)] if clock else []
+    parts += [text_line(_headline(status)), _ShardTable(status, shown)]
     n_hidden = len(status.shards) - len(shown)
     if n_hidden:
         n_finished = len(status.shards_in("finished"))
@@ -65,10 +66,36 @@ def status_page(status: RunStatus, all_shards: bool, commands: Sequence[str]) ->
         if n_hidden > n_finished:
             text += f" and {n_hidden - n_finished} others"
         parts.append(text_line(f"{text}; --all shows them"))
-    parts += [folded_text(remark) for remark in _remarks(status)]
+    if stages:
+        parts += [text_line(), _stage_table(stages, status.now)]
+    remarks = _remarks(status)
+    if remarks:
+        parts += [text_line(), *(folded_text(remark) for remark in remarks)]
     if commands:
-        parts += [text_line(), *(folded_text(command, style="bold") for command in commands)]
+        parts.append(text_line())
+        words = ["next:", *["or:  "] * (len(commands) - 1)]
+        for word, command in zip(words, commands, strict=True):
+            parts.append(folded_text(f"{word} {command}", style="bold"))
     return Group(*parts)
+
+
+def _stage_table(stages: Sequence[StageStatus], now: float) -> Table:
+    """One row per stage; a long reason is wrapped."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("stage", "job", "state", "since"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("", overflow="fold")
+    for stage in stages:
+        since = "" if stage.since is None else f"{format_age(now - stage.since)} ago"
+        cells = (stage.stage, _jobs(stage.jobs), stage.state, since, stage.why)
+        bad = stage.state in ("failed", "stopped", "cancelled")
+        table.add_row(*map(text_line, cells), style="bold red" if bad else "")
+    return table
+
+
+def _jobs(jobs: Sequence[str]) -> str:
+    more = f" +{len(jobs) - _MOST_JOBS}" if len(jobs) > _MOST_JOBS else ""
+    return ",".join(jobs[:_MOST_JOBS]) + more
 
 
 def _select_shards(status: RunStatus) -> list[ShardStatus]:

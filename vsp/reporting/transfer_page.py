@@ -10,8 +10,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 
 from vsp.choices import LAST
+from vsp.reporting.escaping import csv_text_line
 from vsp.reporting.formatting import format_figure
-from vsp.utils.csv_lines import csv_line
 from vsp.utils.terminal import fact_table, folded_text, text_line, text_lines
 from vsp.utils.text import format_count, format_ranges
 
@@ -120,7 +120,7 @@ def transfer_csv(transfers: Sequence[Transfer]) -> Iterator[bytes]:
     classes = list(
         dict.fromkeys(name for one in transfers for fig in one.layers for name in fig.recall or {})
     )
-    yield csv_line(*_COLUMNS, *(f"recall of {name}" for name in classes))
+    yield csv_text_line(*_COLUMNS, *(f"recall of {name}" for name in classes))
     for one in transfers:
         for figures in one.layers:
             values: dict[str, Any] = {**asdict(one), **asdict(figures)}
@@ -129,7 +129,7 @@ def transfer_csv(transfers: Sequence[Transfer]) -> Iterator[bytes]:
             recall: Mapping[str, Any] = figures.recall or {}
             of_classes = [(recall.get(name) or {}).get("score") for name in classes]
             cells = [*(values[name] for name in _COLUMNS), *of_classes]
-            yield csv_line(*("" if cell is None else cell for cell in cells))
+            yield csv_text_line(*cells)
 
 
 def _with_position(name: str, position: str) -> str:

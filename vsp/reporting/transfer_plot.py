@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vsp.errors import ConfigError
-from vsp.reporting.curve_plot import STYLES, check_suffix, figure
+from vsp.reporting.figure_file import (
+    GREY,
+    STYLES,
+    FigureStyle,
+    check_suffix,
+    figure,
+    label,
+    mark_every,
+    set_title,
+    wrapped,
+)
 from vsp.reporting.transfer_page import shown_layer, target_name, trained_name
 
 if TYPE_CHECKING:
@@ -19,60 +29,67 @@ _DARK = 0.6  # share of the colour scale from which a cell's text is white
 
 
 def check_plot(path: Path, n_runs: int, n_targets: int) -> None:
-    """Raise ConfigError for a suffix other than .png and .svg, and for more curves than styles."""
+    """Raise ConfigError for a suffix that is not of a figure, and for more curves than styles."""
     check_suffix(path)
     if n_runs == 1 and n_targets > len(STYLES):
         raise ConfigError(f"plot of {n_targets} targets: at most {len(STYLES)} can be told apart")
 
 
-def plot_transfers(transfers: Sequence[Transfer], path: Path, layer: int | None = None) -> None:
+def plot_transfers(
+    transfers: Sequence[Transfer],
+    path: Path,
+    layer: int | None = None,
+    style: FigureStyle | None = None,
+) -> None:
     """Draw the curve of each target for one run, or the matrix of several runs and targets.
 
-    `layer`: the one in the matrix; None: the one that each run selects. The file is PNG or SVG by its
-    suffix. Raises ConfigError as `check_plot` does.
+    `layer`: the one in the matrix; None: the one that each run selects. The file is PNG, SVG or PDF by
+    its suffix. Raises ConfigError as `check_plot` does.
     """
+    style = style or FigureStyle()
     check_plot(
         path, *(len({name(one) for one in transfers}) for name in (trained_name, target_name))
     )
     if len({trained_name(one) for one in transfers}) > 1:
-        _draw_matrix(transfers, path, layer)
+        _draw_matrix(transfers, path, layer, style)
     else:
-        _draw_curves(transfers, path)
+        _draw_curves(transfers, path, style)
 
 
-def _draw_curves(transfers: Sequence[Transfer], path: Path) -> None:
+def _draw_curves(transfers: Sequence[Transfer], path: Path, style: FigureStyle) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    with figure(path) as axes:
+    with figure(path, style) as axes:
         lowest = 0.0
         for one, (color, mark, line) in zip(transfers, STYLES, strict=False):
             layers = [figures.layer for figures in one.layers]
             low, high = [f.low for f in one.layers], [f.high for f in one.layers]
             axes.fill_between(layers, low, high, color=color, alpha=0.2, linewidth=0)
-            # matplotlib leaves a label that begins with "_" out of the legend.
-            label = f"\u200bon {target_name(one)}"
-            scores = [f.score for f in one.layers]
-            axes.plot(layers, scores, line, marker=mark, markersize=5, color=color, label=label)
+            scores, words = [f.score for f in one.layers], label(f"on {target_name(one)}")
+            every = mark_every(len(layers))
+            axes.plot(layers, scores, line, marker=mark, markevery=every, color=color, label=words)
             axes.axhline(one.chance, color=color, linestyle=":", linewidth=1)
             lowest = min([lowest, *low, one.chance])
         first = transfers[0]
         axes.set(
-            xlabel=f"layer of {first.trained}",
+            xlabel=wrapped(f"layer of {first.trained}", style, 0.8),
             ylabel=first.statistic,
             ylim=(max(lowest - 0.05, -1.0) if lowest < 0 else 0.0, 1.04),
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.axvline(first.selected, color="#666666", linewidth=0.8)
+        axes.axvline(first.selected, color=GREY, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
-        axes.set_title(
+        title = (
             f"trained on {trained_name(first)}; bands: {first.confidence:.0%} interval, dots: chance, "
-            f"line: selected layer",
-            fontsize=9,
+            "line: selected layer"
         )
+        set_title(axes, title, style)
 
 
-def _draw_matrix(transfers: Sequence[Transfer], path: Path, layer: int | None) -> None:
+def _draw_matrix(
+    transfers: Sequence[Transfer], path: Path, layer: int | None, style: FigureStyle
+) -> None:
     trained = list(dict.fromkeys(map(trained_name, transfers)))
     targets = list(dict.fromkeys(map(target_name, transfers)))
     values = np.full((len(trained), len(targets)), np.nan)
@@ -82,17 +99,20 @@ def _draw_matrix(transfers: Sequence[Transfer], path: Path, layer: int | None) -
             values[trained.index(trained_name(one)), targets.index(target_name(one))] = (
                 figures.score
             )
-    with figure(path) as axes:
+    height = max(style.height, (len(trained) + 4) * 2.2 * style.font_size / 72 * 2.54)
+    with figure(path, style, height) as axes:
         low, high = min(0.0, float(np.nanmin(values, initial=0.0))), 1.0
-        # cividis is read alike with any colour vision and in grey.
-        axes.imshow(values, cmap="cividis_r", vmin=low, vmax=high, aspect="auto")
+        # One hue, from white to dark: read alike with any colour vision and in grey.
+        axes.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             _write_cell(axes, row, column, float(value), (low, high))
-        axes.set_xticks(range(len(targets)), targets, fontsize=8, rotation=20, ha="right")
-        axes.set_yticks(range(len(trained)), trained, fontsize=8)
+        axes.set_xticks(
+            range(len(targets)), targets, rotation=20, ha="right", rotation_mode="anchor"
+        )
+        axes.set_yticks(range(len(trained)), trained)
         axes.set(xlabel="on", ylabel="trained on")
         which = "selected layer" if layer is None else f"layer {layer}"
-        axes.set_title(f"{transfers[0].statistic}, {which}", fontsize=10)
+        set_title(axes, f"{transfers[0].statistic}, {which}", style)
 
 
 def _write_cell(axes: Any, row: int, column: int, value: float, ends: tuple[float, float]) -> None:

@@ -27,7 +27,8 @@ class Untrained:
 
 def read_untrained(results: Results, summary: Mapping[str, Any]) -> Untrained | None:
     """The results of the untrained model beside `results`; None if there are none."""
-    found = find_untrained(results, parse(Plan, summary["plan"], f"results {results.name}"))
+    plan = parse(Plan, summary["plan"], f"results {results.name}")
+    found = find_untrained(results.home, results.setting, summary["position"], plan)
     if found is None:
         return None
     try:

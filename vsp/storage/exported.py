@@ -22,8 +22,8 @@ from vsp.storage.array import Store
 from vsp.storage.ledger import DONE, Ledger
 from vsp.storage.manifest import Sample
 from vsp.storage.plan import Plan
-from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import choose_setting
 from vsp.storage.stored_states import States
 from vsp.utils.text import format_count, format_ranges
 
@@ -43,6 +43,7 @@ class ExportRequest:
     partial: bool = False  # leave out rows that are missing or failed
     answers: bool = True  # with the log-likelihoods of options, if the run has them
     predictions: bool = False  # with the labels that the probes predict
+    probe: str | None = None  # setting or probe of the predictions; None: the newest
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def _predictions(
     run: Run, request: ExportRequest, row: NDArray[np.intp], layers: Sequence[int]
 ) -> NDArray[np.str_]:
     """The labels that the probes predict in the first repeat of the folds `[row, layer]`."""
-    results = Results(run.results).at(request.position)
+    results = choose_setting(run.results, request.position, request.probe)
     arrays = results.arrays("predictions", ("rows", "layers", "predicted", "classes"))
     if "classes" not in arrays:
         raise RunError(f"{results.folder}: predicts numbers, not labels; leave out --predictions")

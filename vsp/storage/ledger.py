@@ -156,8 +156,8 @@ def failure_of_all(ledgers: Sequence[Ledger]) -> str:
     kind, n = min(reasons.items(), key=lambda item: (-item[1], item[0]))
     which = "such as" if n == n_rows else f"{n:,} of them such as"
     return (
-        f"all {format_count(n_rows, 'row')} failed, {which} {examples[kind]!r}; mend that and extract them "
-        "again with --retry-failed"
+        f"all {format_count(n_rows, 'row')} failed, {which} {examples[kind]!r}; mend that, then "
+        "`vsp extract --retry-failed` extracts them again"
     )
 
 

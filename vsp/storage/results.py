@@ -1,6 +1,6 @@
-"""The results of a run: scores as JSON lines, predictions, estimates and probes as arrays.
+"""Results of a run with one setting of the probe: scores, predictions, estimates and probes.
 
-`results/RUN/` holds
+`results/RUN/SETTING/`, such as `results/RUN/logistic/`, holds
 
     summary.json       settings, numbers of rows, and the figures of the whole run; `says` has those
                        of the model's own answers, or is null, and `no_answers` says why
@@ -11,9 +11,9 @@
     probes/LLL-folds.npz  with folds: those of the probe of each outer split, as SPLIT.NAME
     probes/card.json   the meaning of these arrays, how to rebuild a probe, and the rows it was
                        fitted on
-    positions/NAME/    the same files of probes on states at another position
 
-docs/results.md lists every array of predictions.npz and estimates.npz.
+Before format 7, these files lay in `results/RUN/`, and in `results/RUN/positions/NAME/` for states at
+another position. Such results are read, and no longer written. docs/results.md lists every array of predictions.npz and estimates.npz.
 
 The summary holds the SHA-256 of the other files and of itself. A file that was edited, damaged or
 replaced does not match it and is not read. Nothing is pickled.
@@ -31,10 +31,9 @@ from typing import IO, Any
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from vsp.choices import LAST
+from vsp.choices import DEFAULT_PROBE
 from vsp.errors import ProbeError, RunError
 from vsp.storage.layer_score import LayerScore, is_consistent, score_type
-from vsp.storage.ledger import failure_of_all
 from vsp.storage.npz import (
     MAX_ARRAYS,
     ArraysError,
@@ -46,7 +45,7 @@ from vsp.storage.npz import (
 from vsp.storage.plan import Plan
 from vsp.storage.run import Run
 from vsp.storage.sealed_summary import (
-    FORMAT,
+    FORMATS_WITHOUT_SETTING,
     READABLE,
     SUMMARY,
     completed,
@@ -70,9 +69,22 @@ _MAX_BYTES = {_SCORES: 1 << 28, _CARD: MAX_JSON}
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The folder of a run's results."""
+    """The folder of a run's results with one setting of the probe."""
 
     folder: Path
+    home: Path  # `results/RUN/`, which has a folder for each setting
+
+    @classmethod
+    def at_path(cls, folder: Path) -> Results:
+        """The results in this folder, which holds a summary."""
+        where = folder.absolute()
+        if where.parent.name == _POSITIONS:
+            return cls(folder, folder.parent.parent)
+        with suppress(OSError, ValueError, RecursionError):
+            values = read_json(folder / SUMMARY)
+            if isinstance(values, dict) and values.get("format") in FORMATS_WITHOUT_SETTING:
+                return cls(folder, folder)
+        return cls(folder, where.parent)
 
     def write(
         self,
@@ -112,24 +124,15 @@ class Results:
         self._remove_other_probes(names)
 
     @property
-    def home(self) -> Path:
-        """`results/RUN/`, the folder of the run's results at the last token."""
-        in_positions = self.folder.absolute().parent.name == _POSITIONS
-        return self.folder.parent.parent if in_positions else self.folder
-
-    @property
     def name(self) -> str:
         """The name of the run that the results are of: that of the folder."""
         return self.home.absolute().name
 
     @property
-    def position(self) -> str:
-        """The position whose states the probes read."""
-        return LAST if self.home == self.folder else self.folder.absolute().name
-
-    def at(self, position: str) -> Results:
-        """The results of the same run at another position."""
-        return Results(self.home if position == LAST else self.home / _POSITIONS / position)
+    def setting(self) -> str:
+        """The setting of the probe: the name of the folder; empty for results before format 7."""
+        older = self.folder == self.home or self.folder.absolute().parent.name == _POSITIONS
+        return "" if older else self.folder.absolute().name
 
     def check_owner(self, plan: Plan) -> None:
         """Raise RunError if the folder holds results of another plan, or of an unknown one."""
@@ -242,7 +245,7 @@ class Results:
         try:
             values = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(self._no_results()) from None
+            raise RunError(f"{self.folder}: holds no results; {self._probe('first')}") from None
         except OSError as error:
             raise RunError(f"{path}: {unreadable(error)}; {self._move_it()}") from None
         except (ValueError, RecursionError):
@@ -254,10 +257,10 @@ class Results:
         seal = digests.pop(SUMMARY, None) if isinstance(digests, dict) else None
         if not json_matches([values, digests], seal):
             raise RunError(f"{path}: was changed since it was written; {self._again}")
-        run = self._run()
+        run = run_beside(self.home)
         if run is not None:
             self._require_owner(values, run.plan)
-        return (values if file_format == FORMAT else completed(values)), digests
+        return (completed(values) if file_format in FORMATS_WITHOUT_SETTING else values), digests
 
     def _check_types(self, summary: Mapping[str, Any], types: type[BaseModel] | None) -> None:
         if types is not None:
@@ -266,45 +269,21 @@ class Results:
             except ValidationError as error:
                 raise self._not_results(SUMMARY, error) from None
 
-    def _run(self) -> Run | None:
-        """The run in `scratch/` beside `results/`; None if there is none that can be read."""
-        folder = self.home.absolute()
-        if folder.parent.name != "results":
-            return None
-        with suppress(RunError):  # results can be read without their run
-            return Run.open(folder.parent.parent / "scratch" / folder.name)
-        return None
-
-    def _no_results(self) -> str:
-        run = self._run()
-        if run is None:
-            return f"{self.folder}: holds no results; {self._probe()} first"
-        failure = failure_of_all(run.ledgers())
-        if failure:
-            return f"{self.folder}: holds no results; run {run.name}: {failure}"
-        of_plan = Results(self.home.parent / run.plan.name).at(self.position).folder
-        with suppress(OSError, ValueError, RecursionError):
-            if identity_of(read_json(of_plan / SUMMARY)) == run.plan.identity():
-                return (
-                    f"{self.folder}: holds no results; {of_plan} holds results of the same plan: "
-                    f"copy that folder to {self.folder}, or {self._probe()}"
-                )
-        return f"{self.folder}: holds no results; {self._probe()} first"
-
-    def _probe(self) -> str:
-        position = "" if self.position == LAST else f" --position {self.position}"
-        return f"run `vsp probe --run {self.name}{position}`"
+    def _probe(self, when: str) -> str:
+        default = self.setting in ("", DEFAULT_PROBE)
+        options = "" if default else f", with the options of {self.setting}"
+        return f"run `vsp probe --run {self.name}` {when}{options}"
 
     @property
     def _again(self) -> str:
-        return f"{self._probe()} again"
+        return self._probe("again")
 
     def _move_it(self) -> str:
         return f"move {self.folder} to another place and {self._again}"
 
     def _of_another_plan(self, values: Mapping[str, Any]) -> RunError:
         return RunError(
-            f"{self.folder}: holds results of another plan ({described(values)}), which `vsp probe` "
+            f"{self.home}: holds results of another plan ({described(values)}), which `vsp probe` "
             "does not replace; move that folder to another place, or rename the run, then probe"
         )
 
@@ -345,6 +324,16 @@ class Results:
         with disk_errors(self.folder):
             for path in {*self.folder.glob("probes/*.npz"), self.folder / "probes.npz"} - kept:
                 path.unlink(missing_ok=True)
+
+
+def run_beside(home: Path) -> Run | None:
+    """The run in `scratch/` beside `results/RUN/`; None if there is none that can be read."""
+    folder = home.absolute()
+    if folder.parent.name != "results":
+        return None
+    with suppress(RunError):  # results can be read without their run
+        return Run.open(folder.parent.parent / "scratch" / folder.name)
+    return None
 
 
 def _probe_file(layer: int) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +20,9 @@ from vsp.storage.ledger import Ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.plan import FORMAT, READABLE, Plan, is_date, states_name
 from vsp.utils.files import json_matches
+from vsp.utils.looked_in import nothing_in
 from vsp.utils.reading import read_json, unreadable
+from vsp.utils.spelling import nearest_names
 
 _READ_FORMATS = " and ".join(map(str, READABLE))
 # A plan.json may come from a stranger.
@@ -213,12 +214,15 @@ def find_run(name: str | None, work: Path) -> Run:
     if name is not None:
         folder = work / "scratch" / name
         known = [path.parent.name for path in (work / "scratch").glob("*/plan.json")]
-        if known and not os.path.exists(folder):  # noqa: PTH110 - False for a name that is too long
-            raise RunError(f"{folder}: no such run; {close_names(name, known)}")
+        if not os.path.exists(folder):  # noqa: PTH110 - False for a name that is too long
+            advice = close_names(name, known)
+            if not known:
+                advice = nothing_in(work / "scratch", "run", "make one with `vsp plan`")
+            raise RunError(f"{folder}: no such run; {advice}")
         return Run.open(folder)
     plans = list((work / "scratch").glob("*/plan.json"))
     if not plans:
-        raise RunError(f"{work / 'scratch'}: holds no run; `vsp plan` makes one")
+        raise RunError(nothing_in(work / "scratch", "run", "make one with `vsp plan`"))
     return Run.open(newest(plans).parent)
 
 
@@ -242,12 +246,13 @@ def newest(paths: Collection[Path]) -> Path:
 def _age(path: Path) -> tuple[int, bool, int]:
     """Second of the plan, whether its folder has its name, and when the file was written."""
     written = path.stat().st_mtime_ns
+    folders = path.parent.name, path.parent.parent.name  # results have a folder for each setting
     with suppress(OSError, ValueError, RecursionError):
         values = read_json(path)
         plan = values.get("plan", values) if isinstance(values, dict) else None
         if isinstance(plan, dict) and is_date(created := str(plan.get("created"))):
             planned = datetime.fromisoformat(created).timestamp()
-            return int(planned), plan.get("name") == path.parent.name, written
+            return int(planned), plan.get("name") in folders, written
     return written // 10**9, True, written  # an unreadable plan is opened in its turn, and named
 
 
@@ -255,6 +260,6 @@ def close_names(name: str, known: Collection[str]) -> str:
     """Up to three known names to write in place of an unknown one, similar ones if there are any."""
     if not known:
         return "`vsp plan` makes a run"
-    nearest = get_close_matches(name, sorted(known), 3, 0.5) or sorted(known)[:3]
+    nearest = nearest_names(name, known) or sorted(known)[:3]
     more = ", …" if len(known) > len(nearest) else ""
     return f"there is {', '.join(nearest)}{more}"

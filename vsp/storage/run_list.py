@@ -18,13 +18,11 @@ from vsp.choices import LAST
 from vsp.config import parse
 from vsp.errors import VspError
 from vsp.storage.plan import Plan
-from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.storage.sealed_summary import SUMMARY
+from vsp.storage.stored_settings import stored_settings
 
 SCRATCH, RESULTS = "scratch", "results"
-_POSITIONS = "positions"  # folder of the results at further positions
-_DEPTH = 4  # of a summary below the folder of a run's results: SETTING/positions/NAME/summary.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +159,10 @@ def _with_states(listed: ListedRun, folder: Path) -> ListedRun:
 
 def _with_results(listed: ListedRun, folder: Path) -> ListedRun:
     peaks, problems, plan = [], list(listed.problems), listed.plan
-    for path in _summaries(folder):
+    for one in stored_settings(folder):
+        path = one.results.folder / SUMMARY
         try:
-            summary = Results(path.parent).summary()
+            summary = one.results.summary()
             peaks.append(_peak(summary, path))
             plan = plan or parse(Plan, summary.get("plan"), str(path))
         except VspError as error:
@@ -172,12 +171,6 @@ def _with_results(listed: ListedRun, folder: Path) -> ListedRun:
             problems.append(f"{path}: does not hold what vsp writes; run `vsp probe` again")
     peaks.sort(key=lambda peak: (peak.position != LAST, peak.position, -peak.written))
     return replace(listed, peaks=tuple(peaks), plan=plan, problems=tuple(problems))
-
-
-def _summaries(folder: Path) -> list[Path]:
-    """The summaries of all probes of a run: at the last token and at further positions."""
-    patterns = ["/".join(["*"] * depth + [SUMMARY]) for depth in range(_DEPTH)]
-    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
 
 
 def _peak(summary: dict[str, Any], path: Path) -> FoundPeak:

@@ -15,10 +15,11 @@ from vsp.errors import ConfigError
 from vsp.storage.plan import Plan
 from vsp.utils.files import json_sha256
 
-FORMAT = 6  # of the folder
+FORMAT = 7  # of the folder
 # Results of format 4 have neither answers nor positions; of format 5, no probes of folds, and not the
-# arrays of predictions.npz that say which rows were fitted.
-READABLE = (4, 5, FORMAT)
+# arrays of predictions.npz that say which rows were fitted; of format 6, no folder for each setting.
+FORMATS_WITHOUT_SETTING = (4, 5, 6)
+READABLE = (*FORMATS_WITHOUT_SETTING, FORMAT)
 SUMMARY = "summary.json"
 
 
@@ -47,7 +48,7 @@ def sealed(values: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, A
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary of format 4 with the values that it lacks: its states are of the last token."""
+    """A summary of an older format with the values that it may lack; format 4 has the last token alone."""
     plan = values.get("plan")
     sizes = plan if isinstance(plan, dict) else {}
     return {

@@ -56,6 +56,7 @@ class _Probe(_Values):
     target: str
     link: str
     parameters: dict[str, Any] = {}
+    not_saved: list[Count] = []  # layers whose probes have no arrays
 
     @model_validator(mode="after")
     def _check_grid(self) -> _Probe:
@@ -237,6 +238,7 @@ class _TransferredProbe(_Values):
     link: str
     classes: list[str] | None  # None: it reads a number
     parameters: dict[str, Any] = {}
+    not_saved: list[Count] = []  # layers whose probes have no arrays
 
 
 class TransferredSummary(_Values):
@@ -244,9 +246,17 @@ class TransferredSummary(_Values):
 
     probe: _TransferredProbe
     plan: dict[str, Any]
+    position: str
     hidden_size: Count
     statistic: str
     best_layer: Count
+
+
+class _PortionErrors(_Values):
+    """Fits of the learning curve in which an estimator of the user raised an error."""
+
+    n: Count
+    first: str
 
 
 class _Settings(_Values):
@@ -276,6 +286,7 @@ class Summary(_Values):
     n_within: Count | None  # tested rows whose label can be exchanged within their prompt
     controls: dict[str, _ControlTasks]  # of each control that was asked for, drawn or not
     capacity_chance: Figure | None  # share of the most frequent label of the training rows
+    portion_errors: _PortionErrors | None = None
     n_without_boxes: Count
     n_groups: Count
     equal_states: Count

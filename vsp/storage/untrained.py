@@ -13,20 +13,23 @@ from vsp.config import parse
 from vsp.errors import ConfigError
 from vsp.storage.plan import Plan
 from vsp.storage.results import Results
+from vsp.storage.stored_settings import StoredSetting, stored_settings
 from vsp.utils.reading import read_json
 
 
-def find_untrained(results: Results, plan: Plan) -> Results | None:
-    """The newest results beside `results` of the untrained model of `plan`; None if there are none.
+def find_untrained(home: Path, setting: str, position: str, plan: Plan) -> Results | None:
+    """Results beside `home` of the untrained model of `plan`; None if there are none.
 
-    Folders whose summary cannot be read are passed over: whose results they hold is not known.
+    Those at `position` of the same `setting` come first, then those of the newest run, and of its
+    settings the one written last. Folders whose summary cannot be read are passed over: whose
+    results they hold is not known.
     """
     found = [
-        (other.created, folder)
-        for folder, other in _plans(results.home.absolute().parent, results.position)
+        (one.results.setting == setting, other.created, -age, one.results)
+        for age, one, other in _plans(home.absolute().parent, position)
         if is_untrained(plan, other)
     ]
-    return Results(max(found)[1]) if found else None
+    return max(found, key=lambda one: one[:3])[3] if found else None
 
 
 def is_untrained(plan: Plan, other: Plan) -> bool:
@@ -39,11 +42,15 @@ def is_untrained(plan: Plan, other: Plan) -> bool:
     )
 
 
-def _plans(folder: Path, position: str) -> Iterator[tuple[Path, Plan]]:
-    """Each folder of results at a position in `folder`, with the plan of its summary."""
-    for run in folder.glob("*/"):
-        path = Results(run).at(position).folder / "summary.json"
-        with suppress(OSError, ValueError, RecursionError, ConfigError):
-            values = read_json(path)
-            if isinstance(values, dict):
-                yield path.parent, parse(Plan, values.get("plan"), str(path))
+def _plans(folder: Path, position: str) -> Iterator[tuple[int, StoredSetting, Plan]]:
+    """All results at a position in `folder`, with the plan of their summary.
+
+    The number ahead counts the settings of a run, from the one written last.
+    """
+    for home in folder.glob("*/"):
+        for age, one in enumerate(stored_settings(home)):
+            path = one.results.folder / "summary.json"
+            with suppress(OSError, ValueError, RecursionError, ConfigError):
+                values = read_json(path)
+                if one.position == position and isinstance(values, dict):
+                    yield age, one, parse(Plan, values.get("plan"), str(path))

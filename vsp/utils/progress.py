@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vsp.escaping import one_line
+from vsp.utils.quiet import is_quiet
 from vsp.utils.text import format_clock
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ _EVERY = 30.0  # seconds between two lines of a log
 def progress(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Yield `advance(n)`, and show count, rate and time left on stderr until the block ends.
 
-    `total` is None if the amount of work is not known.
+    `total` is None if the amount of work is not known. --quiet shows nothing.
     """
-    if sys.stderr.isatty():
+    if is_quiet():
+        yield lambda n: None
+    elif sys.stderr.isatty():
         with _bar(what, unit, total) as advance:
             yield advance
     else:

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from vsp.errors import ConfigError
+from vsp.utils.spelling import unknown_name
 
 
 class Registry:
@@ -45,8 +46,7 @@ class Registry:
             return getattr(import_module(module), attribute)
         points = [point for point in self._points if point.name == name]
         if not points:
-            known = ", ".join(self.names())
-            raise ConfigError(f"{self.kind} {name!r} is not known; known: {known}")
+            raise ConfigError(unknown_name(self.kind, name, self.names()))
         if len(points) > 1:
             packages = " and ".join(sorted(point.dist.name for point in points if point.dist))
             raise ConfigError(

@@ -1,10 +1,46 @@
-"""Find the known words that a misspelt text probably means."""
+"""Find the known words and names that a misspelt text probably means."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _LONG = 7  # letters of a word in which two wrong letters are still a typing error
+_CUTOFF = 0.6  # similarity from which difflib calls two names close
+_AS_NEAR = 0.15  # names this much less similar than the nearest are left out
+
+
+def nearest_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Up to `most` known names that `name` may mean, the nearest first.
+
+    Names that begin with `name` come before all others. Capitals count as small letters, "_" as "-".
+    """
+    from difflib import SequenceMatcher, get_close_matches  # a command without errors needs neither
+
+    plain = {_plain(one): one for one in sorted(known)}
+    wanted = _plain(name)
+    begun = [one for one in plain if len(wanted) > 1 and one.startswith(wanted)]
+    if begun:
+        return [plain[one] for one in begun[:most]]
+    close = get_close_matches(wanted, plain, most, _CUTOFF)
+    ratios = [SequenceMatcher(None, one, wanted).ratio() for one in close]
+    near = [one for one, ratio in zip(close, ratios, strict=True) if ratio > ratios[0] - _AS_NEAR]
+    return [plain[one] for one in near]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "did you mean a or b?", or "" if no known name is near."""
+    nearest = nearest_names(name, known)
+    return f"did you mean {' or '.join(nearest)}?" if nearest else ""
+
+
+def unknown_name(what: str, name: str, known: Collection[str]) -> str:
+    """The message for a name that is not known: the nearest names, and all that are known."""
+    near = did_you_mean(name, known)
+    return f"{what} {name!r} is not known; {f'{near} ' if near else ''}known: {', '.join(known)}"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def misspelt(text: str, known: Iterable[str]) -> str:

@@ -114,33 +114,47 @@ def show(renderable: RenderableType) -> None:
     if sys.stdout.isatty():
         Page(sys.stdout).print(renderable)
         return
+    print(plain_text(renderable))
+
+
+def plain_text(renderable: RenderableType) -> str:
+    """A page without colours, 80 columns wide, without spaces at the ends of lines."""
     plain = StringIO()
     Page(plain, width=80).print(renderable)
-    print("\n".join(line.rstrip() for line in plain.getvalue().split("\n")[:-1]))
+    return "\n".join(line.rstrip() for line in plain.getvalue().split("\n")[:-1])
 
 
-def watch(page: Callable[[], RenderableType], seconds: int) -> None:
-    """Redraw a page every few seconds until Ctrl-C; without a terminal, print it repeatedly."""
+def watch(page: Callable[[], tuple[RenderableType, bool]], seconds: int) -> None:
+    """Redraw a page every few seconds until it is the last one, which `page` says, or Ctrl-C.
+
+    Without a terminal, print it repeatedly.
+    """
     if not sys.stdout.isatty():
         while True:
-            show(page())
+            drawn, is_last = page()
+            show(drawn)
+            sys.stdout.flush()
+            if is_last:
+                return
             print(flush=True)
             time.sleep(seconds)
+    drawn, is_last = page()
     console = Page(sys.stdout)
     with (
         suppress(KeyboardInterrupt),
         printing_above(console),
         Live(
-            page(),
+            drawn,
             console=console,
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
         ) as live,
     ):
-        while True:
+        while not is_last:
             time.sleep(seconds)
-            live.update(page(), refresh=True)
+            drawn, is_last = page()
+            live.update(drawn, refresh=True)
 
 
 class _Above(FileProxy):

@@ -604,7 +604,7 @@ def test_the_page_has_the_labels_there_are_and_splits_in_their_order(tmp_path):
         ({"annotations": ["/proc/self/mem"]}, "/proc/self/mem: cannot be read"),
         ({"annotations": ["side=no.json"]}, r"side=no\.json: no such file"),
         ({"images": [Path("no")]}, "no: no such folder; give existing folders to --images"),
-        ({"relations": "5way"}, "relations '5way' are not in configs/relations/"),
+        ({"relations": "5way"}, "relations '5way' is not known; did you mean 6way or 4way"),
         ({"drop": ["ugly"]}, "flag 'ugly' is not known; known: missing-image, "),
         ({"keep": ["bad-box"], "drop": ["bad-box"]}, "'bad-box' is both in --drop and in --keep"),
         ({"options": {"nouns": "x"}}, "option 'nouns' is not known to vrd; known: objects, pred"),

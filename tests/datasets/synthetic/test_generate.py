@@ -176,3 +176,22 @@ def test_two_commands_that_write_one_folder_at_the_same_time_give_one_dataset(wo
     assert sorted(stdout.split()[0] for stdout, _ in outputs) == ["already", "wrote"]
     assert not any("Traceback" in stderr for _, stderr in outputs)
     assert [path.name for path in (work / "data").iterdir() if path.name[0] == "."] == []
+
+
+def test_a_dataset_goes_where_the_command_says(vsp, work):
+    (work / "c.yaml").write_text(CONFIG.format(task="spatial", name="out").replace("150", "20"))
+    for _ in range(2):
+        answer = vsp("generate", "--config", "c.yaml", "--out", "a/b", "--n-jobs", 1)
+        assert answer.returncode == 0 and answer.stdout.endswith("20 spatial samples in a/b\n")
+    assert answer.stdout.startswith("already there:")
+    generate(_config(work).model_copy(update={"n_samples": 20}), n_jobs=1)
+    ours, theirs = _digests(work / "a/b"), _digests(work / "out")
+    lists = {name: ours.pop(f"splits/spatial/{name}") for name in ("train.json", "val.json")}
+    assert ours == theirs and lists == _digests(work / "out-splits/spatial")
+
+
+def test_another_dataset_in_the_folder_of_out_is_refused(vsp, work, spatial):
+    (work / "c.yaml").write_text(CONFIG.format(task="spatial", name="out"))
+    answer = vsp("generate", "--config", "c.yaml", "--out", spatial)
+    assert answer.returncode == 1 and not (work / "out").exists()
+    assert "holds another dataset; remove it, or name another folder with --out" in answer.stderr

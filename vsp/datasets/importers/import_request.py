@@ -21,6 +21,7 @@ from vsp.datasets.relations import OWN_WORDS, read_relations
 from vsp.errors import ConfigError
 from vsp.utils.files import sha256
 from vsp.utils.reading import open_regular, unreadable
+from vsp.utils.spelling import did_you_mean, unknown_name
 
 _MAX_FILES = 10_000  # annotation files of a folder
 _MAX_FILE = 1 << 33  # bytes; their SHA-256 takes some seconds
@@ -147,8 +148,9 @@ class ImportJob:
         request, known = self.request, self.importer.options
         for key in request.options:
             if key not in known:
+                near = did_you_mean(key, known)
                 raise ConfigError(
-                    f"option {key!r} is not known to {request.source}; known: "
+                    f"option {key!r} is not known to {request.source}; {f'{near} ' if near else ''}known: "
                     f"{', '.join(known) or 'none'}"
                 )
         if request.check and not self.folders.links and self.importer.read_embedded is None:
@@ -199,7 +201,7 @@ class ImportJob:
 def _dropping_flags(request: ImportRequest) -> tuple[str, ...]:
     for flag in (*request.drop, *request.keep):
         if flag not in FLAGS:
-            raise ConfigError(f"flag {flag!r} is not known; known: {', '.join(FLAGS)}")
+            raise ConfigError(unknown_name("flag", flag, FLAGS))
     both = sorted(set(request.drop) & set(request.keep))
     if both:
         raise ConfigError(f"flag {both[0]!r} is both in --drop and in --keep; choose one")

@@ -20,6 +20,7 @@ from vsp.errors import ConfigError
 from vsp.utils.config_files import config_names, find_config
 from vsp.utils.files import write_json
 from vsp.utils.progress import progress
+from vsp.utils.spelling import unknown_name
 from vsp.utils.workers import worker_pool
 
 _ENDING = "_dataset.yaml"  # of the files in configs/ that describe a dataset
@@ -36,10 +37,9 @@ def config_path(name: str, work: Path) -> Path:
     """
     path = find_config(name, "configs", work, _ENDING)
     if path is None:
-        known = ", ".join(config_names("configs", work, _ENDING))
-        raise ConfigError(
-            f"config {name!r} is not in configs/; known: {known}; or give the path of a .yaml file"
-        )
+        known = config_names("configs", work, _ENDING)
+        message = unknown_name("config", name, known)
+        raise ConfigError(f"{message}, in configs/; or give the path of a .yaml file")
     return path
 
 
@@ -50,6 +50,14 @@ def read_config(path: Path) -> WorldConfig:
         raise ConfigError(f"{path}: has no `task`; known: {', '.join(WORLDS.names())}")
     config: WorldConfig = parse(WORLDS.load(str(values["task"])).Config, values, str(path))
     return config
+
+
+def written_to(config: WorldConfig, folder: Path) -> WorldConfig:
+    """The same dataset in another folder; its split files go to `splits/` in it.
+
+    In the folder of the configuration they would replace those of the dataset that it describes.
+    """
+    return config.model_copy(update={"output": str(folder), "splits": str(folder / "splits")})
 
 
 def generate(config: WorldConfig, n_jobs: int) -> bool:
@@ -65,7 +73,7 @@ def generate(config: WorldConfig, n_jobs: int) -> bool:
         folder,
         config.card() | (photos_card(photos) if photos else {}),
         lambda temporary: _write_folder(temporary, config, photos, n_jobs),
-        "remove it or change `output` in the configuration",
+        "remove it, or name another folder with --out or as `output` in the configuration",
     )
     _write_splits(folder, Path(config.splits) / config.task)
     return fresh

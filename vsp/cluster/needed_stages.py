@@ -1,0 +1,89 @@
+"""Which stages of a run a submission needs, and the words for a run that needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vsp.cluster.contract import States
+from vsp.cluster.run_stages import run_stages
+from vsp.cluster.stages import EXTRACT, PROBE, REPORT, STAGES, VERIFY
+from vsp.cluster.status import run_status
+from vsp.errors import RunError
+from vsp.storage.ledger import Ledger, failure_of_all
+from vsp.storage.run import Run
+from vsp.utils.text import format_count
+
+
+def later_stages(run: Run) -> str:
+    """The command that submits all stages after the extraction."""
+    return f"vsp submit --run {run.name} --stages {','.join(STAGES[1:])}"
+
+
+def finished_words(run: Run, ledgers: Sequence[Ledger]) -> str:
+    """That the run is finished, and the commands that follow; empty if it is not.
+
+    It is finished if no row is missing and the probes were fitted after the last row.
+    """
+    if any(ledger.n_missing for ledger in ledgers):
+        return ""
+    stages = run_stages(run, run_status(run, ledgers, States()), States(), ())
+    if not any(stage.stage == PROBE and stage.state == "done" for stage in stages):
+        return ""
+    n_done, n_failed = (
+        sum(getattr(one, name) for one in ledgers) for name in ("n_done", "n_failed")
+    )
+    rows = f"{format_count(n_done, 'row')} done" + (f", {n_failed:,} failed" if n_failed else "")
+    return (
+        f"is finished: {rows}, probes fitted; `vsp report --run {run.name}` shows the results, "
+        f"`vsp submit --run {run.name} --stages probe,report` fits the probes again"
+    )
+
+
+def failed_rows_words(run: Run, n_failed: int) -> str:
+    """The commands for a run with failed and without missing rows."""
+    return (
+        f"no row is missing, {format_count(n_failed, 'row')} failed; mend the cause (see `vsp status "
+        f"--run {run.name}`), then `vsp resume --run {run.name} --retry-failed` extracts them again, or "
+        f"`{later_stages(run)} --after any` submits the later stages without them"
+    )
+
+
+def needed_stages(
+    run: Run,
+    ledgers: Sequence[Ledger],
+    wanted: Sequence[str] | None,
+    *,
+    without_failed: bool,
+    retry_failed: bool,
+) -> tuple[tuple[str, ...], str]:
+    """The stages to submit of those `wanted` (None: all that the run still needs), and a remark.
+
+    `without_failed`: the probe leaves failed rows out. Raises RunError if nothing is left, because
+    every row failed, or because the probe would refuse the run.
+    """
+    failure = failure_of_all(ledgers)
+    if failure and not retry_failed:
+        raise RunError(f"run {run.name}: {failure}")
+    n_failed = sum(ledger.n_failed for ledger in ledgers)
+    is_extracted = not any(ledger.n_missing for ledger in ledgers) and not (
+        n_failed and retry_failed
+    )
+    stages, remarks = tuple(wanted or STAGES), []
+    if wanted is None and is_extracted:
+        stages = STAGES[1:]
+        remarks.append("no row is missing, so the extraction is left out")
+    if PROBE in stages and n_failed and not without_failed and not retry_failed:
+        # Known now, not only when the probe starts hours later.
+        if is_extracted:
+            raise RunError(f"run {run.name}: {failed_rows_words(run, n_failed)}")
+        stages = tuple(stage for stage in stages if stage in (EXTRACT, VERIFY))
+        if EXTRACT not in stages:
+            raise RunError(
+                f"run {run.name}: {format_count(n_failed, 'row')} failed, and the probe refuses such a "
+                "run; --after any leaves them out"
+            )
+        remarks.append(
+            f"{PROBE} and {REPORT} are left out: {format_count(n_failed, 'row')} failed, and the probe "
+            "refuses such a run; --retry-failed extracts them again, --after any leaves them out"
+        )
+    return stages, "; ".join(remarks)

@@ -1,0 +1,137 @@
+"""The commands that take a run on from where it is, for `vsp status`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+from vsp.cluster.run_stages import StageStatus
+from vsp.cluster.stages import EXTRACT, PROBE, REPORT, STAGES, VERIFY
+from vsp.cluster.status import ACTIVE, RunStatus
+from vsp.utils.text import format_count, format_ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the next command depends on."""
+
+    status: RunStatus
+    stages: Sequence[StageStatus]
+    has_queue: bool  # whether jobs can be submitted from this machine
+    run: str  # the name or path that the user gave
+    imported: bool = False  # states from elsewhere: nothing can be extracted
+    answered: bool = True  # whether the batch system did
+
+    def stage(self, name: str) -> StageStatus | None:
+        return next((stage for stage in self.stages if stage.stage == name), None)
+
+    def command(self, name: str, *options: str) -> str:
+        return " ".join((f"vsp {name} --run {quote(self.run)}", *options))
+
+    @property
+    def by_queue(self) -> bool:
+        """Whether this run is one for the batch system: it was submitted, or nothing has begun."""
+        if not self.has_queue:
+            return False
+        new = all(shard.state == "not started" for shard in self.status.shards)
+        return self.was_submitted or (self.answered and new)
+
+    @property
+    def was_submitted(self) -> bool:
+        return any(stage.jobs for stage in self.stages)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of the run waits or runs any more, here or in the batch system."""
+        known = self.answered or not self.was_submitted
+        return known and not self.extracting and not any(stage.active for stage in self.stages)
+
+    @property
+    def extracting(self) -> bool:
+        return bool(self.status.shards_in(*ACTIVE))
+
+
+def next_commands(situation: Situation) -> list[str]:
+    """The commands to type next, the usual one first, each with what it does."""
+    if situation.imported:
+        return _after_extraction(situation)
+    lines = _extraction(situation)
+    if situation.extracting or any(stage.active for stage in situation.stages):
+        return [*lines, _line(situation.command("status", "--watch"), "shows when it ends")]
+    if lines:
+        return lines
+    return _after_extraction(situation)
+
+
+def _line(command: str, what: str) -> str:
+    return f"{command}    {what}"
+
+
+def _extraction(situation: Situation) -> list[str]:
+    """The commands that extract what is missing and is neither queued nor running."""
+    status = situation.status
+    open_shards = status.shards_in("stopped", "not started")
+    if not open_shards:
+        return []
+    noun = "shard" if len(open_shards) == 1 else "shards"
+    numbers = f"{noun} {format_ranges(open_shards)}"
+    begun = status.count("n_done") + status.count("n_failed") > 0
+    if not situation.by_queue:
+        what = f"continues {numbers}" if begun else f"extracts {numbers} here"
+        return [_line(situation.command("extract"), what)]
+    extraction = situation.stage(EXTRACT)
+    if (
+        len(open_shards) == len(status.shards)
+        and not (extraction and extraction.jobs)
+        and not begun
+    ):
+        return [
+            _line(situation.command("submit"), "submits all stages"),
+            _line(situation.command("extract"), f"extracts {numbers} here"),
+        ]
+    return [_line(situation.command("resume"), f"continues {numbers}"), *_logs(situation)]
+
+
+def _logs(situation: Situation) -> list[str]:
+    """`vsp logs` if a stage of the batch system failed."""
+    states = {stage.state for stage in situation.stages if stage.jobs}
+    if not states & {"failed", "stopped"}:
+        return []
+    return [_line(situation.command("logs"), "shows the ends of the logs")]
+
+
+def _after_extraction(situation: Situation) -> list[str]:
+    """The commands of a run that has no missing row."""
+    n_failed, n_done = (situation.status.count(name) for name in ("n_failed", "n_done"))
+    probe = situation.stage(PROBE)
+    probed = probe is not None and probe.state == "done"
+    lines = []
+    if not probed and n_done:
+        lines += [*_logs(situation), _rest(situation, n_failed)]
+    elif probed:
+        lines.append(_line(situation.command("report"), "shows the results"))
+    if n_failed and not situation.imported:
+        what = f"tries {format_count(n_failed, 'failed row')} again, once the cause is mended"
+        again = _line(
+            situation.command("resume" if situation.by_queue else "extract", "--retry-failed"), what
+        )
+        lines.insert(0 if not probed else len(lines), again)
+    return lines
+
+
+def _rest(situation: Situation, n_failed: int) -> str:
+    """The command for the stages after the extraction that are not finished."""
+    without = f", without {format_count(n_failed, 'failed row')}" if n_failed else ""
+    if not situation.by_queue or situation.imported:
+        partial = ("--partial",) if n_failed else ()
+        return _line(situation.command("probe", *partial), f"fits the probes{without}")
+    verified = situation.stage(VERIFY)
+    left = [
+        name
+        for name in STAGES[1:]
+        if name in (PROBE, REPORT) or verified is None or verified.state != "done"
+    ]
+    after = ("--after", "any") if n_failed else ()
+    command = situation.command("submit", "--stages", ",".join(left), *after)
+    return _line(command, f"submits the later stages{without}")
