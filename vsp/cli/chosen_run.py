@@ -37,13 +37,14 @@ def chosen_results(arguments: argparse.Namespace) -> Results:
     Raises RunError as `chosen_run` does.
     """
     from vsp.storage.find_results import find_results
-    from vsp.storage.run_list import listed_run
+    from vsp.storage.results import run_beside
 
     work = Path()
     results = find_results(arguments.run, work, arguments.position, arguments.probe)
     if arguments.run is None:
-        plan = listed_run(work, results.name).plan
-        created = "" if plan is None else plan.created
+        run = run_beside(results.home)
+        plan = results.summary()["plan"] if run is None else {"created": run.plan.created}
+        created = str(plan.get("created"))
         _require_no_failed_plan(work, results.name, created)
         _say_newest(results.name, created)
     return results
