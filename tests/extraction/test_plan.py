@@ -86,7 +86,7 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
     assert (0, 1, 2) in groups and (3,) in groups and (74, 75) in groups
     assert len(groups) < 40
     apart = plan_run(PlanRequest(folder, models.resolve("fake"), batch_size=2, share=False), work)
-    assert apart.notes == (scarce,)
+    assert apart.notes[0] == scarce and "fake-own-no-sharing" in apart.notes[1]
     ids = [sample.id for sample in apart.run.manifest.rows()]
     assert ids == [record["id"] for record in _shared_records([3, 1, 70, 2])]
     alone = cut_batches(apart.run.plan, dict(enumerate(apart.run.manifest.rows())))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from vsp.cli.arguments import add_command, add_json, add_run, at_least
+from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_json
 from vsp.utils.signals import stoppable
 
@@ -43,10 +43,9 @@ def add_commands(subparsers: Any) -> None:
 def _answer(arguments: argparse.Namespace) -> None:
     from vsp.extraction.free_answers import FILE, free_answers, write_free_answers
     from vsp.reporting.free_answers_page import free_answers_json, free_answers_page
-    from vsp.storage.run import find_run
     from vsp.utils.terminal import show
 
-    run = find_run(arguments.run, Path())
+    run = chosen_run(arguments)
     path = run.results / FILE
     with stoppable() as stop:
         with stop.free():  # a signal unwinds

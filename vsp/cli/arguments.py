@@ -57,10 +57,32 @@ def add_saying(parser: argparse.ArgumentParser) -> None:
         group.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=what)
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
+def add_run(
+    parser: argparse.ArgumentParser,
+    what: str = "run in scratch/, or its path (default: the newest run)",
+) -> None:
+    """Add the run as an argument RUN, and as an option --run of the same meaning."""
+    # SUPPRESS: an argument that is not there leaves the value of the option.
     parser.add_argument(
-        "--run", metavar="NAME", help="run in scratch/, or its path (default: the newest run)"
+        "run", nargs="?", metavar="RUN", action=_OneRun, default=argparse.SUPPRESS, help=what
     )
+    add_run_option(parser, "the same")
+
+
+def add_run_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--run", metavar="RUN", action=_OneRun, help=what)
+
+
+class _OneRun(argparse.Action):
+    """Stores the name of a run, and refuses a second one."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        named = getattr(namespace, self.dest, None)
+        if named not in (None, values):
+            raise argparse.ArgumentError(None, f"two runs are named: {named} and {values}")
+        setattr(namespace, self.dest, values)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

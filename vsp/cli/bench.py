@@ -17,6 +17,7 @@ from vsp.cli.arguments import (
     model_config,
     positions,
 )
+from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_json
 from vsp.datasets.prompts import STYLES
 
@@ -90,7 +91,6 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     from vsp.extraction.bench import BenchRequest, bench
     from vsp.reporting.bench_tables import bench_page
-    from vsp.storage.run import find_run
     from vsp.utils.terminal import show
 
     options = {
@@ -102,7 +102,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     }
     n_planned = None
     if arguments.model is None:
-        run = find_run(arguments.run, Path())
+        run = chosen_run(arguments)
         run.require_planned("bench")
         plan = run.plan
         n_planned = plan.n_samples

@@ -56,6 +56,7 @@ def _names_for(command: str, action: argparse.Action, parser: Parser) -> Names |
         return lambda: STORED_POSITIONS
     by_argument: dict[str, Names] = {
         "run": _runs,
+        "which": _runs,
         "runs": _runs,
         "on": _runs,
         "model": lambda: [*MODEL_FAMILIES, *config_names("configs/models", Path())],
@@ -77,7 +78,10 @@ def _names_for(command: str, action: argparse.Action, parser: Parser) -> Names |
 def _runs() -> list[str]:
     """Names of runs in scratch/ and of results in results/, which need no run any more."""
     files = [*Path("scratch").glob("*/plan.json"), *Path("results").glob("*/summary.json")]
-    return sorted({path.parent.name for path in files})
+    of_settings = Path("results").glob("*/*/summary.json")
+    return sorted(
+        {*(one.parent.name for one in files), *(one.parent.parent.name for one in of_settings)}
+    )
 
 
 def _datasets() -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vsp.choices import EXPORT_FORMATS, ROW_CHOICES
-from vsp.cli.arguments import add_command, add_position, layer_list
+from vsp.cli.arguments import add_command, add_position, add_run, layer_list
+from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_cautions, print_line
 from vsp.errors import ConfigError
 from vsp.utils.signals import stoppable
@@ -24,12 +25,7 @@ def add_commands(subparsers: Any) -> None:
         guide="docs/exchange.md",
         interrupted="no file was written; the same command starts over",
     )
-    parser.add_argument(
-        "run",
-        nargs="?",
-        metavar="RUN",
-        help="run in scratch/, or its path (default: the newest run)",
-    )
+    add_run(parser)
     parser.add_argument("--to", choices=EXPORT_FORMATS, required=True, help="format of the file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file")
     parser.add_argument(
@@ -70,7 +66,6 @@ def add_commands(subparsers: Any) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from vsp.storage.export_files import write_export
     from vsp.storage.exported import ExportRequest, prepare_export
-    from vsp.storage.run import find_run
     from vsp.utils.text import format_bytes, format_count
 
     if arguments.probe and not arguments.predictions:
@@ -84,7 +79,7 @@ def _export(arguments: argparse.Namespace) -> None:
         predictions=arguments.predictions,
         probe=arguments.probe,
     )
-    run = find_run(arguments.run, Path())
+    run = chosen_run(arguments)
     with stoppable() as stop, stop.free():  # a signal unwinds, so that nothing half written is left
         export = prepare_export(run, request)
         paths = write_export(export, arguments.to, arguments.out)

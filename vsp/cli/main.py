@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vsp import __version__
@@ -29,6 +30,7 @@ from vsp.cli import (
     runs,
 )
 from vsp.cli.arguments import add_command, add_saying
+from vsp.cli.failed_plan import note_failed_plan
 from vsp.cli.output import print_aside, print_cause
 from vsp.cli.parser import Parser
 from vsp.errors import VspError
@@ -52,6 +54,7 @@ FAMILIES = (
     exporting,
     bench,
 )
+PLANNING = ("plan", "sweep")  # commands after which the newest run is a new one
 _WORKFLOW = """\
 the usual order:
   vsp generate --config spatial         or `vsp import` for real photographs
@@ -106,7 +109,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     parser = make_parser()
-    arguments = parser.parse_args(argv)
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as end:
+        command = next((word for word in argv if not word.startswith("-")), "")
+        if end.code == 2 and command in PLANNING:
+            note_failed_plan(argv, Path())
+        raise
     quiet, verbose = "quiet" in arguments, "verbose" in arguments
     if quiet and verbose:
         parser.error("--quiet and --verbose exclude each other; keep one of them")

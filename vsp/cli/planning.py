@@ -18,6 +18,7 @@ from vsp.cli.arguments import (
     positions,
     read_profile,
 )
+from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
 from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
@@ -160,29 +161,31 @@ def _plan(arguments: argparse.Namespace) -> None:
     from vsp.reporting.plan_summary import plan_lines
 
     with stoppable() as stop:
-        request = PlanRequest(
-            dataset=arguments.dataset,
-            model=model_config(arguments),
-            prompt=arguments.prompt,
-            store_dtype=arguments.store_dtype,
-            n_shards=arguments.shards,
-            shard_size=arguments.shard_size,
-            batch_size=arguments.batch_size,
-            share=not arguments.no_sharing,
-            limit=arguments.limit,
-            name=arguments.run,
-            drop_unreadable=arguments.drop_unreadable,
-            keep_copies=arguments.keep_copies,
-            profile=read_profile(arguments.profile),
-            devices=arguments.devices,
-            positions=arguments.positions,
-            modules=arguments.modules,
-            answers=arguments.answers,
-            answer_start=arguments.answer_start,
-            lens=arguments.lens,
-        )
-        with stop.free():  # a signal unwinds, so that the reserved array is removed
-            planned = plan_run(request, Path(), stop.hold)
+        with recorded_plan(arguments.words, Path()):
+            request = PlanRequest(
+                dataset=arguments.dataset,
+                model=model_config(arguments),
+                prompt=arguments.prompt,
+                store_dtype=arguments.store_dtype,
+                n_shards=arguments.shards,
+                shard_size=arguments.shard_size,
+                batch_size=arguments.batch_size,
+                share=not arguments.no_sharing,
+                limit=arguments.limit,
+                name=arguments.run,
+                model_name=arguments.model,
+                drop_unreadable=arguments.drop_unreadable,
+                keep_copies=arguments.keep_copies,
+                profile=read_profile(arguments.profile),
+                devices=arguments.devices,
+                positions=arguments.positions,
+                modules=arguments.modules,
+                answers=arguments.answers,
+                answer_start=arguments.answer_start,
+                lens=arguments.lens,
+            )
+            with stop.free():  # a signal unwinds, so that the reserved array is removed
+                planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
         print_cautions(planned.notes)
         for line in plan_lines(planned, arguments.words):

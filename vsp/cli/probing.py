@@ -17,6 +17,7 @@ from vsp.cli.arguments import (
     part_of,
     run_option,
 )
+from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_cautions, print_line, print_notes
 from vsp.cli.probe_options import add_probe_options, probe_settings
 from vsp.utils.signals import stoppable
@@ -77,9 +78,8 @@ def _probe(arguments: argparse.Namespace) -> None:
     from vsp.cluster.requeue import with_requeues
     from vsp.cluster.stages import PROBE, PROBE_PARTS
     from vsp.evaluation.parallel_fits import usable_jobs
-    from vsp.storage.run import find_run
 
-    run = find_run(arguments.run, Path())
+    run = chosen_run(arguments)
     n_jobs = usable_jobs(arguments.n_jobs)
     if n_jobs < arguments.n_jobs:
         print_notes(

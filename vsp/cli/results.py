@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsp.choices import ROW_KINDS, STORED_POSITIONS
@@ -13,10 +12,12 @@ from vsp.cli.arguments import (
     add_json,
     add_over,
     add_results_choice,
+    add_run,
     add_seed,
     at_least,
     compared_positions,
 )
+from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
 from vsp.cli.output import print_aside, print_json
 from vsp.cli.paper_options import (
@@ -50,11 +51,7 @@ def _add_report(subparsers: Any) -> None:
         guide="docs/statistics.md",
         interrupted="results are unchanged",
     )
-    parser.add_argument(
-        "--run",
-        metavar="NAME",
-        help="run in results/, or the path of a run or of its results (default: the newest)",
-    )
+    add_run(parser, "run in results/, or the path of a run or of its results (default: the newest)")
     add_results_choice(parser)
     add_json(parser)
     add_figure(parser, ("curve", "classes", "confusion", "heatmap"))
@@ -82,11 +79,10 @@ def _add_report(subparsers: Any) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from vsp.reporting.layer_paper_table import layer_csv, layer_paper_table
     from vsp.reporting.probe_report import report_json, report_page
-    from vsp.storage.find_results import find_results
     from vsp.utils.terminal import show
 
     check_paper_options(arguments)
-    results = find_results(arguments.run, Path(), arguments.position, arguments.probe)
+    results = chosen_results(arguments)
     _plot_report(arguments, results)
     if arguments.save:
         from vsp.reporting.saved_report import save_report

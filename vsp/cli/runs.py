@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsp.cli.arguments import (
@@ -13,10 +12,12 @@ from vsp.cli.arguments import (
     add_requeue,
     add_retry_failed,
     add_run,
+    add_run_option,
     add_workers,
     at_least,
     run_option,
 )
+from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_line, print_notes, print_text
 from vsp.cli.profile_choice import profile_of
 from vsp.cli.status import add_status
@@ -63,9 +64,8 @@ def _add_extract(subparsers: Any) -> None:
 def _extract(arguments: argparse.Namespace) -> None:
     from vsp.cluster.requeue import with_requeues
     from vsp.extraction.extract import check_some_done, extract, outcome_line
-    from vsp.storage.run import find_run
 
-    run = find_run(arguments.run, Path())
+    run = chosen_run(arguments)
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
 
     def work() -> None:
@@ -82,17 +82,21 @@ def _add_logs(subparsers: Any) -> None:
         "logs",
         _logs,
         "show the last lines of the log of every failed task, or of one shard",
-        example="vsp logs\nvsp logs 3 --lines 100",
+        example="vsp logs\nvsp logs llava15-spatial 3 --lines 100",
         guide="docs/troubleshooting.md",
         interrupted="nothing was changed",
     )
     parser.add_argument(
-        "shard", type=at_least(0), nargs="?", metavar="SHARD", help="number of a shard"
+        "which",
+        nargs="*",
+        metavar="RUN|SHARD",
+        help="a run in scratch/ (default: the newest run), the number of a shard, or both; a run whose "
+        "name is a number needs --run",
     )
     parser.add_argument(
         "--lines", type=at_least(1), default=20, metavar="N", help="lines of each log (default: 20)"
     )
-    add_run(parser)
+    add_run_option(parser, "run in scratch/, or its path")
     add_profile(parser)
 
 
@@ -100,25 +104,39 @@ def _logs(arguments: argparse.Namespace) -> None:
     from vsp.cluster.jobs import log_folder, scheduler_of, task_states
     from vsp.cluster.logs import failed_logs, shard_log
     from vsp.cluster.status import run_status
-    from vsp.storage.run import find_run
 
-    run = find_run(arguments.run, Path())
+    shard = _shard_to_log(arguments)
+    run = chosen_run(arguments)
     profile, _ = profile_of(run, arguments.profile, log=False)
-    if arguments.shard is not None:
-        run.shard(arguments.shard)  # raises if there is no such shard
+    if shard is not None:
+        run.shard(shard)  # raises if there is no such shard
     ledgers = run.ledgers()
     states = task_states(run, scheduler_of(profile), ledgers)
     status, folder = run_status(run, ledgers, states), log_folder(run, profile)
-    if arguments.shard is None:
+    if shard is None:
         logs = failed_logs(status, states, folder, arguments.lines)
     else:
-        logs = [shard_log(status, folder, arguments.shard, arguments.lines)]
+        logs = [shard_log(status, folder, shard, arguments.lines)]
     for log in logs:
         print_line(f"== {log.title}")
         print_line(f"== {log.path}")
         print_text("\n".join((*log.lines, "")))
     if not logs:
         print_line(f"run {run.name}: no task of the batch system failed; the logs are in {folder}")
+
+
+def _shard_to_log(arguments: argparse.Namespace) -> int | None:
+    """The shard among the words of the command; a run among them becomes that of --run."""
+    from vsp.errors import ConfigError
+
+    shards = [word for word in arguments.which if word.isdecimal()]
+    runs = [word for word in arguments.which if not word.isdecimal()]
+    runs += [] if arguments.run is None else [arguments.run]
+    for what, named in {"shards": shards, "runs": runs}.items():
+        if len(set(named)) > 1:
+            raise ConfigError(f"several {what} are named: {', '.join(named)}; name one")
+    arguments.run = runs[0] if runs else None
+    return int(shards[0]) if shards else None
 
 
 def _add_verify(subparsers: Any) -> None:
@@ -144,10 +162,9 @@ def _add_verify(subparsers: Any) -> None:
 def _verify(arguments: argparse.Namespace) -> None:
     from vsp.errors import StoreError
     from vsp.extraction.verify import repair, verify
-    from vsp.storage.run import find_run
     from vsp.utils.text import format_ranges
 
-    run = find_run(arguments.run, Path())
+    run = chosen_run(arguments)
     for store in run.stores.values() if arguments.repair else ():
         if store.repair_header():
             print_line(f"run {run.name}: wrote a new header of {store.path}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsp.cli.arguments import add_command, add_profile, add_run, at_least
+from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_json
 from vsp.cli.profile_choice import profile_of
 from vsp.errors import ConfigError
@@ -27,7 +27,7 @@ def add_status(subparsers: Any) -> None:
         "status",
         _status,
         "show the state of each stage and shard, why it stopped, and what to type next",
-        example="vsp status\nvsp status --watch\nvsp status --watch 60 --run llava15-spatial",
+        example="vsp status\nvsp status --watch\nvsp status llava15-spatial --watch 60",
         guide="docs/cluster.md",
         interrupted="nothing was changed",
     )
@@ -50,11 +50,11 @@ def _status(arguments: argparse.Namespace) -> None:
     from vsp.cluster.jobs import scheduler_of
     from vsp.cluster.next_commands import next_commands
     from vsp.reporting.status_page import status_json, status_page
-    from vsp.storage.run import find_run
     from vsp.utils.terminal import show, watch
 
-    name, seconds = _watched(arguments)
-    run = find_run(name, Path())
+    arguments.run, seconds = _watched(arguments)
+    run = chosen_run(arguments)
+    name = arguments.run
     scheduler = scheduler_of(profile_of(run, arguments.profile, log=False)[0])
 
     def draw() -> tuple[RenderableType, bool]:

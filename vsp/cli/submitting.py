@@ -14,6 +14,7 @@ from vsp.cli.arguments import (
     at_least,
     read_profile,
 )
+from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_line, print_notes
 from vsp.cli.profile_choice import profile_of
 from vsp.cluster.stages import STAGES
@@ -82,9 +83,8 @@ def _add_submission(
 
 def _submit(arguments: argparse.Namespace) -> None:
     from vsp.cluster.submit import submit
-    from vsp.storage.run import find_run
 
-    run = find_run(arguments.run, Path())
+    run = chosen_run(arguments)
     profile = read_profile(arguments.profile)
     _note_code(profile)
     submit(run, profile, _options(arguments, arguments.profile, None), print_line)
@@ -93,9 +93,8 @@ def _submit(arguments: argparse.Namespace) -> None:
 def _resume(arguments: argparse.Namespace) -> None:
     from vsp.cluster.submit import resume
     from vsp.cluster.submitted import last_submission, submissions
-    from vsp.storage.run import find_run
 
-    run = find_run(arguments.run, Path())
+    run = chosen_run(arguments)
     last = last_submission(submissions(run))
     profile, path = profile_of(run, arguments.profile, log=True)
     if last is not None:

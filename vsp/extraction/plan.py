@@ -7,7 +7,6 @@ reserves the disk space. The folder is built under a temporary name and renamed 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from vsp.choices import LAST, Module, Position, Start, module_positions
 from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
-from vsp.config import NAME_PATTERN, Devices, ModelConfig, Profile, StoreDtype, parse
+from vsp.config import Devices, ModelConfig, Profile, StoreDtype, parse
 from vsp.datasets.image_copies import CopyFinder, ImageCopies
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.picture_paths import PicturePaths, why_without_images
@@ -51,6 +50,7 @@ from vsp.extraction.preflight import (
     check_rows,
 )
 from vsp.extraction.preprocess import make_picture
+from vsp.extraction.run_names import check_name, new_name, stem_of
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
@@ -64,7 +64,6 @@ from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_js
 from vsp.utils.garbage import garbage_collection_paused
 
 SCRIPT = Path("jobs/extract_array.sh")
-_NAME_LENGTH = 90  # of a run's default name, before a number; NAME_PATTERN allows 100
 _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
@@ -82,6 +81,7 @@ class PlanRequest:
     share: bool = True  # compute the common beginning of rows about one image once
     limit: int | None = None  # plan only the first rows
     name: str | None = None
+    model_name: str = ""  # as the user typed it, for the name of the run; "": that of the family
     drop_unreadable: bool = False
     keep_copies: bool = False  # keep groups and splits although images are copies of each other
     devices: Devices = 1  # GPUs that each task splits the model over
@@ -113,14 +113,15 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     `hold` is called when everything is written, before the run's folder gets its name: a signal from
     there on must wait, since it would leave a whole run behind.
     """
-    name = _run_name(request, work)
+    if request.name is not None:
+        check_name(request.name, work)
     marker = models.region_marker(request.model)
     with garbage_collection_paused():
         samples, labels, prompt = read_samples(request.dataset, request.prompt, marker)
     shape = models.shape(request.model)
     tower = models.tower_shape(request.model) if "vision" in request.modules else None
     # Tasks load the revision of the checkpoint that is checked here.
-    request = replace(request, name=name, model=pinned(request.model))
+    request = replace(request, model=pinned(request.model))
     processor = models.check(request.model)
     # A template may print the date, so tasks get the text that was rendered here.
     framed = request.model.model_copy(update={"frame": processor.frame})
@@ -150,6 +151,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     values = _plan_values(request, labels, prompt, shape, layout, starts, samples, answers)
     if tower is not None:
         values |= {"tower_layers": tower.n_layers, "tower_width": tower.width}
+    values["name"] = request.name or _default_name(request, values, work, notes)
     with disk_errors(work / "scratch"):
         run, commands = _write_run(values, samples, layout, request.profile, work, hold)
     notes += other_results_notes(run)
@@ -290,7 +292,6 @@ def _plan_values(
     return {
         "format": FORMAT,
         "id": uuid.uuid4().hex,
-        "name": request.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "vsp": __version__,
         "packages": {package: version(package) for package in _PACKAGES},
@@ -316,6 +317,18 @@ def _plan_values(
         "modules": request.modules,
         "answers": answers,
     }
+
+
+def _default_name(
+    request: PlanRequest, values: dict[str, Any], work: Path, notes: list[str]
+) -> str:
+    """An unused name, made of what the user typed; a note if another run has the first choice."""
+    stem = stem_of(request.model, request.model_name, request.dataset)
+    n_shards = len(values["shard_starts"])
+    manifest = {"manifest_offsets": (0,) * (n_shards + 1), "manifest_sha256": ("",) * n_shards}
+    name, note = new_name(stem, parse(Plan, {**values, **manifest, "name": stem}, "plan"), work)
+    notes += [note] if note else []
+    return name
 
 
 @garbage_collection_paused()
@@ -358,26 +371,6 @@ def _write_run(
         shutil.rmtree(run.folder)
         raise
     return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]
-
-
-def _run_name(request: PlanRequest, work: Path) -> str:
-    """The requested name, or an unused one made of the model's and the dataset's names."""
-    if request.name is not None:
-        if not re.fullmatch(NAME_PATTERN, request.name):
-            raise ConfigError(f"run {request.name!r}: use letters, digits, '.', '_' and '-' only")
-        if (work / "scratch" / request.name).exists():
-            raise RunError(
-                f"{work / 'scratch' / request.name}: exists already; "
-                "remove it or choose another --run"
-            )
-        return request.name
-    dataset = request.dataset.absolute().name
-    stem = re.sub(r"[^A-Za-z0-9._-]", "-", f"{request.model.family}-{dataset}")[:_NAME_LENGTH]
-    name, n = stem, 1
-    while (work / "scratch" / name).exists():
-        n += 1
-        name = f"{stem}-{n}"
-    return name
 
 
 def _sort_by_image(samples: list[Sample]) -> bool:
