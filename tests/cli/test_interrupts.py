@@ -92,6 +92,7 @@ _LEFT_BEHIND = {
     "submit": "no job was submitted; the same command starts over",
     "resume": "no job was submitted; the same command starts over",
     "status": "nothing was changed",
+    "runs": "nothing was changed",
     "logs": "nothing was changed",
     "verify": "stored states are unchanged; the same command starts over",
     "probe": "fitted layers are kept; the same command fits the others",

@@ -94,7 +94,11 @@ def _stale_line(results: Results, summary: Mapping[str, Any]) -> list[str]:
 
 
 def _other_settings(results: Results) -> list[StoredSetting]:
-    return [one for one in stored_settings(results.home) if one.results.folder != results.folder]
+    return [
+        one
+        for one in stored_settings(results.home)
+        if one.results.folder.absolute() != results.folder.absolute()
+    ]
 
 
 def _settings_fact(results: Results) -> str:
