@@ -144,8 +144,8 @@ def _opened(folder: Path, *command: object) -> tuple[int, list[str]]:
     ("command", "most", "libraries"),
     [
         (["extract", "--workers", "0"], 370, ["PIL"]),
-        (["status"], 365, ["rich"]),
-        (["resume", "--dry-run"], 320, ["simple_slurm"]),
+        (["status"], 385, ["rich"]),
+        (["resume", "--dry-run"], 340, ["simple_slurm"]),
     ],
 )
 def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, most, libraries):
@@ -160,11 +160,11 @@ def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, 
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["report"], 367, ["rich"]),
-        (["report", "--json"], 367, ["rich"]),
+        (["report"], 395, ["rich"]),
+        (["report", "--json"], 395, ["rich"]),
         (["compare", "first", "second"], 865, ["rich", "scipy"]),
-        (["models"], 490, ["PIL", "rich"]),
-        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 400, ["PIL", "simple_slurm"]),
+        (["models"], 540, ["PIL", "rich"]),
+        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 420, ["PIL", "simple_slurm"]),
     ],
 )
 def test_a_page_opens_few_files(spatial, work, command, most, libraries):

@@ -165,9 +165,10 @@ def test_links_are_not_followed_when_sizes_are_added(plan_fake, work, listed, tm
     assert listed()[run.name]["scratch_bytes"] < before + 100_000
 
 
-def test_results_at_further_positions_and_settings_are_counted(work, listed):
+def test_every_setting_of_the_probe_is_counted(work, listed):
     made.made(work / "results" / "small")
-    made.made(work / "results" / "small" / "positions" / "image", name="small", position="image")
+    other = made.made(work / "results" / "other", name="small", position="image").folder
+    other.rename(work / "results" / "small" / "image-logistic")
     probes = listed()["small"]["probes"]
     assert [probe["position"] for probe in probes] == ["last", "image"]
-    assert {Path(probe["folder"]).name for probe in probes} == {"small", "image"}
+    assert [Path(probe["folder"]).name for probe in probes] == ["logistic", "image-logistic"]

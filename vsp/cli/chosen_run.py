@@ -37,16 +37,26 @@ def chosen_results(arguments: argparse.Namespace) -> Results:
     Raises RunError as `chosen_run` does.
     """
     from vsp.storage.find_results import find_results
-    from vsp.storage.run_list import listed_run
 
     work = Path()
+    if arguments.run is None and any((work / "scratch").glob("*/plan.json")):
+        chosen_run(arguments)  # before its results are looked for: it may have none
+        return find_results(None, work, arguments.position, arguments.probe)
     results = find_results(arguments.run, work, arguments.position, arguments.probe)
     if arguments.run is None:
-        plan = listed_run(work, results.name).plan
-        created = "" if plan is None else plan.created
+        created = _created(results)
         _require_no_failed_plan(work, results.name, created)
         _say_newest(results.name, created)
     return results
+
+
+def _created(results: Results) -> str:
+    """The date of the plan of these results; empty if they do not say."""
+    from vsp.storage.plan import is_date
+
+    plan = results.summary().get("plan")
+    created = str(plan.get("created")) if isinstance(plan, dict) else ""
+    return created if is_date(created) else ""
 
 
 def _require_no_failed_plan(work: Path, newest: str, created: str) -> None:

@@ -40,7 +40,8 @@ def note_failed_plan(words: Sequence[str], work: Path, running: bool = False) ->
     from vsp.errors import DiskError
     from vsp.utils.files import write_json
 
-    if not any((work / "scratch").glob("*/plan.json")):
+    files = ("scratch/*/plan.json", "results/*/summary.json", "results/*/*/summary.json")
+    if not any(True for pattern in files for _ in work.glob(pattern)):
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with suppress(DiskError, OSError):  # the plan itself reports a folder that is not writable

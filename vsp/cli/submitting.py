@@ -42,7 +42,7 @@ def add_submission_commands(subparsers: Any) -> None:
         subparsers,
         "resume",
         _resume,
-        "submit the unfinished shards and the stages after them, as in the last submission",
+        "submit unfinished shards and later stages, with the options of the last submission",
         example="vsp resume\nvsp resume --retry-failed --profile jobs/long.yaml",
         guide="docs/cluster.md",
         interrupted="no job was submitted; the same command starts over",

@@ -216,6 +216,9 @@ def find_run(name: str | None, work: Path) -> Run:
         known = [path.parent.name for path in (work / "scratch").glob("*/plan.json")]
         if not os.path.exists(folder):  # noqa: PTH110 - False for a name that is too long
             advice = close_names(name, known)
+            if os.path.lexists(work / "results" / name):
+                advice = f"its states were removed; `vsp report {name}` shows its results"
+                raise RunError(f"{folder}: no such run; {advice}")
             if not known:
                 advice = nothing_in(work / "scratch", "run", "make one with `vsp plan`")
             raise RunError(f"{folder}: no such run; {advice}")
