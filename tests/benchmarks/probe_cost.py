@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.solver_speed import STATES
 
 from vsp.evaluation import probe_work
+from vsp.evaluation.configured_probe import configured_probe
 from vsp.evaluation.parallel_fits import fit_layer
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.probed_rows import ProbedRows
@@ -48,7 +49,7 @@ def layer_work(labels: NDArray[np.int64], own_split: bool) -> Any:
         number, names, labels.astype(str), names, prompt, split, subject, reference, *boxes
     )
     tasks, _, _ = probe_work._layer_tasks(rows, settings, PROBES.load(settings.probe)())
-    probe = probe_work._estimator(settings, tasks.metric)
+    probe = configured_probe(settings, tasks.metric)
     return SimpleNamespace(rows=rows, tasks=tasks, probe=probe, settings=settings)
 
 

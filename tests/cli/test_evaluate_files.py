@@ -157,7 +157,7 @@ def test_a_pair_that_cannot_be_judged_leaves_the_others(three, vsp):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--on", "b", "--relations", "5way"], "relations '5way' are not in configs/relations/"),
+        (["--on", "b", "--relations", "5way"], "table of relations '5way' is not known"),
         (["--on", "nothing.npz"], "nothing.npz: no such file"),
         (["--on", "a.parquet"], "a.parquet: Parquet files of states are not read"),
     ],

@@ -117,7 +117,10 @@ def _until(ready, what, seconds=90):
 def _vsp(place, *arguments, code=0):
     answer = run_here(arguments, place)
     assert answer.returncode == code, answer.stderr + answer.stdout
-    return answer.stdout if code == 0 else answer.stderr
+    if code == 0:
+        return answer.stdout
+    lines = answer.stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("note: run r (newest, planned "))
 
 
 def _plan(place, spatial, shards=12):

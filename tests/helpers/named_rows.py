@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from vsp.evaluation.baseline_features import FEATURES
+from vsp.evaluation.configured_probe import configured_probe
 from vsp.evaluation.evaluate import EvaluatedRows, EvaluationSettings, evaluate
 from vsp.evaluation.held_out import independent_units
 from vsp.evaluation.parallel_fits import fit_layer
 from vsp.evaluation.probe_settings import ProbeSettings
-from vsp.evaluation.probe_work import _estimator, _layer_tasks
+from vsp.evaluation.probe_work import _layer_tasks
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.probes import PROBES
 
@@ -53,7 +54,7 @@ def fitted(rows, states=(), **settings):
     settings = ProbeSettings(**{"controls": 0, "curve": False, "permutations": 0, **settings})
     tasks, names, facts = _layer_tasks(rows, settings, PROBES.load(settings.probe)())
     work = SimpleNamespace(
-        rows=rows, settings=settings, tasks=tasks, probe=_estimator(settings, tasks.metric),
+        rows=rows, settings=settings, tasks=tasks, probe=configured_probe(settings, tasks.metric),
         features=lambda name: FEATURES[name].make(rows, 0, 0),
     )  # fmt: skip
     store = SimpleNamespace(layer=lambda layer: np.asarray(states[layer], np.float32))

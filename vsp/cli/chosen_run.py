@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsp.cli.output import print_aside
+from vsp.cli.output import print_notes
 
 if TYPE_CHECKING:
     from vsp.storage.results import Results
@@ -75,7 +75,7 @@ def _require_no_failed_plan(work: Path, newest: str, created: str) -> None:
 
 def _say_newest(name: str, created: str) -> None:
     planned = f", planned {_age(_seconds(created))}" if created else ""
-    print_aside(f"run {name} (newest{planned})")
+    print_notes([f"run {name} (newest{planned})"])
 
 
 def _seconds(created: str) -> float:
