@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
 
 if TYPE_CHECKING:
+    from vsp.config import ModelConfig, Profile
     from vsp.extraction.plan_request import PlanRequest
 
 
@@ -167,8 +169,13 @@ def _plan(arguments: argparse.Namespace) -> None:
     with stoppable() as stop:
         with recorded_plan(arguments.words, Path()):
             request = plan_request(
-                arguments, arguments.model, arguments.dataset, arguments.prompt, arguments.run
+                arguments,
+                model_config(arguments),
+                arguments.dataset,
+                arguments.prompt,
+                read_profile(arguments.profile),
             )
+            request = replace(request, name=arguments.run, model_name=arguments.model)
             with stop.free():  # a signal unwinds, so that the reserved array is removed
                 planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
@@ -181,17 +188,17 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def plan_request(
     arguments: argparse.Namespace,
-    model: str,
+    model: ModelConfig,
     dataset: Path,
     prompt: str | None,
-    run: str | None = None,
+    profile: Profile,
 ) -> PlanRequest:
     """The plan of a model, a dataset and a prompt, with the other options of the command."""
     from vsp.extraction.plan_request import PlanRequest
 
     return PlanRequest(
         dataset=dataset,
-        model=model_config(arguments, model),
+        model=model,
         prompt=prompt,
         store_dtype=arguments.store_dtype,
         n_shards=arguments.shards,
@@ -199,11 +206,9 @@ def plan_request(
         batch_size=arguments.batch_size,
         share=not arguments.no_sharing,
         limit=arguments.limit,
-        name=run,
-        model_name=model,
         drop_unreadable=arguments.drop_unreadable,
         keep_copies=arguments.keep_copies,
-        profile=read_profile(arguments.profile),
+        profile=profile,
         devices=arguments.devices,
         positions=arguments.positions,
         modules=arguments.modules,

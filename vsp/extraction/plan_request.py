@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vsp.choices import LAST, Module, Position, Start
@@ -69,13 +69,13 @@ def _digest(path: Path) -> str:
 def planned_before(request: PlanRequest, work: Path) -> Run | None:
     """The newest run of a plan with the same options, records and checkpoint; None if there is none.
 
-    Pictures are not compared: the extraction compares them with the plan. Raises a VspError if the
-    checkpoint cannot be read.
+    Pictures are not compared: the extraction compares them with the plan.
     """
-    key, plans = request_key(request), []
+    keys = {request_key(request), request_key(replace(request, prompt=None))}
+    plans = []
     for path in (work / "scratch").glob(f"*/{RECORD}"):
-        with suppress(OSError, ValueError, AttributeError, RecursionError):
-            if read_json(path).get("sha256") == key and (path.parent / "plan.json").exists():
+        with suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
+            if read_json(path).get("sha256") in keys and (path.parent / "plan.json").exists():
                 plans.append(path.parent / "plan.json")
     while plans:
         latest = newest(plans)
@@ -83,5 +83,6 @@ def planned_before(request: PlanRequest, work: Path) -> Run | None:
         with suppress(VspError):
             run = Run.open(latest.parent)
             run.check_checkpoint(fingerprint(run.plan.model))
-            return run
+            if request.prompt in (None, run.plan.prompt):
+                return run
     return None
