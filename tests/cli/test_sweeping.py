@@ -82,6 +82,21 @@ def test_a_plan_that_differs_is_not_used_again(sweep, work, change):
     assert len(_runs(work)) == 2
 
 
+def test_a_plan_of_a_checkpoint_that_was_changed_is_not_used_again(checkpoint, spatial, work):
+    from vsp import models
+    from vsp.extraction.plan import plan_run
+    from vsp.extraction.plan_request import PlanRequest, planned_before
+
+    own = work / "model"
+    shutil.copytree(checkpoint, own)
+    model = models.resolve("llava15", checkpoint=str(own), quantization="none")
+    request = PlanRequest(spatial, model, limit=8)
+    name = plan_run(request, work).run.name
+    assert planned_before(request, work).name == name
+    (own / "config.json").write_text((own / "config.json").read_text() + "\n")
+    assert planned_before(request, work) is None
+
+
 def test_if_one_plan_fails_nothing_is_submitted_and_the_others_stay_planned(sweep, work):
     answer = sweep(*FAKE, "--datasets", "a,none,b", "--submit")
     assert answer.returncode == 1 and "fake on none: " in answer.stderr
