@@ -33,7 +33,6 @@ def _runs(arguments: argparse.Namespace) -> None:
     from vsp.reporting.runs_page import RunRow, runs_json, runs_page
     from vsp.storage.run_list import leftovers, list_runs
     from vsp.utils.terminal import show
-    from vsp.utils.text import shorten
 
     work = Path()
     listed = list_runs(work, known_runs(arguments.runs, work) if arguments.runs else None)
@@ -41,7 +40,7 @@ def _runs(arguments: argparse.Namespace) -> None:
     found = activities(listed, scheduler)
     rows = [RunRow(one, activity) for one, activity in zip(listed, found, strict=True)]
     problems = {activity.problem: None for activity in found if activity.problem}
-    notes = [f"{shorten(problem, 100)}; queued jobs are not shown" for problem in problems]
+    notes = [f"{problem}; queued jobs are not shown" for problem in problems]
     notes += [
         f"{folder}: was left by a plan or removal that was killed, or is still at work; if it was "
         "killed, remove the folder"
