@@ -143,7 +143,7 @@ def _opened(folder: Path, *command: object) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["extract", "--workers", "0"], 370, ["PIL"]),
+        (["extract", "--workers", "0"], 390, ["PIL"]),
         (["status"], 385, ["rich"]),
         (["resume", "--dry-run"], 340, ["simple_slurm"]),
     ],

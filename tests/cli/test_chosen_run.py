@@ -79,7 +79,7 @@ def test_after_a_failed_plan_no_command_takes_an_older_run(plan_fake, vsp, work,
         answer = vsp(*command)
         assert answer.returncode == 1 and not answer.stdout
         assert re.search(r"vsp: `vsp .*plan --.*` failed \(\d+ s ago\), so", answer.stderr)
-        assert f"--run {run.name}" in answer.stderr
+        assert f"vsp COMMAND {run.name}" in answer.stderr
     assert vsp("status", run.name).returncode == 0  # a named run always works
     assert vsp("runs").returncode == 0
 
@@ -89,7 +89,7 @@ def test_after_a_failed_plan_no_older_results_are_reported(vsp, work):
     assert vsp("report").returncode == 0
     vsp(*FAILURES["unknown model"])
     answer = vsp("report")
-    assert answer.returncode == 1 and "the newest run is an older one: old" in answer.stderr
+    assert answer.returncode == 1 and "the newest run is an older one, old" in answer.stderr
     assert vsp("report", "old").returncode == 0
 
 

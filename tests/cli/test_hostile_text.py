@@ -65,6 +65,8 @@ COMMANDS = [
     (("runs",), 0, []),
     (("runs", "--json"), 0, []),
     (("runs", hostile.NAME), 1, [hostile.NAME]),
+    (("rm", "r", "--dry-run", "--profile", "local.yaml"), 0, [DATA]),
+    (("rm", hostile.NAME, "--yes"), 1, [hostile.NAME]),
     (("status", "--run", hostile.NAME), 1, [hostile.NAME]),
     (("logs", *RUN), 0, []),
     (("logs", "0", *RUN), 0, ["loaded", "100%", hostile.TEXT.partition("\n")[0]]),
@@ -96,7 +98,8 @@ COMMANDS = [
     ((hostile.NAME,), 2, []),
     (("help", "logs"), 0, []),
     (("help", hostile.NAME), 2, []),
-    (("status", hostile.NAME), 2, [hostile.NAME]),
+    (("status", hostile.NAME), 1, [hostile.NAME]),
+    (("models", hostile.NAME), 2, [hostile.NAME]),
 ]  # fmt: skip
 # Bars and pages differ with the width; the other commands print lines.
 PAGES = ("dataset show", "models", "status", "runs", "report", "compare", "import csv", "answer")
@@ -221,6 +224,6 @@ def test_all_commands_are_tried(capsys):
         main(["--help"])
     commands = capsys.readouterr().out.partition("COMMAND\n")[2].partition("\n\n")[0]
     names = {line.split()[0] for line in commands.splitlines() if line[4] != " "}
-    assert len(names) == 20 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
+    assert len(names) == 21 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
         hostile.NAME
     }

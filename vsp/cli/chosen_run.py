@@ -68,8 +68,8 @@ def _require_no_failed_plan(work: Path, newest: str, created: str) -> None:
     if failed is None or (created and _seconds(created) > failed[1]):
         return
     raise RunError(
-        f"{failed[0]} ({_age(failed[1])}), so the newest run is an older one: {newest}; plan again, or "
-        f"name the run with --run {newest}"
+        f"{failed[0]} ({_age(failed[1])}), so the newest run is an older one, {newest}; plan "
+        f"again, or name the run: vsp COMMAND {newest}"
     )
 
 
