@@ -16,6 +16,9 @@ from helpers.commands import run_here
 from helpers.paths import ROOT
 from helpers.real import real
 
+# The demo takes minutes beside other tests.
+pytestmark = pytest.mark.timeout(900)
+
 _SETTINGS = ("setup.cfg", "pyproject.toml", "jobs/constraints.txt")
 # The demo calls this instead of `vsp`, so that tests are fast: fewer permutations, and 400 of the
 # 1000 rows of the color task. Scores of the other runs do not depend on it.

@@ -39,13 +39,13 @@ MADE = {
 @pytest.mark.parametrize("kind", MADE)
 def test_a_profile_that_cannot_be_read_is_one_line_at_once(kind, plan_fake, work, capsys):
     make, message = MADE[kind]
-    plan_fake()
+    run = plan_fake()
     (work / "jobs").mkdir(exist_ok=True)
     make(work / PROFILE)
     for command in (["submit", "--dry-run"], ["resume"], ["status"], ["logs"]):
         capsys.readouterr()
         start = time.perf_counter()
-        assert main(command) == 1
+        assert main([*command, "--run", run.name]) == 1
         assert time.perf_counter() - start < 1
         *notes, line = capsys.readouterr().err.splitlines()
         assert notes in ([], ["note: using jobs/slurm.yaml"])

@@ -463,8 +463,8 @@ def test_slurm_without_a_configuration_is_said_once(program, work):
 def test_commands_say_once_that_slurm_is_not_configured(program, plan_fake, vsp):
     for name in ("squeue", "sacct", "sbatch", "scontrol"):
         program(name, UNCONFIGURED)
-    plan_fake()
-    status = vsp("status")
+    run = plan_fake()
+    status = vsp("status", "--run", run.name)
     assert " ".join(status.stdout.split()).count(NOT_CONFIGURED[:60]) == 1 and status.stderr == ""
     assert "vsp extract" in status.stdout and "vsp resume" not in status.stdout
     for command, code in (("submit", 1), ("resume", 1), ("resume --dry-run", 0)):

@@ -538,7 +538,7 @@ def test_a_strength_for_a_probe_that_has_none_and_a_name_that_is_none_are_lines(
         ConfigError, match="probe 'svm' is not known; known: centroid, lda, linear,"
     ):
         probe_run(extracted, replace(NONE, probe="svm"), 1)
-    lines = vsp("probe", "--probe", "svm").stderr.strip().splitlines()
+    lines = vsp("probe", extracted.name, "--probe", "svm").stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("vsp: probe 'svm' is not known; known: ")
     assert all(name in lines[0] for name in PROBES.names())
 

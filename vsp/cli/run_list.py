@@ -39,7 +39,6 @@ def _runs(arguments: argparse.Namespace) -> None:
     from vsp.reporting.runs_page import RunRow, runs_json, runs_page
     from vsp.storage.run_list import leftovers, list_runs, run_names
     from vsp.utils.terminal import show
-    from vsp.utils.text import shorten
 
     work = Path()
     if arguments.peaks:
@@ -51,7 +50,7 @@ def _runs(arguments: argparse.Namespace) -> None:
     found = activities(listed, scheduler)
     rows = [RunRow(one, activity) for one, activity in zip(listed, found, strict=True)]
     problems = {activity.problem: None for activity in found if activity.problem}
-    notes = [f"{shorten(problem, 100)}; queued jobs are not shown" for problem in problems]
+    notes = [f"{problem}; queued jobs are not shown" for problem in problems]
     notes += [
         f"{folder}: was left by a plan or removal that was killed, or is still at work; if it was "
         "killed, remove the folder"

@@ -84,8 +84,18 @@ def list_runs(work: Path, names: Sequence[str] | None = None) -> list[ListedRun]
 
 
 def run_names(work: Path) -> list[str]:
-    """The names of all folders in `scratch/` and `results/`, but for hidden ones."""
-    return sorted({one.name for part in (SCRATCH, RESULTS) for one in _folders(work / part)})
+    """The names of all folders in `scratch/`, and of those in `results/` that vsp wrote for a run.
+
+    Hidden folders are left out, and so are folders of the user's own files in `results/`.
+    """
+    found = [one for one in _folders(work / RESULTS) if _is_of_run(one)]
+    return sorted({one.name for one in (*_folders(work / SCRATCH), *found)})
+
+
+def _is_of_run(folder: Path) -> bool:
+    """Whether a folder in `results/` has results, fitted layers or answers of a run."""
+    others = ("probe", "free_answers.jsonl")
+    return bool(stored_settings(folder)) or any((folder / name).exists() for name in others)
 
 
 def leftovers(work: Path) -> list[Path]:
