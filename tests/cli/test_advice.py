@@ -28,6 +28,7 @@ REACHED_BY = {
     "cli/results": "report",
     "cli/state_files": "import",
     "cli/status": "status",
+    "cli/sweeping": "sweep",
     "cluster/needed_stages": "submit resume",
     "cluster/next_commands": "submit resume",
     "cluster/submit": "submit resume",

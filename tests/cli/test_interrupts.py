@@ -93,6 +93,8 @@ _LEFT_BEHIND = {
     "resume": "no job was submitted; the same command starts over",
     "status": "nothing was changed",
     "runs": "nothing was changed",
+    "rm": "`vsp runs` lists what is left",
+    "sweep": "the runs that are planned are kept; the same command goes on",
     "logs": "nothing was changed",
     "verify": "stored states are unchanged; the same command starts over",
     "probe": "fitted layers are kept; the same command fits the others",

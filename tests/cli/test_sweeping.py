@@ -14,8 +14,9 @@ from vsp.extraction.extract import extract
 from vsp.storage.run import Run
 
 FAKE = ("--models", "fake", "--limit", "24")
-TWO = (*FAKE, "--prompts", "instruction,question")
-ENOUGH = ("--models", "fake", "--prompts", "instruction,question")  # rows for a probe
+PROMPTS = ("--prompts", "instruction,question")
+TWO = (*FAKE, *PROMPTS)
+ENOUGH = ("--models", "fake", "--option", "n_layers=2")  # rows for a probe
 ALL = ("fake-a", "fake-a-question", "fake-b", "fake-b-question")
 
 
@@ -117,22 +118,22 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep, work):
 
 def test_without_a_queue_all_stages_run_here_and_one_table_ends_it(sweep, work):
     made.made(work / "results" / "other")
-    answer = sweep(*ENOUGH, "--datasets", "a", "--submit")
+    answer = sweep(*ENOUGH, *PROMPTS, "--datasets", "a", "--submit")
     assert answer.returncode == 0, answer.stderr
     header, *rows = answer.stdout.rpartition("\n\n")[2].splitlines()
     assert header.split() == ["run", "prompt", "done", "peak", "accuracy", "chance", "layer"]
     assert [row.split()[0] for row in rows] == ["fake-a", "fake-a-question"]
     assert all(re.search(r"100%  0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", row) for row in rows)
     assert answer.stdout.count("fits") == 0  # no report of a single run
-    again = sweep(*ENOUGH, "--datasets", "a", "--submit").stdout
+    again = sweep(*ENOUGH, *PROMPTS, "--datasets", "a", "--submit").stdout
     assert again.count("is finished") == 2 and again.endswith("\n".join([header, *rows]) + "\n")
 
 
 def test_a_run_that_fails_here_does_not_stop_the_others(sweep, work):
-    assert sweep("--models", "fake", "--datasets", "a,b").returncode == 0
+    assert sweep(*ENOUGH, "--datasets", "a,b").returncode == 0
     for path in (work / "a/images").iterdir():
         path.write_bytes(b"no picture")
-    answer = sweep("--models", "fake", "--datasets", "a,b", "--submit")
+    answer = sweep(*ENOUGH, "--datasets", "a,b", "--submit")
     assert answer.returncode == 1 and "1 of 2 runs are not finished" in answer.stderr
     assert (
         re.search(r"fake-b +b .*100%", answer.stdout) and "not probed yet: fake-a" in answer.stdout
