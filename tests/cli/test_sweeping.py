@@ -116,28 +116,26 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep, work):
     assert sorted(work.rglob("*")) == before
 
 
-def test_without_a_queue_all_stages_run_here_and_one_table_ends_it(sweep, work):
+def test_without_a_queue_all_stages_run_here_a_failure_stops_no_other_run_and_one_table_ends_it(
+    sweep, work
+):
     made.made(work / "results" / "other")
-    answer = sweep(*ENOUGH, *PROMPTS, "--datasets", "a", "--submit")
-    assert answer.returncode == 0, answer.stderr
-    header, *rows = answer.stdout.rpartition("\n\n")[2].splitlines()
-    assert header.split() == ["run", "prompt", "done", "peak", "accuracy", "chance", "layer"]
-    assert [row.split()[0] for row in rows] == ["fake-a", "fake-a-question"]
-    assert all(re.search(r"100%  0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", row) for row in rows)
-    assert answer.stdout.count("fits") == 0  # no report of a single run
-    again = sweep(*ENOUGH, *PROMPTS, "--datasets", "a", "--submit").stdout
-    assert again.count("is finished") == 2 and again.endswith("\n".join([header, *rows]) + "\n")
-
-
-def test_a_run_that_fails_here_does_not_stop_the_others(sweep, work):
     assert sweep(*ENOUGH, "--datasets", "a,b").returncode == 0
     for path in (work / "a/images").iterdir():
         path.write_bytes(b"no picture")
     answer = sweep(*ENOUGH, "--datasets", "a,b", "--submit")
     assert answer.returncode == 1 and "1 of 2 runs are not finished" in answer.stderr
-    assert (
-        re.search(r"fake-b +b .*100%", answer.stdout) and "not probed yet: fake-a" in answer.stdout
+    header, first, second, last = answer.stdout.rpartition("\n\n")[2].splitlines()
+    assert header.split() == ["run", "dataset", "done", "peak", "accuracy", "chance", "layer"]
+    assert first.split() == ["fake-a", "a", "0%,", "96", "failed"]
+    assert re.fullmatch(
+        r"fake-b +b +100% +0\.\d{3} \[0\.\d{3}, \d\.\d{3}\] +0\.\d{3} +[01]", second
     )
+    assert last == "not probed yet: fake-a"
+    assert "Layer selected" not in answer.stdout  # no report of a single run
+    again = sweep(*ENOUGH, "--datasets", "b", "--submit")
+    assert again.returncode == 0 and "run fake-b: is finished\n" in again.stdout
+    assert again.stdout.count("\nfake-b ") == 1 and "other" not in again.stdout
 
 
 @pytest.fixture
@@ -182,6 +180,21 @@ def test_runs_in_the_queue_are_not_submitted_again(sweep, vsp, work, slurm):
     answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
     assert "run fake-a: not submitted again, jobs 41 run or wait" in answer.stdout
     assert slurm.read_text().splitlines()[-1].count("--dependency=afterany:41:1:2:3 ") == 1
+
+
+def test_a_table_that_waits_already_is_not_submitted_again(sweep, vsp, work, slurm):
+    from vsp.cluster.jobs import job_owner
+
+    assert vsp("sweep", *FAKE, "--datasets", "a", "--submit").returncode == 0
+    calls = slurm.read_text()
+    owner = job_owner(Run.open(work / "scratch" / "fake-a"))
+    (script,) = (work / "scratch/.sweep").glob("table-*.sh")
+    of_table = re.search(r"vsp:[0-9a-f]+:table:0", script.read_text())[0]
+    (work / "queue").write_text(
+        f"1_0|PENDING|||0|vsp:{owner}:extract:0|None|\n4|PENDING|||0|{of_table}|Dependency|\n"
+    )
+    answer = vsp("sweep", *FAKE, "--datasets", "a", "--submit")
+    assert "table: job 4 waits already" in answer.stdout and slurm.read_text() == calls
 
 
 def test_an_extracted_run_is_only_verified_and_probed(sweep, vsp, work, slurm):

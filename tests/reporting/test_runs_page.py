@@ -106,7 +106,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(plan_fake, vsp):
 
 
 def test_without_runs_the_folder_is_named(vsp, work):
-    assert vsp("runs").stdout.startswith(f"{work}: holds no run; `vsp plan` makes one")
+    for words in ((), ("--peaks",)):
+        assert vsp("runs", *words).stdout.startswith(f"{work}: holds no run; `vsp plan` makes one")
+    assert vsp("runs", "--json").stdout == "[]\n"
 
 
 def test_a_task_that_runs_here_is_shown(plan_fake, work, listed, vsp):
@@ -118,13 +120,17 @@ def test_a_task_that_runs_here_is_shown(plan_fake, work, listed, vsp):
     with journal.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert listed()[run.name]["running_here"] == [True]
-        assert "extract running" in vsp("runs", "--profile", "local.yaml").stdout
+        assert "  running" in vsp("runs", "--profile", "local.yaml").stdout
 
 
 def test_jobs_are_counted_by_stage_and_phase():
     tasks = [TaskState(f"1_{i}", "extract", i, "queued" if i else "running", "X") for i in range(4)]
     activity = Activity((*tasks, TaskState("2", "probe", None, "queued", "PENDING")))
     assert activity.words() == "extract 1 running, 3 queued; probe 1 queued"
+    assert activity.short_words() == "1 running, 4 queued"
+    waiting = Activity(tasks[1:], here=(True,))
+    assert waiting.short_words() == "running, 3 queued"
+    assert waiting.words() == "extract running; extract 3 queued"
     assert Activity(here=(None,)).words() == "extract running?" and not Activity().words()
 
 
@@ -146,7 +152,7 @@ def test_a_page_fits_and_cuts_no_number(plan_fake, work, width):
     table = "".join(line.split("  ")[0] for line in lines)
     assert run.name in table.replace(" ", "") or width == 200
     header = lines[0].split()
-    for name, text in {"size": r"\d+ kB", "jobs": "extract 3 queued", "layer": r"\d+"}.items():
+    for name, text in {"size": r"\d+ kB", "jobs": "3 queued", "layer": r"\d+"}.items():
         assert (name in header) == bool(
             re.search(rf"  {text}(  |$)", page, re.M)
         ) or name == "layer"

@@ -41,11 +41,13 @@ def _runs(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     work = Path()
-    if arguments.peaks:
-        names = known_runs(arguments.runs, work) or run_names(work)
+    names = known_runs(arguments.runs, work) or run_names(work)
+    if not names and not arguments.json:
+        print_line(f"{work.absolute()}: holds no run; `vsp plan` makes one")
+    elif arguments.peaks:
         show_peaks(names, work)
         return
-    listed = list_runs(work, known_runs(arguments.runs, work) if arguments.runs else None)
+    listed = list_runs(work, names)
     scheduler = scheduler_of(read_profile(arguments.profile, log=False))
     found = activities(listed, scheduler)
     rows = [RunRow(one, activity) for one, activity in zip(listed, found, strict=True)]
@@ -60,8 +62,6 @@ def _runs(arguments: argparse.Namespace) -> None:
         print_json(runs_json(rows))
         print_notes(notes)
         return
-    if not rows:
-        print_line(f"{work.absolute()}: holds no run; `vsp plan` makes one")
     show(runs_page(rows, notes))
 
 

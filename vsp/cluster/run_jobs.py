@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vsp.cluster.contract import Scheduler, TaskState
 from vsp.cluster.jobs import task_states
-from vsp.cluster.stages import ORDER
+from vsp.cluster.stages import EXTRACT, ORDER
 from vsp.storage.run_list import ListedRun
 
 _AT_ONCE = 8  # questions to the batch system
@@ -31,14 +31,28 @@ class Activity:
 
     def words(self) -> str:
         """ "extract 2 running, 3 queued; probe 1 queued"; empty if nothing works on the run."""
-        parts = []
+        parts = [f"{EXTRACT} {here}" for here in self._here()]
         for stage in ORDER:
-            phases = Counter(task.phase for task in self.tasks if task.stage == stage)
-            counts = ", ".join(f"{n} {phase}" for phase, n in sorted(phases.items(), reverse=True))
-            parts += [f"{stage} {counts}"] if counts else []
-        if not any(task.phase != _WAITING for task in self.tasks) and self.here:
-            parts.insert(0, f"extract running{'' if True in self.here else '?'}")
+            tasks = [task for task in self.tasks if task.stage == stage]
+            parts += [f"{stage} {_counts(tasks)}"] if tasks else []
         return "; ".join(parts)
+
+    def short_words(self) -> str:
+        """The same for all stages together: "2 running, 4 queued"."""
+        counts = [_counts(self.tasks)] if self.tasks else []
+        return ", ".join([*self._here(), *counts])
+
+    def _here(self) -> list[str]:
+        """That a task runs here, unless the batch system knows it."""
+        if not self.here or any(task.phase != _WAITING for task in self.tasks):
+            return []
+        return ["running" if True in self.here else "running?"]
+
+
+def _counts(tasks: Sequence[TaskState]) -> str:
+    """ "2 running, 3 queued"."""
+    phases = Counter(task.phase for task in tasks)
+    return ", ".join(f"{n} {phase}" for phase, n in sorted(phases.items(), reverse=True))
 
 
 def activities(runs: Sequence[ListedRun], scheduler: Scheduler) -> list[Activity]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
-from vsp.cluster.contract import After, array_and_task
+from vsp.cluster.contract import After, Query, array_and_task
 from vsp.cluster.jobs import scheduler_of, table_job, task_states
 from vsp.cluster.needed_stages import finished_words
 from vsp.cluster.shell import write_script
@@ -43,6 +44,7 @@ def submit_sweep(
     scheduler = scheduler_of(profile)
     jobs: list[str] = []
     problems: list[str] = []
+    has_new = False
     for n, run in enumerate(runs):
         states = task_states(run, scheduler, ended=False)
         active = {array_and_task(task.job)[0]: None for task in states.tasks if task.active}
@@ -67,17 +69,24 @@ def submit_sweep(
         except RunError as error:
             problems.append(str(error))
         for submission in known_submissions(run)[0][before:]:
+            has_new = True
             jobs += [job for numbers in submission.jobs.values() for job in numbers]
     if jobs:
-        _submit_table(runs, profile, jobs, work, say)
+        _submit_table(runs, profile, jobs, work, say, has_new)
     return SweepJobs(bool(jobs), tuple(problems))
 
 
 def _submit_table(
-    runs: Sequence[Run], profile: Profile, jobs: Sequence[str], work: Path, say: Say
+    runs: Sequence[Run], profile: Profile, jobs: Sequence[str], work: Path, say: Say, has_new: bool
 ) -> None:
+    """Submit the table, unless all jobs are of an earlier submission whose table still waits."""
     scheduler, folder = scheduler_of(profile), work / FOLDER
     job = table_job(runs, profile, folder)
+    if not has_new:
+        asked = Query(job.run_id, {job.name: TABLE}, 1, datetime.now().astimezone(), ended=False)
+        for task in scheduler.states(asked).active(TABLE):
+            say(f"{TABLE}: job {task.job} waits already for the end of all")
+            return
     script = folder / f"{job.name}.sh"
     with disk_errors(job.logs):
         job.logs.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from vsp.utils.text import format_bytes
 _OPTIONAL = (
     "positions", "chance", "prompt", "size", "model", "probes", "dataset", "planned", "jobs",
 )  # fmt: skip
-_NAME_WIDTH = 16  # of a run's name at least; a longer one is folded
+_NAME_WIDTH = 24  # of a run's name at least; a longer one is folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class _RunTable:
             "chance": lambda row: _chance(row.listed.peaks),
             "layer": lambda row: _layer(row.listed.peaks),
             "size": lambda row: format_bytes(row.listed.n_bytes),
-            "jobs": lambda row: row.activity.words(),
+            "jobs": lambda row: row.activity.short_words(),
         }
         return {
             name: column
