@@ -36,7 +36,9 @@ def test_a_command_without_a_run_names_the_newest_with_its_age(plan_fake, vsp, c
 def test_a_report_names_the_newest_run_also_where_only_results_are(vsp, work):
     made.made(work / "results" / "small")
     answer = vsp("report", "--json")
-    assert re.match(r"note: run small \(newest, planned \d+ days ago\)\n", answer.stderr), answer.stderr
+    assert re.match(r"note: run small \(newest, planned \d+ days ago\)\n", answer.stderr), (
+        answer.stderr
+    )
     assert json.loads(answer.stdout)["run"] == "small"
     assert "newest" not in vsp("report", "small").stderr
 

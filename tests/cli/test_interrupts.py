@@ -93,6 +93,7 @@ _LEFT_BEHIND = {
     "resume": "no job was submitted; the same command starts over",
     "status": "nothing was changed",
     "runs": "nothing was changed",
+    "rm": "`vsp runs` lists what is left",
     "logs": "nothing was changed",
     "verify": "stored states are unchanged; the same command starts over",
     "probe": "fitted layers are kept; the same command fits the others",
