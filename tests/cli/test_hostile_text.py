@@ -57,6 +57,7 @@ COMMANDS = [
     (("plan", "--model", hostile.NAME), 1, []),
     ((*PLAN, "--run", hostile.NAME), 1, []),
     ((*PLAN, "--profile", "profile.yaml"), 1, []),
+    (("sweep", "--models", hostile.MODEL, "--datasets", f"{DATA},x{hostile.NAME.replace(',', '')}", "--dry-run"), 0, [DATA]),
     ((*PLAN, "--limit", "12"), 0, [DATA, hostile.MODEL]),
     ((*PLAN, "--shards", "2", *RUN), 0, []),
     (("extract", *RUN), 0, []),
@@ -224,6 +225,6 @@ def test_all_commands_are_tried(capsys):
         main(["--help"])
     commands = capsys.readouterr().out.partition("COMMAND\n")[2].partition("\n\n")[0]
     names = {line.split()[0] for line in commands.splitlines() if line[4] != " "}
-    assert len(names) == 21 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
+    assert len(names) == 22 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
         hostile.NAME
     }

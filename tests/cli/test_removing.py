@@ -89,6 +89,24 @@ def test_in_a_terminal_it_asks_and_only_yes_removes(run, work, typed, is_removed
     assert is_removed or "vsp: nothing was removed" in answer.stderr
 
 
+def test_a_run_that_was_used_while_the_question_was_open_is_not_removed(run, work):
+    (work / "local.yaml").write_text("scheduler: local\n")
+    _age(run.folder, 40)
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vsp", "rm", "--older-than", "30d", *LOCAL],
+        cwd=work, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    asked = process.stderr.readline()
+    (run.folder / "plan.json").touch()
+    os.write(master, b"y\n")
+    said = process.communicate()[1]
+    os.close(slave)
+    os.close(master)
+    assert "[y/N]" in asked and f"{run.name}: used since the question" in said
+    assert process.returncode == 1 and run.folder.exists()
+
+
 def test_a_dry_run_removes_nothing(run, rm):
     answer = rm(run.name, "--dry-run")
     assert answer.returncode == 0 and "nothing was removed" in answer.stdout

@@ -163,6 +163,9 @@ def test_links_are_not_followed_when_sizes_are_added(plan_fake, work, listed, tm
     large.write_bytes(bytes(10_000_000))
     (run.folder / "link").symlink_to(large)
     assert listed()[run.name]["scratch_bytes"] < before + 100_000
+    moved = run.folder.rename(work / "elsewhere")
+    run.folder.symlink_to(moved)  # the run itself is a link, and its space is not in scratch/
+    assert listed()[run.name]["scratch_bytes"] < 10_000
 
 
 def test_every_setting_of_the_probe_is_counted(work, listed):

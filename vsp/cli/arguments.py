@@ -163,6 +163,11 @@ def add_model(group: argparse._ActionsContainer, required: bool) -> None:
         help="a model family such as llava15, a file in configs/models/ (`vsp models` lists "
         "them), or the path of a .yaml file",
     )
+    add_model_options(group)
+
+
+def add_model_options(group: argparse._ActionsContainer) -> None:
+    """Options that change what the file of a model says."""
     group.add_argument(
         "--checkpoint",
         metavar="DIR",
@@ -199,12 +204,12 @@ def add_model(group: argparse._ActionsContainer, required: bool) -> None:
     )
 
 
-def model_config(arguments: argparse.Namespace) -> ModelConfig:
-    """The model that the options of `add_model` describe."""
+def model_config(arguments: argparse.Namespace, name: str | None = None) -> ModelConfig:
+    """The model that the options of `add_model` describe, by default that of --model."""
     from vsp.models import catalog
 
     return catalog.find(
-        arguments.model,
+        name or arguments.model,
         Path(),
         checkpoint=arguments.checkpoint,
         revision=arguments.revision,

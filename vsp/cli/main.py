@@ -29,6 +29,7 @@ from vsp.cli import (
     results,
     run_list,
     runs,
+    sweeping,
 )
 from vsp.cli.arguments import add_command, add_saying
 from vsp.cli.failed_plan import note_failed_plan
@@ -46,6 +47,7 @@ FAMILIES = (
     importing,
     models,
     planning,
+    sweeping,
     run_list,
     removing,
     runs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
 
 if TYPE_CHECKING:
-    pass
+    from vsp.config import ModelConfig, Profile
+    from vsp.extraction.plan_request import PlanRequest
 
 
 def add_commands(subparsers: Any) -> None:
@@ -38,25 +40,31 @@ def add_commands(subparsers: Any) -> None:
         guide="docs/cluster.md",
         interrupted="the unfinished run was removed; the same command starts over",
     )
-    _add_result_options(parser.add_argument_group("what is computed"))
-    _add_job_options(parser.add_argument_group("where and how it runs"))
-
-
-def _add_result_options(group: argparse._ArgumentGroup) -> None:
-    add_model(group, required=True)
-    group.add_argument(
+    computed = parser.add_argument_group("what is computed")
+    add_model(computed, required=True)
+    computed.add_argument(
         "--dataset",
         type=Path,
         default=Path("data/raw/spatial"),
         metavar="DIR",
         help="folder with metadata.json and images/ (default: %(default)s)",
     )
-    group.add_argument(
+    computed.add_argument(
         "--prompt",
         choices=STYLES,
         help="prompt style (default: instruction, or dataset where the dataset has prompts "
         "but no questions)",
     )
+    add_computed(computed)
+    jobs = parser.add_argument_group("where and how it runs")
+    jobs.add_argument(
+        "--run", metavar="NAME", help="name of the run (default: from model and dataset)"
+    )
+    add_jobs(jobs)
+
+
+def add_computed(group: argparse._ArgumentGroup) -> None:
+    """Options for what a plan computes, besides the model, the dataset and the prompt."""
     group.add_argument(
         "--store-dtype",
         choices=("float16", "float32"),
@@ -132,10 +140,8 @@ def _add_recorded(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_job_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--run", metavar="NAME", help="name of the run (default: from model and dataset)"
-    )
+def add_jobs(group: argparse._ArgumentGroup) -> None:
+    """Options for the tasks of a run."""
     shards = group.add_mutually_exclusive_group()
     shards.add_argument("--shards", type=at_least(1), metavar="N", help="number of array tasks")
     shards.add_argument(
@@ -157,33 +163,19 @@ def _add_job_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    from vsp.extraction.plan import PlanRequest, plan_run
+    from vsp.extraction.plan import plan_run
     from vsp.reporting.plan_summary import plan_lines
 
     with stoppable() as stop:
         with recorded_plan(arguments.words, Path()):
-            request = PlanRequest(
-                dataset=arguments.dataset,
-                model=model_config(arguments),
-                prompt=arguments.prompt,
-                store_dtype=arguments.store_dtype,
-                n_shards=arguments.shards,
-                shard_size=arguments.shard_size,
-                batch_size=arguments.batch_size,
-                share=not arguments.no_sharing,
-                limit=arguments.limit,
-                name=arguments.run,
-                model_name=arguments.model,
-                drop_unreadable=arguments.drop_unreadable,
-                keep_copies=arguments.keep_copies,
-                profile=read_profile(arguments.profile),
-                devices=arguments.devices,
-                positions=arguments.positions,
-                modules=arguments.modules,
-                answers=arguments.answers,
-                answer_start=arguments.answer_start,
-                lens=arguments.lens,
+            request = plan_request(
+                arguments,
+                model_config(arguments),
+                arguments.dataset,
+                arguments.prompt,
+                read_profile(arguments.profile),
             )
+            request = replace(request, name=arguments.run, model_name=arguments.model)
             with stop.free():  # a signal unwinds, so that the reserved array is removed
                 planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
@@ -192,3 +184,35 @@ def _plan(arguments: argparse.Namespace) -> None:
             print_line(line)
         with stop.free():  # raises for a signal that came since the run has its name
             pass
+
+
+def plan_request(
+    arguments: argparse.Namespace,
+    model: ModelConfig,
+    dataset: Path,
+    prompt: str | None,
+    profile: Profile,
+) -> PlanRequest:
+    """The plan of a model, a dataset and a prompt, with the other options of the command."""
+    from vsp.extraction.plan_request import PlanRequest
+
+    return PlanRequest(
+        dataset=dataset,
+        model=model,
+        prompt=prompt,
+        store_dtype=arguments.store_dtype,
+        n_shards=arguments.shards,
+        shard_size=arguments.shard_size,
+        batch_size=arguments.batch_size,
+        share=not arguments.no_sharing,
+        limit=arguments.limit,
+        drop_unreadable=arguments.drop_unreadable,
+        keep_copies=arguments.keep_copies,
+        profile=profile,
+        devices=arguments.devices,
+        positions=arguments.positions,
+        modules=arguments.modules,
+        answers=arguments.answers,
+        answer_start=arguments.answer_start,
+        lens=arguments.lens,
+    )

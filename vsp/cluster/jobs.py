@@ -22,6 +22,7 @@ from vsp.cluster.stages import (
     PROBE_PARTS,
     REPORT,
     STAGES,
+    TABLE,
     VERIFY,
     job_name,
 )
@@ -130,6 +131,24 @@ def chain(
         one = report.resources.model_copy(update={"cpus_per_task": 1})
         jobs.append(replace(report, resources=one))
     return jobs
+
+
+def table_job(runs: Sequence[Run], profile: Profile, folder: Path) -> Job:
+    """The job that shows what the runs of a sweep found; its script and logs lie in `folder`."""
+    owner = sha256(" ".join(map(job_owner, runs)).encode()).hexdigest()[:32]
+    names = [run.name for run in runs]
+    logs = Path(profile.logs).absolute() if profile.logs else folder.absolute() / "logs"
+    return Job(
+        stage=TABLE,
+        name=f"{TABLE}-{owner[:8]}",
+        run_id=owner,
+        command=(sys.executable, "-P", "-m", "vsp", "runs", "--peaks", *names),
+        logs=logs,
+        resources=profile.cpu_resources().model_copy(update={"cpus_per_task": 1}),
+        modules=profile.modules,
+        environment=_environment(profile, 1),
+        import_from=_import_from(),
+    )
 
 
 def task_states(

@@ -24,7 +24,8 @@ from vsp.extraction.answer_options import NO_ANSWERS
 from vsp.extraction.batches import batches_with
 from vsp.extraction.bench_dataset import rows_per_image, write_dataset
 from vsp.extraction.extract import default_workers, extract_shard
-from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.extraction.plan import plan_run
+from vsp.extraction.plan_request import PlanRequest
 from vsp.extraction.preprocess import prepare, prepared
 from vsp.models.contract import Loaded
 from vsp.storage.run import Run

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
@@ -20,11 +20,11 @@ from typing import Any
 from PIL import Image
 
 from vsp import __version__, models
-from vsp.choices import LAST, Module, Position, Start, module_positions
+from vsp.choices import module_positions
 from vsp.cluster.contract import After
 from vsp.cluster.jobs import extract_job, scheduler_of, script_path
 from vsp.cluster.shell import write_script
-from vsp.config import Devices, ModelConfig, Profile, StoreDtype, parse
+from vsp.config import Profile, parse
 from vsp.datasets.image_copies import CopyFinder, ImageCopies
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.picture_paths import PicturePaths, why_without_images
@@ -42,6 +42,7 @@ from vsp.extraction.plan_notes import (
     other_results_notes,
     unfinished_plan_notes,
 )
+from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
 from vsp.extraction.preflight import (
     CheckedImage,
     TokenCounter,
@@ -68,32 +69,6 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pi
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRequest:
-    """The options of `vsp plan`."""
-
-    dataset: Path
-    model: ModelConfig
-    prompt: str | None = None  # style; None: "instruction" if the records allow it
-    store_dtype: StoreDtype | None = None  # None: float32 if the model computes in it, else float16
-    n_shards: int | None = None
-    shard_size: int = 1024
-    batch_size: int = 16
-    share: bool = True  # compute the common beginning of rows about one image once
-    limit: int | None = None  # plan only the first rows
-    name: str | None = None
-    model_name: str = ""  # as the user typed it, for the name of the run; "": that of the family
-    drop_unreadable: bool = False
-    keep_copies: bool = False  # keep groups and splits although images are copies of each other
-    devices: Devices = 1  # GPUs that each task splits the model over
-    positions: tuple[Position, ...] = (LAST,)
-    modules: tuple[Module, ...] = ()  # ahead of the decoder, whose states are stored too
-    answers: bool | None = None  # store log-likelihoods of options; None: if they are few
-    answer_start: Start = "auto"  # how an option joins the prompt
-    lens: bool = False  # also read the options from every layer
-    profile: Profile = field(default_factory=Profile)
-
-
-@dataclass(frozen=True, slots=True)
 class Planned:
     """A new run, and the facts that `vsp plan` prints about it."""
 
@@ -107,11 +82,31 @@ class Planned:
     device_weights: tuple[int, ...] = ()  # bytes on each GPU of a fixed number; empty: not split
 
 
-def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda: None) -> Planned:
+class CheckedDatasets:
+    """The pictures of datasets that were checked for one plan, for further plans of them."""
+
+    def __init__(self) -> None:
+        self._checked: dict[tuple[str, ...], tuple[dict[str, CheckedImage], ImageCopies]] = {}
+
+    def images(self, paths: Iterable[str]) -> tuple[dict[str, CheckedImage], ImageCopies]:
+        """The facts of each image, and which are copies of each other."""
+        key = tuple(paths)
+        if key not in self._checked:
+            with CopyFinder() as finder:
+                self._checked[key] = check_images(key, finder), finder.find()
+        return self._checked[key]
+
+
+def plan_run(
+    request: PlanRequest,
+    work: Path,
+    hold: Callable[[], None] = lambda: None,
+    checked: CheckedDatasets | None = None,
+) -> Planned:
     """Plan a run under `work`. Raises a VspError if it cannot, and then leaves nothing behind.
 
     `hold` is called when everything is written, before the run's folder gets its name: a signal from
-    there on must wait, since it would leave a whole run behind.
+    there on must wait, since it would leave a whole run behind. `checked` is shared by several plans.
     """
     if request.name is not None:
         check_name(request.name, work)
@@ -122,6 +117,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     tower = models.tower_shape(request.model) if "vision" in request.modules else None
     # Tasks load the revision of the checkpoint that is checked here.
     request = replace(request, model=pinned(request.model))
+    key = request_key(request)
     processor = models.check(request.model)
     # A template may print the date, so tasks get the text that was rendered here.
     framed = request.model.model_copy(update={"frame": processor.frame})
@@ -132,7 +128,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
     moved = request.share and _sort_by_image(samples)
     if request.limit is not None:
         del samples[request.limit :]
-    images, copies = _checked_images(request, samples)
+    images, copies = _checked_images(request, samples, checked or CheckedDatasets())
     notes: list[str] = []
     options = _option_tokens(request, samples, labels, processor, notes)
     positions = (*request.positions, *module_positions(request.modules, request.positions))
@@ -153,7 +149,7 @@ def plan_run(request: PlanRequest, work: Path, hold: Callable[[], None] = lambda
         values |= {"tower_layers": tower.n_layers, "tower_width": tower.width}
     values["name"] = request.name or _default_name(request, values, work, notes)
     with disk_errors(work / "scratch"):
-        run, commands = _write_run(values, samples, layout, request.profile, work, hold)
+        run, commands = _write_run(values, samples, layout, request.profile, work, hold, key)
     notes += other_results_notes(run)
     free = shutil.disk_usage(run.folder).free
     load = largest_batch(run, samples, counter.n_values)
@@ -212,7 +208,7 @@ def _answers(
 
 
 def _checked_images(
-    request: PlanRequest, samples: Sequence[Sample]
+    request: PlanRequest, samples: Sequence[Sample], checked: CheckedDatasets
 ) -> tuple[dict[str, CheckedImage], ImageCopies]:
     """The facts of each image, and which are copies of each other.
 
@@ -222,8 +218,7 @@ def _checked_images(
     why = why_without_images(request.dataset, paths)
     if why:
         raise DatasetError(why)
-    with CopyFinder() as finder:
-        return check_images(paths, finder), finder.find()
+    return checked.images(paths)
 
 
 def _joined_copies(request: PlanRequest, samples: list[Sample], copies: ImageCopies) -> list[str]:
@@ -339,6 +334,7 @@ def _write_run(
     profile: Profile,
     work: Path,
     hold: Callable[[], None],
+    key: str,
 ) -> tuple[Run, list[str]]:
     """Write the run's folder and its batch script. Returns the run and the submit commands."""
     scratch, name = work / "scratch", values["name"]
@@ -358,6 +354,7 @@ def _write_run(
         script = scheduler.script(job)
         write_script(script_path(Run(folder, plan), job.stage), script)
         write_json(folder / "plan.json", sealed_plan(plan))
+        write_json(folder / RECORD, {"sha256": key})
         hold()
         try:
             folder.rename(run.folder)

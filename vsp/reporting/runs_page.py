@@ -22,7 +22,9 @@ from vsp.utils.terminal import folded_text, text_line
 from vsp.utils.text import format_bytes
 
 # Columns that a narrow terminal omits, in this order.
-_OPTIONAL = ("positions", "prompt", "size", "model", "probes", "dataset", "planned", "jobs")
+_OPTIONAL = (
+    "positions", "chance", "prompt", "size", "model", "probes", "dataset", "planned", "jobs",
+)  # fmt: skip
 _NAME_WIDTH = 16  # of a run's name at least; a longer one is folded
 
 
@@ -75,11 +77,23 @@ def runs_page(rows: Sequence[RunRow], notes: Sequence[str]) -> RenderableType:
     return Group(*parts, *map(folded_text, [*problems, *(f"note: {note}" for note in notes)]))
 
 
+def peaks_page(rows: Sequence[RunRow]) -> RenderableType:
+    """What the runs of a sweep found: a line for each, with the settings in which they differ."""
+    plans = [row.listed.plan for row in rows if row.listed.plan is not None]
+    alike = [name for name, words in _OF_PLAN.items() if len({words(plan) for plan in plans}) < 2]
+    problems = [problem for row in rows for problem in row.listed.problems]
+    unprobed = [row.listed.name for row in rows if not row.listed.peaks]
+    missing = [f"not probed yet: {', '.join(unprobed)}"] if unprobed else []
+    table = _RunTable(rows, (*alike, "planned", "probes", "size", "jobs"))
+    return Group(table, *map(folded_text, [*problems, *missing]))
+
+
 @dataclass(frozen=True, slots=True)
 class _RunTable:
     """One line for each run; a narrow terminal omits the columns in `_OPTIONAL`, in that order."""
 
     rows: Sequence[RunRow]
+    left_out: Collection[str] = ()  # columns that are not wanted
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unlimited = options.update_width(10_000)
@@ -110,11 +124,16 @@ class _RunTable:
             "peak" if several else f"peak {statistic}": lambda row: peak_words(
                 row.listed.peaks, several
             ),
+            "chance": lambda row: _chance(row.listed.peaks),
             "layer": lambda row: _layer(row.listed.peaks),
             "size": lambda row: format_bytes(row.listed.n_bytes),
             "jobs": lambda row: row.activity.words(),
         }
-        return {name: column for name, column in columns.items() if any(map(column, self.rows))}
+        return {
+            name: column
+            for name, column in columns.items()
+            if name not in self.left_out and any(map(column, self.rows))
+        }
 
     def _table(
         self,
@@ -128,7 +147,7 @@ class _RunTable:
             if name == "run":
                 table.add_column(name, overflow="fold", width=name_width)
             else:
-                is_number = name in ("done", "probes", "layer", "size")
+                is_number = name in ("done", "probes", "chance", "layer", "size")
                 table.add_column(name, no_wrap=True, justify="right" if is_number else "left")
         for row in self.rows:
             style = "red" if row.listed.problems else ""
@@ -175,6 +194,10 @@ def peak_words(peaks: Sequence[FoundPeak], with_statistic: bool = True) -> str:
 
 def _layer(peaks: Sequence[FoundPeak]) -> str:
     return "" if not peaks or peaks[0].layer is None else str(peaks[0].layer)
+
+
+def _chance(peaks: Sequence[FoundPeak]) -> str:
+    return "" if not peaks else format_figure(peaks[0].chance)
 
 
 def _positions(plan: Plan) -> str:

@@ -1,0 +1,222 @@
+"""`vsp sweep` plans every combination once, submits one chain, and ends with one table."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+
+import pytest
+from helpers import made
+
+from vsp.cli.failed_plan import RECORD
+from vsp.extraction.extract import extract
+from vsp.storage.run import Run
+
+FAKE = ("--models", "fake", "--limit", "24")
+TWO = (*FAKE, "--prompts", "instruction,question")
+ENOUGH = ("--models", "fake", "--prompts", "instruction,question")  # rows for a probe
+ALL = ("fake-a", "fake-a-question", "fake-b", "fake-b-question")
+
+
+@pytest.fixture
+def sweep(vsp, work, spatial):
+    """`vsp sweep` in a folder with the datasets a and b, without a batch system."""
+    for name in ("a", "b"):
+        shutil.copytree(spatial, work / name)
+    (work / "local.yaml").write_text("scheduler: local\n")
+    return lambda *words: vsp("sweep", "--profile", "local.yaml", *words)
+
+
+def _runs(work):
+    return sorted(path.parent.name for path in (work / "scratch").glob("*/plan.json"))
+
+
+def test_every_model_dataset_and_prompt_is_planned(sweep, work):
+    answer = sweep(*TWO, "--datasets", "a,b", "--shards", "2")
+    assert answer.returncode == 0, answer.stderr
+    assert _runs(work) == sorted(ALL) and answer.stdout.count("planned: ") == 4
+    for name, dataset, prompt in [("fake-a", "a", "instruction"), (ALL[3], "b", "question")]:
+        plan = Run.open(work / "scratch" / name).plan
+        assert (plan.dataset, plan.prompt) == (str(work / dataset), prompt)
+        assert plan.n_samples == 24 and len(plan.shard_starts) <= 2
+
+
+def test_the_pictures_of_a_dataset_are_checked_once(sweep):
+    said = sweep(
+        "--models", "fake", "--prompts", "instruction,question,cloze", "--datasets", "a,b"
+    ).stderr
+    assert len(re.findall(r"check: \d+/\d+ images", said)) == 2
+    assert len(re.findall(r"count tokens: ", said)) == 6
+
+
+def test_the_same_plans_are_used_again_and_said(sweep, work, vsp):
+    assert sweep(*FAKE, "--datasets", "a").returncode == 0
+    answer = sweep(*TWO, "--datasets", "a,b")
+    assert "planned already: fake-a\n" in answer.stdout and answer.stdout.count("planned: ") == 3
+    assert _runs(work) == sorted(ALL)
+    said = sweep(*TWO, "--datasets", "a,b")
+    assert said.stdout.count("planned already: ") == 4 and "images" not in said.stderr
+
+
+def test_a_plan_of_vsp_plan_is_used_too(sweep, vsp, work):
+    vsp("plan", "--model", "fake", "--limit", "24", "--dataset", "a", "--run", "mine")
+    assert "planned already: mine" in sweep(*TWO, "--datasets", "a").stdout
+    assert _runs(work) == ["fake-a", "mine"]
+
+
+CHANGES = {
+    "another option": lambda work: ("--batch-size", "3"),
+    "other records": lambda work: (work / "a/metadata.json").write_text(
+        (work / "a/metadata.json").read_text() + "\n"
+    ) and (),
+    "a damaged plan": lambda work: (work / "scratch/fake-a/plan.json").write_text("{}") and (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_plan_that_differs_is_not_used_again(sweep, work, change):
+    sweep(*FAKE, "--datasets", "a")
+    answer = sweep(*FAKE, "--datasets", "a", *change(work))
+    assert answer.returncode == 0 and "planned already" not in answer.stdout
+    assert len(_runs(work)) == 2
+
+
+def test_a_plan_of_a_checkpoint_that_was_changed_is_not_used_again(checkpoint, spatial, work):
+    from vsp import models
+    from vsp.extraction.plan import plan_run
+    from vsp.extraction.plan_request import PlanRequest, planned_before
+
+    own = work / "model"
+    shutil.copytree(checkpoint, own)
+    model = models.resolve("llava15", checkpoint=str(own), quantization="none")
+    request = PlanRequest(spatial, model, limit=8)
+    name = plan_run(request, work).run.name
+    assert planned_before(request, work).name == name
+    (own / "config.json").write_text((own / "config.json").read_text() + "\n")
+    assert planned_before(request, work) is None
+
+
+def test_if_one_plan_fails_nothing_is_submitted_and_the_others_stay_planned(sweep, work):
+    answer = sweep(*FAKE, "--datasets", "a,none,b", "--submit")
+    assert answer.returncode == 1 and "fake on none: " in answer.stderr
+    assert "1 of 3 runs cannot be planned, so nothing is submitted" in answer.stderr
+    assert _runs(work) == ["fake-a", "fake-b"] and not (work / "results").exists()
+    assert (work / RECORD).exists()
+
+
+def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep, work):
+    sweep(*FAKE, "--datasets", "a")
+    before = sorted(work.rglob("*"))
+    answer = sweep(*TWO, "--datasets", "a,none", "--dry-run")
+    assert answer.stdout.splitlines()[:2] == [
+        "planned already, fake-a: fake on a, prompt instruction", "new: fake on a, prompt question",
+    ]  # fmt: skip
+    assert sorted(work.rglob("*")) == before
+
+
+def test_without_a_queue_all_stages_run_here_and_one_table_ends_it(sweep, work):
+    made.made(work / "results" / "other")
+    answer = sweep(*ENOUGH, "--datasets", "a", "--submit")
+    assert answer.returncode == 0, answer.stderr
+    header, *rows = answer.stdout.rpartition("\n\n")[2].splitlines()
+    assert header.split() == ["run", "prompt", "done", "peak", "accuracy", "chance", "layer"]
+    assert [row.split()[0] for row in rows] == ["fake-a", "fake-a-question"]
+    assert all(re.search(r"100%  0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", row) for row in rows)
+    assert answer.stdout.count("fits") == 0  # no report of a single run
+    again = sweep(*ENOUGH, "--datasets", "a", "--submit").stdout
+    assert again.count("is finished") == 2 and again.endswith("\n".join([header, *rows]) + "\n")
+
+
+def test_a_run_that_fails_here_does_not_stop_the_others(sweep, work):
+    assert sweep("--models", "fake", "--datasets", "a,b").returncode == 0
+    for path in (work / "a/images").iterdir():
+        path.write_bytes(b"no picture")
+    answer = sweep("--models", "fake", "--datasets", "a,b", "--submit")
+    assert answer.returncode == 1 and "1 of 2 runs are not finished" in answer.stderr
+    assert (
+        re.search(r"fake-b +b .*100%", answer.stdout) and "not probed yet: fake-a" in answer.stdout
+    )
+
+
+@pytest.fixture
+def slurm(work, monkeypatch):
+    """Commands of a Slurm that only counts: the calls of sbatch as lines, and what squeue says."""
+    programs = work / "bin"
+    programs.mkdir()
+    (work / "queue").write_text("")
+    bodies = {
+        "sbatch": 'echo "$@" >> "$0.calls"; wc -l < "$0.calls"',
+        "squeue": f"cat {work}/queue",
+        "scontrol": "true",
+        "sacct": "true",
+    }
+    for name, body in bodies.items():
+        (programs / name).write_text(f"#!/bin/bash\n{body}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return programs / "sbatch.calls"
+
+
+def test_on_slurm_the_table_waits_for_the_end_of_every_run(sweep, vsp, work, slurm):
+    answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
+    assert answer.returncode == 0, answer.stderr
+    calls = slurm.read_text().splitlines()
+    scripts = [re.search(r"([\w-]+)\.sh", call)[1] for call in calls]
+    assert scripts == [*["extract", "verify", "probe"] * 2, scripts[-1]]
+    assert re.fullmatch("table-[0-9a-f]{8}", scripts[-1])
+    assert "--dependency=afterany:1:2:3:4:5:6 " in calls[-1]
+    script = (work / "scratch/.sweep" / f"{scripts[-1]}.sh").read_text()
+    assert "vsp runs --peaks fake-a fake-a-question" in script
+    assert "table: job 7 waits" in answer.stdout
+
+
+def test_runs_in_the_queue_are_not_submitted_again(sweep, vsp, work, slurm):
+    from vsp.cluster.jobs import job_owner
+
+    assert vsp("sweep", *TWO, "--datasets", "a").returncode == 0
+    owner = job_owner(Run.open(work / "scratch" / "fake-a"))
+    (work / "queue").write_text(f"41_0|RUNNING|||0|vsp:{owner}:extract:0|None|\n")
+    # The same line is no job of the other run, whose id is another one.
+    answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
+    assert "run fake-a: not submitted again, jobs 41 run or wait" in answer.stdout
+    assert slurm.read_text().splitlines()[-1].count("--dependency=afterany:41:1:2:3 ") == 1
+
+
+def test_an_extracted_run_is_only_verified_and_probed(sweep, vsp, work, slurm):
+    vsp("sweep", *FAKE, "--datasets", "a")
+    run = Run.open(work / "scratch" / "fake-a")
+    extract(run, run.shards)
+    vsp("sweep", *FAKE, "--datasets", "a", "--submit")
+    assert "extract" not in slurm.read_text() and "probe.sh" in slurm.read_text()
+
+
+def test_if_the_batch_system_refuses_the_same_command_goes_on(sweep, vsp, work, slurm):
+    (work / "bin/sbatch").write_text(
+        '#!/bin/bash\necho "$@" >> "$0.calls"; n=$(wc -l < "$0.calls"); [ $n -gt 3 ] && exit 1; echo $n\n'
+    )
+    answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
+    assert answer.returncode == 1
+    assert "submitted already: fake-a; the same command goes on" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--models", "fake,"), 2, "has an empty name; write names as a,b"),
+        (("--models", "fake", "--prompts", "instruction,nothing"), 2, "prompt 'nothing' is not known"),
+        (("--models", "fake,small", "--checkpoint", "x"), 1, "--checkpoint x: fits one model"),
+        (("--models", "fake,nothing"), 1, "model 'nothing' is not known"),
+        ((*FAKE, "--submit", "--dry-run"), 2, "not allowed with"),
+        ((), 2, "--models"),
+    ],
+)  # fmt: skip
+def test_a_wrong_sweep_is_refused_before_anything_is_planned(sweep, work, words, code, said):
+    answer = sweep(*words)
+    assert answer.returncode == code and said in answer.stderr
+    assert not (work / "scratch").exists()
+
+
+def test_a_name_that_is_given_twice_counts_once(sweep, work):
+    sweep("--models", "fake,fake", "--prompts", "cloze,cloze", "--datasets", "a,a", "--limit", "24")
+    assert _runs(work) == ["fake-a"]
