@@ -94,6 +94,7 @@ _LEFT_BEHIND = {
     "status": "nothing was changed",
     "runs": "nothing was changed",
     "rm": "`vsp runs` lists what is left",
+    "sweep": "the runs that are planned are kept; the same command goes on",
     "logs": "nothing was changed",
     "verify": "stored states are unchanged; the same command starts over",
     "probe": "fitted layers are kept; the same command fits the others",
