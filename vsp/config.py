@@ -198,6 +198,9 @@ def sbatch_options() -> set[str]:
     return {names[0] for names in read_simple_txt("arguments.txt")}
 
 
+_MAX_REQUEUES = 10  # by default
+
+
 class Resources(Frozen):
     """Resources that a task requests from the batch system; None: the system's default.
 
@@ -284,7 +287,7 @@ class Profile(Resources):
         120  # send SIGUSR1 this long before `time`
     )
     requeue: bool = False  # at that signal, a task goes back into the queue
-    max_requeues: Count = 10  # of each task
+    max_requeues: Count = _MAX_REQUEUES  # of each task
     # Folder of the tasks' logs; default: logs/ in the run's folder.
     logs: Folder | None = None
     modules: tuple[Module, ...] = ()  # `module load` before the worker starts
@@ -292,7 +295,7 @@ class Profile(Resources):
 
     @model_validator(mode="after")
     def _check_requeue(self) -> Profile:
-        if "max_requeues" in self.model_fields_set and not self.requeue:
+        if self.max_requeues != _MAX_REQUEUES and not self.requeue:
             raise ValueError("max_requeues has no effect without requeue: true; add it")
         if self.requeue and self.further_options.get("no_requeue"):
             raise ValueError("requeue and no_requeue exclude each other; keep one of them")

@@ -14,7 +14,7 @@ from vsp.errors import RunError, VspError
 from vsp.evaluation.target_states import open_target
 from vsp.evaluation.trained_probes import read_trained
 from vsp.evaluation.transfer import TransferSettings, transfer
-from vsp.storage.stored_settings import choose_setting
+from vsp.storage.results import Results
 from vsp.utils.files import json_sha256
 
 ARRAYS = ("key", "image", "outer", "fitted", "outer_fitted", "label", "predicted", "loss", "base",
@@ -36,10 +36,16 @@ def folder(tmp_path_factory):
     return base
 
 
+def _at(folder):
+    """The folder of the results, which hold one setting."""
+    (path,) = (folder / "results/a").glob("*/summary.json")
+    return path.parent
+
+
 def _evaluated(folder, metric=""):
     """The score; None if the results are refused in one line."""
     try:
-        trained = read_trained("a", choose_setting(folder / "results/a"), metric)
+        trained = read_trained("a", Results.at_path(_at(folder)), metric)
         target = open_target(str(folder / "a.npz"), folder)
         found = transfer(trained, target, lambda: (), TransferSettings(resamples=20))
     except VspError as error:
@@ -62,7 +68,7 @@ def _resealed(summary, name, body, of_format=None, without=None):
 
 def _with(folder, name, body, of_format=None, without=None, call=_evaluated):
     """What `call` gives, by default the score, with another body of a file and right digests."""
-    at = choose_setting(folder / "results/a").folder
+    at = _at(folder)
     place, summary = Place(at / name), Place(at / "summary.json")
     other = _resealed(summary.whole, name, body, of_format, without)
     return place.with_body(body, lambda: summary.with_body(other, lambda: call(folder)))
@@ -75,7 +81,7 @@ def _npz(arrays):
 
 
 def _arrays(folder, name):
-    with np.load(folder / "results/a" / name, allow_pickle=False) as file:
+    with np.load(_at(folder) / name, allow_pickle=False) as file:
         return dict(file)
 
 
@@ -120,7 +126,7 @@ def test_other_probes_of_folds_are_evaluated_or_refused(folder):
 
 def test_folds_without_saved_probes_are_refused(folder):
     name = "probes/000-folds.npz"
-    body = (folder / "results/a" / name).read_bytes()
+    body = (_at(folder) / name).read_bytes()
     assert _with(folder, name, body, without=name) is None
 
 
@@ -131,10 +137,10 @@ def test_results_of_an_older_vsp_say_what_to_do(folder, of_format):
         one: a for one, a in whole.items() if one not in ("key", "image", "fitted", "outer_fitted")
     }
     said = _with(folder, "predictions.npz", _npz(older), of_format, call=_refusal)
-    assert "was written by an older vsp" in said and "run `vsp probe --run a` again" in said
+    assert "was written by an older vsp" in said and "run `vsp probe --run " in said
 
 
 def _refusal(folder):
     with pytest.raises(RunError) as refused:
-        read_trained("a", choose_setting(folder / "results/a"))
+        read_trained("a", Results.at_path(_at(folder)))
     return str(refused.value)

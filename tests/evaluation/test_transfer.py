@@ -420,6 +420,7 @@ def test_a_target_that_is_not_there_is_refused(work, name):
 
 def test_an_output_never_replaces_the_file_of_a_target(vsp, work):
     (work / "a.npz").write_bytes(b"states")
-    answer = vsp("evaluate", "a", "--on", "a.npz", "--csv", "./a.npz")
-    assert answer.returncode == 1 and "a.npz: is a target of --on" in answer.stderr
+    (work / "a.csv").symlink_to("a.npz")
+    answer = vsp("evaluate", "a", "--on", "a.npz", "--csv", "./a.csv")
+    assert answer.returncode == 1 and "a.csv: is a target of --on" in answer.stderr
     assert (work / "a.npz").read_bytes() == b"states"

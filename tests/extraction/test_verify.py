@@ -174,7 +174,7 @@ def test_the_command_repairs_the_header_and_finds_damaged_rows(run, vsp):
     with run.store.path.open("r+b") as file:
         file.write(b"x" * 200)
     _flip(run, run.store.layout.offset(2, 40))
-    refused = vsp("extract")
+    refused = vsp("extract", run.name)
     assert refused.returncode == 1 and refused.stderr.count("\n") == 1
     command = refused.stderr.partition("`vsp ")[2].partition("`")[0]
     answer = vsp(*command.split())
