@@ -1,4 +1,4 @@
-"""Options of figures and tables: files, what is printed, and what is refused."""
+"""Options of figures and tables: the files they write, the tables they print, and their errors."""
 
 import argparse
 import csv
@@ -83,11 +83,14 @@ REFUSED = {
     "csv": ((*REPORT, "--csv", "a.tsv"), "--csv a.tsv: unknown suffix '.tsv'; use .csv, or -"),
     "two printed": ((*REPORT, "--csv", "-", "--latex", "-"), "--csv - and --latex -: only one"),
     "json too": ((*COMPARE, "--csv", "-", "--json"), "--csv - and --json: only one of them"),
-    "width": ((*REPORT, "--width", "single"), "--width: says how a figure is drawn; add --plot"),
-    "figure": ((*COMPARE, "--figure", "difference"), "--figure: says how a figure is drawn"),
-    "axis": ((*COMPARE, "--layer-axis", "relative"), "--layer-axis: says how a figure is drawn"),
-    "title": ((*REPORT, "--title", "x"), "--title: is of a figure or a table; add --plot"),
-    "layer": ((*REPORT, "--layer", "3"), "--layer: says how a figure is drawn; add --plot FILE"),
+    "width": ((*REPORT, "--width", "single"), "--width: needs a figure; add --plot FILE"),
+    "figure": ((*COMPARE, "--figure", "difference"), "--figure: needs a figure; add --plot FILE"),
+    "axis": (
+        (*COMPARE, "--layer-axis", "relative"),
+        "--layer-axis: needs a figure; add --plot FILE",
+    ),
+    "title": ((*REPORT, "--title", "x"), "--title: needs a figure or a table; add --plot"),
+    "layer": ((*REPORT, "--layer", "3"), "--layer: needs a figure; add --plot FILE"),
     "layer of a curve": (
         (*REPORT, "--plot", "a.png", "--layer", "3"),
         "--layer 3: is of --plot FILE --figure confusion",

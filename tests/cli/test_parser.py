@@ -1,4 +1,4 @@
-"""What vsp says to a mistyped command line, and the order of its words."""
+"""Errors of a mistyped command line, and the order of options and arguments."""
 
 import pytest
 

@@ -402,7 +402,10 @@ def test_a_word_after_watch_that_is_no_number_is_the_run(run, vsp):
     answer = vsp("status", "--watch", "nope")
     assert answer.returncode == 1 and "nope: no such run" in answer.stderr
     answer = vsp("status", "--watch", run.name, "--run", run.name)
-    assert answer.returncode == 1 and "is no number of seconds" in answer.stderr
+    assert (
+        answer.returncode == 1
+        and "must be a number of seconds, because --run names the run" in answer.stderr
+    )
     assert vsp("status", "--watch", "0").returncode == 2
 
 

@@ -14,7 +14,7 @@ from vsp.errors import RunError, VspError
 from vsp.evaluation.target_states import open_target
 from vsp.evaluation.trained_probes import read_trained
 from vsp.evaluation.transfer import TransferSettings, transfer
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 from vsp.utils.files import json_sha256
 
 ARRAYS = ("key", "image", "outer", "fitted", "outer_fitted", "label", "predicted", "loss", "base",
@@ -45,7 +45,7 @@ def _at(folder):
 def _evaluated(folder, metric=""):
     """The score; None if the results are refused in one line."""
     try:
-        trained = read_trained("a", Results.at_path(_at(folder)), metric)
+        trained = read_trained("a", choose_setting(_at(folder)), metric)
         target = open_target(str(folder / "a.npz"), folder)
         found = transfer(trained, target, lambda: (), TransferSettings(resamples=20))
     except VspError as error:
@@ -142,5 +142,5 @@ def test_results_of_an_older_vsp_say_what_to_do(folder, of_format):
 
 def _refusal(folder):
     with pytest.raises(RunError) as refused:
-        read_trained("a", Results.at_path(_at(folder)))
+        read_trained("a", choose_setting(_at(folder)))
     return str(refused.value)

@@ -12,7 +12,7 @@ from rich.console import Console
 from vsp.errors import ConfigError, RunError
 from vsp.reporting.curve_plot import plot
 from vsp.reporting.probe_report import report_json, report_page
-from vsp.storage.results import Results
+from vsp.storage.stored_settings import choose_setting
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,7 @@ def test_what_was_switched_off_is_left_out(tmp_path):
     for word in ("select ", "p corr", "p word", "code", "over ", "curve", "gap"):
         assert word not in text
     assert _layer_lines(text)[0].split()[:3] == ["0", "0.250", "–"]
-    plot(Results.at_path(tmp_path / "changed" / "logistic"), tmp_path / "a.png")
+    plot(choose_setting(tmp_path / "changed" / "logistic"), tmp_path / "a.png")
 
 
 def test_a_number_has_its_r2_and_its_error(tmp_path):
@@ -382,5 +382,5 @@ def test_results_that_were_changed_are_refused_by_table_json_and_plot(results, t
     path.write_text(path.read_text().replace('"score": 0', '"score": 1', 1))
     for show in (report_page, report_json, lambda changed: plot(changed, tmp_path / "a.png")):
         with pytest.raises(RunError, match=r"scores\.jsonl: .*run `vsp probe --run .*` again"):
-            show(Results.at_path(folder))
+            show(choose_setting(folder))
     assert not (tmp_path / "a.png").exists()

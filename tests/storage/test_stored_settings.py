@@ -17,7 +17,6 @@ from vsp.evaluation.probe_settings import ProbeSettings, setting_name
 from vsp.extraction.extract import extract
 from vsp.reporting.probe_report import report_json
 from vsp.storage.find_results import find_results
-from vsp.storage.results import Results
 from vsp.storage.stored_settings import choose_setting, stored_settings, why_stale
 from vsp.utils.files import json_sha256
 
@@ -168,4 +167,4 @@ def test_what_is_no_folder_of_a_setting_is_passed_over(two):
     (home / "figures").mkdir()
     (home / "list.txt").write_text("")
     assert [one.name for one in stored_settings(home) if one.probe] == before
-    assert Results.at_path(home / "notes").home == home
+    assert all(one.results.home == home for one in stored_settings(home))

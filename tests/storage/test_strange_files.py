@@ -24,8 +24,8 @@ from vsp.reporting.curve_plot import plot, plot_runs
 from vsp.reporting.probe_report import report_json, report_page
 from vsp.storage.journal import Journal
 from vsp.storage.npz import write_arrays
-from vsp.storage.results import Results
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import choose_setting
 from vsp.utils.files import json_sha256
 from vsp.utils.terminal import show
 
@@ -384,4 +384,4 @@ def test_results_that_are_whole_are_not_refused(tmp_path):
     for arrays in (None, made.numbers()):
         results = made.made(tmp_path / "a", arrays)
         assert not any(map(_or_one_line, _pages(results, tmp_path)[:5]))
-        assert Results.at_path(results.folder).read()
+        assert choose_setting(results.folder).read()

@@ -41,12 +41,13 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _answer(arguments: argparse.Namespace) -> None:
-    from vsp.extraction.free_answers import FILE, free_answers, write_free_answers
+    from vsp.extraction.free_answers import free_answers, write_free_answers
     from vsp.reporting.free_answers_page import free_answers_json, free_answers_page
+    from vsp.storage.results import FREE_ANSWERS
     from vsp.utils.terminal import show
 
     run = chosen_run(arguments)
-    path = run.results / FILE
+    path = run.results / FREE_ANSWERS
     with stoppable() as stop:
         with stop.free():  # a signal unwinds
             found = free_answers(run, arguments.generate, arguments.tokens)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def chosen_run(arguments: argparse.Namespace) -> Run:
-    """The run in `scratch/` that `arguments.run` names; None: the newest, which is said.
+    """The run in `scratch/` that `arguments.run` names; None: the newest run, which a note names.
 
     Raises RunError if there is no such run, or if none is named and the last plan failed.
     """
@@ -30,18 +30,19 @@ def chosen_run(arguments: argparse.Namespace) -> Run:
 
 
 def chosen_results(arguments: argparse.Namespace) -> Results:
-    """The results of the run that `arguments.run` names; None: of the newest, which is said.
+    """The results of the run that `arguments.run` names; None: those of the newest run, which a note names.
 
     `arguments.position` and `arguments.probe` choose among its results.
 
     Raises RunError as `chosen_run` does.
     """
     from vsp.storage.find_results import find_results
+    from vsp.storage.stored_settings import choose_setting
 
     work = Path()
     if arguments.run is None and any((work / "scratch").glob("*/plan.json")):
-        chosen_run(arguments)  # before its results are looked for: it may have none
-        return find_results(None, work, arguments.position, arguments.probe)
+        run = chosen_run(arguments)  # first, because the newest run may have no results
+        return choose_setting(run.results, arguments.position, arguments.probe)
     results = find_results(arguments.run, work, arguments.position, arguments.probe)
     if arguments.run is None:
         created = _created(results)

@@ -16,7 +16,7 @@ def compared_runs(arguments: argparse.Namespace) -> list[tuple[str, Results]]:
     """The name and the results of each run, position or setting that is compared.
 
     Without --probe, all runs have the setting of the first one if they have results of it.
-    Raises ConfigError if several of two of these are named.
+    Raises ConfigError if several are named of more than one of these.
     """
     from vsp.storage.find_results import find_results
 
@@ -41,7 +41,7 @@ def compared_runs(arguments: argparse.Namespace) -> list[tuple[str, Results]]:
 def _of_setting(
     first: Results, other: tuple[str, Results], arguments: argparse.Namespace
 ) -> tuple[str, Results]:
-    """The results of a run with the setting of the first run, unless the user chose or it has none."""
+    """The results with the first run's setting; `other` if there are none, or if --probe chose."""
     from vsp.storage.stored_settings import stored_settings
 
     name, results = other

@@ -1,4 +1,4 @@
-"""A record of the last `vsp plan` of a folder, for as long as it has not succeeded.
+"""A record of the last `vsp plan` of a folder; a plan that succeeds removes it.
 
 A pasted chain `vsp plan …; vsp extract; vsp report` must not go on with an older run when its plan
 fails. So commands that act on the newest run refuse while the record is there.
@@ -34,7 +34,7 @@ def recorded_plan(words: Sequence[str], work: Path) -> Iterator[None]:
 
 
 def note_failed_plan(words: Sequence[str], work: Path, running: bool = False) -> None:
-    """Write the record. Without a run that a command could take for the new one, none is needed."""
+    """Write the record, if the folder has a run that a command could take for the new one."""
     from datetime import UTC, datetime
 
     from vsp.errors import DiskError
@@ -49,7 +49,7 @@ def note_failed_plan(words: Sequence[str], work: Path, running: bool = False) ->
 
 
 def failed_plan(work: Path) -> tuple[str, float] | None:
-    """What became of the last plan, in words, and when; None if it succeeded or there is none."""
+    """A sentence about the last plan, and its time, if it failed or did not end; otherwise None."""
     from datetime import datetime
 
     from vsp.storage.plan import is_date

@@ -24,7 +24,7 @@ _OF_PLOT = ("figure", "figure_layer", "layer_axis", "width", "font_size")
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What the files of a command hold; each is made when it is asked for."""
+    """Functions that make the tables of a command; only those that are asked for are called."""
 
     csv: Callable[[], Iterable[bytes]]
     paper: Callable[[], PaperTable]
@@ -46,7 +46,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
 def add_figure(
     parser: argparse.ArgumentParser, kinds: Sequence[str] = (), axis: bool = False
 ) -> None:
-    """Add --plot and what a figure looks like; `kinds` are those of --figure, the usual one first."""
+    """Add --plot and the options of its look; `kinds` are the choices of --figure, the default first."""
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw a figure as .png, .svg or .pdf"
     )
@@ -145,12 +145,11 @@ def check_paper_options(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name, None)
         if value is not None:
             raise ConfigError(
-                f"--{name.removeprefix('figure_').replace('_', '-')}: says how a figure is drawn; add "
-                "--plot FILE"
+                f"--{name.removeprefix('figure_').replace('_', '-')}: needs a figure; add --plot FILE"
             )
     if arguments.title is not None and not (arguments.markdown or arguments.latex):
         raise ConfigError(
-            "--title: is of a figure or a table; add --plot, --markdown or --latex FILE"
+            "--title: needs a figure or a table; add --plot, --markdown or --latex FILE"
         )
 
 

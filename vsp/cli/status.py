@@ -103,7 +103,9 @@ def _watched(arguments: argparse.Namespace) -> tuple[str | None, int | None]:
     if not isinstance(given, str):
         return arguments.run, given
     if arguments.run is not None:
-        raise ConfigError(f"--watch {given!a}: is no number of seconds; --run names a run already")
+        raise ConfigError(
+            f"--watch {given!a}: must be a number of seconds, because --run names the run"
+        )
     return given, _WATCH_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Which stages of a run a submission needs, and the words for a run that needs none."""
+"""The stages that a submission needs, and the message for a run that needs none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def later_stages(run: Run) -> str:
 
 
 def finished_words(run: Run, ledgers: Sequence[Ledger]) -> str:
-    """That the run is finished, and the commands that follow; empty if it is not.
+    """A message that the run is finished, with the next commands; empty if it is not.
 
     It is finished if no row is missing and the probes were fitted after the last row.
     """

@@ -1,4 +1,4 @@
-"""The commands that take a run on from where it is, for `vsp status`."""
+"""The next commands for a run, which `vsp status` shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vsp.utils.text import format_count, format_ranges
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the next command depends on."""
+    """The facts that decide the next command."""
 
     status: RunStatus
     stages: Sequence[StageStatus]
@@ -31,7 +31,7 @@ class Situation:
 
     @property
     def by_queue(self) -> bool:
-        """Whether this run is one for the batch system: it was submitted, or nothing has begun."""
+        """Whether the next commands use the batch system: the run was submitted, or has not begun."""
         if not self.has_queue:
             return False
         new = all(shard.state == "not started" for shard in self.status.shards)
@@ -43,7 +43,7 @@ class Situation:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of the run waits or runs any more, here or in the batch system."""
+        """Whether no task of the run is queued or running, here or in the batch system."""
         known = self.answered or not self.was_submitted
         return known and not self.extracting and not any(stage.active for stage in self.stages)
 
@@ -69,7 +69,7 @@ def _line(command: str, what: str) -> str:
 
 
 def _extraction(situation: Situation) -> list[str]:
-    """The commands that extract what is missing and is neither queued nor running."""
+    """The commands for shards with missing rows that are neither queued nor running."""
     status = situation.status
     open_shards = status.shards_in("stopped", "not started")
     if not open_shards:

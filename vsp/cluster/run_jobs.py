@@ -18,7 +18,7 @@ _WAITING = "queued"
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What works on a run, or waits to."""
+    """The queued and running tasks of a run."""
 
     tasks: tuple[TaskState, ...] = ()  # queued and running ones of the batch system
     here: tuple[bool | None, ...] = ()  # journals without an end: True running, None perhaps
@@ -26,7 +26,7 @@ class Activity:
 
     @property
     def is_certain(self) -> bool:
-        """Whether something runs or waits for certain."""
+        """Whether a task is known to be queued or running."""
         return bool(self.tasks) or True in self.here
 
     def words(self) -> str:

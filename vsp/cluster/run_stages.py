@@ -19,12 +19,12 @@ from vsp.cluster.status import ACTIVE, RunStatus
 from vsp.cluster.submitted import Submission
 from vsp.cluster.task_words import task_words
 from vsp.errors import RunError
+from vsp.storage.results import REPORT as REPORT_FILE
 from vsp.storage.run import Run
 from vsp.storage.sealed_summary import SUMMARY
 from vsp.utils.text import format_count, format_ranges
 
 VERIFIED = "verified.json"  # in the run's folder, after a verification without damage
-_REPORT = "report.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _written(run: Run, stage: str) -> float | None:
     if stage not in (PROBE, REPORT):
         return None
     with suppress(RunError):  # its results have no place
-        name = SUMMARY if stage == PROBE else _REPORT
+        name = SUMMARY if stage == PROBE else REPORT_FILE
         return _newest(run.results.glob(f"**/{name}"), run)
     return None
 

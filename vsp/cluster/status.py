@@ -148,7 +148,7 @@ def _why(life: Life, task: TaskState | None) -> str:
 
 
 def _is_older(task: TaskState, life: Life) -> bool:
-    """Whether the task failed before this start of the shard, which is another task's."""
+    """Whether the task failed before this start of the shard, which belongs to another task."""
     return task.job != life.job and task.since is not None and task.since < life.started
 
 

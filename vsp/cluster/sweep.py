@@ -27,9 +27,7 @@ class SweepJobs:
     """What became of the submission of a sweep."""
 
     waits: bool  # jobs are in the queue, so that the table comes later
-    problems: tuple[
-        str, ...
-    ]  # of runs whose stages ran here and failed, or that cannot be submitted
+    problems: tuple[str, ...]  # of runs that cannot be submitted, or whose stages failed here
 
 
 def submit_sweep(
@@ -79,13 +77,13 @@ def submit_sweep(
 def _submit_table(
     runs: Sequence[Run], profile: Profile, jobs: Sequence[str], work: Path, say: Say, has_new: bool
 ) -> None:
-    """Submit the table, unless all jobs are of an earlier submission whose table still waits."""
+    """Submit the job of the table, unless no job is new and an earlier table job is still queued."""
     scheduler, folder = scheduler_of(profile), work / FOLDER
     job = table_job(runs, profile, folder)
     if not has_new:
         asked = Query(job.run_id, {job.name: TABLE}, 1, datetime.now().astimezone(), ended=False)
         for task in scheduler.states(asked).active(TABLE):
-            say(f"{TABLE}: job {task.job} waits already for the end of all")
+            say(f"{TABLE}: job {task.job} is queued already")
             return
     script = folder / f"{job.name}.sh"
     with disk_errors(job.logs):

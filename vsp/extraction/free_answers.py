@@ -28,7 +28,6 @@ from vsp.storage.run import Run
 from vsp.utils.files import write_aside
 from vsp.utils.progress import progress
 
-FILE = "free_answers.jsonl"
 Kind = Literal["exact", "prefix", "contained", "none", "failed"]  # as of a `Match`, or failed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -14,12 +13,11 @@ from vsp.errors import VspError
 from vsp.models.checkpoints import pinned
 from vsp.models.fingerprint import fingerprint
 from vsp.storage.run import Run, newest
-from vsp.utils.files import json_sha256
+from vsp.utils.files import json_sha256, sha256
 from vsp.utils.reading import open_regular, read_json
 
 RECORD = "request.json"  # in the folder of a run
 _METADATA = "metadata.json"
-_BLOCK = 1 << 20  # bytes
 # Options that change neither the rows nor what is computed of them.
 _NO_CONTENT = {"name", "model_name", "profile", "dataset", "model"}
 
@@ -55,15 +53,10 @@ def request_key(request: PlanRequest) -> str:
     options = {name: one for name, one in asdict(request).items() if name not in _NO_CONTENT}
     model = pinned(request.model).model_dump(mode="json", exclude={"frame"})
     dataset = os.path.abspath(request.dataset)  # noqa: PTH100 - links stay links
-    return json_sha256([options, model, dataset, _digest(request.dataset / _METADATA)])
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with suppress(OSError), open_regular(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    records = ""
+    with suppress(OSError), open_regular(request.dataset / _METADATA) as file:
+        records = sha256(file)
+    return json_sha256([options, model, dataset, records])
 
 
 def planned_before(request: PlanRequest, work: Path) -> Run | None:

@@ -65,7 +65,7 @@ def plan_removal(listed: ListedRun, work: Path, with_results: bool) -> Removal |
 
 def _kept(listed: ListedRun) -> str:
     if listed.results is None:
-        return "it has no results: nothing of it is kept"
+        return "it has no results, so nothing of it is kept"
     return (
         f"its results stay in results/{listed.name}, so `vsp report` and `vsp compare` still work"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,11 +19,10 @@ from vsp.config import NAME_PATTERN, ModelConfig, parse
 from vsp.errors import ConfigError, RunError, VspError
 from vsp.storage.plan import Plan
 from vsp.storage.run import Run
-from vsp.storage.sealed_summary import SUMMARY
-from vsp.utils.reading import read_json
+from vsp.storage.stored_settings import stored_settings
 
 _STEM_LENGTH = 90  # of a name before a number; NAME_PATTERN allows 100
-_MOST_WORDS = 3  # that say what differs; a longer list is a riddle
+_MOST_WORDS = 3  # that name differences; with more, a number is clearer
 _AUTO = "auto"  # a family that says nothing about the model
 
 
@@ -79,17 +79,11 @@ def _is_free(name: str, plan: Plan, work: Path) -> bool:
 
 def _plan_of(name: str, work: Path) -> Plan | None:
     """The plan of the run of that name, or of its results; None if neither can be read."""
-    try:
+    with suppress(VspError):
         return Run.open(work / "scratch" / name).plan
-    except VspError:
-        pass
-    folder = work / "results" / name
-    for path in (folder / SUMMARY, *sorted(folder.glob(f"*/{SUMMARY}"))):
-        try:
-            values = read_json(path)
-            return parse(Plan, values.get("plan"), str(path))
-        except (OSError, ValueError, AttributeError, RecursionError, VspError):
-            continue
+    for one in stored_settings(work / "results" / name):
+        with suppress(VspError):
+            return parse(Plan, one.values.get("plan"), str(one.results.folder))
     return None
 
 
@@ -170,7 +164,7 @@ def _of_store(plan: Plan, other: Plan) -> Iterator[str]:
 
 
 def _added(names: Sequence[Any], others: Sequence[Any], none: str) -> Iterator[str]:
-    """The names that the others lack, in one word; `none` if the others only have more."""
+    """One word with the names that `others` lack; `none` if `others` lack none."""
     if set(names) != set(others):
         yield "-".join(str(one) for one in names if one not in others) or none
 

@@ -15,7 +15,6 @@ from vsp.utils.registry import Registry
 
 if TYPE_CHECKING:
     from vsp.probes.base import ProbeBase
-    from vsp.storage.results import Results
 
 FORMAT = 1  # of `describe_probe`
 _TEXTS = ("classes", "treatment")  # arrays of text; all others of vsp's own probes are numbers
@@ -75,7 +74,9 @@ def load(results: str | Path, layer: int) -> Any:
     Raises RunError if there are no results or they have been changed, ProbeError if they do not
     hold the layer or have another format.
     """
-    stored = _opened(results)
+    from vsp.storage.stored_settings import choose_setting
+
+    stored = choose_setting(Path(results))
     description, arrays = stored.probe(layer)
     return _restored(results, layer, description, [arrays])[0]
 
@@ -85,17 +86,11 @@ def load_folds(results: str | Path, layer: int) -> list[Any]:
 
     Raises RunError and ProbeError as `load` does.
     """
-    stored = _opened(results)
+    from vsp.storage.stored_settings import choose_setting
+
+    stored = choose_setting(Path(results))
     description, _ = stored.probe(layer)
     return _restored(results, layer, description, stored.fold_probes(layer))
-
-
-def _opened(folder: str | Path) -> Results:
-    from vsp.storage.stored_settings import choose_setting, stored_settings
-
-    at = Path(folder)
-    only = [one.results for one in stored_settings(at) if one.results.folder == at]
-    return only[0] if only else choose_setting(at)
 
 
 def _restored(

@@ -8,7 +8,7 @@ from vsp.reporting.class_plots import plot_classes, plot_heatmap
 from vsp.reporting.curve_plot import plot
 from vsp.reporting.figure_file import STYLES, FigureStyle
 from vsp.reporting.probe_report import report_page
-from vsp.storage.results import Results
+from vsp.storage.results import REPORT, Results
 from vsp.utils.files import write_aside
 from vsp.utils.terminal import plain_text
 
@@ -22,7 +22,7 @@ def save_report(results: Results) -> list[Path]:
     """
     summary, _ = results.read()
     folder, style = results.folder, FigureStyle()
-    paths = [folder / "report.txt", *(folder / f"curve{suffix}" for suffix in (".png", ".svg"))]
+    paths = [folder / REPORT, *(folder / f"curve{suffix}" for suffix in (".png", ".svg"))]
     with write_aside(paths[0]) as file:
         file.write((plain_text(report_page(results)) + "\n").encode())
     for path in paths[1:]:

@@ -36,26 +36,9 @@ def find_results(
         with suppress(OSError, ValueError):  # such a path is refused below
             if (place / "plan.json").exists():
                 return choose_setting(Run.open(place).results, position, probe)
-            if _is_setting(place):
-                return _that_setting(place, position, probe)
             if stored_settings(place):
                 return choose_setting(place, position, probe)
     raise RunError(_no_such(name, places))
-
-
-def _is_setting(place: Path) -> bool:
-    """Whether this folder holds the results of one setting, in the layout of today."""
-    return (place / SUMMARY).exists() and bool(Results.at_path(place).setting)
-
-
-def _that_setting(place: Path, position: str | None, probe: str | None) -> Results:
-    """The results at the path of a setting. Raises RunError if other ones are asked for."""
-    (one,) = (stored for stored in stored_settings(place))
-    if position not in (None, one.position) or probe not in (None, one.probe, place.name):
-        raise RunError(
-            f"{place}: holds results of {one.probe} at {one.position}; name the run to choose another"
-        )
-    return Results.at_path(place)
 
 
 def _no_such(name: str, places: Sequence[Path]) -> str:

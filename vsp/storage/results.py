@@ -13,7 +13,9 @@
                        fitted on
 
 Before format 7, these files lay in `results/RUN/`, and in `results/RUN/positions/NAME/` for states at
-another position. Such results are read, and no longer written. docs/results.md lists every array of predictions.npz and estimates.npz.
+another position. Such results are read, and no longer written.
+
+docs/results.md lists every array of predictions.npz and estimates.npz.
 
 The summary holds the SHA-256 of the other files and of itself. A file that was edited, damaged or
 replaced does not match it and is not read. Nothing is pickled.
@@ -60,6 +62,8 @@ from vsp.storage.summary import Summary
 from vsp.utils.files import disk_errors, json_matches, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
+REPORT = "report.txt"  # the page of `vsp report --save`, in the folder of a setting
+FREE_ANSWERS = "free_answers.jsonl"  # of `vsp answer --generate`, in the folder of the run
 _POSITIONS = "positions"
 _SCORES = "scores.jsonl"
 _PREDICTIONS, _ESTIMATES, _CARD = "predictions.npz", "estimates.npz", "probes/card.json"
@@ -75,16 +79,12 @@ class Results:
     home: Path  # `results/RUN/`, which has a folder for each setting
 
     @classmethod
-    def at_path(cls, folder: Path) -> Results:
-        """The results in this folder, which holds a summary."""
+    def of_format(cls, folder: Path, of_format: Any) -> Results:
+        """The results in this folder, whose summary has this format."""
         where = folder.absolute()
         if where.parent.name == _POSITIONS:
             return cls(folder, folder.parent.parent)
-        with suppress(OSError, ValueError, RecursionError):
-            values = read_json(folder / SUMMARY)
-            if isinstance(values, dict) and values.get("format") in FORMATS_WITHOUT_SETTING:
-                return cls(folder, folder)
-        return cls(folder, where.parent)
+        return cls(folder, folder if of_format in FORMATS_WITHOUT_SETTING else where.parent)
 
     def write(
         self,

@@ -18,6 +18,7 @@ from vsp.choices import LAST
 from vsp.config import parse
 from vsp.errors import VspError
 from vsp.storage.plan import Plan
+from vsp.storage.results import FREE_ANSWERS
 from vsp.storage.run import Run
 from vsp.storage.sealed_summary import SUMMARY
 from vsp.storage.stored_settings import stored_settings
@@ -94,7 +95,7 @@ def run_names(work: Path) -> list[str]:
 
 def _is_of_run(folder: Path) -> bool:
     """Whether a folder in `results/` has results, fitted layers or answers of a run."""
-    others = ("probe", "free_answers.jsonl")
+    others = ("probe", FREE_ANSWERS)
     return bool(stored_settings(folder)) or any((folder / name).exists() for name in others)
 
 

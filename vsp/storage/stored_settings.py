@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,20 @@ from vsp.utils.reading import read_json
 
 @dataclass(frozen=True, slots=True)
 class StoredSetting:
-    """Results of one setting, and what their summary says before its seal is checked."""
+    """Results of one setting, and their summary as it was read before its seal is checked."""
 
     results: Results
-    probe: str  # its name; empty if the summary cannot be read
-    position: str
+    values: Mapping[str, Any]  # empty if the summary cannot be read
+
+    @property
+    def probe(self) -> str:
+        """The name of the probe; empty if the summary does not say."""
+        card = self.values.get("probe")
+        return str(card.get("probe", "")) if isinstance(card, dict) else ""
+
+    @property
+    def position(self) -> str:
+        return str(self.values.get("position", LAST))
 
     @property
     def name(self) -> str:
@@ -35,44 +44,42 @@ class StoredSetting:
 def stored_settings(home: Path) -> list[StoredSetting]:
     """The settings that have results in `results/RUN/`; the one written last comes first.
 
-    Results before format 7, which lie in this folder itself, are among them.
+    Results before format 7, which lie in this folder itself, are among them. `home` may also be the
+    folder of one setting.
     """
-    folders = [
-        home,
-        *home.glob("positions/*/"),
-        *(one for one in home.glob("*/") if _is_of(one, home)),
-    ]
-    found = []
-    for folder in folders:
+    dated = []
+    for folder in (home, *home.glob("positions/*/"), *home.glob("*/")):
         with suppress(OSError, ValueError):  # such a path is refused when it is opened
-            found.append(((folder / SUMMARY).stat().st_mtime_ns, str(folder), folder))
-    return [_stored(folder) for *_, folder in sorted(found, reverse=True)]
-
-
-def _is_of(folder: Path, home: Path) -> bool:
-    """Whether a folder in `home` is that of a setting, and not of a run before format 7."""
-    return Results.at_path(folder).home == home.absolute()
+            dated.append(((folder / SUMMARY).stat().st_mtime_ns, str(folder), folder))
+    settings = [_stored(folder) for *_, folder in sorted(dated, reverse=True)]
+    return [one for one in settings if _belongs(one.results, home)]
 
 
 def _stored(folder: Path) -> StoredSetting:
-    probe, position = "", LAST
     with suppress(OSError, ValueError, RecursionError):
         values: Any = read_json(folder / SUMMARY)
-        if isinstance(values, dict) and isinstance(values.get("probe"), dict):
-            probe = str(values["probe"].get("probe", ""))
-            position = str(values.get("position", LAST))
-    return StoredSetting(Results.at_path(folder), probe, position)
+        if isinstance(values, dict):
+            return StoredSetting(Results.of_format(folder, values.get("format")), values)
+    return StoredSetting(Results.of_format(folder, None), {})
+
+
+def _belongs(results: Results, home: Path) -> bool:
+    """Whether results that lie below `home` are of it, and not of another run before format 7."""
+    return home.absolute() in (results.home.absolute(), results.folder.absolute())
 
 
 def choose_setting(home: Path, position: str | None = None, probe: str | None = None) -> Results:
     """The results of a run at a position, of a probe or a setting, the newest of several.
 
-    `probe` is the name of a setting (a folder of `home`) or of a probe. Without `position`, a
-    setting that is named may be at any position; otherwise it is the last token.
+    `home` is `results/RUN/`, or the folder of one setting, which is then chosen. `probe` is the name
+    of a setting (a folder of `home`) or of a probe. Without `position`, a setting that is named may
+    be at any position; otherwise it is the last token.
 
     Raises RunError if there are none; the message lists what there is.
     """
     settings = stored_settings(home)
+    if settings and settings[0].results.folder == home and settings[0].results.setting:
+        return _that_setting(settings[0], position, probe)
     named = [one for one in settings if probe is not None and one.name == probe]
     if named and position is None:
         return named[0].results
@@ -83,6 +90,16 @@ def choose_setting(home: Path, position: str | None = None, probe: str | None = 
     return found[0].results
 
 
+def _that_setting(one: StoredSetting, position: str | None, probe: str | None) -> Results:
+    """The results at the path of a setting. Raises RunError if other ones are asked for."""
+    if position not in (None, one.position) or probe not in (None, one.probe, one.name):
+        raise RunError(
+            f"{one.results.folder}: holds results of {one.probe} at {one.position}; name the run to "
+            "choose another"
+        )
+    return one.results
+
+
 def check_owner(home: Path, plan: Plan) -> None:
     """Raise RunError if `results/RUN/` has results of another plan, or of an unknown one."""
     for one in stored_settings(home):
@@ -90,9 +107,9 @@ def check_owner(home: Path, plan: Plan) -> None:
 
 
 def choice_options(chosen: Results, position: str) -> str:
-    """Options by which `vsp report` shows these results, as ` --position subject`.
+    """The options with which `vsp report` shows these results, such as ` --position subject`.
 
-    Empty if it shows them without any: `chosen` are the newest results of the run.
+    `chosen` are the newest results of the run, so the default setting needs no option.
     """
     if position != LAST:
         return f" --position {position}"
@@ -100,7 +117,7 @@ def choice_options(chosen: Results, position: str) -> str:
 
 
 def why_stale(results: Results, rows: dict[str, int]) -> str:
-    """Why results are of an older state of their run; empty if they are not, or it is not here.
+    """Why results are of an older state of the run; empty if they are not, or the run is not here.
 
     `rows` are the numbers of rows in the summary of the results.
     """
@@ -147,8 +164,5 @@ def _no_results(
 def _results_of_plan(home: Path, run: Run) -> Path | None:
     """The folder of results under the name that the run had, if they are of the same plan."""
     other = home.parent / run.plan.name
-    for one in stored_settings(other):
-        with suppress(OSError, ValueError, RecursionError):
-            if identity_of(read_json(one.results.folder / SUMMARY)) == run.plan.identity():
-                return other
-    return None
+    found = (identity_of(one.values) for one in stored_settings(other))
+    return other if run.plan.identity() in found else None

@@ -14,15 +14,13 @@ from vsp.errors import ConfigError
 from vsp.storage.plan import Plan
 from vsp.storage.results import Results
 from vsp.storage.stored_settings import StoredSetting, stored_settings
-from vsp.utils.reading import read_json
 
 
 def find_untrained(home: Path, setting: str, position: str, plan: Plan) -> Results | None:
     """Results beside `home` of the untrained model of `plan`; None if there are none.
 
     Those at `position` of the same `setting` come first, then those of the newest run, and of its
-    settings the one written last. Folders whose summary cannot be read are passed over: whose
-    results they hold is not known.
+    settings the one written last. A summary that cannot be read is passed over.
     """
     found = [
         (one.results.setting == setting, other.created, -age, one.results)
@@ -49,8 +47,6 @@ def _plans(folder: Path, position: str) -> Iterator[tuple[int, StoredSetting, Pl
     """
     for home in folder.glob("*/"):
         for age, one in enumerate(stored_settings(home)):
-            path = one.results.folder / "summary.json"
-            with suppress(OSError, ValueError, RecursionError, ConfigError):
-                values = read_json(path)
-                if one.position == position and isinstance(values, dict):
-                    yield age, one, parse(Plan, values.get("plan"), str(path))
+            if one.position == position:
+                with suppress(ConfigError):
+                    yield age, one, parse(Plan, one.values.get("plan"), str(one.results.folder))
