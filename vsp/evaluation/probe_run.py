@@ -50,8 +50,10 @@ def probe_run(
 ) -> Results:
     """Fit the layers that are not cached, evaluate all (or `layers`), and write the results.
 
-    They lie in `results/RUN/SETTING/`; those of other settings stay. Raises RunError if rows are
-    missing or failed and `partial` is false, or if `results/RUN/` holds results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
+    They lie in `results/RUN/SETTING/`; those of other settings stay.
+
+    Raises RunError if rows are missing or failed and `partial` is false, or if `results/RUN/` holds
+    results of another plan, ProbeError if the remaining rows cannot be split or fitted, DiskError if
     a file cannot be written.
     """
     home = run.results

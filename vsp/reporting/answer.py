@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vsp.reporting.formatting import format_difference, format_figure, format_interval
+from vsp.reporting.formatting import (
+    format_difference,
+    format_figure,
+    format_interval,
+    format_layers,
+)
 from vsp.storage.layer_score import LayerScore
-from vsp.utils.text import format_count, format_ranges
+from vsp.utils.text import format_count
 
 LEVEL = 0.05  # of the corrected p
 
@@ -44,12 +49,8 @@ def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
 def _layers(some: Sequence[LayerScore], scores: Sequence[LayerScore]) -> str:
     if len(some) == len(scores) > 1:
         return f"All {len(scores)} probed layers beat"
-    listed = _listed(some)
+    listed = format_layers(one.layer for one in some)
     return f"Layers {listed} beat" if len(some) > 1 else f"Layer {listed} beats"
-
-
-def _listed(some: Sequence[LayerScore]) -> str:
-    return format_ranges([one.layer for one in some]).replace("-", "–").replace(",", ", ")
 
 
 def _beyond_words(above: Sequence[LayerScore], scores: Sequence[LayerScore]) -> str:
@@ -65,7 +66,7 @@ def _beyond_words(above: Sequence[LayerScore], scores: Sequence[LayerScore]) -> 
         return ", none of them the words alone,"
     if len(beyond) == len(above):
         return " and the words alone"
-    return f", {'layers' if len(beyond) > 1 else 'layer'} {_listed(beyond)} also the words alone,"
+    return f", {'layers' if len(beyond) > 1 else 'layer'} {format_layers(one.layer for one in beyond)} also the words alone,"
 
 
 def _untested(scores: Sequence[LayerScore]) -> bool:

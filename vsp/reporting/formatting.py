@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vsp.utils.text import format_ranges
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig
@@ -33,6 +35,11 @@ def format_difference(values: Mapping[str, Any]) -> str:
     """The difference with its sign and its interval."""
     difference = values["difference"]
     return f"{'–' if difference is None else f'{difference:+.3f}'} {format_interval(values)}"
+
+
+def format_layers(layers: Iterable[int]) -> str:
+    """Layer numbers in a sentence: "3, 5–7"."""
+    return format_ranges(sorted(layers)).replace("-", "–").replace(",", ", ")
 
 
 def layer_axis(plan: Mapping[str, Any]) -> str:

@@ -11,10 +11,15 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
-from vsp.reporting.formatting import format_difference, format_figure, format_interval
+from vsp.reporting.formatting import (
+    format_difference,
+    format_figure,
+    format_interval,
+    format_layers,
+)
 from vsp.storage.layer_score import LayerScore
 from vsp.utils.terminal import fact_table, folded_text, text_line
-from vsp.utils.text import format_count, format_ranges
+from vsp.utils.text import format_count
 
 _BESIDE_CONFUSION = 48  # width of class names, recall with interval and precision
 _CLASSES = 20  # maximum number of rows in the table of classes
@@ -45,19 +50,14 @@ def peak_fact(summary: Mapping[str, Any]) -> str:
     most, *fewer = sorted(by_times, reverse=True)
     where = f" in {most} of {n_splits} splits" if n_splits > 1 else ""
     where += " each" if len(by_times[most]) > 1 else ""
-    also = [f"{_listed(by_times[n])} in {n}" for n in fewer[:2]]
+    also = [f"{format_layers(by_times[n])} in {n}" for n in fewer[:2]]
     also += ["others less often"] * bool(fewer[2:])
     where += f" ({', '.join(also)})" if also else ""
     return (
-        f"Layer selected on training rows: {_listed(by_times[most])}{where}, test "
+        f"Layer selected on training rows: {format_layers(by_times[most])}{where}, test "
         f"{summary['statistic']} {format_figure(peak['estimate'])} {format_interval(peak)}. "
         f"Highest of any layer: {format_figure(peak['naive'])} (optimistic)."
     )
-
-
-def _listed(layers: Sequence[int]) -> str:
-    """Layer numbers in short: "3, 5–7"."""
-    return format_ranges(sorted(layers)).replace("-", "–").replace(",", ", ")
 
 
 def has_class_weights(card: Mapping[str, Any]) -> bool:
@@ -192,7 +192,7 @@ def similar_layers_fact(scores: Sequence[LayerScore], best: LayerScore) -> str:
     if not near:
         return "All other layers score clearly lower on the same rows."
     if len(near) > 1:
-        layers = format_ranges(near).replace("-", "–").replace(",", ", ")
+        layers = format_layers(near)
         return f"Not clearly different from layers {layers}."
     return f"Not clearly different from layer {near[0]}: {format_difference(others[near[0]])}."
 
