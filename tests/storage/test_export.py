@@ -18,6 +18,7 @@ from vsp.storage.export_files import write_export
 from vsp.storage.exported import ExportRequest, prepare_export
 from vsp.storage.imported_run import import_states
 from vsp.storage.state_files import open_state_file
+from vsp.storage.stored_settings import choose_setting
 
 
 @pytest.fixture
@@ -179,7 +180,8 @@ def test_predictions_are_those_of_held_out_rows(work, vsp):
     )
     said = vsp("export", "old", "--to", "npz", "--predictions", "--layers", "1,2", "--out", "p.npz")
     assert "wrote 120 rows × 2 layers to p.npz" in said.stdout
-    file, results = np.load(work / "p.npz"), np.load(work / "results/old/predictions.npz")
+    predictions = choose_setting(work / "results/old").folder / "predictions.npz"
+    file, results = np.load(work / "p.npz"), np.load(predictions)
     val = np.flatnonzero(file["splits"] == "val")
     assert set(np.flatnonzero((file["predictions"] != "").all(axis=1))) == set(val)
     place = {text: i for i, text in enumerate(results["id"].tolist())}

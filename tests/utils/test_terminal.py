@@ -73,7 +73,7 @@ else:
     def page():
         print("out", text)
         print("err", text, file=sys.stderr)
-        return terminal.folded_text(text)
+        return terminal.folded_text(text), False
     def sleep(seconds):
         if done: raise KeyboardInterrupt
         done.append(1)

@@ -327,8 +327,9 @@ def own_probe(code: str, version: str, options: Options) -> OwnEstimator:
                 f"--probe {title}: is {kind}, not a classifier or regressor; name one, or derive the "
                 "class from ClassifierMixin or RegressorMixin"
             )
-    link = "softmax" if hasattr(estimator, "predict_proba") else ""
-    return OwnLabels(code, version, options, link=link)
+    probe = OwnLabels(code, version, options)
+    probe.link = "softmax" if hasattr(estimator, "predict_proba") else ""
+    return probe
 
 
 def takes_class_weight(probe: ProbeBase) -> bool:
