@@ -168,3 +168,26 @@ def test_what_is_no_folder_of_a_setting_is_passed_over(two):
     (home / "list.txt").write_text("")
     assert [one.name for one in stored_settings(home) if one.probe] == before
     assert all(one.results.home == home for one in stored_settings(home))
+
+
+def test_results_of_runs_before_format_7_are_no_settings_of_their_parent(two):
+    home = two / "results/a"
+    (old,) = (one.results for one in stored_settings(home) if one.probe == "logistic")
+    for path in old.folder.iterdir():
+        path.rename(home / path.name)
+    old.folder.rmdir()
+    values = json.loads((home / "summary.json").read_text())
+    (home / "summary.json").write_text(json.dumps({**values, "format": 6}))
+    assert {one.results.folder for one in stored_settings(home)} >= {home}
+    assert stored_settings(two / "results") == []
+
+
+def test_the_command_that_a_probe_prints_shows_its_results(work, vsp):
+    run = run_of(work, "a", rows())
+    quick = ["--permutations", 0, "--controls", 0, "--no-curve", "--resamples", 50, "--n-jobs", 1]
+    for probe in ("mass-mean", "logistic"):
+        answer = vsp("probe", "--run", "a", "--probe", probe, *quick)
+        setting = choose_setting(run.results).setting
+        assert f"`vsp report --run a --probe {setting}` shows it" in answer.stdout
+        page = json.loads(vsp("report", "--run", "a", "--probe", setting, "--json").stdout)
+        assert page["setting"] == setting and page["probe"]["probe"] == probe
