@@ -1,7 +1,9 @@
 """The untrained model on the same rows is a baseline of plan, probe, report and plot."""
 
 import json
+import os
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -117,6 +119,27 @@ def test_of_two_untrained_models_the_newest_is_shown(tmp_path):
     newer = _plan("newer", "random", created="2999-01-01T00:00:00+00:00")
     _made(tmp_path / "results/a-newer", "random", newer)
     assert find_untrained(trained.home, "", "last", _plan("run")).name == "a-newer"
+
+
+def test_of_several_settings_of_the_untrained_model_the_same_one_is_shown(tmp_path):
+    trained, same = _both(tmp_path)
+    another = same.home / "mass-mean"
+    shutil.copytree(same.folder, another)
+    newer = _plan("newer", "random", created="2999-01-01T00:00:00+00:00")
+    shutil.copytree(_made(tmp_path / "results/newer", "random", newer).folder, tmp_path / "aside")
+    shutil.rmtree(tmp_path / "results/newer")
+    shutil.copytree(tmp_path / "aside", tmp_path / "results/newer/mass-mean")
+    for seconds, folder in ((1, same.folder), (2, another)):
+        os.utime(folder / "summary.json", (seconds, seconds))
+
+    def found(setting):
+        chosen = find_untrained(trained.home, setting, "last", _plan("run"))
+        return chosen.folder.relative_to(tmp_path / "results").as_posix()
+
+    assert found("logistic") == "other/logistic"  # not the newest setting, nor the newest run
+    assert found("lda") == found("mass-mean") == "newer/mass-mean"
+    shutil.rmtree(tmp_path / "results/newer")
+    assert found("lda") == "other/mass-mean"  # written last
 
 
 @pytest.mark.parametrize("family", ["fake", "spatialrgpt"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from helpers.stored_runs import LIGHT, rows, run_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vsp.cli.main import main
@@ -140,6 +140,8 @@ CHANGES = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None)
 @given(one=CHANGES, other=CHANGES)
+@example(one={"drop_labels": ("a", "b")}, other={"drop_labels": ("a-b",)})
+@example(one={"drop_labels": ("a",)}, other={"drop_labels": ("A",)})
 def test_two_settings_never_share_a_folder_and_every_name_is_plain(one, other):
     first, second = ProbeSettings(**one), ProbeSettings(**other)
     names = setting_name(first), setting_name(second)
