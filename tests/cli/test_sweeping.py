@@ -194,7 +194,7 @@ def test_a_table_that_waits_already_is_not_submitted_again(sweep, vsp, work, slu
         f"1_0|PENDING|||0|vsp:{owner}:extract:0|None|\n4|PENDING|||0|{of_table}|Dependency|\n"
     )
     answer = vsp("sweep", *FAKE, "--datasets", "a", "--submit")
-    assert "table: job 4 waits already" in answer.stdout and slurm.read_text() == calls
+    assert "table: job 4 is queued already" in answer.stdout and slurm.read_text() == calls
 
 
 def test_an_extracted_run_is_only_verified_and_probed(sweep, vsp, work, slurm):
