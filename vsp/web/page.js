@@ -50,6 +50,7 @@
       ast: true, expr: vega.expressionInterpreter, // no code is made from text
       tooltip: { disableDefaultStyle: true, theme: "page" },
     });
+    place.querySelector("svg").setAttribute("aria-hidden", "true"); // the place has the words
     views[chart] = made.view;
     await apply(chart);
   }
