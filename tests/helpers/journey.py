@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.commands import run_here, run_here_in_terminal
+from helpers.terminals import run_in_terminal
 
 _SHELL = re.compile(r"[|><;&$*]|\A(?!vsp\b)")  # a shell has to read this line
 _FUNCTION = f'vsp() {{ {shlex.quote(sys.executable)} -m vsp "$@"; }}\n'
+_TYPING = ("types", "follows", "looks")  # methods whose calls are actions
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _CUT = re.compile(r"\d\.?\d*…")
 
@@ -77,9 +79,13 @@ class User:
         return self.types(number, line, expects, *shown, code=code)
 
     def _run(self, line: str, columns: int | None) -> Seen:
+        if _SHELL.search(line) and columns:
+            command = ["bash", "-c", _FUNCTION + line]
+            code, text = run_in_terminal(command, columns, self.folder)
+            return _seen_in_terminal(code, text)
         if _SHELL.search(line):
             environment = {**os.environ, "COLUMNS": str(columns or 80)}
-            command = ["bash", "-o", "pipefail", "-c", _FUNCTION + line]
+            command = ["bash", "-c", _FUNCTION + line]
             done = subprocess.run(
                 command,
                 cwd=self.folder,
@@ -94,8 +100,12 @@ class User:
             done = run_here(arguments, self.folder)
             return Seen(done.returncode, done.stdout, done.stderr)
         code, text = run_here_in_terminal(arguments, self.folder, columns)
-        lines = _CONTROL.sub("", text).replace("\r", "\n").splitlines()
-        return Seen(code, "\n".join(lines), "")
+        return _seen_in_terminal(code, text)
+
+
+def _seen_in_terminal(code: int, text: str) -> Seen:
+    lines = _CONTROL.sub("", text).replace("\r", "\n").splitlines()
+    return Seen(code, "\n".join(lines), "")
 
 
 def broken_lines(text: str, columns: int) -> Iterator[str]:
@@ -122,7 +132,7 @@ def actions(folder: Path) -> list[tuple[int, str, str, str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
-            if node.func.attr in ("types", "follows"):
+            if node.func.attr in _TYPING and isinstance(node.args[0], ast.Constant):
                 number, line, expects = (ast.literal_eval(one) for one in node.args[:3])
                 assert number not in found, f"{path.name}: action {number} stands there twice"
                 found[number] = number, path.name, line, expects

@@ -61,7 +61,7 @@ def test_every_wrong_name_is_answered_with_the_right_one(project):
     )
     user.types(
         124, "vsp import data/raw/demo", "that this is a dataset of vsp already, and what reads it",
-        "vsp plan --dataset data/raw/demo", code=1,
+        "`vsp plan --dataset data/raw/demo --model NAME`",
     )  # fmt: skip
     user.types(
         125,
@@ -81,5 +81,5 @@ def test_every_wrong_name_is_answered_with_the_right_one(project):
     user.types(
         128, "vsp submit fake-demo", "the key that was meant", "parttion", "partition", code=1
     )
-    user.types(129, "vsp logs fake-demo --shard 7", "which shards there are", "7", code=1)
+    user.types(129, "vsp logs fake-demo 7", "which shards there are", "7", code=1)
     user.types(130, "vsp rm fake-dem0 --yes", "the run that was meant", "fake-demo", code=1)

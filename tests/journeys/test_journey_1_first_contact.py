@@ -55,7 +55,7 @@ def test_from_an_empty_folder_to_a_curve(work):
     )  # fmt: skip
     seen = user.follows(
         10, "vsp probe --run small-demo", "there are no states yet, and the command that makes them",
-        seen, "0 of 60 rows", "`vsp extract --run small-demo`", code=1,
+        seen, "60 rows are missing", "`vsp extract --run small-demo`", code=1,
     )  # fmt: skip
     user.follows(
         11, "vsp extract --run small-demo", "all rows are done", seen,
@@ -68,10 +68,10 @@ def test_from_an_empty_folder_to_a_curve(work):
     user.types(13, "vsp verify", "all stored rows are as written", "60 rows checked: all match")
     seen = user.follows(
         14, "vsp probe --run small-demo", "the cost is said first, then where the results are", seen,
-        "note: fits: ", "wrote results/small-demo/logistic", "`vsp report`",
+        "note: fits: ", "wrote results/small-demo/logistic", "`vsp report --run small-demo`",
     )  # fmt: skip
     user.follows(
-        15, "vsp report", "the answer first, then where it comes from", seen,
+        15, "vsp report --run small-demo", "the answer first, then where it comes from", seen,
         "run small-demo", "peak Layer selected on training rows", "layer accuracy",
         "The figure to cite",
     )  # fmt: skip

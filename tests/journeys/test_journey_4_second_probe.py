@@ -27,7 +27,7 @@ def test_a_second_probe_lies_beside_the_first(project):
         "where the results are, and how they are shown", "wrote results/fake-demo/mass-mean",
     )  # fmt: skip
     user.follows(
-        52, "vsp report --probe mass-mean --run fake-demo", "the new results, and that there are others",
+        52, "vsp report --run fake-demo --probe mass-mean-permutations-0-controls-0-no-curve", "the new results, and that there are others",
         seen, "setting mass-mean", "logistic",
     )  # fmt: skip
     user.types(
@@ -48,5 +48,5 @@ def test_a_second_probe_lies_beside_the_first(project):
         56, "vsp probe fake-demo --position subject", "that the run has no such states, and how to record them",
         "subject", "--positions", code=1,
     )  # fmt: skip
-    user.types(57, "vsp probe fake-demo --layers 7-9", "which layers there are", "7", "0–2", code=1)
+    user.types(57, "vsp probe fake-demo --layers 7-9", "which layers there are", "7", "layers 0 to 2", code=1)
     user.types(58, "vsp runs", "that the run has two settings", "fake-demo", "2", "peak accuracy")

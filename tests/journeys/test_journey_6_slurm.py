@@ -38,7 +38,11 @@ def test_a_chain_is_submitted_cancelled_and_resumed(user):
         "how many tasks, and the commands that start them", "shards 2 of", "vsp submit",
     )  # fmt: skip
     user.types(
-        68, "vsp resume slow", "that nothing was submitted, and what to type", "vsp submit", code=1
+        68,
+        "vsp status slow",
+        "that nothing was submitted, and what to type",
+        "extract not started",
+        "next: ",
     )
     user.types(
         69, "vsp submit slow", "a job for each stage, and what each waits for",

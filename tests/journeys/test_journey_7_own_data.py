@@ -27,7 +27,7 @@ def photographs(work):
     (work / "quoted.csv").write_text(RIGHT + 'p00.png,"cup,book,left of\n' + "".join(rows))
     (work / "odd.csv").write_text(
         RIGHT + "".join(rows[:20]) + "gone.png,cup,book,above\np21.png,cup,cup,above\n"
-        "p22.png,cup,book,besides\np23.png,,book,below\n"
+        "p22.png,cup,book,besides\np23.png,book,cup,below\n"
     )
     return work
 
