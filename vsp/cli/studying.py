@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,10 +135,15 @@ def _study(arguments: argparse.Namespace) -> None:
         runs = _plan_all(arguments, study, base, work)
     if not (arguments.submit or arguments.study):
         print_line(
-            f"next: `vsp study {study.name}` submits all; {study_path(study.name, work)} can be edited"
+            f"next: `vsp study {study.name}{_profile_option(arguments)}` submits all; "
+            f"{study_path(study.name, work)} can be edited"
         )
         return
     _submit_all(arguments, study, runs, work)
+
+
+def _profile_option(arguments: argparse.Namespace) -> str:
+    return "" if arguments.profile is None else f" --profile {shlex.quote(str(arguments.profile))}"
 
 
 def _base_request(arguments: argparse.Namespace, study: Study, work: Path) -> PlanRequest:

@@ -97,7 +97,11 @@ def _state(listed: ListedRun) -> str:
 
 
 def _of_runs(study: Study, runs: tuple[RoleFacts, ...]) -> list[str]:
-    lines = [f"{one.listed.name}: {one.why_not}" for one in runs if one.results is None]
+    alike: dict[str, list[str]] = {}
+    for one in runs:
+        if one.results is None:
+            alike.setdefault(one.why_not, []).append(one.role)
+    lines = [f"{', '.join(roles)}: {why}" for why, roles in alike.items()]
     lines += [f"{one.listed.name}: stale: {one.stale}" for one in runs if one.stale]
     if lines:
         lines.append(f"`vsp study {study.name}` goes on with what is missing")
