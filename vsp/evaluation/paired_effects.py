@@ -146,7 +146,7 @@ def _estimate(
     else:
         # One pseudo-group with another outcome is added, as in `GroupBootstrap.differences`.
         error = float(np.sqrt(variance + (weight / (size.n_groups + 1)) ** 2))
-        low, high = max(value - t * error, -weight), min(value + t * error, weight)
+        low, high = max(value - t * error, -1.0), min(value + t * error, 1.0)
         z = (value - draws.margin) / error
     return Estimate(
         value,

@@ -24,6 +24,7 @@ _OPEN = {
     "mirrored": "predictions do not clearly follow mirrored pictures",
     "swapped": "predictions do not clearly follow swapped names",
 }
+_SAME = "predictions are the same without the picture"
 
 
 def decide(evidence: Mapping[str, Evidence]) -> tuple[VerdictName, str]:
@@ -36,10 +37,11 @@ def decide(evidence: Mapping[str, Evidence]) -> tuple[VerdictName, str]:
             "the words give the score, but predictions follow mirrored pictures; rows whose words "
             "mislead would decide"
         )
-    if changed == "no" and blank != "yes":
-        return "prior", "predictions are the same without the picture"
     if by_words and found.get("chance") == "yes":
-        return "words alone", _NO["blank" if blank == "no" else "names"]
+        same = f", and {_SAME}" if changed == "no" else ""
+        return "words alone", _NO["blank" if blank == "no" else "names"] + same
+    if changed == "no" and blank != "yes":
+        return "prior", f"{_SAME}, and the score is not shown to be above chance"
     obstacles = _obstacles(evidence)
     if obstacles:
         return "undecided", "; ".join(obstacles)
