@@ -96,7 +96,7 @@ def test_a_run_of_another_variant_is_refused(studies):
     _, results, judged = studies("grounded")
     with pytest.raises(RunError, match="is of mirrored, so it is not the variant blank"):
         study_verdict({**results, "blank": results["mirrored"]}, judged)
-    with pytest.raises(ConfigError, match="no run of the role original"):
+    with pytest.raises(ConfigError, match="no results of the role original"):
         study_verdict({"blank": results["blank"]})
 
 

@@ -43,9 +43,12 @@ class _Parts:
 
 
 def align(
-    original: StudyRows, results: Mapping[str, Results], judged: Mapping[str, JudgedVariant]
+    original: StudyRows,
+    results: Mapping[str, Results],
+    judged: Mapping[str, JudgedVariant],
+    not_judged: Mapping[str, str],
 ) -> AlignedStudy:
-    """Match the rows of all roles. Raises RunError if labels are not those of the variant."""
+    """Match the rows of all roles; `not_judged` says by role why states were not judged. Raises RunError if labels are not those of the variant."""
     probe, answer = _Parts(), _Parts()
     tested = np.flatnonzero(original.tested)
     ids, notes = original.id[tested], []
@@ -60,7 +63,7 @@ def align(
         _add_probe(probe, role, variant, place)
         _add_answer(answer, role, variant, place)
     for role in ("blank", *TURNED):
-        _add_judged(probe, role, original, tested, judged)
+        _add_judged(probe, role, original, tested, judged, not_judged)
     rows = _subject_rows(original, tested, original.predicted[:, tested], probe)
     return AlignedStudy(
         rows,
@@ -139,11 +142,16 @@ def _add_judged(
     original: StudyRows,
     tested: NDArray[np.intp],
     judged: Mapping[str, JudgedVariant],
+    not_judged: Mapping[str, str],
 ) -> None:
     """Predictions of the original's probes on the states of a variant."""
     if role not in judged:
         if role not in parts.missing:
-            parts.missing[role] = f"the probes of {original.name} were not judged on its states"
+            why = not_judged.get(role, "")
+            parts.missing[role] = (
+                f"the probes of {original.name} were not judged on its states"
+                + f" ({why})" * bool(why)
+            )
         return
     one = judged[role]
     place = place_of(one.id, original.id[tested])

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from vsp.errors import ConfigError
 from vsp.evaluation.aligned_rows import align
-from vsp.evaluation.judged_variants import JudgedVariant
+from vsp.evaluation.judged_variants import JudgedVariant, judged_variants
 from vsp.evaluation.paired_effects import EffectDraws, Estimate, estimate_effects, holm
 from vsp.evaluation.statistics import Folds
 from vsp.evaluation.study_rows import read_study_rows
@@ -42,6 +43,7 @@ __all__ = [
     "Verdict",
     "VerdictName",
     "VerdictSettings",
+    "judged_verdict",
     "study_verdict",
 ]
 
@@ -52,19 +54,20 @@ def study_verdict(
     results: Mapping[str, Results],
     judged: Mapping[str, JudgedVariant] | None = None,
     settings: VerdictSettings | None = None,
+    not_judged: Mapping[str, str] | None = None,
 ) -> StudyVerdict:
     """The verdict from the results of the original and of its variants, by role.
 
     `judged` has the predictions of the original's saved probes on the states of the variants blank,
-    mirrored and swapped; without them the verdict of the probe is undecided. Roles other than
-    original and VARIANT_ROLES are ignored. Raises RunError if results are damaged or are not of the
+    mirrored and swapped; without them the verdict of the probe is undecided, and `not_judged`
+    says why by role. Roles other than original and VARIANT_ROLES are ignored. Raises RunError if results are damaged or are not of the
     same rows, ConfigError if the probe predicts numbers, or without an original.
     """
     settings = settings or VerdictSettings()
     if "original" not in results:
-        raise ConfigError("verdict: has no run of the role original")
+        raise _no_original()
     original = read_study_rows(results["original"].name, results["original"])
-    aligned = align(original, results, judged or {})
+    aligned = align(original, results, judged or {}, not_judged or {})
     classes = np.unique(original.label[original.tested]).tolist()
     probe = _subject("probe", aligned.probe, classes, original.folds, settings)
     answer = (
@@ -82,6 +85,26 @@ def study_verdict(
         missing=aligned.missing,
         notes=aligned.notes,
     )
+
+
+def judged_verdict(
+    results: Mapping[str, Results],
+    folder: Path,
+    work: Path,
+    settings: VerdictSettings | None = None,
+) -> StudyVerdict:
+    """As `study_verdict`, after the variants are judged on their states in `work`/scratch/.
+
+    What is judged is kept in `folder`, and read there if the states are gone.
+    """
+    if "original" not in results:
+        raise _no_original()
+    judged, missing = judged_variants(results, folder, work)
+    return study_verdict(results, judged, settings, missing)
+
+
+def _no_original() -> ConfigError:
+    return ConfigError("verdict: has no results of the role original; run `vsp probe` on that run")
 
 
 def _without_figures(subject: Subject, classes: Sequence[str], why: str) -> SubjectVerdict:
