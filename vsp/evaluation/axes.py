@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from vsp.choices import LAST
 from vsp.evaluation.axis_draws import Draws, LayerDraws, draw_layer, flip_p
@@ -75,7 +78,7 @@ def relation_axes(
         n_equal=_n_equal(twins, sums),
         p=p,
         p_corrected=p_corrected,
-        **_with_intervals(sums, drawn, settings.confidence),
+        **_with_intervals(sums, drawn, twins, settings.confidence),
     )
 
 
@@ -121,42 +124,55 @@ def _cosines(mean: Floats) -> Floats:
 
 
 def _with_intervals(
-    figures: Sequence[_Figures], drawn: Sequence[LayerDraws], confidence: float
+    figures: Sequence[_Figures], drawn: Sequence[LayerDraws], twins: Twins, confidence: float
 ) -> dict[str, Floats]:
     """Coherence [layer, axis] and cosine [layer, axis, axis], each with its bounds."""
-    mean = np.stack([one.mean for one in figures])
-    diagonal = np.diagonal(mean, axis1=1, axis2=2)
-    values = {"coherence": diagonal.copy(), "cosine": _cosines(mean)}
-    bounds: dict[str, list[Floats]] = {f"{name}_{end}": [] for name in values for end in _ENDS}
-    for one in drawn:
-        resampled = one.resampled
+    n_groups = np.array([axis.n_groups for axis in twins.axes])
+    fewer = np.minimum(n_groups[:, None], n_groups)
+    found: dict[str, list[Floats]] = {}
+    for one, draws in zip(figures, drawn, strict=True):
+        cosine = _cosines(one.mean)
         of_layer = {
-            "coherence": np.diagonal(resampled, axis1=1, axis2=2),
-            "cosine": _cosines(resampled),
+            "coherence": (one.mean.diagonal(), _diagonals(draws.resampled), n_groups),
+            "cosine": (cosine, _cosines(draws.resampled), fewer),
         }
-        for name, draws in of_layer.items():
-            for end, bound in zip(_ENDS, _bounds(draws, confidence), strict=True):
-                bounds[f"{name}_{end}"].append(bound)
-    found = {name: np.stack(bound) for name, bound in bounds.items()}
-    for name, value in values.items():
-        for end in _ENDS:
-            found[f"{name}_{end}"][np.isnan(value)] = np.nan
-    return {**values, **found}
+        for name, (value, resampled, n) in of_layer.items():
+            low, high = interval(value, resampled, n, confidence)
+            for end, bound in (("", value), ("_low", low), ("_high", high)):
+                found.setdefault(name + end, []).append(bound)
+    arrays = {name: np.stack(values) for name, values in found.items()}
+    for name in ("cosine_low", "cosine_high"):  # that of an axis with itself has no error
+        known = np.isfinite(_diagonals(arrays["cosine"]))
+        np.einsum("laa->la", arrays[name])[...] = np.where(known, 1.0, np.nan)
+    return arrays
 
 
-_ENDS = ("low", "high")
+def _diagonals(values: Floats) -> Floats:
+    return np.diagonal(values, axis1=1, axis2=2)
 
 
-def _bounds(draws: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """Quantiles over resamples. An undefined draw can be anything, so it widens both sides."""
+def interval(
+    value: Floats, draws: Floats, n_groups: NDArray[np.intp], confidence: float
+) -> tuple[Floats, Floats]:
+    """Bounds of figures from -1 to 1; `draws` [resample, …] are their values in resamples of groups.
+
+    The bounds are quantiles of the draws, wider by the ratio of Student's t to the normal
+    distribution: with few groups, plain quantiles cover the true value too rarely. An undefined draw
+    can be anything, so it widens both sides.
+    """
     tail = (1 - confidence) / 2
     is_known = ~np.isnan(draws)
     low = np.quantile(np.where(is_known, draws, -1.0), tail, axis=0)
     high = np.quantile(np.where(is_known, draws, 1.0), 1 - tail, axis=0)
-    return np.asarray(low), np.asarray(high)
+    wider = student.ppf(1 - tail, n_groups - 1) / norm.ppf(1 - tail)
+    wider = wider * np.sqrt(n_groups / (n_groups - 1))
+    return (
+        np.clip(value - np.maximum(value - low, 0) * wider, -1, 1),
+        np.clip(value + np.maximum(high - value, 0) * wider, -1, 1),
+    )
 
 
-def _n_equal(twins: Twins, figures: Sequence[_Figures]) -> Floats:
+def _n_equal(twins: Twins, figures: Sequence[_Figures]) -> NDArray[np.int64]:
     """Pairs with equal states [layer, axis]."""
     n_pairs = np.array([axis.n_first + axis.n_second for axis in twins.axes])
     return np.stack([n_pairs - one.n for one in figures]).astype(np.int64)
