@@ -9,7 +9,9 @@ model has a direction for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,12 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from vsp.choices import LAST
+from vsp.errors import RunError
 from vsp.evaluation.axis_draws import Draws, LayerDraws, draw_layer, flip_p
 from vsp.evaluation.axis_sums import LayerSums, axis_groups, layer_sums
 from vsp.evaluation.scores import Floats
 from vsp.evaluation.twins import Twins, match_twins
-from vsp.storage.axes import Axes
+from vsp.storage.axes import Axes, read_axes, write_axes
 from vsp.storage.run import Run
 from vsp.utils.progress import progress
 
@@ -38,14 +41,45 @@ class AxesSettings:
 
 def relation_axes(
     run: Run, swapped: Run, position: str = LAST, settings: AxesSettings | None = None
-) -> Axes:
-    """Coherence of each relation axis and cosines between axes, by layer.
+) -> tuple[Axes, bool]:
+    """Coherence of each relation axis and cosines between axes, by layer, kept in `results/RUN/`.
 
-    Raises RunError if the runs are not twins or no pair of rows is left, ProbeError for damaged
-    states.
+    Axes that are stored already are read if they are of the same states and settings. Returns
+    whether they were stored. Raises RunError if the runs are not twins or no pair of rows is left,
+    ProbeError for damaged states.
     """
     settings = settings or AxesSettings()
     twins = match_twins(run, swapped, position)
+    digest = _digest(run, swapped, position, twins)
+    with suppress(RunError):  # a damaged file is replaced
+        stored = read_axes(run.results, swapped.name, position)
+        if stored is not None and stored.rows_sha256 == digest and _settings_of(stored) == settings:
+            return stored, True
+    axes = _compute(run, swapped, position, settings, twins, digest)
+    write_axes(axes, run.results)
+    return axes, False
+
+
+def _digest(run: Run, swapped: Run, position: str, twins: Twins) -> str:
+    """SHA-256 of the pairs of rows and of the checksums of all states."""
+    digest = sha256()
+    for array in (twins.row, twins.other, twins.kind, twins.group):
+        digest.update(array.astype(np.int64).tobytes())
+    for one in (run, swapped):
+        digest.update(one.plan.identity().encode())
+        number = one.number_of_states(position)
+        for ledger in one.ledgers():
+            digest.update(ledger.crc32_done(number).tobytes())
+    return digest.hexdigest()
+
+
+def _settings_of(axes: Axes) -> AxesSettings:
+    return AxesSettings(axes.confidence, axes.resamples, axes.flips_limit, axes.seed)
+
+
+def _compute(
+    run: Run, swapped: Run, position: str, settings: AxesSettings, twins: Twins, digest: str
+) -> Axes:
     draws = Draws.of(
         axis_groups(twins), twins.n_groups, settings.resamples, settings.flips, settings.seed
     )
@@ -53,8 +87,8 @@ def relation_axes(
     layers = run.plan.convention(position).layers
     sums, drawn = [], []
     with progress("axes", "layers", len(layers)) as advance:
-        for entry in range(len(layers)):
-            of_layer = layer_sums(store.layer(entry), other.layer(entry), twins, layers[entry])
+        for entry, layer in enumerate(layers):
+            of_layer = layer_sums(store.layer(entry), other.layer(entry), twins, layer)
             sums.append(_Figures.of(of_layer))
             drawn.append(draw_layer(of_layer, draws))
             advance(1)
@@ -64,7 +98,7 @@ def relation_axes(
         run=run.name,
         swapped=swapped.name,
         position=position,
-        identity=(run.plan.identity(), swapped.plan.identity()),
+        rows_sha256=digest,
         axes=twins.axes,
         layers=tuple(layers),
         n_rows=len(twins.row),
@@ -72,6 +106,7 @@ def relation_axes(
         left_out=twins.left_out,
         confidence=settings.confidence,
         resamples=settings.resamples,
+        flips_limit=settings.flips,
         flips=n_flips,
         seed=settings.seed,
         between_labels=np.stack([one.between_labels for one in sums]),

@@ -30,7 +30,9 @@ class Draws:
     groups: tuple[Indices, ...]  # that each axis has
 
     @classmethod
-    def of(cls, groups: list[Indices], n_groups: int, resamples: int, flips: int, seed: int) -> Draws:
+    def of(
+        cls, groups: list[Indices], n_groups: int, resamples: int, flips: int, seed: int
+    ) -> Draws:
         n = n_sign_flips(n_groups, flips)
         counts, signs = group_counts(n_groups, resamples, seed), draw_signs(n_groups, n, seed)
         return cls(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,8 +112,9 @@ def _signed_scale(difference: Floats, is_second: NDArray[np.bool_], layer: int) 
 def _sums(rows: Floats, scale: Floats, starts: Indices) -> Floats:
     """Sums of scaled rows from each start to the next; np.add.reduceat is several times slower."""
     ends = np.append(starts, len(rows))
-    weights = csr_array((scale, np.arange(len(rows)), ends), (len(starts), len(rows)))
-    return np.asarray(weights @ rows)
+    weights: Any = csr_array((scale, np.arange(len(rows)), ends), (len(starts), len(rows)))
+    sums: Floats = weights @ rows
+    return sums
 
 
 def _add_products(

@@ -29,7 +29,7 @@ def draw_signs(n_groups: int, n: int, seed: int) -> Iterator[Floats]:
             if n == 2**n_groups
             else rng.integers(2, size=(len(numbers), n_groups), dtype=np.int8)
         )
-        yield 1.0 - 2.0 * flips
+        yield np.asarray(1.0 - 2.0 * flips)
 
 
 def sign_flip_p(

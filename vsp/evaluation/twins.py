@@ -89,9 +89,7 @@ def _check_pair(
         return NO_INVERSE
     problem = ""
     if twin.label != expected:
-        problem = (
-            f"has the labels {sample.label!r} and {twin.label!r}, which are no inverses of each other"
-        )
+        problem = f"has the labels {sample.label!r} and {twin.label!r}, which are no inverses of each other"
     elif sample.image_sha256 and twin.image_sha256 and sample.image_sha256 != twin.image_sha256:
         problem = "is about different pictures"
     elif sample.subject and (sample.subject, sample.reference) != (twin.reference, twin.subject):
@@ -112,7 +110,9 @@ def _ordered(
 ) -> Twins:
     """The pairs with their axes and groups, without axes that lie in one group."""
     labels = [sample.label.replace(" ", "_") for _, _, sample, _ in pairs]
-    firsts = sorted({min(name, INVERSE[name], key=_ORDER.index) for name in labels}, key=_ORDER.index)
+    firsts = sorted(
+        {min(name, INVERSE[name], key=_ORDER.index) for name in labels}, key=_ORDER.index
+    )
     number = {name: 2 * i for i, name in enumerate(firsts)}
     number |= {INVERSE[name]: kind + 1 for name, kind in number.items()}
     kind = np.array([number[name] for name in labels], np.intp)

@@ -46,7 +46,7 @@ class Axes:
     run: str
     swapped: str
     position: str
-    identity: tuple[str, str]  # of the plans of both runs
+    rows_sha256: str  # of the pairs of rows and their states
     axes: tuple[Axis, ...]
     layers: tuple[int, ...]  # of the model
     n_rows: int  # pairs of rows that count
@@ -54,7 +54,8 @@ class Axes:
     left_out: Mapping[str, int]  # reason → rows
     confidence: float
     resamples: int
-    flips: int
+    flips_limit: int
+    flips: int  # sign vectors: all that there are, at most `flips_limit`
     seed: int
     coherence: Floats  # [layer, axis], mean cosine of signed differences of two groups
     coherence_low: Floats
@@ -144,6 +145,5 @@ def _of_json(values: dict[str, Any]) -> Axes:
             "n_equal": np.array(values["n_equal"], np.int64),
             "axes": tuple(Axis(**one) for one in values["axes"]),
             "layers": tuple(values["layers"]),
-            "identity": tuple(values["identity"]),
         }
     )
