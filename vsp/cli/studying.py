@@ -229,7 +229,7 @@ def _plan_all(
     arguments: argparse.Namespace, study: Study, base: PlanRequest, work: Path
 ) -> list[StudyRun]:
     """Make the datasets that are missing, and plan the runs that are missing."""
-    from vsp.evaluation.study_transfers import is_stored
+    from vsp.evaluation.study_transfers import is_finished
     from vsp.extraction.study import make_datasets, plan_study
 
     def say_dataset(fresh: bool, what: str, notes: list[str]) -> None:
@@ -243,7 +243,7 @@ def _plan_all(
             study,
             base,
             work,
-            lambda role: not is_stored(study, role, work),
+            not is_finished(study, work),
             stop.hold,
             stop.free,
             _say_run,
@@ -306,17 +306,17 @@ def _in_order(found: Sequence[StudyRun]) -> list[Run]:
 
 
 def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:
-    """Judge the probes of the original on the other runs, then show and keep the report.
+    """Compute what the report needs of several runs, then show and keep the report.
 
     Raises RunError at the end if a run has no results, unless `problems` say why already.
     """
-    from vsp.evaluation.study_transfers import judge_targets
+    from vsp.evaluation.study_stage import finish_study
     from vsp.reporting.study_facts import missing_runs, study_facts
     from vsp.reporting.study_report import save_study, study_page
     from vsp.utils.terminal import show
 
     with stoppable() as stop, stop.free():
-        judge_targets(study, work, print_line)
+        finish_study(study, work, print_line)
     facts = study_facts(study, work)
     for path in save_study(facts, work):
         print_line(f"wrote {path}")
