@@ -17,6 +17,7 @@ from typing import Any
 from vsp import __version__
 from vsp.cli import (
     answering,
+    axes,
     bench,
     data,
     evaluating,
@@ -29,6 +30,7 @@ from vsp.cli import (
     results,
     run_list,
     runs,
+    studying,
     sweeping,
 )
 from vsp.cli.arguments import add_command, add_saying
@@ -48,17 +50,19 @@ FAMILIES = (
     models,
     planning,
     sweeping,
+    studying,
     run_list,
     removing,
     runs,
     answering,
     probing,
     evaluating,
+    axes,
     results,
     exporting,
     bench,
 )
-PLANNING = ("plan", "sweep")  # commands after which the newest run is a new one
+PLANNING = ("plan", "sweep", "study")  # commands after which the newest run is a new one
 _WORKFLOW = """\
 the usual order:
   vsp generate --config spatial         or `vsp import` for real photographs

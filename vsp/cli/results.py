@@ -53,6 +53,9 @@ def _add_report(subparsers: Any) -> None:
         interrupted="results are unchanged",
     )
     add_run(parser, "run in results/, or the path of a run or of its results (default: the newest)")
+    parser.add_argument(
+        "--study", metavar="NAME", help="report a study in studies/ as one, in place of a run"
+    )
     add_results_choice(parser)
     add_json(parser)
     add_figure(parser, ("curve", "classes", "confusion", "heatmap"))
@@ -92,6 +95,11 @@ def _report(arguments: argparse.Namespace) -> None:
     from vsp.reporting.strata_page import strata_page
     from vsp.utils.terminal import show
 
+    if arguments.study is not None:
+        from vsp.cli.reported_study import report_study
+
+        report_study(arguments)
+        return
     check_paper_options(arguments)
     _check_by(arguments)
     results = chosen_results(arguments)

@@ -44,7 +44,7 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     named = {
         "run": results.name,
         "setting": results.setting,
-        "answer": _sentences(summary, scores),
+        "answer": report_sentences(summary, scores),
         "cautions": cautions(summary, untrained),
         "stale": why_stale(results, summary["rows"]),
         "other_settings": [one.name for one in _other_settings(results)],
@@ -61,7 +61,7 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
     untrained = read_untrained(results, summary)
-    parts: list[RenderableType] = [folded_text(_sentences(summary, scores), style="bold")]
+    parts: list[RenderableType] = [folded_text(report_sentences(summary, scores), style="bold")]
     parts += _warning_lines([*_stale_line(results, summary), *cautions(summary, untrained)])
     named = {**summary, "run": results.name, "setting": _settings_fact(results)}
     parts += [text_line(), _run_facts(named, scores, best), text_line()]
@@ -78,7 +78,7 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     parts += [text_line(), *says] if says else []
     if rows is not None:
         parts += [text_line(), *rows_page(answered_rows(results, rows), rows)]
-    warnings = _warnings(summary, scores)
+    warnings = report_warnings(summary, scores)
     parts += [text_line(), *_warning_lines(warnings)] if warnings else []
     return Group(*parts)
 
@@ -108,7 +108,7 @@ def _settings_fact(results: Results) -> str:
     return f"{shown}; --probe also shows {', '.join(others)}" if others else shown
 
 
-def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
+def report_sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
     """What the curve shows, and what the model says beside it."""
     return " ".join(filter(None, (answer(summary, scores), says_sentence(summary))))
 
@@ -132,8 +132,8 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
         "batch effect": format_batch_effect(BatchEffect(**batching))
         if batching
         else "not measured",
-        "split": _split_fact(summary, best),
-        "probe": _probe_fact(summary["probe"]),
+        "split": split_fact(summary, best),
+        "probe": probe_fact(summary["probe"]),
         "fits": _fits_fact(summary),
     }
     if len(scores) > 1:
@@ -151,7 +151,7 @@ def _imported_fact(plan: Plan) -> str:
     return f"{known.describe()}{numbered}{assumed}"
 
 
-def _split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
+def split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
     """The splits, and the rows on each side of the first one."""
     words = f"{summary['split']}; {best.n_train} training rows, {best.n_test} test rows"
     rows = summary["rows"]
@@ -169,7 +169,7 @@ def _dropped_labels(summary: Mapping[str, Any]) -> str:
     return "".join(f"; {n} of label {label!r} left out" for label, n in dropped.items())
 
 
-def _probe_fact(card: Mapping[str, Any]) -> str:
+def probe_fact(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
     if "own_code" not in card:  # else scores are those of the estimator
         words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
@@ -226,7 +226,7 @@ def _baseline_table(summary: Mapping[str, Any], untrained: Untrained | None) -> 
     return table
 
 
-def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
+def report_warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
     """One line for each reason to read the figures with care."""
     rows, parameter = summary["rows"], summary["probe"]["parameter"]
     lines = []

@@ -65,17 +65,23 @@ def verdict_json(verdict: StudyVerdict) -> dict[str, Any]:
 
 def verdict_page(verdict: StudyVerdict) -> RenderableType:
     """The sentence, and for probe and answer the verdicts by class and the evidence about all rows."""
-    parts: list[RenderableType] = [folded_text(verdict_sentence(verdict), style="bold")]
+    sentence = folded_text(verdict_sentence(verdict), style="bold")
+    return Group(sentence, text_line(), *verdict_parts(verdict))
+
+
+def verdict_parts(verdict: StudyVerdict) -> list[RenderableType]:
+    """The page without its sentence."""
+    parts: list[RenderableType] = []
     for subject in verdict.subjects:
-        parts += [text_line(), text_line(subject_title(verdict, subject), style="bold")]
+        parts += [text_line()] * bool(parts)
+        parts.append(text_line(subject_title(verdict, subject), style="bold"))
         if subject.why_not:
             parts.append(folded_text(f"No figures: {subject.why_not}."))
             continue
         parts += [_verdict_table(verdict, subject), text_line()]
         parts += [_evidence_table(verdict, subject.overall)]
     parts.append(text_line())
-    parts += [folded_text(note) for note in verdict_notes(verdict)]
-    return Group(*parts)
+    return [*parts, *(folded_text(note) for note in verdict_notes(verdict))]
 
 
 def subject_title(verdict: StudyVerdict, subject: SubjectVerdict) -> str:
