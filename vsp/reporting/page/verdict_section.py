@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from vsp.reporting.page.elements import disclosure, paragraphs, table
+from vsp.reporting.page.elements import disclosure, facts, paragraphs, table
 from vsp.reporting.page.markup import Html, joined, tag
 from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
 from vsp.reporting.verdict_page import (
@@ -48,15 +48,18 @@ def _verdict_table(verdict: StudyVerdict, index: int) -> Html:
     title = subject_title(verdict, subject)
     if subject.why_not:
         return tag("p", f"{title}: no figures, {subject.why_not}.")
-    columns = ("of", "verdict", "score", "low", "high", "rows", "groups", "why")
-    rows = [_verdict_row(one) for one in (subject.overall, *subject.classes)]
-    return table(Table(columns, rows, title))
+    columns = ("of", "verdict", "score", "low", "high", "rows", "groups")
+    shown = (subject.overall, *subject.classes)
+    why = {one.of_class or ALL_ROWS: f"{one.name}: {one.why}" for one in shown}
+    return joined([
+        table(Table(columns, [_verdict_row(one) for one in shown], title)),
+        disclosure(f"Why, for each class ({_SUBJECTS[subject.subject]})", facts(why)),
+    ])  # fmt: skip
 
 
 def _verdict_row(one: Verdict) -> list[Cell]:
     return [
-        one.of_class or ALL_ROWS, one.name, one.score, one.low, one.high, one.n_rows, one.n_groups,
-        one.why,
+        one.of_class or ALL_ROWS, one.name, one.score, one.low, one.high, one.n_rows, one.n_groups
     ]  # fmt: skip
 
 
@@ -78,6 +81,7 @@ def _chart(verdict: StudyVerdict) -> Chart:
         f"and the margin of {settings.margin:.3f}, below which a difference counts as none.",
         _evidence_table(verdict),
         _controls(verdict),
+        height="low",
     )
 
 
@@ -120,12 +124,12 @@ def _evidence_table(verdict: StudyVerdict) -> Table:
 def _spec(verdict: StudyVerdict) -> dict[str, Any]:
     place = {
         "field": "question", "type": "nominal", "sort": None,
-        "axis": {"title": None, "domain": False, "ticks": False, "labelLimit": 160},
+        "axis": {"title": None, "domain": False, "ticks": False, "labelLimit": 160, "minExtent": 104},
     }  # fmt: skip
     apart = {"field": "subject", "sort": None}
     value = {
         "field": "value", "type": "quantitative", "scale": {"domain": [-1, 1]},
-        "axis": {"title": "difference, or share of changed predictions", "format": ".1f"},
+        "axis": {"title": "difference, or share of changed predictions", "format": ".1f", "tickCount": 9, "grid": False},
     }  # fmt: skip
     color = {"field": "color", "type": "nominal", "scale": None}
     tips = [
@@ -138,7 +142,8 @@ def _spec(verdict: StudyVerdict) -> dict[str, Any]:
     common = {"y": place, "yOffset": apart, "stroke": color, "tooltip": tips}
     return {
         "width": "container",
-        "height": {"step": 14},
+        "height": 34 * len({one.question for _, _, one in _rows(verdict)}),
+        "autosize": {"type": "fit", "contains": "padding"},
         "data": {"values": _values(verdict)},
         "params": [
             {"name": "of", "value": "0"},
