@@ -34,8 +34,9 @@ def _verdict(name, of_class=""):
     return Verdict(name, f"because of {name}", of_class, 0.876, 0.811, 0.912, 1234, 567, found)
 
 
-def _study(why_not=""):
-    classes = tuple(_verdict("undecided", one) for one in (HOSTILE, "above"))
+def study_of(first_class=HOSTILE):
+    """A verdict about a probe with two classes, and a model without answers."""
+    classes = tuple(_verdict("undecided", one) for one in (first_class, "above"))
     none = Verdict("undecided", "the run stores none", "", None, None, None, 0, 0, ())
     return StudyVerdict(
         "study-original", "accuracy", "logistic, treatment center", (5, 6), VerdictSettings(),
@@ -49,7 +50,7 @@ def _study(why_not=""):
 
 def _shown(width):
     stream = io.StringIO()
-    Page(stream, width=width).print(verdict_page(_study()))
+    Page(stream, width=width).print(verdict_page(study_of()))
     return stream.getvalue()
 
 
@@ -73,7 +74,7 @@ def test_columns_that_do_not_fit_are_named():
 
 
 def test_the_sentence_says_the_verdict_of_probe_and_answer():
-    assert verdict_sentence(_study()) == (
+    assert verdict_sentence(study_of()) == (
         "What the probe reads is grounded in the picture: because of grounded. "
         "Undecided for the model's own answers: the run stores none."
     )
@@ -88,6 +89,6 @@ def test_the_page_says_what_is_missing_and_why_a_class_is_undecided():
 
 
 def test_the_json_has_every_figure():
-    found = json.loads(json.dumps(verdict_json(_study())))
+    found = json.loads(json.dumps(verdict_json(study_of())))
     first = found["subjects"][0]["overall"]["evidence"][1]
     assert (first["value"], first["p_corrected"], first["finding"]) == (0.487, 0.0035, "yes")
