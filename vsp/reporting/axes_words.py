@@ -11,7 +11,7 @@ from vsp.reporting.formatting import format_layers
 from vsp.utils.text import format_count
 
 if TYPE_CHECKING:
-    from vsp.storage.axes import Axes, Axis
+    from vsp.storage.axes import Axes, Axis, Floats
 
 VERTICAL, DISTANCE = "above", "in_front_of"  # first labels of the two axes that pictures entangle
 _HALF = 0.5  # share of the coherence that rows of different labels must have
@@ -47,6 +47,17 @@ def vertical_and_distance(axes: Axes) -> tuple[int, int] | None:
 def is_coherent(axes: Axes, entry: int, axis: int) -> bool:
     """Whether the corrected p of a coherence is under LEVEL."""
     return bool(axes.p_corrected[entry, axis] < LEVEL)  # False for NaN
+
+
+def cosines_of(axes: Axes, entry: int) -> tuple[Floats, Floats, Floats]:
+    """Cosines in one layer and their bounds [axis, axis]; NaN where an axis has no direction."""
+    has = np.array([is_coherent(axes, entry, i) for i in range(len(axes.axes))])
+    both = has[:, None] & has
+    value, low, high = (
+        np.where(both, values[entry], np.nan)
+        for values in (axes.cosine, axes.cosine_low, axes.cosine_high)
+    )
+    return value, low, high
 
 
 def coherent_entries(axes: Axes, axis: int) -> list[int]:
