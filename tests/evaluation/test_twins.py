@@ -7,6 +7,7 @@ from helpers.twin_runs import direction, planted, twin_runs
 from vsp.errors import RunError
 from vsp.evaluation.twins import match_twins
 from vsp.extraction.extract import extract
+from vsp.storage.run import Run
 
 AXES = {"left_of": direction(), "above": direction(1.0)}
 
@@ -124,7 +125,7 @@ def test_labels_without_an_axis_are_refused_with_their_counts(work):
     for rows in both:
         rows["label"] = np.array(["near", "far"])[np.arange(40) % 2]
     with pytest.raises(
-        RunError, match=r"no pair of rows is left \(40 label that is its own inverse\)"
+        RunError, match=r"no pair of rows is left \(label that is its own inverse: 40\)"
     ):
         match_twins(*twin_runs(work, both), "last")
 
@@ -165,6 +166,47 @@ def test_runs_of_other_models_or_prompts_are_refused(plan_fake, swapped, changes
     with pytest.raises(RunError, match=said) as refused:
         match_twins(run, other, "last")
     assert str(refused.value).endswith("plan both with the same options")
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_plan", "said"),
+    [
+        ({"quantization": "4bit"}, {}, r"they differ in quantization \(none and 4bit\)"),
+        ({"weights": "random"}, {}, r"they differ in weights \(checkpoint and random\)"),
+        ({"adapter": "/a/lora"}, {}, r"they differ in adapter \(none and lora\)"),
+        ({"template": "Q: {instruction}"}, {}, r"they differ in template \("),
+        ({}, {"checkpoint_files": {"a": "1"}}, r"they differ in checkpoint files; plan both"),
+        ({}, {"compute_dtype": "float16"}, r"they differ in data type \("),
+    ],
+)
+def test_runs_of_other_numbers_are_refused(work, of_model, of_plan, said):
+    run, twin = twin_runs(work, _rows())
+    plan = twin.plan.model_copy(
+        update={"model": twin.plan.model.model_copy(update=of_model), **of_plan}
+    )
+    with pytest.raises(RunError, match=said):
+        match_twins(run, Run(twin.folder, plan), "last")
+
+
+def test_a_row_that_does_not_exchange_its_names_is_refused(work):
+    both = _rows()
+    for number, names in enumerate((("cup", "box"), ("box", "cup"))):
+        for column, name in zip(("subject", "reference"), names, strict=True):
+            both[number][column] = np.full(40, name)
+    run, twin = twin_runs(work, both)
+    assert len(match_twins(run, twin, "last").row) == 40
+    both[1]["subject"][3], both[1]["reference"][3] = "cup", "box"
+    with pytest.raises(RunError, match="row 'row3' does not exchange subject and reference"):
+        match_twins(*twin_runs(work, both, ("new", "new-twin")), "last")
+
+
+def test_a_row_about_another_picture_is_refused(work):
+    both = _rows()
+    for rows in both:
+        rows["image_sha256"] = np.array([f"{i:064x}" for i in range(40)])
+    both[1]["image_sha256"][5] = "f" * 64
+    with pytest.raises(RunError, match="row 'row5' is about different pictures"):
+        match_twins(*twin_runs(work, both), "last")
 
 
 def test_another_variant_and_a_missing_position_are_refused(plan_fake, mirrored, swapped):

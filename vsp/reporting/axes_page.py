@@ -90,7 +90,7 @@ def _facts(axes: Axes) -> dict[str, str | list[str]]:
 
 
 def _layer_table(axes: Axes, chosen: int) -> FittingTable:
-    """A row for each layer; on a narrow terminal, p goes first, then intervals, then cosines."""
+    """A row for each layer; on a narrow terminal, intervals go first, then cosines."""
     n, pairs = len(axes.axes), axis_pairs(axes)
     level, entries = f"{axes.confidence:.0%}", range(len(axes.layers))
     columns = [Column("layer", figure_cells([str(layer) for layer in axes.layers]))]
@@ -102,15 +102,12 @@ def _layer_table(axes: Axes, chosen: int) -> FittingTable:
         columns += [
             Column(name, figure_cells(cells), rank=i + 1),
             Column(f"{level} of {name}", figure_cells(bounds), rank=100 + i),
-            Column(f"p of {name}", figure_cells(list(map(_p, axes.p_corrected[:, i]))), 300 + i),
         ]
-    cosine, low, high = map(np.stack, zip(*(cosines_of(axes, e) for e in entries), strict=True))
+    cosine = np.stack([cosines_of(axes, entry)[0] for entry in entries])
     for k, (i, j) in enumerate(pairs):
-        name, bounds = pair_name(axes, i, j), _bounds(low[:, i, j], high[:, i, j])
-        columns += [
-            Column(name, figure_cells(list(map(figure, cosine[:, i, j]))), rank=n + k + 1),
-            Column(f"{level} of {name}", figure_cells(bounds), rank=200 + k),
-        ]
+        name = pair_name(axes, i, j)
+        values = figure_cells(list(map(figure, cosine[:, i, j])))
+        columns.append(Column(name, values, rank=n + k + 1))
     styles = ["bold green" if entry == chosen else "" for entry in entries]
     return FittingTable(columns, styles)
 
@@ -119,25 +116,21 @@ def _bounds(low: Any, high: Any) -> list[str]:
     return [interval_words(*pair) for pair in zip(low, high, strict=True)]
 
 
-def _p(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4f}"
-
-
 def _cosine_parts(axes: Axes, entry: int, is_usual: bool) -> list[RenderableType]:
-    """The cosines of all pairs of axes in one layer, as a matrix."""
-    names = [axis_name(axis) for axis in axes.axes]
+    """The cosine of each pair of axes in one layer, with its interval."""
     cosine, low, high = cosines_of(axes, entry)
-    columns = [Column("", figure_cells(names))]
-    for j, name in enumerate(names):
-        cells = []
-        for i in range(len(names)):
-            words = figure(cosine[i, j])
-            is_plain = i == j or np.isnan(cosine[i, j])
-            cells.append(words if is_plain else f"{words} {interval_words(low[i, j], high[i, j])}")
-        columns.append(Column(name, figure_cells(cells), rank=j + 1 if len(names) > 1 else 0))
+    pairs = axis_pairs(axes)
+    columns = [
+        Column("directions", figure_cells([pair_name(axes, *pair) for pair in pairs])),
+        Column("cosine", figure_cells([figure(cosine[pair]) for pair in pairs])),
+        Column(
+            f"{axes.confidence:.0%}",
+            figure_cells([interval_words(low[pair], high[pair]) for pair in pairs]),
+        ),
+    ]
     which = ", the one with the highest mean coherence" if is_usual else ""
     heading = f"Cosines between axes in layer {axes.layers[entry]}{which}:"
-    return [folded_text(heading), FittingTable(columns, [""] * len(names))]
+    return [folded_text(heading), FittingTable(columns, [""] * len(pairs))]
 
 
 def _explanation(axes: Axes) -> str:

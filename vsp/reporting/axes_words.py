@@ -78,17 +78,17 @@ def usual_entry(axes: Axes) -> int:
 
 def axes_sentence(axes: Axes) -> str:
     """The answer: which axes have a direction, in which layers."""
-    found, without = [], []
+    found: list[str] = []
+    without: list[str] = []
     for i, axis in enumerate(axes.axes):
         entries, highest = coherent_entries(axes, i), highest_entry(axes, i)
         if not entries or highest is None:
             without.append(axis_name(axis))
             continue
-        layers = format_layers(axes.layers[entry] for entry in entries)
         at = "layer" if len(entries) == 1 else "layers"
         found.append(
-            f"{axis_name(axis)} (coherence up to {axes.coherence[highest, i]:.3f} in layer "
-            f"{axes.layers[highest]}, above 0 in {at} {layers})"
+            f"{axis_name(axis)} in {at} {format_layers(axes.layers[entry] for entry in entries)} "
+            f"({'up to' if found else 'coherence up to'} {axes.coherence[highest, i]:.3f})"
         )
     level = f" at corrected p < {LEVEL:g}"
     if not found:
