@@ -30,6 +30,7 @@ from vsp.cli import (
     run_list,
     runs,
     sweeping,
+    viewing,
 )
 from vsp.cli.arguments import add_command, add_saying
 from vsp.cli.failed_plan import note_failed_plan
@@ -55,6 +56,7 @@ FAMILIES = (
     probing,
     evaluating,
     results,
+    viewing,
     exporting,
     bench,
 )
