@@ -17,6 +17,7 @@ from typing import Any
 from vsp import __version__
 from vsp.cli import (
     answering,
+    axes,
     bench,
     data,
     evaluating,
@@ -57,6 +58,7 @@ FAMILIES = (
     answering,
     probing,
     evaluating,
+    axes,
     results,
     viewing,
     exporting,

@@ -141,7 +141,7 @@ def plan_study(
     study: Study,
     base: PlanRequest,
     work: Path,
-    needs_states: Callable[[str], bool],
+    needs_states: bool,
     hold: Callable[[], None],
     free: Callable[[], AbstractContextManager[None]],
     done: Callable[[StudyRun], None],
@@ -149,11 +149,11 @@ def plan_study(
     """Plan the runs that are not planned; `done` gets each run in turn.
 
     A run whose states were removed and whose results are kept is planned again only if its states are
-    needed: by `needs_states`, or because another run takes its rows. `hold` and `free` are those of
-    `vsp.utils.signals.Stop`. Raises RunError, naming all of them, for runs with other settings.
+    needed: all are with `needs_states`, the original's if another run takes its rows. `hold` and `free`
+    are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them, for runs with other settings.
     """
     found = find_runs(study, base, work)
-    new = [one for one in found if one.run is None and (not one.kept or needs_states(one.role))]
+    new = [one for one in found if one.run is None and (needs_states or not one.kept)]
     takes_rows = any(one.request.rows_of is not None for one in new)
     checked = CheckedDatasets()
     runs = []

@@ -79,7 +79,7 @@ class Pages:
         with self._lock:
             if key not in self._kept:
                 run = read_page_run(results.name, results)
-                self._kept[key] = runs_page([run], results.name).encode()
+                self._kept[key] = runs_page([run]).encode()
             self._kept.move_to_end(key)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
