@@ -30,6 +30,7 @@ from vsp.cli import (
     results,
     run_list,
     runs,
+    studying,
     sweeping,
 )
 from vsp.cli.arguments import add_command, add_saying
@@ -49,6 +50,7 @@ FAMILIES = (
     models,
     planning,
     sweeping,
+    studying,
     run_list,
     removing,
     runs,
@@ -60,7 +62,7 @@ FAMILIES = (
     exporting,
     bench,
 )
-PLANNING = ("plan", "sweep")  # commands after which the newest run is a new one
+PLANNING = ("plan", "sweep", "study")  # commands after which the newest run is a new one
 _WORKFLOW = """\
 the usual order:
   vsp generate --config spatial         or `vsp import` for real photographs

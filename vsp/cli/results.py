@@ -12,13 +12,13 @@ from vsp.cli.arguments import (
     add_json,
     add_over,
     add_results_choice,
-    add_run,
     add_seed,
     at_least,
     compared_positions,
 )
 from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
+from vsp.cli.html_page import add_page, check_page_options, write_runs_page
 from vsp.cli.output import print_aside, print_json
 from vsp.cli.paper_options import (
     Tables,
@@ -51,7 +51,10 @@ def _add_report(subparsers: Any) -> None:
         guide="docs/statistics.md",
         interrupted="results are unchanged",
     )
-    add_run(parser, "run in results/, or the path of a run or of its results (default: the newest)")
+    add_page(parser)
+    parser.add_argument(
+        "--study", metavar="NAME", help="report a study in studies/ as one, in place of a run"
+    )
     add_results_choice(parser)
     add_json(parser)
     add_figure(parser, ("curve", "classes", "confusion", "heatmap"))
@@ -81,8 +84,18 @@ def _report(arguments: argparse.Namespace) -> None:
     from vsp.reporting.probe_report import report_json, report_page
     from vsp.utils.terminal import show
 
+    if arguments.study is not None:
+        from vsp.cli.reported_study import report_study
+
+        report_study(arguments)
+        return
     check_paper_options(arguments)
+    check_page_options(arguments)
     results = chosen_results(arguments)
+    if arguments.html:
+        write_runs_page(arguments, results)
+        if arguments.further_runs:
+            return
     _plot_report(arguments, results)
     if arguments.save:
         from vsp.reporting.saved_report import save_report
