@@ -47,6 +47,7 @@ TABLE = [
     ({**WORDS, "chance": "no", "changed": "no"}, "prior"),
     ({**WORDS, "chance": "open", "changed": "no"}, "prior"),
     ({**WORDS, "chance": "no", "changed": "no", "mirrored": "yes"}, "undecided"),
+    ({"chance": "yes", "blank": "open", "mirrored": "open", "changed": "no"}, "prior"),
     ({**LOOKS, "changed": "no"}, "undecided"),  # a score that falls without a changed prediction
     ({}, "undecided"),
 ]  # fmt: skip
