@@ -12,13 +12,13 @@ from vsp.cli.arguments import (
     add_json,
     add_over,
     add_results_choice,
-    add_run,
     add_seed,
     at_least,
     compared_positions,
 )
 from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
+from vsp.cli.html_page import add_page, check_page_options, write_runs_page
 from vsp.cli.output import print_aside, print_json
 from vsp.cli.paper_options import (
     Tables,
@@ -52,7 +52,7 @@ def _add_report(subparsers: Any) -> None:
         guide="docs/statistics.md",
         interrupted="results are unchanged",
     )
-    add_run(parser, "run in results/, or the path of a run or of its results (default: the newest)")
+    add_page(parser)
     parser.add_argument(
         "--study", metavar="NAME", help="report a study in studies/ as one, in place of a run"
     )
@@ -101,8 +101,13 @@ def _report(arguments: argparse.Namespace) -> None:
         report_study(arguments)
         return
     check_paper_options(arguments)
+    check_page_options(arguments)
     _check_by(arguments)
     results = chosen_results(arguments)
+    if arguments.html:
+        write_runs_page(arguments, results)
+        if arguments.further_runs:
+            return
     strata = _strata(arguments, results)
     _plot_report(arguments, results)
     if arguments.save:

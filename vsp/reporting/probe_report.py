@@ -44,7 +44,7 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     named = {
         "run": results.name,
         "setting": results.setting,
-        "answer": report_sentences(summary, scores),
+        "answer": _sentences(summary, scores),
         "cautions": cautions(summary, untrained),
         "stale": why_stale(results, summary["rows"]),
         "other_settings": [one.name for one in _other_settings(results)],
@@ -61,7 +61,7 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     summary, scores = results.read()
     best = next(score for score in scores if score.layer == summary["best_layer"])
     untrained = read_untrained(results, summary)
-    parts: list[RenderableType] = [folded_text(report_sentences(summary, scores), style="bold")]
+    parts: list[RenderableType] = [folded_text(_sentences(summary, scores), style="bold")]
     parts += _warning_lines([*_stale_line(results, summary), *cautions(summary, untrained)])
     named = {**summary, "run": results.name, "setting": _settings_fact(results)}
     parts += [text_line(), _run_facts(named, scores, best), text_line()]
@@ -108,7 +108,7 @@ def _settings_fact(results: Results) -> str:
     return f"{shown}; --probe also shows {', '.join(others)}" if others else shown
 
 
-def report_sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
+def _sentences(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
     """What the curve shows, and what the model says beside it."""
     return " ".join(filter(None, (answer(summary, scores), says_sentence(summary))))
 

@@ -10,7 +10,7 @@
   const config = {
     background: null,
     aria: false, // the place of a chart has a description, and its table all figures
-    font: "inherit",
+    font: getComputedStyle(document.body).fontFamily, // vega measures texts with it
     view: { stroke: null },
     axis: {
       ...text, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 8,
@@ -50,6 +50,8 @@
       ast: true, expr: vega.expressionInterpreter, // no code is made from text
       tooltip: { disableDefaultStyle: true, theme: "page" },
     });
+    place.querySelector("svg").setAttribute("aria-hidden", "true"); // the place has the words
+    place.classList.add("drawn");
     views[chart] = made.view;
     await apply(chart);
   }

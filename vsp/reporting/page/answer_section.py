@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vsp.reporting.answer import finding
 from vsp.reporting.cautions import cautions
 from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.markup import Html, joined, tag
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Section
-from vsp.reporting.probe_report import report_sentences, report_warnings
+from vsp.reporting.probe_report import report_warnings
+from vsp.reporting.says_facts import says_sentence
 from vsp.storage.stored_settings import why_stale
 
 
 def answer_of(run: PageRun) -> Html:
     """The sentences of a run, and a line for each reason to doubt the curve."""
+    found, to_cite = finding(run.summary, run.scores)
+    further = [one for one in (to_cite, says_sentence(run.summary)) if one]
     return joined(
         [
-            tag("p", report_sentences(run.summary, run.scores), class_="answer"),
+            tag("p", found, class_="answer"),
+            paragraphs(further),
             paragraphs(_doubts(run), class_="caution"),
         ]
     )

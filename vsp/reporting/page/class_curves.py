@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vsp.reporting.page.curve_lines import DASHES, N_COLORS
+from vsp.reporting.page.curve_lines import DASHES, N_COLORS, N_DASHES
 from vsp.reporting.page.curve_spec import chosen, hover, layer_place, lines, score_place
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Chart, Control, Option, Table
@@ -58,7 +58,7 @@ def _controls(runs: Sequence[PageRun], drawn: Sequence[str]) -> list[Control]:
 
 
 def _dash(number: int) -> str:
-    return list(DASHES)[number // N_COLORS % len(DASHES)]
+    return list(DASHES)[number // N_COLORS % N_DASHES]
 
 
 def _spec(

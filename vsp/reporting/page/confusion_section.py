@@ -69,18 +69,17 @@ def _spec(runs: Sequence[PageRun], shown: dict[str, list[LayerScore]]) -> dict[s
     step = min(72, max(14, 640 // n_classes))
     axis = {"domain": False, "ticks": False, "labelLimit": 140}
     names = {"type": "nominal", "sort": None}
-    x = {
-        **names,
-        "field": "predicted",
-        "axis": {
-            **axis,
-            "title": "predicted",
-            "orient": "top",
-            "labelAngle": -40 if n_classes > 3 else 0,
-        },
-    }
+    longest = max(len(name) for run in runs for name in run.classes)
+    angle = 0 if longest * 7 <= step else -40
+    top = {**axis, "title": "predicted", "orient": "top", "labelAngle": angle}
+    x = {**names, "field": "predicted", "axis": top}
     y = {**names, "field": "true", "axis": {**axis, "title": "true label"}}
-    share = {"field": "share", "type": "quantitative", "scale": {"domain": [0, 1]}, "legend": None}
+    share = {
+        "field": "share",
+        "type": "quantitative",
+        "scale": {"domain": [0, 1], "range": [0.04, 1]},
+        "legend": None,
+    }
     tips = [
         {"field": name, "title": title}
         for name, title in (("true", "true label"), ("predicted", "predicted"), ("n", "test rows"))

@@ -12,6 +12,8 @@ from vsp.storage.layer_score import LayerScore
 
 N_COLORS = 8  # of the style sheet
 DASHES = {"": [1, 0], "dashed": [7, 4], "dotted": [2, 3], "mixed": [8, 3, 2, 3]}
+N_DASHES = len(DASHES)
+DASHES["diamond"] = DASHES[""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Kind:
 
     words: str
     color: int
-    dash: str = ""
+    dash: str = ""  # of DASHES; a diamond is no line
     is_shown: bool = True  # at first, for one run
     is_shown_for_several: bool = False
 
@@ -28,7 +30,7 @@ class Kind:
 PROBE, CITED = "probe", "cited"
 KINDS = {
     PROBE: Kind("probe (knows)", 1, is_shown_for_several=True),
-    CITED: Kind("selected layer, to cite", 1),
+    CITED: Kind("selected layer, to cite", 1, "diamond"),
     "says": Kind("model's answer (says)", 4, "dashed"),
     "lens": Kind("logit lens", 6, "dotted", is_shown=False),
     "control": Kind("control tasks", 2, "dashed", is_shown=False),
@@ -69,12 +71,13 @@ def run_lines(run: PageRun, number: int, n_runs: int) -> Iterator[Line]:
             points = _points(at, name)
             if points:
                 color = kind.color if n_runs == 1 else number % N_COLORS + 1
-                yield Line(at, name, color, position_dash(place) or kind.dash, points)
+                dash = position_dash(place) if name == PROBE else kind.dash
+                yield Line(at, name, color, dash, points)
 
 
 def position_dash(place: int) -> str:
     """The look of lines of the run's first, second, … position."""
-    return list(DASHES)[place % len(DASHES)]
+    return list(DASHES)[place % N_DASHES]
 
 
 def _points(run: PageRun, kind: str) -> list[Point]:

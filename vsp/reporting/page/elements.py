@@ -26,22 +26,37 @@ def disclosure(summary: str, *body: Child, open_: bool = False) -> Html:
 
 def table(shown: Table, name: str = "") -> Html:
     """A table that scrolls by itself where the page is narrow; `name` says what it is if it has no caption."""
-    head = tag("tr", *(tag("th", one, scope="col") for one in shown.columns))
-    body = [_row(row, shown.digits) for row in shown.rows]
+    numeric = _numeric(shown)
+    head = [
+        tag("th", one, scope="col", class_=_class(number))
+        for one, number in zip(shown.columns, numeric, strict=True)
+    ]
+    body = [_row(row, numeric, shown.digits) for row in shown.rows]
     caption = tag("caption", shown.caption) if shown.caption else None
-    whole = tag("table", caption, tag("thead", head), tag("tbody", *body))
+    whole = tag("table", caption, tag("thead", tag("tr", *head)), tag("tbody", *body))
     label = shown.caption or name or "table"
     return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=label)
 
 
-def _row(row: Sequence[Cell], digits: int) -> Html:
-    cells = [tag("th", _cell_text(row[0], digits), scope="row")]
-    for cell in row[1:]:
-        number = isinstance(cell, (int, float))
+def _numeric(shown: Table) -> list[bool]:
+    """Whether a column has numbers, and no text."""
+    columns = [[row[place] for row in shown.rows] for place in range(len(shown.columns))]
+    return [
+        any(isinstance(cell, (int, float)) for cell in column)
+        and not any(isinstance(cell, str) for cell in column)
+        for column in columns
+    ]
+
+
+def _class(is_number: bool) -> str | None:
+    return "number" if is_number else None
+
+
+def _row(row: Sequence[Cell], numeric: Sequence[bool], digits: int) -> Html:
+    cells = [tag("th", _cell_text(row[0], digits), scope="row", class_=_class(numeric[0]))]
+    for cell, number in zip(row[1:], numeric[1:], strict=True):
         title = repr(cell) if isinstance(cell, float) else None
-        cells.append(
-            tag("td", _cell_text(cell, digits), class_="number" if number else None, title=title)
-        )
+        cells.append(tag("td", _cell_text(cell, digits), class_=_class(number), title=title))
     return tag("tr", *cells)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vsp.probes.own_code import is_own
 from vsp.reporting.names import dataset_name, model_name
@@ -39,8 +39,9 @@ def states_sentences(run: PageRun) -> Iterator[Sentence]:
     family = (plan.model.family,) if plan.model.family in REFERENCES else ()
     yield Sentence(
         f"For {format_count(plan.n_samples, 'row')} of dataset {dataset_name(plan)}, each a picture "
-        f"with a prompt (style {plan.prompt}), one forward pass of {model_name(plan.model)} recorded "
-        f"the hidden state at the position {run.position} after each layer: {summary['n_layers']} layers "
+        f"with a prompt (style {plan.prompt}), one forward pass of {model_name(plan.model)} (family "
+        f"{plan.model.family}) recorded "
+        f"the hidden state ({run.position}) at {summary['n_layers']} layers "
         f"of width {summary['hidden_size']}, computed in {plan.compute_dtype} and stored in "
         f"{plan.dtype}.",
         family,
@@ -50,7 +51,7 @@ def states_sentences(run: PageRun) -> Iterator[Sentence]:
         words = _QUANTIZED.get(kind, f"weights quantised as {kind}")
         yield Sentence(f"The language model had {words}.", (kind,) if kind in REFERENCES else ())
     if plan.model.adapter:
-        yield Sentence("A LoRA adapter was merged into the forward pass.", ("adapter",))
+        yield Sentence("The model had a LoRA adapter.", ("adapter",))
     if plan.model.weights == "random":
         yield Sentence("Its weights were random: the model was not trained.")
     if plan.variants:
@@ -72,7 +73,7 @@ def probe_sentences(run: PageRun) -> Iterator[Sentence]:
     yield _intervals(run)
     yield from _permutations(run)
     yield from _further(run)
-    yield from _answers(summary)
+    yield from _answers(run)
 
 
 def citations(sentences: Iterator[Sentence], run: PageRun) -> list[str]:
@@ -149,11 +150,14 @@ def _further(run: PageRun) -> Iterator[Sentence]:
         yield Sentence("The same model with random weights was probed on the same rows.")
 
 
-def _answers(summary: Any) -> Iterator[Sentence]:
-    says = summary["says"]
+def _answers(run: PageRun) -> Iterator[Sentence]:
+    says = run.summary["says"]
     if says is None:
         return
     cites = ("corrected",) if says["score"] == "corrected" else ()
+    if any(score.lens for score in run.scores):
+        text = "The logit lens reads answers from each layer through the final norm and the head."
+        yield Sentence(text, ("lens",))
     yield Sentence(
         f"The model's own answer is the option with {_OPTION_SCORES[says['score']]}.", cites
     )

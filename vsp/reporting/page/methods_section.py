@@ -51,4 +51,5 @@ def _sentences(sentences: Iterator[Sentence], keys: dict[str, int]) -> Iterator[
         links = [
             tag("a", f"[{keys[key]}]", href=f"#reference-{keys[key]}") for key in sentence.cites
         ]
-        yield joined([sentence.text, *(joined([" ", link]) for link in links), " "])
+        words = sentence.text.removesuffix(".")
+        yield joined([words, *(joined([" ", link]) for link in links), ". "])

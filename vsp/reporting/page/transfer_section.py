@@ -54,7 +54,8 @@ def _spec(transfers: Sequence[Transfer]) -> dict[str, Any]:
         },
     }
     y = {**names, "field": "trained", "axis": {**axis, "title": "trained on"}}
-    share = {"field": "score", "type": "quantitative", "scale": {"domain": [0, 1], "clamp": True}}
+    scale = {"domain": [0, 1], "range": [0.04, 1], "clamp": True}
+    share = {"field": "score", "type": "quantitative", "scale": scale}
     tips = [{"field": name} for name in ("trained", "target", "layer", "interval")]
     cells = {
         "mark": {"type": "rect", "fill": "var(--heat)", "stroke": "var(--paper)", "strokeWidth": 2},
