@@ -17,6 +17,7 @@ from typing import Any
 from vsp import __version__
 from vsp.cli import (
     answering,
+    axes,
     bench,
     data,
     evaluating,
@@ -31,6 +32,7 @@ from vsp.cli import (
     runs,
     studying,
     sweeping,
+    viewing,
 )
 from vsp.cli.arguments import add_command, add_saying
 from vsp.cli.failed_plan import note_failed_plan
@@ -56,7 +58,9 @@ FAMILIES = (
     answering,
     probing,
     evaluating,
+    axes,
     results,
+    viewing,
     exporting,
     bench,
 )
