@@ -78,8 +78,9 @@ def _introduction(run: PageRun, verdicts: RowVerdicts, n_shown: int, several: bo
         )
     )
     peak = (
-        f"The peak is the layer that training rows select ({run.selected}, for most splits). "
-        "In a strip, a layer that is right has a full bar, one that is wrong a short one."
+        f"The peak is the layer that training rows select: {run.selected}, in most splits. A strip has "
+        f"layers {run.scores[0].layer} to {run.scores[-1].layer} from left to right: a full bar is right, a "
+        "short one is wrong, and the triangle is under the peak."
     )
     lines = [first, f"{peak}{often}"]
     if verdicts.answer is None:

@@ -18,6 +18,7 @@ from vsp.reporting.page.gallery_section import GALLERY, gallery_section
 from vsp.reporting.page.layers_section import layers_section
 from vsp.reporting.page.methods_section import methods_section
 from vsp.reporting.page.page_run import PageRun
+from vsp.reporting.page.projection_section import projection_section
 from vsp.reporting.page.rerun_section import rerun_section
 from vsp.reporting.page.section import Section
 from vsp.reporting.page.transfer_section import transfer_section
@@ -53,6 +54,7 @@ def run_sections(
         curves_section(runs),
         confusion_section(runs),
         transfer_section(transfers),
+        projection_section(runs),
         gallery_section(runs, gallery),
         layers_section(runs),
         methods_section(runs),
