@@ -69,7 +69,7 @@ def _new_study(
     )
     for key in ("question", "model", "dataset", "variants", "on", "options"):
         if getattr(study, key) != getattr(before, key):
-            shown = {"variants": "with", "options": "plan"}.get(key, key)
+            shown = {"variants": "with", "options": "plan", "on": "other-datasets"}.get(key, key)
             raise ConfigError(
                 f"{path}: exists and has another `{shown}`; edit that file and go on with `vsp study "
                 f"{study.name}`, or choose another --name"
@@ -86,8 +86,8 @@ def _default_name(arguments: argparse.Namespace, dataset: str, typed: dict[str, 
 
 def _default_question(model: str, dataset: str) -> str:
     return (
-        f"Where does {Path(model).stem if '/' in model else model} hold what {Path(dataset).name} asks, "
-        "and does it take it from the picture?"
+        f"Does {Path(model).stem if '/' in model else model} hold the labels of {Path(dataset).name}, and "
+        "does it take them from the picture?"
     )
 
 

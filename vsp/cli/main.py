@@ -32,6 +32,7 @@ from vsp.cli import (
     runs,
     studying,
     sweeping,
+    viewing,
 )
 from vsp.cli.arguments import add_command, add_saying
 from vsp.cli.failed_plan import note_failed_plan
@@ -59,6 +60,7 @@ FAMILIES = (
     evaluating,
     axes,
     results,
+    viewing,
     exporting,
     bench,
 )

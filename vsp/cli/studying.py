@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,10 +135,15 @@ def _study(arguments: argparse.Namespace) -> None:
         runs = _plan_all(arguments, study, base, work)
     if not (arguments.submit or arguments.study):
         print_line(
-            f"next: `vsp study {study.name}` submits all; {study_path(study.name, work)} can be edited"
+            f"next: `vsp study {study.name}{_profile_option(arguments)}` submits all; "
+            f"{study_path(study.name, work)} can be edited"
         )
         return
     _submit_all(arguments, study, runs, work)
+
+
+def _profile_option(arguments: argparse.Namespace) -> str:
+    return "" if arguments.profile is None else f" --profile {shlex.quote(str(arguments.profile))}"
 
 
 def _base_request(arguments: argparse.Namespace, study: Study, work: Path) -> PlanRequest:
@@ -182,13 +188,14 @@ def _with_controls(
     arguments: argparse.Namespace, study: Study, model: ModelConfig, is_new: bool, work: Path
 ) -> Study:
     """The study with its controls; says which are left out by default, and why."""
-    from vsp.extraction.study import check_controls, known_controls, why_not
+    from vsp.extraction.study import check_controls, check_datasets, known_controls, why_not
     from vsp.utils.spelling import unknown_name
 
     known = known_controls()
     for control in study.variants:
         if control not in known:
             raise ConfigError(f"with {unknown_name('control', control, known)}")
+    check_datasets(study, work)
     dataset = work / study.dataset
     if not is_new:
         return study
@@ -223,7 +230,7 @@ def _plan_all(
     arguments: argparse.Namespace, study: Study, base: PlanRequest, work: Path
 ) -> list[StudyRun]:
     """Make the datasets that are missing, and plan the runs that are missing."""
-    from vsp.evaluation.study_transfers import is_stored
+    from vsp.evaluation.study_transfers import is_finished
     from vsp.extraction.study import make_datasets, plan_study
 
     def say_dataset(fresh: bool, what: str, notes: list[str]) -> None:
@@ -237,7 +244,7 @@ def _plan_all(
             study,
             base,
             work,
-            lambda role: not is_stored(study, role, work),
+            not is_finished(study, work),
             stop.hold,
             stop.free,
             _say_run,
@@ -300,17 +307,17 @@ def _in_order(found: Sequence[StudyRun]) -> list[Run]:
 
 
 def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:
-    """Judge the probes of the original on the other runs, then show and keep the report.
+    """Compute what the report needs of several runs, then show and keep the report.
 
     Raises RunError at the end if a run has no results, unless `problems` say why already.
     """
-    from vsp.evaluation.study_transfers import judge_targets
+    from vsp.evaluation.study_stage import finish_study
     from vsp.reporting.study_facts import missing_runs, study_facts
     from vsp.reporting.study_report import save_study, study_page
     from vsp.utils.terminal import show
 
     with stoppable() as stop, stop.free():
-        judge_targets(study, work, print_line)
+        finish_study(study, work, print_line)
     facts = study_facts(study, work)
     for path in save_study(facts, work):
         print_line(f"wrote {path}")

@@ -110,7 +110,7 @@ class GroupBootstrap:
         n = np.where(
             binomial > 0, binomial / np.where(variance > 0, variance, 1.0), self.size.n_groups
         )
-        return _proportion_interval(self.value, n / factor, self._t)
+        return proportion_interval(self.value, n / factor, self._t)
 
     def differences(
         self,
@@ -231,7 +231,7 @@ def fold_factor(inner_excess: Floats, variance: Floats, folds: Folds) -> Floats:
     return np.clip(np.where(np.isfinite(factor), factor, highest), lowest, highest)
 
 
-def _proportion_interval(proportion: Floats, n: Floats, t: float) -> tuple[Floats, Floats]:
+def proportion_interval(proportion: Floats, n: Floats, t: float) -> tuple[Floats, Floats]:
     """Wilson's interval of a proportion with effective sample size `n` [column] and Student's t.
 
     Source: Dean & Pagano, "Evaluating confidence interval methods for binomial proportions in

@@ -62,12 +62,13 @@ def target_roles(study: Study) -> list[str]:
     return [one for one in study.runs if one in _VARIANTS or one.startswith(f"{ON}-")]
 
 
-def is_stored(study: Study, role: str, work: Path) -> bool:
-    """Whether figures on this target are there for the present probes, so that its states are not needed."""
-    if role not in target_roles(study):
-        return True
-    one = _read(study, work).get(role)
-    return one is not None and one.probes == _digest(study, work)
+def is_finished(study: Study, work: Path) -> bool:
+    """Whether all targets were judged by the present probes, so that no states are needed."""
+    with suppress(RunError):
+        stored, digest = _read(study, work), _digest(study, work)
+        known = stored is not None and stored.keys() >= {*target_roles(study)}
+        return known and all(one.probes == digest for one in (stored or {}).values())
+    return False
 
 
 def judge_targets(study: Study, work: Path, say: Callable[[str], None]) -> None:
@@ -80,7 +81,7 @@ def judge_targets(study: Study, work: Path, say: Callable[[str], None]) -> None:
     if not digest:
         return
     results = find_results(study.runs[ORIGINAL], work)
-    stored = _read(study, work)
+    stored = _read(study, work) or {}
     found: dict[str, _Stored] = {}
     for role in target_roles(study):
         before = stored.get(role)
@@ -98,14 +99,14 @@ def judge_targets(study: Study, work: Path, say: Callable[[str], None]) -> None:
         say(
             f"{run.name}: {f'not judged: {why}' if why else 'the probes of the original are judged on it'}"
         )
-    if found != stored:
+    if found != stored or not stored:
         _write(study, found, work)
 
 
 def read_transfers(study: Study, work: Path) -> StudyTransfers:
     """What is stored; from `results/` alone. Raises nothing for a file that cannot be read."""
     try:
-        stored = _read(study, work)
+        stored = _read(study, work) or {}
         digest = _digest(study, work)
     except RunError as error:
         return StudyTransfers(problem=str(error))
@@ -161,13 +162,13 @@ def _write(study: Study, stored: Mapping[str, _Stored], work: Path) -> None:
     write_json(results_folder(study.name, work) / _FILE, {**whole, "sha256": json_sha256(whole)})
 
 
-def _read(study: Study, work: Path) -> dict[str, _Stored]:
-    """The stored figures by role; empty without a file. Raises RunError for a damaged one."""
+def _read(study: Study, work: Path) -> dict[str, _Stored] | None:
+    """The stored figures by role; None without a file. Raises RunError for a damaged one."""
     path = results_folder(study.name, work) / _FILE
     try:
         values = read_json(path)
-    except FileNotFoundError:
-        return {}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise RunError(f"{path}: {unreadable(error)}; remove it") from None
     except (ValueError, RecursionError):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vsp.choices import LAST
-from vsp.errors import VspError
+from vsp.errors import ConfigError, RunError, VspError
+from vsp.evaluation.judged_variants import JUDGED_ROLES, digest_of, read_judged
+from vsp.evaluation.study_stage import SWAPPED
 from vsp.evaluation.study_transfers import StudyTransfers, read_transfers
+from vsp.evaluation.verdict import StudyVerdict, study_verdict
 from vsp.reporting.answer import answer
 from vsp.reporting.cautions import cautions
 from vsp.reporting.untrained import read_untrained
+from vsp.storage.axes import Axes, read_axes
 from vsp.storage.find_results import find_results
 from vsp.storage.results import Results
 from vsp.storage.run_list import ListedRun, listed_run
 from vsp.storage.stored_settings import why_stale
-from vsp.storage.study import ORIGINAL, Study
+from vsp.storage.study import ORIGINAL, Study, results_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class StudyFacts:
     study: Study
     runs: tuple[RoleFacts, ...]
     transfers: StudyTransfers
+    verdict: StudyVerdict | None = None
+    axes: Axes | None = None  # from the swapped twin
     answer: str = ""  # what the original's curve shows, in sentences
     cautions: tuple[str, ...] = ()
 
@@ -70,8 +76,50 @@ def study_facts(study: Study, work: Path) -> StudyFacts:
         summary, scores = original.results.read()
         said = answer(summary, scores)
         doubts = cautions(summary, read_untrained(original.results, summary))
-    found = [*doubts, *_of_runs(study, runs), *_of_transfers(study, transfers)]
-    return StudyFacts(study, runs, transfers, said, tuple(found))
+    verdict, of_verdict = _verdict(study, runs, work)
+    axes, of_axes = _axes(study, runs)
+    found = [
+        *doubts,
+        *_of_runs(study, runs),
+        *_of_transfers(study, transfers),
+        *of_verdict,
+        *of_axes,
+    ]
+    return StudyFacts(study, runs, transfers, verdict, axes, said, tuple(found))
+
+
+def _verdict(
+    study: Study, runs: Sequence[RoleFacts], work: Path
+) -> tuple[StudyVerdict | None, list[str]]:
+    """The verdict from what is kept, and what it lacks; None without an original."""
+    results = {one.role: one.results for one in runs if one.results is not None}
+    if ORIGINAL not in results:
+        return None, []
+    judged, older = {}, []
+    for role in (one for one in JUDGED_ROLES if one in results):
+        kept = read_judged(results_folder(study.name, work) / f"judged-{role}.npz")
+        if kept is not None and kept.original == digest_of(results[ORIGINAL]):
+            judged[role] = kept
+        else:
+            older.append(role)
+    again = f"`vsp study {study.name} --finish` judges them"
+    lacks = (
+        [f"verdict: lacks the original's probes on {', '.join(older)}; {again}"] if older else []
+    )
+    try:
+        return study_verdict(results, judged), lacks
+    except (ConfigError, RunError) as error:
+        return None, [f"no verdict: {error}"]
+
+
+def _axes(study: Study, runs: Sequence[RoleFacts]) -> tuple[Axes | None, list[str]]:
+    original = next(one for one in runs if one.role == ORIGINAL)
+    if SWAPPED not in study.runs or original.results is None:
+        return None, []
+    try:
+        return read_axes(original.results.home, study.runs[SWAPPED]), []
+    except RunError as error:
+        return None, [str(error)]
 
 
 def _role_facts(role: str, name: str, work: Path) -> RoleFacts:
@@ -97,7 +145,11 @@ def _state(listed: ListedRun) -> str:
 
 
 def _of_runs(study: Study, runs: tuple[RoleFacts, ...]) -> list[str]:
-    lines = [f"{one.listed.name}: {one.why_not}" for one in runs if one.results is None]
+    alike: dict[str, list[str]] = {}
+    for one in runs:
+        if one.results is None:
+            alike.setdefault(one.why_not, []).append(one.role)
+    lines = [f"{', '.join(roles)}: {why}" for why, roles in alike.items()]
     lines += [f"{one.listed.name}: stale: {one.stale}" for one in runs if one.stale]
     if lines:
         lines.append(f"`vsp study {study.name}` goes on with what is missing")

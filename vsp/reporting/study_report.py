@@ -10,10 +10,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from vsp.evaluation.transfer import Transfer
+from vsp.reporting.axes_words import axes_cautions, axes_sentence, entanglement_sentence
 from vsp.reporting.columns import Column, FittingTable, figure_cells
 from vsp.reporting.formatting import format_figure, format_interval
 from vsp.reporting.study_facts import RoleFacts, StudyFacts, selected_layer
 from vsp.reporting.transfer_page import shown_layer
+from vsp.reporting.verdict_page import verdict_json, verdict_parts, verdict_sentence
+from vsp.storage.axes import Axes, axes_json
 from vsp.storage.results import REPORT
 from vsp.storage.study import ORIGINAL, results_folder
 from vsp.utils.files import write_text
@@ -26,6 +29,8 @@ def study_page(facts: StudyFacts) -> RenderableType:
     parts: list[RenderableType] = []
     if study.question:
         parts += [folded_text(study.question, style="bold"), text_line()]
+    if facts.verdict is not None:
+        parts += [folded_text(verdict_sentence(facts.verdict), style="bold"), text_line()]
     if facts.answer:
         parts += [folded_text(facts.answer), text_line()]
     parts += [
@@ -37,6 +42,10 @@ def study_page(facts: StudyFacts) -> RenderableType:
     ]
     if facts.transfers.transfers:
         parts += [text_line(), *_transfer_parts(facts.transfers.transfers)]
+    if facts.axes is not None:
+        parts += [text_line(), *map(folded_text, _axes_lines(facts.axes))]
+    if facts.verdict is not None:
+        parts += [text_line(), *verdict_parts(facts.verdict)]
     if facts.cautions:
         parts += [text_line(), *(folded_text(f"! {one}", style="yellow") for one in facts.cautions)]
     return Group(*parts)
@@ -62,6 +71,8 @@ def study_json(facts: StudyFacts) -> dict[str, Any]:
         "plan": dict(study.options),
         "answer": facts.answer,
         "runs": {one.role: _run_json(one) for one in facts.runs},
+        "verdict": None if facts.verdict is None else verdict_json(facts.verdict),
+        "axes": None if facts.axes is None else axes_json(facts.axes),
         "transfers": {role: asdict(one) for role, one in facts.transfers.transfers.items()},
         "cautions": list(facts.cautions),
     }
@@ -175,3 +186,12 @@ def _transfer_parts(transfers: Mapping[str, Transfer]) -> list[RenderableType]:
         for role, n in lost.items()
     ]
     return [FittingTable(columns, [""] * len(transfers)), text_line(), *map(folded_text, notes)]
+
+
+def _axes_lines(axes: Axes) -> list[str]:
+    """What the swapped twin shows about the directions of relations."""
+    return [
+        *filter(None, (axes_sentence(axes), entanglement_sentence(axes))),
+        *(f"Note: {note}." for note in axes_cautions(axes)),
+        f"`vsp axes {axes.run} {axes.swapped}` shows all layers.",
+    ]

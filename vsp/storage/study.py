@@ -6,7 +6,7 @@ The file holds what a user typed, so that it can be versioned, edited and run ag
     model: llava15
     dataset: data/vrd
     with: [blank, mirrored]
-    on: [data/raw/spatial]
+    other-datasets: [data/raw/spatial]
     plan: {checkpoint: /shared/llava-1.5-7b-hf, prompt: question}
 
 `plan` has the other options of `vsp plan`, by their names on the command line. The runs are ordinary
@@ -30,7 +30,8 @@ from vsp.utils.spelling import did_you_mean, unknown_name
 
 FOLDER = "studies"
 ORIGINAL, UNTRAINED, ON = "original", "untrained", "on"  # roles; ON is the beginning of several
-_KEYS = ("question", "model", "dataset", "with", "on", "plan")
+_OTHERS = "other-datasets"  # YAML reads `on` as true
+_KEYS = ("question", "model", "dataset", "with", _OTHERS, "plan")
 _REQUIRED = ("model", "dataset")
 # The options of `vsp plan` that a study may have, and the type of their values. --run is the study's,
 # --profile is not of a study: it changes no result.
@@ -45,6 +46,7 @@ PLAN_OPTIONS: Mapping[str, type] = {
     "devices": str,
 }
 _TYPES = {str: "text", bool: "true or false", int: "a whole number", dict: "`key: value` pairs"}
+_ROLE_LENGTH = 40  # of the name of a dataset in a role
 _HEAD = "# `vsp study {name}` plans and submits what is missing; docs/study.md explains the keys.\n"
 
 
@@ -65,7 +67,8 @@ class Study:
         """Role → dataset, of the original and the other datasets."""
         found = {ORIGINAL: self.dataset}
         for dataset in self.on:
-            stem = role = f"{ON}-{_plain(PurePath(dataset).name or 'dataset')}"
+            name = _plain(PurePath(dataset).name or "dataset")[:_ROLE_LENGTH]
+            stem = role = f"{ON}-{name}"
             n = 1
             while role in found:
                 n += 1
@@ -119,7 +122,7 @@ def read_study(name: str, work: Path) -> Study:
         model=_text(path, "model", values["model"]),
         dataset=_text(path, "dataset", values["dataset"]),
         variants=_texts(path, "with", values.get("with")),
-        on=_texts(path, "on", values.get("on")),
+        on=_texts(path, _OTHERS, values.get(_OTHERS)),
         options=_options(path, values.get("plan")),
     )
     check_study(study, str(path))
@@ -135,7 +138,7 @@ def write_study(study: Study, work: Path) -> Path:
         "model": study.model,
         "dataset": study.dataset,
         "with": list(study.variants),
-        "on": list(study.on),
+        _OTHERS: list(study.on),
         "plan": dict(study.options),
     }
     kept = {key: value for key, value in values.items() if value or key in _REQUIRED}
@@ -150,11 +153,11 @@ def check_study(study: Study, source: str) -> None:
         if not re.fullmatch(NAME_PATTERN, variant) or variant == ORIGINAL:
             raise ConfigError(f"{source}: with {variant!r}: is no control; remove it")
         if variant.startswith(f"{ON}-"):
-            raise ConfigError(
-                f"{source}: with {variant!r}: `on` names other datasets; move it there"
-            )
+            raise ConfigError(f"{source}: with {variant!r}: write datasets under {_OTHERS}")
     if study.dataset in study.on:
-        raise ConfigError(f"{source}: on {study.dataset!r}: is the dataset itself; remove it")
+        raise ConfigError(
+            f"{source}: {_OTHERS} {study.dataset!r}: is the dataset itself; remove it"
+        )
     for run in study.runs.values():
         if not re.fullmatch(NAME_PATTERN, run):
             raise ConfigError(
