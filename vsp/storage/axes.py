@@ -46,6 +46,7 @@ class Axes:
     run: str
     swapped: str
     position: str
+    identity: str  # of the plan of `run`
     rows_sha256: str  # of the pairs of rows and their states
     axes: tuple[Axis, ...]
     layers: tuple[int, ...]  # of the model

@@ -32,6 +32,7 @@ from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
 from vsp.storage.axes import read_axes, stored_axes
+from vsp.storage.sealed_summary import identity_of
 
 if TYPE_CHECKING:
     from vsp.storage.axes import Axes
@@ -40,13 +41,14 @@ Spec = dict[str, Any]
 
 
 def axes_of_runs(runs: Sequence[PageRun]) -> list[Axes]:
-    """The axes that the results of runs keep; damaged files are left out."""
+    """The axes that the results of runs keep; damaged files and those of another plan are left out."""
     found = []
-    for home in dict.fromkeys(run.results.home for run in runs):
+    for home, run in {run.results.home: run for run in runs}.items():
         for swapped, position in stored_axes(home):
             with suppress(RunError):
                 axes = read_axes(home, swapped, position)
-                found += [axes] if axes is not None else []
+                if axes is not None and axes.identity == identity_of(run.summary):
+                    found.append(axes)
     return found
 
 
