@@ -188,13 +188,14 @@ def _with_controls(
     arguments: argparse.Namespace, study: Study, model: ModelConfig, is_new: bool, work: Path
 ) -> Study:
     """The study with its controls; says which are left out by default, and why."""
-    from vsp.extraction.study import check_controls, known_controls, why_not
+    from vsp.extraction.study import check_controls, check_datasets, known_controls, why_not
     from vsp.utils.spelling import unknown_name
 
     known = known_controls()
     for control in study.variants:
         if control not in known:
             raise ConfigError(f"with {unknown_name('control', control, known)}")
+    check_datasets(study, work)
     dataset = work / study.dataset
     if not is_new:
         return study

@@ -155,7 +155,9 @@ def _cosines(mean: Floats) -> Floats:
     """
     squared = np.diagonal(mean, axis1=-2, axis2=-1)
     length = np.sqrt(np.where(squared > 0, squared, np.nan))
-    return np.asarray(np.clip(mean / (length[..., :, None] * length[..., None, :]), -1, 1))
+    cosine = np.clip(mean / (length[..., :, None] * length[..., None, :]), -1, 1)
+    np.einsum("...aa->...a", cosine)[...] = length / length  # exactly 1, or NaN
+    return np.asarray(cosine)
 
 
 def _with_intervals(

@@ -106,15 +106,15 @@ def _signed_scale(difference: Floats, is_second: NDArray[np.bool_], layer: int) 
             "find the rows with `vsp verify --repair`"
         )
     sign = np.where(is_second, -1.0, 1.0)
-    return np.divide(sign, length, out=np.zeros_like(length), where=length > 0)
+    scale: Floats = np.divide(sign, length, out=np.zeros_like(length), where=length > 0)
+    return scale
 
 
 def _sums(rows: Floats, scale: Floats, starts: Indices) -> Floats:
     """Sums of scaled rows from each start to the next; np.add.reduceat is several times slower."""
     ends = np.append(starts, len(rows))
     weights: Any = csr_array((scale, np.arange(len(rows)), ends), (len(starts), len(rows)))
-    sums: Floats = weights @ rows
-    return sums
+    return np.asarray(weights @ rows, np.float64)
 
 
 def _add_products(

@@ -149,7 +149,7 @@ def _ordered(
 
 
 def _counted(left_out: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} {why}" for why, n in left_out.items() if n)
+    return ", ".join(f"{why}: {n:,}" for why, n in left_out.items() if n)
 
 
 def _both(run: Run, swapped: Run) -> str:
@@ -160,8 +160,7 @@ def _check_plans(run: Run, swapped: Run, position: str) -> None:
     """Raise RunError unless both runs have the same model, prompt and position, and one is swapped."""
     if run.folder.resolve() == swapped.folder.resolve():
         raise RunError(f"run {run.name}: is named twice; name it and its swapped twin")
-    for one in (run, swapped):
-        one.states(position).check()
+    stores = [one.states(position) for one in (run, swapped)]
     for what, value in _COMPARED.items():
         values = value(run.plan, position), value(swapped.plan, position)
         if values[0] != values[1]:
@@ -178,6 +177,8 @@ def _check_plans(run: Run, swapped: Run, position: str) -> None:
             f"{_both(run, swapped)}: are no twins, their dataset variants are {names[0]} and {names[1]}; "
             "name a run and the run of its dataset's swapped variant"
         )
+    for store in stores:
+        store.check()
 
 
 _LONG = ("checkpoint files", "chat template", "layers of the imported states")

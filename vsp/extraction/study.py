@@ -18,6 +18,7 @@ from vsp.choices import LAST, Position
 from vsp.config import ModelConfig, parse
 from vsp.datasets import VARIANTS
 from vsp.datasets.apply_variant import VariantRequest, apply_variant, check_variant
+from vsp.datasets.metadata import metadata_path
 from vsp.datasets.prompts import DATASET
 from vsp.errors import ConfigError, DatasetError, RunError, VspError
 from vsp.extraction.plan import CheckedDatasets, Planned, plan_run
@@ -32,9 +33,10 @@ from vsp.utils.reading import read_json
 from vsp.utils.spelling import unknown_name
 
 _DATASETS = Path("data/raw")
+NAMES = "names"
 # What the rows of these variants do not have: the names, or the boxes of the objects.
 _POSITIONS: Mapping[str, tuple[Position, ...]] = {
-    "names": (LAST, "image"),
+    NAMES: (LAST, "image"),
     "shuffled": (LAST, "image", "subject", "reference"),
 }
 
@@ -80,6 +82,12 @@ def check_controls(controls: Sequence[str], dataset: Path, model: ModelConfig) -
             raise ConfigError(f"with {control}: {why}; leave it out")
 
 
+def check_datasets(study: Study, work: Path) -> None:
+    """Raise DatasetError for a dataset that is not there."""
+    for dataset in study.datasets.values():
+        metadata_path(work / dataset)
+
+
 def variant_folder(study: Study, variant: str, work: Path) -> Path:
     """The folder of a variant of the study's dataset; of the untrained model, the dataset itself."""
     if variant in (ORIGINAL, UNTRAINED):
@@ -117,7 +125,7 @@ def role_request(study: Study, role: str, base: PlanRequest, work: Path) -> Plan
         name=run,
         dataset=variant_folder(study, role, work),
         rows_of=study.runs[ORIGINAL],
-        prompt=_prompt(study, role, base, work),
+        prompt=DATASET if role == NAMES else base.prompt,  # no form can be made of names alone
     )
     if role == UNTRAINED:
         return replace(request, model=base.model.model_copy(update={"weights": "random"}))
@@ -125,16 +133,6 @@ def role_request(study: Study, role: str, base: PlanRequest, work: Path) -> Plan
     if allowed is None:
         return request
     return replace(request, positions=tuple(one for one in base.positions if one in allowed))
-
-
-def _prompt(study: Study, role: str, base: PlanRequest, work: Path) -> str | None:
-    """The prompt style of a variant: that of the original's run, also if its dataset decided it."""
-    if role == "names":  # no form can be made of its records
-        return DATASET
-    if base.prompt is None:
-        with suppress(VspError):
-            return Run.open(work / "scratch" / study.runs[ORIGINAL]).plan.prompt
-    return base.prompt
 
 
 def plan_study(
@@ -159,13 +157,12 @@ def plan_study(
     runs = []
     for one in found:
         if one in new or (one.role == ORIGINAL and one.run is None and takes_rows):
-            request = role_request(study, one.role, base, work)  # the original may be new
             try:
                 with free():
-                    planned = plan_run(request, work, hold, checked)
+                    planned = plan_run(one.request, work, hold, checked)
             except VspError as error:
                 raise type(error)(f"{one.name}: {error}", error.details) from None
-            one = replace(one, request=request, run=planned.run, planned=planned, kept=False)
+            one = replace(one, run=planned.run, planned=planned, kept=False)
         runs.append(one)
         done(one)
     return runs

@@ -16,6 +16,7 @@ from vsp.reporting.axes_words import (
     axes_sentence,
     axis_name,
     axis_pairs,
+    cosines_of,
     entanglement_sentence,
     equal_words,
     figure,
@@ -89,28 +90,25 @@ def _facts(axes: Axes) -> dict[str, str | list[str]]:
 
 
 def _layer_table(axes: Axes, chosen: int) -> FittingTable:
-    """A row for each layer; on a narrow terminal, p goes first, then intervals, then cosines."""
+    """A row for each layer; on a narrow terminal, intervals go first, then cosines."""
     n, pairs = len(axes.axes), axis_pairs(axes)
-    level = f"{axes.confidence:.0%}"
+    level, entries = f"{axes.confidence:.0%}", range(len(axes.layers))
     columns = [Column("layer", figure_cells([str(layer) for layer in axes.layers]))]
     for i, axis in enumerate(axes.axes):
         name, values = axis_name(axis), axes.coherence[:, i]
-        stars = ["*" if is_coherent(axes, e, i) else " " for e in range(len(axes.layers))]
+        stars = ["*" if is_coherent(axes, e, i) else " " for e in entries]
         cells = [figure(value) + star for value, star in zip(values, stars, strict=True)]
         bounds = _bounds(axes.coherence_low[:, i], axes.coherence_high[:, i])
         columns += [
             Column(name, figure_cells(cells), rank=i + 1),
             Column(f"{level} of {name}", figure_cells(bounds), rank=100 + i),
-            Column(f"p of {name}", figure_cells(list(map(_p, axes.p_corrected[:, i]))), 300 + i),
         ]
+    cosine = np.stack([cosines_of(axes, entry)[0] for entry in entries])
     for k, (i, j) in enumerate(pairs):
         name = pair_name(axes, i, j)
-        bounds = _bounds(axes.cosine_low[:, i, j], axes.cosine_high[:, i, j])
-        columns += [
-            Column(name, figure_cells(list(map(figure, axes.cosine[:, i, j]))), rank=n + k + 1),
-            Column(f"{level} of {name}", figure_cells(bounds), rank=200 + k),
-        ]
-    styles = ["bold green" if entry == chosen else "" for entry in range(len(axes.layers))]
+        of_pair = figure_cells(list(map(figure, cosine[:, i, j])))
+        columns.append(Column(name, of_pair, rank=n + k + 1))
+    styles = ["bold green" if entry == chosen else "" for entry in entries]
     return FittingTable(columns, styles)
 
 
@@ -118,26 +116,21 @@ def _bounds(low: Any, high: Any) -> list[str]:
     return [interval_words(*pair) for pair in zip(low, high, strict=True)]
 
 
-def _p(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4f}"
-
-
 def _cosine_parts(axes: Axes, entry: int, is_usual: bool) -> list[RenderableType]:
-    """The cosines of all pairs of axes in one layer, as a matrix."""
-    names = [axis_name(axis) for axis in axes.axes]
-    columns = [Column("", figure_cells(names))]
-    for j, name in enumerate(names):
-        cells = []
-        for i in range(len(names)):
-            value = axes.cosine[entry, i, j]
-            bounds = interval_words(axes.cosine_low[entry, i, j], axes.cosine_high[entry, i, j])
-            cells.append(
-                figure(value) if i == j or np.isnan(value) else f"{figure(value)} {bounds}"
-            )
-        columns.append(Column(name, figure_cells(cells), rank=j + 1 if len(names) > 1 else 0))
+    """The cosine of each pair of axes in one layer, with its interval."""
+    cosine, low, high = cosines_of(axes, entry)
+    pairs = axis_pairs(axes)
+    columns = [
+        Column("directions", figure_cells([pair_name(axes, *pair) for pair in pairs])),
+        Column("cosine", figure_cells([figure(cosine[pair]) for pair in pairs])),
+        Column(
+            f"{axes.confidence:.0%}",
+            figure_cells([interval_words(low[pair], high[pair]) for pair in pairs]),
+        ),
+    ]
     which = ", the one with the highest mean coherence" if is_usual else ""
     heading = f"Cosines between axes in layer {axes.layers[entry]}{which}:"
-    return [folded_text(heading), FittingTable(columns, [""] * len(names))]
+    return [folded_text(heading), FittingTable(columns, [""] * len(pairs))]
 
 
 def _explanation(axes: Axes) -> str:
@@ -146,7 +139,7 @@ def _explanation(axes: Axes) -> str:
         i, j = axis_pairs(axes)[0]
         pairs = (
             f" {pair_name(axes, i, j)}: cosine of the two mean directions, without the noise of single "
-            "rows; – where an axis has no direction."
+            "rows; – where one of the axes is not coherent."
         )
     return (
         "Coherence: mean cosine of the differences run − swapped of two rows of different groups, signed "
@@ -195,16 +188,10 @@ def axes_table(axes: Axes, title: str | None = None) -> PaperTable:
     highest = [int(np.nan_to_num(values, nan=-2.0).argmax()) for values in axes.coherence.T]
     rows = []
     for entry, layer in enumerate(axes.layers):
-        cells = [
-            Estimate(
-                *_cells(axes.coherence, axes.coherence_low, axes.coherence_high, place=(entry, i))
-            )
-            for i in range(len(axes.axes))
-        ]
-        cells += [
-            Estimate(*_cells(axes.cosine, axes.cosine_low, axes.cosine_high, place=(entry, i, j)))
-            for i, j in pairs
-        ]
+        coherence = axes.coherence, axes.coherence_low, axes.coherence_high
+        cosine = cosines_of(axes, entry)
+        cells = [Estimate(*_cells(*coherence, place=(entry, i))) for i in range(len(axes.axes))]
+        cells += [Estimate(*_cells(*cosine, place=pair)) for pair in pairs]
         bold = tuple(i + 1 for i, best in enumerate(highest) if best == entry)
         rows.append(Row((str(layer), *cells), bold=bold))
     title = f"Relation axes of {axes.run}" if title is None else title

@@ -11,7 +11,7 @@ from vsp.choices import position_words
 from vsp.errors import ConfigError
 from vsp.reporting.answer import LEVEL
 from vsp.reporting.axes_page import entry_of
-from vsp.reporting.axes_words import axis_name, is_coherent
+from vsp.reporting.axes_words import axis_name, cosines_of, is_coherent
 from vsp.reporting.axes_words import figure as figure_text
 from vsp.reporting.figure_file import BLACK, STYLES, FigureStyle, figure, set_title, wrapped
 
@@ -63,7 +63,8 @@ def plot_cosines(axes: Axes, path: Path, style: FigureStyle, layer: int | None =
     """
     _check_cosines(axes)
     entry = entry_of(axes, layer)
-    values, names = axes.cosine[entry], [axis_name(axis) for axis in axes.axes]
+    values, low, high = cosines_of(axes, entry)
+    names = [axis_name(axis) for axis in axes.axes]
     with figure(path, style, min(style.width, _SQUARE) * 0.8) as drawn:
         # Two hues that any colour vision tells apart, white at 0.
         shown = drawn.imshow(values, cmap="PuOr_r", vmin=-1, vmax=1)
@@ -71,11 +72,8 @@ def plot_cosines(axes: Axes, path: Path, style: FigureStyle, layer: int | None =
         for (row, column), value in np.ndenumerate(values):
             text = figure_text(float(value))
             if row != column and not np.isnan(value):
-                low, high = (
-                    axes.cosine_low[entry, row, column],
-                    axes.cosine_high[entry, row, column],
-                )
-                text += f"\n[{figure_text(low)}, {figure_text(high)}]"
+                ends = (figure_text(float(bound[row, column])) for bound in (low, high))
+                text += "\n[" + ", ".join(ends) + "]"
             color = "white" if abs(value) > _DARK else "black"
             size = style.font_size * 0.85
             drawn.text(column, row, text, ha="center", va="center", color=color, fontsize=size)

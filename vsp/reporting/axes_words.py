@@ -11,7 +11,7 @@ from vsp.reporting.formatting import format_layers
 from vsp.utils.text import format_count
 
 if TYPE_CHECKING:
-    from vsp.storage.axes import Axes, Axis
+    from vsp.storage.axes import Axes, Axis, Floats
 
 VERTICAL, DISTANCE = "above", "in_front_of"  # first labels of the two axes that pictures entangle
 _HALF = 0.5  # share of the coherence that rows of different labels must have
@@ -49,6 +49,17 @@ def is_coherent(axes: Axes, entry: int, axis: int) -> bool:
     return bool(axes.p_corrected[entry, axis] < LEVEL)  # False for NaN
 
 
+def cosines_of(axes: Axes, entry: int) -> tuple[Floats, Floats, Floats]:
+    """Cosines in one layer and their bounds [axis, axis]; NaN where an axis has no direction."""
+    has = np.array([is_coherent(axes, entry, i) for i in range(len(axes.axes))])
+    both = has[:, None] & has
+    value, low, high = (
+        np.where(both, values[entry], np.nan)
+        for values in (axes.cosine, axes.cosine_low, axes.cosine_high)
+    )
+    return value, low, high
+
+
 def coherent_entries(axes: Axes, axis: int) -> list[int]:
     return [entry for entry in range(len(axes.layers)) if is_coherent(axes, entry, axis)]
 
@@ -67,17 +78,17 @@ def usual_entry(axes: Axes) -> int:
 
 def axes_sentence(axes: Axes) -> str:
     """The answer: which axes have a direction, in which layers."""
-    found, without = [], []
+    found: list[str] = []
+    without: list[str] = []
     for i, axis in enumerate(axes.axes):
         entries, highest = coherent_entries(axes, i), highest_entry(axes, i)
         if not entries or highest is None:
             without.append(axis_name(axis))
             continue
-        layers = format_layers(axes.layers[entry] for entry in entries)
         at = "layer" if len(entries) == 1 else "layers"
         found.append(
-            f"{axis_name(axis)} (coherence up to {axes.coherence[highest, i]:.3f} in layer "
-            f"{axes.layers[highest]}, above 0 in {at} {layers})"
+            f"{axis_name(axis)} in {at} {format_layers(axes.layers[entry] for entry in entries)} "
+            f"({'up to' if found else 'coherence up to'} {axes.coherence[highest, i]:.3f})"
         )
     level = f" at corrected p < {LEVEL:g}"
     if not found:

@@ -46,6 +46,7 @@ PLAN_OPTIONS: Mapping[str, type] = {
     "devices": str,
 }
 _TYPES = {str: "text", bool: "true or false", int: "a whole number", dict: "`key: value` pairs"}
+_ROLE_LENGTH = 40  # of the name of a dataset in a role
 _HEAD = "# `vsp study {name}` plans and submits what is missing; docs/study.md explains the keys.\n"
 
 
@@ -66,7 +67,8 @@ class Study:
         """Role → dataset, of the original and the other datasets."""
         found = {ORIGINAL: self.dataset}
         for dataset in self.on:
-            stem = role = f"{ON}-{_plain(PurePath(dataset).name or 'dataset')}"
+            name = _plain(PurePath(dataset).name or "dataset")[:_ROLE_LENGTH]
+            stem = role = f"{ON}-{name}"
             n = 1
             while role in found:
                 n += 1
