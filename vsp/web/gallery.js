@@ -39,7 +39,10 @@
     const over = drawn("svg", {
       viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", preserveAspectRatio: "none",
     }, ...boxes);
-    return made("div", { class: "picture" }, made("div", { class: "frame" }, image, over));
+    const frame = made("div", { class: "frame" }, image, over);
+    frame.style.aspectRatio = `${width} / ${height}`; // as wide as the card, but no higher than 18rem
+    frame.style.maxWidth = `${(18 * width) / height}rem`;
+    return made("div", { class: "picture" }, frame);
   }
 
   function box([part, name, left, top, right, bottom], unit, width, height) {

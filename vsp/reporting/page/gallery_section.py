@@ -69,16 +69,15 @@ def _introduction(run: PageRun, verdicts: RowVerdicts, n_shown: int, several: bo
         )
     else:
         first = f"All {n_tested}{of_run}."
-    repeats = run.results.arrays("predictions", ("outer",))["outer"]
+    outer = run.results.arrays("predictions", ("outer",))["outer"]
+    most = ", in most splits" if outer.max() > 0 else ""
     often = (
-        ""
-        if len(repeats) == 1
-        else (
-            f" A row is tested in {len(repeats)} repeats; right means right in more than half of them."
-        )
+        f" A row is tested in {len(outer)} repeats; right means right in more than half of them."
+        if len(outer) > 1
+        else ""
     )
     peak = (
-        f"The peak is the layer that training rows select: {run.selected}, in most splits. A strip has "
+        f"The peak is the layer that training rows select: {run.selected}{most}. A strip has "
         f"layers {run.scores[0].layer} to {run.scores[-1].layer} from left to right: a full bar is right, a "
         "short one is wrong, and the triangle is under the peak."
     )
