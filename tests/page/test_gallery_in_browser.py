@@ -157,7 +157,9 @@ def test_an_address_of_no_row_is_said_as_text(gallery):
     )
     assert BREAKS in _said(gallery)
     gallery.evaluate("location.hash = '#row=%E0%A4%A'")  # no address that a page makes
-    gallery.wait_for_function("() => document.getElementById('gallery-count').textContent.endsWith('%A')")
+    gallery.wait_for_function(
+        "() => document.getElementById('gallery-count').textContent.endsWith('%A')"
+    )
 
 
 def test_hostile_texts_are_text(gallery, shown):

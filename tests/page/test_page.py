@@ -10,6 +10,7 @@ import pytest
 from helpers import made
 from helpers.page_results import HOSTILE, rich_results, score, write_page
 
+from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import read_page_run
 from vsp.reporting.page.rerun_commands import commands
 
@@ -91,12 +92,20 @@ def test_the_same_results_give_the_same_bytes(results, source, tmp_path):
 def test_the_page_is_small_and_has_no_path_of_the_machine(tmp_path, source):
     assert len(source.encode()) < 1_500_000
     plan = made.plan("own").model_dump(mode="json")
-    plan["dataset"] = "/home/somebody/secret/vrd"
+    plan["dataset"] = "/home/somebody/our data/vrd"
     plan["model"] = {"family": "llava15", "checkpoint": "/shared/somebody/llava-1.5-7b-hf"}
     results = rich_results(tmp_path / "results" / "own", plan=plan)
     page = write_page(tmp_path / "page.html", [results]).read_text()
     assert "somebody" not in page and str(tmp_path) not in page and "/home" not in page
-    assert "vrd · llava-1.5-7b-hf" in page
+    assert "vrd · llava-1.5-7b-hf" in page and "our data" not in page
+
+
+def test_a_message_has_names_in_place_of_paths(results):
+    run = read_page_run("small", results)
+    message = f"{results.home}/x: gone; /a/b-c/d.png, see docs/page.md: 1/2 of data/raw/spatial"
+    assert without_folders(message, run) == (
+        "results/small/x: gone; d.png, see docs/page.md: 1/2 of data/raw/spatial"
+    )
 
 
 def test_runs_of_models_with_other_numbers_of_layers_are_placed_by_depth(tmp_path):
