@@ -56,6 +56,12 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     return values
 
 
+def first_sentences(results: Results) -> str:
+    """The sentences with which the page begins, after a word about results of an older state."""
+    summary, scores = results.read()
+    return " ".join([*_stale_line(results, summary), _sentences(summary, scores)])
+
+
 def report_page(results: Results, rows: str | None = None) -> RenderableType:
     """The page of `vsp report`, for 80 columns, with a list of `rows` as `report_json`."""
     summary, scores = results.read()
