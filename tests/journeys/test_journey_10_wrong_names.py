@@ -77,9 +77,9 @@ def test_every_wrong_name_is_answered_with_the_right_one(project):
         127, "vsp submit fake-demo --profile jobs/slrum.yaml", "that there is no such file",
         "jobs/slrum.yaml", code=1,
     )  # fmt: skip
+    user.types(128, "vsp logs fake-demo 7", "which shards there are", "7", code=1)
     (project / "jobs/slurm.yaml").write_text("scheduler: local\nparttion: gpu\n")
     user.types(
-        128, "vsp submit fake-demo", "the key that was meant", "parttion", "partition", code=1
+        129, "vsp submit fake-demo", "the key that was meant", "parttion", "partition", code=1
     )
-    user.types(129, "vsp logs fake-demo 7", "which shards there are", "7", code=1)
     user.types(130, "vsp rm fake-dem0 --yes", "the run that was meant", "fake-demo", code=1)
