@@ -234,3 +234,28 @@ def test_a_wrong_sweep_is_refused_before_anything_is_planned(sweep, work, words,
 def test_a_name_that_is_given_twice_counts_once(sweep, work):
     sweep("--models", "fake,fake", "--prompts", "cloze,cloze", "--datasets", "a,a", "--limit", "24")
     assert _runs(work) == ["fake-a"]
+
+
+def test_a_caller_chooses_the_job_that_ends_the_chain(work, plan_fake, slurm):
+    from vsp.cluster.jobs import LastJob
+    from vsp.cluster.submit import Options
+    from vsp.cluster.sweep import submit_sweep
+    from vsp.config import Profile
+
+    run, said = plan_fake(), []
+    last = LastJob("study", ("report", "--study", "mine"), work / "studies")
+    jobs = submit_sweep([run], Profile(), Options(), work, said.append, last)
+    assert jobs.waits and not jobs.problems
+    (script,) = (work / "studies").glob("study-*.sh")
+    assert script.read_text().rstrip().endswith("-m vsp report --study mine")
+    assert slurm.read_text().splitlines()[-1].endswith(str(script))
+    assert f"study: job 4 waits for the end of all; it writes {work}/studies/logs" in said[-1]
+
+
+def test_if_sbatch_is_not_configured_no_further_run_is_tried(sweep, vsp, work, slurm):
+    unconfigured = "echo 'error: Could not establish a configuration source' >&2; exit 1"
+    for name in ("sbatch", "squeue", "sacct", "scontrol"):
+        (work / "bin" / name).write_text(f"#!/bin/bash\n{unconfigured}\n")
+    answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
+    assert answer.returncode == 1 and answer.stderr.count("not configured for a cluster") == 1
+    assert "nothing was submitted; the same command goes on" in answer.stderr

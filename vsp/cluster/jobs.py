@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,6 @@ from vsp.cluster.stages import (
     PROBE_PARTS,
     REPORT,
     STAGES,
-    TABLE,
     VERIFY,
     job_name,
 )
@@ -133,16 +132,24 @@ def chain(
     return jobs
 
 
-def table_job(runs: Sequence[Run], profile: Profile, folder: Path) -> Job:
-    """The job that shows what the runs of a sweep found; its script and logs lie in `folder`."""
+@dataclass(frozen=True, slots=True)
+class LastJob:
+    """A command of vsp that runs after the end of several runs, such as the table of a sweep."""
+
+    stage: str  # begins the names of the job, of its script and of its log
+    words: tuple[str, ...]  # of the command, without `vsp`
+    folder: Path  # of the script and the logs
+
+
+def last_job(last: LastJob, runs: Sequence[Run], profile: Profile) -> Job:
+    """The job of a command about these runs; it runs in the folder that it is sent from."""
     owner = sha256(" ".join(map(job_owner, runs)).encode()).hexdigest()[:32]
-    names = [run.name for run in runs]
-    logs = Path(profile.logs).absolute() if profile.logs else folder.absolute() / "logs"
+    logs = Path(profile.logs).absolute() if profile.logs else last.folder.absolute() / "logs"
     return Job(
-        stage=TABLE,
-        name=f"{TABLE}-{owner[:8]}",
+        stage=last.stage,
+        name=f"{last.stage}-{owner[:8]}",
         run_id=owner,
-        command=(sys.executable, "-P", "-m", "vsp", "runs", "--peaks", *names),
+        command=(sys.executable, "-P", "-m", "vsp", *last.words),
         logs=logs,
         resources=profile.cpu_resources().model_copy(update={"cpus_per_task": 1}),
         modules=profile.modules,

@@ -266,7 +266,7 @@ class _Sender:
         if self._options.dry_run:
             return ""
         rest = self._rest(stage)
-        if not (self._sent or self._scheduler.has_queue()):
+        if self._scheduler.runs_here:
             return f"{stage} did not finish; `{rest}` runs it and the later stages"
         # The batch system may have accepted the job before the interrupt.
         texts = [self._submitted()] if self._sent else []

@@ -52,6 +52,7 @@ from vsp.extraction.preflight import (
 )
 from vsp.extraction.preprocess import make_picture
 from vsp.extraction.run_names import check_name, new_name, stem_of
+from vsp.extraction.same_rows import rows_of
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
@@ -125,8 +126,10 @@ def plan_run(
     check_prompts(samples, processor, request.model.family, marker)
     model = outline(request.model)
     weights = _device_weights(request, model)
-    moved = request.share and _sort_by_image(samples)
-    if request.limit is not None:
+    moved = request.rows_of is None and request.share and _sort_by_image(samples)
+    if request.rows_of is not None:
+        samples[:] = rows_of(request.rows_of, samples, work)
+    elif request.limit is not None:
         del samples[request.limit :]
     images, copies = _checked_images(request, samples, checked or CheckedDatasets())
     notes: list[str] = []
@@ -223,6 +226,8 @@ def _checked_images(
 
 def _joined_copies(request: PlanRequest, samples: list[Sample], copies: ImageCopies) -> list[str]:
     """Put the rows about copies into one group, in place, unless they are kept; notes about them."""
+    if request.rows_of is not None:  # it decided the groups
+        return []
     notes = copy_notes(samples, copies, request.keep_copies)
     if not request.keep_copies:
         join_groups(samples, copies)

@@ -97,7 +97,11 @@ class _RunTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unlimited = options.update_width(10_000)
-        columns = self._columns()
+        columns = {
+            name: column
+            for name, column in run_columns(self.rows).items()
+            if name not in self.left_out
+        }
         longest = max(len(row.listed.name) for row in self.rows)
         optional = self._optional(columns)
         n_hidden, room = 0, 0
@@ -120,30 +124,6 @@ class _RunTable:
 
         return sorted(_OPTIONAL, key=differs)
 
-    def _columns(self) -> dict[str, Callable[[RunRow], str]]:
-        """The columns that say something of at least one run."""
-        several = len({row.listed.peaks[0].statistic for row in self.rows if row.listed.peaks}) > 1
-        statistic = next((r.listed.peaks[0].statistic for r in self.rows if r.listed.peaks), "peak")
-        columns: dict[str, Callable[[RunRow], str]] = {
-            "run": lambda row: row.listed.name,
-            "planned": lambda row: _day(row.listed),
-            **{name: _of_plan(words) for name, words in _OF_PLAN.items()},
-            "done": lambda row: done_words(row.listed),
-            "probes": lambda row: str(len(row.listed.peaks) or ""),
-            "peak" if several else f"peak {statistic}": lambda row: peak_words(
-                row.listed.peaks, several
-            ),
-            "chance": lambda row: _chance(row.listed.peaks),
-            "layer": lambda row: _layer(row.listed.peaks),
-            "size": lambda row: format_bytes(row.listed.n_bytes),
-            "jobs": lambda row: row.activity.short_words(),
-        }
-        return {
-            name: column
-            for name, column in columns.items()
-            if name not in self.left_out and any(map(column, self.rows))
-        }
-
     def _table(
         self,
         columns: Mapping[str, Callable[[RunRow], str]],
@@ -162,6 +142,27 @@ class _RunTable:
             style = "red" if row.listed.problems else ""
             table.add_row(*(text_line(column(row)) for column in shown.values()), style=style)
         return table
+
+
+def run_columns(rows: Sequence[RunRow]) -> dict[str, Callable[[RunRow], str]]:
+    """The columns that say something of at least one run, by title."""
+    statistics = [row.listed.peaks[0].statistic for row in rows if row.listed.peaks]
+    several = len(set(statistics)) > 1
+    columns: dict[str, Callable[[RunRow], str]] = {
+        "run": lambda row: row.listed.name,
+        "planned": lambda row: _day(row.listed),
+        **{name: _of_plan(words) for name, words in _OF_PLAN.items()},
+        "done": lambda row: done_words(row.listed),
+        "probes": lambda row: str(len(row.listed.peaks) or ""),
+        f"peak {statistics[0]}" if statistics and not several else "peak": lambda row: peak_words(
+            row.listed.peaks, several
+        ),
+        "chance": lambda row: _chance(row.listed.peaks),
+        "layer": lambda row: _layer(row.listed.peaks),
+        "size": lambda row: format_bytes(row.listed.n_bytes),
+        "jobs": lambda row: row.activity.short_words(),
+    }
+    return {name: column for name, column in columns.items() if any(map(column, rows))}
 
 
 def _day(listed: ListedRun) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -13,6 +13,7 @@ from vsp.choices import LAST
 from vsp.reporting.columns import Column, FittingTable, figure_cells
 from vsp.reporting.escaping import csv_text_line
 from vsp.reporting.formatting import format_figure
+from vsp.reporting.names import display_names
 from vsp.utils.terminal import fact_table, folded_text, text_line, text_lines
 from vsp.utils.text import format_count, format_ranges
 
@@ -27,6 +28,15 @@ _COLUMNS = (
     "low", "high", "chance", "accuracy", "own", "difference", "difference_low", "difference_high",
     "paired", "n_rows", "n_groups",
 )  # fmt: skip
+
+
+def with_names(transfers: Sequence[Transfer]) -> list[Transfer]:
+    """The same with names instead of the paths that a user typed, for figures and tables."""
+    trained = display_names([one.trained for one in transfers])
+    targets = display_names([one.target for one in transfers])
+    return [
+        replace(one, trained=trained[one.trained], target=targets[one.target]) for one in transfers
+    ]
 
 
 def transfer_page(transfers: Sequence[Transfer], layer: int | None = None) -> RenderableType:
