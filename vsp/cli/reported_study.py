@@ -9,7 +9,7 @@ from vsp.cli.output import print_aside, print_json
 from vsp.errors import ConfigError
 
 # Options of `vsp report` that a study takes; the others are about one run.
-_TAKES = {"study", "json", "save", "html"}
+_TAKES = {"study", "json", "save", "html", "margin"}
 _NOT_TYPED = {"handler", "interrupted", "words", "quiet", "verbose"}
 
 
@@ -27,7 +27,7 @@ def report_study(arguments: argparse.Namespace) -> None:
                 "`vsp report --study` does not"
             )
     work = Path()
-    facts = study_facts(read_study(arguments.study, work), work)
+    facts = study_facts(read_study(arguments.study, work), work, arguments.margin)
     if arguments.save:
         for path in save_study(facts, work):
             print_aside(f"wrote {path}")
