@@ -94,6 +94,8 @@ COMMANDS = [
     (("compare", "r", OTHER, "--json"), 0, []),
     (("evaluate", "r", "--on", "r", "--partial", "--plot", f"{PLOT}.png"), 0, [f"{PLOT}.png"]),
     (("evaluate", OTHER, "--on", hostile.NAME), 1, [hostile.NAME]),
+    (("axes", "r", hostile.NAME), 1, [hostile.NAME]),
+    (("axes", "r", "r"), 1, []),
     (("export", "r", "--to", "npz", "--partial", "--out", f"{PLOT}.npz"), 0, [f"{PLOT}.npz"]),
     (("export", "r", "--to", "npz", "--out", f"x{hostile.NAME}"), 1, []),
     ((hostile.NAME,), 2, []),

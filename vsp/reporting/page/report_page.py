@@ -11,6 +11,7 @@ from vsp.reporting.curve_plot import plot, plot_runs
 from vsp.reporting.figure_file import STYLES
 from vsp.reporting.names import run_title
 from vsp.reporting.page.answer_section import answer_of, answers_section
+from vsp.reporting.page.axes_section import axes_of_runs, axes_section
 from vsp.reporting.page.confusion_section import confusion_section
 from vsp.reporting.page.curves_section import curves_section
 from vsp.reporting.page.document import page
@@ -49,6 +50,7 @@ def run_sections(runs: Sequence[PageRun], transfers: Sequence[Transfer] = ()) ->
         curves_section(runs),
         confusion_section(runs),
         transfer_section(transfers),
+        axes_section(axes_of_runs(runs)),
         layers_section(runs),
         methods_section(runs),
         rerun_section(runs),
