@@ -45,6 +45,7 @@ __all__ = [
     "VerdictSettings",
     "judged_verdict",
     "study_verdict",
+    "subject_verdict",
 ]
 
 _FLIPS_PER_TEST = 40  # of the sign-flip tests, so that a corrected p value can be under the level
@@ -69,11 +70,11 @@ def study_verdict(
     original = read_study_rows(results["original"].name, results["original"])
     aligned = align(original, results, judged or {}, not_judged or {})
     classes = np.unique(original.label[original.tested]).tolist()
-    probe = _subject("probe", aligned.probe, classes, original.folds, settings)
+    probe = subject_verdict("probe", aligned.probe, classes, original.folds, settings)
     answer = (
         _without_figures("answer", classes, aligned.no_answers)
         if aligned.answer is None
-        else _subject("answer", aligned.answer, classes, Folds(), settings)
+        else subject_verdict("answer", aligned.answer, classes, Folds(), settings)
     )
     return StudyVerdict(
         run=original.name,
@@ -114,13 +115,14 @@ def _without_figures(subject: Subject, classes: Sequence[str], why: str) -> Subj
     return SubjectVerdict(subject, verdict(""), tuple(map(verdict, classes)), why)
 
 
-def _subject(
+def subject_verdict(
     subject: Subject,
     rows: SubjectRows,
     classes: Sequence[str],
     folds: Folds,
     settings: VerdictSettings,
 ) -> SubjectVerdict:
+    """The verdicts of probe or answer; `folds` are those of the original's probe."""
     asked = ask(rows, classes, settings.least_rows)
     scored = [one for one in ("", *classes) if not one or _has_both(rows, one)]
     effects = [one.effect for one in asked if one.effect is not None]

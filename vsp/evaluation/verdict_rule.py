@@ -41,7 +41,8 @@ def decide(evidence: Mapping[str, Evidence]) -> tuple[VerdictName, str]:
         same = f", and {_SAME}" if changed == "no" else ""
         return "words alone", _NO["blank" if blank == "no" else "names"] + same
     if changed == "no" and blank != "yes":
-        return "prior", f"{_SAME}, and the score is not shown to be above chance"
+        above = found.get("chance") == "yes"
+        return "prior", _SAME + ("" if above else ", and the score is not shown to be above chance")
     obstacles = _obstacles(evidence)
     if obstacles:
         return "undecided", "; ".join(obstacles)

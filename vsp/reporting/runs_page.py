@@ -21,7 +21,7 @@ from vsp.storage.run_list import FoundPeak, ListedRun
 from vsp.utils.terminal import folded_text, text_line
 from vsp.utils.text import format_bytes
 
-# Columns that a narrow terminal omits, in this order.
+# Columns that a narrow terminal omits, in this order; those in which all runs are alike first.
 _OPTIONAL = (
     "positions", "chance", "prompt", "size", "model", "probes", "dataset", "planned", "jobs",
 )  # fmt: skip
@@ -103,17 +103,26 @@ class _RunTable:
             if name not in self.left_out
         }
         longest = max(len(row.listed.name) for row in self.rows)
+        optional = self._optional(columns)
         n_hidden, room = 0, 0
-        for n_hidden in range(len(_OPTIONAL) + 1):
-            others = self._table(columns, ("run", *_OPTIONAL[:n_hidden]), None)
+        for n_hidden in range(len(optional) + 1):
+            others = self._table(columns, ("run", *optional[:n_hidden]), None)
             taken = Measurement.get(console, unlimited, others).maximum
             room = options.max_width - taken - 2
             if room >= min(longest, _NAME_WIDTH):
                 break
-        hidden = [one for one in _OPTIONAL[:n_hidden] if one in columns]
+        hidden = [one for one in optional[:n_hidden] if one in columns]
         yield self._table(columns, hidden, max(min(room, longest), 4))
         if hidden:
             yield folded_text(f"no room for {', '.join(hidden)}; `vsp runs --json` shows all")
+
+    def _optional(self, columns: Mapping[str, Callable[[RunRow], str]]) -> list[str]:
+        """The columns that may be omitted, those in which all runs are alike first."""
+
+        def differs(name: str) -> bool:
+            return name in columns and len(set(map(columns[name], self.rows))) > 1
+
+        return sorted(_OPTIONAL, key=differs)
 
     def _table(
         self,
