@@ -88,7 +88,9 @@ def test_controls_that_the_dataset_or_the_model_does_not_allow_are_left_out_and_
     vsp("generate", "--config", "shapes.yaml", "--n-jobs", "1")
     answer = study("--model", "fake", "--dataset", "c")
     assert answer.returncode == 0, answer.stderr
-    assert re.search(r"^left out: swapped: .* does not apply to this dataset", answer.stdout, re.MULTILINE)
+    assert re.search(
+        r"^left out: swapped: .* does not apply to this dataset", answer.stdout, re.MULTILINE
+    )
     assert "left out: untrained: model fake has no untrained weights\n" in answer.stdout
     values = yaml.safe_load((work / "studies/fake-c.yaml").read_text())
     assert values["with"] == ["blank", "mirrored", "names", "shuffled"]

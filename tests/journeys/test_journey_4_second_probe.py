@@ -48,5 +48,12 @@ def test_a_second_probe_lies_beside_the_first(project):
         56, "vsp probe fake-demo --position subject", "that the run has no such states, and how to record them",
         "subject", "--positions", code=1,
     )  # fmt: skip
-    user.types(57, "vsp probe fake-demo --layers 7-9", "which layers there are", "7", "layers 0 to 2", code=1)
+    user.types(
+        57,
+        "vsp probe fake-demo --layers 7-9",
+        "which layers there are",
+        "7",
+        "layers 0 to 2",
+        code=1,
+    )
     user.types(58, "vsp runs", "that the run has two settings", "fake-demo", "2", "peak accuracy")
