@@ -87,6 +87,8 @@ COMMANDS = [
     (("report", "--plot", "c.svg", "--figure", "confusion", "--latex", "-", *RUN), 0, []),
     (("report", "--markdown", f"{PLOT}.md", "--csv", f"{PLOT}.csv", *RUN), 0, [f"{PLOT}.csv"]),
     (("report", "--latex", f"x{hostile.NAME}"), 1, []),
+    (("report", "--html", f"{PLOT}.html", *RUN), 0, [f"{PLOT}.html"]),
+    (("report", "--html", f"x{hostile.NAME}"), 1, []),
     (("report", "--json", *RUN), 0, []),
     (("report", "--run", hostile.NAME), 1, [hostile.NAME]),
     (("compare", "r", OTHER, "--plot", f"{PLOT}.svg"), 0, [OTHER, f"{PLOT}.svg"]),

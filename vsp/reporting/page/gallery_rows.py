@@ -12,6 +12,7 @@ from vsp.errors import RunError, VspError
 from vsp.escaping import escaped, one_line
 from vsp.evaluation.row_fields import row_fields
 from vsp.evaluation.row_verdicts import RowVerdicts, predicted_by_layer
+from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.thumbnails import Thumbnail, Thumbnails
 from vsp.storage.manifest import Sample
@@ -39,6 +40,9 @@ def gallery_data(
         }
         for number, place in enumerate(chosen.tolist())
     ]
+    for row in rows:
+        if "why" in row:
+            row["why"] = without_folders(row["why"], run)
     notes = [f"Prompts and pictures are not shown: {no_samples}."] if no_samples else []
     notes += [f"Rows have no fields to choose by: {no_fields}."] if no_fields else []
     data = {
@@ -50,7 +54,7 @@ def gallery_data(
         "pictures": thumbnails.addresses,
         "answers": verdicts.answer is not None,
     }
-    return data, notes
+    return data, [without_folders(note, run) for note in notes]
 
 
 def _shown(value: str | None) -> str | None:

@@ -11,6 +11,7 @@ from vsp.reporting.curve_plot import plot, plot_runs
 from vsp.reporting.figure_file import STYLES
 from vsp.reporting.names import run_title
 from vsp.reporting.page.answer_section import answer_of, answers_section
+from vsp.reporting.page.axes_section import axes_of_runs, axes_section
 from vsp.reporting.page.confusion_section import confusion_section
 from vsp.reporting.page.curves_section import curves_section
 from vsp.reporting.page.document import page
@@ -37,8 +38,8 @@ def runs_page(
 ) -> str:
     """The page of these runs as text.
 
-    `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the gallery. Without a `title`, it has the names of dataset
-    and model, or the number of runs.
+    `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the
+    gallery. Without a `title`, it has the names of dataset and model, or the number of runs.
     """
     lead = answer_of(runs[0]) if len(runs) == 1 else None
     sections = [*more, *run_sections(runs, transfers, gallery)]
@@ -54,6 +55,7 @@ def run_sections(
         curves_section(runs),
         confusion_section(runs),
         transfer_section(transfers),
+        axes_section(axes_of_runs(runs)),
         projection_section(runs),
         gallery_section(runs, gallery),
         layers_section(runs),
