@@ -616,7 +616,7 @@ def test_the_chain_probes_every_position_of_a_run(place, spatial):
         assert "--position" not in jobs["report"].command
     _vsp(place, "extract", "--run", "two")
     said = _vsp(place, "probe", "--run", "two", "--position", "all", "--n-jobs", 1, "--permutations", 0,
-                "--controls", 0, "--no-curve", "--no-random", "--no-words")  # fmt: skip
+                "--controls", 0, "--no-curve", "--no-random", "--no-words", "--grid", 0.01, 1)  # fmt: skip
     assert re.findall(r"position (\w+):", said) == ["last", "subject"]
     assert "`vsp report --run two --position subject` shows it" in said
     for position in ("last", "subject"):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
+from vsp.cli.help_text import HelpFormatter
 from vsp.cli.output import print_aside
 from vsp.utils.spelling import did_you_mean, nearest_names, unknown_name
 
@@ -30,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", HelpFormatter)
         super().__init__(*arguments, **options)
         self._between = False  # inside parse_known_intermixed_args, which parses in two steps
 

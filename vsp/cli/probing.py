@@ -74,6 +74,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     from vsp.cluster.stages import PROBE, PROBE_PARTS
     from vsp.evaluation.parallel_fits import usable_jobs
 
+    _require_no_probe(arguments.run)
     run = chosen_run(arguments)
     n_jobs = usable_jobs(arguments.n_jobs)
     if n_jobs < arguments.n_jobs:
@@ -84,6 +85,15 @@ def _probe(arguments: argparse.Namespace) -> None:
     with_requeues(
         lambda: _probe_positions(run, arguments, n_jobs), run, stage, arguments.requeue, print_line
     )
+
+
+def _require_no_probe(name: str | None) -> None:
+    """Raise ConfigError if the name of a probe stands where the run is named."""
+    from vsp.errors import ConfigError
+    from vsp.probes import PROBES
+
+    if name in PROBES and not (Path("scratch") / str(name)).exists():
+        raise ConfigError(f"{name} is a probe, not a run; name it with --probe {name}")
 
 
 def _probe_positions(run: Run, arguments: argparse.Namespace, n_jobs: int) -> None:

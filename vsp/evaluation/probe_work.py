@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -350,13 +351,19 @@ def _row_counts(run: Run, ledgers: Sequence[Ledger], partial: bool) -> dict[str,
     if counts["done"] < counts["planned"] and not partial:
         raise RunError(
             f"run {run.name}: {counts['missing']} rows are missing and {counts['failed']} failed "
-            f"of {counts['planned']}; {_mend(run)}leave them out with --partial"
+            f"of {counts['planned']}; {_mend(run, counts)}"
         )
     return counts
 
 
-def _mend(run: Run) -> str:
-    return "" if run.plan.imported is not None else "extract them, or "
+def _mend(run: Run, counts: Mapping[str, int]) -> str:
+    """What to do about rows without states; --partial helps only if there are others."""
+    partial = "leave them out with --partial"
+    if run.plan.imported is not None:
+        return partial
+    failed = "" if counts["missing"] else " --retry-failed"
+    extract = f"`vsp extract --run {shlex.quote(run.name)}{failed}` extracts them"
+    return f"{extract}, or {partial}" if counts["done"] else extract
 
 
 def _failed_reasons(ledgers: Sequence[Ledger]) -> dict[str, int]:

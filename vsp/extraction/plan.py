@@ -88,7 +88,9 @@ def plan_run(
     model = _checked_model(request, samples, marker)
     request = model.request
     weights = _device_weights(request, model.outline)
-    rows = checked_rows(request, model.processor, samples, labels, checked or CheckedDatasets())
+    rows = checked_rows(
+        request, model.processor, samples, labels, work, checked or CheckedDatasets()
+    )
     notes = [*rows.notes, *_notes_about_tasks(model), *unfinished_plan_notes(work / "scratch")]
     shape, n_rows, with_answers = model.shape, len(samples), rows.answers is not None
     layout, starts = plan_shards(request, shape, model.tower, n_rows, with_answers, notes)

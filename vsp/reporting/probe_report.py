@@ -84,7 +84,7 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     parts += [text_line(), *says] if says else []
     if rows is not None:
         parts += [text_line(), *rows_page(answered_rows(results, rows), rows)]
-    warnings = _warnings(summary, scores)
+    warnings = report_warnings(summary, scores)
     parts += [text_line(), *_warning_lines(warnings)] if warnings else []
     return Group(*parts)
 
@@ -138,8 +138,8 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
         "batch effect": format_batch_effect(BatchEffect(**batching))
         if batching
         else "not measured",
-        "split": _split_fact(summary, best),
-        "probe": _probe_fact(summary["probe"]),
+        "split": split_fact(summary, best),
+        "probe": probe_fact(summary["probe"]),
         "fits": _fits_fact(summary),
     }
     if len(scores) > 1:
@@ -157,7 +157,7 @@ def _imported_fact(plan: Plan) -> str:
     return f"{known.describe()}{numbered}{assumed}"
 
 
-def _split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
+def split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
     """The splits, and the rows on each side of the first one."""
     words = f"{summary['split']}; {best.n_train} training rows, {best.n_test} test rows"
     rows = summary["rows"]
@@ -175,7 +175,7 @@ def _dropped_labels(summary: Mapping[str, Any]) -> str:
     return "".join(f"; {n} of label {label!r} left out" for label, n in dropped.items())
 
 
-def _probe_fact(card: Mapping[str, Any]) -> str:
+def probe_fact(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
     if "own_code" not in card:  # else scores are those of the estimator
         words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
@@ -232,7 +232,7 @@ def _baseline_table(summary: Mapping[str, Any], untrained: Untrained | None) -> 
     return table
 
 
-def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
+def report_warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
     """One line for each reason to read the figures with care."""
     rows, parameter = summary["rows"], summary["probe"]["parameter"]
     lines = []
