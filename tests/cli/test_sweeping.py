@@ -166,7 +166,7 @@ def test_on_slurm_the_table_waits_for_the_end_of_every_run(sweep, vsp, work, slu
     assert re.fullmatch("table-[0-9a-f]{8}", scripts[-1])
     assert "--dependency=afterany:1:2:3:4:5:6 " in calls[-1]
     script = (work / "scratch/.sweep" / f"{scripts[-1]}.sh").read_text()
-    assert "vsp runs --peaks fake-a fake-a-question" in script
+    assert "vsp runs --peaks --probe logistic fake-a fake-a-question" in script
     assert "table: job 7 waits" in answer.stdout
 
 
@@ -305,7 +305,7 @@ def test_options_of_the_probe_are_refused_where_a_sweep_probes_nothing(sweep, wo
     answer = sweep(*FAKE, "--datasets", "a", "--", *MEAN)
     assert answer.returncode == 1 and "after --: is of --submit; add it" in answer.stderr
     wrong = sweep(*FAKE, "--datasets", "a", "--submit", "--", "--prob", "x")
-    assert wrong.returncode == 2 and "did you mean --probe?" in wrong.stderr
+    assert wrong.returncode == 2 and "did you mean --probe" in wrong.stderr
     assert not (work / "scratch").exists()
     dry = sweep(*FAKE, "--datasets", "a", "--dry-run", "--", "--probe", "mass-mean")
     assert "probed with --probe mass-mean" in dry.stdout

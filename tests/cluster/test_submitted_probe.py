@@ -56,7 +56,7 @@ def test_at_several_positions_each_setting_is_reported_and_a_named_position_is_t
 
 
 WRONG = [
-    (("--prob", "mass-mean"), "option --prob is not known; did you mean --probe?"),
+    (("--prob", "mass-mean"), "option --prob is not known; did you mean --probe or --probe-option?"),
     (("--probe", "mass-meen"), "did you mean mass-mean?"),
     (("--repeats", "0"), "'0' must be an integer ≥ 1"),
     (("mass-mean",), "argument 'mass-mean' is one too many"),

@@ -39,7 +39,6 @@ from vsp.extraction.preflight import (
     check_prompts,
 )
 from vsp.extraction.run_names import check_name, new_name, stem_of
-from vsp.extraction.same_rows import rows_of
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
@@ -89,9 +88,9 @@ def plan_run(
     model = _checked_model(request, samples, marker)
     request = model.request
     weights = _device_weights(request, model.outline)
-    if request.rows_of is not None:
-        samples = rows_of(request.rows_of, samples, work)
-    rows = checked_rows(request, model.processor, samples, labels, checked or CheckedDatasets())
+    rows = checked_rows(
+        request, model.processor, samples, labels, work, checked or CheckedDatasets()
+    )
     notes = [*rows.notes, *_notes_about_tasks(model), *unfinished_plan_notes(work / "scratch")]
     shape, n_rows, with_answers = model.shape, len(samples), rows.answers is not None
     layout, starts = plan_shards(request, shape, model.tower, n_rows, with_answers, notes)

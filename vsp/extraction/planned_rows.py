@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 from PIL import Image
 
@@ -19,6 +20,7 @@ from vsp.extraction.plan_notes import crop_notes, label_notes
 from vsp.extraction.plan_request import PlanRequest
 from vsp.extraction.preflight import CheckedImage, TokenCounter, check_images, check_rows
 from vsp.extraction.preprocess import make_picture
+from vsp.extraction.same_rows import rows_of
 from vsp.models.contract import Processor
 from vsp.storage.manifest import Sample
 from vsp.storage.plan import Answers
@@ -54,15 +56,15 @@ def checked_rows(
     processor: Processor,
     samples: list[Sample],
     labels: Sequence[str],
+    work: Path,
     checked: CheckedDatasets,
 ) -> CheckedRows:
-    """Sort and shorten the rows in place, check their pictures, and count their tokens.
-
-    Rows that follow another run keep its order and number.
-    """
+    """Sort and shorten the rows in place, check their pictures, and count their tokens."""
     notes: list[str] = []
     moved = request.rows_of is None and request.share and _sort_by_image(samples)
-    if request.rows_of is None and request.limit is not None:
+    if request.rows_of is not None:
+        samples[:] = rows_of(request.rows_of, samples, work)
+    elif request.limit is not None:
         del samples[request.limit :]
     images, copies = _checked_images(request, samples, checked)
     options = _option_tokens(request, samples, labels, processor, notes)
