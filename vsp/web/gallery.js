@@ -31,7 +31,7 @@
     }
     const [width, height] = row.size;
     const image = made("img", {
-      src: data.pictures[row.picture], alt: "Picture of row " + row.name, loading: "lazy",
+      src: data.pictures[row.picture], alt: "Picture of row " + row.name, decoding: "async",
       width, height,
     });
     const unit = Math.max(width, height) / 256;
