@@ -211,6 +211,7 @@ def _with_controls(
 
 def _list_runs(study: Study, base: PlanRequest, work: Path) -> None:
     from vsp.cluster.needed_stages import finished_words
+    from vsp.cluster.probe_choice import ProbeChoice
     from vsp.extraction.study import find_runs
 
     for one in find_runs(study, base, work):
@@ -221,7 +222,7 @@ def _list_runs(study: Study, base: PlanRequest, work: Path) -> None:
             ledgers = one.run.ledgers()
             n_done = sum(ledger.n_done for ledger in ledgers)
             n_rows = one.run.plan.n_samples
-            finished = finished_words(one.run, ledgers)
+            finished = finished_words(one.run, ledgers, ProbeChoice())
             state = "finished" if finished else f"{n_done:,} of {n_rows:,} rows are extracted"
         print_line(f"{one.name}: {state}, dataset {one.request.dataset}")
 
@@ -312,8 +313,9 @@ def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:
     Raises RunError at the end if a run has no results, unless `problems` say why already.
     """
     from vsp.evaluation.study_stage import finish_study
+    from vsp.reporting.saved_study import save_study
     from vsp.reporting.study_facts import missing_runs, study_facts
-    from vsp.reporting.study_report import save_study, study_page
+    from vsp.reporting.study_report import study_page
     from vsp.utils.terminal import show
 
     with stoppable() as stop, stop.free():
