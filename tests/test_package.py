@@ -96,6 +96,10 @@ def test_a_wheel_holds_every_configuration_and_no_job_script(wheel):
     assert names >= {f"vsp/shipped/{path}" for path in files}
     assert "vsp/shipped/data/models/small-llava/model.safetensors" in names
     assert "vsp/shipped/jobs/slurm.yaml" in names
+    web = [
+        path for path in (ROOT / "vsp/web").rglob("*") if path.is_file() and path.suffix != ".sh"
+    ]
+    assert names >= {str(path.relative_to(ROOT)) for path in web}
     assert not [name for name in names if name.endswith(".sh") or name.startswith("tests")]
 
 
@@ -111,7 +115,7 @@ def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, work):
     assert "sbatch" in vsp("submit", "--dry-run").stdout
     vsp("extract")
     vsp("verify")
-    vsp("probe", "--n-jobs", 1, "--permutations", 2, "--no-curve")
+    vsp("probe", "--n-jobs", 1, "--permutations", 2, "--no-curve", "--grid", 0.01, 1)
     assert "layer" in vsp("report").stdout
 
 

@@ -458,9 +458,9 @@ def test_of_a_log_of_200_gb_and_of_a_line_without_end_a_little_is_read_and_shown
     os.truncate(path, 200 << 30)
     with path.open("a") as file:
         file.write("\nlast words\n")
-    start = time.perf_counter()
+    start = time.process_time()
     (log,) = failed_logs(_status(run), States(), logs, 20)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert log.lines[-1] == "last words" and max(map(len, log.lines)) < 2100
 
 

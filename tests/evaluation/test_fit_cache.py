@@ -156,10 +156,10 @@ def test_a_large_file_of_zeros_is_refused_and_takes_no_memory(tmp_path, limit):
     cache = FitCache(tmp_path / "key", limit)
     cache.write(0, FIT)
     os.truncate(cache.path(0), 3 << 30)
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(RunError, match=r"000.npz: .*; remove it and run the command again"):
         cache.read(0)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 

@@ -34,11 +34,11 @@ from vsp.storage.array import row_checksum
 from vsp.storage.journal import Journal
 from vsp.storage.stored_settings import choose_setting
 
-# Few fits and resamples, so that tests are fast.
-ALL = ProbeSettings(permutations=4, controls=2, resamples=100)
+# Few fits and resamples, and strengths that are fitted in few steps, so that tests are fast.
+ALL = ProbeSettings(permutations=4, controls=2, resamples=100, strengths=(0.01, 1.0))
 NONE = replace(ALL, permutations=0, controls=0, curve=False, random=False, words=False)
 LIGHT = ["--permutations", "0", "--controls", "0", "--resamples", "100", "--no-curve", "--no-random",
-         "--no-words", "--n-jobs", "1"]  # fmt: skip
+         "--no-words", "--grid", "0.01", "1", "--n-jobs", "1"]  # fmt: skip
 
 
 def _files(results):
@@ -343,7 +343,8 @@ def test_the_default_grid_goes_with_the_size_of_a_layers_states(own_run, n_jobs)
     label = _labels()
     deep = _states(label)[2]
     run = own_run(label, states=np.stack([deep * scale for scale in (30, 1000, 1)]))
-    results = probe_run(run, NONE, n_jobs)
+    settings = replace(NONE, strengths=())
+    results = probe_run(run, settings, n_jobs)
     of_layer = results.arrays("estimates")["strengths"].astype(np.float64)
     steps = np.log10(of_layer[:, 0] / of_layer[2, 0])
     assert steps == pytest.approx([-3, -6, 0]) and of_layer.shape == (3, 5)
@@ -385,7 +386,7 @@ def test_numbers_are_read_by_regression(own_run, name, split, vsp):
     y, states = _numbers()
     sides = ["test" if i % 8 < 2 else "train" for i in range(len(y))] if split else None
     run = own_run(y, split=sides, states=states)
-    results = probe_run(run, replace(ALL, probe=name), n_jobs=1)
+    results = probe_run(run, replace(ALL, probe=name, strengths=()), n_jobs=1)
     arrays, scores, summary = results.arrays("predictions"), results.read()[1], results.summary()
     assert summary["statistic"] == "R²" and "classes" not in arrays
     assert arrays["label"] == pytest.approx(y) and "probability" not in arrays
@@ -691,7 +692,7 @@ def test_no_more_workers_than_cores(monkeypatch):
 
 
 def test_a_killed_probe_goes_on_and_gives_what_an_undisturbed_one_gives(plan_fake, work, vsp):
-    run = plan_fake(options={"n_layers": 12})
+    run = plan_fake(options={"n_layers": 24})
     extract(run, run.shards)
     whole = _files(probe_run(run, NONE, n_jobs=1))
     _forget(run)
@@ -702,15 +703,15 @@ def test_a_killed_probe_goes_on_and_gives_what_an_undisturbed_one_gives(plan_fak
         process.kill()
     assert process.returncode == -signal.SIGKILL and not run.results.exists()
     n_kept = len(_kept(run))
-    assert 3 <= n_kept < 12
+    assert 3 <= n_kept < 24
     answer = vsp("probe", *LIGHT)
-    assert f"note: {n_kept} of 12 layers were fitted before; kept in scratch/" in answer.stderr
-    assert f"{12 - n_kept}/{12 - n_kept} jobs" in answer.stderr
+    assert f"note: {n_kept} of 24 layers were fitted before; kept in scratch/" in answer.stderr
+    assert f"{24 - n_kept}/{24 - n_kept} jobs" in answer.stderr
     assert _files(choose_setting(run.results)) == whole
 
 
 def test_a_worker_that_is_killed_is_a_line_and_the_same_command_goes_on(plan_fake, work, vsp):
-    run = plan_fake(options={"n_layers": 12})
+    run = plan_fake(options={"n_layers": 24})
     extract(run, run.shards)
     command = [sys.executable, "-m", "vsp", "probe", *LIGHT, "--n-jobs", "2"]
     with subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) as process:
@@ -721,9 +722,9 @@ def test_a_worker_that_is_killed_is_a_line_and_the_same_command_goes_on(plan_fak
     assert process.returncode == 1 and "Traceback" not in said
     assert "a worker process was killed, usually because memory ran out" in said.splitlines()[-1]
     n_kept = len(_kept(run))
-    assert 0 < n_kept < 12
-    assert f"{n_kept} of 12 layers were fitted before" in vsp("probe", *LIGHT).stderr
-    assert len(choose_setting(run.results).read()[1]) == 12
+    assert 0 < n_kept < 24
+    assert f"{n_kept} of 24 layers were fitted before" in vsp("probe", *LIGHT).stderr
+    assert len(choose_setting(run.results).read()[1]) == 24
 
 
 def _a_worker_of(pid):
@@ -927,13 +928,13 @@ def test_a_disk_that_fills_under_the_results_keeps_the_old_ones_until_there_is_s
         old = _files(probe_run(extracted, NONE, n_jobs=1))
         for n_pages in (0, 6):
             fill(disk, n_pages)
-            answer = vsp("probe", "--grid", "0.01", *LIGHT)
+            answer = vsp("probe", *LIGHT, "--grid", "0.01")
             assert answer.returncode == 1 and "Traceback" not in answer.stderr
             assert "no space left on device; free space and run the same" in answer.stderr
             assert _files(choose_setting(extracted.results)) == old
             assert vsp("report").returncode == 0
         free(disk)
-        assert vsp("probe", "--grid", "0.01", *LIGHT).returncode == 0
+        assert vsp("probe", *LIGHT, "--grid", "0.01").returncode == 0
         assert _files(choose_setting(extracted.results)) == new
 
 

@@ -54,14 +54,14 @@ def _bomb(open_, close, mark="", n=40):
     ],
 )
 def test_what_is_no_yaml_or_too_much_is_one_line_within_seconds(text, said):
-    started = time.monotonic()
+    started = time.process_time()
     if said is None:
         assert parse_yaml(text) == {"a": "1e5e"}
     else:
         with pytest.raises(ValueError) as caught:
             parse_yaml(text)
         assert said in str(caught.value) and "\n" not in str(caught.value)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("pattern", ["[],", "k{}: {}\n", "- &a{} x\n"])

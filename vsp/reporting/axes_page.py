@@ -106,8 +106,8 @@ def _layer_table(axes: Axes, chosen: int) -> FittingTable:
     cosine = np.stack([cosines_of(axes, entry)[0] for entry in entries])
     for k, (i, j) in enumerate(pairs):
         name = pair_name(axes, i, j)
-        values = figure_cells(list(map(figure, cosine[:, i, j])))
-        columns.append(Column(name, values, rank=n + k + 1))
+        of_pair = figure_cells(list(map(figure, cosine[:, i, j])))
+        columns.append(Column(name, of_pair, rank=n + k + 1))
     styles = ["bold green" if entry == chosen else "" for entry in entries]
     return FittingTable(columns, styles)
 

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.measure import Measurement
 from rich.table import Table
 
-from vsp.choices import LAST
+from vsp.choices import DEFAULT_PROBE, LAST
 from vsp.cluster.run_jobs import Activity
 from vsp.config import ModelConfig
 from vsp.reporting.formatting import format_figure, format_interval
@@ -21,7 +21,7 @@ from vsp.storage.run_list import FoundPeak, ListedRun
 from vsp.utils.terminal import folded_text, text_line
 from vsp.utils.text import format_bytes
 
-# Columns that a narrow terminal omits, in this order.
+# Columns that a narrow terminal omits, in this order; those in which all runs are alike first.
 _OPTIONAL = (
     "positions", "chance", "prompt", "size", "model", "probes", "dataset", "planned", "jobs",
 )  # fmt: skip
@@ -77,15 +77,20 @@ def runs_page(rows: Sequence[RunRow], notes: Sequence[str]) -> RenderableType:
     return Group(*parts, *map(folded_text, [*problems, *(f"note: {note}" for note in notes)]))
 
 
-def peaks_page(rows: Sequence[RunRow]) -> RenderableType:
-    """What the runs of a sweep found: a line for each, with the settings in which they differ."""
+def peaks_page(rows: Sequence[RunRow], probe: str = "") -> RenderableType:
+    """What the runs of a sweep found: a line for each, with the settings in which they differ.
+
+    `probe` is the probe or its setting, if the rows have only its peaks.
+    """
     plans = [row.listed.plan for row in rows if row.listed.plan is not None]
     alike = [name for name, words in _OF_PLAN.items() if len({words(plan) for plan in plans}) < 2]
     problems = [problem for row in rows for problem in row.listed.problems]
     unprobed = [row.listed.name for row in rows if not row.listed.peaks]
-    missing = [f"not probed yet: {', '.join(unprobed)}"] if unprobed else []
+    named = "" if probe in ("", DEFAULT_PROBE) else f" with {probe}"
+    missing = [f"not probed yet{named}: {', '.join(unprobed)}"] if unprobed else []
+    title = [text_line(f"probe {probe}")] if named else []
     table = _RunTable(rows, (*alike, "planned", "probes", "size", "jobs"))
-    return Group(table, *map(folded_text, [*problems, *missing]))
+    return Group(*title, table, *map(folded_text, [*problems, *missing]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +108,26 @@ class _RunTable:
             if name not in self.left_out
         }
         longest = max(len(row.listed.name) for row in self.rows)
+        optional = self._optional(columns)
         n_hidden, room = 0, 0
-        for n_hidden in range(len(_OPTIONAL) + 1):
-            others = self._table(columns, ("run", *_OPTIONAL[:n_hidden]), None)
+        for n_hidden in range(len(optional) + 1):
+            others = self._table(columns, ("run", *optional[:n_hidden]), None)
             taken = Measurement.get(console, unlimited, others).maximum
             room = options.max_width - taken - 2
             if room >= min(longest, _NAME_WIDTH):
                 break
-        hidden = [one for one in _OPTIONAL[:n_hidden] if one in columns]
+        hidden = [one for one in optional[:n_hidden] if one in columns]
         yield self._table(columns, hidden, max(min(room, longest), 4))
         if hidden:
             yield folded_text(f"no room for {', '.join(hidden)}; `vsp runs --json` shows all")
+
+    def _optional(self, columns: Mapping[str, Callable[[RunRow], str]]) -> list[str]:
+        """The columns that may be omitted, those in which all runs are alike first."""
+
+        def differs(name: str) -> bool:
+            return name in columns and len(set(map(columns[name], self.rows))) > 1
+
+        return sorted(_OPTIONAL, key=differs)
 
     def _table(
         self,
