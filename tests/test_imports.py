@@ -23,6 +23,7 @@ LEVELS = [
     {"datasets", "cluster", "probes"},
     {"extraction", "evaluation"},
     {"reporting"},
+    {"serving"},
     {"cli", "api"},
     {"__main__", "demo_checkpoint"},
     {"demo_training"},

@@ -22,7 +22,7 @@ from pydantic import (
 
 from vsp.errors import ConfigError
 from vsp.utils.reading import MAX_YAML, read_bounded, unreadable
-from vsp.utils.spelling import nearest_names
+from vsp.utils.spelling import nearest_names, unknown_name
 from vsp.utils.text import shorten
 from vsp.utils.yaml_text import parse_yaml
 
@@ -351,7 +351,9 @@ def parse(model: type[AnyModel], values: Any, source: str) -> AnyModel:
         said = first["msg"].removeprefix("Value error, ")
         reason = said[:1].lower() + said[1:]
         place = f"{key} {_shown(first['input'])}: "
-        if first["type"] == "missing":
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            place, reason = "", unknown_name("key", key, list(model.model_fields))
+        elif first["type"] == "missing":
             place = f"{key}: "
         elif first["type"] == "value_error" and isinstance(first["input"], dict):
             # A check of several keys names them in its message.

@@ -75,7 +75,7 @@ def test_every_command_has_help_with_an_example(capsys):
         (["dataset", "show", "."], "metadata.json: no such file, so . is not a dataset; make one with"),
         (["plan", "--model", "fake", "--profile", "no.yaml"], "no.yaml: no such file"),
         (["plan", "--model", "llava15", "--checkpoint", "no", "--dataset", "SPATIAL"], "checkpoint 'no'"),
-        (["plan", "--model", "fake", "--dataset", "SPATIAL", "--option", "a=1"], "a 1: extra inputs"),
+        (["plan", "--model", "fake", "--dataset", "SPATIAL", "--option", "a=1"], "key 'a' is not known; known: n_layers"),
         (["plan", "--model", "fake", "--dataset", "SPATIAL", "--run", "a b"], "run 'a b': use letters"),
         (["extract"], "/scratch: holds no run; run vsp in the project folder, or make one with `vsp plan`"),
         (["status", "--run", "x"], "scratch/x: no such run; /"),

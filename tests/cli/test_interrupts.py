@@ -101,6 +101,7 @@ _LEFT_BEHIND = {
     "evaluate": "results are unchanged; the same command starts over",
     "answer": "no text was kept; the same command starts over",
     "report": "results are unchanged",
+    "view": "nothing was changed",
     "compare": "results are unchanged; the same command starts over",
     "export": "no file was written; the same command starts over",
     "bench": "no measurement was kept; the same command starts over",

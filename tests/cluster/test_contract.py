@@ -410,7 +410,10 @@ def test_a_queue_is_there_where_sbatch_is(program, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not _slurm().has_queue()
     program("sbatch", "")
-    assert _slurm().has_queue() and not SCHEDULERS.load("local")().has_queue()
+    program("scontrol", "")
+    local = SCHEDULERS.load("local")()
+    assert _slurm().has_queue() and not local.has_queue()
+    assert local.runs_here and not _slurm().runs_here
 
 
 def test_accounting_is_left_alone_where_only_active_tasks_are_wanted(program):
@@ -451,10 +454,12 @@ NOT_CONFIGURED = (
 def test_slurm_without_a_configuration_is_said_once(program, work):
     for name in ("squeue", "sacct", "sbatch", "scontrol"):
         program(name, UNCONFIGURED)
-    slurm = _slurm()
-    assert slurm.has_queue()
-    assert slurm.states(_query(jobs={"1": 0})).problem == NOT_CONFIGURED
-    assert (work / "calls").read_text().count("called") == 1 and not slurm.has_queue()
+    slurm, asked_first = _slurm(), _slurm()
+    assert slurm.states(_query(jobs={"1": 0})).problem == NOT_CONFIGURED and not slurm.has_queue()
+    assert (work / "calls").read_text().count("called") == 1
+    assert not asked_first.has_queue()
+    assert asked_first.states(_query()).problem == NOT_CONFIGURED
+    assert (work / "calls").read_text().count("called") == 2
     with pytest.raises(SchedulerError) as caught:
         slurm.send(slurm.calls(_job(None), Path("s.sh"))[0], After())
     assert str(caught.value) == NOT_CONFIGURED

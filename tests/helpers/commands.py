@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import pty
 import signal
+import struct
 import sys
+import termios
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO, TextIOWrapper
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -87,3 +92,41 @@ def _redirected(number: int, file: BinaryIO) -> Iterator[None]:
     finally:
         os.dup2(kept, number)
         os.close(kept)
+
+
+def run_here_in_terminal(
+    arguments: tuple[object, ...], folder: Path, columns: int
+) -> tuple[int, str]:
+    """The exit code, and stdout and stderr as they reach a terminal of this width."""
+    master, slave = pty.openpty()
+    mode = termios.tcgetattr(slave)
+    mode[1] &= ~termios.OPOST  # a newline stays a newline
+    termios.tcsetattr(slave, termios.TCSANOW, mode)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    shown: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):  # the other end was closed
+            while block := os.read(master, 4096):
+                shown.append(block)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    words = list(map(str, arguments))
+    _end_workers()
+    try:
+        with (
+            open(slave, "wb", buffering=0, closefd=False) as end,
+            _as_a_process(["vsp", *words], folder, end, end),
+        ):
+            os.environ |= {"COLUMNS": str(columns), "TERM": "xterm"}
+            try:
+                code = console()
+            except SystemExit as stop:
+                code = stop.code
+    finally:
+        _end_workers()  # they hold the terminal open
+        os.close(slave)
+        reader.join(10)
+        os.close(master)
+    return int(code or 0), b"".join(shown).decode()

@@ -23,7 +23,16 @@ def _printed(benches, n_planned, width=80):
     return text.splitlines(), " ".join(text.split())
 
 
-@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_narrow_terminal_leaves_out_whole_columns_and_breaks_no_name_within_a_word():
+    bench = Bench("own rows", 128, 32, WAYS, 1e-3, True, 210.0, 47.0, (2, 1), ("why",))
+    for width in (40, 50, 60):
+        lines, text = _printed([bench], 100_000, width)
+        assert "Not shown at this width: " in text
+        for words in ("transformers,", "answers,", "45.6", "12.3"):
+            assert any(words in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
 def test_every_figure_of_every_way_is_there(width):
     lines, text = _printed(
         [Bench("own rows", 128, 32, WAYS, 1e-3, True, 210.0, 47.0, (2, 1), ("why",))],

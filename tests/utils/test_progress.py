@@ -1,3 +1,4 @@
+import re
 import sys
 
 from helpers.terminals import run_in_terminal
@@ -37,3 +38,20 @@ def test_a_terminal_gets_a_bar_with_rate():
     status, text = run_in_terminal([sys.executable, "-c", code], 100)
     assert status == 0
     assert "30/30" in text and "rows/s" in text and "read" in text
+
+
+def test_a_bar_stays_on_one_line_of_a_narrow_terminal():
+    code = (
+        "import time\n"
+        "from vsp.utils.progress import progress\n"
+        "with progress('extract llava15-spatial', 'images', 1000) as advance:\n"
+        "    for _ in range(10):\n"
+        "        time.sleep(0.03)\n"
+        "        advance(100)\n"
+    )
+    for columns in (48, 60):
+        status, text = run_in_terminal([sys.executable, "-c", code], columns)
+        drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.replace("\r", "\n"))
+        last = drawn.rstrip().splitlines()[-1]
+        assert status == 0 and "1000/1000" in last
+        assert len(last) <= columns and "images/s" in last

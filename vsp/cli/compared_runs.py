@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,17 @@ def compared_runs(arguments: argparse.Namespace) -> list[tuple[str, Results]]:
         for position in positions
         for probe in probes
     ]
+    _require_others(runs)
     return [runs[0], *(_of_setting(runs[0][1], one, arguments) for one in runs[1:])]
+
+
+def _require_others(runs: Sequence[tuple[str, Results]]) -> None:
+    """Raise ConfigError if the same results are named twice."""
+    seen: set[Path] = set()
+    for name, results in runs:
+        if results.folder.resolve() in seen:
+            raise ConfigError(f"{name} is named twice; name another run, or a setting with --probe")
+        seen.add(results.folder.resolve())
 
 
 def _of_setting(

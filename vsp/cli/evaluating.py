@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +101,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from vsp.reporting.transfer_page import transfer_csv, transfer_json, transfer_page
+    from vsp.reporting.transfer_page import transfer_csv, transfer_json, transfer_page, with_names
     from vsp.reporting.transfer_table import transfer_table
     from vsp.utils.terminal import show
 
@@ -110,7 +109,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     transfers = _transfers(arguments)
     for one in transfers if arguments.layer is not None else ():
         one.at(arguments.layer)  # raises if it was not judged
-    named = _named(transfers)
+    named = with_names(transfers)
     if arguments.plot:
         from vsp.reporting.transfer_plot import plot_transfers
 
@@ -126,17 +125,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print_json(transfer_json(transfers))
     else:
         show(transfer_page(transfers, arguments.layer))
-
-
-def _named(transfers: Sequence[Transfer]) -> list[Transfer]:
-    """The same with names instead of the paths that a user typed, for figures and tables."""
-    from vsp.reporting.names import display_names
-
-    trained = display_names([one.trained for one in transfers])
-    targets = display_names([one.target for one in transfers])
-    return [
-        replace(one, trained=trained[one.trained], target=targets[one.target]) for one in transfers
-    ]
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from vsp import __version__
 from vsp.cli import (
     answering,
+    axes,
     bench,
     data,
     evaluating,
@@ -29,7 +30,9 @@ from vsp.cli import (
     results,
     run_list,
     runs,
+    studying,
     sweeping,
+    viewing,
 )
 from vsp.cli.arguments import add_command, add_saying
 from vsp.cli.failed_plan import note_failed_plan
@@ -48,17 +51,20 @@ FAMILIES = (
     models,
     planning,
     sweeping,
+    studying,
     run_list,
     removing,
     runs,
     answering,
     probing,
     evaluating,
+    axes,
     results,
+    viewing,
     exporting,
     bench,
 )
-PLANNING = ("plan", "sweep")  # commands after which the newest run is a new one
+PLANNING = ("plan", "sweep", "study")  # commands after which the newest run is a new one
 _WORKFLOW = """\
 the usual order:
   vsp generate --config spatial         or `vsp import` for real photographs

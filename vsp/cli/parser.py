@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
+from vsp.cli.help_text import HelpFormatter
 from vsp.cli.output import print_aside
 from vsp.utils.spelling import did_you_mean, nearest_names, unknown_name
 
@@ -23,11 +24,14 @@ class Parser(argparse.ArgumentParser):
     """The parser of `vsp`, and those of its commands, which argparse makes of the same class."""
 
     root: Parser | None = None  # that of `vsp`; None: this one
+    takes_rest = (
+        False  # whether words after "--" are kept as `rest`, for a parser of another command
+    )
     lenient = False  # for shell completion, which parses a line that is not complete
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", HelpFormatter)
         super().__init__(*arguments, **options)
         self._between = False  # inside parse_known_intermixed_args, which parses in two steps
 
@@ -51,6 +55,10 @@ class Parser(argparse.ArgumentParser):
         if self._between or Parser.lenient:
             return super().parse_known_args(args, namespace)
         words = sys.argv[1:] if args is None else list(args)
+        if self.takes_rest:
+            own, rest = _split_rest(words)
+            self.set_defaults(rest=rest)
+            words = own
         own = [*takewhile(lambda word: word.startswith("-"), words)] if self.commands() else words
         self._check_options(own)
         if self.commands():
@@ -144,6 +152,12 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, message)
         what = "/".join(action.option_strings) or str(action.metavar or action.dest)
         raise argparse.ArgumentError(None, unknown_name(what, str(value), known))
+
+
+def _split_rest(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The words before the first "--", and those after it."""
+    end = words.index("--") if "--" in words else len(words)
+    return list(words[:end]), tuple(words[end + 1 :])
 
 
 def _help(command: str) -> str:

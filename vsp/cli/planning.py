@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, MODULES, POSITIONS, STARTS
@@ -180,7 +182,8 @@ def _plan(arguments: argparse.Namespace) -> None:
                 planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
         print_cautions(planned.notes)
-        for line in plan_lines(planned, arguments.words):
+        width = get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in plan_lines(planned, arguments.words, width):
             print_line(line)
         with stop.free():  # raises for a signal that came since the run has its name
             pass

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from vsp.choices import ALL
 from vsp.cli.arguments import (
     add_command,
+    add_layers,
     add_n_jobs,
     add_position,
     add_requeue,
     add_run,
-    layer_list,
     part_of,
     run_option,
 )
@@ -44,12 +44,7 @@ def add_commands(subparsers: Any) -> None:
     add_run(parser)
     add_n_jobs(parser, "worker processes; results do not depend on it")
     layers = parser.add_mutually_exclusive_group()
-    layers.add_argument(
-        "--layers",
-        type=layer_list,
-        metavar="LIST",
-        help="only these layers, as 0,8-16 (default: all)",
-    )
+    add_layers(layers)
     layers.add_argument(
         "--part",
         type=part_of,
@@ -79,6 +74,7 @@ def _probe(arguments: argparse.Namespace) -> None:
     from vsp.cluster.stages import PROBE, PROBE_PARTS
     from vsp.evaluation.parallel_fits import usable_jobs
 
+    _require_no_probe(arguments.run)
     run = chosen_run(arguments)
     n_jobs = usable_jobs(arguments.n_jobs)
     if n_jobs < arguments.n_jobs:
@@ -89,6 +85,15 @@ def _probe(arguments: argparse.Namespace) -> None:
     with_requeues(
         lambda: _probe_positions(run, arguments, n_jobs), run, stage, arguments.requeue, print_line
     )
+
+
+def _require_no_probe(name: str | None) -> None:
+    """Raise ConfigError if the name of a probe stands where the run is named."""
+    from vsp.errors import ConfigError
+    from vsp.probes import PROBES
+
+    if name in PROBES and not (Path("scratch") / str(name)).exists():
+        raise ConfigError(f"{name} is a probe, not a run; name it with --probe {name}")
 
 
 def _probe_positions(run: Run, arguments: argparse.Namespace, n_jobs: int) -> None:

@@ -12,14 +12,15 @@ from vsp.cli.arguments import (
     add_json,
     add_over,
     add_results_choice,
-    add_run,
     add_seed,
     at_least,
     compared_positions,
+    fraction,
 )
 from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
-from vsp.cli.output import print_aside, print_json
+from vsp.cli.html_page import add_page, check_page_options, write_runs_page
+from vsp.cli.output import print_aside, print_json, print_line
 from vsp.cli.paper_options import (
     Tables,
     add_figure,
@@ -32,6 +33,7 @@ from vsp.errors import ConfigError
 
 if TYPE_CHECKING:
     from vsp.evaluation.compare import Pair
+    from vsp.evaluation.strata import Strata
     from vsp.storage.results import Results
 
 
@@ -51,8 +53,11 @@ def _add_report(subparsers: Any) -> None:
         guide="docs/statistics.md",
         interrupted="results are unchanged",
     )
-    add_run(parser, "run in results/, or the path of a run or of its results (default: the newest)")
-    add_results_choice(parser)
+    add_page(parser)
+    parser.add_argument(
+        "--study", metavar="NAME", help="report a study in studies/ as one, in place of a run"
+    )
+    add_results_choice(parser, "; with --save it may be repeated, and each is shown and written")
     add_json(parser)
     add_figure(parser, ("curve", "classes", "confusion", "heatmap"))
     parser.add_argument(
@@ -66,7 +71,8 @@ def _add_report(subparsers: Any) -> None:
     parser.add_argument(
         "--save",
         action="store_true",
-        help="write report.txt and figures into the folder of the results, besides showing the page",
+        help="write report.txt and figures into the folder of the results, besides showing the page, "
+        "and the first sentences of all settings to results/RUN/report.txt",
     )
     parser.add_argument(
         "--rows",
@@ -74,15 +80,70 @@ def _add_report(subparsers: Any) -> None:
         help="also list rows with the model's own answer: those whose label the probe of the selected "
         "layer reads in most repeats and the model does not say, the reverse, or all",
     )
+    parser.add_argument(
+        "--by",
+        metavar="FIELD",
+        help="also show the accuracy for each value of a field of the dataset's records, and the gaps; "
+        "usual-label: whether the label is the usual one of the two names; box-cue: whether it is the "
+        "one that boxes suggest",
+    )
+    parser.add_argument(
+        "--margin",
+        type=fraction,
+        metavar="SHARE",
+        help="of --study: differences below it count as none in the verdict (default: 0.05, five points)",
+    )
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    if arguments.study is not None:
+        from vsp.cli.reported_study import report_study
+
+        report_study(arguments)
+        return
+    check_paper_options(arguments)
+    check_page_options(arguments)
+    _check_by(arguments)
+    if arguments.margin is not None:
+        raise ConfigError(
+            f"--margin {arguments.margin:g}: is of a verdict; use it with --study NAME"
+        )
+    settings = arguments.probe or [None]
+    if len(settings) > 1:
+        _check_several(arguments)
+    for i, arguments.probe in enumerate(settings):
+        if i:
+            print_line()
+        _report_setting(arguments)
+
+
+def _check_several(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError unless the options fit several settings."""
+    files = {"--plot": arguments.plot, "--csv": arguments.csv, "--markdown": arguments.markdown,
+             "--latex": arguments.latex, "--json": arguments.json, "--html": arguments.html}  # fmt: skip
+    given = [option for option, value in files.items() if value]
+    if given or not arguments.save:
+        what = f"{given[0]} takes one" if given else "without --save, name one"
+        raise ConfigError(
+            f"--probe is given {len(arguments.probe)} times: {what}; `vsp compare RUN --probe A --probe "
+            "B` compares two"
+        )
+
+
+def _report_setting(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
     from vsp.reporting.layer_paper_table import layer_csv, layer_paper_table
     from vsp.reporting.probe_report import report_json, report_page
+    from vsp.reporting.strata_page import strata_page
     from vsp.utils.terminal import show
 
-    check_paper_options(arguments)
     results = chosen_results(arguments)
+    if arguments.html:
+        write_runs_page(arguments, results)
+        if arguments.further_runs:
+            return
+    strata = _strata(arguments, results)
     _plot_report(arguments, results)
     if arguments.save:
         from vsp.reporting.saved_report import save_report
@@ -95,9 +156,37 @@ def _report(arguments: argparse.Namespace) -> None:
     if write_tables(arguments, tables):
         return
     if arguments.json:
-        print_json(report_json(results, arguments.rows))
+        values = report_json(results, arguments.rows)
+        print_json(values if strata is None else {**values, "by": asdict(strata)})
     else:
         show(report_page(results, arguments.rows))
+        if strata is not None:
+            print()
+            show(strata_page(strata))
+
+
+def _check_by(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError if a table takes the place of the page with the strata."""
+    if arguments.by is None:
+        return
+    if arguments.html and arguments.further_runs:
+        raise ConfigError(
+            f"--by {arguments.by}: is not part of the page of several runs; name one run, or leave it out"
+        )
+    for name in ("csv", "markdown", "latex"):
+        if getattr(arguments, name):
+            raise ConfigError(
+                f"--by {arguments.by}: is not part of --{name}, which has a row for each layer; use --json"
+            )
+
+
+def _strata(arguments: argparse.Namespace, results: Results) -> Strata | None:
+    """The scores by the field of --by; None without it."""
+    if arguments.by is None:
+        return None
+    from vsp.evaluation.strata import strata_of
+
+    return strata_of(results, arguments.by)
 
 
 def _plot_report(arguments: argparse.Namespace, results: Results) -> None:

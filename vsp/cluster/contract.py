@@ -117,6 +117,11 @@ class States:
 class Scheduler(Protocol):
     """A batch system."""
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether `send` runs the job on this machine and returns at its end; there is no queue then."""
+        ...
+
     def script(self, job: Job) -> str:
         """The text of a batch script. Raises SchedulerError if the job cannot be expressed."""
         ...
@@ -150,7 +155,7 @@ class Scheduler(Protocol):
         ...
 
     def has_queue(self) -> bool:
-        """Whether jobs can be queued from this machine."""
+        """Whether jobs can be submitted to a queue from this machine: its commands are here and work."""
         ...
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ from vsp.choices import ALL
 from vsp.cluster import SCHEDULERS
 from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
 from vsp.cluster.local import Local
+from vsp.cluster.probe_choice import ProbeChoice
 from vsp.cluster.stages import (
     EXTRACT,
     ORDER,
@@ -22,7 +23,6 @@ from vsp.cluster.stages import (
     PROBE_PARTS,
     REPORT,
     STAGES,
-    TABLE,
     VERIFY,
     job_name,
 )
@@ -107,15 +107,20 @@ def chain(
     probe_tasks: int = 0,
     partial: bool = False,
     retry_failed: bool = False,
+    choice: ProbeChoice = ProbeChoice(),  # noqa: B008 - frozen
 ) -> list[Job]:
-    """The jobs of `stages` in their order. `partial`: probes leave out missing and failed rows."""
+    """The jobs of `stages` in their order. `partial`: probes leave out missing and failed rows.
+
+    `choice` is how they probe; the report is of the settings that it makes.
+    """
     if PROBE in stages:
         _ = run.results  # raises RunError if they have no place
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
-    every = ("--position", ALL) if len(run.plan.stored_positions) > 1 else ()
+    several = choice.position is None and len(run.plan.stored_positions) > 1
+    every = ("--position", ALL) if several and ALL not in choice.words else ()
     # Fitted layers are kept, so a probe that is requeued goes on; a verification would start over.
     again = ("--requeue", str(profile.max_requeues)) if profile.requeue and profile.cpu.time else ()
-    probe = (*cores, *every, *(("--partial",) if partial else ()), *again)
+    probe = (*choice.words, *cores, *every, *(("--partial",) if partial else ()), *again)
     jobs = []
     if EXTRACT in stages:
         jobs.append(extract_job(run, profile, retry_failed))
@@ -127,22 +132,31 @@ def chain(
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
     if REPORT in stages:
-        report = _cpu_job(run, profile, REPORT, _command(run, REPORT, "--save"))
+        shown = (word for one in choice.settings(run) for word in ("--probe", one))
+        report = _cpu_job(run, profile, REPORT, _command(run, REPORT, *shown, "--save"))
         one = report.resources.model_copy(update={"cpus_per_task": 1})
         jobs.append(replace(report, resources=one))
     return jobs
 
 
-def table_job(runs: Sequence[Run], profile: Profile, folder: Path) -> Job:
-    """The job that shows what the runs of a sweep found; its script and logs lie in `folder`."""
+@dataclass(frozen=True, slots=True)
+class LastJob:
+    """A command of vsp that runs after the end of several runs, such as the table of a sweep."""
+
+    stage: str  # begins the names of the job, of its script and of its log
+    words: tuple[str, ...]  # of the command, without `vsp`
+    folder: Path  # of the script and the logs
+
+
+def last_job(last: LastJob, runs: Sequence[Run], profile: Profile) -> Job:
+    """The job of a command about these runs; it runs in the folder that it is sent from."""
     owner = sha256(" ".join(map(job_owner, runs)).encode()).hexdigest()[:32]
-    names = [run.name for run in runs]
-    logs = Path(profile.logs).absolute() if profile.logs else folder.absolute() / "logs"
+    logs = Path(profile.logs).absolute() if profile.logs else last.folder.absolute() / "logs"
     return Job(
-        stage=TABLE,
-        name=f"{TABLE}-{owner[:8]}",
+        stage=last.stage,
+        name=f"{last.stage}-{owner[:8]}",
         run_id=owner,
-        command=(sys.executable, "-P", "-m", "vsp", "runs", "--peaks", *names),
+        command=(sys.executable, "-P", "-m", "vsp", *last.words),
         logs=logs,
         resources=profile.cpu_resources().model_copy(update={"cpus_per_task": 1}),
         modules=profile.modules,

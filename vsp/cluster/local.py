@@ -26,6 +26,8 @@ exit "$status"
 class Local:
     """Runs the script of a job in this shell; see `vsp.cluster.contract.Scheduler`."""
 
+    runs_here = True
+
     def script(self, job: Job) -> str:
         lines = ["#!/bin/bash", *environment_lines(job.environment, job.import_from)]
         command = shlex.join(job.command)

@@ -58,7 +58,8 @@ _SACCT = "JobID,State,NodeList,ExitCode,JobName,Comment,Submit,Start,End"
 class Slurm:
     """Submits with sbatch, asks squeue and sacct; see `vsp.cluster.contract.Scheduler`."""
 
-    _unconfigured = False  # whether a Slurm command has said so
+    runs_here = False
+    _configured: bool | None = None  # None: no command has been asked yet
 
     @cached_property
     def _limit(self) -> int:
@@ -144,9 +145,11 @@ class Slurm:
 
     def states(self, query: Query) -> States:
         """From squeue; for jobs that the controller has forgotten, from accounting, if there is any."""
+        if self._configured is False:
+            return States((), _NOT_CONFIGURED)
         tasks, others, *problems = _squeue(query)
-        self._unconfigured = _NOT_CONFIGURED in problems
-        if query.ended and not self._unconfigured:  # otherwise accounting would say the same
+        self._configured = _NOT_CONFIGURED not in problems
+        if query.ended and self._configured:  # otherwise accounting would say the same
             accounted, problem = self._sacct(query)
             tasks = _with_users(tasks, accounted)
             seen = others | {task.job for task in tasks}
@@ -177,7 +180,12 @@ class Slurm:
         return True
 
     def has_queue(self) -> bool:
-        return shutil.which("sbatch") is not None and not self._unconfigured
+        if shutil.which("sbatch") is None:
+            return False
+        if self._configured is None:
+            _, problem = _ask(["scontrol", "show", "config"])
+            self._configured = problem != _NOT_CONFIGURED
+        return self._configured
 
     def _sacct(self, query: Query) -> tuple[list[TaskState], str]:
         """The answer of accounting: own jobs by name, jobs of other users by number."""

@@ -9,6 +9,7 @@ EXTRACT, VERIFY, PROBE, REPORT = STAGES = ("extract", "verify", "probe", "report
 # An optional stage before PROBE: it fits the layers in an array of tasks.
 PROBE_PARTS = "probe-parts"
 TABLE = "table"  # a job after the runs of a sweep; of no run
+STUDY = "study"  # likewise, after the runs of a study
 ORDER = (EXTRACT, VERIFY, PROBE_PARTS, PROBE, REPORT)
 
 # Lists of jobs show the first eight letters of a name, so the stage comes first.

@@ -1,4 +1,4 @@
-"""Submits the runs of `vsp sweep` as one chain: the stages of each run, then one table of all."""
+"""Submits many runs as one chain: the stages of each run, then one job after the end of all."""
 
 from __future__ import annotations
 
@@ -7,93 +7,160 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from vsp.cluster.contract import After, Query, array_and_task
-from vsp.cluster.jobs import scheduler_of, table_job, task_states
+from vsp.cluster.contract import After, Query, Scheduler, array_and_task
+from vsp.cluster.jobs import LastJob, last_job, scheduler_of, task_states
 from vsp.cluster.needed_stages import finished_words
 from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, PROBE, TABLE, VERIFY, log_name
 from vsp.cluster.submit import Options, Say, submit, unfinished
-from vsp.cluster.submitted import known_submissions
+from vsp.cluster.submitted import known_submissions, probing_submission
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
+from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
 from vsp.utils.files import disk_errors
 
-FOLDER = Path("scratch/.sweep")  # script and logs of the table
+_FOLDER = Path("scratch/.sweep")  # script and logs of the table
 
 
 @dataclass(frozen=True, slots=True)
 class SweepJobs:
     """What became of the submission of a sweep."""
 
-    waits: bool  # jobs are in the queue, so that the table comes later
+    waits: bool  # jobs are in the queue, so that the last job comes later
     problems: tuple[str, ...]  # of runs that cannot be submitted, or whose stages failed here
 
 
-def submit_sweep(
-    runs: Sequence[Run], profile: Profile, options: Options, work: Path, say: Say
-) -> SweepJobs:
-    """Submit what each run still needs up to its probes, then the table after the end of all.
+@dataclass(frozen=True, slots=True)
+class _RunJobs:
+    """What became of one run."""
 
-    Runs with queued or running jobs are not submitted again; the table waits for them too. A run that
-    cannot be submitted does not stop the others. Raises SchedulerError, naming the runs submitted so
-    far, if the batch system refuses.
+    waiting: tuple[str, ...] = ()  # jobs that were in the queue before
+    new: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def submit_sweep(
+    runs: Sequence[Run],
+    profile: Profile,
+    options: Options,
+    work: Path,
+    say: Say,
+    last: LastJob | None = None,
+) -> SweepJobs:
+    """Submit what each run still needs up to its probes, then `last` after the end of all.
+
+    `last` is by default the table of what the runs found. Runs with queued or running jobs are not
+    submitted again; the last job waits for them too. A run that cannot be submitted does not stop the
+    others. Raises SchedulerError, naming the runs submitted so far, if the batch system refuses.
     """
     scheduler = scheduler_of(profile)
-    jobs: list[str] = []
-    problems: list[str] = []
-    has_new = False
-    for n, run in enumerate(runs):
-        states = task_states(run, scheduler, ended=False)
-        active = {array_and_task(task.job)[0]: None for task in states.tasks if task.active}
-        if active:
-            say(f"run {run.name}: not submitted again, jobs {', '.join(active)} run or wait")
-            jobs += active
-            continue
-        ledgers = run.ledgers()
-        if finished_words(run, ledgers):
-            say(f"run {run.name}: is finished")
-            continue
-        say(f"run {run.name}:")
-        before = len(known_submissions(run)[0])
+    found: list[_RunJobs] = []
+    for run in runs:
         try:
-            is_extracted = not unfinished(ledgers, options.retry_failed)
-            stages = (VERIFY, PROBE) if is_extracted else (EXTRACT, VERIFY, PROBE)
-            submit(run, profile, replace(options, stages=stages), say)
+            found.append(_submit_run(run, profile, options, scheduler, say))
         except SchedulerError as error:
-            if scheduler.has_queue():
-                raise SchedulerError(f"run {run.name}: {error}; {_so_far(runs[:n])}") from None
-            problems.append(f"run {run.name}: {error}")
-        except RunError as error:
-            problems.append(str(error))
-        for submission in known_submissions(run)[0][before:]:
-            has_new = True
-            jobs += [job for numbers in submission.jobs.values() for job in numbers]
+            so_far = _so_far(runs[: len(found)])
+            raise SchedulerError(f"run {run.name}: {error}; {so_far}") from None
+    jobs = [job for one in found for job in (*one.waiting, *one.new)]
     if jobs:
-        _submit_table(runs, profile, jobs, work, say, has_new)
-    return SweepJobs(bool(jobs), tuple(problems))
+        has_new = any(one.new for one in found)
+        _submit_last(
+            last or sweep_table(runs, work, options), runs, profile, scheduler, jobs, say, has_new
+        )
+    return SweepJobs(bool(jobs), tuple(one.problem for one in found if one.problem))
 
 
-def _submit_table(
-    runs: Sequence[Run], profile: Profile, jobs: Sequence[str], work: Path, say: Say, has_new: bool
+def sweep_table(runs: Sequence[Run], work: Path, options: Options) -> LastJob:
+    """The job that shows what the probes of a sweep found."""
+    setting = options.probe.shown
+    shown = () if setting is None else ("--probe", setting)
+    return LastJob(TABLE, ("runs", "--peaks", *shown, *(run.name for run in runs)), work / _FOLDER)
+
+
+def _submit_run(
+    run: Run, profile: Profile, options: Options, scheduler: Scheduler, say: Say
+) -> _RunJobs:
+    """Submit what one run needs, unless its jobs wait or run. Raises SchedulerError if it is refused."""
+    waiting = _waiting(run, scheduler)
+    if waiting:
+        say(f"run {run.name}: not submitted again, jobs {', '.join(waiting)} run or wait")
+        return _RunJobs(waiting, problem=_other_probe(run, options))
+    ledgers = run.ledgers()
+    if finished_words(run, ledgers, options.probe):
+        say(f"run {run.name}: is finished")
+        return _RunJobs()
+    say(f"run {run.name}:")
+    before = known_submissions(run)[0]
+    problem = _problem(run, profile, replace(options, stages=_stages(ledgers, options)), say)
+    new = [one for one in known_submissions(run)[0] if one not in before]
+    numbers = (job for one in new for jobs in one.jobs.values() for job in jobs)
+    return _RunJobs(new=tuple(numbers), problem=problem)
+
+
+def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
+    """Submit the run; why it cannot be submitted, or what failed here, or nothing."""
+    try:
+        submit(run, profile, options, say)
+    except RunError as error:
+        return str(error)
+    except SchedulerError as error:
+        if not scheduler_of(profile).runs_here:
+            raise
+        return f"run {run.name}: {error}"
+    return ""
+
+
+def _waiting(run: Run, scheduler: Scheduler) -> tuple[str, ...]:
+    """The numbers of the run's queued and running jobs."""
+    tasks = task_states(run, scheduler, ended=False).tasks
+    return tuple(dict.fromkeys(array_and_task(one.job)[0] for one in tasks if one.active))
+
+
+def _other_probe(run: Run, options: Options) -> str:
+    """Why the jobs of the run that wait do not do what is wanted now; empty if they do."""
+    last = probing_submission(known_submissions(run)[0])
+    if last is None or last.probe == options.probe.words:
+        return ""
+    return (
+        f"run {run.name}: its jobs probe {', '.join(last.settings)}; give the same command again when "
+        "they have ended"
+    )
+
+
+def _stages(ledgers: Sequence[Ledger], options: Options) -> tuple[str, ...]:
+    """The stages up to the probes, without the extraction if it is finished."""
+    if unfinished(ledgers, options.retry_failed):
+        return (EXTRACT, VERIFY, PROBE)
+    return (VERIFY, PROBE)
+
+
+def _submit_last(
+    last: LastJob,
+    runs: Sequence[Run],
+    profile: Profile,
+    scheduler: Scheduler,
+    jobs: Sequence[str],
+    say: Say,
+    has_new: bool,
 ) -> None:
-    """Submit the job of the table, unless no job is new and an earlier table job is still queued."""
-    scheduler, folder = scheduler_of(profile), work / FOLDER
-    job = table_job(runs, profile, folder)
+    """Submit the last job, unless no job is new and an earlier such job is still queued."""
+    job = last_job(last, runs, profile)
     if not has_new:
-        asked = Query(job.run_id, {job.name: TABLE}, 1, datetime.now().astimezone(), ended=False)
-        for task in scheduler.states(asked).active(TABLE):
-            say(f"{TABLE}: job {task.job} is queued already")
+        asked = Query(
+            job.run_id, {job.name: job.stage}, 1, datetime.now().astimezone(), ended=False
+        )
+        for task in scheduler.states(asked).active(job.stage):
+            say(f"{job.stage}: job {task.job} is queued already")
             return
-    script = folder / f"{job.name}.sh"
+    script = last.folder / f"{job.name}.sh"
     with disk_errors(job.logs):
         job.logs.mkdir(parents=True, exist_ok=True)
     write_script(script, scheduler.script(job))
     (call,) = scheduler.calls(job, script)
     sent = scheduler.send(call, After(ended=tuple(jobs)))
-    say(
-        f"{TABLE}: job {sent.job} waits for the end of all; it writes {job.logs / log_name(TABLE, sent.job)}"
-    )
+    log = job.logs / log_name(job.stage, sent.job)
+    say(f"{job.stage}: job {sent.job} waits for the end of all; it writes {log}")
 
 
 def _so_far(runs: Sequence[Run]) -> str:

@@ -42,10 +42,13 @@ class VariantRequest:
     seed: int = 0
 
 
-def apply_variant(request: VariantRequest, n_jobs: int) -> tuple[bool, list[str]]:
+def apply_variant(
+    request: VariantRequest, n_jobs: int, advice: str = "remove it or name another --out"
+) -> tuple[bool, list[str]]:
     """Write the variant's folder. Returns False if it exists, and notes of what rows lost.
 
-    Raises DatasetError if the folder holds another dataset or a record cannot be changed.
+    Raises DatasetError if the folder holds another dataset, with the `advice`, or a record cannot be
+    changed.
     """
     variant: Variant = VARIANTS.load(request.variant)
     notes: list[str] = []
@@ -53,9 +56,17 @@ def apply_variant(request: VariantRequest, n_jobs: int) -> tuple[bool, list[str]
         request.output.absolute(),
         _card(request),
         lambda folder: notes.extend(_write_folder(folder, request, variant, n_jobs)),
-        "remove it or name another --out",
+        advice,
     )
     return fresh, notes
+
+
+def check_variant(folder: Path, name: str) -> None:
+    """Raise DatasetError if the variant cannot be made of the dataset. Draws and writes nothing."""
+    source, variant = folder.absolute(), VARIANTS.load(name)
+    survey = _survey(source, variant, name)
+    if variant.exchange_images:
+        _exchange_images(source, survey.pictures["images"], 0, [])
 
 
 def _card(request: VariantRequest) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from vsp.evaluation.scores import Floats
@@ -15,6 +17,19 @@ def n_sign_flips(n_groups: int, limit: int) -> int:
     """Number of sign vectors: all 2^n_groups if they are at most `limit` + 1, otherwise `limit`."""
     n_all = 2 ** min(n_groups, 62)
     return n_all if n_all <= limit + 1 else limit
+
+
+def draw_signs(n_groups: int, n: int, seed: int) -> Iterator[Floats]:
+    """Sign vectors [flip, group] in blocks: all of them if there are `n`, otherwise random ones."""
+    at_once, rng = max(1, _SIGNS_IN_MEMORY // n_groups), np.random.default_rng(seed)
+    for start in range(0, n, at_once):
+        numbers = np.arange(start, min(start + at_once, n))[:, None]
+        flips = (
+            numbers >> np.arange(n_groups) & 1
+            if n == 2**n_groups
+            else rng.integers(2, size=(len(numbers), n_groups), dtype=np.int8)
+        )
+        yield np.asarray(1.0 - 2.0 * flips)
 
 
 def sign_flip_p(
@@ -41,16 +56,10 @@ def sign_flip_p(
     share = np.divide(share, error, out=np.zeros_like(share), where=error > 0)
     inflation = np.sqrt(_variance_inflation(gained, inner_excess, folds, of_training))
     observed = np.abs(share.sum(axis=1)) / inflation - _EQUAL
-    n_as_large, at_once = np.zeros((2, len(gained))), max(1, _SIGNS_IN_MEMORY // n_groups)
-    exact, rng = n == 2**n_groups, np.random.default_rng(seed)
-    for start in range(0, n, at_once):
-        numbers = np.arange(start, min(start + at_once, n))[:, None]
-        flips = (
-            numbers >> np.arange(n_groups) & 1
-            if exact
-            else rng.integers(2, size=(len(numbers), n_groups), dtype=np.int8)
-        )
-        drawn = np.abs((1.0 - 2.0 * flips) @ share.T)
+    n_as_large = np.zeros((2, len(gained)))
+    exact = n == 2**n_groups
+    for signs in draw_signs(n_groups, n, seed):
+        drawn = np.abs(signs @ share.T)
         maximum = drawn[:, :-1].max(axis=1, keepdims=True, initial=0.0)
         n_as_large += (drawn >= observed).sum(axis=0), (maximum >= observed).sum(axis=0)
     alone, corrected = n_as_large / n if exact else (1 + n_as_large) / (1 + n)

@@ -110,7 +110,7 @@ class GroupBootstrap:
         n = np.where(
             binomial > 0, binomial / np.where(variance > 0, variance, 1.0), self.size.n_groups
         )
-        return _proportion_interval(self.value, n / factor, self._t)
+        return proportion_interval(self.value, n / factor, self._t)
 
     def differences(
         self,
@@ -176,7 +176,7 @@ def bootstrap_groups(
     """Resample groups with replacement and compute the statistic of every column."""
     n_columns, n_repeats, n_groups = sums.loss.shape
     flat, parts = sums.loss.reshape(-1, n_groups), []
-    for counts in _counts(n_groups, resamples, seed):
+    for counts in group_counts(n_groups, resamples, seed):
         loss = (counts @ flat.T).reshape(-1, n_columns, n_repeats).swapaxes(1, 2)
         parts.append((loss, counts @ sums.base.T))
     losses, bases = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -191,7 +191,7 @@ def bootstrap_groups(
     )  # fmt: skip
 
 
-def _counts(n_groups: int, resamples: int, seed: int) -> Iterator[Floats]:
+def group_counts(n_groups: int, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each group occurs in each resample [resample, group], in blocks of resamples."""
     rng = np.random.default_rng(seed)
     at_once = max(_COUNTS_IN_MEMORY // n_groups, 1)
@@ -231,7 +231,7 @@ def fold_factor(inner_excess: Floats, variance: Floats, folds: Folds) -> Floats:
     return np.clip(np.where(np.isfinite(factor), factor, highest), lowest, highest)
 
 
-def _proportion_interval(proportion: Floats, n: Floats, t: float) -> tuple[Floats, Floats]:
+def proportion_interval(proportion: Floats, n: Floats, t: float) -> tuple[Floats, Floats]:
     """Wilson's interval of a proportion with effective sample size `n` [column] and Student's t.
 
     Source: Dean & Pagano, "Evaluating confidence interval methods for binomial proportions in

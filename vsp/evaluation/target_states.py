@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ def _of_run(run: Run, position: str, partial: bool) -> TargetStates:
     n_missing = run.plan.n_samples - len(rows)
     if not len(rows) or (n_missing and not partial):
         raise RunError(
-            f"run {run.name}: {n_missing:,} of {run.plan.n_samples:,} rows have no states; extract "
-            "them, or leave them out with --partial"
+            f"run {run.name}: {n_missing:,} of {run.plan.n_samples:,} rows have no states; "
+            f"`vsp extract --run {shlex.quote(run.name)}` extracts them, or leave them out with --partial"
         )
     samples = run.all_samples()
     done = [samples[row] for row in rows.tolist()]

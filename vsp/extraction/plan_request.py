@@ -20,6 +20,7 @@ RECORD = "request.json"  # in the folder of a run
 _METADATA = "metadata.json"
 # Options that change neither the rows nor what is computed of them.
 _NO_CONTENT = {"name", "model_name", "profile", "dataset", "model"}
+_LATER = {"rows_of": None}  # options that older plans do not have, and what they mean there
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class PlanRequest:
     batch_size: int = 16
     share: bool = True  # compute the common beginning of rows about one image once
     limit: int | None = None  # plan only the first rows
+    rows_of: str | None = None  # a run whose rows, order and groups the new run has
     name: str | None = None
     model_name: str = ""  # as the user typed it, for the name of the run; "": that of the family
     drop_unreadable: bool = False
@@ -50,7 +52,11 @@ class PlanRequest:
 
 def request_key(request: PlanRequest) -> str:
     """SHA-256 of all options that decide what is planned, and of the records of the dataset."""
-    options = {name: one for name, one in asdict(request).items() if name not in _NO_CONTENT}
+    options = {
+        name: one
+        for name, one in asdict(request).items()
+        if name not in _NO_CONTENT and (name not in _LATER or one != _LATER[name])
+    }
     model = pinned(request.model).model_dump(mode="json", exclude={"frame"})
     dataset = os.path.abspath(request.dataset)  # noqa: PTH100 - links stay links
     records = ""

@@ -23,7 +23,12 @@ def beats_chance(score: LayerScore) -> bool:
 
 
 def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
-    """Sentences that name the layers above chance and above the words, and the figure to cite.
+    """The sentences of `finding`, and the figure to cite."""
+    return " ".join(filter(None, finding(summary, scores)))
+
+
+def finding(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> tuple[str, str]:
+    """Which layers are above chance and above the words; and the figure to cite, empty if none is.
 
     A layer beats chance if its p against permuted labels, corrected for the number of layers, is
     under LEVEL and its score is over that of the most frequent label. It beats the words alone if
@@ -34,16 +39,16 @@ def answer(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
     if 1 / (n + 1) >= LEVEL:
         needed = round(1 / LEVEL)
         return (
-            f"Not tested against chance: p < {LEVEL:g} needs {needed} permutations, and there are {n}. "
-            f"{_to_cite(summary)}"
+            f"Not tested against chance: p < {LEVEL:g} needs {needed} permutations, and there are {n}.",
+            _to_cite(summary),
         )
     above = [one for one in scores if beats_chance(one) and one.score > summary["chance"]]
     chance = f"chance ({format_figure(summary['chance'])})"
     if not above:
         subject = "No layer beats" if len(scores) > 1 else f"Layer {scores[0].layer} does not beat"
-        return f"{subject} {chance} at corrected p < {LEVEL:g}."
+        return f"{subject} {chance} at corrected p < {LEVEL:g}.", ""
     found = f"{_layers(above, scores)} {chance}{_beyond_words(above, scores)} at corrected p < {LEVEL:g}."
-    return f"{found}{_words_at_peak(summary, scores)} {_to_cite(summary)}"
+    return f"{found}{_words_at_peak(summary, scores)}", _to_cite(summary)
 
 
 def _layers(some: Sequence[LayerScore], scores: Sequence[LayerScore]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
-from vsp.utils.terminal import folded_text, text_line, text_lines
+from vsp.reporting.columns import Column, FittingTable, figure_cells
+from vsp.utils.terminal import folded_text, text_line
 from vsp.utils.text import format_bytes
 
 if TYPE_CHECKING:
@@ -46,32 +46,36 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
     return Group(*parts)
 
 
-def _ways_table(bench: Bench) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("way", overflow="fold")
-    for column in (
-        "batch",
-        "rows/s",
-        "speed- up",
-        "times vsp",
-        "of forward",
-        "peak",
-        "forward peak",
-    ):
-        table.add_column(text_lines(column.split()), justify="right", no_wrap=True)
-    for way in bench.ways:
-        table.add_row(
-            way.name,
-            str(way.batch),
-            "too big" if way.rows_per_second is None else f"{way.rows_per_second:,.1f}",
-            "" if way.times_plain is None else f"{way.times_plain:.2f}",
-            "" if way.times_vsp is None else f"{way.times_vsp:.2f}",
-            "" if way.of_bare is None else f"{way.of_bare:.2f}",
-            "" if way.peak_bytes is None else format_bytes(way.peak_bytes),
-            "" if way.bare_peak_bytes is None else format_bytes(way.bare_peak_bytes),
-            style="bold" if way is bench.best else "",
-        )
-    return table
+def _ways_table(bench: Bench) -> FittingTable:
+    """A row for each way and batch; columns without a figure are left out."""
+    ways = bench.ways
+    rates = [
+        "too big" if one.rows_per_second is None else f"{one.rows_per_second:,.1f}" for one in ways
+    ]
+    columns = [
+        Column("way", [folded_text(way.name) for way in ways], folds_to=16),
+        Column("batch", figure_cells([str(way.batch) for way in ways])),
+        Column("rows/s", figure_cells(rates)),
+        _optional("speed-up", [_ratio(way.times_plain) for way in ways], 3),
+        _optional("times vsp", [_ratio(way.times_vsp) for way in ways], 2),
+        _optional("of forward", [_ratio(way.of_bare) for way in ways], 5),
+        _optional("peak", [_size(way.peak_bytes) for way in ways], 1),
+        _optional("forward peak", [_size(way.bare_peak_bytes) for way in ways], 4),
+    ]
+    styles = ["bold" if way is bench.best else "" for way in ways]
+    return FittingTable([one for one in columns if one is not None], styles)
+
+
+def _optional(head: str, figures: Sequence[str], rank: int) -> Column | None:
+    return Column(head, figure_cells(figures), rank) if any(figures) else None
+
+
+def _ratio(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.2f}"
+
+
+def _size(n_bytes: int | None) -> str:
+    return "" if n_bytes is None else format_bytes(n_bytes)
 
 
 def _answers(bench: Bench) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from vsp.models.memory import Memory
     from vsp.storage.plan import Plan
 
+_NAME = 9  # characters of the column of names
 
-def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
+
+def plan_lines(planned: Planned, words: Sequence[str], width: int | None = None) -> list[str]:
     """The facts of a new run, its needs of disk and memory, and the commands that start it.
 
-    `words` are those of the command that planned it.
+    `words` are those of the command that planned it. Facts are wrapped to `width`; commands are not,
+    so that they can be copied.
     """
     plan, layout = planned.run.plan, planned.run.store.layout
     n_bytes = sum(store.layout.n_bytes for store in planned.run.stores.values())
@@ -50,10 +54,17 @@ def plan_lines(planned: Planned, words: Sequence[str]) -> list[str]:
         "baseline": _untrained_lines(planned, words),
     }
     return [
-        f"{'' if i else name:<8} {line}"
+        f"{'' if i else name:<{_NAME - 1}} {line}"
         for name, lines in facts.items()
-        for i, line in enumerate(lines)
+        for i, line in enumerate(_wrapped(name, lines, width))
     ]
+
+
+def _wrapped(name: str, lines: Sequence[str], width: int | None) -> list[str]:
+    if width is None or name in ("next", "baseline"):
+        return list(lines)
+    room = max(width - _NAME, _NAME)
+    return [part for line in lines for part in textwrap.wrap(line, room, break_on_hyphens=False)]
 
 
 def _positions(planned: Planned) -> list[str]:

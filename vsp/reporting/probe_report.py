@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from vsp.choices import position_words
+from vsp.choices import DEFAULT_PROBE, LAST, position_words
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
@@ -56,6 +57,12 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     return values
 
 
+def first_sentences(results: Results) -> str:
+    """The sentences with which the page begins, after a word about results of an older state."""
+    summary, scores = results.read()
+    return " ".join([*_stale_line(results, summary), _sentences(summary, scores)])
+
+
 def report_page(results: Results, rows: str | None = None) -> RenderableType:
     """The page of `vsp report`, for 80 columns, with a list of `rows` as `report_json`."""
     summary, scores = results.read()
@@ -78,7 +85,7 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     parts += [text_line(), *says] if says else []
     if rows is not None:
         parts += [text_line(), *rows_page(answered_rows(results, rows), rows)]
-    warnings = _warnings(summary, scores)
+    warnings = report_warnings(summary, scores)
     parts += [text_line(), *_warning_lines(warnings)] if warnings else []
     return Group(*parts)
 
@@ -132,8 +139,8 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
         "batch effect": format_batch_effect(BatchEffect(**batching))
         if batching
         else "not measured",
-        "split": _split_fact(summary, best),
-        "probe": _probe_fact(summary["probe"]),
+        "split": split_fact(summary, best),
+        "probe": probe_fact(summary["probe"]),
         "fits": _fits_fact(summary),
     }
     if len(scores) > 1:
@@ -151,7 +158,7 @@ def _imported_fact(plan: Plan) -> str:
     return f"{known.describe()}{numbered}{assumed}"
 
 
-def _split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
+def split_fact(summary: Mapping[str, Any], best: LayerScore) -> str:
     """The splits, and the rows on each side of the first one."""
     words = f"{summary['split']}; {best.n_train} training rows, {best.n_test} test rows"
     rows = summary["rows"]
@@ -169,7 +176,7 @@ def _dropped_labels(summary: Mapping[str, Any]) -> str:
     return "".join(f"; {n} of label {label!r} left out" for label, n in dropped.items())
 
 
-def _probe_fact(card: Mapping[str, Any]) -> str:
+def probe_fact(card: Mapping[str, Any]) -> str:
     words = [card["probe"], f"treatment {card['treatment']}"]
     if "own_code" not in card:  # else scores are those of the estimator
         words += {"sigmoid": ["one-vs-rest"], "softmax": ["softmax"]}.get(card["link"], [])
@@ -226,7 +233,7 @@ def _baseline_table(summary: Mapping[str, Any], untrained: Untrained | None) -> 
     return table
 
 
-def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
+def report_warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:
     """One line for each reason to read the figures with care."""
     rows, parameter = summary["rows"], summary["probe"]["parameter"]
     lines = []
@@ -236,7 +243,7 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
         n_chosen = sum(len(score.strengths) for score in scores if score.layer)
         lines.append(
             f"{parameter} is at an end of the grid in {n_edge} of {n_chosen} choices, where its last "
-            f"step still improved the inner score; a wider grid may score higher: {_wider(at_edge)}"
+            f"step still improved the inner score; a wider grid may score higher: {_wider(summary, at_edge)}"
         )
     if summary["n_permutations"] and summary["n_movable"] < rows["used"] / 2:
         lines.append(
@@ -250,11 +257,16 @@ def _warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
 
 
-def _wider(scores: Sequence[LayerScore]) -> str:
-    """The option of a grid that reaches one power of ten further at both ends."""
+def _wider(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
+    """The command with a grid that reaches one power of ten further at both ends."""
+    settings = summary.get("settings", {})
+    words = ["vsp", "probe", "--run", str(summary["run"])]
+    for option, default in (("probe", DEFAULT_PROBE), ("position", LAST), ("metric", "auto")):
+        value = str(settings.get(option, default))
+        words += [f"--{option}", value] if value != default else []
     values = sorted({float(name) for score in scores for name in score.by_strength})
     grid = [values[0] / 10, *values, values[-1] * 10]
-    return f"`vsp probe --grid {' '.join(f'{value:g}' for value in grid)}`"
+    return f"`{shlex.join(words)} --grid {' '.join(f'{value:g}' for value in grid)}`"
 
 
 def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.measure import Measurement
 from rich.table import Table
 
-from vsp.choices import LAST
+from vsp.choices import DEFAULT_PROBE, LAST
 from vsp.cluster.run_jobs import Activity
 from vsp.config import ModelConfig
 from vsp.reporting.formatting import format_figure, format_interval
@@ -21,7 +21,7 @@ from vsp.storage.run_list import FoundPeak, ListedRun
 from vsp.utils.terminal import folded_text, text_line
 from vsp.utils.text import format_bytes
 
-# Columns that a narrow terminal omits, in this order.
+# Columns that a narrow terminal omits, in this order; those in which all runs are alike first.
 _OPTIONAL = (
     "positions", "chance", "prompt", "size", "model", "probes", "dataset", "planned", "jobs",
 )  # fmt: skip
@@ -77,15 +77,20 @@ def runs_page(rows: Sequence[RunRow], notes: Sequence[str]) -> RenderableType:
     return Group(*parts, *map(folded_text, [*problems, *(f"note: {note}" for note in notes)]))
 
 
-def peaks_page(rows: Sequence[RunRow]) -> RenderableType:
-    """What the runs of a sweep found: a line for each, with the settings in which they differ."""
+def peaks_page(rows: Sequence[RunRow], probe: str = "") -> RenderableType:
+    """What the runs of a sweep found: a line for each, with the settings in which they differ.
+
+    `probe` is the probe or its setting, if the rows have only its peaks.
+    """
     plans = [row.listed.plan for row in rows if row.listed.plan is not None]
     alike = [name for name, words in _OF_PLAN.items() if len({words(plan) for plan in plans}) < 2]
     problems = [problem for row in rows for problem in row.listed.problems]
     unprobed = [row.listed.name for row in rows if not row.listed.peaks]
-    missing = [f"not probed yet: {', '.join(unprobed)}"] if unprobed else []
+    named = "" if probe in ("", DEFAULT_PROBE) else f" with {probe}"
+    missing = [f"not probed yet{named}: {', '.join(unprobed)}"] if unprobed else []
+    title = [text_line(f"probe {probe}")] if named else []
     table = _RunTable(rows, (*alike, "planned", "probes", "size", "jobs"))
-    return Group(table, *map(folded_text, [*problems, *missing]))
+    return Group(*title, table, *map(folded_text, [*problems, *missing]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,43 +102,32 @@ class _RunTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unlimited = options.update_width(10_000)
-        columns = self._columns()
+        columns = {
+            name: column
+            for name, column in run_columns(self.rows).items()
+            if name not in self.left_out
+        }
         longest = max(len(row.listed.name) for row in self.rows)
+        optional = self._optional(columns)
         n_hidden, room = 0, 0
-        for n_hidden in range(len(_OPTIONAL) + 1):
-            others = self._table(columns, ("run", *_OPTIONAL[:n_hidden]), None)
+        for n_hidden in range(len(optional) + 1):
+            others = self._table(columns, ("run", *optional[:n_hidden]), None)
             taken = Measurement.get(console, unlimited, others).maximum
             room = options.max_width - taken - 2
             if room >= min(longest, _NAME_WIDTH):
                 break
-        hidden = [one for one in _OPTIONAL[:n_hidden] if one in columns]
+        hidden = [one for one in optional[:n_hidden] if one in columns]
         yield self._table(columns, hidden, max(min(room, longest), 4))
         if hidden:
             yield folded_text(f"no room for {', '.join(hidden)}; `vsp runs --json` shows all")
 
-    def _columns(self) -> dict[str, Callable[[RunRow], str]]:
-        """The columns that say something of at least one run."""
-        several = len({row.listed.peaks[0].statistic for row in self.rows if row.listed.peaks}) > 1
-        statistic = next((r.listed.peaks[0].statistic for r in self.rows if r.listed.peaks), "peak")
-        columns: dict[str, Callable[[RunRow], str]] = {
-            "run": lambda row: row.listed.name,
-            "planned": lambda row: _day(row.listed),
-            **{name: _of_plan(words) for name, words in _OF_PLAN.items()},
-            "done": lambda row: done_words(row.listed),
-            "probes": lambda row: str(len(row.listed.peaks) or ""),
-            "peak" if several else f"peak {statistic}": lambda row: peak_words(
-                row.listed.peaks, several
-            ),
-            "chance": lambda row: _chance(row.listed.peaks),
-            "layer": lambda row: _layer(row.listed.peaks),
-            "size": lambda row: format_bytes(row.listed.n_bytes),
-            "jobs": lambda row: row.activity.short_words(),
-        }
-        return {
-            name: column
-            for name, column in columns.items()
-            if name not in self.left_out and any(map(column, self.rows))
-        }
+    def _optional(self, columns: Mapping[str, Callable[[RunRow], str]]) -> list[str]:
+        """The columns that may be omitted, those in which all runs are alike first."""
+
+        def differs(name: str) -> bool:
+            return name in columns and len(set(map(columns[name], self.rows))) > 1
+
+        return sorted(_OPTIONAL, key=differs)
 
     def _table(
         self,
@@ -153,6 +147,27 @@ class _RunTable:
             style = "red" if row.listed.problems else ""
             table.add_row(*(text_line(column(row)) for column in shown.values()), style=style)
         return table
+
+
+def run_columns(rows: Sequence[RunRow]) -> dict[str, Callable[[RunRow], str]]:
+    """The columns that say something of at least one run, by title."""
+    statistics = [row.listed.peaks[0].statistic for row in rows if row.listed.peaks]
+    several = len(set(statistics)) > 1
+    columns: dict[str, Callable[[RunRow], str]] = {
+        "run": lambda row: row.listed.name,
+        "planned": lambda row: _day(row.listed),
+        **{name: _of_plan(words) for name, words in _OF_PLAN.items()},
+        "done": lambda row: done_words(row.listed),
+        "probes": lambda row: str(len(row.listed.peaks) or ""),
+        f"peak {statistics[0]}" if statistics and not several else "peak": lambda row: peak_words(
+            row.listed.peaks, several
+        ),
+        "chance": lambda row: _chance(row.listed.peaks),
+        "layer": lambda row: _layer(row.listed.peaks),
+        "size": lambda row: format_bytes(row.listed.n_bytes),
+        "jobs": lambda row: row.activity.short_words(),
+    }
+    return {name: column for name, column in columns.items() if any(map(column, rows))}
 
 
 def _day(listed: ListedRun) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 
 from vsp.choices import LAST
+from vsp.reporting.columns import Column, FittingTable, figure_cells
 from vsp.reporting.escaping import csv_text_line
 from vsp.reporting.formatting import format_figure
+from vsp.reporting.names import display_names
 from vsp.utils.terminal import fact_table, folded_text, text_line, text_lines
 from vsp.utils.text import format_count, format_ranges
 
@@ -26,6 +28,15 @@ _COLUMNS = (
     "low", "high", "chance", "accuracy", "own", "difference", "difference_low", "difference_high",
     "paired", "n_rows", "n_groups",
 )  # fmt: skip
+
+
+def with_names(transfers: Sequence[Transfer]) -> list[Transfer]:
+    """The same with names instead of the paths that a user typed, for figures and tables."""
+    trained = display_names([one.trained for one in transfers])
+    targets = display_names([one.target for one in transfers])
+    return [
+        replace(one, trained=trained[one.trained], target=targets[one.target]) for one in transfers
+    ]
 
 
 def transfer_page(transfers: Sequence[Transfer], layer: int | None = None) -> RenderableType:
@@ -146,24 +157,34 @@ def _matrix_note(transfers: Sequence[Transfer], layer: int | None) -> str:
     return f"{statistics} at {which}. Chance: {chances}."
 
 
-def _pair_table(transfers: Sequence[Transfer], layer: int | None) -> Table:
+def _pair_table(transfers: Sequence[Transfer], layer: int | None) -> FittingTable:
     """For each cell of the matrix: its layer, its rows, and the difference to the own score."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trained on", "on"):
-        table.add_column(name, overflow="fold")
-    for name in ("layer", "rows", "left out", "diff.", f"{transfers[0].confidence:.0%}"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in transfers:
-        figures = shown_layer(one, layer)
-        n_left_out = one.n_seen + one.n_missing + sum(one.without_class.values())
-        cells = [f"{one.n_rows:,}", f"{n_left_out:,}", "–", "–"]
-        if figures is not None and figures.difference is not None:
-            mark = "" if one.paired else "*"
-            cells[2:] = [f"{figures.difference:+.3f}{mark}", _difference_interval(figures)]
-        number = str(one.selected if layer is None else layer)
-        names = (folded_text(trained_name(one)), folded_text(target_name(one)))
-        table.add_row(*names, *map(text_line, (number, *cells)))
-    return table
+    cells = [_pair_cells(one, layer) for one in transfers]
+    names = (
+        ("trained on", [trained_name(one) for one in transfers]),
+        ("on", [target_name(one) for one in transfers]),
+    )
+    interval = f"{transfers[0].confidence:.0%}"
+    heads = {"layer": 2, "rows": 3, "left out": 4, "diff.": 0, interval: 1}
+    columns = [
+        *(Column(head, list(map(folded_text, texts)), folds_to=12) for head, texts in names),
+        *(
+            _column(head, [row[i] for row in cells], rank)
+            for i, (head, rank) in enumerate(heads.items())
+        ),
+    ]
+    return FittingTable(columns, [""] * len(transfers), gap=2)
+
+
+def _pair_cells(one: Transfer, layer: int | None) -> list[str]:
+    """Layer, rows, rows left out, difference and its interval."""
+    figures = shown_layer(one, layer)
+    n_left_out = one.n_seen + one.n_missing + sum(one.without_class.values())
+    cells = [str(one.selected if layer is None else layer), f"{one.n_rows:,}", f"{n_left_out:,}"]
+    if figures is None or figures.difference is None:
+        return [*cells, "–", "–"]
+    mark = "" if one.paired else "*"
+    return [*cells, f"{_difference(figures)}{mark}", _difference_interval(figures)]
 
 
 def _pair_notes(transfers: Sequence[Transfer]) -> list[str]:
@@ -261,29 +282,26 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_LISTED]) + more
 
 
-def _layer_table(one: Transfer) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "layer",
-        one.statistic,
-        f"{one.confidence:.0%}",
-        "own",
-        "diff.",
-        f"{one.confidence:.0%}",
-    ):
-        table.add_column(text_line(name), justify="right", no_wrap=True)
-    for figures in one.layers:
-        cells = (
-            f"{figures.layer}",
-            format_figure(figures.score),
-            f"[{figures.low:.3f}, {figures.high:.3f}]",
-            format_figure(figures.own),
-            "–" if figures.difference is None else f"{figures.difference:+.3f}",
-            _difference_interval(figures),
-        )
-        style = "bold green" if figures.layer == one.selected else ""
-        table.add_row(*map(text_line, cells), style=style)
-    return table
+def _layer_table(one: Transfer) -> FittingTable:
+    interval = f"{one.confidence:.0%}"
+    columns = [
+        _column("layer", [str(figures.layer) for figures in one.layers]),
+        _column(one.statistic, [format_figure(figures.score) for figures in one.layers]),
+        _column(interval, [f"[{fig.low:.3f}, {fig.high:.3f}]" for fig in one.layers], 2),
+        _column("own", [format_figure(figures.own) for figures in one.layers], 3),
+        _column("diff.", [_difference(figures) for figures in one.layers]),
+        _column(f"{interval} of diff.", [_difference_interval(fig) for fig in one.layers], 1),
+    ]
+    chosen = [figures.layer == one.selected for figures in one.layers]
+    return FittingTable(columns, ["bold green" if one else "" for one in chosen], gap=2)
+
+
+def _column(head: str, figures: Sequence[str], rank: int = 0) -> Column:
+    return Column(head, figure_cells(figures), rank)
+
+
+def _difference(figures: LayerFigures) -> str:
+    return "–" if figures.difference is None else f"{figures.difference:+.3f}"
 
 
 def _difference_interval(figures: LayerFigures) -> str:

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from vsp.choices import LAST
+from vsp.choices import LAST, POSITIONS
 from vsp.config import NAME_PATTERN, parse
 from vsp.errors import ConfigError, RunError
 from vsp.storage.array import Store
@@ -131,7 +131,12 @@ class Run:
         """The states at a position. Raises RunError if the run does not have them."""
         if position not in self.plan.stored_positions:
             has = ", ".join(self.plan.stored_positions)
-            raise RunError(f"run {self.name}: position {position!r} was not recorded; it has {has}")
+            more = (
+                f"; `vsp plan --positions {position}` records it" if position in POSITIONS else ""
+            )
+            raise RunError(
+                f"run {self.name}: position {position!r} was not recorded; it has {has}{more}"
+            )
         return self.stores[states_name(position)]
 
     def number_of_states(self, position: str) -> int:

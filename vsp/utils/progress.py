@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from vsp.escaping import one_line
 from vsp.utils.quiet import is_quiet
-from vsp.utils.text import format_clock
+from vsp.utils.text import format_clock, shorten
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _EVERY = 30.0  # seconds between two lines of a log
+_SHORTEST = 5  # characters of a bar, and of what is done, on a narrow terminal
 
 
 @contextmanager
@@ -45,6 +46,7 @@ def _bar(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], No
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     from vsp.utils.terminal import Page, printing_above, text_line
 
@@ -53,21 +55,24 @@ def _bar(what: str, unit: str, total: int | None) -> Iterator[Callable[[int], No
             speed = task.finished_speed or task.speed
             return text_line(f"{speed:,.1f} {unit}/s" if speed else "")
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
     console = Page(sys.stderr)
+    figures = 2 * len(str(total)) + len(f"{unit} 1,000,000.0/s 0:00:00 ") + 3
+    what = shorten(one_line(what), max(console.width - figures - 2, _SHORTEST))
+    has_bar = console.width - figures - len(what) > _SHORTEST
+    columns: tuple[ProgressColumn, ...] = (
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        *([BarColumn(bar_width=None)] if has_bar else []),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        Rate(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
+    )
     with (
         printing_above(console),
         Progress(
             *columns, console=console, expand=True, redirect_stdout=False, redirect_stderr=False
         ) as bar,
     ):
-        task = bar.add_task(one_line(what), total=total)
+        task = bar.add_task(what, total=total)
         yield lambda n: bar.advance(task, n)
 
 

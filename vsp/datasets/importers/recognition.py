@@ -19,6 +19,7 @@ from vsp.datasets.importers.checked_fields import check_folder
 from vsp.datasets.importers.file_rows import rows_of_cells
 from vsp.datasets.importers.text_lines import beginning, text_lines
 from vsp.datasets.json_stream import read_members, read_records
+from vsp.datasets.metadata import NAME
 from vsp.datasets.row_problems import RowProblems
 from vsp.errors import ConfigError, DatasetError
 
@@ -43,7 +44,12 @@ class Guess:
 
     def lines(self) -> Iterator[str]:
         """The guess as lines for the user."""
-        if not self.sources:
+        if self.is_dataset:
+            yield (
+                f"{self.path}: this is a dataset of vsp already; `vsp dataset show {self.path}` shows it, "
+                f"`vsp plan --dataset {self.path} --model NAME` uses it"
+            )
+        elif not self.sources:
             yield (
                 f"{self.path}: no importer reads this; write a table as `vsp import csv` reads it, see "
                 "docs/datasets.md"
@@ -61,6 +67,13 @@ class Guess:
                 yield (
                     f"next: vsp import {source} --annotations {self.path}{self._images} --out data/NAME"
                 )
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it is a folder as `vsp import` and `vsp generate` write it, or its metadata."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        named = self.path.is_dir() or self.path.name == NAME
+        return not self.sources and named and (folder / NAME).is_file()
 
     @property
     def _images(self) -> str:

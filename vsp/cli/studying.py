@@ -1,0 +1,333 @@
+"""`vsp study`: a question about a model, the runs that answer it, one chain and one report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsp.cli.arguments import add_command, add_n_jobs, at_least, model_config
+from vsp.cli.asked_study import asked_study
+from vsp.cli.data import verb
+from vsp.cli.failed_plan import recorded_plan
+from vsp.cli.output import print_cautions, print_line
+from vsp.cli.study_options import add_plan_options, parsed_options
+from vsp.errors import ConfigError, RunError, SchedulerError
+from vsp.utils.signals import stoppable
+
+if TYPE_CHECKING:
+    from vsp.config import ModelConfig
+    from vsp.extraction.plan_request import PlanRequest
+    from vsp.extraction.study import StudyRun
+    from vsp.storage.run import Run
+    from vsp.storage.study import Study
+
+NO_CONTROLS = "none"  # a value of --with
+
+
+def add_commands(subparsers: Any) -> None:
+    parser = add_command(
+        subparsers,
+        "study",
+        _study,
+        "ask one question of a model: plan its runs with all controls, submit all, and report as one",
+        example="vsp study --model llava15 --checkpoint /shared/llava-1.5-7b-hf --dataset data/vrd\n"
+        "vsp study --model small --dataset data/raw/demo --with blank,mirrored --submit\n"
+        "vsp study llava15-vrd",
+        guide="docs/study.md",
+        interrupted="what is planned and computed is kept; `vsp study NAME` goes on",
+    )
+    parser.add_argument(
+        "study",
+        nargs="?",
+        metavar="NAME",
+        help="a file in studies/: plan what is missing, and submit what each run needs",
+    )
+    _add_question(parser.add_argument_group("what is asked"))
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--submit",
+        action="store_true",
+        help="also submit what each run needs, and the report after the end of all; with `scheduler: "
+        "local`, all stages run here (default with NAME; without it, only plan)",
+    )
+    form.add_argument(
+        "--dry-run", action="store_true", help="list the runs, and write, plan and submit nothing"
+    )
+    form.add_argument(
+        "--finish",
+        action="store_true",
+        help="only judge the probes of the original on the other runs, and report; the last job of a "
+        "study does this",
+    )
+    parser.add_argument(
+        "--probe-tasks",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="fit the layers of each run in an array of N tasks; 0: in one task (default: 0)",
+    )
+    add_n_jobs(parser, "processes that draw the pictures of variants")
+    add_plan_options(parser)
+
+
+def _add_question(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--model", metavar="NAME", help="the model of a new study, as `vsp plan --model` takes it"
+    )
+    group.add_argument(
+        "--dataset",
+        metavar="DIR",
+        help="folder with metadata.json and images/ (default: data/raw/spatial)",
+    )
+    group.add_argument(
+        "--with",
+        dest="controls",
+        type=_controls,
+        metavar="LIST",
+        help="controls, from blank,mirrored,names,shuffled,swapped,untrained, or none (default: all "
+        "that the dataset and the model allow)",
+    )
+    group.add_argument(
+        "--on",
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="other datasets, on which the probes of the original are judged",
+    )
+    group.add_argument(
+        "--name", metavar="NAME", help="name of the study (default: from model and dataset)"
+    )
+    group.add_argument("--question", metavar="TEXT", help="the question, which begins the report")
+
+
+def _controls(text: str) -> tuple[str, ...]:
+    if text == NO_CONTROLS:
+        return ()
+    names = tuple(dict.fromkeys(text.split(",")))
+    if not all(name.strip() for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; write names as a,b")
+    return names
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    from vsp.storage.study import study_path, write_study
+
+    work = Path()
+    study, is_new = asked_study(arguments, work)
+    if arguments.finish:
+        finish(study, work)
+        return
+    base = _base_request(arguments, study, work)
+    study = _with_controls(arguments, study, base.model, is_new, work)
+    if arguments.dry_run:
+        _list_runs(study, base, work)
+        return
+    if is_new:
+        print_line(f"wrote {write_study(study, work)}")
+    arguments.interrupted = (
+        f"what is planned and computed is kept; `vsp study {study.name}` goes on"
+    )
+    with recorded_plan(arguments.words, work):
+        runs = _plan_all(arguments, study, base, work)
+    if not (arguments.submit or arguments.study):
+        print_line(
+            f"next: `vsp study {study.name}{_profile_option(arguments)}` submits all; "
+            f"{study_path(study.name, work)} can be edited"
+        )
+        return
+    _submit_all(arguments, study, runs, work)
+
+
+def _profile_option(arguments: argparse.Namespace) -> str:
+    return "" if arguments.profile is None else f" --profile {shlex.quote(str(arguments.profile))}"
+
+
+def _base_request(arguments: argparse.Namespace, study: Study, work: Path) -> PlanRequest:
+    """The plan of the original, without a name."""
+    from vsp.cli.planning import plan_request
+    from vsp.storage.study import study_path
+
+    parsed = parsed_options(study.options, str(study_path(study.name, work)))
+    profile, _ = _profile(arguments, study, work)
+    model = model_config(parsed, study.model)
+    request = plan_request(parsed, model, work / study.dataset, parsed.prompt, profile)
+    return replace(request, model_name=study.model)
+
+
+def _profile(arguments: argparse.Namespace, study: Study, work: Path) -> tuple[Any, Path | None]:
+    """The profile that was named, or else that of the last submission of a run of the study."""
+    from vsp.cli.profile_choice import profile_of
+
+    for run in _present(study, work) if arguments.profile is None else []:
+        profile, path = profile_of(run, None, log=False)
+        if path is not None:
+            return profile, path
+    from vsp.cli.arguments import read_profile
+
+    return read_profile(arguments.profile, log=False), arguments.profile
+
+
+def _present(study: Study, work: Path) -> list[Run]:
+    """The runs of the study that are planned."""
+    from contextlib import suppress
+
+    from vsp.storage.run import Run
+
+    runs = []
+    for name in study.runs.values():
+        with suppress(RunError):
+            runs.append(Run.open(work / "scratch" / name))
+    return runs
+
+
+def _with_controls(
+    arguments: argparse.Namespace, study: Study, model: ModelConfig, is_new: bool, work: Path
+) -> Study:
+    """The study with its controls; says which are left out by default, and why."""
+    from vsp.extraction.study import check_controls, check_datasets, known_controls, why_not
+    from vsp.utils.spelling import unknown_name
+
+    known = known_controls()
+    for control in study.variants:
+        if control not in known:
+            raise ConfigError(f"with {unknown_name('control', control, known)}")
+    check_datasets(study, work)
+    dataset = work / study.dataset
+    if not is_new:
+        return study
+    if arguments.controls is not None:
+        check_controls(study.variants, dataset, model)
+        return study
+    reasons = {control: why_not(control, dataset, model) for control in known}
+    for control, why in reasons.items():
+        if why:
+            print_line(f"left out: {control}: {why}")
+    return replace(study, variants=tuple(one for one, why in reasons.items() if not why))
+
+
+def _list_runs(study: Study, base: PlanRequest, work: Path) -> None:
+    from vsp.cluster.needed_stages import finished_words
+    from vsp.cluster.probe_choice import ProbeChoice
+    from vsp.extraction.study import find_runs
+
+    for one in find_runs(study, base, work):
+        state = "new"
+        if one.kept:
+            state = "its results are there, its states were removed"
+        elif one.run is not None:
+            ledgers = one.run.ledgers()
+            n_done = sum(ledger.n_done for ledger in ledgers)
+            n_rows = one.run.plan.n_samples
+            finished = finished_words(one.run, ledgers, ProbeChoice())
+            state = "finished" if finished else f"{n_done:,} of {n_rows:,} rows are extracted"
+        print_line(f"{one.name}: {state}, dataset {one.request.dataset}")
+
+
+def _plan_all(
+    arguments: argparse.Namespace, study: Study, base: PlanRequest, work: Path
+) -> list[StudyRun]:
+    """Make the datasets that are missing, and plan the runs that are missing."""
+    from vsp.evaluation.study_transfers import is_finished
+    from vsp.extraction.study import make_datasets, plan_study
+
+    def say_dataset(fresh: bool, what: str, notes: list[str]) -> None:
+        print_cautions(notes)
+        print_line(f"{verb(fresh)} {what}")
+
+    with stoppable() as stop:
+        with stop.free():  # a signal unwinds, so that temporary files are removed
+            make_datasets(study, work, arguments.n_jobs, say_dataset)
+        runs = plan_study(
+            study,
+            base,
+            work,
+            not is_finished(study, work),
+            stop.hold,
+            stop.free,
+            _say_run,
+        )
+        with stop.free():  # raises for a signal that came since the last run has its name
+            pass
+    return runs
+
+
+def _say_run(one: StudyRun) -> None:
+    from vsp.utils.text import format_bytes, format_count
+
+    if one.planned is not None:
+        n_bytes = sum(store.layout.n_bytes for store in one.planned.run.stores.values())
+        rows = format_count(one.planned.run.plan.n_samples, "row")
+        print_line(f"planned: {one.name}, {rows}, {format_bytes(n_bytes)}")
+        print_cautions([f"{one.name}: {note}" for note in one.planned.notes])
+    elif one.kept:
+        print_line(f"run {one.name}: is finished; its states were removed, its results are kept")
+    else:
+        print_line(f"planned already: {one.name}")
+
+
+def _submit_all(
+    arguments: argparse.Namespace, study: Study, found: Sequence[StudyRun], work: Path
+) -> None:
+    from vsp.cluster.jobs import LastJob
+    from vsp.cluster.stages import STUDY
+    from vsp.cluster.submit import Options
+    from vsp.cluster.sweep import submit_sweep
+
+    profile, path = _profile(arguments, study, work)
+    print_cautions([profile.code_note] if profile.code_note else [])
+    options = Options(
+        probe_tasks=arguments.probe_tasks, profile=None if path is None else str(path)
+    )
+    last = LastJob(STUDY, ("study", study.name, "--finish"), work / "scratch" / ".study")
+    say: Callable[[str], None] = print_line
+    jobs = submit_sweep(_in_order(found), profile, options, work, say, last)
+    if jobs.waits:
+        names = " ".join(study.runs.values())
+        print_line(
+            f"`vsp runs {names}` shows how far they are, `vsp report --study {study.name}` what is found"
+        )
+    else:
+        print_line()
+        finish(study, work, jobs.problems)
+    if jobs.problems:
+        raise SchedulerError(
+            f"{len(jobs.problems)} of {len(found)} runs are not finished; mend that, and go on with `vsp "
+            f"study {study.name}`",
+            jobs.problems,
+        )
+
+
+def _in_order(found: Sequence[StudyRun]) -> list[Run]:
+    """The runs with states; blank pictures first, because the answers of other runs use its answers."""
+    runs = sorted(found, key=lambda one: one.role != "blank")
+    return [one.run for one in runs if one.run is not None]
+
+
+def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:
+    """Compute what the report needs of several runs, then show and keep the report.
+
+    Raises RunError at the end if a run has no results, unless `problems` say why already.
+    """
+    from vsp.evaluation.study_stage import finish_study
+    from vsp.reporting.saved_study import save_study
+    from vsp.reporting.study_facts import missing_runs, study_facts
+    from vsp.reporting.study_report import study_page
+    from vsp.utils.terminal import show
+
+    with stoppable() as stop, stop.free():
+        finish_study(study, work, print_line)
+    facts = study_facts(study, work)
+    for path in save_study(facts, work):
+        print_line(f"wrote {path}")
+    print_line()
+    show(study_page(facts))
+    missing = missing_runs(facts)
+    if missing and not problems:
+        raise RunError(
+            f"study {study.name}: {len(missing)} of {len(facts.runs)} runs have no results: "
+            f"{', '.join(missing)}; `vsp study {study.name}` goes on"
+        )

@@ -1,0 +1,1 @@
+"""The page of results for a browser: one file that makes no request."""

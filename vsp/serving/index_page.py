@@ -1,0 +1,100 @@
+"""The index: a table of the runs of a project folder, with links to their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vsp.cluster.run_jobs import Activity
+from vsp.errors import RunError
+from vsp.reporting.page.document import page
+from vsp.reporting.page.elements import paragraphs
+from vsp.reporting.page.markup import Child, Html, joined, tag
+from vsp.reporting.page.section import Section
+from vsp.reporting.runs_page import RunRow, peak_words, run_columns
+from vsp.serving.addresses import RUN, Address
+from vsp.serving.shown_results import check_inside, setting_folder
+from vsp.storage.results import Results
+from vsp.storage.run_list import RESULTS, FoundPeak, list_runs
+
+_RIGHT = ("done", "probes", "chance", "layer", "size")
+
+
+def index_page(work: Path) -> str:
+    """The page of all runs in `work`, as `vsp runs` lists them, without asking a batch system."""
+    # As `vsp runs`, the newest run first. Jobs are left out: each look would ask the scheduler.
+    rows = [RunRow(one, Activity()) for one in list_runs(work)]
+    name = work.absolute().name or "/"
+    if not rows:
+        lead = paragraphs([f"{work.absolute()} holds no run; vsp plan makes one."])
+        return page(f"Runs in {name}", [], lead)
+    shown = [_Listed(row, work) for row in rows]
+    sections = [Section("runs", "Runs", _run_table(shown))]
+    problems = [problem for one in shown for problem in one.problems]
+    if problems:
+        listed = tag("ul", *(tag("li", one) for one in problems))
+        sections.append(Section("problems", "What cannot be read", listed))
+    n_pages = sum(bool(one.peaks) for one in shown)
+    lead = paragraphs(
+        [
+            f"{work.absolute()}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}, {n_pages} with "
+            "results. The name of a run leads to the results that were written last."
+        ]
+    )
+    return page(f"Runs in {name}", sections, lead)
+
+
+class _Listed:
+    """A run of the index, and those of its results that can be shown."""
+
+    def __init__(self, row: RunRow, work: Path) -> None:
+        self.row = row
+        self.problems = list(row.listed.problems)
+        self.peaks: list[FoundPeak] = []
+        for peak in row.listed.peaks:
+            try:
+                check_inside(peak.folder, work / RESULTS)
+            except RunError as error:
+                self.problems.append(str(error))
+            else:
+                self.peaks.append(peak)
+        self.home = work / RESULTS / row.listed.name
+
+    def setting(self, peak: FoundPeak) -> str:
+        return setting_folder(Results(peak.folder, self.home))
+
+
+def _run_table(shown: Sequence[_Listed]) -> Html:
+    columns = run_columns([one.row for one in shown])
+    head = [tag("th", name, scope="col") for name in columns]
+    several = any(len(one.peaks) > 1 for one in shown)
+    head += [tag("th", "settings of the probe", scope="col")] if several else []
+    body = []
+    for one in shown:
+        cells = [tag("th", _run_link(one), scope="row")]
+        cells += [
+            tag("td", column(one.row), class_="number" if name in _RIGHT else None)
+            for name, column in columns.items()
+            if name != "run"
+        ]
+        cells += [tag("td", _setting_links(one))] if several else []
+        body.append(tag("tr", *cells))
+    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
+    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Runs")
+
+
+def _run_link(one: _Listed) -> Child:
+    name = one.row.listed.name
+    if not one.peaks:
+        return name
+    return tag("a", name, href=Address(RUN, name).path())
+
+
+def _setting_links(one: _Listed) -> Html:
+    """A link to each setting of the probe, with its peak."""
+    items = []
+    for peak in one.peaks:
+        setting = one.setting(peak)
+        href = Address(RUN, one.row.listed.name, setting).path()
+        items.append(tag("li", tag("a", setting or peak.probe, href=href), " ", peak_words([peak])))
+    return tag("ul", joined(items))
