@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import shutil
 import time
 
@@ -14,7 +15,7 @@ from vsp.cluster.submit import unfinished
 from vsp.storage.run import Run
 
 UNFINISHED = {0, 3, 500, 998, 999}
-ALLOWED = 2.5  # seconds; an idle machine takes one
+ALLOWED = 2.5  # seconds of CPU time; an idle machine takes one
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +61,9 @@ def test_the_array_of_a_million_rows_has_its_whole_length_and_no_blocks(run):
 def test_the_status_of_a_million_rows_is_there_in_a_second(run):
     seconds, said = [], ""
     for _ in range(3):
-        took, peak, said = command(run, "status", "--json")
-        seconds.append(took)
+        before = sum(os.times()[2:4])  # CPU time of processes that ended
+        _, peak, said = command(run, "status", "--json")
+        seconds.append(sum(os.times()[2:4]) - before)
         assert peak < 200  # MiB
     found = json.loads(said)
     left_out = sum(
