@@ -8,6 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 slurm="slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server"
 # LaTeX with booktabs and siunitx, which compiles the tables of a paper.
 latex="texlive-latex-base texlive-latex-recommended texlive-science"
+# A browser, which opens the pages of results.
+browser="chromium"
 
 # provide NAME PACKAGES [options of apt-get]: install what is missing, as far as this user may.
 provide() {
@@ -20,6 +22,7 @@ provide() {
 export DEBIAN_FRONTEND=noninteractive
 provide Slurm "$slurm"
 provide LaTeX "$latex" --no-install-recommends
+provide "a browser" "$browser" --no-install-recommends
 bash jobs/install.sh test
 export PATH="$PWD/.venv/bin:$PATH"
 

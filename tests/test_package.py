@@ -96,6 +96,10 @@ def test_a_wheel_holds_every_configuration_and_no_job_script(wheel):
     assert names >= {f"vsp/shipped/{path}" for path in files}
     assert "vsp/shipped/data/models/small-llava/model.safetensors" in names
     assert "vsp/shipped/jobs/slurm.yaml" in names
+    web = [
+        path for path in (ROOT / "vsp/web").rglob("*") if path.is_file() and path.suffix != ".sh"
+    ]
+    assert names >= {str(path.relative_to(ROOT)) for path in web}
     assert not [name for name in names if name.endswith(".sh") or name.startswith("tests")]
 
 

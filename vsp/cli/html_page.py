@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.cli.arguments import add_run_option
+from vsp.cli.arguments import add_run_option, at_least
 from vsp.cli.output import print_aside
 from vsp.errors import ConfigError
 
@@ -40,6 +40,12 @@ def add_page(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="output of `vsp evaluate --json`, whose transfer matrix --html shows",
     )
+    parser.add_argument(
+        "--gallery",
+        type=at_least(0),
+        metavar="N",
+        help="most rows that --html shows with their pictures; 0: none (default: 200)",
+    )
     parser.set_defaults(further_runs=None)
 
 
@@ -63,6 +69,8 @@ def check_page_options(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"--evaluation {arguments.evaluation}: is shown on a page; add --html FILE"
         )
+    if path is None and arguments.gallery is not None:
+        raise ConfigError(f"--gallery {arguments.gallery}: is of a page; add --html FILE")
     if path is None and further:
         raise ConfigError(
             f"{len(further) + 1} runs are named: `vsp report` shows one in the terminal; add --html FILE "
@@ -78,6 +86,7 @@ def check_page_options(arguments: argparse.Namespace) -> None:
 def write_runs_page(arguments: argparse.Namespace, first: Results) -> None:
     """Write the page of the runs that are named, of which `first` are the first run's results."""
     from vsp.reporting.names import display_names
+    from vsp.reporting.page.gallery_section import GALLERY
     from vsp.reporting.page.page_run import read_page_run
     from vsp.reporting.page.report_page import runs_page
     from vsp.storage.find_results import find_results
@@ -89,7 +98,8 @@ def write_runs_page(arguments: argparse.Namespace, first: Results) -> None:
         named[name] = find_results(name, Path(), arguments.position, arguments.probe)
     shown = display_names([*named])
     runs = [read_page_run(shown[name], results) for name, results in named.items()]
-    page = runs_page(runs, transfers=_transfers(arguments.evaluation))
+    gallery = GALLERY if arguments.gallery is None else arguments.gallery
+    page = runs_page(runs, transfers=_transfers(arguments.evaluation), gallery=gallery)
     with write_aside(arguments.html) as file:
         file.write(page.encode())
     print_aside(f"wrote {arguments.html}")

@@ -15,6 +15,7 @@ from vsp.cli.arguments import (
     add_seed,
     at_least,
     compared_positions,
+    fraction,
 )
 from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
@@ -86,6 +87,12 @@ def _add_report(subparsers: Any) -> None:
         "usual-label: whether the label is the usual one of the two names; box-cue: whether it is the "
         "one that boxes suggest",
     )
+    parser.add_argument(
+        "--margin",
+        type=fraction,
+        metavar="SHARE",
+        help="of --study: differences below it count as none in the verdict (default: 0.05, five points)",
+    )
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -97,6 +104,10 @@ def _report(arguments: argparse.Namespace) -> None:
     check_paper_options(arguments)
     check_page_options(arguments)
     _check_by(arguments)
+    if arguments.margin is not None:
+        raise ConfigError(
+            f"--margin {arguments.margin:g}: is of a verdict; use it with --study NAME"
+        )
     settings = arguments.probe or [None]
     if len(settings) > 1:
         _check_several(arguments)
@@ -158,6 +169,10 @@ def _check_by(arguments: argparse.Namespace) -> None:
     """Raise ConfigError if a table takes the place of the page with the strata."""
     if arguments.by is None:
         return
+    if arguments.html and arguments.further_runs:
+        raise ConfigError(
+            f"--by {arguments.by}: is not part of the page of several runs; name one run, or leave it out"
+        )
     for name in ("csv", "markdown", "latex"):
         if getattr(arguments, name):
             raise ConfigError(

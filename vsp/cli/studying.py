@@ -313,8 +313,9 @@ def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:
     Raises RunError at the end if a run has no results, unless `problems` say why already.
     """
     from vsp.evaluation.study_stage import finish_study
+    from vsp.reporting.saved_study import save_study
     from vsp.reporting.study_facts import missing_runs, study_facts
-    from vsp.reporting.study_report import save_study, study_page
+    from vsp.reporting.study_report import study_page
     from vsp.utils.terminal import show
 
     with stoppable() as stop, stop.free():

@@ -26,6 +26,7 @@ from vsp.evaluation.scores import Floats
 from vsp.evaluation.twins import Twins, match_twins
 from vsp.storage.axes import Axes, read_axes, write_axes
 from vsp.storage.run import Run
+from vsp.storage.stored_settings import check_owner
 from vsp.utils.progress import progress
 
 
@@ -45,10 +46,11 @@ def relation_axes(
     """Coherence of each relation axis and cosines between axes, by layer, kept in `results/RUN/`.
 
     Axes that are stored already are read if they are of the same states and settings. Returns
-    whether they were stored. Raises RunError if the runs are not twins or no pair of rows is left,
-    ProbeError for damaged states.
+    whether they were stored. Raises RunError if the runs are not twins, if no pair of rows is left, or
+    if `results/RUN/` is of another plan; ProbeError for damaged states.
     """
     settings = settings or AxesSettings()
+    check_owner(run.results, run.plan)
     twins = match_twins(run, swapped, position)
     digest = _digest(run, swapped, position, twins)
     with suppress(RunError):  # a damaged file is replaced
@@ -98,6 +100,7 @@ def _compute(
         run=run.name,
         swapped=swapped.name,
         position=position,
+        identity=run.plan.identity(),
         rows_sha256=digest,
         axes=twins.axes,
         layers=tuple(layers),

@@ -108,7 +108,7 @@ def strata_of(results: Results, name: str, settings: StrataSettings | None = Non
     settings = settings or StrataSettings()
     rows = read_study_rows(results.name, results)
     tested = np.flatnonzero(rows.tested)
-    picked, values = _values(results, rows, tested, name)
+    picked, values = row_strata(results, rows, tested, name)
     counts = Counter(one for one in values if one is not None)
     largest = [one for one, _ in counts.most_common(_MOST)]
     order = _ordered(largest)
@@ -162,10 +162,10 @@ def _answers(
     return rows.answer[tested] == rows.label[tested], rows.answerable[tested]
 
 
-def _values(
+def row_strata(
     results: Results, rows: StudyRows, tested: NDArray[np.intp], name: str
 ) -> tuple[PickedRows, list[str | None]]:
-    """The stratum of each tested row."""
+    """The stratum of each of the rows `tested`. Raises ConfigError and RunError as `strata_of`."""
     ids, label = rows.id[tested], rows.label[tested]
     if name == intuition.BOX_CUE:
         picked = pick_rows(results, ids, intuition.boxes_of)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -17,10 +16,8 @@ from vsp.reporting.study_facts import RoleFacts, StudyFacts, selected_layer
 from vsp.reporting.transfer_page import shown_layer
 from vsp.reporting.verdict_page import verdict_json, verdict_parts, verdict_sentence
 from vsp.storage.axes import Axes, axes_json
-from vsp.storage.results import REPORT
-from vsp.storage.study import ORIGINAL, results_folder
-from vsp.utils.files import write_text
-from vsp.utils.terminal import fact_table, folded_text, plain_text, text_line
+from vsp.storage.study import ORIGINAL
+from vsp.utils.terminal import fact_table, folded_text, text_line
 
 
 def study_page(facts: StudyFacts) -> RenderableType:
@@ -49,13 +46,6 @@ def study_page(facts: StudyFacts) -> RenderableType:
     if facts.cautions:
         parts += [text_line(), *(folded_text(f"! {one}", style="yellow") for one in facts.cautions)]
     return Group(*parts)
-
-
-def save_study(facts: StudyFacts, work: Path) -> list[Path]:
-    """Write `report.txt` into the folder of the study's results; returns what was written."""
-    path = results_folder(facts.study.name, work) / REPORT
-    write_text(path, plain_text(study_page(facts)) + "\n")
-    return [path]
 
 
 def study_json(facts: StudyFacts) -> dict[str, Any]:

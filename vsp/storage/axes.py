@@ -7,7 +7,7 @@ SHA-256 of these values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Axes:
     run: str
     swapped: str
     position: str
+    identity: str  # of the plan of `run`
     rows_sha256: str  # of the pairs of rows and their states
     axes: tuple[Axis, ...]
     layers: tuple[int, ...]  # of the model
@@ -73,9 +74,9 @@ class Axes:
         return next((i for i, axis in enumerate(self.axes) if axis.first == first), None)
 
 
-_ARRAYS = tuple(
-    one.name for one in fields(Axes) if one.name.startswith(("coherence", "cosine", "between", "p"))
-    and one.name != "position"
+_ARRAYS = (
+    "coherence", "coherence_low", "coherence_high", "between_labels", "p", "p_corrected", "cosine",
+    "cosine_low", "cosine_high",
 )  # fmt: skip
 
 
@@ -133,12 +134,16 @@ def read_axes(home: Path, swapped: str, position: str = LAST) -> Axes | None:
         raise RunError(f"{path}: has another format than this vsp reads; {again}")
     if not json_matches(values, values.pop("sha256", None)):
         raise RunError(f"{path}: was edited; {again}")
-    return _of_json(values)
+    try:
+        return _of_json(values)
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{path}: does not hold relation axes; {again}") from None
 
 
 def _of_json(values: dict[str, Any]) -> Axes:
+    """The axes. Raises KeyError, TypeError or ValueError if the values are others."""
     arrays = {name: np.array(values[name], np.float64) for name in _ARRAYS}
-    return Axes(
+    axes = Axes(
         **{
             **values,
             **arrays,
@@ -147,3 +152,11 @@ def _of_json(values: dict[str, Any]) -> Axes:
             "layers": tuple(values["layers"]),
         }
     )
+    shape = len(axes.layers), len(axes.axes)
+    for name in (*_ARRAYS, "n_equal"):
+        of_pairs = name.startswith("cosine")
+        if getattr(axes, name).shape != ((*shape, shape[1]) if of_pairs else shape):
+            raise ValueError(name)
+    if not all(shape) or not all(isinstance(one, int) for one in axes.layers):
+        raise ValueError("layers")
+    return axes

@@ -133,6 +133,12 @@ def write_study(study: Study, work: Path) -> Path:
     """Write the file of a study, and return its path. Raises ConfigError as `check_study` does."""
     path = study_path(study.name, work)
     check_study(study, str(path))
+    write_text(path, study_yaml(study))
+    return path
+
+
+def study_yaml(study: Study) -> str:
+    """The file of a study."""
     values: dict[str, Any] = {
         "question": study.question,
         "model": study.model,
@@ -142,9 +148,8 @@ def write_study(study: Study, work: Path) -> Path:
         "plan": dict(study.options),
     }
     kept = {key: value for key, value in values.items() if value or key in _REQUIRED}
-    body = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=88)
-    write_text(path, _HEAD.format(name=study.name) + body)
-    return path
+    body: str = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=88)
+    return _HEAD.format(name=study.name) + body
 
 
 def check_study(study: Study, source: str) -> None:

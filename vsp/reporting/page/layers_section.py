@@ -54,6 +54,7 @@ def _layer(run: PageRun, score: LayerScore) -> Cell:
 def _columns(run: PageRun) -> dict[str, _Value]:
     """Columns with a figure for any layer."""
     untrained = run.untrained.score if run.untrained else {}
+    parameter = run.summary["probe"]["parameter"] or "strength"
     known: dict[str, _Value] = {
         run.statistic: lambda s: s.score,
         "low": lambda s: s.low,
@@ -67,7 +68,7 @@ def _columns(run: PageRun) -> dict[str, _Value]:
         "macro F1": lambda s: s.macro_f1,
         "RMSE": lambda s: s.rmse,
         "compression": lambda s: s.compression,
-        "strength": lambda s: s.strength,
+        parameter: lambda s: None if s.strength is None else f"{s.strength:g}",
     }
     if run.statistic == "balanced accuracy":
         known["accuracy"] = lambda s: s.accuracy

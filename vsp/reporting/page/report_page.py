@@ -11,12 +11,15 @@ from vsp.reporting.curve_plot import plot, plot_runs
 from vsp.reporting.figure_file import STYLES
 from vsp.reporting.names import run_title
 from vsp.reporting.page.answer_section import answer_of, answers_section
+from vsp.reporting.page.axes_section import axes_of_runs, axes_section
 from vsp.reporting.page.confusion_section import confusion_section
 from vsp.reporting.page.curves_section import curves_section
 from vsp.reporting.page.document import page
+from vsp.reporting.page.gallery_section import GALLERY, gallery_section
 from vsp.reporting.page.layers_section import layers_section
 from vsp.reporting.page.methods_section import methods_section
 from vsp.reporting.page.page_run import PageRun
+from vsp.reporting.page.projection_section import projection_section
 from vsp.reporting.page.rerun_section import rerun_section
 from vsp.reporting.page.section import Section
 from vsp.reporting.page.transfer_section import transfer_section
@@ -31,24 +34,30 @@ def runs_page(
     title: str = "",
     more: Sequence[Section] = (),
     transfers: Sequence[Transfer] = (),
+    gallery: int = GALLERY,
 ) -> str:
     """The page of these runs as text.
 
-    `more` are sections of a study, which stand first. Without a `title`, it has the names of dataset
-    and model, or the number of runs.
+    `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the
+    gallery. Without a `title`, it has the names of dataset and model, or the number of runs.
     """
     lead = answer_of(runs[0]) if len(runs) == 1 else None
-    sections = [*more, *run_sections(runs, transfers)]
+    sections = [*more, *run_sections(runs, transfers, gallery)]
     return page(title or _title(runs), sections, lead, _figure(runs))
 
 
-def run_sections(runs: Sequence[PageRun], transfers: Sequence[Transfer] = ()) -> list[Section]:
+def run_sections(
+    runs: Sequence[PageRun], transfers: Sequence[Transfer] = (), gallery: int = GALLERY
+) -> list[Section]:
     """The sections of runs, without those for which the runs have no data."""
     found: list[Section | None] = [
         answers_section(runs),
         curves_section(runs),
         confusion_section(runs),
         transfer_section(transfers),
+        axes_section(axes_of_runs(runs)),
+        projection_section(runs),
+        gallery_section(runs, gallery),
         layers_section(runs),
         methods_section(runs),
         rerun_section(runs),

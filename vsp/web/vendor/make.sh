@@ -45,6 +45,7 @@ while read -r package version integrity file name; do
     # Source maps are not shipped.
     sed -i 's|^//# sourceMappingURL=.*$||' "$temporary/new/$name"
 done <<<"$table"
+cp "$folder/BUNDLED.LICENSES" "$temporary/new/"
 chmod 644 "$temporary/new/"*
 (cd "$temporary/new" && LC_ALL=C sha256sum * >SHA256SUMS)
 

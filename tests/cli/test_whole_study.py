@@ -1,0 +1,203 @@
+"""A study of the fake model from its first command to its report, without a batch system."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers.commands import run_here
+
+from vsp.evaluation.study_transfers import read_transfers
+from vsp.storage.find_results import find_results
+from vsp.storage.run import Run
+from vsp.storage.study import read_study
+
+NEW = (
+    "--model", "fake", "--option", "n_layers=2", "--dataset", "a", "--name", "s",
+    "--question", "does the fake model look?", "--profile", "local.yaml", "--n-jobs", "1",
+)  # fmt: skip
+CONTROLS = ("--with", "blank,mirrored,swapped", "--on", "b")
+FEW = (
+    "--permutations",
+    "25",
+    "--resamples",
+    "100",
+    "--controls",
+    "0",
+    "--repeats",
+    "1",
+    "--no-curve",
+    "--n-jobs",
+    "1",
+)
+ROLES = ["original", "blank", "mirrored", "swapped", "on-b"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, spatial):
+    """A folder with a study whose runs were probed with few permutations, and the end of it."""
+    work = _folder(tmp_path_factory.mktemp("study"), spatial)
+    assert run_here(("study", *NEW, *CONTROLS), work).returncode == 0
+    for role in ROLES:
+        for command in (("extract", f"s-{role}"), ("probe", f"s-{role}", *FEW)):
+            assert run_here(command, work).returncode == 0
+    answer = run_here(("study", "s", "--profile", "local.yaml"), work)
+    assert answer.returncode == 0, answer.stderr
+    return work, answer
+
+
+def _folder(work, spatial):
+    for name in ("a", "b"):
+        shutil.copytree(spatial, work / name)
+    (work / "local.yaml").write_text("scheduler: local\n")
+    return work
+
+
+def test_all_stages_run_here_and_a_study_that_was_killed_goes_on(tmp_path, spatial):
+    work = _folder(tmp_path, spatial)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vsp", "study", *NEW, "--with", "blank", "--submit"], cwd=work,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not [*work.glob("scratch/s-blank/journal/*")] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert (work / "scratch/s-original").exists() and not (work / "results").exists()
+    answer = run_here(("study", "s", "--profile", "local.yaml"), work)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("planned already: ") == 2 and "wrote studies" not in answer.stdout
+    assert answer.stdout.index("run s-blank:") < answer.stdout.index("run s-original:")
+    summary, _ = find_results("s-original", work).read()
+    assert summary["says"]["scores"]["corrected"] is not None  # by the answers on blank pictures
+
+
+def test_the_report_begins_with_the_question_and_the_verdict(done):
+    work, answer = done
+    page = run_here(("report", "--study", "s"), work).stdout
+    assert page.startswith("does the fake model look?\n\n")
+    verdict, _, rest = page.partition("\n\n")[2].partition("\n\n")
+    assert verdict and "study    s" in rest
+    assert (work / "results/s/report.txt").read_text() == page and answer.stdout.endswith(page)
+    rows = [line.split() for line in page.splitlines() if line.split()[:1] in [[r] for r in ROLES]]
+    runs, transfers = rows[:5], rows[5:8]
+    assert [row[0] for row in runs] == ROLES and [row[0] for row in transfers] == [
+        "mirrored",
+        "swapped",
+        "on-b",
+    ]
+    assert max(map(len, page.splitlines())) <= 80
+
+
+def test_the_figures_are_those_of_each_run_and_of_an_evaluation(done):
+    work, _ = done
+    values = json.loads(run_here(("report", "--study", "s", "--json"), work).stdout)
+    assert list(values["runs"]) == ROLES and values["question"] == "does the fake model look?"
+    for role in ROLES:
+        summary, _ = find_results(f"s-{role}", work).read()
+        assert values["runs"][role]["peak"]["estimate"] == summary["peak"]["estimate"]
+        assert values["runs"][role]["words"] == summary["baselines"]["words alone"]
+    for role in ("mirrored", "on-b"):
+        words = ("evaluate", "s-original", "--on", f"s-{role}", "--partial", "--json")
+        (evaluated,) = json.loads(run_here(words, work).stdout)
+        assert values["transfers"][role] == evaluated
+    assert values["verdict"]["run"] == "s-original" and values["axes"]["swapped"] == "s-swapped"
+
+
+def test_the_report_needs_the_results_and_the_file_of_the_study_alone(done, tmp_path):
+    work, _ = done
+    for part in ("results", "studies"):
+        shutil.copytree(work / part, tmp_path / part)
+    page, there = (run_here(("report", "--study", "s"), one).stdout for one in (work, tmp_path))
+    assert page == there
+
+
+def test_the_page_of_a_study_has_its_question_and_every_run(done):
+    work, _ = done
+    page = (work / "results/s/report.html").read_text()
+    assert "<title>does the fake model look?</title>" in page
+    assert all(f"s-{role}" in page for role in ROLES)
+    answer = run_here(("report", "--study", "s", "--html", "page.html"), work)
+    assert answer.returncode == 0 and (work / "page.html").read_text() == page
+
+
+def test_a_finished_study_computes_nothing_again(done):
+    work, _ = done
+    files = {path: path.stat().st_mtime_ns for path in (work / "results").rglob("*.npz")}
+    answer = run_here(("study", "s", "--profile", "local.yaml"), work)
+    assert answer.returncode == 0 and answer.stdout.count(": is finished\n") == 5
+    assert {path: path.stat().st_mtime_ns for path in (work / "results").rglob("*.npz")} == files
+    assert "probes of the original are judged" not in answer.stdout
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    """A copy of the finished study."""
+    shutil.copytree(done[0], tmp_path / "copy", symlinks=True)
+    for path in (tmp_path / "copy/scratch").glob("*/"):
+        Run.open(path)
+    return tmp_path / "copy"
+
+
+def test_states_that_were_removed_are_not_needed_for_what_is_kept(copy):
+    shutil.rmtree(copy / "scratch")
+    shutil.move(copy, copy.parent / "moved")
+    copy.parent.joinpath("moved").rename(copy)
+    answer = run_here(("report", "--study", "s", "--json"), copy)
+    assert answer.returncode == 0 and json.loads(answer.stdout)["transfers"].keys() == {
+        "mirrored",
+        "swapped",
+        "on-b",
+    }
+
+
+def test_a_run_without_results_is_named_and_the_exit_code_says_so(copy):
+    for part in ("scratch", "results"):
+        shutil.rmtree(copy / part / "s-swapped")
+    answer = run_here(("study", "s", "--finish"), copy)
+    assert answer.returncode == 1
+    assert "study s: 1 of 5 runs have no results: s-swapped; `vsp study s` goes on" in answer.stderr
+    assert "! swapped: not planned" in answer.stdout
+
+
+def test_figures_of_earlier_probes_are_said_to_be_so_and_judged_again(copy):
+    probe = ("probe", "s-original", *FEW, "--seed", "3")
+    assert run_here(probe, copy).returncode == 0
+    page = run_here(("report", "--study", "s"), copy).stdout
+    assert "! transfer to mirrored, swapped, on-b: is of earlier probes" in page
+    assert "! verdict: lacks the original's probes on blank, mirrored, swapped" in page
+    answer = run_here(("study", "s", "--finish"), copy)
+    assert (
+        answer.returncode == 0
+        and answer.stdout.count("probes of the original are judged on it") == 3
+    )
+    assert "earlier probes" not in answer.stdout and "lacks" not in answer.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"format": 1}', '{"format": 1, "targets": {}, "sha256": "x"}']
+)
+def test_stored_evaluations_that_vsp_did_not_write_are_not_read(copy, text):
+    (copy / "results/s/transfers.json").write_text(text)
+    found = read_transfers(read_study("s", copy), copy)
+    assert not found.transfers and re.search("is damaged|is not what vsp wrote", found.problem)
+    answer = run_here(("report", "--study", "s"), copy)
+    assert answer.returncode == 0 and "remove it, then `vsp study s --finish`" in " ".join(
+        answer.stdout.split()
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [("s-original",), ("--layer", "1"), ("--plot", "x.png"), ("--csv", "x"), ("--position", "image")]
+)  # fmt: skip
+def test_options_about_one_run_are_refused(done, words):
+    answer = run_here(("report", "--study", "s", *words), done[0])
+    assert answer.returncode == 1 and "is about one run" in answer.stderr

@@ -1,0 +1,203 @@
+"""The page as a file: its figures are those of the results, its bytes are the same again."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from helpers import made
+from helpers.page_results import HOSTILE, rich_results, score, write_page
+
+from vsp.reporting.page.messages import without_folders
+from vsp.reporting.page.page_run import read_page_run
+from vsp.reporting.page.rerun_commands import commands
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return rich_results(tmp_path_factory.mktemp("page") / "results" / "small")
+
+
+@pytest.fixture(scope="module")
+def source(results, tmp_path_factory):
+    return write_page(tmp_path_factory.mktemp("written") / "page.html", [results]).read_text()
+
+
+def _charts(source):
+    return json.loads(
+        re.search(r'<script type="application/json" id="charts">(.*?)</script>', source)[1]
+    )
+
+
+def _section(source, key):
+    return re.search(rf'<section id="{key}".*?</section>', source, re.DOTALL)[0]
+
+
+def test_the_figures_of_the_page_are_those_of_the_scores(results, source):
+    lines = (results.folder / "scores.jsonl").read_text().splitlines()
+    stored = [json.loads(line) for line in lines]
+    drawn = [one for one in _charts(source)["curves"]["data"]["values"] if one["kind"] == "probe"]
+    names = ("layer", "score", "low", "high")
+    assert [[one[name] for name in names] for one in drawn] == [
+        [one[name] for name in names] for one in stored
+    ]
+    recalls = {
+        (one["layer"], one["class"]): one["score"]
+        for one in _charts(source)["classes"]["data"]["values"]
+        if one["kind"] == "knows"
+    }
+    assert recalls == {
+        (one["layer"], name): value for one in stored for name, value in one["recall"].items()
+    }
+    counts = _charts(source)["confusion"]["data"]["values"]
+    for one in stored:
+        assert [row["n"] for row in counts if row["layer"] == one["layer"]] == one["confusion"]
+    table = _section(source, "layers")
+    for one in stored:
+        for value in (one["score"], one["low"], one["high"], one["p_corrected"], one["macro_f1"]):
+            assert f'title="{value!r}">{value:.3f}<' in table
+
+
+def test_the_cited_figure_and_the_answers_are_those_of_the_summary(results, source):
+    peak = results.summary()["peak"]
+    (cited,) = [
+        one for one in _charts(source)["curves"]["data"]["values"] if one["kind"] == "cited"
+    ]
+    assert [cited[name] for name in ("score", "low", "high")] == [
+        peak[name] for name in ("estimate", "low", "high")
+    ]
+    said = [one for one in _charts(source)["curves"]["data"]["values"] if one["kind"] == "says"]
+    assert {(one["score"], one["low"], one["high"]) for one in said} == {
+        tuple(score(0.61).values())
+    }
+
+
+def test_the_first_sentence_is_the_answer_and_cautions_follow(results, source):
+    answers = re.findall(r'<p class="answer">(.*?)</p>', source)
+    assert answers == [
+        "Layers 3–12 beat chance (0.250) and the words alone at corrected p &lt; 0.05."
+    ]
+    low = {**results.summary()["peak"], "over_words": made.interval(0.01)}
+    doubtful = rich_results(results.home.parent / "doubtful", peak=low)
+    page = write_page(results.home / "doubtful.html", [doubtful]).read_text()
+    assert re.search(r'<p class="caution">The words alone score about as well', page)
+
+
+def test_the_same_results_give_the_same_bytes(results, source, tmp_path):
+    assert write_page(tmp_path / "again.html", [results]).read_text() == source
+
+
+def test_the_page_is_small_and_has_no_path_of_the_machine(tmp_path, source):
+    assert len(source.encode()) < 1_500_000
+    plan = made.plan("own").model_dump(mode="json")
+    plan["dataset"] = "/home/somebody/our data/vrd"
+    plan["model"] = {"family": "llava15", "checkpoint": "/shared/somebody/llava-1.5-7b-hf"}
+    results = rich_results(tmp_path / "results" / "own", plan=plan)
+    page = write_page(tmp_path / "page.html", [results]).read_text()
+    assert "somebody" not in page and str(tmp_path) not in page and "/home" not in page
+    assert "vrd · llava-1.5-7b-hf" in page and "our data" not in page
+
+
+def test_a_message_has_names_in_place_of_paths(results):
+    run = read_page_run("small", results)
+    message = f"{results.home}/x: gone; /a/b-c/d.png, see docs/page.md: 1/2 of data/raw/spatial"
+    assert without_folders(message, run) == (
+        "results/small/x: gone; d.png, see docs/page.md: 1/2 of data/raw/spatial"
+    )
+
+
+def test_runs_of_models_with_other_numbers_of_layers_are_placed_by_depth(tmp_path):
+    rows = made.predictions(made.accuracies(7))
+    short = made.made(tmp_path / "results" / "short", rows)
+    long = rich_results(tmp_path / "results" / "long")
+    charts = _charts(write_page(tmp_path / "page.html", [short, long]).read_text())
+    places = [one["depth"] for one in charts["curves"]["data"]["values"] if one["run"] == "short"]
+    assert min(places) == 0 and max(places) == 1
+
+
+def test_other_positions_of_a_run_are_curves_that_can_be_shown(tmp_path):
+    settings = {"position": "last", "probe": "logistic", "folds": 5}
+    at_last = rich_results(tmp_path / "results" / "run" / "logistic", settings=settings)
+    made.made(tmp_path / "results" / "run" / "logistic", settings=settings, name="run")
+    rows = made.predictions(made.accuracies(13))
+    scores = made.scores(rows)
+    values = made.summary(
+        scores, "run", position="image", settings={**settings, "position": "image"}
+    )
+    folder = tmp_path / "results" / "run" / "logistic-at-image"
+    estimates = {"inner": made.inner(rows)}
+    type(at_last)(folder, folder.parent).write(
+        values, scores, {"loss": made.loss(rows), **rows}, estimates, [{}] * 13
+    )
+    page = write_page(tmp_path / "page.html", [at_last]).read_text()
+    curves = _charts(page)["curves"]
+    assert {one["position"] for one in curves["data"]["values"]} == {
+        "last token",
+        "mean over the image",
+    }
+    assert {"name": "positions", "value": ["last token"]} in curves["params"]
+
+
+def test_numbers_as_targets_have_curves_and_no_classes(tmp_path):
+    page = write_page(
+        tmp_path / "page.html", [made.made(tmp_path / "results" / "n", made.numbers())]
+    )
+    assert set(_charts(page.read_text())) == {"curves"}
+
+
+def test_many_labels_are_cut_and_what_is_left_out_is_said(tmp_path):
+    names = [f"label {i}" for i in range(70)]
+    rows = made.predictions(made.accuracies(13))
+    of_class = dict.fromkeys(names, 0.5)
+    scores = [
+        replace(one, recall=of_class, precision=of_class, confusion=[[1] * 70] * 70)
+        for one in made.scores(rows)
+    ]
+    page = write_page(tmp_path / "page.html", [made.made(tmp_path / "results" / "n", rows, scores)])
+    source = page.read_text()
+    assert "46 of 70 labels are not drawn; the table has all." in source
+    assert "confusion" not in _charts(source) and len(source) < 1_500_000
+
+
+def test_methods_cite_only_what_was_done(results, source, tmp_path):
+    methods = _section(source, "methods")
+    for words in ("Hewitt", "Voita", "Westfall", "nostalgebraist", "Bates", "Janssen"):
+        assert words in methods
+    for words in ("QLoRA", "Holtzman, P. West", "LoRA", "Marks"):
+        assert words not in methods
+    scores = [
+        replace(one, p=None, p_corrected=None, p_within=None, p_within_corrected=None,
+                     controls={}, code_bits=None)
+        for one in made.scores(made.predictions(made.accuracies(13)))
+    ]  # fmt: skip
+    bare = made.made(
+        tmp_path / "results" / "bare", None, scores, n_permutations=0, controls={}, n_movable=None
+    )
+    methods = _section(write_page(tmp_path / "page.html", [bare]).read_text(), "methods")
+    for words in ("Hewitt", "Voita", "Westfall", "nostalgebraist", "Janssen"):
+        assert words not in methods
+
+
+def test_the_commands_quote_their_arguments_and_have_what_is_not_the_default(tmp_path):
+    settings = {
+        "position": "last", "probe": "mass-mean", "strengths": [0.1, 1.0], "drop_labels": ["a b'c"],
+        "curve": False, "folds": 10, "over_training": True, "permutations": 100,
+    }  # fmt: skip
+    results = rich_results(tmp_path / "results" / "small", settings=settings)
+    plan, *_, probe, report = commands(read_page_run("small", results))
+    assert plan.startswith("vsp plan --model llava15 --checkpoint llava-hf/llava-1.5-7b-hf ")
+    assert probe == (
+        "vsp probe --run small --probe mass-mean --grid 0.1 1 --drop-label 'a b'\"'\"'c' --no-curve "
+        "--folds 10 --over training"
+    )
+    assert report == "vsp report small --probe logistic"
+
+
+def test_hostile_labels_stand_in_the_page_as_data(tmp_path):
+    results = rich_results(tmp_path / "results" / "small", HOSTILE)
+    source = write_page(tmp_path / "page.html", [results], title=HOSTILE[1]).read_text()
+    assert HOSTILE[0] not in source and "<img src=x" not in source
+    charts = _charts(source)
+    assert {one["class"] for one in charts["classes"]["data"]["values"]} == set(HOSTILE)

@@ -1,0 +1,54 @@
+"""What a study asks: the figures of its runs side by side, and the file from which it is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vsp.reporting.page.elements import disclosure, facts, paragraphs, table
+from vsp.reporting.page.markup import Html, joined, tag
+from vsp.reporting.page.section import Section, Table
+from vsp.reporting.study_facts import RoleFacts, StudyFacts, selected_layer
+from vsp.storage.study import study_yaml
+
+_COLUMNS = ("role", "run", "peak", "low", "high", "layer", "chance", "words", "says")
+_NOTE = (
+    "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
+    "frequent label; words: a probe of the prompt's words; says: the model's own answers."
+)
+
+
+def study_section(found: StudyFacts) -> Section:
+    """The runs of a study, and reasons to read its figures with care."""
+    study = found.study
+    statistics = dict.fromkeys(one.summary["statistic"] for one in found.runs if one.summary)
+    caption = f"The runs of the study: {' or '.join(statistics) or 'no results yet'}"
+    rows = [_row(one) for one in found.runs]
+    parts = [
+        facts({"study": study.name, "model": study.model, "dataset": study.dataset}),
+        table(Table(_COLUMNS, rows, caption)),
+        paragraphs([_NOTE]),
+        paragraphs([f"{one[:1].upper()}{one[1:]}." for one in found.cautions], class_="caution"),
+        disclosure(
+            f"The file from which vsp study {study.name} makes all of it again",
+            paragraphs([f"studies/{study.name}.yaml"]),
+            _code(study_yaml(study)),
+        ),
+    ]
+    return Section("study", "The study", joined(parts))
+
+
+def _code(text: str) -> Html:
+    return tag("pre", tag("code", text), tabindex=0)
+
+
+def _row(one: RoleFacts) -> tuple[str | int | float | None, ...]:
+    peak = one.summary["peak"] if one.summary else {}
+    layer = selected_layer(one.summary) if one.summary else None
+    figures = (peak.get("estimate"), peak.get("low"), peak.get("high"), layer)
+    scores = (one.summary.get("chance"), _score(one.words), _score(one.says))
+    return (one.role, one.listed.name, *figures, *scores)
+
+
+def _score(found: Mapping[str, Any] | None) -> float | None:
+    return None if found is None else found["score"]

@@ -1,0 +1,26 @@
+"""The report of a study as files in `results/NAME/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vsp.reporting.page.study_page import study_html
+from vsp.reporting.study_facts import StudyFacts
+from vsp.reporting.study_report import study_page
+from vsp.storage.results import REPORT
+from vsp.storage.study import results_folder
+from vsp.utils.files import write_text
+from vsp.utils.terminal import plain_text
+
+PAGE = "report.html"
+
+
+def save_study(facts: StudyFacts, work: Path) -> list[Path]:
+    """Write `report.txt`, and `report.html` if a run has results; returns what was written."""
+    folder = results_folder(facts.study.name, work)
+    paths = [folder / REPORT]
+    write_text(paths[0], plain_text(study_page(facts)) + "\n")
+    if any(one.results is not None for one in facts.runs):
+        paths.append(folder / PAGE)
+        write_text(paths[1], study_html(facts))
+    return paths
