@@ -270,6 +270,25 @@ def test_resume_goes_on_with_profile_and_options_of_the_last_submission(cluster,
 
 
 @on_slurm
+def test_a_second_submission_probes_another_setting_in_the_queue(cluster, place, spatial):
+    quick = ("--permutations", 0, "--controls", 0, "--no-curve", "--no-random", "--no-words")
+    setting = "mass-mean-permutations-0-controls-0-no-curve-no-random-no-words"
+    run = _plan(place, spatial, 1)
+    _vsp(place, "extract")
+    _vsp(place, "probe", "--n-jobs", 1, *quick)
+    jobs = _table(_vsp(place, "submit", "--", "--probe", "mass-mean", *quick))
+    assert jobs.keys() == {"verify", "probe", "report"}
+    _until(lambda: not _queue(cluster, f"--name=report-{run.name}"), "the end of the report")
+    stages = {one["stage"]: one for one in json.loads(_vsp(place, "status", "--json"))["stages"]}
+    for stage in ("probe", "report"):
+        assert (stages[stage]["state"], stages[stage]["settings"]) == ("done", [setting])
+    assert (run.results / setting / "report.txt").exists()
+    assert f"page: {setting}/report.txt" in (run.results / "report.txt").read_text()
+    again = _vsp(place, "submit", "--", "--probe", "mass-mean", *quick)
+    assert f"probes {setting} fitted" in again
+
+
+@on_slurm
 def test_after_any_the_rest_goes_on_without_what_is_missing_and_resume_sends_just_that(
     cluster, place, spatial
 ):
