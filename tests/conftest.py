@@ -32,17 +32,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 # The files that take longest, in this order. Each runs in one process: if one of these started
-# last, the other processes would wait for it.
+# last, the other processes would wait for it. Those on a cluster mostly wait, so that files that
+# compute run beside them.
 _LONG = (
     "cluster/test_slurm_faults.py",
     "test_demo.py",
-    "cluster/test_submit.py",
     "evaluation/test_probe_run.py",
+    "cluster/test_submit.py",
     "cli/test_interrupts.py",
     "extraction/test_faults.py",
-    "extraction/test_bench.py",
     "cluster/test_slurm.py",
+    "extraction/test_bench.py",
+    "models/test_supported.py",
     "cluster/test_working_folder.py",
+    "cluster/test_requeue.py",
     "cli/test_hostile_text.py",
     "cli/test_cli.py",
     "test_small_model.py",

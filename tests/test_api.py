@@ -18,7 +18,8 @@ from vsp.extraction.extract import extract
 from vsp.storage.journal import Journal
 from vsp.utils.files import json_sha256
 
-QUICK = ProbeSettings(permutations=0, controls=0, curve=False, random=False, words=False, resamples=60)  # fmt: skip
+QUICK = ProbeSettings(permutations=0, controls=0, curve=False, random=False, words=False, resamples=60,
+                      strengths=(0.01, 1.0))  # fmt: skip
 
 
 @pytest.fixture

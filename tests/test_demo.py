@@ -20,11 +20,11 @@ from helpers.real import real
 pytestmark = pytest.mark.timeout(900)
 
 _SETTINGS = ("setup.cfg", "pyproject.toml", "jobs/constraints.txt")
-# The demo calls this instead of `vsp`, so that tests are fast: fewer permutations, and 400 of the
-# 1000 rows of the color task. Scores of the other runs do not depend on it.
+# The demo calls this instead of `vsp`, so that tests are fast: fewer permutations and control tasks,
+# and 400 of the 1000 rows of the color task. Scores of the other runs do not depend on it.
 _VSP = """\
 case "$1 $*" in
-    "probe "*) set -- "$@" --permutations 30 --no-curve --no-random ;;
+    "probe "*) set -- "$@" --permutations 20 --controls 1 --no-curve --no-random ;;
     "plan "*data/raw/color*) set -- "$@" --limit 400 ;;
 esac
 exec "{python}" -P -m vsp "$@"

@@ -36,7 +36,9 @@ def folder(tmp_path_factory, spatial):
     for name in ("one", "two"):
         run = plan_run(PlanRequest(spatial, model, n_shards=1, name=name), base).run
         extract(run, run.shards)
-        probe_run(run, ProbeSettings(permutations=2, controls=1, resamples=50), 1)
+        probe_run(
+            run, ProbeSettings(permutations=2, controls=1, resamples=50, strengths=(0.01, 1.0)), 1
+        )
     shutil.rmtree(base / "scratch")
     return base
 

@@ -115,7 +115,7 @@ def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, work):
     assert "sbatch" in vsp("submit", "--dry-run").stdout
     vsp("extract")
     vsp("verify")
-    vsp("probe", "--n-jobs", 1, "--permutations", 2, "--no-curve")
+    vsp("probe", "--n-jobs", 1, "--permutations", 2, "--no-curve", "--grid", 0.01, 1)
     assert "layer" in vsp("report").stdout
 
 

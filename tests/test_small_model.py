@@ -35,7 +35,8 @@ CHECKPOINT = ROOT / "data/models/small-llava"
 STYLES = ("statement", "cloze", "question", "instruction")
 N_LAYERS = 7
 SEED = 2024  # of the dataset; no training has it
-QUICK = ProbeSettings(permutations=20, controls=3, resamples=200, curve=False, random=False)
+QUICK = ProbeSettings(permutations=20, controls=3, resamples=200, curve=False, random=False,
+                      strengths=(0.01, 1.0))  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ COMMANDS = [
 ]
 # Few fits and resamples, so that tests are fast.
 FEW_FITS = ("--permutations", "30", "--controls", "0", "--resamples", "100", "--no-curve",
-            "--no-random", "--no-words")  # fmt: skip
+            "--no-random", "--no-words", "--grid", "0.01", "1")  # fmt: skip
 
 
 def _line(answer):

@@ -10,7 +10,7 @@ from helpers.transferred import columns, make_probes, make_run, write
 from vsp.storage.npz import read_arrays
 from vsp.storage.stored_settings import choose_setting
 
-LIGHT = ["--permutations", 0, "--controls", 0, "--resamples", 100, "--no-curve", "--no-random",
+LIGHT = ["--grid", 0.01, 1, "--permutations", 0, "--controls", 0, "--resamples", 100, "--no-curve", "--no-random",
          "--no-words", "--n-jobs", 1]  # fmt: skip
 
 

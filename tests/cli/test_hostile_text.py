@@ -39,6 +39,8 @@ TABLE = (
 RELATIONS = ("import", "csv", "--annotations", "relations.csv", "--images", "photos", "--out")
 BENCH = ("bench", "--model", hostile.MODEL, "--dataset", DATA, "--rows", "4", "--batch-size", "2")
 PLAN = ("plan", "--model", hostile.MODEL, "--dataset", DATA)
+STUDY = ("study", "--model", hostile.MODEL, "--dataset", DATA, "--name", "st", "--limit", "8",
+         "--question", hostile.NAME, "--n-jobs", "1")  # fmt: skip
 # In the order in which they run: the command, its exit code, and names that it shows in full.
 COMMANDS = [
     (("generate", "--config", "color.yaml", "--n-jobs", "1"), 0, [f"colors{hostile.ESC}{hostile.LINE}"]),
@@ -96,8 +98,16 @@ COMMANDS = [
     (("compare", "r", OTHER, "--json"), 0, []),
     (("evaluate", "r", "--on", "r", "--partial", "--plot", f"{PLOT}.png"), 0, [f"{PLOT}.png"]),
     (("evaluate", OTHER, "--on", hostile.NAME), 1, [hostile.NAME]),
+    (("axes", "r", hostile.NAME), 1, [hostile.NAME]),
+    (("axes", "r", "r"), 1, []),
     (("export", "r", "--to", "npz", "--partial", "--out", f"{PLOT}.npz"), 0, [f"{PLOT}.npz"]),
     (("export", "r", "--to", "npz", "--out", f"x{hostile.NAME}"), 1, []),
+    ((*STUDY, "--with", "swapped", "--dry-run"), 1, []),
+    ((*STUDY, "--with", "mirrored", "--on", f"m{DATA}", "--drop-unreadable"), 0, [DATA]),
+    (("study", "st", "--dry-run"), 0, [DATA]),
+    (("study", f"x{hostile.NAME}"), 1, []),
+    (("study", "st", "--finish"), 1, [hostile.NAME, DATA]),
+    (("report", "--study", "st", "--json"), 0, []),
     ((hostile.NAME,), 2, []),
     (("help", "logs"), 0, []),
     (("help", hostile.NAME), 2, []),
@@ -182,7 +192,7 @@ AS_JSON = [arguments for arguments, _, _ in COMMANDS if "--json" in arguments]
 @pytest.mark.parametrize("arguments", AS_JSON, ids=_title)
 def test_json_is_valid_and_has_the_true_text(answers, arguments):
     text = json.dumps(json.loads(answers[arguments].stdout), ensure_ascii=False)
-    for name in TRUE[arguments[0]]:
+    for name in TRUE["study" if "--study" in arguments else arguments[0]]:
         assert json.dumps(name, ensure_ascii=False)[1:-1] in text
 
 
@@ -193,6 +203,7 @@ TRUE = {
     "runs": ["r", DATA],
     "status": [],
     "answer": [],
+    "study": [hostile.NAME, DATA, hostile.MODEL],
     "report": [*hostile.LABELS, DATA],
     "compare": [OTHER],
 }
@@ -227,6 +238,6 @@ def test_all_commands_are_tried(capsys):
         main(["--help"])
     commands = capsys.readouterr().out.partition("COMMAND\n")[2].partition("\n\n")[0]
     names = {line.split()[0] for line in commands.splitlines() if line[4] != " "}
-    assert len(names) == 22 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
+    assert len(names) > 20 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
         hostile.NAME
     }

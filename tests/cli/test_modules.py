@@ -20,7 +20,18 @@ def test_a_curve_begins_where_the_picture_does(vsp, spatial):
     assert np.isfinite(tower).all() and (np.ptp(tower, axis=1).max(axis=1) > 0).all()
     # At the image, the decoder's layer 0 is the projector's output.
     assert (projected[0] == np.load("scratch/m/states-image.npy")[0, :40]).all()
-    quick = ["--permutations", "0", "--controls", "0", "--no-curve", "--no-random", "--no-words"]
+    quick = [
+        "--grid",
+        "0.01",
+        "1",
+        "--permutations",
+        "0",
+        "--controls",
+        "0",
+        "--no-curve",
+        "--no-random",
+        "--no-words",
+    ]
     for position in ("vision-image", "projector-image"):
         probed = vsp("probe", "--run", "m", "--position", position, "--n-jobs", "1", *quick)
         assert probed.returncode == 0, probed.stderr

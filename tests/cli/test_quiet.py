@@ -7,7 +7,7 @@ import pytest
 from vsp.cli.main import main
 from vsp.utils.quiet import is_quiet, is_verbose
 
-FEW_FITS = ("--permutations", "0", "--controls", "0", "--resamples", "20", "--no-curve", "--no-random",
+FEW_FITS = ("--grid", "0.01", "1", "--permutations", "0", "--controls", "0", "--resamples", "20", "--no-curve", "--no-random",
             "--no-words", "--n-jobs", "1")  # fmt: skip
 
 

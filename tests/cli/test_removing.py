@@ -165,7 +165,9 @@ def test_runs_of_an_age_are_those_in_which_nothing_was_written_since(plan_fake, 
     assert answer.returncode == 0 and "removed 1 run" in answer.stdout
     assert not old.folder.exists() and resumed.folder.exists() and new.folder.exists()
     assert (work / "results" / "older").exists()
-    assert rm("--older-than", "30d", "--yes").stdout == "nothing to remove\n"
+    assert (
+        rm("--older-than", "30d", "--yes").stdout == "nothing to remove: no run here is that old\n"
+    )
 
 
 def test_a_run_that_is_extracted_here_is_refused(run, rm):

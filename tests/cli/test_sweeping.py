@@ -166,7 +166,7 @@ def test_on_slurm_the_table_waits_for_the_end_of_every_run(sweep, vsp, work, slu
     assert re.fullmatch("table-[0-9a-f]{8}", scripts[-1])
     assert "--dependency=afterany:1:2:3:4:5:6 " in calls[-1]
     script = (work / "scratch/.sweep" / f"{scripts[-1]}.sh").read_text()
-    assert "vsp runs --peaks fake-a fake-a-question" in script
+    assert "vsp runs --peaks --probe logistic fake-a fake-a-question" in script
     assert "table: job 7 waits" in answer.stdout
 
 
@@ -259,3 +259,53 @@ def test_if_sbatch_is_not_configured_no_further_run_is_tried(sweep, vsp, work, s
     answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
     assert answer.returncode == 1 and answer.stderr.count("not configured for a cluster") == 1
     assert "nothing was submitted; the same command goes on" in answer.stderr
+
+
+MEAN = ("--probe", "mass-mean", "--permutations", "0", "--controls", "0", "--no-curve", "--no-random",
+        "--no-words")  # fmt: skip
+SETTING = "mass-mean-permutations-0-controls-0-no-curve-no-random-no-words"
+
+
+def test_a_sweep_probes_with_the_options_after_the_dashes_and_its_table_shows_that_setting(
+    sweep, vsp, work
+):
+    words = (*ENOUGH, "--datasets", "a", "--submit")
+    answer = sweep(*words, "--", *MEAN)
+    assert answer.returncode == 0, answer.stderr
+    assert [path.name for path in (work / "results/fake-a").glob("*/")] == [SETTING]
+    title, _, row = answer.stdout.rpartition("\n\n")[2].splitlines()
+    assert title == f"probe {SETTING}" and row.startswith("fake-a ")
+    assert "run fake-a: is finished\n" in sweep(*words, "--", *MEAN).stdout
+    shown = vsp("runs", "--peaks", "--probe", "mass-mean", "fake-a").stdout
+    assert shown.splitlines()[0] == "probe mass-mean" and "0." in shown
+    without = vsp("runs", "--peaks", "--probe", "lda", "fake-a").stdout
+    assert "not probed yet with lda: fake-a" in without
+    assert "--probe lda: is of --peaks" in vsp("runs", "--probe", "lda").stderr
+
+
+def test_on_slurm_the_table_of_a_sweep_names_its_setting(vsp, sweep, work, slurm):
+    assert vsp("sweep", *FAKE, "--datasets", "a", "--submit", "--", *MEAN).returncode == 0
+    (script,) = (work / "scratch/.sweep").glob("table-*.sh")
+    assert f"runs --peaks --probe {SETTING} fake-a" in script.read_text()
+    assert " ".join(MEAN) in (work / "scratch/fake-a/jobs/probe.sh").read_text()
+
+
+def test_jobs_in_the_queue_that_probe_otherwise_are_a_problem(vsp, sweep, work, slurm):
+    from vsp.cluster.jobs import job_owner
+
+    assert vsp("sweep", *FAKE, "--datasets", "a", "--submit").returncode == 0
+    owner = job_owner(Run.open(work / "scratch" / "fake-a"))
+    (work / "queue").write_text(f"3|PENDING|||0|vsp:{owner}:probe:0|Dependency|\n")
+    answer = vsp("sweep", *FAKE, "--datasets", "a", "--submit", "--", *MEAN)
+    assert answer.returncode == 1
+    assert "run fake-a: its jobs probe logistic; give the same command again" in answer.stderr
+
+
+def test_options_of_the_probe_are_refused_where_a_sweep_probes_nothing(sweep, work):
+    answer = sweep(*FAKE, "--datasets", "a", "--", *MEAN)
+    assert answer.returncode == 1 and "after --: is of --submit; add it" in answer.stderr
+    wrong = sweep(*FAKE, "--datasets", "a", "--submit", "--", "--prob", "x")
+    assert wrong.returncode == 2 and "did you mean --probe" in wrong.stderr
+    assert not (work / "scratch").exists()
+    dry = sweep(*FAKE, "--datasets", "a", "--dry-run", "--", "--probe", "mass-mean")
+    assert "probed with --probe mass-mean" in dry.stdout

@@ -24,7 +24,19 @@ NEW = (
     "--question", "does the fake model look?", "--profile", "local.yaml", "--n-jobs", "1",
 )  # fmt: skip
 CONTROLS = ("--with", "blank,mirrored,swapped", "--on", "b")
-FEW = ("--permutations", "25", "--controls", "0", "--repeats", "1", "--no-curve", "--n-jobs", "1")
+FEW = (
+    "--permutations",
+    "25",
+    "--resamples",
+    "100",
+    "--controls",
+    "0",
+    "--repeats",
+    "1",
+    "--no-curve",
+    "--n-jobs",
+    "1",
+)
 ROLES = ["original", "blank", "mirrored", "swapped", "on-b"]
 
 

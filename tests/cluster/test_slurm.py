@@ -53,7 +53,7 @@ def test_an_array_job_writes_the_bytes_of_a_local_run_and_the_probe_waits_for_it
     _vsp(cluster, place, *plan, "slurm")
 
     extract = cluster.sbatch("jobs/extract_array.sh", cwd=place)
-    few_fits = "--permutations 30 --controls 0 --no-curve --no-random --no-words"
+    few_fits = "--grid 0.01 1 --permutations 30 --controls 0 --no-curve --no-random --no-words"
     command = f"{sys.executable} -m vsp probe --run slurm --n-jobs 64 {few_fits}"
     log = place.parent / "probe.log"
     probe = cluster.sbatch(

@@ -60,7 +60,7 @@ def _imported(place):
 
 def _plan(place, spatial):
     _vsp(place, "plan", "--model", "fake", "--dataset", spatial, "--shards", 2, "--run", "r",
-         "--option", "n_layers=2")  # fmt: skip
+         "--option", "n_layers=2", "--option", "hidden_size=1024")  # fmt: skip
     return Run.open(place / "scratch/r")
 
 
@@ -68,7 +68,8 @@ def test_the_vsp_command_and_its_workers_import_nothing_from_the_working_folder(
     _plan(place, spatial)
     _vsp(place, "extract", "--workers", 2)
     _vsp(place, "verify", "--n-jobs", 2)
-    _vsp(place, "probe", "--n-jobs", 2, "--permutations", 30, "--controls", 0, "--no-curve")
+    _vsp(place, "probe", "--n-jobs", 2, "--permutations", 30, "--controls", 0, "--no-curve",
+         "--grid", 0.01, 1)  # fmt: skip
     assert "The figure to cite: layers selected" in _vsp(place, "report").stdout
     assert _imported(place) == ""
 

@@ -561,8 +561,9 @@ def test_variants_go_from_the_picture_to_the_comparison(turn, spatial, plan_fake
         run: Run = plan_fake(folder, name=name)
         extract(run, run.shards)
         settings = ProbeSettings(
-            permutations=0, controls=0, curve=False, random=False, resamples=100
-        )
+            permutations=0, controls=0, curve=False, random=False, resamples=100,
+            strengths=(0.1, 1.0),
+        )  # fmt: skip
         runs[name] = probe_run(run, settings, 1)
         assert run.plan.variants == (() if name == "plain" else (name,))
         n_seen = len({sample.image_sha256 for sample in run.all_samples()})

@@ -388,7 +388,7 @@ _INTERVAL_WORLDS = (
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    shares = [coverage(world, n_worlds=100)[0] for world in _INTERVAL_WORLDS]
+    shares = [coverage(world, n_worlds=60)[0] for world in _INTERVAL_WORLDS]
     assert min(shares) >= 0.9 and 0.935 <= np.mean(shares) <= 0.985
 
 
@@ -440,7 +440,7 @@ _NULL_WORLDS = (
 def test_where_there_is_nothing_few_permutation_tests_find_something():
     """A share of `alone` is that of the first layer; a share of `together` is that of any layer."""
     alone, together = zip(
-        *(false_positives(world, n_worlds=100, n_permutations=19) for world in _NULL_WORLDS),
+        *(false_positives(world, n_worlds=60, n_permutations=19) for world in _NULL_WORLDS),
         strict=True,
     )
     assert max(*alone, *together) <= 0.09

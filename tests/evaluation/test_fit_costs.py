@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from vsp.evaluation.fit_costs import FitCosts, format_costs
-from vsp.evaluation.parallel_fits import read_cached
+from vsp.evaluation.fit_costs import FitCosts, count_fits, format_costs, measure_speed
+from vsp.evaluation.parallel_fits import fit_layer, read_cached
 from vsp.evaluation.probe_run import probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.probe_work import prepare
+from vsp.evaluation.work_of_layer import counted_fitter, layer_fitter
 from vsp.extraction.extract import extract
 from vsp.probes.own_code import absolute_name, code_version
 
 FEW = ProbeSettings(permutations=3, controls=2, resamples=50, folds=3, repeats=1)
+MANY = FitCosts(1, 10**12, 10**12)  # so many fits that whole pieces are timed
 SLOW = '''
 import time
 import numpy as np
@@ -70,10 +72,11 @@ def _done(run, settings):
         (4, {}),
         (2, {"repeats": 2, "curve": False}),
         (3, {"strengths": (0.1, 1.0), "metric": "balanced"}),
-        (3, {"probe": "multinomial"}),
-        (3, {"probe": "sklearn", "max_iter": 5, "permutations": 1, "controls": 0}),
+        (3, {"probe": "multinomial", "strengths": (0.1, 1.0)}),
+        (3, {"probe": "sklearn", "max_iter": 5, "permutations": 1, "controls": 0, "strengths": (1.0,)}),
         (3, {"probe": "centroid", "over_training": True, "split": True}),
-        (3, {"probe": "logistic", "over_training": True, "split": True, "permutations": 0}),
+        (3, {"probe": "logistic", "over_training": True, "split": True, "permutations": 0,
+             "strengths": (0.1, 1.0)}),
         (0, {"probe": "ridge"}),
         (3, {"probe": "sklearn.naive_bayes:GaussianNB", "random": False}),
     ],
@@ -117,12 +120,63 @@ def test_the_estimate_of_a_slow_class_is_near_the_time_it_takes(
     from vsp.evaluation.parallel_fits import measured_costs
 
     work_of_run = prepare(run, settings, False)
-    costs, seconds = measured_costs(work_of_run, [0, 1])
+    costs, _ = measured_costs(work_of_run, [0, 1], 1)
+    speed = measure_speed(layer_fitter(work_of_run.store, 0, work_of_run), MANY, 2, 1)
+    seconds = speed.seconds(costs, 2)
     start = time.perf_counter()
     probe_run(run, settings, 1)
     took = time.perf_counter() - start
     assert costs.n_fits == _announced(caplog) == _done(run, settings)
     assert 0.5 < seconds / took < 1.5
+
+
+COUNTED = """
+import numpy as np
+
+class Counted:
+    def fit(self, x, y):
+        with open("fits", "a") as file:
+            file.write("fit\\n")
+
+    def predict(self, x):
+        return np.zeros(len(x), int)
+"""
+
+
+def test_of_a_short_programme_one_fit_is_timed(made_run, work, vsp):
+    (work / "own.py").write_text(COUNTED)
+    made_run(2)
+    words = ("--probe", "own.py:Counted", "--no-curve", "--permutations", "5", "--n-jobs", "1")
+    assert "less than 10 s" in vsp("probe", *words, "--dry-run").stdout
+    assert len((work / "fits").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("probe", ["lda", "logistic", "mass-mean"])
+def test_the_estimate_of_a_long_programme_counts_the_work_that_fits_share(made_run, probe):
+    run = made_run(4)
+    of_run = prepare(run, replace(FEW, probe=probe, permutations=40, curve=False), False)
+    costs = count_fits(counted_fitter(0, of_run))
+    ratios = []
+    for _ in range(3):  # other programs may slow down either part
+        speed = measure_speed(layer_fitter(of_run.store, 0, of_run), MANY, 1, 1)
+        start = time.perf_counter()
+        fit_layer(of_run.store, 0, of_run)
+        ratios.append(speed.seconds(costs, 1) / (time.perf_counter() - start))
+    assert not speed.at_most and any(0.5 < ratio < 2 for ratio in ratios), ratios
+
+
+def test_what_is_timed_takes_a_small_share_of_the_programme(made_run):
+    run = made_run(4)
+    of_run = prepare(run, replace(FEW, probe="logistic", permutations=40), False)
+    fitter = layer_fitter(of_run.store, 0, of_run)
+    measure_speed(fitter, count_fits(counted_fitter(0, of_run)), 1, 1)  # libraries are loaded
+    few = FitCosts(1, 10_000, 10_000)
+    seconds, bounds = [], []
+    for costs in (few, MANY):
+        start = time.perf_counter()
+        bounds.append(measure_speed(fitter, costs, 1, 1).at_most)
+        seconds.append(time.perf_counter() - start)
+    assert bounds == [True, False] and seconds[0] < seconds[1]
 
 
 def test_a_dry_run_prints_the_count_and_fits_nothing(made_run, vsp):
@@ -132,8 +186,8 @@ def test_a_dry_run_prints_the_count_and_fits_nothing(made_run, vsp):
     assert answer.returncode == 0 and not (run.folder / "probe").exists()
     assert not run.results.exists()
     line = answer.stdout.strip()
-    assert re.fullmatch(r"fits: [\d,]+; less than 10 s on 1 worker", line)
-    assert line in vsp("probe", *few).stderr
+    found = re.fullmatch(r"(fits: [\d,]+); (less than 10|at most about \d+) s on 1 worker", line)
+    assert f"{found[1]}; " in vsp("probe", *few).stderr
     assert vsp("probe", *few, "--dry-run").stdout == "fits: 0; all layers were fitted before\n"
 
 
@@ -149,3 +203,12 @@ def test_a_dry_run_prints_the_count_and_fits_nothing(made_run, vsp):
 )  # fmt: skip
 def test_a_time_has_one_unit(seconds, n_jobs, words):
     assert format_costs(FitCosts(1540), seconds, n_jobs) == words
+
+
+def test_an_upper_bound_is_said_to_be_one():
+    costs = FitCosts(1540)
+    assert (
+        format_costs(costs, 1080, 2, at_most=True)
+        == "fits: 1,540; at most about 9 min on 2 workers"
+    )
+    assert format_costs(costs, 4, 1, at_most=True) == "fits: 1,540; less than 10 s on 1 worker"

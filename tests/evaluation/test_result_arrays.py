@@ -16,7 +16,9 @@ from vsp.evaluation.probe_run import probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
 
-ALL = ProbeSettings(permutations=2, controls=1, resamples=60, over_training=True, words=False)
+ALL = ProbeSettings(
+    permutations=2, controls=1, resamples=60, over_training=True, words=False, strengths=(0.01, 1.0)
+)
 
 
 def _listed(name):

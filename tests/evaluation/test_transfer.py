@@ -121,7 +121,14 @@ def test_positions_are_those_that_were_asked_for(plan_fake, work):
     run = plan_fake(positions=("last", "image"))
     extract(run, run.shards)
     quick = ProbeSettings(
-        permutations=0, controls=0, curve=False, random=False, words=False, resamples=100, folds=3
+        permutations=0,
+        controls=0,
+        curve=False,
+        random=False,
+        words=False,
+        resamples=100,
+        folds=3,
+        strengths=(0.01, 1.0),
     )
     results = {name: probe_run(run, replace(quick, position=name), 1) for name in ("last", "image")}
     for name, of_position in results.items():

@@ -16,7 +16,9 @@ from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.reporting.probe_report import equal_states_lines
 
-SETTINGS = ProbeSettings(permutations=0, controls=0, curve=False, random=False, repeats=1)
+SETTINGS = ProbeSettings(
+    permutations=0, controls=0, curve=False, random=False, repeats=1, strengths=(0.01, 1.0)
+)
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def memory(tmp_path):
 
 # Kills.
 
-N_KILLS, N_ROWS = 24, 512
+N_KILLS, N_ROWS = 12, 512
 
 
 @dataclass
@@ -199,7 +199,7 @@ def test_kills_and_torn_journals_lose_no_row_and_change_no_byte(work):
     done, failed, missing = _counts(killed)
     assert failed == 0 and done and missing and done + missing == N_ROWS
     in_phase = {kind: sum(task.n_kills[kind] for task in tasks) for kind in tasks[0].n_kills}
-    assert in_phase["writing"] >= 8 and in_phase["start-up"] >= 1
+    assert in_phase["writing"] >= 4 and in_phase["start-up"] >= 1
     assert sum(in_phase.values()) == N_KILLS
     resumed = [_start(killed, "--shard", str(shard)) for shard in range(4)]
     assert [process.wait() for process in resumed] == [0] * 4
@@ -240,9 +240,9 @@ def _only(run, body):
 
 
 def _places(body):
-    """Every third byte, and the first and last bytes of lines."""
+    """Every seventh byte, and the first and last bytes of lines."""
     ends = [place for place, byte in enumerate(body) if byte == ord("\n")]
-    return sorted({*range(0, len(body), 3), *ends, *(end + 1 for end in ends[:-1])})
+    return sorted({*range(0, len(body), 7), *ends, *(end + 1 for end in ends[:-1])})
 
 
 def test_a_journal_cut_at_any_byte_is_resumed_to_the_same_bytes(memory):
@@ -418,7 +418,7 @@ def test_a_power_loss_at_any_moment_leaves_no_row_done_that_is_not_on_disk(
     assert run.ledgers()[0].lives[-1].n_done == (8 if kind == "first" else 3)
     n_done = []
     for n_calls in range(len(calls) + 1):
-        for variant in range(4):
+        for variant in range(2):
             lost = _after_a_power_loss(before, calls[:n_calls], rng if variant else None)
             _lay(run, lost)
             rows = _rows_done(run)
@@ -437,6 +437,8 @@ def test_a_disk_that_fills_anywhere_in_a_plan_leaves_a_whole_run_or_nothing(tmp_
     with small_disk(tmp_path / "disk") as disk:
         outcomes = []
         for n_pages in range(90):
+            if outcomes[-3:] == ["planned"] * 3:
+                break
             fill(disk, n_pages)
             before = {path for path in disk.rglob("*") if path.is_file()}
             try:
@@ -454,7 +456,7 @@ def test_a_disk_that_fills_anywhere_in_a_plan_leaves_a_whole_run_or_nothing(tmp_
                 shutil.rmtree(run.folder)
                 shutil.rmtree(disk / "jobs")
         n_refused = outcomes.count("refused")
-        assert outcomes == ["refused"] * n_refused + ["planned"] * (90 - n_refused)
+        assert outcomes == ["refused"] * n_refused + ["planned"] * 3
         assert 30 < n_refused < 89
 
 

@@ -105,9 +105,14 @@ class Family:
         return model.eval()
 
     @cached_property
+    def loaded(self) -> Any:
+        """vsp's model and processor."""
+        return models.load(self.config())
+
+    @property
     def processor(self) -> Any:
         """vsp's processor."""
-        return models.read_processor(self.config())
+        return self.loaded.processor
 
     def config(self, **changes: Any) -> Any:
         template = "<image>{instruction}" if self.name == "paligemma" else None

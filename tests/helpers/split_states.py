@@ -49,11 +49,10 @@ def misplaced(loaded: Loaded, placed: dict[str, str]) -> list[str]:
     return wrong
 
 
-def compare(config: ModelConfig, n_devices: int) -> dict[str, Any]:
+def compare(config: ModelConfig, n_devices: int, expected: np.ndarray) -> dict[str, Any]:
     from helpers.pretend_devices import PretendDevices
 
     devices = tuple(f"pretend:{i}" for i in range(n_devices))
-    expected = run(models.load(config))
     with PretendDevices() as pretended:
         loaded = models.load(config, devices)
         before = Counter(pretended.moves)
@@ -68,11 +67,14 @@ def compare(config: ModelConfig, n_devices: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    seen = {}
-    for kind, (family, checkpoint) in json.loads(sys.argv[1]).items():
+    seen, kinds = {}, json.loads(sys.argv[1])
+    for kind, (family, checkpoint) in kinds.items():
         full = {"quantization": "none", "dtype": "float32"}
         config = models.resolve(family, checkpoint=checkpoint, **full)
-        seen[kind] = {n: compare(config, n) for n in (2, 3)}
+        expected = run(models.load(config))
+        # Three devices have a first, a middle and a last one; two have no middle one.
+        numbers = (2, 3) if kind == next(iter(kinds)) else (3,)
+        seen[kind] = {n: compare(config, n, expected) for n in numbers}
     print(json.dumps(seen))
 
 

@@ -19,12 +19,9 @@ def test_every_wrong_name_is_answered_with_the_right_one(project):
     )
     user.types(114, "vsp status --limit 5", "which command has the option", "`vsp plan`", code=2)
     user.types(
-        115,
-        "vsp report fake-demo fake-demo-question",
-        "that one is too many",
-        "one too many",
-        code=2,
-    )
+        115, "vsp report fake-demo fake-demo-question", "that a terminal shows one run, and what shows several",
+        "2 runs are named", "vsp compare", code=1,
+    )  # fmt: skip
     user.types(
         116, "vsp report fake-demo --run fake-demo-question", "that two runs are named",
         "two runs are named", code=2,
@@ -77,9 +74,9 @@ def test_every_wrong_name_is_answered_with_the_right_one(project):
         127, "vsp submit fake-demo --profile jobs/slrum.yaml", "that there is no such file",
         "jobs/slrum.yaml", code=1,
     )  # fmt: skip
+    user.types(128, "vsp logs fake-demo 7", "which shards there are", "7", code=1)
     (project / "jobs/slurm.yaml").write_text("scheduler: local\nparttion: gpu\n")
     user.types(
-        128, "vsp submit fake-demo", "the key that was meant", "parttion", "partition", code=1
+        129, "vsp submit fake-demo", "the key that was meant", "parttion", "partition", code=1
     )
-    user.types(129, "vsp logs fake-demo 7", "which shards there are", "7", code=1)
     user.types(130, "vsp rm fake-dem0 --yes", "the run that was meant", "fake-demo", code=1)

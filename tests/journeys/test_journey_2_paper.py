@@ -11,7 +11,7 @@ def test_from_a_result_to_a_figure_in_a_paper(project):
     user = User(project)
     user.types(
         17, "vsp report fake-demo --plot curve.png", "the page, and where the figure is",
-        "Cite accuracy", "wrote curve.png",
+        "No layer beats chance", "wrote curve.png",
     )  # fmt: skip
     with Image.open(project / "curve.png") as figure:
         assert figure.width > 1000
@@ -30,14 +30,14 @@ def test_from_a_result_to_a_figure_in_a_paper(project):
     )  # fmt: skip
     user.types(
         21, "vsp report fake-demo --plot matrix.png --figure confusion --layer 99",
-        "which layers there are", "99", "layers 0–2", code=1,
+        "which layers there are", "99", "layers 0-2", code=1,
     )  # fmt: skip
     user.types(
         22, "vsp report fake-demo --figure heatmap", "that a figure needs a file", "--plot", code=1
     )
     user.types(
-        23, "vsp report fake-demo --width 40cm --plot wide.png", "what width is possible",
-        "40cm", code=2,
+        23, "vsp report fake-demo --width 40parsecs --plot wide.png", "what width is possible",
+        "40parsecs", code=2,
     )  # fmt: skip
     user.types(
         24, "vsp report fake-demo --latex table.tex --csv layers.csv", "where both tables are",
@@ -50,8 +50,8 @@ def test_from_a_result_to_a_figure_in_a_paper(project):
     )
     assert seen.out.lstrip().startswith("|") or "| layer" in seen.out
     user.types(
-        26, "vsp report fake-demo --csv missing/layers.csv", "that the folder is missing",
-        "missing", code=1,
+        26, "vsp report fake-demo --csv missing/layers.csv", "the table, in a new folder",
+        "wrote missing/layers.csv",
     )  # fmt: skip
     user.types(
         27, "vsp compare fake-demo fake-demo-question --plot both.png --layer-axis relative",

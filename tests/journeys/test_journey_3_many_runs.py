@@ -28,8 +28,8 @@ def test_many_runs_are_listed_compared_and_removed(project):
         34, "vsp probe fake-dmo", "the nearest name", "fake-dmo", "there is fake-demo", code=1
     )
     user.types(
-        35, "vsp status", "the newest run, named with its age", "note: run fake-demo-2 (newest, planned",
-        "0% done", "next: vsp extract --run fake-demo-2",
+        35, "vsp status", "that the last plan failed, and which run would be the newest",
+        "failed", "vsp COMMAND fake-demo-2", code=1,
     )  # fmt: skip
     user.types(
         36, "vsp compare fake-demo fake-demo-question", "what differs, first", "The runs differ in prompt",
@@ -58,7 +58,10 @@ def test_many_runs_are_listed_compared_and_removed(project):
     user.types(42, "vsp rm fake-demo-2 --yes", "that it is gone", "fake-demo-2")
     assert not (project / "scratch/fake-demo-2").exists()
     user.types(
-        43, "vsp rm --older-than 30d --keep-results --dry-run", "that no run is that old", "30d"
+        43,
+        "vsp rm --older-than 30d --keep-results --dry-run",
+        "that no run is that old",
+        "no run here is that old",
     )
     user.types(
         44, "vsp rm fake-demo --yes", "that the results stay", "results/fake-demo", hides=("error",)

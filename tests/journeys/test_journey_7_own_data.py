@@ -23,7 +23,7 @@ def photographs(work):
         Image.fromarray(pixels).save(work / f"photos/p{i:02}.png")
         rows.append(f"p{i:02}.png,cup,book,{WORDS[i % 4]}\n")
     (work / "own.csv").write_text(RIGHT + "".join(rows))
-    (work / "heads.csv").write_text("image,subject,object,relation\n" + "".join(rows))
+    (work / "heads.csv").write_text("picture,first,second,word\n" + "".join(rows))
     (work / "quoted.csv").write_text(RIGHT + 'p00.png,"cup,book,left of\n' + "".join(rows))
     (work / "odd.csv").write_text(
         RIGHT + "".join(rows[:20]) + "gone.png,cup,book,above\np21.png,cup,cup,above\n"
@@ -43,7 +43,7 @@ def test_own_data_with_mistakes_are_imported(photographs):
         "onw.csv", code=1,
     )  # fmt: skip
     user.types(
-        88, "vsp import csv --annotations own.csv", "that the folder is missing", "--out", code=2
+        88, "vsp import csv --annotations own.csv", "that the folder is missing", "--out", code=1
     )
     user.types(
         89, "vsp import csv --annotations quoted.csv --images photos --out data/quoted",
@@ -51,7 +51,7 @@ def test_own_data_with_mistakes_are_imported(photographs):
     )  # fmt: skip
     user.types(
         90, "vsp import csv --annotations heads.csv --images photos --out data/heads",
-        "which columns are read", "heads.csv", "img_path", code=1,
+        "which columns are read", "heads.csv", "subject, object and relation", code=1,
     )  # fmt: skip
     user.types(
         91, "vsp import csv --annotations odd.csv --images photos --out data/odd --check",

@@ -165,7 +165,7 @@ loaded, model = models.load(config), outline(config)
 OPTIONS = ((7,), (8, 9), (10, 11, 12), (10, 13, 14))  # four tokens are added
 image = Recorded(("last", "image"))
 for recorded in (STATES_ONLY, image, Recorded(n_options=4), Recorded(n_options=4, lens=True)):
-    for n in (4, 16):
+    for n in (2, 8):
         groups = []
         for i in range(n):
             picture = loaded.processor.picture(Image.new("RGB", (112, 112)))

@@ -55,7 +55,7 @@ def test_every_tested_type_has_a_checkpoint_here():
 
 
 def test_tokens_and_states_are_those_of_transformers_one_sample_at_a_time(family):
-    loaded = models.load(family.config())
+    loaded = family.loaded
     states = loaded.last_token_states(make_images(), PROMPTS)
     for column, (image, prompt) in enumerate(zip(make_images(), PROMPTS, strict=True)):
         ids, expected = family.reference(image, prompt)
@@ -81,7 +81,7 @@ def _answered(loaded, image, prompts, options=OPTIONS, positions=("last",), lens
 
 
 def test_answers_and_positions_are_those_of_transformers_one_row_and_option_at_a_time(family):
-    loaded = models.load(family.config())
+    loaded = family.loaded
     image, prompts = make_images()[0], PROMPTS[:2]
     out = _answered(loaded, image, prompts, positions=("last", "subject", "image"), lens=True)
     n_tokens = [len(family.reference(image, prompt)[0]) for prompt in prompts]
@@ -120,7 +120,7 @@ def test_pictures_as_bytes_give_the_states_of_whole_processors_to_the_last_bit(f
 
 
 def test_states_depend_on_the_image(family):
-    loaded = models.load(family.config())
+    loaded = family.loaded
     image = make_images()[0]
     images = [image, Image.new("RGB", image.size, (200, 30, 30))]
     states = loaded.last_token_states(images, PROMPTS[:1] * 2)
@@ -129,7 +129,7 @@ def test_states_depend_on_the_image(family):
 
 
 def test_prompts_that_share_an_image_have_the_states_of_transformers(family):
-    loaded = models.load(family.config())
+    loaded = family.loaded
     image = make_images()[0]
     picture = loaded.processor.picture(image)
     rows = [loaded.processor.row(picture, prompt) for prompt in PROMPTS]

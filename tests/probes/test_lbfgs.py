@@ -94,7 +94,7 @@ def test_the_gap_bounds_the_distance_to_the_optimum(
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("kind", SPACES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     n=st.integers(6, 40),
     d=st.integers(2, 40),

@@ -297,10 +297,18 @@ def test_choices_at_an_end_of_the_grid_are_counted(tmp_path):
     _, line = _changed(tmp_path, lambda score: replace(score, at_edge=score.layer % 2))
     assert (
         "! C is at an end of the grid in 6 of 120 choices, where its last step still improved the "
-        "inner score; a wider grid may score higher: `vsp probe --grid 0.0001 0.001 0.01 0.1 1 10`"
+        "inner score; a wider grid may score higher: `vsp probe --run"
     ) in line
+    assert " --grid 0.0001 0.001 0.01 0.1 1 10`" in line
     text, _ = _changed(tmp_path / "a", lambda score: replace(score, at_edge=int(not score.layer)))
     assert "!" not in text  # of layer 0
+
+
+def test_the_advised_grid_is_one_of_this_run_and_setting(tmp_path):
+    settings = {"probe": "ridge", "position": "subject", "metric": "auc"}
+    _, line = _changed(tmp_path, lambda score: replace(score, at_edge=1), settings=settings)
+    named = "--run changed --probe ridge --position subject --metric auc"
+    assert f"`vsp probe {named} --grid 0.0001 0.001 0.01 0.1 1 10`" in line
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,13 @@ from vsp.storage.stored_settings import choose_setting
 from vsp.utils.files import json_sha256
 
 FEW = ProbeSettings(
-    permutations=0, controls=0, resamples=50, curve=False, random=False, words=False
+    permutations=0,
+    controls=0,
+    resamples=50,
+    curve=False,
+    random=False,
+    words=False,
+    strengths=(0.01, 1.0),
 )
 
 

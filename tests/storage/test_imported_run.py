@@ -190,7 +190,8 @@ def test_a_first_layer_that_is_not_the_embedding_output_is_not_called_so(work, v
     metas = [{"rel": str(label), "id": str(i)} for i, label in enumerate(arrays["labels"])]
     write_pt(work / "pt", arrays["representations"], metas, first=4)
     vsp("import", "states", "pt", "--out", "scratch/old")
-    vsp("probe", "--run", "old", "--permutations", 0, "--controls", 0, "--n-jobs", 1, "--no-curve")
+    vsp("probe", "--run", "old", "--permutations", 0, "--controls", 0, "--n-jobs", 1, "--no-curve",
+        "--grid", 0.01, 1)  # fmt: skip
     summary = choose_setting(work / "results/old").summary()
     assert "embedding output" not in summary["baselines"]
     assert summary["peak"]["over_embedding"] is None

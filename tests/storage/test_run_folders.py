@@ -24,7 +24,9 @@ from vsp.storage.run import Run, find_run
 from vsp.storage.stored_settings import choose_setting, stored_settings
 from vsp.utils.files import json_sha256
 
-QUICK = ProbeSettings(permutations=0, controls=0, resamples=60, curve=False, random=False)
+QUICK = ProbeSettings(
+    permutations=0, controls=0, resamples=60, curve=False, random=False, strengths=(0.01, 1.0)
+)
 
 
 def _probed(run, **changes):

@@ -136,13 +136,16 @@ RESULT_FILES = ("summary.json", "scores.jsonl", "predictions.npz", "estimates.np
                 "probes/001.npz", "probes/card.json")  # fmt: skip
 
 
-def _pages(results, folder):
-    """A call of each function that reads results."""
+def _pages(results, folder, figures=True):
+    """A call of each function that reads results; figures take most of the time."""
+    drawn = (
+        lambda: plot(results, folder / "a.png"),
+        lambda: plot_runs([("a", results), ("b", results)], folder / "a.png"),
+    )
     return (
         lambda: show(report_page(results)),
         lambda: json.dumps(report_json(results)),
-        lambda: plot(results, folder / "a.png"),
-        lambda: plot_runs([("a", results), ("b", results)], folder / "a.png"),
+        *(drawn if figures else ()),
         lambda: compare([("a", results), ("b", results)], ComparisonSettings(flips=9, resamples=9)),
         lambda: load(results.folder, 1),
     )
@@ -166,10 +169,11 @@ def test_a_file_of_results_that_is_no_regular_file_is_one_line(tmp_path, kind, c
     for i, file in enumerate(RESULT_FILES):
         results = made.made(tmp_path / f"{i}")
         _put(results.folder / file, kind)
-        refused = [_or_one_line(page) for page in _pages(results, tmp_path)]
+        pages = _pages(results, tmp_path, figures=kind == "pipe")
+        refused = [_or_one_line(page) for page in pages]
         assert any(refused)
         made.made(results.folder) if kind != "folder" else None  # written aside and renamed
-        assert kind == "folder" or not any(map(_or_one_line, _pages(results, tmp_path)[:5]))
+        assert kind == "folder" or not any(map(_or_one_line, pages[:-1]))
 
 
 @pytest.mark.parametrize("file", RESULT_FILES)
@@ -364,8 +368,10 @@ def test_the_largest_plan_that_is_read_takes_little_memory(plan_fake, work):
         runner.close()
 
 
-def test_a_journal_with_a_job_that_is_no_number_breaks_no_command(plan_fake, work):
+def test_a_journal_with_a_job_that_is_no_number_breaks_no_command(plan_fake, work, capsys):
     import zlib
+
+    from vsp.cli.main import main
 
     run = plan_fake(name="A")
     for job in ("a\0b", "a\0b_1", "../../x", "", "x" * 300, "--help_1"):
@@ -376,8 +382,8 @@ def test_a_journal_with_a_job_that_is_no_number_breaks_no_command(plan_fake, wor
             b"%08x %s\n" % (zlib.crc32(text), text)
         )
         for command in (("logs", "0"), ("status",), ("logs",)):
-            _, said = _vsp(work, *command, "--run", "A")
-            assert len(said) <= 1
+            main([*command, "--run", "A"])
+            assert len(capsys.readouterr().err.splitlines()) <= 1
 
 
 def test_results_that_are_whole_are_not_refused(tmp_path):

@@ -298,14 +298,27 @@ def add_position(
     )
 
 
-def add_results_choice(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose among the settings of which a run has results."""
+def add_layers(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--layers",
+        type=layer_list,
+        metavar="LIST",
+        help="only these layers, as 0,8-16 (default: all)",
+    )
+
+
+def add_results_choice(parser: argparse.ArgumentParser, several: str = "") -> None:
+    """Add the options that choose among the settings of which a run has results.
+
+    `several` says when --probe may be given more than once; its value is then a list.
+    """
     add_position(parser, default=None)
     parser.add_argument(
         "--probe",
         metavar="SETTING",
+        action="append" if several else "store",
         help="setting of `vsp probe`, a folder in results/RUN/ such as mass-mean, or the name of a "
-        "probe (default: the newest results at the position)",
+        f"probe{several} (default: the newest results at the position)",
     )
 
 

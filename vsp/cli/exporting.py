@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp.choices import EXPORT_FORMATS, ROW_CHOICES
-from vsp.cli.arguments import add_command, add_position, add_run, layer_list
+from vsp.cli.arguments import add_command, add_layers, add_position, add_run
 from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_cautions, print_line
 from vsp.errors import ConfigError
@@ -28,12 +28,7 @@ def add_commands(subparsers: Any) -> None:
     add_run(parser)
     parser.add_argument("--to", choices=EXPORT_FORMATS, required=True, help="format of the file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file")
-    parser.add_argument(
-        "--layers",
-        type=layer_list,
-        metavar="LIST",
-        help="only these layers, as 0,8-16 (default: all)",
-    )
+    add_layers(parser)
     add_position(parser)
     parser.add_argument(
         "--rows",

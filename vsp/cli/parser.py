@@ -24,6 +24,9 @@ class Parser(argparse.ArgumentParser):
     """The parser of `vsp`, and those of its commands, which argparse makes of the same class."""
 
     root: Parser | None = None  # that of `vsp`; None: this one
+    takes_rest = (
+        False  # whether words after "--" are kept as `rest`, for a parser of another command
+    )
     lenient = False  # for shell completion, which parses a line that is not complete
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -52,6 +55,10 @@ class Parser(argparse.ArgumentParser):
         if self._between or Parser.lenient:
             return super().parse_known_args(args, namespace)
         words = sys.argv[1:] if args is None else list(args)
+        if self.takes_rest:
+            own, rest = _split_rest(words)
+            self.set_defaults(rest=rest)
+            words = own
         own = [*takewhile(lambda word: word.startswith("-"), words)] if self.commands() else words
         self._check_options(own)
         if self.commands():
@@ -145,6 +152,12 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, message)
         what = "/".join(action.option_strings) or str(action.metavar or action.dest)
         raise argparse.ArgumentError(None, unknown_name(what, str(value), known))
+
+
+def _split_rest(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The words before the first "--", and those after it."""
+    end = words.index("--") if "--" in words else len(words)
+    return list(words[:end]), tuple(words[end + 1 :])
 
 
 def _help(command: str) -> str:

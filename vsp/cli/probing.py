@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from vsp.choices import ALL
 from vsp.cli.arguments import (
     add_command,
+    add_layers,
     add_n_jobs,
     add_position,
     add_requeue,
     add_run,
-    layer_list,
     part_of,
     run_option,
 )
@@ -44,12 +44,7 @@ def add_commands(subparsers: Any) -> None:
     add_run(parser)
     add_n_jobs(parser, "worker processes; results do not depend on it")
     layers = parser.add_mutually_exclusive_group()
-    layers.add_argument(
-        "--layers",
-        type=layer_list,
-        metavar="LIST",
-        help="only these layers, as 0,8-16 (default: all)",
-    )
+    add_layers(layers)
     layers.add_argument(
         "--part",
         type=part_of,

@@ -66,7 +66,8 @@ def _rm(arguments: argparse.Namespace) -> None:
                 "them"
             )
     if not removals:
-        print_line("nothing to remove")
+        old = ": no run here is that old" if arguments.older_than is not None else ""
+        print_line(f"nothing to remove{old}")
         return
     for line in (line for removal in removals for line in removal.lines):
         print_line(line)

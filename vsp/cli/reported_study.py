@@ -10,7 +10,7 @@ from vsp.cli.output import print_aside, print_json
 from vsp.errors import ConfigError
 
 # Options of `vsp report` that a study takes; the others are about one run.
-_TAKES = {"study", "json", "save", "html"}
+_TAKES = {"study", "json", "save", "html", "margin"}
 _NOT_TYPED = {"handler", "interrupted", "words", "quiet", "verbose"}
 _OPTIONS = {"figure_layer": "layer", "further_runs": "run"}  # where the names differ
 
@@ -24,7 +24,7 @@ def report_study(arguments: argparse.Namespace) -> None:
 
     _check(arguments)
     work = Path()
-    facts = study_facts(read_study(arguments.study, work), work)
+    facts = study_facts(read_study(arguments.study, work), work, arguments.margin)
     if arguments.html is not None:
         from vsp.reporting.page.study_page import study_html
         from vsp.utils.files import write_text

@@ -15,11 +15,12 @@ from vsp.cli.arguments import (
     add_seed,
     at_least,
     compared_positions,
+    fraction,
 )
 from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
 from vsp.cli.html_page import add_page, check_page_options, write_runs_page
-from vsp.cli.output import print_aside, print_json
+from vsp.cli.output import print_aside, print_json, print_line
 from vsp.cli.paper_options import (
     Tables,
     add_figure,
@@ -56,7 +57,7 @@ def _add_report(subparsers: Any) -> None:
     parser.add_argument(
         "--study", metavar="NAME", help="report a study in studies/ as one, in place of a run"
     )
-    add_results_choice(parser)
+    add_results_choice(parser, "; with --save it may be repeated, and each is shown and written")
     add_json(parser)
     add_figure(parser, ("curve", "classes", "confusion", "heatmap"))
     parser.add_argument(
@@ -70,7 +71,8 @@ def _add_report(subparsers: Any) -> None:
     parser.add_argument(
         "--save",
         action="store_true",
-        help="write report.txt and figures into the folder of the results, besides showing the page",
+        help="write report.txt and figures into the folder of the results, besides showing the page, "
+        "and the first sentences of all settings to results/RUN/report.txt",
     )
     parser.add_argument(
         "--rows",
@@ -85,16 +87,15 @@ def _add_report(subparsers: Any) -> None:
         "usual-label: whether the label is the usual one of the two names; box-cue: whether it is the "
         "one that boxes suggest",
     )
+    parser.add_argument(
+        "--margin",
+        type=fraction,
+        metavar="SHARE",
+        help="of --study: differences below it count as none in the verdict (default: 0.05, five points)",
+    )
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from dataclasses import asdict
-
-    from vsp.reporting.layer_paper_table import layer_csv, layer_paper_table
-    from vsp.reporting.probe_report import report_json, report_page
-    from vsp.reporting.strata_page import strata_page
-    from vsp.utils.terminal import show
-
     if arguments.study is not None:
         from vsp.cli.reported_study import report_study
 
@@ -103,6 +104,40 @@ def _report(arguments: argparse.Namespace) -> None:
     check_paper_options(arguments)
     check_page_options(arguments)
     _check_by(arguments)
+    if arguments.margin is not None:
+        raise ConfigError(
+            f"--margin {arguments.margin:g}: is of a verdict; use it with --study NAME"
+        )
+    settings = arguments.probe or [None]
+    if len(settings) > 1:
+        _check_several(arguments)
+    for i, arguments.probe in enumerate(settings):
+        if i:
+            print_line()
+        _report_setting(arguments)
+
+
+def _check_several(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError unless the options fit several settings."""
+    files = {"--plot": arguments.plot, "--csv": arguments.csv, "--markdown": arguments.markdown,
+             "--latex": arguments.latex, "--json": arguments.json, "--html": arguments.html}  # fmt: skip
+    given = [option for option, value in files.items() if value]
+    if given or not arguments.save:
+        what = f"{given[0]} takes one" if given else "without --save, name one"
+        raise ConfigError(
+            f"--probe is given {len(arguments.probe)} times: {what}; `vsp compare RUN --probe A --probe "
+            "B` compares two"
+        )
+
+
+def _report_setting(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vsp.reporting.layer_paper_table import layer_csv, layer_paper_table
+    from vsp.reporting.probe_report import report_json, report_page
+    from vsp.reporting.strata_page import strata_page
+    from vsp.utils.terminal import show
+
     results = chosen_results(arguments)
     if arguments.html:
         write_runs_page(arguments, results)
@@ -134,6 +169,10 @@ def _check_by(arguments: argparse.Namespace) -> None:
     """Raise ConfigError if a table takes the place of the page with the strata."""
     if arguments.by is None:
         return
+    if arguments.html and arguments.further_runs:
+        raise ConfigError(
+            f"--by {arguments.by}: is not part of the page of several runs; name one run, or leave it out"
+        )
     for name in ("csv", "markdown", "latex"):
         if getattr(arguments, name):
             raise ConfigError(

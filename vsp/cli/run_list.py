@@ -8,6 +8,7 @@ from typing import Any
 
 from vsp.cli.arguments import add_command, add_profile, read_profile
 from vsp.cli.output import print_json, print_line, print_notes
+from vsp.errors import ConfigError
 
 
 def add_commands(subparsers: Any) -> None:
@@ -30,6 +31,12 @@ def add_commands(subparsers: Any) -> None:
         help="only what was found, with the settings in which the runs differ, in the order given",
     )
     form.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--probe",
+        metavar="SETTING",
+        help="with --peaks: setting of `vsp probe`, a folder in results/RUN/ such as mass-mean, or the "
+        "name of a probe (default: the newest results of each run)",
+    )
     add_profile(parser)
 
 
@@ -41,11 +48,13 @@ def _runs(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     work = Path()
+    if arguments.probe and not arguments.peaks:
+        raise ConfigError(f"--probe {arguments.probe}: is of --peaks; add it")
     names = known_runs(arguments.runs, work) or run_names(work)
     if not names and not arguments.json:
         print_line(f"{work.absolute()}: holds no run; `vsp plan` makes one")
     elif arguments.peaks:
-        show_peaks(names, work)
+        show_peaks(names, work, arguments.probe)
         return
     listed = list_runs(work, names)
     scheduler = scheduler_of(read_profile(arguments.profile, log=False))
@@ -65,14 +74,16 @@ def _runs(arguments: argparse.Namespace) -> None:
     show(runs_page(rows, notes))
 
 
-def show_peaks(names: list[str], work: Path) -> None:
-    """Show the table of what these runs found."""
+def show_peaks(names: list[str], work: Path, probe: str | None) -> None:
+    """Show the table of what these runs found, with this setting or probe, or else the newest."""
     from vsp.cluster.run_jobs import Activity
     from vsp.reporting.runs_page import RunRow, peaks_page
     from vsp.storage.run_list import listed_run
     from vsp.utils.terminal import show
 
-    show(peaks_page([RunRow(listed_run(work, name), Activity()) for name in names]))
+    listed = (listed_run(work, name) for name in names)
+    rows = [RunRow(one if probe is None else one.of_probe(probe), Activity()) for one in listed]
+    show(peaks_page(rows, probe or ""))
 
 
 def known_runs(names: list[str], work: Path) -> list[str]:

@@ -81,11 +81,12 @@ def _read(run: Run, scheduler: Scheduler, name: str | None) -> Situation:
     from vsp.cluster.next_commands import Situation
     from vsp.cluster.run_stages import run_stages
     from vsp.cluster.status import run_status
-    from vsp.cluster.submitted import known_submissions
+    from vsp.cluster.submitted import known_submissions, probing_submission
 
     ledgers = run.ledgers()
     states = task_states(run, scheduler, ledgers)
     sent, damage = known_submissions(run)
+    probing = probing_submission(sent)
     status = run_status(run, ledgers, states, damage)
     return Situation(
         status=status,
@@ -94,6 +95,7 @@ def _read(run: Run, scheduler: Scheduler, name: str | None) -> Situation:
         run=name or run.name,
         imported=run.plan.imported is not None,
         answered=not states.problem,
+        probe=() if probing is None else probing.probe,
     )
 
 

@@ -211,6 +211,7 @@ def _with_controls(
 
 def _list_runs(study: Study, base: PlanRequest, work: Path) -> None:
     from vsp.cluster.needed_stages import finished_words
+    from vsp.cluster.probe_choice import ProbeChoice
     from vsp.extraction.study import find_runs
 
     for one in find_runs(study, base, work):
@@ -221,7 +222,7 @@ def _list_runs(study: Study, base: PlanRequest, work: Path) -> None:
             ledgers = one.run.ledgers()
             n_done = sum(ledger.n_done for ledger in ledgers)
             n_rows = one.run.plan.n_samples
-            finished = finished_words(one.run, ledgers)
+            finished = finished_words(one.run, ledgers, ProbeChoice())
             state = "finished" if finished else f"{n_done:,} of {n_rows:,} rows are extracted"
         print_line(f"{one.name}: {state}, dataset {one.request.dataset}")
 

@@ -17,6 +17,7 @@ from vsp.cli.arguments import (
 from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_line, print_notes
 from vsp.cli.profile_choice import profile_of
+from vsp.cli.submitted_probe import add_submitted_probe, checked_choice
 from vsp.cluster.stages import STAGES
 from vsp.utils.spelling import unknown_name
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vsp.cluster.submit import Options
     from vsp.cluster.submitted import Submission
     from vsp.config import Profile
+    from vsp.storage.run import Run
 
 
 def add_submission_commands(subparsers: Any) -> None:
@@ -33,7 +35,8 @@ def add_submission_commands(subparsers: Any) -> None:
         _submit,
         "submit extraction and the stages after it to the batch system",
         example="vsp submit\nvsp submit --dry-run\n"
-        "vsp submit --after any --stages extract,probe,report",
+        "vsp submit --after any --stages extract,probe,report\n"
+        "vsp submit llava15-spatial -- --probe mass-mean --repeats 10",
         guide="docs/cluster.md",
         interrupted="no job was submitted; the same command starts over",
     )
@@ -78,6 +81,7 @@ def _add_submission(
     parser.add_argument(
         "--dry-run", action="store_true", help="print scripts and commands, and submit nothing"
     )
+    add_submitted_probe(parser)
 
 
 def _submit(arguments: argparse.Namespace) -> None:
@@ -86,7 +90,7 @@ def _submit(arguments: argparse.Namespace) -> None:
     run = chosen_run(arguments)
     profile = read_profile(arguments.profile)
     _note_code(profile)
-    submit(run, profile, _options(arguments, arguments.profile, None), print_line)
+    submit(run, profile, _options(run, arguments, arguments.profile, None), print_line)
 
 
 def _resume(arguments: argparse.Namespace) -> None:
@@ -99,13 +103,14 @@ def _resume(arguments: argparse.Namespace) -> None:
     if last is not None:
         _note_reused(arguments, last)
     _note_code(profile)
-    resume(run, profile, _options(arguments, path, last), print_line)
+    resume(run, profile, _options(run, arguments, path, last), print_line)
 
 
 def _note_reused(arguments: argparse.Namespace, last: Submission) -> None:
     """Say which options of the last submission are used again."""
     options = ("profile", "stages", "after", "probe_tasks")
-    reused = last.words({name for name in options if getattr(arguments, name) is None})
+    kept = {name for name in options if getattr(arguments, name) is None}
+    reused = last.words(kept if arguments.rest else {*kept, "probe"})
     if reused:
         print_notes([f"with {reused}, as in the submission of {last.minute}"])
 
@@ -116,7 +121,7 @@ def _note_code(profile: Profile) -> None:
 
 
 def _options(
-    arguments: argparse.Namespace, profile: Path | None, last: Submission | None
+    run: Run, arguments: argparse.Namespace, profile: Path | None, last: Submission | None
 ) -> Options:
     """The options given, or else those of `last`, or else the defaults."""
     from vsp.cluster.submit import Options
@@ -126,8 +131,10 @@ def _options(
         name: value if value is not None else getattr(last, name, None)
         for name, value in given.items()
     }
+    words = arguments.rest or (() if last is None else last.probe)
     return Options(
         **{name: value for name, value in found.items() if value is not None},
+        probe=checked_choice(words, [run], found["probe_tasks"] or 0),
         retry_failed=arguments.retry_failed,
         dry_run=arguments.dry_run,
         profile=None if profile is None else str(profile),

@@ -14,6 +14,7 @@ from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
 from vsp.cli.planning import add_computed, add_jobs, plan_request
 from vsp.cli.run_list import show_peaks
+from vsp.cli.submitted_probe import add_submitted_probe, checked_choice
 from vsp.datasets.prompts import STYLES
 from vsp.errors import ConfigError, SchedulerError, VspError
 from vsp.utils.signals import stoppable
@@ -33,7 +34,8 @@ def add_commands(subparsers: Any) -> None:
         _sweep,
         "plan every model with every dataset and prompt, submit all runs, and show one table",
         example="vsp sweep --models llava15,qwen2 --prompts instruction,question "
-        "--datasets data/raw/a,data/raw/b\nvsp sweep --models small --prompts cloze,question --submit",
+        "--datasets data/raw/a,data/raw/b\nvsp sweep --models small --prompts cloze,question --submit\n"
+        "vsp sweep --models small --prompts cloze,question --submit -- --probe mass-mean",
         guide="docs/cluster.md",
         interrupted="the runs that are planned are kept; the same command goes on",
     )
@@ -59,6 +61,7 @@ def add_commands(subparsers: Any) -> None:
     add_model_options(computed)
     add_computed(computed)
     add_jobs(parser.add_argument_group("where and how all runs are computed"))
+    add_submitted_probe(parser)
 
 
 def _add_swept(group: argparse._ArgumentGroup) -> None:
@@ -108,9 +111,14 @@ def _sweep(arguments: argparse.Namespace) -> None:
                     f"--{option} {getattr(arguments, option)}: fits one model, and --models names "
                     f"{len(arguments.models)}; write a file in configs/models/ for each"
                 )
+    if arguments.rest and not (arguments.submit or arguments.dry_run):
+        raise ConfigError(f"{' '.join(arguments.rest)} after --: is of --submit; add it")
+    checked_choice(arguments.rest, (), arguments.probe_tasks)
     requests = _requests(arguments)
     if arguments.dry_run:
         _list_runs(requests)
+        if arguments.rest:
+            print_line(f"probed with {' '.join(arguments.rest)}")
         return
     with recorded_plan(arguments.words, Path()):
         runs = _plan_all(arguments, requests)
@@ -188,8 +196,9 @@ def _submit_all(arguments: argparse.Namespace, runs: list[SweptRun]) -> None:
     profile = read_profile(arguments.profile, log=False)
     print_cautions([profile.code_note] if profile.code_note else [])
     named = None if arguments.profile is None else str(arguments.profile)
-    options = Options(probe_tasks=arguments.probe_tasks, profile=named)
     every = [swept.run for swept in runs]
+    probe = checked_choice(arguments.rest, every, arguments.probe_tasks)
+    options = Options(probe_tasks=arguments.probe_tasks, profile=named, probe=probe)
     say: Callable[[str], None] = print_line
     jobs = submit_sweep(every, profile, options, Path(), say)
     if jobs.waits:
@@ -197,7 +206,7 @@ def _submit_all(arguments: argparse.Namespace, runs: list[SweptRun]) -> None:
         print_line(f"`vsp runs {names}` shows how far they are, and --peaks the table so far")
     else:
         print_line()
-        show_peaks([run.name for run in every], Path())
+        show_peaks([run.name for run in every], Path(), probe.shown)
     if jobs.problems:
         raise SchedulerError(
             f"{len(jobs.problems)} of {len(every)} runs are not finished; mend that, and give the same "

@@ -15,6 +15,7 @@ from vsp.choices import ALL
 from vsp.cluster import SCHEDULERS
 from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
 from vsp.cluster.local import Local
+from vsp.cluster.probe_choice import ProbeChoice
 from vsp.cluster.stages import (
     EXTRACT,
     ORDER,
@@ -106,15 +107,20 @@ def chain(
     probe_tasks: int = 0,
     partial: bool = False,
     retry_failed: bool = False,
+    choice: ProbeChoice = ProbeChoice(),  # noqa: B008 - frozen
 ) -> list[Job]:
-    """The jobs of `stages` in their order. `partial`: probes leave out missing and failed rows."""
+    """The jobs of `stages` in their order. `partial`: probes leave out missing and failed rows.
+
+    `choice` is how they probe; the report is of the settings that it makes.
+    """
     if PROBE in stages:
         _ = run.results  # raises RunError if they have no place
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
-    every = ("--position", ALL) if len(run.plan.stored_positions) > 1 else ()
+    several = choice.position is None and len(run.plan.stored_positions) > 1
+    every = ("--position", ALL) if several and ALL not in choice.words else ()
     # Fitted layers are kept, so a probe that is requeued goes on; a verification would start over.
     again = ("--requeue", str(profile.max_requeues)) if profile.requeue and profile.cpu.time else ()
-    probe = (*cores, *every, *(("--partial",) if partial else ()), *again)
+    probe = (*choice.words, *cores, *every, *(("--partial",) if partial else ()), *again)
     jobs = []
     if EXTRACT in stages:
         jobs.append(extract_job(run, profile, retry_failed))
@@ -126,7 +132,8 @@ def chain(
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
     if REPORT in stages:
-        report = _cpu_job(run, profile, REPORT, _command(run, REPORT, "--save"))
+        shown = (word for one in choice.settings(run) for word in ("--probe", one))
+        report = _cpu_job(run, profile, REPORT, _command(run, REPORT, *shown, "--save"))
         one = report.resources.model_copy(update={"cpus_per_task": 1})
         jobs.append(replace(report, resources=one))
     return jobs

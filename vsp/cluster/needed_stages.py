@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vsp.cluster.contract import States
+from vsp.cluster.probe_choice import ProbeChoice, named_settings, probe_words, report_words
 from vsp.cluster.run_stages import run_stages
 from vsp.cluster.stages import EXTRACT, PROBE, REPORT, STAGES, VERIFY
 from vsp.cluster.status import run_status
@@ -14,37 +15,41 @@ from vsp.storage.run import Run
 from vsp.utils.text import format_count
 
 
-def later_stages(run: Run) -> str:
+def later_stages(run: Run, probe: ProbeChoice, *options: str) -> str:
     """The command that submits all stages after the extraction."""
-    return f"vsp submit --run {run.name} --stages {','.join(STAGES[1:])}"
+    words = ("vsp", "submit", "--run", run.name, "--stages", ",".join(STAGES[1:]), *options)
+    return " ".join(words) + probe_words(probe.words)
 
 
-def finished_words(run: Run, ledgers: Sequence[Ledger]) -> str:
+def finished_words(run: Run, ledgers: Sequence[Ledger], probe: ProbeChoice) -> str:
     """A message that the run is finished, with the next commands; empty if it is not.
 
-    It is finished if no row is missing and the probes were fitted after the last row.
+    It is finished if no row is missing and the probes of this choice were fitted after the last row.
     """
     if any(ledger.n_missing for ledger in ledgers):
         return ""
-    stages = run_stages(run, run_status(run, ledgers, States()), States(), ())
+    settings = probe.settings(run)
+    stages = run_stages(run, run_status(run, ledgers, States()), States(), (), settings)
     if not any(stage.stage == PROBE and stage.state == "done" for stage in stages):
         return ""
     n_done, n_failed = (
         sum(getattr(one, name) for one in ledgers) for name in ("n_done", "n_failed")
     )
     rows = f"{format_count(n_done, 'row')} done" + (f", {n_failed:,} failed" if n_failed else "")
+    named = named_settings(settings)
     return (
-        f"is finished: {rows}, probes fitted; `vsp report --run {run.name}` shows the results, "
-        f"`vsp submit --run {run.name} --stages probe,report` fits the probes again"
+        f"is finished: {rows}, probes {f'{named} ' if named else ''}fitted; `vsp report --run {run.name}"
+        f"{report_words(settings)}` shows the results, `vsp submit --run {run.name} --stages "
+        f"probe,report{probe_words(probe.words)}` fits the probes again"
     )
 
 
-def failed_rows_words(run: Run, n_failed: int) -> str:
+def failed_rows_words(run: Run, n_failed: int, probe: ProbeChoice) -> str:
     """The commands for a run with failed and without missing rows."""
     return (
         f"no row is missing, {format_count(n_failed, 'row')} failed; mend the cause (see `vsp status "
         f"--run {run.name}`), then `vsp resume --run {run.name} --retry-failed` extracts them again, or "
-        f"`{later_stages(run)} --after any` submits the later stages without them"
+        f"`{later_stages(run, probe, '--after', 'any')}` submits the later stages without them"
     )
 
 
@@ -53,6 +58,7 @@ def needed_stages(
     ledgers: Sequence[Ledger],
     wanted: Sequence[str] | None,
     *,
+    probe: ProbeChoice,
     without_failed: bool,
     retry_failed: bool,
 ) -> tuple[tuple[str, ...], str]:
@@ -75,7 +81,7 @@ def needed_stages(
     if PROBE in stages and n_failed and not without_failed and not retry_failed:
         # Known now, not only when the probe starts hours later.
         if is_extracted:
-            raise RunError(f"run {run.name}: {failed_rows_words(run, n_failed)}")
+            raise RunError(f"run {run.name}: {failed_rows_words(run, n_failed, probe)}")
         stages = tuple(stage for stage in stages if stage in (EXTRACT, VERIFY))
         if EXTRACT not in stages:
             raise RunError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 
+from vsp.cluster.probe_choice import probe_words, report_words
 from vsp.cluster.run_stages import StageStatus
 from vsp.cluster.stages import EXTRACT, PROBE, REPORT, STAGES, VERIFY
 from vsp.cluster.status import ACTIVE, RunStatus
@@ -22,6 +23,7 @@ class Situation:
     run: str  # the name or path that the user gave
     imported: bool = False  # states from elsewhere: nothing can be extracted
     answered: bool = True  # whether the batch system did
+    probe: tuple[str, ...] = ()  # options of `vsp probe` of the last submission
 
     def stage(self, name: str) -> StageStatus | None:
         return next((stage for stage in self.stages if stage.stage == name), None)
@@ -110,7 +112,8 @@ def _after_extraction(situation: Situation) -> list[str]:
     if not probed and n_done:
         lines += [*_logs(situation), _rest(situation, n_failed)]
     elif probed:
-        lines.append(_line(situation.command("report"), "shows the results"))
+        report = situation.command("report") + report_words(() if probe is None else probe.settings)
+        lines.append(_line(report, "shows the results"))
     if n_failed and not situation.imported:
         what = f"tries {format_count(n_failed, 'failed row')} again, once the cause is mended"
         again = _line(
@@ -125,7 +128,8 @@ def _rest(situation: Situation, n_failed: int) -> str:
     without = f", without {format_count(n_failed, 'failed row')}" if n_failed else ""
     if not situation.by_queue or situation.imported:
         partial = ("--partial",) if n_failed else ()
-        return _line(situation.command("probe", *partial), f"fits the probes{without}")
+        probe = situation.command("probe", *partial, *map(quote, situation.probe))
+        return _line(probe, f"fits the probes{without}")
     verified = situation.stage(VERIFY)
     left = [
         name
@@ -134,4 +138,4 @@ def _rest(situation: Situation, n_failed: int) -> str:
     ]
     after = ("--after", "any") if n_failed else ()
     command = situation.command("submit", "--stages", ",".join(left), *after)
-    return _line(command, f"submits the later stages{without}")
+    return _line(command + probe_words(situation.probe), f"submits the later stages{without}")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from vsp.cluster.contract import States, TaskState, array_and_task
 from vsp.cluster.stages import EXTRACT, ORDER, PROBE, PROBE_PARTS, REPORT, VERIFY
 from vsp.cluster.status import ACTIVE, RunStatus
-from vsp.cluster.submitted import Submission
+from vsp.cluster.submitted import Submission, probing_submission
 from vsp.cluster.task_words import task_words
 from vsp.errors import RunError
 from vsp.storage.results import REPORT as REPORT_FILE
@@ -37,6 +37,7 @@ class StageStatus:
     jobs: tuple[str, ...] = ()  # numbers of whole jobs, not of array tasks
     since: float | None = None  # seconds since 1970
     why: str = ""
+    settings: tuple[str, ...] = ()  # of the probe, folders in results/RUN/; empty: any, or none
 
     @property
     def active(self) -> bool:
@@ -44,14 +45,26 @@ class StageStatus:
 
 
 def run_stages(
-    run: Run, status: RunStatus, states: States, sent: Sequence[Submission]
+    run: Run,
+    status: RunStatus,
+    states: States,
+    sent: Sequence[Submission],
+    settings: tuple[str, ...] = (),
 ) -> tuple[StageStatus, ...]:
-    """The stages in their order; the optional one only if it was submitted."""
+    """The stages in their order; the optional one only if it was submitted.
+
+    Probe and report are judged by the results of `settings`, or else of those that were submitted
+    last; if nothing was submitted, any results count.
+    """
+    last = probing_submission(sent)
+    settings = settings or (last.settings if last is not None else ())
     stages = [_extraction(status, states, sent)]
     for stage in ORDER[1:]:
         known = [task for task in states.tasks if task.stage == stage]
         if stage != PROBE_PARTS or known or _last_jobs(stage, sent):
-            stages.append(_later_stage(run, stage, status, states, sent))
+            of_stage = () if stage == VERIFY else settings
+            found = _later_stage(run, stage, status, states, sent, of_stage)
+            stages.append(replace(found, settings=of_stage))
     return tuple(stages)
 
 
@@ -96,7 +109,12 @@ def _most_common(whys: Iterable[str]) -> str:
 
 
 def _later_stage(
-    run: Run, stage: str, status: RunStatus, states: States, sent: Sequence[Submission]
+    run: Run,
+    stage: str,
+    status: RunStatus,
+    states: States,
+    sent: Sequence[Submission],
+    settings: tuple[str, ...],
 ) -> StageStatus:
     tasks = list(states.latest(stage).values())
     jobs = _numbers(task.job for task in tasks) or _last_jobs(stage, sent)
@@ -106,7 +124,7 @@ def _later_stage(
         since = min((task.since for task in running or active if task.since), default=None)
         why = "" if running else _most_common(map(task_words, active))
         return StageStatus(stage, "running" if running else "queued", jobs, since, why)
-    written = _written(run, stage)
+    written = _written(run, stage, settings)
     failed = [task for task in tasks if task.phase == "failed"]
     ended = max((task.since or 0.0 for task in failed), default=0.0)
     if failed and not (written and ended and written > ended):
@@ -138,15 +156,21 @@ def _done(stage: str, status: RunStatus, jobs: tuple[str, ...], written: float) 
     return StageStatus(stage, "done", jobs, written)
 
 
-def _written(run: Run, stage: str) -> float | None:
-    """When the newest file that a finished stage leaves was written, in seconds since 1970."""
+def _written(run: Run, stage: str, settings: Sequence[str]) -> float | None:
+    """When a finished stage left its file, in seconds since 1970; None if it is not finished.
+
+    With `settings`, each of them needs a file, and the oldest counts; otherwise the newest of any.
+    """
     if stage == VERIFY:
         return _newest([run.folder / VERIFIED], run)
     if stage not in (PROBE, REPORT):
         return None
     with suppress(RunError):  # its results have no place
         name = SUMMARY if stage == PROBE else REPORT_FILE
-        return _newest(run.results.glob(f"**/{name}"), run)
+        if not settings:
+            return _newest(run.results.glob(f"**/{name}"), run)
+        times = [_newest([run.results / one / name], run) for one in settings]
+        return min((one for one in times if one is not None), default=None) if all(times) else None
     return None
 
 

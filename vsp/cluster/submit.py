@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from vsp.cluster.needed_stages import (
     later_stages,
     needed_stages,
 )
+from vsp.cluster.probe_choice import ProbeChoice, probe_words
 from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, ORDER, PROBE, STAGES
 from vsp.cluster.submitted import Submission, add_submission
@@ -43,6 +44,7 @@ class Options:
     retry_failed: bool = False
     dry_run: bool = False
     profile: str | None = None  # the file that was named; None: the usual one
+    probe: ProbeChoice = field(default_factory=ProbeChoice)  # how the probe stage probes
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     """
     run.require_planned("submit")
     ledgers = run.ledgers()
-    finished = finished_words(run, ledgers) if options.stages is None else ""
+    finished = finished_words(run, ledgers, options.probe) if options.stages is None else ""
     if finished and not options.retry_failed:
         if not options.dry_run:
             say(f"run {run.name} {finished}")
@@ -75,7 +77,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
         raise RunError(
             f"run {run.name}: {_shards_of(active)} queued or running already; "
             f"`vsp resume --run {run.name}` submits the other unfinished shards, "
-            f"`{later_stages(run)}` the later stages"
+            f"`{later_stages(run, options.probe)}` the later stages"
         )
     others = [task for task in states.tasks if task.active and task.stage in options.wanted]
     if named is None and others:
@@ -93,6 +95,7 @@ def _needed(run: Run, ledgers: Sequence[Ledger], options: Options, say: Say) -> 
         run,
         ledgers,
         options.stages,
+        probe=options.probe,
         without_failed=options.after == "any",
         retry_failed=options.retry_failed,
     )
@@ -110,7 +113,7 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
         raise RunError(f"run {run.name}: {failure}")
     open_shards = unfinished(ledgers, options.retry_failed)
     if not open_shards:
-        say(_nothing_missing(run, ledgers))
+        say(_nothing_missing(run, ledgers, options.probe))
         return
     if EXTRACT not in options.wanted:
         raise RunError("--stages: `vsp resume` extracts what is missing; add extract to the stages")
@@ -121,20 +124,24 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
         say(f"not submitted again: {_shards_of(active)} queued or running")
     shards = sorted(open_shards - {task.shard for task in active if task.shard is not None})
     if not shards:
-        say(f"no other shard is unfinished; `{later_stages(run)}` submits the later stages")
+        say(
+            f"no other shard is unfinished; `{later_stages(run, options.probe)}` submits the later stages"
+        )
         return
     _send(run, profile, options, scheduler, states, shards, say)
 
 
-def _nothing_missing(run: Run, ledgers: Sequence[Ledger]) -> str:
+def _nothing_missing(run: Run, ledgers: Sequence[Ledger], probe: ProbeChoice) -> str:
     """That nothing is left to extract, and the commands that go on."""
     n_failed = sum(ledger.n_failed for ledger in ledgers)
-    finished = finished_words(run, ledgers)
+    finished = finished_words(run, ledgers, probe)
     if finished:
         return f"run {run.name} {finished}"
     if n_failed:
-        return f"run {run.name}: {failed_rows_words(run, n_failed)}"
-    return f"run {run.name}: no row is missing; `{later_stages(run)}` submits the later stages"
+        return f"run {run.name}: {failed_rows_words(run, n_failed, probe)}"
+    return (
+        f"run {run.name}: no row is missing; `{later_stages(run, probe)}` submits the later stages"
+    )
 
 
 def unfinished(ledgers: Sequence[Ledger], retry_failed: bool) -> set[int]:
@@ -166,7 +173,8 @@ def _send(
     if PROBE in options.wanted:
         check_owner(run.results, run.plan)  # not only hours later, when the probe starts
     partial = options.after == "any"
-    jobs = chain(run, profile, options.wanted, options.probe_tasks, partial, options.retry_failed)
+    retry, probe = options.retry_failed, options.probe
+    jobs = chain(run, profile, options.wanted, options.probe_tasks, partial, retry, probe)
     scripts = {script_path(run, job.stage): scheduler.script(job) for job in jobs}
     logs = log_folder(run, profile)
     if options.dry_run:
@@ -180,6 +188,8 @@ def _send(
         for path, script in scripts.items():
             write_script(path, script)
     sender = _Sender(run, scheduler, options, states, say)
+    if scheduler.runs_here:  # at the end, it would be lost if this process is killed
+        sender.record()
     try:
         for job in jobs:
             tasks = shards if job.stage == EXTRACT else None
@@ -189,7 +199,8 @@ def _send(
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(sender.describe_interrupt(job.stage)) from None
     finally:  # the jobs that were submitted before an error are in the queue
-        sender.record()
+        if not scheduler.runs_here:
+            sender.record()
     sender.end(logs)
 
 
@@ -256,10 +267,10 @@ class _Sender:
     def _rest(self, stage: str) -> str:
         """The command that submits this stage and the later ones."""
         rest = [one for one in self._options.wanted if ORDER.index(one) >= ORDER.index(stage)]
-        which = f"--run {self._run.name}"
+        which, probe = f"--run {self._run.name}", probe_words(self._options.probe.words)
         if stage == EXTRACT:
-            return f"vsp resume {which}"
-        return f"vsp submit {which} --stages {','.join(rest)}"
+            return f"vsp resume {which}{probe}"
+        return f"vsp submit {which} --stages {','.join(rest)}{probe}"
 
     def describe_interrupt(self, stage: str) -> str:
         """The state after an interrupt of this stage, and the next command; empty in a dry run."""
@@ -293,15 +304,18 @@ class _Sender:
         self._say(f"{stage}: {problem or 'done'}")
 
     def record(self) -> None:
-        """Note what was submitted in the run's folder."""
-        if not self._jobs:
+        """Note in the run's folder what was submitted, or what begins here."""
+        if self._options.dry_run or not (self._jobs or self._scheduler.runs_here):
             return
+        settings = self._options.probe.settings(self._run) if PROBE in self._options.wanted else ()
         values = {
             "time": datetime.now().astimezone().isoformat(timespec="seconds"),
             "profile": self._options.profile,
             "stages": self._options.wanted,
             "after": self._options.after,
             "probe_tasks": self._options.probe_tasks,
+            "probe": self._options.probe.words,
+            "settings": settings,
             "jobs": self._jobs,
         }
         add_submission(self._run, parse(Submission, values, "submission"))

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from vsp.cluster.stages import EXTRACT, STAGES
+from vsp.cluster.stages import EXTRACT, PROBE, STAGES
 from vsp.config import Frozen
 from vsp.errors import RunError
 from vsp.storage.run import Run
@@ -23,17 +23,21 @@ from vsp.utils.reading import read_json, unreadable
 
 _MOST = 200  # submissions that are kept, the last ones
 Stage = Literal["extract", "verify", "probe-parts", "probe", "report"]
+Word = Annotated[str, Field(max_length=4096)]
+Setting = Annotated[str, Field(pattern=r"^[A-Za-z0-9_,-][A-Za-z0-9_.,-]{0,150}$")]
 Job = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Submission(Frozen):
-    """One `vsp submit` or `vsp resume` that reached a batch system."""
+    """One `vsp submit` or `vsp resume` that reached a batch system, or that began here."""
 
     time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d$")]
     profile: str | None  # the file that was named; None: the usual one
     stages: tuple[Stage, ...]
     after: Literal["ok", "any"]
     probe_tasks: Annotated[int, Field(ge=0, lt=2**31)]
+    probe: tuple[Word, ...] = ()  # options of `vsp probe`
+    settings: tuple[Setting, ...] = ()  # folders in results/RUN/; empty in older files
     jobs: Mapping[Stage, tuple[Job, ...]]
 
     def words(self, names: Collection[str]) -> str:
@@ -44,11 +48,14 @@ class Submission(Frozen):
             "after": None if self.after == "ok" else self.after,
             "probe_tasks": str(self.probe_tasks) if self.probe_tasks else None,
         }
-        return shlex.join(
+        words = [
             word
             for name, value in given.items()
             if name in names and value is not None
             for word in (f"--{name.replace('_', '-')}", value)
+        ]
+        return shlex.join(
+            [*words, *(("--", *self.probe) if self.probe and "probe" in names else ())]
         )
 
     @property
@@ -78,6 +85,11 @@ def submissions(run: Run) -> tuple[Submission, ...]:
 def last_submission(sent: Sequence[Submission]) -> Submission | None:
     """The last one that had the extraction, whose options `vsp resume` uses again."""
     return next((one for one in reversed(sent) if EXTRACT in one.stages), None)
+
+
+def probing_submission(sent: Sequence[Submission]) -> Submission | None:
+    """The last one that had the probe stage."""
+    return next((one for one in reversed(sent) if PROBE in one.stages), None)
 
 
 def known_submissions(run: Run) -> tuple[tuple[Submission, ...], str]:

@@ -13,7 +13,7 @@ from vsp.cluster.needed_stages import finished_words
 from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, PROBE, TABLE, VERIFY, log_name
 from vsp.cluster.submit import Options, Say, submit, unfinished
-from vsp.cluster.submitted import known_submissions
+from vsp.cluster.submitted import known_submissions, probing_submission
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
 from vsp.storage.ledger import Ledger
@@ -65,13 +65,17 @@ def submit_sweep(
     jobs = [job for one in found for job in (*one.waiting, *one.new)]
     if jobs:
         has_new = any(one.new for one in found)
-        _submit_last(last or sweep_table(runs, work), runs, profile, scheduler, jobs, say, has_new)
+        _submit_last(
+            last or sweep_table(runs, work, options), runs, profile, scheduler, jobs, say, has_new
+        )
     return SweepJobs(bool(jobs), tuple(one.problem for one in found if one.problem))
 
 
-def sweep_table(runs: Sequence[Run], work: Path) -> LastJob:
-    """The job that shows what the runs of a sweep found."""
-    return LastJob(TABLE, ("runs", "--peaks", *(run.name for run in runs)), work / _FOLDER)
+def sweep_table(runs: Sequence[Run], work: Path, options: Options) -> LastJob:
+    """The job that shows what the probes of a sweep found."""
+    setting = options.probe.shown
+    shown = () if setting is None else ("--probe", setting)
+    return LastJob(TABLE, ("runs", "--peaks", *shown, *(run.name for run in runs)), work / _FOLDER)
 
 
 def _submit_run(
@@ -81,9 +85,9 @@ def _submit_run(
     waiting = _waiting(run, scheduler)
     if waiting:
         say(f"run {run.name}: not submitted again, jobs {', '.join(waiting)} run or wait")
-        return _RunJobs(waiting)
+        return _RunJobs(waiting, problem=_other_probe(run, options))
     ledgers = run.ledgers()
-    if finished_words(run, ledgers):
+    if finished_words(run, ledgers, options.probe):
         say(f"run {run.name}: is finished")
         return _RunJobs()
     say(f"run {run.name}:")
@@ -111,6 +115,17 @@ def _waiting(run: Run, scheduler: Scheduler) -> tuple[str, ...]:
     """The numbers of the run's queued and running jobs."""
     tasks = task_states(run, scheduler, ended=False).tasks
     return tuple(dict.fromkeys(array_and_task(one.job)[0] for one in tasks if one.active))
+
+
+def _other_probe(run: Run, options: Options) -> str:
+    """Why the jobs of the run that wait do not do what is wanted now; empty if they do."""
+    last = probing_submission(known_submissions(run)[0])
+    if last is None or last.probe == options.probe.words:
+        return ""
+    return (
+        f"run {run.name}: its jobs probe {', '.join(last.settings)}; give the same command again when "
+        "they have ended"
+    )
 
 
 def _stages(ledgers: Sequence[Ledger], options: Options) -> tuple[str, ...]:

@@ -95,17 +95,32 @@ def compare(runs: Sequence[tuple[str, Results]], settings: ComparisonSettings) -
     return [_compare(first, other, settings) for other in others]
 
 
-def _compare(first: TestedRun, other: TestedRun, settings: ComparisonSettings) -> Pair:
-    layers = match_layers(first, other)
+def compare_peaks(first: Results, other: Results, settings: ComparisonSettings) -> Difference:
+    """The difference of the peaks of two runs alone, on the rows that both have.
+
+    Raises RunError as `compare` does.
+    """
+    runs = (read_tested_run(results.name, results) for results in (first, other))
+    return _differences(_matched(*runs), (), settings)[0]
+
+
+def _matched(first: TestedRun, other: TestedRun) -> MatchedRuns:
+    """Two runs on the rows and repeats that both have."""
     in_first, in_other = match_rows(first, other)
     n_repeats = min(len(first.outer), len(other.outer))
     group = joint_groups(first.group[in_first], other.group[in_other])
-    matched = MatchedRuns(
+    return MatchedRuns(
         first.select(in_first, n_repeats),
         other.select(in_other, n_repeats),
         group,
         int(group.max()) + 1,
     )
+
+
+def _compare(first: TestedRun, other: TestedRun, settings: ComparisonSettings) -> Pair:
+    layers = match_layers(first, other)
+    matched = _matched(first, other)
+    n_rows = len(matched.group)
     *differences, peak = _differences(matched, layers, settings)
     return Pair(
         first=first.name,
@@ -114,12 +129,12 @@ def _compare(first: TestedRun, other: TestedRun, settings: ComparisonSettings) -
         other_probe=other.probe,
         statistic=first.statistic,
         confidence=settings.confidence,
-        n_rows=len(group),
-        n_only_first=len(first.id) - len(group),
-        n_only_other=len(other.id) - len(group),
+        n_rows=n_rows,
+        n_only_first=len(first.id) - n_rows,
+        n_only_other=len(other.id) - n_rows,
         n_groups=matched.n_groups,
-        n_relabelled=int((first.label[in_first] != other.label[in_other]).sum()),
-        n_repeats=n_repeats,
+        n_relabelled=int((matched.first.label != matched.other.label).sum()),
+        n_repeats=len(matched.first.outer),
         n_flips=n_sign_flips(matched.n_groups, settings.flips),
         same_splits=matched.same_splits,
         by_depth=first.n_layers != other.n_layers,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
+from vsp.evaluation.baseline_features import RANDOM_FEATURES
 from vsp.evaluation.baselines import WORDS, look_up
 from vsp.evaluation.calibration import calibration_null, calibration_scores
 from vsp.evaluation.column_table import (
@@ -305,10 +306,14 @@ def _peak_figures(
     scores: Sequence[LayerScore],
     embedding: int | None,
 ) -> dict[str, Any]:
-    """Score of the peak, and its differences to chance, to the words alone and to layer 0."""
+    """Score of the peak, and its differences to chance, to baselines and to layer 0."""
     column = table.column
     of_peak = column_intervals(bootstrap)[column["peak"]]
-    references: dict[str, str | int] = {"over_chance": "majority", "over_words": "words alone"}
+    references: dict[str, str | int] = {
+        "over_chance": "majority",
+        "over_words": "words alone",
+        "over_random": RANDOM_FEATURES,
+    }
     if embedding is not None:
         references["over_embedding"] = embedding
     over = {
@@ -322,7 +327,7 @@ def _peak_figures(
         "high": of_peak["high"],
         "layers": peak.counts(layers),
         "naive": max(score.score for score in scores),
-        **dict.fromkeys(("over_chance", "over_words", "over_embedding")),
+        **dict.fromkeys(("over_chance", "over_words", "over_random", "over_embedding")),
         **over,
     }
 

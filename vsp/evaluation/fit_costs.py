@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from vsp.evaluation.online_code import Target
 from vsp.evaluation.scores import are_numbers
 from vsp.probes.base import ProbeBase
 
-_ENOUGH = 1.0  # seconds of fits that are timed
-_FEW = 3  # training sets, and permutations, that are timed of a probe that shares work
+_SHORT = 10.0  # seconds of all fits; such a programme is not timed any further
+_SHARE = 0.01  # of the time of all fits; timing more fits than that is not worth it
+_UNNOTICED = 0.1  # seconds that may be timed at any rate
+_ENOUGH = 1.0  # seconds of timed fits of a probe that shares no work
+_GROWTH = 4  # from one number of fits that are timed together to the next
 _MINUTE = 60
 
 _Fitted = tuple[NDArray[np.generic], NDArray[np.bool_], int]
@@ -44,6 +47,7 @@ class Speed:
     per_layer: float
     per_row: float  # at one strength
     per_grid_row: float
+    at_most: bool = False  # fits that share work are faster than that
 
     def seconds(self, costs: FitCosts, n_layers: int) -> float:
         """Seconds of all fits on one worker."""
@@ -110,37 +114,72 @@ def _of_portions(fitter: LayerFitter) -> Iterator[_Fitted]:
                 yield one.y, train, max(1, len(one.strengths))
 
 
-def measure_speed(fitter: LayerFitter) -> Speed:
-    """Time real fits of a layer, with the scores of their rows.
+def measure_speed(fitter: LayerFitter, costs: FitCosts, n_layers: int, n_jobs: int) -> Speed:
+    """Time real fits of a layer, with the scores of their rows, for about 1 % of the time of `costs`.
 
-    The first fit is timed alone, and more of them if it was quick. Probes that share work between
-    fits do many in the time of a few, so several training sets and permutations are timed.
+    The first fit is timed alone. If it says that all fits are short, no other is timed.
     """
-    tasks, pieces = fitter.tasks, fitter.tasks.search_pieces
-    first, rows = _timed_search(fitter, pieces[0][:1])
-    if not fitter.probe.shares_work:
-        if first < _ENOUGH / 2 and len(pieces[0]) > 1:
-            more = pieces[0][1 : 2 + int(_ENOUGH / max(first, 1e-3))]
-            first, rows = _timed_search(fitter, more)
-        return Speed(0.0, first / rows, first / rows)
-    sets = pieces[0]
-    per_set = _in_a_piece(lambda n: _timed_search(fitter, sets[-n:])[0], len(sets))
-    per_grid_row = per_row = per_set / rows
-    if len(tasks.permuted):
+    timing = _Timing(fitter, costs, n_layers, n_jobs)
+    return timing.of_shared_work() if fitter.probe.shares_work else timing.of_single_fits()
+
+
+class _Timing:
+    """Timed fits of a layer, and the speed that they tell so far."""
+
+    def __init__(self, fitter: LayerFitter, costs: FitCosts, n_layers: int, n_jobs: int) -> None:
+        self._fitter, self._sets = fitter, fitter.tasks.search_pieces[0]
+        self._costs, self._n_layers, self._n_jobs = costs, n_layers, n_jobs
+        self._first, rows = _timed_search(fitter, self._sets[:1])
+        self._spent = self._first
+        self._speed = Speed(0.0, self._first / rows, self._first / rows)
+
+    def _is_worth(self, seconds: float) -> bool:
+        """Whether fits of about so many seconds may be timed too."""
+        all_fits = self._speed.seconds(self._costs, self._n_layers) / self._n_jobs
+        return all_fits >= _SHORT and self._spent + seconds <= max(_UNNOTICED, _SHARE * all_fits)
+
+    def of_single_fits(self) -> Speed:
+        """More fits if the first was quick."""
+        n_more = min(len(self._sets) - 1, 1 + int(_ENOUGH / max(self._first, 1e-3)))
+        if n_more and self._first < _ENOUGH / 2 and self._is_worth(n_more * self._first):
+            seconds, rows = _timed_search(self._fitter, self._sets[1 : 1 + n_more])
+            self._speed = Speed(0.0, seconds / rows, seconds / rows)
+        return self._speed
+
+    def of_shared_work(self) -> Speed:
+        """Growing numbers of training sets, then of permutations, up to those of a whole piece.
+
+        As long as it is fewer than a piece, the speed is one that the fits exceed.
+        """
+        self._speed = replace(self._speed, at_most=True)
+        tasks, last = self._fitter.tasks, self._first
+        for n in _growing(2, len(self._sets)):
+            if not self._is_worth(_GROWTH * last):
+                return self._speed
+            last, rows = _timed_search(self._fitter, self._sets[-n:])
+            per_layer = max(0.0, self._first - last / n)
+            self._take(last, Speed(per_layer, last / rows, last / rows, at_most=True))
         outer = [tasks.design.outer[i].train_set for i in tasks.design.first_repeat]
-        n_most = min(PERMUTATIONS, len(tasks.permuted))
-        per_permutation = _in_a_piece(lambda n: _timed_permutations(fitter, n), n_most)
-        per_row = per_permutation / int(tasks.design.train_sets[outer].sum())
-    return Speed(max(0.0, first - per_set), per_row, per_grid_row)
+        rows_of_one, last = int(tasks.design.train_sets[outer].sum()), self._first * len(outer)
+        for n in _growing(1, min(PERMUTATIONS, len(tasks.permuted))):
+            if not self._is_worth(last if n == 1 else _GROWTH * last):
+                return self._speed
+            last = _timed_permutations(self._fitter, n)
+            self._take(last, replace(self._speed, per_row=last / (n * rows_of_one)))
+        return replace(self._speed, at_most=False)
+
+    def _take(self, seconds: float, speed: Speed) -> None:
+        self._spent += seconds
+        self._speed = speed
 
 
-def _in_a_piece(timed: Callable[[int], float], n_whole: int) -> float:
-    """Seconds of one of `n_whole` fits that share work, from the seconds of one and of a few."""
-    one, n_few = timed(1), min(_FEW, n_whole)
-    if n_few == 1:
-        return one
-    each = max(0.0, timed(n_few) - one) / (n_few - 1)
-    return (one + each * (n_whole - 1)) / n_whole
+def _growing(first: int, whole: int) -> list[int]:
+    """Numbers of fits from `first` to `whole`, each a few times the one before it."""
+    numbers = []
+    while first < whole:
+        numbers.append(first)
+        first *= _GROWTH
+    return [*numbers, whole] if whole else []
 
 
 def _timed_permutations(fitter: LayerFitter, n: int) -> float:
@@ -166,15 +205,17 @@ def _middle(tasks: LayerTasks) -> StrengthChoice:
     return StrengthChoice(np.zeros((n_outer, tasks.n_strengths)), chosen, chosen, middle)
 
 
-def format_costs(costs: FitCosts, seconds: float, n_jobs: int) -> str:
-    """ "fits: 1,540; about 9 min on 2 workers"."""
+def format_costs(costs: FitCosts, seconds: float, n_jobs: int, at_most: bool = False) -> str:
+    """ "fits: 1,540; about 9 min on 2 workers"; "at most about" if they may take much less."""
     workers = "1 worker" if n_jobs == 1 else f"{n_jobs} workers"
-    return f"fits: {costs.n_fits:,}; {_about(seconds / n_jobs)} on {workers}"
+    is_short = seconds / n_jobs < _SHORT
+    bound = "at most " if at_most and not is_short else ""
+    return f"fits: {costs.n_fits:,}; {bound}{_about(seconds / n_jobs)} on {workers}"
 
 
 def _about(seconds: float) -> str:
     """A time in one unit, with at most two digits."""
-    if seconds < 10:
+    if seconds < _SHORT:
         return "less than 10 s"
     for unit, size in (("s", 1), ("min", _MINUTE), ("h", 60 * _MINUTE)):
         if seconds < 99 * size:

@@ -71,14 +71,13 @@ def judged_variants(
             continue
         path = folder / f"judged-{role}.npz"
         stored = read_judged(path)
-        digests = digest_of(original), _identity(results[role])
-        if stored is not None and (stored.original, stored.target) == digests:
+        if stored is not None and is_judged_of(stored, original, results[role]):
             found[role] = stored
             continue
         try:
             position = str(original.summary()["position"])
             target = open_target(results[role].name, work, position, partial=True)
-            found[role] = judge_variant(original, target, digests[1])
+            found[role] = judge_variant(original, target, _identity(results[role]))
         except (RunError, StoreError, ProbeError) as error:
             missing[role] = str(error)
             continue
@@ -154,6 +153,11 @@ def digest_of(results: Results) -> str:
     except OSError:
         results.summary()  # raises with what to do
         raise
+
+
+def is_judged_of(judged: JudgedVariant, original: Results, variant: Results) -> bool:
+    """Whether predictions are of these results of the original, on a variant with this plan."""
+    return (judged.original, judged.target) == (digest_of(original), _identity(variant))
 
 
 def _identity(results: Results) -> str:

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from vsp.errors import RunError
 from vsp.evaluation.fit_cache import FitCache, Fitted
-from vsp.evaluation.fit_costs import FitCosts, count_fits, format_costs, measure_speed
+from vsp.evaluation.fit_costs import FitCosts, Speed, count_fits, format_costs, measure_speed
 from vsp.evaluation.layer_fits import Arrays, StrengthChoice
 from vsp.evaluation.merged_fits import choose_strengths, merge_pieces
 from vsp.evaluation.named_fits import named
@@ -49,7 +49,7 @@ def fit_missing(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int) -> None:
         )  # fmt: skip
     if not pending:
         return
-    _log.info("%s", format_costs(*measured_costs(work, pending), n_jobs))
+    _log.info("%s", _costs_words(work, pending, n_jobs))
     try:
         n_divisions = _n_divisions(len(pending), n_jobs)
         if n_divisions > 1:
@@ -70,20 +70,26 @@ def pending_costs(work: ProbeWork, layers: Sequence[Fitted], n_jobs: int) -> str
     pending = [layer for layer in layers if not _is_cached(work.cache, layer)]
     if not pending:
         return "fits: 0; all layers were fitted before"
-    return format_costs(*measured_costs(work, pending), n_jobs)
+    return _costs_words(work, pending, n_jobs)
 
 
-def measured_costs(work: ProbeWork, pending: Sequence[Fitted]) -> tuple[FitCosts, float]:
-    """The fits of these layers, and the seconds that one worker needs for them.
+def _costs_words(work: ProbeWork, pending: Sequence[Fitted], n_jobs: int) -> str:
+    costs, speed = measured_costs(work, pending, n_jobs)
+    return format_costs(costs, speed.seconds(costs, len(pending)), n_jobs, speed.at_most)
+
+
+def measured_costs(
+    work: ProbeWork, pending: Sequence[Fitted], n_jobs: int
+) -> tuple[FitCosts, Speed]:
+    """The fits of these layers, and their speed on one worker.
 
     A few real fits of the middle one of them are timed.
     """
     costs = [count_fits(counted_fitter(layer, work)) for layer in pending]
-    middle = pending[len(pending) // 2]
+    middle, total = pending[len(pending) // 2], sum(costs, FitCosts())
     with threadpool_limits(1), named(lambda: name_of_layer(middle)):
-        speed = measure_speed(layer_fitter(work.store, middle, work))
-    total = sum(costs, FitCosts())
-    return total, speed.seconds(total, len(pending))
+        fitter = layer_fitter(work.store, middle, work)
+        return total, measure_speed(fitter, total, len(pending), n_jobs)
 
 
 def fit_layer(store: Store, layer: Fitted, work: ProbeWork) -> Arrays:

@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,20 @@ def _check_answer_score(score: AnswerScore, options: RowOptions | None) -> None:
         raise ProbeError(
             f"--answer-score {score}: {options.prior_source}; use another --answer-score"
         )
+
+
+def check_settings(settings: ProbeSettings, labels: Sequence[str]) -> None:
+    """Raise a VspError for what `prepare` would refuse for every run with these labels."""
+    probe = plain_probe(settings)
+    if probe.target == "number":
+        _check_numbers(labels)
+        y: NDArray[Any] = np.zeros(2)
+    else:
+        y = np.array([0, 1])
+    configured_probe(settings, chosen_metric(settings.metric, y))
+    why = why_unused(settings.drop_labels, dict.fromkeys(labels)) if settings.drop_labels else ""
+    if why:
+        raise ProbeError(why)
 
 
 def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray[np.uint32]) -> str:
@@ -297,14 +311,18 @@ def _targets(rows: ProbedRows, probe: ProbeBase) -> tuple[NDArray[Any], tuple[st
     return y, tuple(map(str, names))
 
 
-def _numbers(rows: ProbedRows) -> NDArray[np.float64]:
-    for label in np.unique(rows.label).tolist():
+def _check_numbers(labels: Iterable[str]) -> None:
+    for label in labels:
         try:
             float(label)
         except ValueError:
             raise ProbeError(
                 f"label {label!r} is not a number, which this probe needs; use --probe logistic"
             ) from None
+
+
+def _numbers(rows: ProbedRows) -> NDArray[np.float64]:
+    _check_numbers(np.unique(rows.label).tolist())
     numbers = rows.label.astype(np.float64)
     if np.isfinite(numbers).all():  # others are counted when folds are made
         check_scale(numbers)

@@ -21,8 +21,9 @@ from vsp.datasets.apply_variant import VariantRequest, apply_variant, check_vari
 from vsp.datasets.metadata import metadata_path
 from vsp.datasets.prompts import DATASET
 from vsp.errors import ConfigError, DatasetError, RunError, VspError
-from vsp.extraction.plan import CheckedDatasets, Planned, plan_run
+from vsp.extraction.plan import Planned, plan_run
 from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
+from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.models.checkpoints import pinned
 from vsp.models.fingerprint import fingerprint
 from vsp.storage.plan import Plan

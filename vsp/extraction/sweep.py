@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsp.errors import VspError
-from vsp.extraction.plan import CheckedDatasets, Planned, plan_run
+from vsp.extraction.plan import Planned, plan_run
 from vsp.extraction.plan_request import PlanRequest, planned_before
+from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.storage.run import Run
 
 

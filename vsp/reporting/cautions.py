@@ -13,22 +13,27 @@ _OVER = {
     "show that the model uses the picture",
     "over_embedding": "layer 0 scores about as well as the selected layer, so the score does not show "
     "that the layers compute the label",
+    "over_random": "random features score about as well as the selected layer, so training may add "
+    "nothing to it",
 }
+_UNTRAINED = "the untrained model scores about as well as the selected layer, so training may add nothing to it"
 _RANDOM = "random features"
 
 
 def cautions(summary: Mapping[str, Any], untrained: Untrained | None) -> list[str]:
     """One line for each baseline or control that the selected layer does not clearly exceed.
 
-    Paired differences decide for the words, layer 0 and the control tasks. Features of random or
-    untrained models have no paired difference: they are named if their score reaches the interval
-    of the selected layer.
+    Differences on the same rows decide. Older results have none to random features, which are named if
+    their score reaches the interval of the selected layer.
     """
     peak = summary["peak"]
+    over = {words: peak.get(name) for name, words in _OVER.items()}
+    if untrained is not None:
+        over[_UNTRAINED] = untrained.difference or None
     lines = [
-        f"{words} (difference {format_difference(peak[name])})"
-        for name, words in _OVER.items()
-        if peak[name] is not None and _reaches_zero(peak[name])
+        f"{words} (difference {format_difference(found)})"
+        for words, found in over.items()
+        if found is not None and _reaches_zero(found)
     ]
     for name, control in peak["controls"].items():
         found = control["selectivity"]
@@ -37,25 +42,18 @@ def cautions(summary: Mapping[str, Any], untrained: Untrained | None) -> list[st
                 f"the probe learns random labels of control {name} about as well as the real ones "
                 f"(selectivity {format_difference(found)})"
             )
-    return lines + _random_models(summary, untrained)
+    return lines if "over_random" in peak else lines + _random_of_older_results(summary)
 
 
 def _reaches_zero(difference: Mapping[str, Any]) -> bool:
     return difference["low"] is None or difference["low"] <= 0
 
 
-def _random_models(summary: Mapping[str, Any], untrained: Untrained | None) -> list[str]:
-    peak = summary["peak"]
-    models = {_RANDOM: summary["baselines"].get(_RANDOM)}
-    if untrained is not None and untrained.peak:
-        models["the untrained model"] = untrained.peak
+def _random_of_older_results(summary: Mapping[str, Any]) -> list[str]:
+    one, low = summary["baselines"].get(_RANDOM), summary["peak"]["low"]
+    if one is None or one["score"] is None or low is None or one["score"] < low:
+        return []
     return [
-        f"{name}: {summary['statistic']} {format_figure(one['score'])} {format_interval(one)} reaches "
+        f"{_RANDOM}: {summary['statistic']} {format_figure(one['score'])} {format_interval(one)} reaches "
         "the interval of the selected layer, so training may add nothing to it"
-        for name, one in models.items()
-        if one is not None and _reaches(one["score"], peak["low"])
     ]
-
-
-def _reaches(score: float | None, low: float | None) -> bool:
-    return score is not None and low is not None and score >= low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from vsp.choices import position_words
+from vsp.choices import DEFAULT_PROBE, LAST, position_words
 from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
@@ -54,6 +55,12 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     if rows is not None:
         values["listed_rows"] = [asdict(row) for row in answered_rows(results, rows)]
     return values
+
+
+def first_sentences(results: Results) -> str:
+    """The sentences with which the page begins, after a word about results of an older state."""
+    summary, scores = results.read()
+    return " ".join([*_stale_line(results, summary), _sentences(summary, scores)])
 
 
 def report_page(results: Results, rows: str | None = None) -> RenderableType:
@@ -236,7 +243,7 @@ def report_warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) ->
         n_chosen = sum(len(score.strengths) for score in scores if score.layer)
         lines.append(
             f"{parameter} is at an end of the grid in {n_edge} of {n_chosen} choices, where its last "
-            f"step still improved the inner score; a wider grid may score higher: {_wider(at_edge)}"
+            f"step still improved the inner score; a wider grid may score higher: {_wider(summary, at_edge)}"
         )
     if summary["n_permutations"] and summary["n_movable"] < rows["used"] / 2:
         lines.append(
@@ -250,11 +257,16 @@ def report_warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) ->
     return lines + _failure_lines(rows["failed"], summary["failed_reasons"])
 
 
-def _wider(scores: Sequence[LayerScore]) -> str:
-    """The option of a grid that reaches one power of ten further at both ends."""
+def _wider(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
+    """The command with a grid that reaches one power of ten further at both ends."""
+    settings = summary.get("settings", {})
+    words = ["vsp", "probe", "--run", str(summary["run"])]
+    for option, default in (("probe", DEFAULT_PROBE), ("position", LAST), ("metric", "auto")):
+        value = str(settings.get(option, default))
+        words += [f"--{option}", value] if value != default else []
     values = sorted({float(name) for score in scores for name in score.by_strength})
     grid = [values[0] / 10, *values, values[-1] * 10]
-    return f"`vsp probe --grid {' '.join(f'{value:g}' for value in grid)}`"
+    return f"`{shlex.join(words)} --grid {' '.join(f'{value:g}' for value in grid)}`"
 
 
 def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.measure import Measurement
 from rich.table import Table
 
-from vsp.choices import LAST
+from vsp.choices import DEFAULT_PROBE, LAST
 from vsp.cluster.run_jobs import Activity
 from vsp.config import ModelConfig
 from vsp.reporting.formatting import format_figure, format_interval
@@ -77,15 +77,20 @@ def runs_page(rows: Sequence[RunRow], notes: Sequence[str]) -> RenderableType:
     return Group(*parts, *map(folded_text, [*problems, *(f"note: {note}" for note in notes)]))
 
 
-def peaks_page(rows: Sequence[RunRow]) -> RenderableType:
-    """What the runs of a sweep found: a line for each, with the settings in which they differ."""
+def peaks_page(rows: Sequence[RunRow], probe: str = "") -> RenderableType:
+    """What the runs of a sweep found: a line for each, with the settings in which they differ.
+
+    `probe` is the probe or its setting, if the rows have only its peaks.
+    """
     plans = [row.listed.plan for row in rows if row.listed.plan is not None]
     alike = [name for name, words in _OF_PLAN.items() if len({words(plan) for plan in plans}) < 2]
     problems = [problem for row in rows for problem in row.listed.problems]
     unprobed = [row.listed.name for row in rows if not row.listed.peaks]
-    missing = [f"not probed yet: {', '.join(unprobed)}"] if unprobed else []
+    named = "" if probe in ("", DEFAULT_PROBE) else f" with {probe}"
+    missing = [f"not probed yet{named}: {', '.join(unprobed)}"] if unprobed else []
+    title = [text_line(f"probe {probe}")] if named else []
     table = _RunTable(rows, (*alike, "planned", "probes", "size", "jobs"))
-    return Group(table, *map(folded_text, [*problems, *missing]))
+    return Group(*title, table, *map(folded_text, [*problems, *missing]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Group
+
+from vsp.errors import RunError
 from vsp.reporting.class_plots import plot_classes, plot_heatmap
 from vsp.reporting.curve_plot import plot
 from vsp.reporting.figure_file import STYLES, FigureStyle
-from vsp.reporting.probe_report import report_page
+from vsp.reporting.probe_report import first_sentences, report_page
 from vsp.storage.results import REPORT, Results
+from vsp.storage.stored_settings import StoredSetting, stored_settings
 from vsp.utils.files import write_aside
-from vsp.utils.terminal import plain_text
+from vsp.utils.terminal import folded_text, plain_text
+from vsp.utils.text import format_count
 
 
 def save_report(results: Results) -> list[Path]:
     """Write `report.txt` and figures into the folder of the results; returns what was written.
+
+    `report.txt` in `results/RUN/` then lists all settings of the run, each with its first sentences.
 
     `curve` shows the score of each layer; for labels, `classes` shows the recall of each, as curves
     or, for more labels than curves can be told apart, as a heat map. Raises RunError if the results
@@ -32,4 +39,32 @@ def save_report(results: Results) -> list[Path]:
         paths.append(folder / "classes.png")
         draw = plot_classes if n_classes <= len(STYLES) else plot_heatmap
         draw(results, paths[-1], style)
+    if results.folder.absolute() != results.home.absolute():  # otherwise the page itself lies there
+        paths.append(results.home / REPORT)
+        with write_aside(paths[-1]) as file:
+            file.write(_overview(results).encode())
     return paths
+
+
+def _overview(results: Results) -> str:
+    """The settings of a run, the one written last first: what each found, and where its page is."""
+    settings = stored_settings(results.home)
+    n = format_count(len(settings), "setting")
+    parts = [f"run {results.name}: {n} of the probe, the newest first", *map(_entry, settings)]
+    return plain_text(Group(*map(folded_text, "\n\n".join(parts).split("\n")))) + "\n"
+
+
+def _entry(one: StoredSetting) -> str:
+    """A setting, its first sentences or why it cannot be read, and where to read on."""
+    name = one.name or one.results.folder.name
+    try:
+        said = first_sentences(one.results)
+    except RunError as error:
+        return f"{name}\n{error}"
+    page = one.results.folder / REPORT
+    inside = page.relative_to(one.results.home)
+    has_page = one.results.setting and page.exists()
+    read_on = (
+        f"{inside}" if has_page else f"`vsp report --run {one.results.name} --probe {name} --save`"
+    )
+    return f"{name}\n{said}\npage: {read_on}"

@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.measure import Measurement
 from rich.table import Table
 
+from vsp.cluster.probe_choice import named_settings
 from vsp.cluster.run_stages import StageStatus
 from vsp.cluster.status import RunStatus, ShardStatus
 from vsp.reporting.formatting import format_batch_effect
@@ -87,7 +88,8 @@ def _stage_table(stages: Sequence[StageStatus], now: float) -> Table:
     table.add_column("", overflow="fold")
     for stage in stages:
         since = "" if stage.since is None else f"{format_age(now - stage.since)} ago"
-        cells = (stage.stage, _jobs(stage.jobs), stage.state, since, stage.why)
+        why = "; ".join(filter(None, (named_settings(stage.settings), stage.why)))
+        cells = (stage.stage, _jobs(stage.jobs), stage.state, since, why)
         bad = stage.state in ("failed", "stopped", "cancelled")
         table.add_row(*map(text_line, cells), style="bold red" if bad else "")
     return table

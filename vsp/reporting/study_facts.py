@@ -10,10 +10,10 @@ from typing import Any
 
 from vsp.choices import LAST
 from vsp.errors import ConfigError, RunError, VspError
-from vsp.evaluation.judged_variants import JUDGED_ROLES, digest_of, read_judged
+from vsp.evaluation.judged_variants import JUDGED_ROLES, is_judged_of, read_judged
 from vsp.evaluation.study_stage import SWAPPED
 from vsp.evaluation.study_transfers import StudyTransfers, read_transfers
-from vsp.evaluation.verdict import StudyVerdict, study_verdict
+from vsp.evaluation.verdict import StudyVerdict, VerdictSettings, study_verdict
 from vsp.reporting.answer import answer
 from vsp.reporting.cautions import cautions
 from vsp.reporting.untrained import read_untrained
@@ -66,8 +66,11 @@ class StudyFacts:
         return {one.role: one.results for one in self.runs if one.results is not None}
 
 
-def study_facts(study: Study, work: Path) -> StudyFacts:
-    """Raises nothing for a run without results, or with results that cannot be read."""
+def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyFacts:
+    """Raises nothing for a run without results, or with results that cannot be read.
+
+    `margin` is that of the verdict; None: the default.
+    """
     runs = tuple(_role_facts(role, name, work) for role, name in study.runs.items())
     transfers = read_transfers(study, work)
     original = next(one for one in runs if one.role == ORIGINAL)
@@ -76,7 +79,7 @@ def study_facts(study: Study, work: Path) -> StudyFacts:
         summary, scores = original.results.read()
         said = answer(summary, scores)
         doubts = cautions(summary, read_untrained(original.results, summary))
-    verdict, of_verdict = _verdict(study, runs, work)
+    verdict, of_verdict = _verdict(study, runs, work, margin)
     axes, of_axes = _axes(study, runs)
     found = [
         *doubts,
@@ -89,7 +92,7 @@ def study_facts(study: Study, work: Path) -> StudyFacts:
 
 
 def _verdict(
-    study: Study, runs: Sequence[RoleFacts], work: Path
+    study: Study, runs: Sequence[RoleFacts], work: Path, margin: float | None
 ) -> tuple[StudyVerdict | None, list[str]]:
     """The verdict from what is kept, and what it lacks; None without an original."""
     results = {one.role: one.results for one in runs if one.results is not None}
@@ -98,7 +101,7 @@ def _verdict(
     judged, older = {}, []
     for role in (one for one in JUDGED_ROLES if one in results):
         kept = read_judged(results_folder(study.name, work) / f"judged-{role}.npz")
-        if kept is not None and kept.original == digest_of(results[ORIGINAL]):
+        if kept is not None and is_judged_of(kept, results[ORIGINAL], results[role]):
             judged[role] = kept
         else:
             older.append(role)
@@ -107,7 +110,8 @@ def _verdict(
         [f"verdict: lacks the original's probes on {', '.join(older)}; {again}"] if older else []
     )
     try:
-        return study_verdict(results, judged), lacks
+        settings = VerdictSettings() if margin is None else VerdictSettings(margin=margin)
+        return study_verdict(results, judged, settings), lacks
     except (ConfigError, RunError) as error:
         return None, [f"no verdict: {error}"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vsp.config import parse
 from vsp.errors import RunError
+from vsp.evaluation.compare import ComparisonSettings, compare_peaks
 from vsp.storage.plan import Plan
 from vsp.storage.results import Results
 from vsp.storage.untrained import find_untrained
@@ -23,6 +24,8 @@ class Untrained:
     why_not: str  # empty if they are shown
     score: Mapping[int, float]  # of each layer
     peak: Mapping[str, Any]  # score, low, high
+    # Of the selected layer of the run to that of this model, on the same rows.
+    difference: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_untrained(results: Results, summary: Mapping[str, Any]) -> Untrained | None:
@@ -34,6 +37,7 @@ def read_untrained(results: Results, summary: Mapping[str, Any]) -> Untrained | 
     try:
         other, scores = found.read()
         why_not = _why_not(results, summary, found, other)
+        difference = {} if why_not else _paired(found, results)
     except RunError as error:
         return Untrained(found.name, str(error), {}, {})
     if why_not:
@@ -44,7 +48,14 @@ def read_untrained(results: Results, summary: Mapping[str, Any]) -> Untrained | 
         "",
         {score.layer: score.score for score in scores},
         {"score": peak["estimate"], "low": peak["low"], "high": peak["high"]},
+        difference,
     )
+
+
+def _paired(found: Results, results: Results) -> dict[str, float]:
+    """What the selected layer of the run scores more than that of the untrained model."""
+    peaks = compare_peaks(found, results, ComparisonSettings())
+    return {"difference": peaks.difference, "low": peaks.low, "high": peaks.high}
 
 
 def _why_not(

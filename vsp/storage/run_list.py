@@ -77,6 +77,12 @@ class ListedRun:
         """The newest change of any of its files, in seconds since 1970."""
         return max((use.written for use in (self.scratch, self.results) if use), default=0.0)
 
+    def of_probe(self, name: str) -> ListedRun:
+        """The run with the peaks of this setting alone, or else of this probe."""
+        of_setting = tuple(one for one in self.peaks if one.folder.name == name)
+        of_probe = tuple(one for one in self.peaks if one.probe == name)
+        return replace(self, peaks=of_setting or of_probe)
+
 
 def list_runs(work: Path, names: Sequence[str] | None = None) -> list[ListedRun]:
     """The runs of that names, by default all, the newest first; unreadable ones come last."""

@@ -122,6 +122,7 @@ class _Peak(_Interval):
     layers: Annotated[dict[LayerName, Count], Field(min_length=1)]
     over_chance: _Difference | None
     over_words: _Difference | None
+    over_random: _Difference | None = None  # older results have none
     over_embedding: _Difference | None
     accuracy: Figure | None
     balanced_accuracy: Figure | None

@@ -254,7 +254,8 @@ def test_the_eight_photographs_of_spatialmqa_run_from_plan_to_probe(vsp, work):
     few = vsp("probe", "--run", "mqa")
     assert few.returncode == 1 and "too few for 5 folds; add images" in few.stderr
     run("probe", "--run", "mqa", "--folds", 3, "--drop-label", "on/above", "--no-curve",
-        "--permutations", 0, "--controls", 0, "--resamples", 100, "--n-jobs", 1)  # fmt: skip
+        "--permutations", 0, "--controls", 0, "--resamples", 100, "--n-jobs", 1,
+        "--grid", 0.01, 1)  # fmt: skip
     (result,) = (work / "results").iterdir()
     assert result.name == "mqa"
     answers = np.load(work / "scratch" / "mqa" / "answers.npy")
