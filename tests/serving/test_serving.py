@@ -256,3 +256,10 @@ def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
     assert page.status == 200 and CHART in page.text and "does it look? &lt;b" in page.text
     assert "<b onclick" not in index.text + page.text
     assert others == [500, 500, 500, 404]
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "%2e%2e", "a%2fb", "a%5cb", "a%00", "%", "%g1", "%ff", ""]
+)
+def test_what_is_no_name_of_a_folder_is_no_address(name):
+    assert parse_address(f"/run/{name}") is None and parse_address(f"/run/small/{name}") is None
