@@ -14,6 +14,8 @@ from vsp.cli.main import make_parser
 COMMANDS = {name: parser.options() for name, parser in make_parser().all_commands().items()}
 # A file that is not listed may name options of a command only together with the command.
 REACHED_BY = {
+    "cli/asked_study": "study",
+    "cli/axes": "axes",
     "cli/bench": "bench",
     "cli/data": "generate",
     "cli/evaluating": "evaluate",
@@ -21,16 +23,22 @@ REACHED_BY = {
     "cli/importing": "import",
     "cli/chosen_run": "status report probe",
     "cli/compared_runs": "compare",
+    "cli/html_page": "report",
     "cli/paper_options": "report",
     "cli/planning": "plan",
     "cli/probing": "probe",
     "cli/profile_choice": "status submit resume",
     "cli/results": "report",
+    "cli/run_list": "runs",
     "cli/state_files": "import",
     "cli/status": "status",
+    "cli/studying": "study",
+    "cli/submitted_probe": "submit",
     "cli/sweeping": "sweep",
+    "cli/viewing": "view",
     "cluster/needed_stages": "submit resume",
     "cluster/next_commands": "submit resume",
+    "cluster/probe_choice": "probe",
     "cluster/submit": "submit resume",
     "datasets/apply_variant": "generate",
     "datasets/importers/": "import",
@@ -41,6 +49,7 @@ REACHED_BY = {
     "evaluation/compare": "compare",
     "evaluation/judged_rows": "evaluate",
     "evaluation/matched_runs": "compare",
+    "evaluation/record_fields": "report",
     "evaluation/target_states": "evaluate",
     "evaluation/trained_probes": "evaluate",
     "evaluation/transfer": "evaluate",
@@ -53,7 +62,9 @@ REACHED_BY = {
     "probes/own_code": "probe",
     "probes/own_estimator": "probe",
     "reporting/answer_rows": "report",
+    "reporting/axes_plot": "axes",
     "reporting/class_plots": "report",
+    "reporting/page/gallery_section": "report",
     "reporting/probe_report": "report",
     "reporting/comparison": "compare",
     "reporting/free_answers_page": "answer",
@@ -69,13 +80,14 @@ REACHED_BY = {
     "storage/layout": "plan",
     "storage/results": "probe",
     "storage/state_files": "import",
+    "storage/study": "study",
     "storage/stored_settings": "report",
     "storage/state_splits": "import",
 }
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 _COMMAND = re.compile(r"\bvsp ((?:dataset )?[a-z]+)([^`;\n]*)")
 # Options of another program, or of a command that is a value: "{} --retry-failed".
-_OF_OTHERS = re.compile(r"`?(hf|pip) [^`;]*|--local-dir|^\{\} --[a-z-]+")
+_OF_OTHERS = re.compile(r"`?(hf|pip) [^`;]*|--local-dir|--[a-z-]+ after --|^\{\} --[a-z-]+")
 
 
 def _texts(path):

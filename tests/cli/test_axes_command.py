@@ -58,7 +58,7 @@ def test_no_figure_is_cut_at_any_width(twins, width):
     of_layer = next(line for line in lines if line.split()[:1] == ["1"])
     expected = [f"{value:.3f}*" for value in axes.coherence[1]]
     assert [word for word in of_layer.split() if word.endswith("*")] == expected
-    assert ("Not shown at this width" in page) == (width < 200)
+    assert ("Not shown at this width" in page) == (width < 120)
 
 
 def test_json_has_the_answer_and_all_figures(vsp, twins):

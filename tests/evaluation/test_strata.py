@@ -104,9 +104,10 @@ def test_the_usual_label_is_read_from_the_training_rows_of_the_split_alone():
     found = usual_label_strata(names, label, split, fitted)
     # Four training rows of cup and table, three of them "on"; one of cat and mat; none without names.
     assert found == [None] * 4 + ["consistent", COUNTER] + [None] * 3
-    # If test rows counted, "on" would be as frequent for (cat, mat).
-    everyone = np.ones_like(fitted)
-    assert usual_label_strata(names, label, split, everyone)[6] is None
+    # Three test rows say "on", and do not make it usual.
+    pairs, label = [("cup", "table")] * 5, np.array(["under", "under", "on", "on", "on"])
+    split, fitted = np.array([-1, -1, 0, 0, 0]), np.array([[True, True, False, False, False]])
+    assert usual_label_strata(pairs, label, split, fitted)[2:] == [COUNTER] * 3
 
 
 def test_a_tie_in_training_rows_suggests_no_label():

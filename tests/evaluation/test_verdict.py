@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from helpers import planted_studies as planted
 
+from vsp import probes
 from vsp.errors import ConfigError, RunError
 from vsp.evaluation.judged_variants import judged_variants
+from vsp.evaluation.study_rows import read_study_rows
 from vsp.evaluation.verdict import VerdictSettings, study_verdict
+from vsp.storage.run import Run
 
 WORLDS = {
     "grounded": planted.GROUNDED,
@@ -128,26 +131,28 @@ def test_a_file_of_other_results_or_a_damaged_one_is_not_used(studies, tmp_path)
 
 
 def test_rows_are_judged_by_the_probe_of_the_fold_that_tests_them(tmp_path):
-    world = replace(planted.GROUNDED, own_split=False, n_groups=90)
+    world = replace(planted.GROUNDED, picture=2.5, own_split=False, n_groups=90)
     results = planted.write_study(tmp_path, world)
     judged, missing = planted.judge_study(tmp_path, results)
     assert not missing
     assert len(judged["mirrored"].id) == 180
     assert judged["mirrored"].n_left_out == 0
-    # A probe that judged its own training rows would predict these noisy states without an error.
-    original = results["original"].arrays("predictions")
-    place = {one: k for k, one in enumerate(original["id"].tolist())}
-    rows = [place[one] for one in judged["swapped"].id.tolist()]
-    assert (original["outer"][:, rows] >= 0).all()
+    original = read_study_rows("study-original", results["original"])
+    run = Run.open(tmp_path / "scratch" / "study-mirrored")
+    ids, classes = [one.id for one in run.all_samples()], judged["mirrored"].classes
+    for split, layer in enumerate(original.layer_of_split.tolist()):
+        probe = probes.load_folds(results["original"].folder, layer)[split]
+        said = classes[probe.scores(np.asarray(run.store.layer(layer))).argmax(axis=1)]
+        by_id = dict(zip(ids, said.tolist(), strict=True))
+        tested = set(original.id[original.outer[0] == split].tolist())
+        found = zip(judged["mirrored"].id.tolist(), judged["mirrored"].names[0], strict=True)
+        assert all(by_id[row] == name for row, name in found if row in tested)
     verdict = study_verdict(results, judged)
     assert [one.overall.name for one in verdict.subjects] == ["grounded", "grounded"]
 
 
 def test_own_probes_are_applied_to_the_mirrored_states_and_nothing_is_fitted(studies):
     work, results, judged = studies("grounded")
-    from vsp import probes
-    from vsp.storage.run import Run
-
     original = results["original"]
     layer = study_verdict(results, judged).layers[0]
     run = Run.open(work / "scratch" / "study-mirrored")

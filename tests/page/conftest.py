@@ -91,7 +91,8 @@ def open_page(browser: Any) -> Callable[..., Any]:
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of one run."""
     folder = tmp_path_factory.mktemp("one_run")
-    return write_page(folder / "page.html", [rich_results(folder / "results" / "small")])
+    results = rich_results(folder / "results" / "small")
+    return write_page(folder / "page.html", [results], gallery=12)
 
 
 @pytest.fixture(scope="session")

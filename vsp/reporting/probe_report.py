@@ -260,13 +260,13 @@ def report_warnings(summary: Mapping[str, Any], scores: Sequence[LayerScore]) ->
 def _wider(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> str:
     """The command with a grid that reaches one power of ten further at both ends."""
     settings = summary.get("settings", {})
-    words = ["vsp", "probe", "--run", str(summary["run"])]
+    words = ["--run", str(summary["run"])]
     for option, default in (("probe", DEFAULT_PROBE), ("position", LAST), ("metric", "auto")):
         value = str(settings.get(option, default))
         words += [f"--{option}", value] if value != default else []
     values = sorted({float(name) for score in scores for name in score.by_strength})
     grid = [values[0] / 10, *values, values[-1] * 10]
-    return f"`{shlex.join(words)} --grid {' '.join(f'{value:g}' for value in grid)}`"
+    return f"`vsp probe {shlex.join(words)} --grid {' '.join(f'{value:g}' for value in grid)}`"
 
 
 def _too_few_within(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> list[str]:

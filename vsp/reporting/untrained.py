@@ -8,7 +8,6 @@ from typing import Any
 
 from vsp.config import parse
 from vsp.errors import RunError
-from vsp.evaluation.compare import ComparisonSettings, compare_peaks
 from vsp.storage.plan import Plan
 from vsp.storage.results import Results
 from vsp.storage.untrained import find_untrained
@@ -54,6 +53,8 @@ def read_untrained(results: Results, summary: Mapping[str, Any]) -> Untrained | 
 
 def _paired(found: Results, results: Results) -> dict[str, float]:
     """What the selected layer of the run scores more than that of the untrained model."""
+    from vsp.evaluation.compare import ComparisonSettings, compare_peaks
+
     peaks = compare_peaks(found, results, ComparisonSettings())
     return {"difference": peaks.difference, "low": peaks.low, "high": peaks.high}
 
