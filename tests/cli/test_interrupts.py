@@ -14,6 +14,7 @@ from helpers.commands import run_here
 from helpers.paths import ROOT
 
 from vsp.cli.main import FAMILIES
+from vsp.cli.parser import Parser
 
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
 
@@ -75,7 +76,7 @@ def _commands(parser, path=()):
 
 
 def _sentences():
-    parser = argparse.ArgumentParser()
+    parser = Parser(prog="vsp")
     subparsers = parser.add_subparsers()
     for family in FAMILIES:
         family.add_commands(subparsers)
@@ -101,6 +102,8 @@ _LEFT_BEHIND = {
     "evaluate": "results are unchanged; the same command starts over",
     "answer": "no text was kept; the same command starts over",
     "report": "results are unchanged",
+    "axes": "results are unchanged; the same command starts over",
+    "study": "what is planned and computed is kept; `vsp study NAME` goes on",
     "view": "nothing was changed",
     "compare": "results are unchanged; the same command starts over",
     "export": "no file was written; the same command starts over",

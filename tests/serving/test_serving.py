@@ -14,6 +14,7 @@ from helpers.served import serving
 
 from vsp.serving.addresses import Address, parse_address
 from vsp.storage.results import Results
+from vsp.storage.study import Study, write_study
 
 SECRET = "the content of a file outside"
 CHART = 'id="chart-curves"'
@@ -235,3 +236,30 @@ def test_the_server_listens_on_this_machine_only(served):
     lines = Path("/proc/net/tcp").read_text().splitlines()
     local = [line.split()[1] for line in lines if line.split()[1].endswith(f":{at}")]
     assert set(local) == {f"0100007F:{at}"}
+
+
+def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
+    question = "does it look? <b onclick=window.broken=1>"
+    write_study(Study("small", question, "fake", "data/x", ("blank",)), project)
+    write_study(Study("later", "", "fake", "data/x"), project)
+    (project / "studies" / "broken.yaml").write_text("model: [\n")
+    (work / "other.yaml").write_text((project / "studies/small.yaml").read_text())
+    (project / "studies" / "linked.yaml").symlink_to(work / "other.yaml")
+    made.made(project / "results" / "small-original")
+    with serving(project) as served:
+        index, page = served.get("/"), served.get("/study/small")
+        others = [
+            served.get(f"/study/{name}").status for name in ("later", "broken", "linked", "no")
+        ]
+    assert re.findall(r'href="(/study/[^"]*)"', index.text) == ["/study/small"]
+    assert "1 of 2" in index.text and "broken.yaml" in index.text and "leads out of" in index.text
+    assert page.status == 200 and CHART in page.text and "does it look? &lt;b" in page.text
+    assert "<b onclick" not in index.text + page.text
+    assert others == [500, 500, 500, 404]
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "%2e%2e", "a%2fb", "a%5cb", "a%00", "%", "%g1", "%ff", ""]
+)
+def test_what_is_no_name_of_a_folder_is_no_address(name):
+    assert parse_address(f"/run/{name}") is None and parse_address(f"/run/small/{name}") is None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from vsp.cluster.run_jobs import Activity
-from vsp.errors import RunError
+from vsp.errors import RunError, VspError
 from vsp.reporting.page.document import page
 from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.markup import Child, Html, joined, tag
 from vsp.reporting.page.section import Section
 from vsp.reporting.runs_page import RunRow, peak_words, run_columns
-from vsp.serving.addresses import RUN, Address
+from vsp.serving.addresses import RUN, STUDY, Address
 from vsp.serving.shown_results import check_inside, setting_folder
 from vsp.storage.results import Results
 from vsp.storage.run_list import RESULTS, FoundPeak, list_runs
+from vsp.storage.stored_settings import stored_settings
+from vsp.storage.study import Study, read_study, study_names, study_path
 
+_OF_STUDY = ("study", "question", "model", "dataset", "runs with results")
 _RIGHT = ("done", "probes", "chance", "layer", "size")
 
 
@@ -25,12 +28,14 @@ def index_page(work: Path) -> str:
     # As `vsp runs`, the newest run first. Jobs are left out: each look would ask the scheduler.
     rows = [RunRow(one, Activity()) for one in list_runs(work)]
     name = work.absolute().name or "/"
-    if not rows:
+    studies, problems = _studies(work)
+    if not rows and not studies and not problems:
         lead = paragraphs([f"{work.absolute()} holds no run; vsp plan makes one."])
         return page(f"Runs in {name}", [], lead)
     shown = [_Listed(row, work) for row in rows]
-    sections = [Section("runs", "Runs", _run_table(shown))]
-    problems = [problem for one in shown for problem in one.problems]
+    sections = [Section("studies", "Studies", _study_table(studies, work))] if studies else []
+    sections += [Section("runs", "Runs", _run_table(shown))] if shown else []
+    problems += [problem for one in shown for problem in one.problems]
     if problems:
         listed = tag("ul", *(tag("li", one) for one in problems))
         sections.append(Section("problems", "What cannot be read", listed))
@@ -42,6 +47,38 @@ def index_page(work: Path) -> str:
         ]
     )
     return page(f"Runs in {name}", sections, lead)
+
+
+def _studies(work: Path) -> tuple[list[Study], list[str]]:
+    """The studies, and why others cannot be read."""
+    studies, problems = [], []
+    for name in study_names(work):
+        try:
+            path = study_path(name, work)
+            check_inside(path, path.parent)
+            studies.append(read_study(name, work))
+        except VspError as error:
+            problems.append(str(error))
+    return studies, problems
+
+
+def _study_table(studies: Sequence[Study], work: Path) -> Html:
+    head = tag("tr", *(tag("th", one, scope="col") for one in _OF_STUDY))
+    body = []
+    for one in studies:
+        n_probed = sum(bool(stored_settings(work / RESULTS / run)) for run in one.runs.values())
+        # The page of a study is made of results.
+        href = Address(STUDY, one.name).path() if n_probed else None
+        name: Child = tag("a", one.name, href=href) if href else one.name
+        texts = (
+            one.question,
+            one.model,
+            PurePath(one.dataset).name,
+            f"{n_probed} of {len(one.runs)}",
+        )
+        body.append(tag("tr", tag("th", name, scope="row"), *(tag("td", text) for text in texts)))
+    table = tag("table", tag("thead", head), tag("tbody", *body))
+    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Studies")
 
 
 class _Listed:

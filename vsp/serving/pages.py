@@ -6,6 +6,8 @@ Nothing is written. A page is made again once its results have changed.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
@@ -17,13 +19,16 @@ from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.markup import tag
 from vsp.reporting.page.page_run import read_page_run
 from vsp.reporting.page.report_page import runs_page
-from vsp.serving.addresses import RUN, Address, parse_address
+from vsp.reporting.page.study_page import study_html
+from vsp.reporting.study_facts import study_facts
+from vsp.serving.addresses import STUDY, Address, parse_address
 from vsp.serving.http_server import Answer
 from vsp.serving.index_page import index_page
 from vsp.serving.shown_results import check_inside, setting_folder
 from vsp.storage.results import Results
 from vsp.storage.run_list import RESULTS, run_names
 from vsp.storage.stored_settings import stored_settings
+from vsp.storage.study import read_study, results_folder, study_names, study_path
 
 _MOST_KEPT = 8  # pages in memory, a few MB each
 
@@ -36,7 +41,7 @@ class Pages:
 
     def __init__(self, work: Path) -> None:
         self._work = work
-        self._kept: OrderedDict[tuple[Path, _State], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[tuple[Path, _State], ...], bytes] = OrderedDict()
         self._lock = Lock()
         self._policy = _policy()
 
@@ -46,40 +51,56 @@ class Pages:
         try:
             if address == Address():
                 return self._found(index_page(self._work).encode())
-            results = None if address is None else self._results(address)
-            if results is None:
+            found = None if address is None else self._named(address)
+            if found is None:
                 return self._problem(
                     HTTPStatus.NOT_FOUND,
                     "There is no such page",
                     "The index lists all pages of this folder.",
                 )
-            return self._found(self._page(results))
+            return self._found(found)
         except VspError as error:
             return self._problem(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "This page cannot be made", str(error)
             )
 
-    def _results(self, address: Address) -> Results | None:
-        """The results that the index lists under this address; None if there are none.
+    def _named(self, address: Address) -> bytes | None:
+        """The page that the index lists under this address; None if there is none.
 
-        Raises RunError if a link in their folder leads out of `results/`.
+        Raises RunError if a link in the folder of results leads out of `results/`.
         """
-        if address.kind != RUN or address.name not in run_names(self._work):
+        if address.kind == STUDY:
+            return self._study(address.name)
+        if address.name not in run_names(self._work):
             return None
-        home = self._work / RESULTS / address.name
-        for one in stored_settings(home):
-            if address.setting in ("", setting_folder(one.results)):
-                check_inside(one.results.folder, self._work / RESULTS)
-                return one.results
+        for one in stored_settings(self._work / RESULTS / address.name):
+            results = one.results
+            if address.setting in ("", setting_folder(results)):
+                check_inside(results.folder, self._work / RESULTS)
+                return self._kept_page([results.folder], partial(_run_page, results))
         return None
 
-    def _page(self, results: Results) -> bytes:
-        """The page of results; it is made once, also if several browsers ask at the same time."""
-        key = results.folder, _state(results.folder)
+    def _study(self, name: str) -> bytes | None:
+        if name not in study_names(self._work):
+            return None
+        path = study_path(name, self._work)
+        check_inside(path, path.parent)
+        facts = study_facts(read_study(name, self._work), self._work)
+        folders = [one.folder for one in facts.results().values()]
+        folders += [one for one in [results_folder(name, self._work)] if one.is_dir()]
+        for folder in folders:
+            check_inside(folder, self._work / RESULTS)
+        return self._kept_page([path, *folders], partial(study_html, facts))
+
+    def _kept_page(self, paths: Sequence[Path], make: Callable[[], str]) -> bytes:
+        """The page made of these folders and files.
+
+        It is made once, also if several browsers ask at the same time, and again after a change.
+        """
+        key = tuple((path, _state(path)) for path in paths)
         with self._lock:
             if key not in self._kept:
-                run = read_page_run(results.name, results)
-                self._kept[key] = runs_page([run]).encode()
+                self._kept[key] = make().encode()
             self._kept.move_to_end(key)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
@@ -94,12 +115,16 @@ class Pages:
         return Answer(status, page(title, [], lead).encode(), policy=self._policy)
 
 
-def _state(folder: Path) -> _State:
-    """Name, size and time of the files of results."""
+def _run_page(results: Results) -> str:
+    return runs_page([read_page_run(results.name, results)])
+
+
+def _state(path: Path) -> _State:
+    """Name, size and time of a file, or of the files in a folder."""
     found = []
-    for path in sorted(folder.iterdir()):
-        about = path.lstat()
-        found.append((path.name, about.st_size, about.st_mtime_ns))
+    for one in sorted(path.iterdir()) if path.is_dir() else [path]:
+        about = one.lstat()
+        found.append((one.name, about.st_size, about.st_mtime_ns))
     return tuple(found)
 
 

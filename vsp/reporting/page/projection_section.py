@@ -11,6 +11,7 @@ from vsp.errors import ProbeError, RunError, StoreError
 from vsp.escaping import one_line
 from vsp.evaluation.projection import LDA, PCA, Projections, project
 from vsp.reporting.page.elements import paragraphs
+from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Chart, Control, Option, Section, Table
 from vsp.utils.text import format_count
@@ -31,7 +32,7 @@ def projection_section(runs: Sequence[PageRun]) -> Section | None:
     try:
         found = project(run.results, _layers(run), _MOST_ROWS)
     except (RunError, StoreError, ProbeError) as error:
-        line = f"States cannot be projected: {error}."
+        line = without_folders(f"States cannot be projected: {error}.", run)
         return Section("projection", _TITLE, paragraphs([line]))
     shown = [one for one in found.layers if one.points]
     if not shown or not len(found.id):
