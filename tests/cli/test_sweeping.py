@@ -205,13 +205,31 @@ def test_an_extracted_run_is_only_verified_and_probed(sweep, vsp, work, slurm):
     assert "extract" not in slurm.read_text() and "probe.sh" in slurm.read_text()
 
 
+def test_the_probes_of_a_run_wait_for_the_extraction_of_the_run_that_is_first(
+    work, plan_fake, slurm
+):
+    from vsp.cluster.submit import Options
+    from vsp.cluster.sweep import submit_sweep
+    from vsp.config import Profile
+
+    runs = [plan_fake(name="blank"), plan_fake(name="original"), plan_fake(name="other")]
+    options = Options(probe_tasks=2)
+    submit_sweep(runs, Profile(), options, work, lambda _: None, first={"original": "blank"})
+    calls = [call for call in slurm.read_text().splitlines() if "probe-parts.sh" in call]
+    assert [re.findall("--dependency=([^ ]+)", call)[0] for call in calls] == [
+        "afterok:2", "afterok:6,afterany:1", "afterok:10",
+    ]  # fmt: skip
+    later = [call for call in slurm.read_text().splitlines() if "/probe.sh" in call]
+    assert "--dependency=afterok:7 " in later[1]
+
+
 def test_if_the_batch_system_refuses_the_same_command_goes_on(sweep, vsp, work, slurm):
     (work / "bin/sbatch").write_text(
         '#!/bin/bash\necho "$@" >> "$0.calls"; n=$(wc -l < "$0.calls"); [ $n -gt 3 ] && exit 1; echo $n\n'
     )
     answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
     assert answer.returncode == 1
-    assert "submitted already: fake-a; the same command goes on" in answer.stderr
+    assert "runs submitted before it: fake-a; the same command goes on" in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -259,6 +277,7 @@ def test_if_sbatch_is_not_configured_no_further_run_is_tried(sweep, vsp, work, s
     answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
     assert answer.returncode == 1 and answer.stderr.count("not configured for a cluster") == 1
     assert "nothing was submitted; the same command goes on" in answer.stderr
+    assert answer.stderr.count("nothing was submitted") == 1
 
 
 MEAN = ("--probe", "mass-mean", "--permutations", "0", "--controls", "0", "--no-curve", "--no-random",

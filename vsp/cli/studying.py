@@ -284,7 +284,7 @@ def _submit_all(
     )
     last = LastJob(STUDY, ("study", study.name, "--finish"), work / "scratch" / ".study")
     say: Callable[[str], None] = print_line
-    jobs = submit_sweep(_in_order(found), profile, options, work, say, last)
+    jobs = submit_sweep(_in_order(found), profile, options, work, say, last, _first(study))
     if jobs.waits:
         names = " ".join(study.runs.values())
         print_line(
@@ -302,9 +302,16 @@ def _submit_all(
 
 
 def _in_order(found: Sequence[StudyRun]) -> list[Run]:
-    """The runs with states; blank pictures first, because the answers of other runs use its answers."""
+    """The runs with states; blank pictures first, because the original's answers are corrected by its answers."""
     runs = sorted(found, key=lambda one: one.role != "blank")
     return [one.run for one in runs if one.run is not None]
+
+
+def _first(study: Study) -> dict[str, str]:
+    """The run whose extraction the probes of another wait for: answers are corrected by its answers."""
+    from vsp.storage.study import ORIGINAL
+
+    return {study.runs[ORIGINAL]: study.runs["blank"]} if "blank" in study.runs else {}
 
 
 def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:

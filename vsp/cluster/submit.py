@@ -18,7 +18,7 @@ from vsp.cluster.needed_stages import (
 )
 from vsp.cluster.probe_choice import ProbeChoice, probe_words
 from vsp.cluster.shell import write_script
-from vsp.cluster.stages import EXTRACT, ORDER, PROBE, STAGES
+from vsp.cluster.stages import EXTRACT, ORDER, PROBE, PROBE_PARTS, STAGES
 from vsp.cluster.submitted import Submission, add_submission
 from vsp.config import Profile, parse
 from vsp.errors import RunError, SchedulerError
@@ -34,6 +34,15 @@ _ROW = "{:<12}{:<10}{:<16}{}"
 _MOST_JOBS = 4  # job numbers in a line
 
 
+class RefusedError(SchedulerError):
+    """The batch system refuses a stage of a run."""
+
+    def __init__(self, reason: str, so_far: str) -> None:
+        super().__init__(f"{reason}; {so_far or 'nothing was submitted'}")
+        self.reason = reason
+        self.so_far = so_far  # what was submitted before, and the command for the rest; or empty
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Options of `vsp submit` and `vsp resume`."""
@@ -45,6 +54,7 @@ class Options:
     dry_run: bool = False
     profile: str | None = None  # the file that was named; None: the usual one
     probe: ProbeChoice = field(default_factory=ProbeChoice)  # how the probe stage probes
+    before_probes: tuple[str, ...] = ()  # jobs of another run that the probe stage lets end first
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -73,20 +83,34 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     options = _needed(run, ledgers, options, say)
     scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = states.active(EXTRACT)
-    if EXTRACT in options.wanted and active:
-        raise RunError(
-            f"run {run.name}: {_shards_of(active)} queued or running already; "
-            f"`vsp resume --run {run.name}` submits the other unfinished shards, "
-            f"`{later_stages(run, options.probe)}` the later stages"
-        )
     others = [task for task in states.tasks if task.active and task.stage in options.wanted]
+    if EXTRACT in options.wanted and active:
+        goes_on = _goes_on(run, ledgers, options, active, len(others) > len(active))
+        raise RunError(f"run {run.name}: {_shards_of(active)} queued or running already; {goes_on}")
     if named is None and others:
         which = ", ".join(sorted({f"{one.stage} (job {one.job})" for one in others}))
         raise RunError(
-            f"run {run.name}: {which} queued or running already; `vsp status --run {run.name} --watch` "
-            "shows when it ends"
+            f"run {run.name}: {which} queued or running already; {_watched(run)} shows when it ends"
         )
     _send(run, profile, options, scheduler, states, None, say)
+
+
+def _goes_on(
+    run: Run, ledgers: Sequence[Ledger], options: Options, active: list[TaskState], later: bool
+) -> str:
+    """The commands for a run with queued shards; `later`: its later stages are queued too."""
+    left = unfinished(ledgers, options.retry_failed) - {task.shard for task in active}
+    advice = []
+    if left:
+        advice.append(f"`vsp resume --run {run.name}` submits the other unfinished shards")
+    if not later:
+        verb = "" if left else " submits"
+        advice.append(f"`{later_stages(run, options.probe)}`{verb} the later stages")
+    return ", ".join(advice) or f"{_watched(run)} shows when it ends"
+
+
+def _watched(run: Run) -> str:
+    return f"`vsp status --run {run.name} --watch`"
 
 
 def _needed(run: Run, ledgers: Sequence[Ledger], options: Options, say: Say) -> Options:
@@ -217,6 +241,7 @@ class _Sender:
         self._sent: list[str] = []  # "stage job" for each submission
         self._jobs: dict[str, list[str]] = {}  # stage → job numbers
         self._problems: list[str] = []  # of stages that ran here
+        self._probed = False  # a stage that fits probes was sent
         later = [stage for stage in ORDER if stage in options.wanted and stage != EXTRACT]
         # Jobs submitted before, also by other users. The new stages need the results of earlier
         # stages, and must not run beside the same stages, which write to the same files.
@@ -227,6 +252,9 @@ class _Sender:
 
     def send(self, stage: str, calls: list[Call]) -> None:
         after = After() if stage == EXTRACT else self._after()
+        if stage in (PROBE_PARTS, PROBE) and not self._probed:
+            self._probed = True  # the second of them waits for the first
+            after = replace(after, ended=(*after.ended, *self._options.before_probes))
         names = [f"{stage.replace('-', '_')}{i or ''}" for i in range(len(calls))]
         sent = [self._one(call, after, name) for call, name in zip(calls, names, strict=True)]
         new = tuple(job for job in sent if job)
@@ -248,7 +276,7 @@ class _Sender:
         try:
             sent = self._scheduler.send(call, after)
         except SchedulerError as error:
-            raise SchedulerError(f"{call.stage}: {error}; {self._so_far(call.stage)}") from None
+            raise RefusedError(f"{call.stage}: {error}", self._so_far(call.stage)) from None
         if sent.job:
             self._show(call, after, sent.job)
         else:
@@ -256,9 +284,9 @@ class _Sender:
         return sent.job
 
     def _so_far(self, stage: str) -> str:
-        """The jobs that are in the queue, and the command that submits the others."""
+        """The jobs that are in the queue, and the command that submits the others; empty without any."""
         if not self._sent:
-            return "nothing was submitted"
+            return ""
         return f"{self._submitted()}; `{self._rest(stage)}` submits the rest"
 
     def _submitted(self) -> str:
