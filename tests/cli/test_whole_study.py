@@ -145,7 +145,9 @@ def test_the_page_has_axes_and_states_of_the_original_and_as_many_rows_as_are_as
 def test_the_page_shows_no_folder_of_the_machine(copy):
     path = copy / "studies/s.yaml"
     path.write_text(
-        path.read_text().replace("dataset: a", f"dataset: {copy}/a").replace("- b\n", "- /elsewhere/b\n")
+        path.read_text()
+        .replace("dataset: a", f"dataset: {copy}/a")
+        .replace("- b\n", "- /elsewhere/b\n")
         + "  checkpoint: /elsewhere/models/mine\n"
     )
     (copy / "results/s/transfers.json").write_text("{")  # a caution names the file

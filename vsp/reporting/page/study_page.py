@@ -32,4 +32,5 @@ def study_html(found: StudyFacts, gallery: int = GALLERY) -> str:
         [one for one in more if one is not None],
         list(found.transfers.transfers.values()),
         gallery,
+        first_in_full=True,
     )
