@@ -29,7 +29,7 @@ from vsp.reporting.page.curve_spec import (
 )
 from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.page_run import PageRun
-from vsp.reporting.page.section import Chart, Control, Option, Section, Table
+from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
 
 _BANDS = [PROBE, "says", "lens"]  # lines whose intervals are drawn; the table has all
 
@@ -169,7 +169,8 @@ def _values(
         for place, point in zip(places, line.points, strict=True):
             values.append(
                 {
-                    place_name: place, "run": line.run.name, "position": line.run.position,
+                    place_name: place, "run": line.run.name,
+                    **({"position": line.run.position} if several_positions else {}),
                     "kind": line.kind, "label": label,
                     "score": point.score, "low": point.low, "high": point.high,
                     "color": color, "dash": DASHES[line.dash], "text": _point_text(point),
@@ -186,14 +187,15 @@ def _point_text(point: Point) -> str:
 
 
 def _table(drawn: Sequence[Line]) -> Table:
-    return Table(
-        ("line", "run", "position", "layer", "score", "low", "high"),
-        [
-            (
-                KINDS[line.kind].words, line.run.name, line.run.position,
-                p.layer, p.score, p.low, p.high,
-            )
-            for line in drawn
-            for p in line.points
-        ],
-    )  # fmt: skip
+    """A row for each layer of each line, and one for a line that is level over several layers."""
+    several = len(_positions(drawn)) > 1
+    rows: list[tuple[Cell, ...]] = []
+    for line in drawn:
+        names = (KINDS[line.kind].words, line.run.name, *([line.run.position] if several else []))
+        figures = [(one.score, one.low, one.high) for one in line.points]
+        if len(figures) > 1 and len(set(figures)) == 1:
+            rows.append((*names, "all", *figures[0]))
+            continue
+        rows += [(*names, one.layer, *of) for one, of in zip(line.points, figures, strict=True)]
+    position = ("position",) if several else ()
+    return Table(("line", "run", *position, "layer", "score", "low", "high"), rows)
