@@ -111,8 +111,13 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep, work):
     before = sorted(work.rglob("*"))
     answer = sweep(*TWO, "--datasets", "a,none", "--dry-run")
     assert answer.stdout.splitlines()[:2] == [
-        "planned already, fake-a: fake on a, prompt instruction", "new: fake on a, prompt question",
+        "planned already, fake-a: fake on a, prompt instruction", "new, fake-a-…: fake on a, prompt question",
     ]  # fmt: skip
+    new = sweep(*TWO, "--datasets", "b", "--dry-run").stdout.splitlines()
+    assert new == [
+        "new, fake-b: fake on b, prompt instruction",
+        "new, fake-b-…: fake on b, prompt question",
+    ]
     assert sorted(work.rglob("*")) == before
 
 

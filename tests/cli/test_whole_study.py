@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from helpers.commands import run_here
 
 from vsp.evaluation.study_transfers import read_transfers
+from vsp.storage.axes import read_axes, write_axes
 from vsp.storage.find_results import find_results
 from vsp.storage.run import Run
 from vsp.storage.study import read_study
@@ -222,6 +224,14 @@ def test_figures_of_earlier_probes_are_said_to_be_so_and_judged_again(copy):
         and answer.stdout.count("probes of the original are judged on it") == 3
     )
     assert "earlier probes" not in answer.stdout and "lacks" not in answer.stdout
+
+
+def test_axes_of_an_earlier_plan_are_not_shown(copy):
+    home = copy / "results/s-original"
+    write_axes(replace(read_axes(home, "s-swapped"), identity="0" * 64), home)
+    values = json.loads(run_here(("report", "--study", "s", "--json"), copy).stdout)
+    assert values["axes"] is None
+    assert "axes: are of an earlier plan of s-original" in " ".join(values["cautions"])
 
 
 @pytest.mark.parametrize(
