@@ -275,6 +275,23 @@ def test_a_caller_chooses_the_job_that_ends_the_chain(work, plan_fake, slurm):
     assert f"study: job 4 waits for the end of all; it writes {work}/studies/logs" in said[-1]
 
 
+def test_a_submission_that_was_refused_halfway_names_the_command_with_its_options(
+    work, vsp, plan_fake, slurm
+):
+    run = plan_fake()
+    (work / "my profile.yaml").write_text("{}")
+    (work / "bin/sbatch").write_text(
+        '#!/bin/bash\necho x >> "$0.calls"; n=$(wc -l < "$0.calls"); [ $n -gt 2 ] && exit 1; echo $n\n'
+    )
+    words = ("--profile", "my profile.yaml", "--after", "any", "--probe-tasks", "2")
+    answer = vsp("submit", run.name, *words)
+    assert answer.returncode == 1
+    assert (
+        f"`vsp submit --run {run.name} --stages probe,report --profile 'my profile.yaml' --after any "
+        "--probe-tasks 2` submits the rest" in answer.stderr
+    )
+
+
 def test_if_sbatch_is_not_configured_no_further_run_is_tried(sweep, vsp, work, slurm):
     unconfigured = "echo 'error: Could not establish a configuration source' >&2; exit 1"
     for name in ("sbatch", "squeue", "sacct", "scontrol"):

@@ -79,7 +79,7 @@ def test_a_missing_variant_leaves_the_verdict_undecided_and_says_which(studies):
         of_left = {name: one for name, one in judged.items() if name != role}
         for subject in study_verdict(left, of_left).subjects:
             assert subject.overall.name == "undecided"
-            assert f"{role}: no such run" in subject.overall.why
+            assert f"{role}: no results of such a run" in subject.overall.why
 
 
 def test_without_judged_states_the_probe_is_undecided_and_the_answer_is_not(studies):

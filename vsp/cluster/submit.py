@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -57,6 +58,14 @@ class Options:
     before_probes: tuple[str, ...] = ()  # jobs of another run that the probe stage lets end first
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Those of them that a further `vsp submit` needs to go on alike, without the stages."""
+        profile = () if self.profile is None else ("--profile", shlex.quote(self.profile))
+        after = ("--after", self.after) if self.after != "ok" else ()
+        tasks = ("--probe-tasks", str(self.probe_tasks)) if self.probe_tasks else ()
+        return (*profile, *after, *tasks)
+
+    @property
     def wanted(self) -> tuple[str, ...]:
         return STAGES if self.stages is None else self.stages
 
@@ -105,7 +114,9 @@ def _goes_on(
         advice.append(f"`vsp resume --run {run.name}` submits the other unfinished shards")
     if not later:
         verb = "" if left else " submits"
-        advice.append(f"`{later_stages(run, options.probe)}`{verb} the later stages")
+        advice.append(
+            f"`{later_stages(run, options.probe, *options.words)}`{verb} the later stages"
+        )
     return ", ".join(advice) or f"{_watched(run)} shows when it ends"
 
 
@@ -149,7 +160,8 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     shards = sorted(open_shards - {task.shard for task in active if task.shard is not None})
     if not shards:
         say(
-            f"no other shard is unfinished; `{later_stages(run, options.probe)}` submits the later stages"
+            f"no other shard is unfinished; `{later_stages(run, options.probe, *options.words)}` submits the later "
+            "stages"
         )
         return
     _send(run, profile, options, scheduler, states, shards, say)
@@ -298,7 +310,8 @@ class _Sender:
         which, probe = f"--run {self._run.name}", probe_words(self._options.probe.words)
         if stage == EXTRACT:
             return f"vsp resume {which}{probe}"
-        return f"vsp submit {which} --stages {','.join(rest)}{probe}"
+        words = " ".join(("", *self._options.words))
+        return f"vsp submit {which} --stages {','.join(rest)}{words}{probe}"
 
     def describe_interrupt(self, stage: str) -> str:
         """The state after an interrupt of this stage, and the next command; empty in a dry run."""
