@@ -35,19 +35,21 @@ def runs_page(
     more: Sequence[Section] = (),
     transfers: Sequence[Transfer] = (),
     gallery: int = GALLERY,
+    with_states: bool = True,
 ) -> str:
     """The page of these runs as text.
 
     `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the
-    gallery. Without a `title`, it has the names of dataset and model, or the number of runs.
+    gallery. Without `with_states`, projection and gallery are left out, and nothing is read but results.
+    Without a `title`, it has the names of dataset and model, or the number of runs.
     """
     lead = answer_of(runs[0]) if len(runs) == 1 else None
-    sections = [*more, *run_sections(runs, transfers, gallery)]
+    sections = [*more, *_run_sections(runs, transfers, gallery, with_states)]
     return page(title or _title(runs), sections, lead, _figure(runs))
 
 
-def run_sections(
-    runs: Sequence[PageRun], transfers: Sequence[Transfer] = (), gallery: int = GALLERY
+def _run_sections(
+    runs: Sequence[PageRun], transfers: Sequence[Transfer], gallery: int, with_states: bool
 ) -> list[Section]:
     """The sections of runs, without those for which the runs have no data."""
     found: list[Section | None] = [
@@ -56,8 +58,8 @@ def run_sections(
         confusion_section(runs),
         transfer_section(transfers),
         axes_section(axes_of_runs(runs)),
-        projection_section(runs),
-        gallery_section(runs, gallery),
+        projection_section(runs) if with_states else None,
+        gallery_section(runs, gallery if with_states else 0),
         layers_section(runs),
         methods_section(runs),
         rerun_section(runs),
