@@ -65,7 +65,9 @@ def test_a_saved_report_has_a_page_for_the_browser_made_of_results_alone(work, c
     folder = made.made(work / "results/a/logistic").folder
     assert main(["report", "--run", "a", "--save"]) == 0
     page = (folder / "report.html").read_bytes()
-    assert f"wrote {folder / 'report.html'}" in capsys.readouterr().err.replace("wrote results", f"wrote {work}/results")
+    assert f"wrote {folder / 'report.html'}" in capsys.readouterr().err.replace(
+        "wrote results", f"wrote {work}/results"
+    )
     assert b'<section id="curves"' in page and b'id="gallery"' not in page
     overview = (work / "results/a/report.txt").read_text()
     assert "page: logistic/report.txt; for a browser: logistic/report.html" in overview

@@ -87,15 +87,13 @@ class _Listed:
     def __init__(self, row: RunRow, work: Path) -> None:
         self.row = row
         self.problems = list(row.listed.problems)
-        self.peaks: list[FoundPeak] = []
-        for peak in row.listed.peaks:
-            try:
-                check_inside(peak.folder, work / RESULTS)
-            except RunError as error:
-                self.problems.append(str(error))
-            else:
-                self.peaks.append(peak)
+        self.peaks: Sequence[FoundPeak] = row.listed.peaks
         self.home = work / RESULTS / row.listed.name
+        try:
+            check_inside(self.home, work / RESULTS)
+        except RunError as error:
+            self.problems.append(str(error))
+            self.peaks = ()
 
     def setting(self, peak: FoundPeak) -> str:
         return setting_folder(Results(peak.folder, self.home))

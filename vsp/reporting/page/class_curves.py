@@ -43,7 +43,7 @@ def class_chart(runs: Sequence[PageRun]) -> Chart | None:
 def _controls(runs: Sequence[PageRun], drawn: Sequence[str]) -> list[Control]:
     # The place of a label in the list is its value: a label can have any characters.
     looks = [
-        Option(str(number), name, number < N_COLORS, number % N_COLORS + 1, _dash(number))
+        Option(str(number), one_line(name), number < N_COLORS, number % N_COLORS + 1, _dash(number))
         for number, name in enumerate(drawn)
     ]
     controls = [Control("classes", "Labels", looks)]
