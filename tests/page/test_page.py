@@ -43,8 +43,9 @@ def test_the_figures_of_the_page_are_those_of_the_scores(results, source):
     assert [[one[name] for name in names] for one in drawn] == [
         [one[name] for name in names] for one in stored
     ]
+    classes = list(stored[0]["recall"])
     recalls = {
-        (one["layer"], one["class"]): one["score"]
+        (one["layer"], classes[int(one["class"])]): one["score"]
         for one in _charts(source)["classes"]["data"]["values"]
         if one["kind"] == "knows"
     }
@@ -200,4 +201,16 @@ def test_hostile_labels_stand_in_the_page_as_data(tmp_path):
     source = write_page(tmp_path / "page.html", [results], title=HOSTILE[1]).read_text()
     assert HOSTILE[0] not in source and "<img src=x" not in source
     charts = _charts(source)
-    assert {one["class"] for one in charts["classes"]["data"]["values"]} == set(HOSTILE)
+    drawn = {one["label"] for one in charts["classes"]["data"]["values"]}
+    assert drawn == {f"{name}, {kind}" for name in HOSTILE for kind in ("knows", "says")}
+
+
+def test_the_name_of_a_run_is_the_same_text_in_controls_and_data(tmp_path):
+    folders = [tmp_path / "results" / name for name in ("a\u202e\n", "b")]
+    results = [rich_results(folder, name="x") for folder in folders]
+    source = write_page(tmp_path / "page.html", results).read_text()
+    assert {one["run"] for one in _charts(source)["curves"]["data"]["values"]} == {
+        r"a\u202e\n",
+        "b",
+    }
+    assert r'value="a\u202e\n"' in _section(source, "curves")
