@@ -183,15 +183,15 @@ def test_methods_cite_only_what_was_done(results, source, tmp_path):
 
 def test_the_commands_quote_their_arguments_and_have_what_is_not_the_default(tmp_path):
     settings = {
-        "position": "last", "probe": "mass-mean", "strengths": [0.1, 1.0], "drop_labels": ["a b'c"],
+        "position": "last", "probe": "mass-mean", "strengths": [0.1, 1.0], "drop_labels": ["a b'c", "-x"],
         "curve": False, "folds": 10, "over_training": True, "permutations": 100,
     }  # fmt: skip
     results = rich_results(tmp_path / "results" / "small", settings=settings)
     plan, *_, probe, report = commands(read_page_run("small", results))
     assert plan.startswith("vsp plan --model llava15 --checkpoint llava-hf/llava-1.5-7b-hf ")
     assert probe == (
-        "vsp probe --run small --probe mass-mean --grid 0.1 1 --drop-label 'a b'\"'\"'c' --no-curve "
-        "--folds 10 --over training"
+        "vsp probe --run small --probe mass-mean --grid 0.1 1 --drop-label 'a b'\"'\"'c' "
+        "--drop-label=-x --no-curve --folds 10 --over training"
     )
     assert report == "vsp report small --probe logistic"
 
