@@ -70,7 +70,7 @@ def test_a_saved_report_has_a_page_for_the_browser_made_of_results_alone(work, c
     )
     assert b'<section id="curves"' in page and b'id="gallery"' not in page
     overview = (work / "results/a/report.txt").read_text()
-    assert "page: logistic/report.txt; for a browser: logistic/report.html" in overview
+    assert "page: logistic/report.txt\nfor a browser: logistic/report.html\n" in overview
     (folder / "report.html").unlink()
     assert main(["report", "--run", "a", "--save"]) == 0
     assert (folder / "report.html").read_bytes() == page

@@ -269,7 +269,9 @@ def test_the_server_listens_on_this_machine_only(served):
 
 def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
     question = "does it look? <b onclick=window.broken=1>"
-    write_study(Study("small", question, "fake", "data/x", ("blank",)), project)
+    write_study(Study("small", question, "fake", "/somebody/data/x", ("blank",)), project)
+    (project / "results/small-blank/logistic").mkdir(parents=True)
+    (project / "results/small-blank/logistic/summary.json").write_text("{")
     write_study(Study("later", "", "fake", "data/x"), project)
     (project / "studies" / "broken.yaml").write_text("model: [\n")
     (work / "other.yaml").write_text((project / "studies/small.yaml").read_text())
@@ -284,6 +286,8 @@ def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
     assert "1 of 2" in index.text and "broken.yaml" in index.text and "leads out of" in index.text
     assert page.status == 200 and CHART in page.text and "does it look? &lt;b" in page.text
     assert "<b onclick" not in index.text + page.text
+    assert "<dd>x</dd>" in page.text and "summary.json" in page.text
+    assert str(project) not in page.text
     assert others == [500, 500, 500, 404]
 
 

@@ -71,5 +71,5 @@ def _entry(one: StoredSetting) -> str:
     if not has_page:
         return f"{name}\n{said}\npage: `vsp report --run {one.results.name} --probe {name} --save`"
     html = inside.with_name(HTML_REPORT)
-    for_browser = f"; for a browser: {html}" if (one.results.home / html).exists() else ""
+    for_browser = f"\nfor a browser: {html}" if (one.results.home / html).exists() else ""
     return f"{name}\n{said}\npage: {inside}{for_browser}"

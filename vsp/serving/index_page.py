@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 
 from vsp.cluster.run_jobs import Activity
@@ -16,7 +16,6 @@ from vsp.serving.addresses import RUN, STUDY, Address
 from vsp.serving.shown_results import check_inside, setting_folder
 from vsp.storage.results import Results
 from vsp.storage.run_list import RESULTS, FoundPeak, list_runs
-from vsp.storage.stored_settings import stored_settings
 from vsp.storage.study import Study, read_study, study_names, study_path
 
 _OF_STUDY = ("study", "question", "model", "dataset", "runs with results")
@@ -34,7 +33,9 @@ def index_page(work: Path) -> str:
         lead = paragraphs([f"{work.absolute()} holds no run; vsp plan makes one."])
         return page(f"Runs in {name}", [], lead)
     shown = [_Listed(row, work) for row in rows]
-    sections = [Section("studies", "Studies", _study_table(studies, work))] if studies else []
+    with_results = {one.row.listed.name for one in shown if one.peaks}
+    of_studies = _study_table(studies, with_results)
+    sections = [Section("studies", "Studies", of_studies)] if studies else []
     sections += [Section("runs", "Runs", _run_table(shown))] if shown else []
     several = [one for one in shown if len(one.peaks) > 1]
     if several:
@@ -43,10 +44,9 @@ def index_page(work: Path) -> str:
     if problems:
         listed = tag("ul", *(tag("li", one) for one in problems))
         sections.append(Section("problems", "What cannot be read", listed))
-    n_pages = sum(bool(one.peaks) for one in shown)
     lead = paragraphs(
         [
-            f"{work.absolute()}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}, {n_pages} with "
+            f"{work.absolute()}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}, {len(with_results)} with "
             "results. The name of a run leads to the results that were written last."
         ]
     )
@@ -66,10 +66,10 @@ def _studies(work: Path) -> tuple[list[Study], list[str]]:
     return studies, problems
 
 
-def _study_table(studies: Sequence[Study], work: Path) -> Html:
+def _study_table(studies: Sequence[Study], with_results: Collection[str]) -> Html:
     body: list[list[Child]] = []
     for one in studies:
-        n_probed = sum(bool(stored_settings(work / RESULTS / run)) for run in one.runs.values())
+        n_probed = sum(run in with_results for run in one.runs.values())
         # The page of a study is made of results.
         href = Address(STUDY, one.name).path() if n_probed else None
         name: Child = tag("a", one.name, href=href) if href else one.name

@@ -7,6 +7,7 @@ from typing import Any
 
 from vsp.reporting.page.elements import disclosure, facts, paragraphs, table
 from vsp.reporting.page.markup import Html, joined, tag
+from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.section import Section, Table
 from vsp.reporting.study_facts import RoleFacts, StudyFacts, selected_layer
 from vsp.storage.study import study_yaml
@@ -25,10 +26,15 @@ def study_section(found: StudyFacts) -> Section:
     caption = f"The runs of the study: {' or '.join(statistics) or 'no results yet'}"
     rows = [_row(one) for one in found.runs]
     parts = [
-        facts({"study": study.name, "model": study.model, "dataset": study.dataset}),
+        facts(
+            {"study": study.name, "model": study.model, "dataset": without_folders(study.dataset)}
+        ),
         table(Table(_COLUMNS, rows, caption)),
         paragraphs([_NOTE]),
-        paragraphs([f"{one[:1].upper()}{one[1:]}." for one in found.cautions], class_="caution"),
+        paragraphs(
+            (f"{one[:1].upper()}{one[1:]}." for one in map(without_folders, found.cautions)),
+            class_="caution",
+        ),
         disclosure(
             f"The file from which vsp study {study.name} makes all of it again",
             paragraphs([f"studies/{study.name}.yaml"]),
