@@ -43,8 +43,9 @@ def test_the_figures_of_the_page_are_those_of_the_scores(results, source):
     assert [[one[name] for name in names] for one in drawn] == [
         [one[name] for name in names] for one in stored
     ]
+    classes = list(stored[0]["recall"])
     recalls = {
-        (one["layer"], one["class"]): one["score"]
+        (one["layer"], classes[int(one["class"])]): one["score"]
         for one in _charts(source)["classes"]["data"]["values"]
         if one["kind"] == "knows"
     }
@@ -204,15 +205,15 @@ def test_methods_cite_only_what_was_done(results, source, tmp_path):
 
 def test_the_commands_quote_their_arguments_and_have_what_is_not_the_default(tmp_path):
     settings = {
-        "position": "last", "probe": "mass-mean", "strengths": [0.1, 1.0], "drop_labels": ["a b'c"],
+        "position": "last", "probe": "mass-mean", "strengths": [0.1, 1.0], "drop_labels": ["a b'c", "-x"],
         "curve": False, "folds": 10, "over_training": True, "permutations": 100,
     }  # fmt: skip
     results = rich_results(tmp_path / "results" / "small", settings=settings)
     plan, *_, probe, report = commands(read_page_run("small", results))
     assert plan.startswith("vsp plan --model llava15 --checkpoint llava-hf/llava-1.5-7b-hf ")
     assert probe == (
-        "vsp probe --run small --probe mass-mean --grid 0.1 1 --drop-label 'a b'\"'\"'c' --no-curve "
-        "--folds 10 --over training"
+        "vsp probe --run small --probe mass-mean --grid 0.1 1 --drop-label 'a b'\"'\"'c' "
+        "--drop-label=-x --no-curve --folds 10 --over training"
     )
     assert report == "vsp report small --probe logistic"
 
@@ -222,4 +223,16 @@ def test_hostile_labels_stand_in_the_page_as_data(tmp_path):
     source = write_page(tmp_path / "page.html", [results], title=HOSTILE[1]).read_text()
     assert HOSTILE[0] not in source and "<img src=x" not in source
     charts = _charts(source)
-    assert {one["class"] for one in charts["classes"]["data"]["values"]} == set(HOSTILE)
+    drawn = {one["label"] for one in charts["classes"]["data"]["values"]}
+    assert drawn == {f"{name}, {kind}" for name in HOSTILE for kind in ("knows", "says")}
+
+
+def test_the_name_of_a_run_is_the_same_text_in_controls_and_data(tmp_path):
+    folders = [tmp_path / "results" / name for name in ("a\u202e\n", "b")]
+    results = [rich_results(folder, name="x") for folder in folders]
+    source = write_page(tmp_path / "page.html", results).read_text()
+    assert {one["run"] for one in _charts(source)["curves"]["data"]["values"]} == {
+        r"a\u202e\n",
+        "b",
+    }
+    assert r'value="a\u202e\n"' in _section(source, "curves")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers.page_results import HOSTILE
+from helpers.page_results import HOSTILE, rich_results, write_page
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def test_a_box_is_unchecked_with_the_keyboard_and_its_line_goes(shown):
 
 
 def test_labels_and_knows_and_says_are_chosen_with_the_keyboard(shown):
-    for value, left in (("above", 6), ("says", 3)):
-        shown.page.locator(f"input[data-chart=classes][value={value}]").focus()
+    for value, left in (("0", 6), ("says", 3)):
+        shown.page.locator(f"input[data-chart=classes][value='{value}']").focus()
         shown.page.keyboard.press("Space")
         shown.settle()
         assert shown.marks("classes", "line") == left
@@ -127,6 +127,27 @@ def test_hostile_names_are_text_wherever_they_stand(compared):
         assert name in shown
         assert name[:12] in drawn
     assert compared.errors == []
+
+
+def test_labels_that_mean_something_to_the_charts_are_labels(open_page, tmp_path):
+    """`image` and `title` are fields of a tip, `layer` one of the data, and `a.b[0]` a path."""
+    labels = ("image", "title", "layer", "a.b[0]\"'\\</script>\u202e\n")
+    last = "a.b[0]\"'\\</script>\\u202e\\n"
+    results = rich_results(tmp_path / "results/odd", labels)
+    with open_page(write_page(tmp_path / "page.html", [results])) as opened:
+        words = _tip_in_the_middle(opened, "classes")
+        assert re.search(r"layer:?\s*6", words)
+        for name in (*labels[:3], last):
+            assert re.search(re.escape(f"{name}, knows") + r":?\s*\d\.\d{3}", words), name
+        assert opened.marks("classes", "line") == 8
+        opened.page.locator("input[data-chart=classes][value='3']").uncheck()
+        opened.settle()
+        assert opened.marks("classes", "line") == 6
+        assert last in opened.page.locator("figure:has(#chart-classes) .controls").inner_text()
+        drawn = opened.page.locator("#chart-confusion svg").text_content()
+        assert last[:20] in drawn and "\u202e" not in drawn
+        assert opened.marks("confusion", "rect") == 16
+        assert opened.errors == [] and len(opened.requests) == 1
 
 
 @pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])

@@ -61,6 +61,21 @@ def test_a_saved_report_lies_beside_its_results(work, capsys):
     assert choose_setting(work / "results/a").read()  # the results are as they were
 
 
+def test_a_saved_report_has_a_page_for_the_browser_made_of_results_alone(work, capsys):
+    folder = made.made(work / "results/a/logistic").folder
+    assert main(["report", "--run", "a", "--save"]) == 0
+    page = (folder / "report.html").read_bytes()
+    assert f"wrote {folder / 'report.html'}" in capsys.readouterr().err.replace(
+        "wrote results", f"wrote {work}/results"
+    )
+    assert b'<section id="curves"' in page and b'id="gallery"' not in page
+    overview = (work / "results/a/report.txt").read_text()
+    assert "page: logistic/report.txt\nfor a browser: logistic/report.html\n" in overview
+    (folder / "report.html").unlink()
+    assert main(["report", "--run", "a", "--save"]) == 0
+    assert (folder / "report.html").read_bytes() == page
+
+
 def test_a_saved_report_of_numbers_has_no_figure_of_classes(work):
     made.made(work / "results/a", made.numbers())
     assert main(["report", "--run", "a", "--save"]) == 0

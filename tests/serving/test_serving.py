@@ -43,7 +43,7 @@ def test_the_index_lists_the_runs_and_its_links_lead_to_their_pages(served, proj
     links = re.findall(r'<a href="(/[^"]*)"', index.text)
     assert index.status == 200
     assert sorted(links) == [
-        "/run/other", "/run/other/logistic",
+        "/run/other",  # its page is that of its only setting
         "/run/small", "/run/small/logistic", "/run/small/mass-mean",
     ]  # fmt: skip
     for link in links:
@@ -101,6 +101,35 @@ def test_addresses_of_odd_names_lead_back_to_them():
         address = Address("run", name, "logistic-x")
         assert parse_address(address.path()) == address
     assert parse_address("/run/small?x=../..") == Address("run", "small")
+
+
+def test_every_link_of_the_index_leads_to_a_page_whatever_the_name(project):
+    results = project / "results"
+    for name in (".hidden", "-ä b.c", "C:\\x'%41", "\udcff\udcfe"):
+        made.made(results / name / "logistic", name="x")
+    (results / "loop").symlink_to("loop")
+    (results / "small" / "loop").symlink_to("loop")
+    with serving(project) as served:
+        index = served.get("/")
+        links = re.findall(r'<a href="(/run/[^/"]*)"', index.text)
+        assert len(links) == 2 + 3  # a hidden folder is no run
+        assert [served.get(link).status for link in links] == [200] * len(links)
+
+
+def test_the_page_has_what_was_found_since_beside_its_results(served, project, work):
+    """Results at another position lie beside those of the page, in the same folder of the run."""
+    before = served.get("/run/small/logistic").body
+    mean = made.made(work / "aside/small/logistic", position="mean").folder
+    mean.rename(project / "results/small/logistic-mean")
+    assert served.get("/run/small/logistic").body != before
+
+
+def test_results_at_another_position_are_not_read_through_a_link_that_leads_out(project, work):
+    outside = made.made(work / "outside/small/logistic", position="mean").folder
+    (project / "results/small/logistic-mean").symlink_to(outside)
+    with serving(project) as served:
+        reply = served.get("/run/small/logistic")
+    assert reply.status == 500 and "leads out of" in reply.text and CHART not in reply.text
 
 
 @pytest.mark.parametrize("what", ["home", "setting", "file"])
@@ -240,7 +269,9 @@ def test_the_server_listens_on_this_machine_only(served):
 
 def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
     question = "does it look? <b onclick=window.broken=1>"
-    write_study(Study("small", question, "fake", "data/x", ("blank",)), project)
+    write_study(Study("small", question, "fake", "/somebody/data/x", ("blank",)), project)
+    (project / "results/small-blank/logistic").mkdir(parents=True)
+    (project / "results/small-blank/logistic/summary.json").write_text("{")
     write_study(Study("later", "", "fake", "data/x"), project)
     (project / "studies" / "broken.yaml").write_text("model: [\n")
     (work / "other.yaml").write_text((project / "studies/small.yaml").read_text())
@@ -255,11 +286,11 @@ def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
     assert "1 of 2" in index.text and "broken.yaml" in index.text and "leads out of" in index.text
     assert page.status == 200 and CHART in page.text and "does it look? &lt;b" in page.text
     assert "<b onclick" not in index.text + page.text
+    assert "<dd>x</dd>" in page.text and "summary.json" in page.text
+    assert str(project) not in page.text
     assert others == [500, 500, 500, 404]
 
 
-@pytest.mark.parametrize(
-    "name", ["..", ".", "%2e%2e", "a%2fb", "a%5cb", "a%00", "%", "%g1", "%ff", ""]
-)
+@pytest.mark.parametrize("name", ["..", ".", "%2e%2e", "a%2fb", "a%00", "%", "%g1", ""])
 def test_what_is_no_name_of_a_folder_is_no_address(name):
     assert parse_address(f"/run/{name}") is None and parse_address(f"/run/small/{name}") is None

@@ -7,12 +7,10 @@ from pathlib import Path
 from vsp.reporting.page.study_page import study_html
 from vsp.reporting.study_facts import StudyFacts
 from vsp.reporting.study_report import study_page
-from vsp.storage.results import REPORT
+from vsp.storage.results import HTML_REPORT, REPORT
 from vsp.storage.study import results_folder
 from vsp.utils.files import write_text
 from vsp.utils.terminal import plain_text
-
-PAGE = "report.html"
 
 
 def save_study(facts: StudyFacts, work: Path) -> list[Path]:
@@ -21,6 +19,6 @@ def save_study(facts: StudyFacts, work: Path) -> list[Path]:
     paths = [folder / REPORT]
     write_text(paths[0], plain_text(study_page(facts)) + "\n")
     if any(one.results is not None for one in facts.runs):
-        paths.append(folder / PAGE)
+        paths.append(folder / HTML_REPORT)
         write_text(paths[1], study_html(facts))
     return paths

@@ -11,13 +11,14 @@ or the path of another folder names nothing.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 _MOST = 2000  # characters; no address of the index is as long
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}|[^%]")
-_NEVER = frozenset("/\\\0")  # in a part, after it was decoded
+_NEVER = frozenset("/\0")  # in a part, after it was decoded
 
 RUN, STUDY = "run", "study"
 
@@ -32,7 +33,7 @@ class Address:
 
     def path(self) -> str:
         parts = (self.kind, self.name, *self.setting.split("/"))
-        return "/" + "/".join(quote(part, safe="") for part in parts if part)
+        return "/" + "/".join(quote(os.fsencode(part), safe="") for part in parts if part)
 
 
 def parse_address(target: str) -> Address | None:
@@ -59,8 +60,5 @@ def _decoded(part: str) -> str | None:
     """The text of a part; None if it is no name of a folder."""
     if "".join(_ENCODED.findall(part)) != part:
         return None
-    try:
-        text = unquote_to_bytes(part).decode()
-    except UnicodeDecodeError:
-        return None
+    text = os.fsdecode(unquote_to_bytes(part))  # names of folders need not be UTF-8
     return None if text in (".", "..") or _NEVER & set(text) else text

@@ -59,7 +59,7 @@ class Pages:
                     "The index lists all pages of this folder.",
                 )
             return self._found(found)
-        except VspError as error:
+        except (VspError, OSError) as error:  # results may be written or removed just now
             return self._problem(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "This page cannot be made", str(error)
             )
@@ -76,8 +76,7 @@ class Pages:
         for one in stored_settings(self._work / RESULTS / address.name):
             results = one.results
             if address.setting in ("", setting_folder(results)):
-                check_inside(results.folder, self._work / RESULTS)
-                return self._kept_page([results.folder], partial(_run_page, results))
+                return self._kept_page([results], [], partial(_run_page, results))
         return None
 
     def _study(self, name: str) -> bytes | None:
@@ -86,17 +85,25 @@ class Pages:
         path = study_path(name, self._work)
         check_inside(path, path.parent)
         facts = study_facts(read_study(name, self._work), self._work)
-        folders = [one.folder for one in facts.results().values()]
-        folders += [one for one in [results_folder(name, self._work)] if one.is_dir()]
-        for folder in folders:
+        own = [one for one in [results_folder(name, self._work)] if one.is_dir()]
+        for folder in own:
             check_inside(folder, self._work / RESULTS)
-        return self._kept_page([path, *folders], partial(study_html, facts))
+        return self._kept_page(
+            [*facts.results().values()], [path, *own], partial(study_html, facts)
+        )
 
-    def _kept_page(self, paths: Sequence[Path], make: Callable[[], str]) -> bytes:
-        """The page made of these folders and files.
+    def _kept_page(
+        self, results: Sequence[Results], others: Sequence[Path], make: Callable[[], str]
+    ) -> bytes:
+        """The page made of these results and other folders and files.
 
-        It is made once, also if several browsers ask at the same time, and again after a change.
+        It is made once, also if several browsers ask at the same time, and again after a change: also
+        of the run's other positions and axes, and of the other runs, where the untrained model may be.
         """
+        paths = [*others, self._work / RESULTS]
+        for one in results:
+            check_inside(one.home, self._work / RESULTS)
+            paths += [one.folder, one.home]
         key = tuple((path, _state(path)) for path in paths)
         with self._lock:
             if key not in self._kept:

@@ -16,10 +16,13 @@ def setting_folder(results: Results) -> str:
 
 
 def check_inside(folder: Path, root: Path) -> None:
-    """Raise RunError if the folder, or a link in it, leads out of `root`, which may itself be a link."""
-    real = root.resolve()
+    """Raise RunError if the folder, or a link in it, leads out of `root`, which may itself be a link.
+
+    A link that leads to itself leads nowhere, so it stays inside.
+    """
+    real = os.path.realpath(root)
     for path in (folder, *_links(folder)):
-        if not path.resolve().is_relative_to(real):
+        if not Path(os.path.realpath(path)).is_relative_to(real):
             raise RunError(
                 f"{path}: leads out of {root}, so it is not shown here; copy the results into this "
                 "folder"

@@ -63,6 +63,7 @@ from vsp.utils.files import disk_errors, json_matches, sha256, write_together
 from vsp.utils.reading import MAX_JSON, open_regular, read_json, unreadable
 
 REPORT = "report.txt"  # the page of `vsp report --save`, in the folder of a setting
+HTML_REPORT = "report.html"  # the same for a browser
 FREE_ANSWERS = "free_answers.jsonl"  # of `vsp answer --generate`, in the folder of the run
 _POSITIONS = "positions"
 _SCORES = "scores.jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vsp.escaping import one_line
 from vsp.reporting.page.curve_lines import DASHES, N_COLORS, N_DASHES
 from vsp.reporting.page.curve_spec import chosen, hover, layer_place, lines, score_place
 from vsp.reporting.page.page_run import PageRun
@@ -40,8 +41,9 @@ def class_chart(runs: Sequence[PageRun]) -> Chart | None:
 
 
 def _controls(runs: Sequence[PageRun], drawn: Sequence[str]) -> list[Control]:
+    # The place of a label in the list is its value: a label can have any characters.
     looks = [
-        Option(name, name, number < N_COLORS, number % N_COLORS + 1, _dash(number))
+        Option(str(number), one_line(name), number < N_COLORS, number % N_COLORS + 1, _dash(number))
         for number, name in enumerate(drawn)
     ]
     controls = [Control("classes", "Labels", looks)]
@@ -89,14 +91,16 @@ _FIELD = {"classes": "class", "kinds": "kind"}
 
 
 def _values(runs: Sequence[PageRun], drawn: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row for each point. `label` is the name of a field in the tips of the chart, in which `title`,
+    `image` and `layer` have a meaning of their own; with its kind, no label is one of them."""
     for run in runs:
         for name, kind, layer, value in _recalls(run):
             if value is None or name not in drawn:
                 continue
             number = drawn.index(name)
             yield {
-                "layer": layer, "run": run.name, "class": name, "kind": kind, "score": value,
-                "label": name if kind == _KNOWS else f"{name}, says",
+                "layer": layer, "run": run.name, "class": str(number), "kind": kind,
+                "score": value, "label": f"{one_line(name)}, {kind}",
                 "color": f"var(--c{number % N_COLORS + 1})",
                 "dash": DASHES[_dash(number) if kind == _KNOWS else "dotted"],
                 "text": f"{value:.3f}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vsp.escaping import one_line
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Chart, Control, Option, Section, Table
 from vsp.storage.layer_score import LayerScore
@@ -69,7 +70,7 @@ def _spec(runs: Sequence[PageRun], shown: dict[str, list[LayerScore]]) -> dict[s
     step = min(72, max(14, 640 // n_classes))
     axis = {"domain": False, "ticks": False, "labelLimit": 140}
     names = {"type": "nominal", "sort": None}
-    longest = max(len(name) for run in runs for name in run.classes)
+    longest = max(len(one_line(name)) for run in runs for name in run.classes)
     angle = 0 if longest * 7 <= step else -40
     top = {**axis, "title": "predicted", "orient": "top", "labelAngle": angle}
     x = {**names, "field": "predicted", "axis": top}
@@ -121,8 +122,8 @@ def _values(runs: Sequence[PageRun], shown: dict[str, list[LayerScore]]) -> list
     """A row for each true label of each layer; its counts are a list."""
     return [
         {
-            "run": run.name, "layer": score.layer, "true": name,
-            "predicted": run.classes, "n": counts, "total": sum(counts),
+            "run": run.name, "layer": score.layer, "true": one_line(name),
+            "predicted": [one_line(one) for one in run.classes], "n": counts, "total": sum(counts),
         }
         for run in runs
         for score in shown[run.name]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vsp.choices import position_words
+from vsp.escaping import one_line
 from vsp.reporting.names import model_name, plan_of
 from vsp.reporting.untrained import Untrained, read_untrained
 from vsp.storage.layer_score import LayerScore
@@ -19,7 +20,7 @@ from vsp.storage.stored_settings import StoredSetting, stored_settings
 class PageRun:
     """The results of a run as the page shows them."""
 
-    name: str  # on the page, unique on it
+    name: str  # on the page, unique on it; one line
     results: Results
     summary: Mapping[str, Any]
     scores: Sequence[LayerScore]
@@ -60,6 +61,7 @@ def read_page_run(name: str, results: Results) -> PageRun:
     Raises RunError as `Results.read` does.
     """
     summary, scores = results.read()
+    name = one_line(name)
     others = [
         _read(name, one.results)
         for one in sorted(stored_settings(results.home), key=lambda one: one.name)

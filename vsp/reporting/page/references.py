@@ -12,7 +12,7 @@ REFERENCES = {
     "8bit": "T. Dettmers, M. Lewis, Y. Belkada, L. Zettlemoyer (2022). LLM.int8(): 8-bit matrix multiplication for transformers at scale. NeurIPS.",
     "adapter": "E. J. Hu et al. (2022). LoRA: low-rank adaptation of large language models. ICLR.",
     "intervals": "N. Dean, M. Pagano (2015). Evaluating confidence interval methods for binomial proportions in clustered surveys. Journal of Survey Statistics and Methodology 3.",
-    "folds": "S. Bates, T. Hastie, R. Tibshirani (2023). Cross-validation: what does it estimate and how well does it do it? Journal of the American Statistical Association 119.",
+    "folds": "S. Bates, T. Hastie, R. Tibshirani (2024). Cross-validation: what does it estimate and how well does it do it? Journal of the American Statistical Association 119.",
     "folds bound": "C. Nadeau, Y. Bengio (2003). Inference for the generalization error. Machine Learning 52.",
     "maximum": "P. H. Westfall, S. S. Young (1993). Resampling-based multiple testing. Wiley.",
     "within": "A. Janssen (1997). Studentized permutation tests for non-i.i.d. hypotheses and the generalized Behrens-Fisher problem. Statistics & Probability Letters 36.",

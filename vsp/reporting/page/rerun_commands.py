@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vsp.choices import LAST
+from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.probes.own_code import probe_title
 from vsp.reporting.page.page_run import PageRun
 from vsp.storage.plan import Plan
@@ -76,13 +77,12 @@ def _probe_options(run: PageRun) -> list[str]:
     )
 
 
+# As JSON has them. Two have no option: the code of a probe is that of the file that `--probe` names.
 _DEFAULTS = {
-    "position": LAST, "probe": "logistic", "probe_options": [], "treatment": "", "strengths": [],
-    "metric": "auto", "class_weight": "auto", "tolerance": 0.0, "max_iter": 0, "split_by": "image",
-    "folds": 5, "repeats": 2, "permutations": 100, "controls": 5, "curve": True, "random": True,
-    "words": True, "seed": 0, "over_training": False, "drop_labels": [], "resamples": 2000,
-    "answer_score": "total",
-}  # fmt: skip
+    name: [*value] if isinstance(value, tuple) else value
+    for name, value in asdict(ProbeSettings()).items()
+    if name not in ("probe_code", "confidence")
+}
 
 
 def _option(name: str, value: Any) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _option(name: str, value: Any) -> Iterator[str]:
     elif name == "over_training":
         yield from ("--over", "training")
     elif name == "drop_labels":
-        yield from (word for label in value for word in ("--drop-label", str(label)))
+        yield from (word for label in value for word in _one_label(str(label)))
     elif name == "probe_options":
         yield from (word for key, one in value for word in ("--probe-option", f"{key}={one}"))
     elif name == "strengths":
@@ -102,6 +102,11 @@ def _option(name: str, value: Any) -> Iterator[str]:
         yield from ("--probe", probe_title(str(value)))
     else:
         yield from (f"--{name.replace('_', '-')}", str(value))
+
+
+def _one_label(label: str) -> list[str]:
+    """A label to drop; one that begins with a dash would be taken for an option."""
+    return [f"--drop-label={label}"] if label.startswith("-") else ["--drop-label", label]
 
 
 def _layers(run: PageRun) -> list[str]:
