@@ -105,9 +105,9 @@ def _submit_run(
     before = known_submissions(run)[0]
     problem = _problem(run, profile, replace(options, stages=_stages(ledgers, options)), say)
     new = [one for one in known_submissions(run)[0] if one not in before]
-    numbers = (job for one in new for jobs in one.jobs.values() for job in jobs)
-    extracting = (job for one in new for job in one.jobs.get(EXTRACT, ()))
-    return _RunJobs((), tuple(numbers), tuple(extracting), problem)
+    sent = [(stage, job) for one in new for stage, jobs in one.jobs.items() for job in jobs]
+    extracts = tuple(job for stage, job in sent if stage == EXTRACT)
+    return _RunJobs((), tuple(job for _, job in sent), extracts, problem)
 
 
 def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
