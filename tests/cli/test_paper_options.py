@@ -93,7 +93,7 @@ REFUSED = {
     "layer": ((*REPORT, "--layer", "3"), "--layer: needs a figure; add --plot FILE"),
     "layer of a curve": (
         (*REPORT, "--plot", "a.png", "--layer", "3"),
-        "--layer 3: is of --plot FILE --figure confusion",
+        "--layer 3: applies to --plot FILE --figure confusion",
     ),
 }
 

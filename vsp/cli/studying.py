@@ -51,17 +51,17 @@ def add_commands(subparsers: Any) -> None:
     form.add_argument(
         "--submit",
         action="store_true",
-        help="also submit what each run needs, and the report after the end of all; with `scheduler: "
+        help="also submit what each run needs, and a last job that reports; with `scheduler: "
         "local`, all stages run here (default with NAME; without it, only plan)",
     )
     form.add_argument(
-        "--dry-run", action="store_true", help="list the runs, and write, plan and submit nothing"
+        "--dry-run", action="store_true", help="list the runs; write, plan and submit nothing"
     )
     form.add_argument(
         "--finish",
         action="store_true",
-        help="only judge the probes of the original on the other runs, and report; the last job of a "
-        "study does this",
+        help="do the work of the last job of a study: judge the probes of the original on the other runs, "
+        "and report",
     )
     parser.add_argument(
         "--probe-tasks",
@@ -288,7 +288,7 @@ def _submit_all(
     if jobs.waits:
         names = " ".join(study.runs.values())
         print_line(
-            f"`vsp runs {names}` shows how far they are, `vsp report --study {study.name}` what is found"
+            f"`vsp runs {names}` shows their progress, `vsp report --study {study.name}` their results"
         )
     else:
         print_line()

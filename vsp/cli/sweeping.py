@@ -112,7 +112,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
                     f"{len(arguments.models)}; write a file in configs/models/ for each"
                 )
     if arguments.rest and not (arguments.submit or arguments.dry_run):
-        raise ConfigError(f"{' '.join(arguments.rest)} after --: is of --submit; add it")
+        raise ConfigError(f"{' '.join(arguments.rest)} after -- needs --submit")
     checked_choice(arguments.rest, (), arguments.probe_tasks)
     requests = _requests(arguments)
     if arguments.dry_run:

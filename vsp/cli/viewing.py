@@ -57,7 +57,7 @@ def _view(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{folder.absolute()}: {what}; name the folder that has results/")
     with _server(folder, arguments.port) as server:
         _print_where(folder, server.server_port)
-        with suppress(KeyboardInterrupt):  # the only way to end it, so it is no interrupt
+        with suppress(KeyboardInterrupt):  # the normal way to end the server
             server.serve_forever()
     print_aside("ended")
 

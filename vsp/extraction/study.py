@@ -145,11 +145,12 @@ def plan_study(
     free: Callable[[], AbstractContextManager[None]],
     done: Callable[[StudyRun], None],
 ) -> list[StudyRun]:
-    """Plan the runs that are not planned; `done` gets each run in turn.
+    """Plan the missing runs; `done` is called with each run of the study.
 
     A run whose states were removed and whose results are kept is planned again only if its states are
-    needed: all are with `needs_states`, the original's if another run takes its rows. `hold` and `free`
-    are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them, for runs with other settings.
+    needed: with `needs_states`, those of all runs; otherwise those of the original, if a new run takes
+    its rows. `hold` and `free` are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them,
+    for runs with other settings.
     """
     found = find_runs(study, base, work)
     new = [one for one in found if one.run is None and (needs_states or not one.kept)]

@@ -1,4 +1,4 @@
-"""What a study asks: the figures of its runs side by side, and the file from which it is made again."""
+"""The part of the page about a study: the figures of its runs, and the file that makes it again."""
 
 from __future__ import annotations
 
