@@ -68,6 +68,10 @@ def _add_report(subparsers: Any) -> None:
         help="layer of --figure confusion (default: the selected one)",
     )
     add_tables(parser)
+    _add_further_parts(parser)
+
+
+def _add_further_parts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save",
         action="store_true",

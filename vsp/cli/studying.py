@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.cli.arguments import add_command, add_n_jobs, at_least, model_config
+from vsp.cli.arguments import add_command, add_n_jobs, model_config
 from vsp.cli.asked_study import asked_study
 from vsp.cli.data import verb
 from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
+from vsp.cli.planning import add_probe_tasks
 from vsp.cli.study_options import add_plan_options, parsed_options
 from vsp.errors import ConfigError, RunError, SchedulerError
 from vsp.utils.signals import stoppable
@@ -63,13 +64,7 @@ def add_commands(subparsers: Any) -> None:
         help="do the work of the last job of a study: judge the probes of the original on the other runs, "
         "and report",
     )
-    parser.add_argument(
-        "--probe-tasks",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="fit the layers of each run in an array of N tasks; 0: in one task (default: 0)",
-    )
+    add_probe_tasks(parser)
     add_n_jobs(parser, "processes that draw the pictures of variants")
     add_plan_options(parser)
 

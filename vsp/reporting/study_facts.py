@@ -24,6 +24,11 @@ from vsp.storage.run_list import ListedRun, listed_run
 from vsp.storage.stored_settings import why_stale
 from vsp.storage.study import ORIGINAL, Study, results_folder
 
+FIGURES_NOTE = (
+    "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
+    "frequent label; words: a probe of the prompt's words; says: the model's own answers."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RoleFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socketserver
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -57,8 +58,6 @@ class ResultsServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore a connection that the browser closed; show the traceback of any other error."""
-        import sys
-
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 

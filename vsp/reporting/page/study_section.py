@@ -8,14 +8,10 @@ from typing import Any
 from vsp.reporting.page.elements import disclosure, facts, paragraphs, table
 from vsp.reporting.page.markup import Html, joined, tag
 from vsp.reporting.page.section import Section, Table
-from vsp.reporting.study_facts import RoleFacts, StudyFacts, selected_layer
+from vsp.reporting.study_facts import FIGURES_NOTE, RoleFacts, StudyFacts, selected_layer
 from vsp.storage.study import study_yaml
 
 _COLUMNS = ("role", "run", "peak", "low", "high", "layer", "chance", "words", "says")
-_NOTE = (
-    "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
-    "frequent label; words: a probe of the prompt's words; says: the model's own answers."
-)
 
 
 def study_section(found: StudyFacts) -> Section:
@@ -27,7 +23,7 @@ def study_section(found: StudyFacts) -> Section:
     parts = [
         facts({"study": study.name, "model": study.model, "dataset": study.dataset}),
         table(Table(_COLUMNS, rows, caption)),
-        paragraphs([_NOTE]),
+        paragraphs([FIGURES_NOTE]),
         paragraphs([f"{one[:1].upper()}{one[1:]}." for one in found.cautions], class_="caution"),
         disclosure(
             f"The file from which vsp study {study.name} makes all of it again",
