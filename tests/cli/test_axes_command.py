@@ -111,7 +111,7 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_computed
     assert done.returncode == 1 and "layer 9: is not recorded; choose from 0-1" in done.stderr
 
 
-def test_runs_that_are_no_twins_are_refused_in_one_line(vsp, twins):
+def test_runs_that_are_not_twins_are_refused_in_one_line(vsp, twins):
     done = vsp("axes", "one", "one")
     assert (
         done.returncode == 1

@@ -14,7 +14,7 @@ from vsp.errors import ConfigError
 if TYPE_CHECKING:
     from vsp.serving.http_server import ResultsServer
 
-PORT = 8765
+PORT = 8765  # needs no privileges
 
 
 def add_commands(subparsers: Any) -> None:

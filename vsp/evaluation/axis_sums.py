@@ -20,7 +20,7 @@ from vsp.evaluation.scores import Floats
 from vsp.evaluation.twins import Twins
 
 Indices = NDArray[np.intp]
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 512  # whose differences are in memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,15 +159,20 @@ def plan_study(
     runs = []
     for one in found:
         if one in new or (one.role == ORIGINAL and one.run is None and takes_rows):
-            try:
-                with free():
-                    planned = plan_run(one.request, work, hold, checked)
-            except VspError as error:
-                raise type(error)(f"{one.name}: {error}", error.details) from None
+            with free():
+                planned = _plan(one, work, hold, checked)
             one = replace(one, run=planned.run, planned=planned, kept=False)
         runs.append(one)
         done(one)
     return runs
+
+
+def _plan(one: StudyRun, work: Path, hold: Callable[[], None], checked: CheckedDatasets) -> Planned:
+    """Plan the run. An error names it."""
+    try:
+        return plan_run(one.request, work, hold, checked)
+    except VspError as error:
+        raise type(error)(f"{one.name}: {error}", error.details) from None
 
 
 def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:

@@ -17,7 +17,7 @@ from vsp.reporting.page.section import Chart, Control, Option, Section, Table
 from vsp.utils.text import format_count
 
 _MOST_ROWS = 400  # points of a layer
-_MOST_LAYERS = 6
+_MOST_LAYERS = 6  # to choose from
 _N_COLORS = 8  # of the style sheet
 _MOST_LABELS = 24  # that colours and shapes tell apart
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke")
