@@ -106,8 +106,8 @@ def _submit_run(
     problem = _problem(run, profile, replace(options, stages=_stages(ledgers, options)), say)
     new = [one for one in known_submissions(run)[0] if one not in before]
     numbers = (job for one in new for jobs in one.jobs.values() for job in jobs)
-    extracting = (job for one in new for job in one.jobs.get(EXTRACT, ()))
-    return _RunJobs((), tuple(numbers), tuple(extracting), problem)
+    sent = (job for one in new for job in one.jobs.get("extract", ()))
+    return _RunJobs((), tuple(numbers), tuple(sent), problem)
 
 
 def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
