@@ -34,7 +34,6 @@ class LayerProjection:
     layer: int
     points: dict[str, Points]  # method → [row, 2], of the rows of `Projections`
     shares: tuple[float, float]  # of the training rows' variance, of the first two components
-    n_components: int  # that LDA worked on
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +98,7 @@ def _project(
     mean, spread = fitted.mean(axis=0), fitted.std(axis=0)
     varies = spread > _CONSTANT * np.maximum(np.abs(mean), _CONSTANT)
     if varies.sum() < 2 or len(fitted) < 3:
-        return LayerProjection(layer, {}, (0.0, 0.0), 0)
+        return LayerProjection(layer, {}, (0.0, 0.0))
     fitted = (fitted[:, varies] - mean[varies]) / spread[varies]
     held = (held[:, varies] - mean[varies]) / spread[varies]
     most = min(_MOST_COMPONENTS, max(len(fitted) // _ROWS_PER_COMPONENT, 2), fitted.shape[1])
@@ -108,13 +107,13 @@ def _project(
     of_training = components.transform(fitted)[:, kept]
     of_shown = components.transform(held)[:, kept]
     if of_shown.shape[1] < 2:
-        return LayerProjection(layer, {}, (0.0, 0.0), 0)
+        return LayerProjection(layer, {}, (0.0, 0.0))
     points = {PCA: np.asarray(of_shown[:, :2], np.float64)}
     n_labels = len(np.unique(label))
     if 1 < n_labels < len(label) - 1:
         points[LDA] = _discriminants(of_training, of_shown, label)
     first, second = components.explained_variance_ratio_[:2].tolist()
-    return LayerProjection(layer, points, (first, second), int(kept.sum()))
+    return LayerProjection(layer, points, (first, second))
 
 
 def _discriminants(training: NDArray[Any], shown: NDArray[Any], label: Texts) -> Points:
