@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The whole pipeline on this machine: a small trained LLaVA, two synthetic worlds and two controls.
+# A study on this machine: a small trained LLaVA, a synthetic world, four controls, a verdict and a page.
 #   bash jobs/demo.sh                 # pictures of shapes on white
 #   bash jobs/demo.sh --photos DIR    # the shapes lie on your own photographs
-# The first call makes .venv. A later call removes the runs demo-* and data/raw/demo-photos of an
+# The first call makes .venv. A later call removes the runs, the study and data/raw/demo-photos of an
 # earlier one and makes them again.
 set -euo pipefail
 photos=""
@@ -23,22 +23,15 @@ export PATH="$PWD/.venv/bin:$PATH"
 started=$SECONDS
 mkdir -p results/demo
 
-# run NAME DATASET [options of vsp probe]: plan, extract and probe.
+# run NAME DATASET: plan, extract and probe.
 run() {
     local name="$1" dataset="$2"
-    shift 2
     echo
     echo "== $name =="
     rm -rf "scratch/$name" "results/$name"
     vsp plan --model small --dataset "$dataset" --run "$name" --lens
     vsp extract --run "$name"
-    vsp probe --run "$name" "$@"
-}
-
-# sentence NAME: what the report of a run says first.
-sentence() {
-    vsp report --run "demo-$1" --json |
-        python -P -c 'import json, sys; print(f"{sys.argv[1]:>8}:", json.load(sys.stdin)["answer"])' "$1"
+    vsp probe --run "$name"
 }
 
 if [ -n "$photos" ]; then
@@ -53,7 +46,6 @@ if [ -n "$photos" ]; then
     run demo-photos data/raw/demo-photos
     vsp report --run demo-photos
     echo
-    sentence photos
     echo "This model has seen shapes on white only. A model that knows photographs needs its real"
     echo "checkpoint: vsp plan --model llava15 --checkpoint DIR"
     echo "demo: $((SECONDS - started)) s after the install"
@@ -62,23 +54,21 @@ fi
 
 vsp generate --config demo
 vsp generate --config color
-for variant in mirrored blank; do
-    vsp generate --of data/raw/demo --variant "$variant" --out "data/raw/demo-$variant"
-done
-
 run demo-color data/raw/color
-run demo-mirrored data/raw/demo-mirrored
-run demo-blank data/raw/demo-blank
-run demo-spatial data/raw/demo
+vsp report --run demo-color --plot results/demo/color.png >results/demo/color.txt
 
 echo
-vsp compare demo-spatial demo-mirrored demo-blank --plot results/demo/spatial.png >results/demo/compare.txt
-vsp report --run demo-color --plot results/demo/color.png >results/demo/color.txt
-vsp report --run demo-spatial
-echo
-for name in spatial mirrored blank; do
-    sentence "$name"
+echo "== study demo =="
+for role in original blank mirrored swapped untrained; do
+    rm -rf "scratch/demo-$role" "results/demo-$role"
 done
-echo "Expected: the relation is found where the model sees the picture, and nowhere on grey pictures."
-echo "The picture is results/demo/spatial.png; docs/tutorial.md reads it slowly."
+rm -f studies/demo.yaml
+vsp study --model small --dataset data/raw/demo --name demo --with blank,mirrored,swapped,untrained \
+    --question "Does the small model see how two shapes lie?" --lens --submit --profile jobs/local.yaml
+vsp compare demo-original demo-mirrored demo-blank --plot results/demo/spatial.png >results/demo/compare.txt
+
+echo
+echo "Expected: grounded. The relation is read where the model sees the picture, and nowhere on grey pictures."
+echo "The page is results/demo/report.html: open it in a browser, or type \`vsp view\`."
+echo "docs/tutorial.md reads the curve slowly."
 echo "demo: $((SECONDS - started)) s after the install"

@@ -73,23 +73,39 @@ def printed(project: Path) -> str:
 
 
 def test_the_demo_ends_with_what_it_shows(printed, project):
-    *_, spatial, mirrored, blank, why, where, time = printed.splitlines()
-    assert re.match(r" spatial: Layers 2–6 beat chance \(0\.250\) ", spatial)
-    assert re.search(r"Says (1\.000|0\.99\d) \[.*\], knows (1\.000|0\.99\d) \[", spatial)
-    assert mirrored.startswith("mirrored: Layers ")
-    said = "No layer beats chance (0.250) at corrected p < 0.05."
-    assert blank.startswith(f"   blank: {said} Says 0.2")
-    assert why.startswith("Expected: the relation is found where the model sees the picture")
-    assert "docs/tutorial.md" in where and re.match(r"demo: \d+ s after the install", time)
+    *_, expected, page, tutorial, time = printed.splitlines()
+    said = " ".join(printed.split("Does the small model see how two shapes lie?")[1].split())
+    assert said.startswith("What the probe reads is grounded in the picture: ")
+    assert "The model's own answers are grounded in the picture: " in said
+    assert "Layers 2–6 beat chance (0.250) at corrected p < 0.05." in said
+    assert expected.startswith("Expected: grounded.") and "docs/tutorial.md" in tutorial
+    assert "results/demo/report.html" in page and re.match(r"demo: \d+ s after the install", time)
     for name in ("spatial", "color"):
         assert (project / f"results/demo/{name}.png").stat().st_size > 10_000
+
+
+def test_the_study_of_the_demo_is_grounded_everywhere(printed, project):
+    found = json.loads(run_here(("report", "--study", "demo", "--json"), project).stdout)
+    verdicts = [
+        one["name"]
+        for subject in found["verdict"]["subjects"]
+        for one in (subject["overall"], *subject["classes"])
+    ]
+    assert verdicts == ["grounded"] * 10
+    page = (project / "results/demo/report.html").read_text()
+    assert "Does the small model see how two shapes lie?" in page and str(project) not in page
+
+
+def test_grey_pictures_and_random_weights_give_chance(printed, project):
+    for role in ("blank", "untrained"):
+        assert "No layer beats chance" in _report(project, f"demo-{role}")["answer"]
 
 
 def test_the_curves_are_those_that_the_tutorial_reads(printed, project):
     """Other processors may differ in the last bits, and so in a few rows of 200."""
     text = (ROOT / "docs/tutorial.md").read_text()
     spatial, mirrored, blank = (
-        _curve(project, f"demo-{n}") for n in ("spatial", "mirrored", "blank")
+        _curve(project, f"demo-{n}") for n in ("original", "mirrored", "blank")
     )
     for layer, quoted in ((1, "0.315"), (2, "0.375"), (3, "0.915"), (4, "0.990"), (6, "1.000")):
         assert quoted in text
@@ -97,13 +113,15 @@ def test_the_curves_are_those_that_the_tutorial_reads(printed, project):
     assert spatial[0] == mirrored[0] == blank[0] == 0.25
     assert max(abs(a - b) for a, b in zip(spatial, mirrored, strict=True)) < 0.1
     assert max(blank) < 0.35
-    answer = run_here(("compare", "demo-spatial", "demo-mirrored", "demo-blank", "--json"), project)
+    answer = run_here(
+        ("compare", "demo-original", "demo-mirrored", "demo-blank", "--json"), project
+    )
     p_values = [
         [one["p_corrected"] for one in pair["layers"]] for pair in json.loads(answer.stdout)
     ]
     assert min(p_values[0]) > 0.05 and max(p_values[1][2:]) < 0.05
     # The answer can be read from the last layers, as a logit lens shows.
-    lens = [layer["lens"]["score"] for layer in _report(project, "demo-spatial")["layers"]]
+    lens = [layer["lens"]["score"] for layer in _report(project, "demo-original")["layers"]]
     assert lens[0] < 0.35 and lens[-1] == pytest.approx(1, abs=0.02)
     color = _report(project, "demo-color")
     scores = [layer["score"] for layer in color["layers"]]
@@ -126,7 +144,7 @@ def test_the_notebook_runs_on_the_run_of_the_demo(printed, project):
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     held_out, selected, score = answer.stdout.split(maxsplit=2)
-    assert json.loads(score) == _curve(project, "demo-spatial")
+    assert json.loads(score) == _curve(project, "demo-original")
     assert float(held_out) == pytest.approx(json.loads(score)[int(selected)])
     assert (project / "notebooks/curve.png").stat().st_size > 10_000
 
@@ -141,7 +159,7 @@ def test_the_demo_draws_no_control_of_the_color_task(printed, project):
 
 def test_ones_own_photographs_are_used_and_a_wrong_call_is_refused(printed, project):
     said = _demo(project, "--photos", real("spatialmqa/images"))
-    assert "  photos: Layers " in said and "needs its real\ncheckpoint" in said
+    assert "\nLayers " in said and "needs its real\ncheckpoint" in said
     assert _curve(project, "demo-photos")[0] == 0.25
     # The tutorial and the model's card quote this figure for these eight photographs.
     selected = _report(project, "demo-photos")["peak"]["estimate"]

@@ -265,3 +265,13 @@ def test_variants_share_rows_ids_groups_and_splits_also_with_copies_and_a_limit(
     assert [one[0] for one in original] != [str(one.get("id")) for one in records[:30]]
     for role in ("blank", "shuffled", "mirrored", "swapped", "names"):
         assert _samples(work, role) == original, role
+
+
+def test_options_of_jobs_are_kept_for_the_next_command_and_refused_where_no_job_is_sent(
+    study, vsp, work
+):
+    said = study(*SMALL, "--with", "none", "--probe-tasks", "3").stdout
+    assert re.search(r"next: `vsp study s .*--probe-tasks 3` submits all", said), said
+    answer = vsp("study", "s", "--finish", "--probe-tasks", "3")
+    assert answer.returncode == 1
+    assert "--probe-tasks 3: is of jobs, and --finish submits none" in answer.stderr

@@ -111,8 +111,13 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep, work):
     before = sorted(work.rglob("*"))
     answer = sweep(*TWO, "--datasets", "a,none", "--dry-run")
     assert answer.stdout.splitlines()[:2] == [
-        "planned already, fake-a: fake on a, prompt instruction", "new: fake on a, prompt question",
+        "planned already, fake-a: fake on a, prompt instruction", "new, fake-a-…: fake on a, prompt question",
     ]  # fmt: skip
+    new = sweep(*TWO, "--datasets", "b", "--dry-run").stdout.splitlines()
+    assert new == [
+        "new, fake-b: fake on b, prompt instruction",
+        "new, fake-b-…: fake on b, prompt question",
+    ]
     assert sorted(work.rglob("*")) == before
 
 
@@ -205,13 +210,31 @@ def test_an_extracted_run_is_only_verified_and_probed(sweep, vsp, work, slurm):
     assert "extract" not in slurm.read_text() and "probe.sh" in slurm.read_text()
 
 
+def test_the_probes_of_a_run_wait_for_the_extraction_of_the_run_that_is_first(
+    work, plan_fake, slurm
+):
+    from vsp.cluster.submit import Options
+    from vsp.cluster.sweep import submit_sweep
+    from vsp.config import Profile
+
+    runs = [plan_fake(name="blank"), plan_fake(name="original"), plan_fake(name="other")]
+    options = Options(probe_tasks=2)
+    submit_sweep(runs, Profile(), options, work, lambda _: None, first={"original": "blank"})
+    calls = [call for call in slurm.read_text().splitlines() if "probe-parts.sh" in call]
+    assert [re.findall("--dependency=([^ ]+)", call)[0] for call in calls] == [
+        "afterok:2", "afterok:6,afterany:1", "afterok:10",
+    ]  # fmt: skip
+    later = [call for call in slurm.read_text().splitlines() if "/probe.sh" in call]
+    assert "--dependency=afterok:7 " in later[1]
+
+
 def test_if_the_batch_system_refuses_the_same_command_goes_on(sweep, vsp, work, slurm):
     (work / "bin/sbatch").write_text(
         '#!/bin/bash\necho "$@" >> "$0.calls"; n=$(wc -l < "$0.calls"); [ $n -gt 3 ] && exit 1; echo $n\n'
     )
     answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
     assert answer.returncode == 1
-    assert "submitted already: fake-a; the same command goes on" in answer.stderr
+    assert "runs submitted before it: fake-a; the same command goes on" in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -252,6 +275,23 @@ def test_a_caller_chooses_the_job_that_ends_the_chain(work, plan_fake, slurm):
     assert f"study: job 4 waits for the end of all; it writes {work}/studies/logs" in said[-1]
 
 
+def test_a_submission_that_was_refused_halfway_names_the_command_with_its_options(
+    work, vsp, plan_fake, slurm
+):
+    run = plan_fake()
+    (work / "my profile.yaml").write_text("{}")
+    (work / "bin/sbatch").write_text(
+        '#!/bin/bash\necho x >> "$0.calls"; n=$(wc -l < "$0.calls"); [ $n -gt 2 ] && exit 1; echo $n\n'
+    )
+    words = ("--profile", "my profile.yaml", "--after", "any", "--probe-tasks", "2")
+    answer = vsp("submit", run.name, *words)
+    assert answer.returncode == 1
+    assert (
+        f"`vsp submit --run {run.name} --stages probe,report --profile 'my profile.yaml' --after any "
+        "--probe-tasks 2` submits the rest" in answer.stderr
+    )
+
+
 def test_if_sbatch_is_not_configured_no_further_run_is_tried(sweep, vsp, work, slurm):
     unconfigured = "echo 'error: Could not establish a configuration source' >&2; exit 1"
     for name in ("sbatch", "squeue", "sacct", "scontrol"):
@@ -259,6 +299,7 @@ def test_if_sbatch_is_not_configured_no_further_run_is_tried(sweep, vsp, work, s
     answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
     assert answer.returncode == 1 and answer.stderr.count("not configured for a cluster") == 1
     assert "nothing was submitted; the same command goes on" in answer.stderr
+    assert answer.stderr.count("nothing was submitted") == 1
 
 
 MEAN = ("--probe", "mass-mean", "--permutations", "0", "--controls", "0", "--no-curve", "--no-random",

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from helpers.commands import run_here
 
 from vsp.evaluation.study_transfers import read_transfers
+from vsp.storage.axes import read_axes, write_axes
 from vsp.storage.find_results import find_results
 from vsp.storage.run import Run
 from vsp.storage.study import read_study
@@ -129,6 +131,48 @@ def test_the_page_of_a_study_has_its_question_and_every_run(done):
     assert answer.returncode == 0 and (work / "page.html").read_text() == page
 
 
+def test_the_page_has_axes_and_states_of_the_original_and_as_many_rows_as_are_asked_for(done):
+    work, _ = done
+    for n in (0, 3):
+        words = ("report", "--study", "s", "--html", "page.html", "--gallery", str(n))
+        assert run_here(words, work).returncode == 0
+        page = (work / "page.html").read_text()
+        assert 'id="axes"' in page and 'id="projection"' in page and "s-swapped" in page
+        assert ('id="gallery"' in page) == bool(n)
+    assert "3 of " in page and "tested rows of s-original" in page
+    answer = run_here(("report", "--study", "s", "--gallery", "0"), work)
+    assert answer.returncode == 1 and "--gallery 0: is of a page; add --html" in answer.stderr
+
+
+def test_the_page_shows_no_folder_of_the_machine(copy):
+    path = copy / "studies/s.yaml"
+    path.write_text(
+        path.read_text()
+        .replace("dataset: a", f"dataset: {copy}/a")
+        .replace("- b\n", "- /elsewhere/b\n")
+        + "  checkpoint: /elsewhere/models/mine\n"
+    )
+    (copy / "results/s/transfers.json").write_text("{")  # a caution names the file
+    assert run_here(("report", "--study", "s", "--html", "page.html"), copy).returncode == 0
+    page = (copy / "page.html").read_text()
+    assert str(copy) not in page and "/elsewhere" not in page
+    assert "dataset: a\n" in page and "checkpoint: mine\n" in page
+
+
+def test_strata_of_the_original_stand_beside_those_of_the_controls(copy):
+    shutil.rmtree(copy / "results/s-mirrored")
+    one = json.loads(run_here(("report", "s-original", "--by", "relation", "--json"), copy).stdout)
+    answer = run_here(("report", "--study", "s", "--by", "relation", "--json"), copy)
+    found = json.loads(answer.stdout)["by"]
+    assert found["runs"]["original"] == one["by"]
+    assert list(found["runs"]) == ["original", "blank", "swapped"]
+    assert found["missing"] == {"mirrored": "no results"}
+    page = run_here(("report", "--study", "s", "--by", "relation"), copy).stdout
+    assert "Accuracy by relation" in page and "! mirrored: no results" in page
+    answer = run_here(("report", "--study", "s", "--by", "nothing"), copy)
+    assert answer.returncode == 1 and "--by field 'nothing' is not known" in answer.stderr
+
+
 def test_a_finished_study_computes_nothing_again(done):
     work, _ = done
     files = {path: path.stat().st_mtime_ns for path in (work / "results").rglob("*.npz")}
@@ -180,6 +224,14 @@ def test_figures_of_earlier_probes_are_said_to_be_so_and_judged_again(copy):
         and answer.stdout.count("probes of the original are judged on it") == 3
     )
     assert "earlier probes" not in answer.stdout and "lacks" not in answer.stdout
+
+
+def test_axes_of_an_earlier_plan_are_not_shown(copy):
+    home = copy / "results/s-original"
+    write_axes(replace(read_axes(home, "s-swapped"), identity="0" * 64), home)
+    values = json.loads(run_here(("report", "--study", "s", "--json"), copy).stdout)
+    assert values["axes"] is None
+    assert "axes: are of an earlier plan of s-original" in " ".join(values["cautions"])
 
 
 @pytest.mark.parametrize(

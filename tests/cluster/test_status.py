@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from vsp.cluster.contract import States, TaskState
-from vsp.cluster.logs import failed_logs, shard_log
+from vsp.cluster.logs import failed_logs, not_started, shard_log
 from vsp.cluster.next_commands import Situation, next_commands
 from vsp.cluster.run_stages import run_stages
 from vsp.cluster.stages import STAGES
@@ -427,6 +427,27 @@ def test_logs_show_the_end_of_what_failed(run, work):
     )
     one = shard_log(found, logs, 1, 20)
     assert one.title == "shard 1, finished" and one.lines == ("all is well",)
+
+
+def test_stages_that_never_started_are_named_in_one_line_and_have_no_log(run):
+    logs = run.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    (logs / "report-11.log").write_text("began\n")
+    gone = {
+        "phase": "failed",
+        "state": "CANCELLED",
+        "cancelled": True,
+        "words": "no success before",
+    }
+    stages = {"verify": "9", "probe": "10", "report": "11"}
+    states = States(tuple(TaskState(job, one, None, **gone) for one, job in stages.items()))
+    found = run_status(run, run.ledgers(), states)
+    (report,) = failed_logs(found, states, logs, 2)
+    assert report.lines == ("began",)
+    assert not_started(states, logs) == (
+        "did not start, so there is no log: verify, probe (no success before)"
+    )
+    assert not not_started(States(), logs)
 
 
 @pytest.mark.parametrize(

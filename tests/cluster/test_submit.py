@@ -330,10 +330,8 @@ def test_resume_sends_what_is_unfinished_and_waits_for_what_others_sent(cluster,
     for job in (f"{by_hand}_3", *(f"{job}_" for job in jobs["extract"])):
         assert f"afterok:{job}" in dependency
     message = _vsp(place, "submit", code=1)
-    assert (
-        f"job {by_hand}" in message
-        and "`vsp resume --run r` submits the other unfinished shards" in message
-    )
+    assert f"job {by_hand}" in message and "vsp resume" not in message  # no other shard is left
+    assert "`vsp status --run r --watch` shows when it ends" in message
     assert len(message.removeprefix(PROFILE_NOTE).splitlines()) == 1
     for job in (by_hand, *jobs["extract"]):
         cluster.run("scontrol", "release", str(job))

@@ -41,6 +41,18 @@ def test_folds_widen_the_interval():
     assert folds.high - folds.low > 1.25 * (split.high - split.low)
 
 
+def test_an_effect_with_fewer_repeats_than_others_has_the_interval_and_p_that_it_has_alone():
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.1, 1, 200) + rng.normal(0, 0.1, (10, 200))
+    one, all_ = _every(values[:1]), _every(values)
+    (alone,) = estimate_effects([one], _group(200, 1), Folds(), DRAWS)
+    _, beside = estimate_effects([all_, one], _group(200, 1), Folds(), DRAWS)
+    first, _ = estimate_effects([one, all_], _group(200, 1), Folds(), DRAWS)
+    for found in (beside, first):
+        assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=0.02)
+        assert found.p == pytest.approx(alone.p, abs=0.05)
+
+
 def test_a_contrast_is_the_difference_of_the_means_of_its_cells():
     values = np.arange(100.0)[None] / 100
     low, high = values[0] < 0.3, values[0] >= 0.6

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import made
 from helpers import planted_studies as planted
 
 from vsp import probes
@@ -79,7 +80,16 @@ def test_a_missing_variant_leaves_the_verdict_undecided_and_says_which(studies):
         of_left = {name: one for name, one in judged.items() if name != role}
         for subject in study_verdict(left, of_left).subjects:
             assert subject.overall.name == "undecided"
-            assert f"{role}: no such run" in subject.overall.why
+            assert f"{role}: no results of such a run" in subject.overall.why
+
+
+def test_without_a_row_that_every_repeat_tests_there_is_no_verdict(tmp_path):
+    rows = made.predictions(made.accuracies(3))
+    scores = made.scores(rows)
+    rows["outer"][0, :120] = rows["outer"][1, 120:] = -1
+    results = made.made(tmp_path / "results" / "r", rows, scores)
+    with pytest.raises(ConfigError, match="no row is tested in every repeat"):
+        study_verdict({"original": results})
 
 
 def test_without_judged_states_the_probe_is_undecided_and_the_answer_is_not(studies):

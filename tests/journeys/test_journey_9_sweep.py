@@ -14,7 +14,7 @@ def test_a_sweep_plans_runs_and_ends_with_one_table(project):
     )  # fmt: skip
     user.types(
         108, "vsp sweep --models fake --prompts instruction,cloze --datasets data/raw/demo --option n_layers=3 --dry-run",
-        "which runs there would be, and that one is there already", "planned already, fake-demo", "new: fake on demo, prompt cloze",
+        "which runs there would be, and that one is there already", "planned already, fake-demo", "new, fake-demo-…: fake on demo, prompt cloze",
     )  # fmt: skip
     user.types(
         109, "vsp sweep --models fake --prompts instruction,cloze --datasets data/raw/demo --option n_layers=3",

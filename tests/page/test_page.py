@@ -162,6 +162,28 @@ def test_many_labels_are_cut_and_what_is_left_out_is_said(tmp_path):
     assert "confusion" not in _charts(source) and len(source) < 1_500_000
 
 
+def test_of_many_runs_the_first_alone_can_be_in_full_so_that_the_page_stays_small(
+    tmp_path, monkeypatch
+):
+    accuracies = made.accuracies
+    monkeypatch.setattr(made, "accuracies", lambda _: accuracies(33))
+    every = [rich_results(tmp_path / "results" / f"s-{i}") for i in range(8)]
+    source = write_page(tmp_path / "page.html", every, gallery=0, first_in_full=True).read_text()
+    assert len(source.encode()) < 1_320_000  # a study adds verdict, axes, transfers and states
+    drawn = _charts(source)["curves"]["data"]["values"]
+    assert {one["run"] for one in drawn} == {f"s-{i}" for i in range(8)}
+    assert {one["kind"] for one in drawn if one["run"] == "s-7"} == {"probe", "cited"}
+    assert {one["kind"] for one in drawn if one["run"] == "s-0"} > {
+        "probe",
+        "cited",
+        "words",
+        "says",
+    }
+    assert {one["run"] for one in _charts(source)["classes"]["data"]["values"]} == {"s-0"}
+    assert "Layers of s-0" in source and "Layers of s-1" not in source
+    assert "is of s-0, and other runs have the curve of their probe alone" in source
+
+
 def test_methods_cite_only_what_was_done(results, source, tmp_path):
     methods = _section(source, "methods")
     for words in ("Hewitt", "Voita", "Westfall", "nostalgebraist", "Bates", "Janssen"):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vsp.cli.html_page import check_page_options
 from vsp.cli.output import print_aside, print_json
 from vsp.errors import ConfigError
 
+if TYPE_CHECKING:
+    from vsp.reporting.study_facts import StudyFacts
+    from vsp.reporting.study_strata import StudyStrata
+
 # Options of `vsp report` that a study takes; the others are about one run.
-_TAKES = {"study", "json", "save", "html", "margin"}
+_TAKES = {"study", "json", "save", "html", "gallery", "by", "margin"}
 _NOT_TYPED = {"handler", "interrupted", "words", "quiet", "verbose"}
 _OPTIONS = {"figure_layer": "layer", "further_runs": "run"}  # where the names differ
 
@@ -25,11 +30,14 @@ def report_study(arguments: argparse.Namespace) -> None:
     _check(arguments)
     work = Path()
     facts = study_facts(read_study(arguments.study, work), work, arguments.margin)
+    strata = _strata(arguments, facts)
     if arguments.html is not None:
+        from vsp.reporting.page.gallery_section import GALLERY
         from vsp.reporting.page.study_page import study_html
         from vsp.utils.files import write_text
 
-        write_text(arguments.html, study_html(facts))
+        gallery = GALLERY if arguments.gallery is None else arguments.gallery
+        write_text(arguments.html, study_html(facts, gallery))
         print_aside(f"wrote {arguments.html}")
     if arguments.save:
         from vsp.reporting.saved_study import save_study
@@ -37,14 +45,31 @@ def report_study(arguments: argparse.Namespace) -> None:
         for path in save_study(facts, work):
             print_aside(f"wrote {path}")
     if arguments.json:
-        print_json(study_json(facts))
-    else:
-        show(study_page(facts))
+        from vsp.reporting.study_strata import study_strata_json
+
+        by = {} if strata is None else {"by": study_strata_json(strata)}
+        print_json({**study_json(facts), **by})
+        return
+    show(study_page(facts))
+    if strata is not None:
+        from vsp.reporting.study_strata import study_strata_page
+
+        print()
+        show(study_strata_page(strata))
+
+
+def _strata(arguments: argparse.Namespace, facts: StudyFacts) -> StudyStrata | None:
+    """The scores by the field of --by; None without it."""
+    if arguments.by is None:
+        return None
+    from vsp.reporting.study_strata import study_strata
+
+    return study_strata(facts, arguments.by)
 
 
 def _check(arguments: argparse.Namespace) -> None:
     for name, value in vars(arguments).items():
-        if name not in _TAKES | _NOT_TYPED and value not in (None, False):
+        if name not in _TAKES | _NOT_TYPED and value is not None and value is not False:
             option = _OPTIONS.get(name, name.replace("_", "-"))
             raise ConfigError(
                 f"--{option}: is about one run; `vsp report RUN` takes it, `vsp report --study` does not"

@@ -102,7 +102,7 @@ def _add_logs(subparsers: Any) -> None:
 
 def _logs(arguments: argparse.Namespace) -> None:
     from vsp.cluster.jobs import log_folder, scheduler_of, task_states
-    from vsp.cluster.logs import failed_logs, shard_log
+    from vsp.cluster.logs import failed_logs, not_started, shard_log
     from vsp.cluster.status import run_status
 
     shard = _shard_to_log(arguments)
@@ -121,7 +121,10 @@ def _logs(arguments: argparse.Namespace) -> None:
         print_line(f"== {log.title}")
         print_line(f"== {log.path}")
         print_text("\n".join((*log.lines, "")))
-    if not logs:
+    never = not_started(states, folder) if shard is None else ""
+    if never:
+        print_line(f"run {run.name}: {never}")
+    elif not logs:
         print_line(f"run {run.name}: no task of the batch system failed; the logs are in {folder}")
 
 

@@ -119,6 +119,7 @@ def _study(arguments: argparse.Namespace) -> None:
     work = Path()
     study, is_new = asked_study(arguments, work)
     if arguments.finish:
+        _check_finish(arguments)
         finish(study, work)
         return
     base = _base_request(arguments, study, work)
@@ -135,15 +136,24 @@ def _study(arguments: argparse.Namespace) -> None:
         runs = _plan_all(arguments, study, base, work)
     if not (arguments.submit or arguments.study):
         print_line(
-            f"next: `vsp study {study.name}{_profile_option(arguments)}` submits all; "
+            f"next: `vsp study {study.name}{_job_options(arguments)}` submits all; "
             f"{study_path(study.name, work)} can be edited"
         )
         return
     _submit_all(arguments, study, runs, work)
 
 
-def _profile_option(arguments: argparse.Namespace) -> str:
-    return "" if arguments.profile is None else f" --profile {shlex.quote(str(arguments.profile))}"
+def _check_finish(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for an option of jobs; --finish submits none."""
+    if options := _job_options(arguments).strip():
+        raise ConfigError(f"{options}: is of jobs, and --finish submits none; leave it out")
+
+
+def _job_options(arguments: argparse.Namespace) -> str:
+    """The profile and the number of tasks as they are typed."""
+    words = [] if arguments.profile is None else ["--profile", str(arguments.profile)]
+    words += ["--probe-tasks", str(arguments.probe_tasks)] if arguments.probe_tasks else []
+    return f" {shlex.join(words)}" if words else ""
 
 
 def _base_request(arguments: argparse.Namespace, study: Study, work: Path) -> PlanRequest:
@@ -284,7 +294,7 @@ def _submit_all(
     )
     last = LastJob(STUDY, ("study", study.name, "--finish"), work / "scratch" / ".study")
     say: Callable[[str], None] = print_line
-    jobs = submit_sweep(_in_order(found), profile, options, work, say, last)
+    jobs = submit_sweep(_in_order(found), profile, options, work, say, last, _first(study))
     if jobs.waits:
         names = " ".join(study.runs.values())
         print_line(
@@ -302,9 +312,16 @@ def _submit_all(
 
 
 def _in_order(found: Sequence[StudyRun]) -> list[Run]:
-    """The runs with states; blank pictures first, because the answers of other runs use its answers."""
+    """The runs with states; blank pictures first, because the original's answers are corrected by its answers."""
     runs = sorted(found, key=lambda one: one.role != "blank")
     return [one.run for one in runs if one.run is not None]
+
+
+def _first(study: Study) -> dict[str, str]:
+    """The run whose extraction the probes of another wait for: answers are corrected by its answers."""
+    from vsp.storage.study import ORIGINAL
+
+    return {study.runs[ORIGINAL]: study.runs["blank"]} if "blank" in study.runs else {}
 
 
 def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:

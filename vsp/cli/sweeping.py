@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -144,14 +145,31 @@ def _list_runs(requests: list[PlanRequest]) -> None:
     from vsp.extraction.plan_request import planned_before
     from vsp.extraction.sweep import label_of
 
+    taken: set[str] = set()
     for request in requests:
         try:
             run = planned_before(request, Path())
         except VspError as error:
             print_line(f"cannot be planned: {label_of(request)}: {error}")
             continue
-        known = "new: " if run is None else f"planned already, {run.name}: "
-        print_line(f"{known}{label_of(request)}")
+        known = (
+            f"new, {_name_of_new(request, taken)}"
+            if run is None
+            else f"planned already, {run.name}"
+        )
+        print_line(f"{known}: {label_of(request)}")
+
+
+def _name_of_new(request: PlanRequest, taken: set[str]) -> str:
+    """The name of a run that is not planned; "NAME-…" if what differs from another run is added."""
+    from vsp.extraction.run_names import stem_of
+
+    stem = stem_of(request.model, request.model_name, request.dataset)
+    is_free = stem not in taken and not any(
+        os.path.lexists(Path(folder) / stem) for folder in ("scratch", "results")
+    )
+    taken.add(stem)
+    return stem if is_free else f"{stem}-…"
 
 
 def _plan_all(arguments: argparse.Namespace, requests: list[PlanRequest]) -> list[SweptRun]:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsp.cluster.contract import States
+from vsp.cluster.contract import States, TaskState
 from vsp.cluster.stages import EXTRACT, ORDER, log_name
 from vsp.cluster.status import RunStatus
 from vsp.cluster.task_words import task_words
@@ -35,13 +35,33 @@ def failed_logs(status: RunStatus, states: States, folder: Path, n_lines: int) -
         for shard in status.shards
         if shard.state == "stopped" and shard.job is not None
     ]
-    for stage in ORDER[1:]:
-        logs += [
-            (f"{stage}: {task_words(task)}", log_name(stage, task.job))
-            for task in states.latest(stage).values()
-            if task.phase == "failed"
-        ]
+    logs += [
+        (f"{task.stage}: {task_words(task)}", log_name(task.stage, task.job))
+        for task in _failed_later(states)
+        if not _never_started(task, folder)
+    ]
     return [_read_tail(title, folder, name, n_lines) for title, name in logs]
+
+
+def not_started(states: States, folder: Path) -> str:
+    """The later stages whose tasks ended before they started, so that they have no log; or empty."""
+    why: dict[str, list[str]] = {}
+    for task in _failed_later(states):
+        if _never_started(task, folder):
+            why.setdefault(task_words(task), []).append(task.stage)
+    shown = [f"{', '.join(dict.fromkeys(stages))} ({words})" for words, stages in why.items()]
+    return f"did not start, so there is no log: {'; '.join(shown)}" if shown else ""
+
+
+def _failed_later(states: States) -> list[TaskState]:
+    """The failed tasks of the stages after the extraction."""
+    tasks = [task for stage in ORDER[1:] for task in states.latest(stage).values()]
+    return [task for task in tasks if task.phase == "failed"]
+
+
+def _never_started(task: TaskState, folder: Path) -> bool:
+    """Whether a task was cancelled before it wrote a log."""
+    return task.cancelled and not os.path.lexists(_log_path(folder, log_name(task.stage, task.job)))
 
 
 def shard_log(status: RunStatus, folder: Path, shard: int, n_lines: int) -> LogTail:
@@ -56,8 +76,7 @@ def shard_log(status: RunStatus, folder: Path, shard: int, n_lines: int) -> LogT
 
 
 def _read_tail(title: str, folder: Path, name: str, n_lines: int) -> LogTail:
-    # The number of a job comes from a journal, which may be a stranger's.
-    path = folder / re.sub(r"[^\w.-]", "_", name)
+    path = _log_path(folder, name)
     try:
         with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _READ))
@@ -69,3 +88,8 @@ def _read_tail(title: str, folder: Path, name: str, n_lines: int) -> LogTail:
     # A progress bar rewrites its line; keep the last version.
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")]
     return LogTail(title, path, tuple(shorten(line, _LINE) for line in lines[-n_lines:]))
+
+
+def _log_path(folder: Path, name: str) -> Path:
+    # The number of a job comes from a journal, which may be a stranger's.
+    return folder / re.sub(r"[^\w.-]", "_", name)

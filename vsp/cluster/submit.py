@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,7 +19,7 @@ from vsp.cluster.needed_stages import (
 )
 from vsp.cluster.probe_choice import ProbeChoice, probe_words
 from vsp.cluster.shell import write_script
-from vsp.cluster.stages import EXTRACT, ORDER, PROBE, STAGES
+from vsp.cluster.stages import EXTRACT, ORDER, PROBE, PROBE_PARTS, STAGES
 from vsp.cluster.submitted import Submission, add_submission
 from vsp.config import Profile, parse
 from vsp.errors import RunError, SchedulerError
@@ -34,6 +35,15 @@ _ROW = "{:<12}{:<10}{:<16}{}"
 _MOST_JOBS = 4  # job numbers in a line
 
 
+class RefusedError(SchedulerError):
+    """The batch system refuses a stage of a run."""
+
+    def __init__(self, reason: str, so_far: str) -> None:
+        super().__init__(f"{reason}; {so_far or 'nothing was submitted'}")
+        self.reason = reason
+        self.so_far = so_far  # what was submitted before, and the command for the rest; or empty
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Options of `vsp submit` and `vsp resume`."""
@@ -45,6 +55,15 @@ class Options:
     dry_run: bool = False
     profile: str | None = None  # the file that was named; None: the usual one
     probe: ProbeChoice = field(default_factory=ProbeChoice)  # how the probe stage probes
+    before_probes: tuple[str, ...] = ()  # jobs of another run that the probe stage lets end first
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Those of them that a further `vsp submit` needs to go on alike, without the stages."""
+        profile = () if self.profile is None else ("--profile", shlex.quote(self.profile))
+        after = ("--after", self.after) if self.after != "ok" else ()
+        tasks = ("--probe-tasks", str(self.probe_tasks)) if self.probe_tasks else ()
+        return (*profile, *after, *tasks)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -73,20 +92,36 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     options = _needed(run, ledgers, options, say)
     scheduler, states = _active_tasks(run, profile, options.dry_run, say)
     active = states.active(EXTRACT)
-    if EXTRACT in options.wanted and active:
-        raise RunError(
-            f"run {run.name}: {_shards_of(active)} queued or running already; "
-            f"`vsp resume --run {run.name}` submits the other unfinished shards, "
-            f"`{later_stages(run, options.probe)}` the later stages"
-        )
     others = [task for task in states.tasks if task.active and task.stage in options.wanted]
+    if EXTRACT in options.wanted and active:
+        goes_on = _goes_on(run, ledgers, options, active, len(others) > len(active))
+        raise RunError(f"run {run.name}: {_shards_of(active)} queued or running already; {goes_on}")
     if named is None and others:
         which = ", ".join(sorted({f"{one.stage} (job {one.job})" for one in others}))
         raise RunError(
-            f"run {run.name}: {which} queued or running already; `vsp status --run {run.name} --watch` "
-            "shows when it ends"
+            f"run {run.name}: {which} queued or running already; {_watched(run)} shows when it ends"
         )
     _send(run, profile, options, scheduler, states, None, say)
+
+
+def _goes_on(
+    run: Run, ledgers: Sequence[Ledger], options: Options, active: list[TaskState], later: bool
+) -> str:
+    """The commands for a run with queued shards; `later`: its later stages are queued too."""
+    left = unfinished(ledgers, options.retry_failed) - {task.shard for task in active}
+    advice = []
+    if left:
+        advice.append(f"`vsp resume --run {run.name}` submits the other unfinished shards")
+    if not later:
+        verb = "" if left else " submits"
+        advice.append(
+            f"`{later_stages(run, options.probe, *options.words)}`{verb} the later stages"
+        )
+    return ", ".join(advice) or f"{_watched(run)} shows when it ends"
+
+
+def _watched(run: Run) -> str:
+    return f"`vsp status --run {run.name} --watch`"
 
 
 def _needed(run: Run, ledgers: Sequence[Ledger], options: Options, say: Say) -> Options:
@@ -125,7 +160,8 @@ def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     shards = sorted(open_shards - {task.shard for task in active if task.shard is not None})
     if not shards:
         say(
-            f"no other shard is unfinished; `{later_stages(run, options.probe)}` submits the later stages"
+            f"no other shard is unfinished; `{later_stages(run, options.probe, *options.words)}` submits the later "
+            "stages"
         )
         return
     _send(run, profile, options, scheduler, states, shards, say)
@@ -217,6 +253,7 @@ class _Sender:
         self._sent: list[str] = []  # "stage job" for each submission
         self._jobs: dict[str, list[str]] = {}  # stage → job numbers
         self._problems: list[str] = []  # of stages that ran here
+        self._probed = False  # a stage that fits probes was sent
         later = [stage for stage in ORDER if stage in options.wanted and stage != EXTRACT]
         # Jobs submitted before, also by other users. The new stages need the results of earlier
         # stages, and must not run beside the same stages, which write to the same files.
@@ -227,6 +264,9 @@ class _Sender:
 
     def send(self, stage: str, calls: list[Call]) -> None:
         after = After() if stage == EXTRACT else self._after()
+        if stage in (PROBE_PARTS, PROBE) and not self._probed:
+            self._probed = True  # the second of them waits for the first
+            after = replace(after, ended=(*after.ended, *self._options.before_probes))
         names = [f"{stage.replace('-', '_')}{i or ''}" for i in range(len(calls))]
         sent = [self._one(call, after, name) for call, name in zip(calls, names, strict=True)]
         new = tuple(job for job in sent if job)
@@ -248,7 +288,7 @@ class _Sender:
         try:
             sent = self._scheduler.send(call, after)
         except SchedulerError as error:
-            raise SchedulerError(f"{call.stage}: {error}; {self._so_far(call.stage)}") from None
+            raise RefusedError(f"{call.stage}: {error}", self._so_far(call.stage)) from None
         if sent.job:
             self._show(call, after, sent.job)
         else:
@@ -256,9 +296,9 @@ class _Sender:
         return sent.job
 
     def _so_far(self, stage: str) -> str:
-        """The jobs that are in the queue, and the command that submits the others."""
+        """The jobs that are in the queue, and the command that submits the others; empty without any."""
         if not self._sent:
-            return "nothing was submitted"
+            return ""
         return f"{self._submitted()}; `{self._rest(stage)}` submits the rest"
 
     def _submitted(self) -> str:
@@ -270,7 +310,8 @@ class _Sender:
         which, probe = f"--run {self._run.name}", probe_words(self._options.probe.words)
         if stage == EXTRACT:
             return f"vsp resume {which}{probe}"
-        return f"vsp submit {which} --stages {','.join(rest)}{probe}"
+        words = " ".join(("", *self._options.words))
+        return f"vsp submit {which} --stages {','.join(rest)}{words}{probe}"
 
     def describe_interrupt(self, stage: str) -> str:
         """The state after an interrupt of this stage, and the next command; empty in a dry run."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from vsp.cluster.contract import After, Query, Scheduler, array_and_task
+from vsp.cluster.contract import After, Query, Scheduler, TaskState, array_and_task
 from vsp.cluster.jobs import LastJob, last_job, scheduler_of, task_states
 from vsp.cluster.needed_stages import finished_words
 from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, PROBE, TABLE, VERIFY, log_name
-from vsp.cluster.submit import Options, Say, submit, unfinished
+from vsp.cluster.submit import Options, RefusedError, Say, submit, unfinished
 from vsp.cluster.submitted import known_submissions, probing_submission
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
@@ -37,6 +37,7 @@ class _RunJobs:
 
     waiting: tuple[str, ...] = ()  # jobs that were in the queue before
     new: tuple[str, ...] = ()
+    extracting: tuple[str, ...] = ()  # those among them that extract rows
     problem: str = ""
 
 
@@ -47,21 +48,29 @@ def submit_sweep(
     work: Path,
     say: Say,
     last: LastJob | None = None,
+    first: Mapping[str, str] | None = None,
 ) -> SweepJobs:
     """Submit what each run still needs up to its probes, then `last` after the end of all.
 
-    `last` is by default the table of what the runs found. Runs with queued or running jobs are not
+    `last` is by default the table of what the runs found. `first` names for a run an earlier one of
+    `runs`, whose extraction ends before the probes of the run start. Runs with queued or running jobs are not
     submitted again; the last job waits for them too. A run that cannot be submitted does not stop the
     others. Raises SchedulerError, naming the runs submitted so far, if the batch system refuses.
     """
     scheduler = scheduler_of(profile)
     found: list[_RunJobs] = []
     for run in runs:
+        earlier = zip(runs, found, strict=False)  # those before this run
+        name = (first or {}).get(run.name)
+        waits_for = [
+            job for one, of_one in earlier if one.name == name for job in of_one.extracting
+        ]
+        of_run = replace(options, before_probes=tuple(waits_for))
         try:
-            found.append(_submit_run(run, profile, options, scheduler, say))
+            found.append(_submit_run(run, profile, of_run, scheduler, say))
         except SchedulerError as error:
-            so_far = _so_far(runs[: len(found)])
-            raise SchedulerError(f"run {run.name}: {error}; {so_far}") from None
+            done = [one.name for one, jobs in zip(runs, found, strict=False) if jobs.new]
+            raise SchedulerError(f"run {run.name}: {_refused(error, done)}") from None
     jobs = [job for one in found for job in (*one.waiting, *one.new)]
     if jobs:
         has_new = any(one.new for one in found)
@@ -82,10 +91,12 @@ def _submit_run(
     run: Run, profile: Profile, options: Options, scheduler: Scheduler, say: Say
 ) -> _RunJobs:
     """Submit what one run needs, unless its jobs wait or run. Raises SchedulerError if it is refused."""
-    waiting = _waiting(run, scheduler)
-    if waiting:
+    active = [one for one in task_states(run, scheduler, ended=False).tasks if one.active]
+    if active:
+        waiting = _numbers(active)
         say(f"run {run.name}: not submitted again, jobs {', '.join(waiting)} run or wait")
-        return _RunJobs(waiting, problem=_other_probe(run, options))
+        extracting = _numbers([one for one in active if one.stage == EXTRACT])
+        return _RunJobs(waiting, (), extracting, _other_probe(run, options))
     ledgers = run.ledgers()
     if finished_words(run, ledgers, options.probe):
         say(f"run {run.name}: is finished")
@@ -95,7 +106,8 @@ def _submit_run(
     problem = _problem(run, profile, replace(options, stages=_stages(ledgers, options)), say)
     new = [one for one in known_submissions(run)[0] if one not in before]
     numbers = (job for one in new for jobs in one.jobs.values() for job in jobs)
-    return _RunJobs(new=tuple(numbers), problem=problem)
+    extracting = (job for one in new for job in one.jobs.get(EXTRACT, ()))
+    return _RunJobs((), tuple(numbers), tuple(extracting), problem)
 
 
 def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
@@ -111,10 +123,9 @@ def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
     return ""
 
 
-def _waiting(run: Run, scheduler: Scheduler) -> tuple[str, ...]:
-    """The numbers of the run's queued and running jobs."""
-    tasks = task_states(run, scheduler, ended=False).tasks
-    return tuple(dict.fromkeys(array_and_task(one.job)[0] for one in tasks if one.active))
+def _numbers(tasks: Sequence[TaskState]) -> tuple[str, ...]:
+    """The numbers of the jobs that these tasks are of."""
+    return tuple(dict.fromkeys(array_and_task(one.job)[0] for one in tasks))
 
 
 def _other_probe(run: Run, options: Options) -> str:
@@ -163,6 +174,11 @@ def _submit_last(
     say(f"{job.stage}: job {sent.job} waits for the end of all; it writes {log}")
 
 
-def _so_far(runs: Sequence[Run]) -> str:
-    done = ", ".join(run.name for run in runs)
-    return f"{f'submitted already: {done}' if done else 'nothing was submitted'}; the same command goes on"
+def _refused(error: SchedulerError, done: Sequence[str]) -> str:
+    """Why a run was refused, what was submitted before that, and the command that goes on."""
+    reason, so_far = str(error), ""
+    if isinstance(error, RefusedError):
+        reason, so_far = error.reason, error.so_far
+    others = f"runs submitted before it: {', '.join(done)}" if done else ""
+    sent = "; ".join(filter(None, (so_far, others))) or "nothing was submitted"
+    return f"{reason}; {sent}; the same command goes on"

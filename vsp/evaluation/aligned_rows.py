@@ -18,7 +18,7 @@ from vsp.evaluation.verdict_evidence import VARIANT_ROLES
 from vsp.storage.results import Results
 from vsp.utils.text import format_count
 
-_NO_RUN = "no such run"
+_NO_RUN = "no results of such a run"
 _UNTRAINED = "untrained"
 
 

@@ -116,7 +116,8 @@ def _group_sums(effects: Sequence[Effect], code: NDArray[np.intp], centred: bool
 
     `centred`: minus the mean of their cell, the influence of a group on the effect.
     """
-    n_groups, n_repeats = int(code.max()) + 1, len(effects[0].cells[0].values)
+    n_groups = int(code.max()) + 1
+    n_repeats = max(len(cell.values) for effect in effects for cell in effect.cells)
     result = np.zeros((len(effects), n_repeats, n_groups))
     for k, effect in enumerate(effects):
         for cell in effect.cells:
@@ -124,7 +125,9 @@ def _group_sums(effects: Sequence[Effect], code: NDArray[np.intp], centred: bool
             values = cell.values[:, rows]
             if centred:
                 values = values - values.mean(axis=1, keepdims=True)
-            for repeat, of_repeat in enumerate(values * (cell.weight / len(rows))):
+            values = values * (cell.weight / len(rows))
+            for repeat in range(n_repeats):  # an effect with fewer repeats has each several times
+                of_repeat = values[repeat % len(values)]
                 result[k, repeat] += np.bincount(code[rows], of_repeat, n_groups)
     return result
 

@@ -68,6 +68,8 @@ def study_verdict(
     if "original" not in results:
         raise _no_original()
     original = read_study_rows(results["original"].name, results["original"])
+    if not original.tested.any():
+        raise ConfigError(f"{original.name}: no row is tested in every repeat; use fewer --repeats")
     aligned = align(original, results, judged or {}, not_judged or {})
     classes = np.unique(original.label[original.tested]).tolist()
     probe = subject_verdict("probe", aligned.probe, classes, original.folds, settings)

@@ -21,6 +21,7 @@ from vsp.storage.axes import Axes, read_axes
 from vsp.storage.find_results import find_results
 from vsp.storage.results import Results
 from vsp.storage.run_list import ListedRun, listed_run
+from vsp.storage.sealed_summary import identity_of
 from vsp.storage.stored_settings import why_stale
 from vsp.storage.study import ORIGINAL, Study, results_folder
 
@@ -121,9 +122,13 @@ def _axes(study: Study, runs: Sequence[RoleFacts]) -> tuple[Axes | None, list[st
     if SWAPPED not in study.runs or original.results is None:
         return None, []
     try:
-        return read_axes(original.results.home, study.runs[SWAPPED]), []
+        axes = read_axes(original.results.home, study.runs[SWAPPED])
     except RunError as error:
         return None, [str(error)]
+    if axes is not None and axes.identity != identity_of(original.summary):
+        again = f"`vsp study {study.name} --finish` finds them again"
+        return None, [f"axes: are of an earlier plan of {original.listed.name}; {again}"]
+    return axes, []
 
 
 def _role_facts(role: str, name: str, work: Path) -> RoleFacts:

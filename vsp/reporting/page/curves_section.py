@@ -27,20 +27,44 @@ from vsp.reporting.page.curve_spec import (
     marks,
     score_place,
 )
+from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.page_run import PageRun
-from vsp.reporting.page.section import Chart, Control, Option, Section, Table
+from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
 
 _BANDS = [PROBE, "says", "lens"]  # lines whose intervals are drawn; the table has all
 
 
-def curves_section(runs: Sequence[PageRun]) -> Section:
-    """The curves of the runs in one chart, and those of their classes in another one."""
-    drawn = [line for number, run in enumerate(runs) for line in run_lines(run, number, len(runs))]
+def curves_section(runs: Sequence[PageRun], n_in_full: int) -> Section:
+    """The curves of the runs in one chart, and those of their classes in another one.
+
+    Only the first `n_in_full` runs have all kinds of lines and classes; the others have their probe.
+    """
+    drawn = [
+        line
+        for number, run in enumerate(runs)
+        for line in run_lines(run, number, len(runs))
+        if number < n_in_full or (line.run is run and line.kind in (PROBE, CITED))
+    ]
     charts = [_chart(runs, drawn)]
-    of_classes = class_chart(runs)
+    of_classes = class_chart(runs[:n_in_full])
     return Section(
-        "curves", "Score by layer", charts=charts if of_classes is None else [*charts, of_classes]
+        "curves",
+        "Score by layer",
+        paragraphs(_left_out(runs, n_in_full)),
+        charts if of_classes is None else [*charts, of_classes],
     )
+
+
+def _left_out(runs: Sequence[PageRun], n_in_full: int) -> list[str]:
+    """What the page has of the first runs alone."""
+    if n_in_full >= len(runs):
+        return []
+    of = ", ".join(run.name for run in runs[:n_in_full])
+    return [
+        "To keep the page small, what follows of labels, layers and rows is of "
+        f"{of}, and other runs have the curve of their probe alone; vsp report RUN --html FILE makes the "
+        "page of a run."
+    ]
 
 
 def _chart(runs: Sequence[PageRun], drawn: Sequence[Line]) -> Chart:
@@ -77,7 +101,7 @@ def _controls(runs: Sequence[PageRun], drawn: Sequence[Line]) -> list[Control]:
         if any(line.kind == name for line in drawn)
     ]
     controls = [Control("kinds", "Show", [*kinds, Option("band", "intervals")])]
-    positions = _positions(runs)
+    positions = _positions(drawn)
     if len(positions) > 1:
         own = {run.position for run in runs}
         looks = [
@@ -92,8 +116,8 @@ def _controls(runs: Sequence[PageRun], drawn: Sequence[Line]) -> list[Control]:
     return controls
 
 
-def _positions(runs: Sequence[PageRun]) -> list[str]:
-    return list(dict.fromkeys(one.position for run in runs for one in (run, *run.others)))
+def _positions(drawn: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(line.run.position for line in drawn))
 
 
 def _spec(
@@ -132,7 +156,7 @@ def _values(
     runs: Sequence[PageRun], drawn: Sequence[Line], place_name: str
 ) -> list[dict[str, Any]]:
     """A row for each point of each line."""
-    several_positions = len(_positions(runs)) > 1
+    several_positions = len(_positions(drawn)) > 1
     values = []
     for line in drawn:
         label = line.label(len(runs) > 1, several_positions)
@@ -145,7 +169,8 @@ def _values(
         for place, point in zip(places, line.points, strict=True):
             values.append(
                 {
-                    place_name: place, "run": line.run.name, "position": line.run.position,
+                    place_name: place, "run": line.run.name,
+                    **({"position": line.run.position} if several_positions else {}),
                     "kind": line.kind, "label": label,
                     "score": point.score, "low": point.low, "high": point.high,
                     "color": color, "dash": DASHES[line.dash], "text": _point_text(point),
@@ -162,14 +187,15 @@ def _point_text(point: Point) -> str:
 
 
 def _table(drawn: Sequence[Line]) -> Table:
-    return Table(
-        ("line", "run", "position", "layer", "score", "low", "high"),
-        [
-            (
-                KINDS[line.kind].words, line.run.name, line.run.position,
-                p.layer, p.score, p.low, p.high,
-            )
-            for line in drawn
-            for p in line.points
-        ],
-    )  # fmt: skip
+    """A row for each layer of each line, and one for a line that is level over several layers."""
+    several = len(_positions(drawn)) > 1
+    rows: list[tuple[Cell, ...]] = []
+    for line in drawn:
+        names = (KINDS[line.kind].words, line.run.name, *([line.run.position] if several else []))
+        figures = [(one.score, one.low, one.high) for one in line.points]
+        if len(figures) > 1 and len(set(figures)) == 1:
+            rows.append((*names, "all", *figures[0]))
+            continue
+        rows += [(*names, one.layer, *of) for one, of in zip(line.points, figures, strict=True)]
+    position = ("position",) if several else ()
+    return Table(("line", "run", *position, "layer", "score", "low", "high"), rows)

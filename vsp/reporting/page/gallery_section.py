@@ -26,8 +26,13 @@ _KINDS = {
 _OF_ANSWERS = ("knows", "says", "neither")
 
 
-def gallery_section(runs: Sequence[PageRun], n_rows: int = GALLERY) -> Section | None:
-    """Rows of the first run with labels; None without such a run, and if `n_rows` is 0."""
+def gallery_section(
+    runs: Sequence[PageRun], n_rows: int = GALLERY, of_several: bool = False
+) -> Section | None:
+    """Rows of the first run with labels; None without such a run, and if `n_rows` is 0.
+
+    `of_several`: the page has more runs than these.
+    """
     run = next((run for run in runs if run.classes), None)
     if run is None or not n_rows:
         return None
@@ -36,7 +41,7 @@ def gallery_section(runs: Sequence[PageRun], n_rows: int = GALLERY) -> Section |
         return None
     chosen = chosen_rows(verdicts, n_rows)
     data, notes = gallery_data(run, verdicts, chosen)
-    lines = [*_introduction(run, verdicts, len(chosen), len(runs) > 1), *notes]
+    lines = [*_introduction(run, verdicts, len(chosen), of_several or len(runs) > 1), *notes]
     body = joined(
         [
             paragraphs(lines),

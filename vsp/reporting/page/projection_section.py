@@ -16,21 +16,28 @@ from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Chart, Control, Option, Section, Table
 from vsp.utils.text import format_count
 
-_MOST_ROWS = 400  # points of a layer
-_MOST_LAYERS = 6
+_MOST_ROWS, _FEW_ROWS = 400, 150  # points of a layer
+_MOST_LAYERS, _FEW_LAYERS = 6, 3
 _N_COLORS = 8  # of the style sheet
 _MOST_LABELS = 24  # that colours and shapes tell apart
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke")
 _TITLE = "States in two dimensions"
 
 
-def projection_section(runs: Sequence[PageRun]) -> Section | None:
-    """Some layers of the first run with labels; a line that says why if they cannot be read."""
+def projection_section(runs: Sequence[PageRun], small: bool = False) -> Section | None:
+    """Some layers of the first run with labels; a line that says why if they cannot be read.
+
+    `small`: fewer rows and layers, for a page of many runs.
+    """
     run = next((run for run in runs if run.classes), None)
     if run is None:
         return None
     try:
-        found = project(run.results, _layers(run), _MOST_ROWS)
+        found = project(
+            run.results,
+            _layers(run, _FEW_LAYERS if small else _MOST_LAYERS),
+            _FEW_ROWS if small else _MOST_ROWS,
+        )
     except (RunError, StoreError, ProbeError) as error:
         line = without_folders(f"States cannot be projected: {error}.", run)
         return Section("projection", _TITLE, paragraphs([line]))
@@ -39,14 +46,17 @@ def projection_section(runs: Sequence[PageRun]) -> Section | None:
         line = "States cannot be projected: they are the same for all training rows."
         return Section("projection", _TITLE, paragraphs([line]))
     return Section(
-        "projection", _TITLE, paragraphs(_words(run, found, len(runs) > 1)), [_chart(run, found)]
+        "projection",
+        _TITLE,
+        paragraphs(_words(run, found, small or len(runs) > 1)),
+        [_chart(run, found)],
     )
 
 
-def _layers(run: PageRun) -> list[int]:
+def _layers(run: PageRun, most: int) -> list[int]:
     """The selected, the first and the last layer, and evenly spaced ones between."""
     layers = [score.layer for score in run.scores]
-    places = np.linspace(0, len(layers) - 1, min(_MOST_LAYERS, len(layers))).round().astype(int)
+    places = np.linspace(0, len(layers) - 1, min(most, len(layers))).round().astype(int)
     chosen = [layers[place] for place in places]
     if run.selected not in chosen:  # in place of the nearest one between
         between = range(1, len(chosen) - 1) if len(chosen) > 2 else range(len(chosen))

@@ -35,32 +35,39 @@ def runs_page(
     more: Sequence[Section] = (),
     transfers: Sequence[Transfer] = (),
     gallery: int = GALLERY,
+    first_in_full: bool = False,
     with_states: bool = True,
 ) -> str:
     """The page of these runs as text.
 
     `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the
-    gallery. Without `with_states`, projection and gallery are left out, and nothing is read but results.
-    Without a `title`, it has the names of dataset and model, or the number of runs.
+    gallery. `first_in_full`: only the first run has all curves, labels and layers, so that the page of
+    many runs stays small. Without `with_states`, projection and gallery are left out, and nothing is
+    read but results. Without a `title`, it has the names of dataset and model, or the number of runs.
     """
     lead = answer_of(runs[0]) if len(runs) == 1 else None
-    sections = [*more, *_run_sections(runs, transfers, gallery, with_states)]
-    return page(title or _title(runs), sections, lead, _figure(runs))
+    sections = [*more, *_run_sections(runs, transfers, gallery, first_in_full, with_states)]
+    return page(title or _title(runs), sections, lead, _figure(runs[:1] if first_in_full else runs))
 
 
 def _run_sections(
-    runs: Sequence[PageRun], transfers: Sequence[Transfer], gallery: int, with_states: bool
+    runs: Sequence[PageRun],
+    transfers: Sequence[Transfer],
+    gallery: int,
+    first_in_full: bool,
+    with_states: bool,
 ) -> list[Section]:
     """The sections of runs, without those for which the runs have no data."""
+    in_full = runs[:1] if first_in_full else runs
     found: list[Section | None] = [
         answers_section(runs),
-        curves_section(runs),
-        confusion_section(runs),
+        curves_section(runs, len(in_full)),
+        confusion_section(in_full),
         transfer_section(transfers),
         axes_section(axes_of_runs(runs)),
-        projection_section(runs) if with_states else None,
-        gallery_section(runs, gallery if with_states else 0),
-        layers_section(runs),
+        projection_section(in_full, len(in_full) < len(runs)) if with_states else None,
+        gallery_section(in_full, gallery if with_states else 0, len(runs) > 1),
+        layers_section(in_full),
         methods_section(runs),
         rerun_section(runs),
     ]
