@@ -151,7 +151,7 @@ def _opened(folder: Path, *command: object) -> tuple[int, list[str]]:
     [
         (["extract", "--workers", "0"], 390, ["PIL"]),
         (["status"], 385, ["rich"]),
-        (["resume", "--dry-run"], 340, ["simple_slurm"]),
+        (["resume", "--dry-run"], 350, ["simple_slurm"]),
     ],
 )
 def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, most, libraries):
