@@ -100,7 +100,7 @@ def test_both_figures_are_drawn_and_the_tables_written(vsp, twins, work):
 
 def test_options_that_do_not_go_together_are_refused_before_anything_is_computed(vsp, twins, work):
     for options, said in (
-        (("--layer", "1", "--json"), "--layer 1: is of the page and of --figure cosines"),
+        (("--layer", "1", "--json"), "--layer 1: applies to the page and to --figure cosines"),
         (("--figure", "cosines"), "--figure: needs a figure; add --plot FILE"),
         (("--plot", "a.txt"), "unknown suffix '.txt'"),
     ):
@@ -111,7 +111,7 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_computed
     assert done.returncode == 1 and "layer 9: is not recorded; choose from 0-1" in done.stderr
 
 
-def test_runs_that_are_no_twins_are_refused_in_one_line(vsp, twins):
+def test_runs_that_are_not_twins_are_refused_in_one_line(vsp, twins):
     done = vsp("axes", "one", "one")
     assert (
         done.returncode == 1

@@ -46,10 +46,11 @@ def test_files_are_written_beside_the_page_and_dashes_print_instead_of_it(two, c
 
 
 def test_a_comparison_as_csv_has_a_line_for_each_layer_of_each_pair(two, capsys):
-    _, text, _ = _page(capsys, "compare", "first", "results/second", "first", "--csv", "-")
+    made.made(two / "results" / "third", made.predictions(made.accuracies(5), seed=2))
+    _, text, _ = _page(capsys, "compare", "first", "results/second", "third", "--csv", "-")
     lines = list(csv.DictReader(io.StringIO(text)))
     assert len(lines) == 2 * (5 + 1)
-    assert {line["other"] for line in lines} == {"second", "first"}
+    assert {line["other"] for line in lines} == {"second", "third"}
     for line in lines:
         assert float(line["difference"]) == pytest.approx(
             float(line["other_score"]) - float(line["first_score"])
@@ -93,7 +94,7 @@ REFUSED = {
     "layer": ((*REPORT, "--layer", "3"), "--layer: needs a figure; add --plot FILE"),
     "layer of a curve": (
         (*REPORT, "--plot", "a.png", "--layer", "3"),
-        "--layer 3: is of --plot FILE --figure confusion",
+        "--layer 3: applies to --plot FILE --figure confusion",
     ),
 }
 

@@ -194,7 +194,7 @@ def test_values_of_the_file_that_a_plan_refuses_name_the_file(study, work):
     )
 
 
-def test_a_run_of_that_name_is_no_study(study, vsp, work):
+def test_a_study_named_like_a_run_is_refused(study, vsp, work):
     vsp("plan", "--model", "fake", "--dataset", "a", "--run", "s", "--limit", "24")
     answer = study(*SMALL)
     assert answer.returncode == 1 and "a run has that name; choose another --name" in answer.stderr

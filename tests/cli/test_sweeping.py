@@ -321,7 +321,7 @@ def test_a_sweep_probes_with_the_options_after_the_dashes_and_its_table_shows_th
     assert shown.splitlines()[0] == "probe mass-mean" and "0." in shown
     without = vsp("runs", "--peaks", "--probe", "lda", "fake-a").stdout
     assert "not probed yet with lda: fake-a" in without
-    assert "--probe lda: is of --peaks" in vsp("runs", "--probe", "lda").stderr
+    assert "--probe lda needs --peaks" in vsp("runs", "--probe", "lda").stderr
 
 
 def test_on_slurm_the_table_of_a_sweep_names_its_setting(vsp, sweep, work, slurm):
@@ -344,7 +344,7 @@ def test_jobs_in_the_queue_that_probe_otherwise_are_a_problem(vsp, sweep, work, 
 
 def test_options_of_the_probe_are_refused_where_a_sweep_probes_nothing(sweep, work):
     answer = sweep(*FAKE, "--datasets", "a", "--", *MEAN)
-    assert answer.returncode == 1 and "after --: is of --submit; add it" in answer.stderr
+    assert answer.returncode == 1 and "after -- needs --submit" in answer.stderr
     wrong = sweep(*FAKE, "--datasets", "a", "--submit", "--", "--prob", "x")
     assert wrong.returncode == 2 and "did you mean --probe" in wrong.stderr
     assert not (work / "scratch").exists()

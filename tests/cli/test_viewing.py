@@ -58,7 +58,7 @@ def test_a_port_that_is_taken_is_one_line_with_what_to_do(vsp, work):
     assert line.startswith(f"vsp: port {port}: address already in use; use --port 0")
 
 
-def test_a_folder_or_port_that_is_none_is_one_line(vsp, work):
+def test_a_wrong_folder_or_port_is_refused_in_one_line(vsp, work):
     answer = vsp("view", "nowhere")
     assert answer.returncode == 1 and answer.stderr == (
         f"vsp: {work}/nowhere: no such folder; name the folder that has results/\n"

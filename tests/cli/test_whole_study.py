@@ -216,7 +216,7 @@ def test_figures_of_earlier_probes_are_said_to_be_so_and_judged_again(copy):
     probe = ("probe", "s-original", *FEW, "--seed", "3")
     assert run_here(probe, copy).returncode == 0
     page = run_here(("report", "--study", "s"), copy).stdout
-    assert "! transfer to mirrored, swapped, on-b: is of earlier probes" in page
+    assert "! transfer to mirrored, swapped, on-b: was judged with earlier probes" in page
     assert "! verdict: lacks the original's probes on blank, mirrored, swapped" in page
     answer = run_here(("study", "s", "--finish"), copy)
     assert (
@@ -252,4 +252,4 @@ def test_stored_evaluations_that_vsp_did_not_write_are_not_read(copy, text):
 )  # fmt: skip
 def test_options_about_one_run_are_refused(done, words):
     answer = run_here(("report", "--study", "s", *words), done[0])
-    assert answer.returncode == 1 and "is about one run" in answer.stderr
+    assert answer.returncode == 1 and "applies to one run" in answer.stderr

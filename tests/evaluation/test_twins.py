@@ -87,14 +87,14 @@ def test_rows_that_share_a_group_in_either_run_are_in_one_group(work):
         (
             1,
             {"label": ["near"]},
-            "no inverses of each other; make the twin's dataset with `vsp generate",
+            "not inverses of each other; make the twin's dataset with `vsp generate",
         ),
     ],
 )
-def test_labels_that_are_no_inverses_are_refused(work, side, columns, said):
+def test_labels_that_are_not_inverses_are_refused(work, side, columns, said):
     with pytest.raises(RunError, match=said) as refused:
         match_twins(*twin_runs(work, _changed(_rows(), side, **columns)), "last")
-    assert "\n" not in str(refused.value) and "runs one and twin: are no twins" in str(
+    assert "\n" not in str(refused.value) and "runs one and twin: are not twins" in str(
         refused.value
     )
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import pty
 import signal
-import struct
 import sys
-import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +15,7 @@ from subprocess import CompletedProcess
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
+from helpers.terminals import open_terminal
 from joblib.externals.loky import reusable_executor
 
 from vsp.cli.main import console
@@ -98,11 +95,7 @@ def run_here_in_terminal(
     arguments: tuple[object, ...], folder: Path, columns: int
 ) -> tuple[int, str]:
     """The exit code, and stdout and stderr as they reach a terminal of this width."""
-    master, slave = pty.openpty()
-    mode = termios.tcgetattr(slave)
-    mode[1] &= ~termios.OPOST  # a newline stays a newline
-    termios.tcsetattr(slave, termios.TCSANOW, mode)
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    master, slave = open_terminal(columns)
     shown: list[bytes] = []
 
     def read() -> None:

@@ -36,11 +36,14 @@ def test_the_page_of_several_runs_has_all_of_them(vsp, work):
             ["first", "second"],
             "2 runs are named: `vsp report` shows one in the terminal; add --html FILE",
         ),
-        (["first", "second", "--html", "x.html", "--json"], "--json: of one run, and 2 are named"),
+        (
+            ["first", "second", "--html", "x.html", "--json"],
+            "--json: needs a single run, and 2 are named",
+        ),
         (["first", "--html", "x.png"], "--html x.png: unknown suffix '.png'; use .html"),
         (
             ["first", "--evaluation", "e.json"],
-            "--evaluation e.json: is shown on a page; add --html",
+            "--evaluation e.json needs --html",
         ),
         (
             ["first", "--html", "x.html", "--evaluation", "no.json"],

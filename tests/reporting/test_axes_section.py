@@ -65,7 +65,7 @@ def test_axes_do_not_join_results_of_another_plan(work, axes):
         relation_axes(find_run("one", work), find_run("twin", work), settings=SETTINGS)
 
 
-def test_names_of_others_stay_text(work, axes):
+def test_hostile_names_stay_text(work, axes):
     path = axes_file(work / "results/one", "twin")
     values = json.loads(path.read_text())
     values["axes"][0]["first"] = "<img src=x onerror=alert(1)>"

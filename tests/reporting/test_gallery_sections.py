@@ -79,4 +79,4 @@ def test_the_limit_is_an_option_of_the_page(looked, vsp, work):
     assert 'id="data-gallery"' not in (work / "none.html").read_text()
     refused = vsp("report", address, "--gallery", 3)
     assert refused.returncode == 1
-    assert refused.stderr == "vsp: --gallery 3: is of a page; add --html FILE\n"
+    assert refused.stderr == "vsp: --gallery 3 needs --html FILE\n"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import pytest
+from helpers.terminals import printed
 
 from vsp.evaluation.strata import Gap, Share, Strata, Stratum
 from vsp.reporting.strata_page import strata_page
-from vsp.utils.terminal import Page
 
 NAME = "a \x1b[1m very\n\u202elong name of a stratum " * 3
 
@@ -32,9 +31,7 @@ def _strata():
 
 
 def _shown(width):
-    stream = io.StringIO()
-    Page(stream, width=width).print(strata_page(_strata()))
-    return stream.getvalue()
+    return printed(strata_page(_strata()), width)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 
 import pytest
+from helpers.terminals import printed
 
 from vsp.evaluation.verdict import Evidence, StudyVerdict, SubjectVerdict, Verdict, VerdictSettings
 from vsp.reporting.verdict_page import verdict_json, verdict_page, verdict_sentence
-from vsp.utils.terminal import Page
 
 HOSTILE = "left \x1b[31m of\n[bold]\u202e" + "long" * 40
 
@@ -49,9 +48,7 @@ def study_of(first_class=HOSTILE):
 
 
 def _shown(width):
-    stream = io.StringIO()
-    Page(stream, width=width).print(verdict_page(study_of()))
-    return stream.getvalue()
+    return printed(verdict_page(study_of()), width)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

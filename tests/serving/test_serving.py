@@ -168,7 +168,7 @@ def test_results_may_be_a_link_of_the_user_and_links_inside_it_are_followed(proj
      "localhost.evil.example:{port}", "localhost:{port}.evil.example", "", "0.0.0.0:{port}",
      "user@localhost:{port}", "localhost:{port}\r\nHost: evil.example"],
 )  # fmt: skip
-def test_another_name_of_the_server_is_refused(served, host):
+def test_a_request_for_another_host_name_is_refused(served, host):
     """A page of another site whose name is made to lead here cannot read results."""
     reply = served.get("/", host=host.format(port=served.port))
     assert reply.status == 421 and b"small" not in reply.body
@@ -218,7 +218,7 @@ def test_every_answer_has_a_policy_that_runs_no_foreign_script(served, path):
     [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.x\r\n\r\n", b"<script>\r\n\r\n",
      b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"GET /" + b"x" * 70_000 + b"\r\n\r\n"],
 )  # fmt: skip
-def test_what_is_no_request_is_refused_without_a_word_of_it(served, sent):
+def test_a_malformed_request_is_refused_without_repeating_it(served, sent):
     reply = served.send(sent)
     assert 400 <= reply.status < 600 and b"<script" not in reply.body and b"\x16" not in reply.body
     assert reply.headers["content-type"].startswith("text/plain")
@@ -291,6 +291,8 @@ def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
     assert others == [500, 500, 500, 404]
 
 
-@pytest.mark.parametrize("name", ["..", ".", "%2e%2e", "a%2fb", "a%00", "%", "%g1", ""])
-def test_what_is_no_name_of_a_folder_is_no_address(name):
+@pytest.mark.parametrize(
+    "name", ["..", ".", "%2e%2e", "a%2fb", "a%5cb", "a%00", "%", "%g1", "%ff", ""]
+)
+def test_an_address_with_a_name_that_no_folder_can_have_is_refused(name):
     assert parse_address(f"/run/{name}") is None and parse_address(f"/run/small/{name}") is None

@@ -1,21 +1,18 @@
-import io
 import sys
 
 import pytest
 from helpers.hostile import FORGED_LINE, HARMFUL, OF_RICH, TEXT
-from helpers.terminals import run_in_terminal
+from helpers.terminals import printed, run_in_terminal
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from vsp.escaping import one_line
-from vsp.utils.terminal import Page, fact_table, folded_text, text_line, text_lines
+from vsp.utils.terminal import fact_table, folded_text, text_line, text_lines
 
 
 def _shown(renderable, width=1000):
-    stream = io.StringIO()
-    Page(stream, width=width).print(renderable)
-    return stream.getvalue()
+    return printed(renderable, width)
 
 
 def _table(cell, header="x", **options):

@@ -1,4 +1,4 @@
-"""The study that the words of `vsp study` mean: a new one, or one whose file is there."""
+"""The study that the arguments of `vsp study` name: a new one, or that of a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DATASET = "data/raw/spatial"
 
 
 def asked_study(arguments: argparse.Namespace, work: Path) -> tuple[Study, bool]:
-    """The study that the words mean, and whether its file is still to be written.
+    """The study that the arguments name, and whether its file is still to be written.
 
     Raises ConfigError for options beside a name, and for a study of the same name that asks something
     else.

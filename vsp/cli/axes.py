@@ -95,8 +95,8 @@ def _check(arguments: argparse.Namespace) -> None:
     )
     if arguments.layer is not None and not is_page and arguments.figure != "cosines":
         raise ConfigError(
-            f"--layer {arguments.layer}: is of the page and of --figure cosines; tables and JSON have all "
-            "layers"
+            f"--layer {arguments.layer}: applies to the page and to --figure cosines; tables and JSON "
+            "have all layers"
         )
 
 

@@ -66,11 +66,9 @@ def check_page_options(arguments: argparse.Namespace) -> None:
     """Raise ConfigError for options that do not go together, before anything is read."""
     path, further = arguments.html, arguments.further_runs or []
     if path is None and arguments.evaluation is not None:
-        raise ConfigError(
-            f"--evaluation {arguments.evaluation}: is shown on a page; add --html FILE"
-        )
+        raise ConfigError(f"--evaluation {arguments.evaluation} needs --html FILE")
     if path is None and arguments.gallery is not None:
-        raise ConfigError(f"--gallery {arguments.gallery}: is of a page; add --html FILE")
+        raise ConfigError(f"--gallery {arguments.gallery} needs --html FILE")
     if path is None and further:
         raise ConfigError(
             f"{len(further) + 1} runs are named: `vsp report` shows one in the terminal; add --html FILE "
@@ -80,11 +78,13 @@ def check_page_options(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--html {path}: unknown suffix {path.suffix!r}; use .html")
     given = [f"--{name}" for name in _OF_ONE if getattr(arguments, name) not in (None, False)]
     if further and given:
-        raise ConfigError(f"{', '.join(given)}: of one run, and {len(further) + 1} are named")
+        raise ConfigError(
+            f"{', '.join(given)}: needs a single run, and {len(further) + 1} are named"
+        )
 
 
 def write_runs_page(arguments: argparse.Namespace, first: Results) -> None:
-    """Write the page of the runs that are named, of which `first` are the first run's results."""
+    """Write the page of the named runs; `first` are the results of the first one."""
     from vsp.reporting.names import display_names
     from vsp.reporting.page.gallery_section import GALLERY
     from vsp.reporting.page.page_run import read_page_run

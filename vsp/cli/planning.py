@@ -142,6 +142,17 @@ def _add_recorded(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_probe_tasks(parser: argparse.ArgumentParser) -> None:
+    """Add --probe-tasks, for all runs that a command submits."""
+    parser.add_argument(
+        "--probe-tasks",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="fit the layers of each run in an array of N tasks; 0: in one task (default: 0)",
+    )
+
+
 def add_jobs(group: argparse._ArgumentGroup) -> None:
     """Options for the tasks of a run."""
     shards = group.add_mutually_exclusive_group()

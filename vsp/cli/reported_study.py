@@ -21,7 +21,7 @@ _OPTIONS = {"figure_layer": "layer", "further_runs": "run"}  # where the names d
 
 
 def report_study(arguments: argparse.Namespace) -> None:
-    """Show what a study found. Raises ConfigError for an option that is about one run."""
+    """Show what a study found. Raises ConfigError for an option that applies to one run."""
     from vsp.reporting.study_facts import study_facts
     from vsp.reporting.study_report import study_json, study_page
     from vsp.storage.study import read_study
@@ -72,6 +72,6 @@ def _check(arguments: argparse.Namespace) -> None:
         if name not in _TAKES | _NOT_TYPED and value is not None and value is not False:
             option = _OPTIONS.get(name, name.replace("_", "-"))
             raise ConfigError(
-                f"--{option}: is about one run; `vsp report RUN` takes it, `vsp report --study` does not"
+                f"--{option}: applies to one run; use it in `vsp report RUN`, without --study"
             )
     check_page_options(arguments)

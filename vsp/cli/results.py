@@ -68,6 +68,10 @@ def _add_report(subparsers: Any) -> None:
         help="layer of --figure confusion (default: the selected one)",
     )
     add_tables(parser)
+    _add_further_parts(parser)
+
+
+def _add_further_parts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save",
         action="store_true",
@@ -105,9 +109,7 @@ def _report(arguments: argparse.Namespace) -> None:
     check_page_options(arguments)
     _check_by(arguments)
     if arguments.margin is not None:
-        raise ConfigError(
-            f"--margin {arguments.margin:g}: is of a verdict; use it with --study NAME"
-        )
+        raise ConfigError(f"--margin {arguments.margin:g} needs --study NAME")
     settings = arguments.probe or [None]
     if len(settings) > 1:
         _check_several(arguments)
@@ -194,7 +196,7 @@ def _plot_report(arguments: argparse.Namespace, results: Results) -> None:
     kind = arguments.figure or "curve"
     if arguments.figure_layer is not None and kind != "confusion":
         raise ConfigError(
-            f"--layer {arguments.figure_layer}: is of --plot FILE --figure confusion; the other figures "
+            f"--layer {arguments.figure_layer}: applies to --plot FILE --figure confusion; the other figures "
             "have all layers"
         )
     if not arguments.plot:

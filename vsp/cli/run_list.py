@@ -49,7 +49,7 @@ def _runs(arguments: argparse.Namespace) -> None:
 
     work = Path()
     if arguments.probe and not arguments.peaks:
-        raise ConfigError(f"--probe {arguments.probe}: is of --peaks; add it")
+        raise ConfigError(f"--probe {arguments.probe} needs --peaks")
     names = known_runs(arguments.runs, work) or run_names(work)
     if not names and not arguments.json:
         print_line(f"{work.absolute()}: holds no run; `vsp plan` makes one")
@@ -75,7 +75,7 @@ def _runs(arguments: argparse.Namespace) -> None:
 
 
 def show_peaks(names: list[str], work: Path, probe: str | None) -> None:
-    """Show the table of what these runs found, with this setting or probe, or else the newest."""
+    """Show the results of these runs, of this setting or probe, or else the newest ones."""
     from vsp.cluster.run_jobs import Activity
     from vsp.reporting.runs_page import RunRow, peaks_page
     from vsp.storage.run_list import listed_run

@@ -15,7 +15,7 @@ PROFILE = "profile"  # an option of the jobs that is not kept in a study
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options. One that is not typed is not in the namespace at all."""
+    """Add the options. An option that is not typed is absent from the namespace."""
     computed = parser.add_argument_group("what is computed, for all runs")
     _add_computed(computed)
     jobs = parser.add_argument_group("where and how all runs are computed")

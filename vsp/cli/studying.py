@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.cli.arguments import add_command, add_n_jobs, at_least, model_config
+from vsp.cli.arguments import add_command, add_n_jobs, model_config
 from vsp.cli.asked_study import asked_study
 from vsp.cli.data import verb
 from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
+from vsp.cli.planning import add_probe_tasks
 from vsp.cli.study_options import add_plan_options, parsed_options
 from vsp.errors import ConfigError, RunError, SchedulerError
 from vsp.utils.signals import stoppable
@@ -51,25 +52,19 @@ def add_commands(subparsers: Any) -> None:
     form.add_argument(
         "--submit",
         action="store_true",
-        help="also submit what each run needs, and the report after the end of all; with `scheduler: "
+        help="also submit what each run needs, and a last job that reports; with `scheduler: "
         "local`, all stages run here (default with NAME; without it, only plan)",
     )
     form.add_argument(
-        "--dry-run", action="store_true", help="list the runs, and write, plan and submit nothing"
+        "--dry-run", action="store_true", help="list the runs; write, plan and submit nothing"
     )
     form.add_argument(
         "--finish",
         action="store_true",
-        help="only judge the probes of the original on the other runs, and report; the last job of a "
-        "study does this",
+        help="do the work of the last job of a study: judge the probes of the original on the other runs, "
+        "and report",
     )
-    parser.add_argument(
-        "--probe-tasks",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="fit the layers of each run in an array of N tasks; 0: in one task (default: 0)",
-    )
+    add_probe_tasks(parser)
     add_n_jobs(parser, "processes that draw the pictures of variants")
     add_plan_options(parser)
 
@@ -298,7 +293,7 @@ def _submit_all(
     if jobs.waits:
         names = " ".join(study.runs.values())
         print_line(
-            f"`vsp runs {names}` shows how far they are, `vsp report --study {study.name}` what is found"
+            f"`vsp runs {names}` shows their progress, `vsp report --study {study.name}` their results"
         )
     else:
         print_line()

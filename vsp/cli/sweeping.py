@@ -10,10 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.cli.arguments import add_command, add_model_options, at_least, model_config, read_profile
+from vsp.cli.arguments import add_command, add_model_options, model_config, read_profile
 from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
-from vsp.cli.planning import add_computed, add_jobs, plan_request
+from vsp.cli.planning import add_computed, add_jobs, add_probe_tasks, plan_request
 from vsp.cli.run_list import show_peaks
 from vsp.cli.submitted_probe import add_submitted_probe, checked_choice
 from vsp.datasets.prompts import STYLES
@@ -51,13 +51,7 @@ def add_commands(subparsers: Any) -> None:
     form.add_argument(
         "--dry-run", action="store_true", help="list the runs, and neither plan nor submit"
     )
-    parser.add_argument(
-        "--probe-tasks",
-        type=at_least(0),
-        default=0,
-        metavar="N",
-        help="fit the layers of each run in an array of N tasks; 0: in one task (default: 0)",
-    )
+    add_probe_tasks(parser)
     computed = parser.add_argument_group("what is computed, for all runs")
     add_model_options(computed)
     add_computed(computed)
@@ -113,7 +107,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
                     f"{len(arguments.models)}; write a file in configs/models/ for each"
                 )
     if arguments.rest and not (arguments.submit or arguments.dry_run):
-        raise ConfigError(f"{' '.join(arguments.rest)} after --: is of --submit; add it")
+        raise ConfigError(f"{' '.join(arguments.rest)} after -- needs --submit")
     checked_choice(arguments.rest, (), arguments.probe_tasks)
     requests = _requests(arguments)
     if arguments.dry_run:

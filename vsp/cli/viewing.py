@@ -14,7 +14,7 @@ from vsp.errors import ConfigError
 if TYPE_CHECKING:
     from vsp.serving.http_server import ResultsServer
 
-PORT = 8765
+PORT = 8765  # needs no privileges
 
 
 def add_commands(subparsers: Any) -> None:
@@ -57,7 +57,7 @@ def _view(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{folder.absolute()}: {what}; name the folder that has results/")
     with _server(folder, arguments.port) as server:
         _print_where(folder, server.server_port)
-        with suppress(KeyboardInterrupt):  # the only way to end it, so it is no interrupt
+        with suppress(KeyboardInterrupt):  # the normal way to end the server
             server.serve_forever()
     print_aside("ended")
 

@@ -119,7 +119,7 @@ class Scheduler(Protocol):
 
     @property
     def runs_here(self) -> bool:
-        """Whether `send` runs the job on this machine and returns at its end; there is no queue then."""
+        """Whether `send` runs the job here and returns at its end, without a queue."""
         ...
 
     def script(self, job: Job) -> str:

@@ -33,9 +33,9 @@ class SweepJobs:
 
 @dataclass(frozen=True, slots=True)
 class _RunJobs:
-    """What became of one run."""
+    """What was submitted for one run."""
 
-    waiting: tuple[str, ...] = ()  # jobs that were in the queue before
+    waiting: tuple[str, ...] = ()  # its jobs that were queued already
     new: tuple[str, ...] = ()
     extracting: tuple[str, ...] = ()  # those among them that extract rows
     problem: str = ""
@@ -105,13 +105,13 @@ def _submit_run(
     before = known_submissions(run)[0]
     problem = _problem(run, profile, replace(options, stages=_stages(ledgers, options)), say)
     new = [one for one in known_submissions(run)[0] if one not in before]
-    numbers = (job for one in new for jobs in one.jobs.values() for job in jobs)
-    extracting = (job for one in new for job in one.jobs.get(EXTRACT, ()))
-    return _RunJobs((), tuple(numbers), tuple(extracting), problem)
+    sent = [(stage, job) for one in new for stage, jobs in one.jobs.items() for job in jobs]
+    extracts = tuple(job for stage, job in sent if stage == EXTRACT)
+    return _RunJobs((), tuple(job for _, job in sent), extracts, problem)
 
 
 def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
-    """Submit the run; why it cannot be submitted, or what failed here, or nothing."""
+    """Submit the run. Returns why it was not submitted, or what failed here; "" if nothing did."""
     try:
         submit(run, profile, options, say)
     except RunError as error:
@@ -129,7 +129,7 @@ def _numbers(tasks: Sequence[TaskState]) -> tuple[str, ...]:
 
 
 def _other_probe(run: Run, options: Options) -> str:
-    """Why the jobs of the run that wait do not do what is wanted now; empty if they do."""
+    """Why the queued jobs of the run are not what is asked for now; empty if they are."""
     last = probing_submission(known_submissions(run)[0])
     if last is None or last.probe == options.probe.words:
         return ""

@@ -20,7 +20,7 @@ from vsp.evaluation.scores import Floats
 from vsp.evaluation.twins import Twins
 
 Indices = NDArray[np.intp]
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 512  # whose differences are in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _blocks(group: Indices) -> Iterator[slice]:
 
 
 def _signed_scale(difference: Floats, is_second: NDArray[np.bool_], layer: int) -> Floats:
-    """What makes differences [row, hidden] of length 1, with the sign of the label [row].
+    """Factors [row] that give differences [row, hidden] length 1 and the sign of their label.
 
     0 where the states are equal.
     """

@@ -124,7 +124,7 @@ def measure_speed(fitter: LayerFitter, costs: FitCosts, n_layers: int, n_jobs: i
 
 
 class _Timing:
-    """Timed fits of a layer, and the speed that they tell so far."""
+    """Timed fits of a layer, and the speed estimated from them."""
 
     def __init__(self, fitter: LayerFitter, costs: FitCosts, n_layers: int, n_jobs: int) -> None:
         self._fitter, self._sets = fitter, fitter.tasks.search_pieces[0]
@@ -134,12 +134,12 @@ class _Timing:
         self._speed = Speed(0.0, self._first / rows, self._first / rows)
 
     def _is_worth(self, seconds: float) -> bool:
-        """Whether fits of about so many seconds may be timed too."""
+        """Whether it is worth timing further fits that take about so many seconds."""
         all_fits = self._speed.seconds(self._costs, self._n_layers) / self._n_jobs
         return all_fits >= _SHORT and self._spent + seconds <= max(_UNNOTICED, _SHARE * all_fits)
 
     def of_single_fits(self) -> Speed:
-        """More fits if the first was quick."""
+        """Time more fits if the first was quick."""
         n_more = min(len(self._sets) - 1, 1 + int(_ENOUGH / max(self._first, 1e-3)))
         if n_more and self._first < _ENOUGH / 2 and self._is_worth(n_more * self._first):
             seconds, rows = _timed_search(self._fitter, self._sets[1 : 1 + n_more])
@@ -147,9 +147,9 @@ class _Timing:
         return self._speed
 
     def of_shared_work(self) -> Speed:
-        """Growing numbers of training sets, then of permutations, up to those of a whole piece.
+        """Time growing numbers of training sets, then of permutations, up to those of a whole piece.
 
-        As long as it is fewer than a piece, the speed is one that the fits exceed.
+        Until a whole piece is timed, the speed is a lower bound.
         """
         self._speed = replace(self._speed, at_most=True)
         tasks, last = self._fitter.tasks, self._first
@@ -206,7 +206,7 @@ def _middle(tasks: LayerTasks) -> StrengthChoice:
 
 
 def format_costs(costs: FitCosts, seconds: float, n_jobs: int, at_most: bool = False) -> str:
-    """ "fits: 1,540; about 9 min on 2 workers"; "at most about" if they may take much less."""
+    """ "fits: 1,540; about 9 min on 2 workers", or "at most about" for an upper bound."""
     workers = "1 worker" if n_jobs == 1 else f"{n_jobs} workers"
     is_short = seconds / n_jobs < _SHORT
     bound = "at most " if at_most and not is_short else ""

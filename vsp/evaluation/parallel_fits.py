@@ -83,7 +83,7 @@ def measured_costs(
 ) -> tuple[FitCosts, Speed]:
     """The fits of these layers, and their speed on one worker.
 
-    A few real fits of the middle one of them are timed.
+    A few real fits of the middle layer are timed.
     """
     costs = [count_fits(counted_fitter(layer, work)) for layer in pending]
     middle, total = pending[len(pending) // 2], sum(costs, FitCosts())

@@ -74,7 +74,7 @@ def _with_values(sample: Record) -> Record:
 def field_values(results: Results, ids: Texts, name: str) -> PickedRows:
     """The field `name` of each row; None where a record lacks it.
 
-    Raises ConfigError if no record has the field, or if its values are no texts, numbers or lists of
+    Raises ConfigError if no record has the field, or if its values are not texts, numbers or lists of
     these.
     """
     try:

@@ -19,8 +19,8 @@ from vsp.storage.results import Results
 
 MOST_VALUES = 24  # of a field; one with more does not divide rows into kinds
 _LONGEST = 80  # characters of a value
-_MOST_FIELDS = 16
-# They name a row, or stand elsewhere.
+_MOST_FIELDS = 16  # of a list to choose from
+# Fields that name a row, or that the page shows elsewhere.
 _NO_KINDS = frozenset(
     (*LABEL_KEYS, "id", "image_id", "image", "image_filename", "image_sha256", "group", "prompt",
      "depth", "depth_filename", "n_tokens", "n_shared")

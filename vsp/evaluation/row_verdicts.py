@@ -1,4 +1,4 @@
-"""What the probe of each layer and the model say of each tested row, and some rows to look at."""
+"""Predictions of each layer's probe and answers of the model for the tested rows; chooses rows to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What probe and model predict for the rows of a run, read from its results."""
+"""Predictions of the probe and answers of the model for the rows of a run, read from its results."""
 
 from __future__ import annotations
 

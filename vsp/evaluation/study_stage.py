@@ -1,4 +1,4 @@
-"""The last stage of a study: what needs the states of several of its runs, kept in `results/`.
+"""The last stage of a study: computes figures from the states of several runs, and keeps them in `results/`.
 
 Reports then need no states. The stage judges the original's probes on the other datasets and on the
 mirrored and swapped variant, keeps their predictions on the variants for the verdict, and finds the
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def finish_study(study: Study, work: Path, say: Say) -> None:
-    """Compute what is missing or of an earlier state; `say` gets a line for each part."""
+    """Compute the figures that are missing or out of date; `say` gets a line for each part."""
     results = study_results(study, work)
     if ORIGINAL not in results:
         return

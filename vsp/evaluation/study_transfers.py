@@ -31,7 +31,7 @@ from vsp.storage.study import ON, ORIGINAL, Study, results_folder
 from vsp.utils.files import json_matches, json_sha256, sha256, write_json
 from vsp.utils.reading import open_regular, read_json, unreadable
 
-FORMAT = 1
+FORMAT = 1  # of the file; another one is not read
 _FILE = "transfers.json"
 _VARIANTS = ("mirrored", "swapped")
 _TRANSFER = TypeAdapter(Transfer)

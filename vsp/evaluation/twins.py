@@ -89,14 +89,14 @@ def _check_pair(
         return NO_INVERSE
     problem = ""
     if twin.label != expected:
-        problem = f"has the labels {sample.label!r} and {twin.label!r}, which are no inverses of each other"
+        problem = f"has the labels {sample.label!r} and {twin.label!r}, which are not inverses of each other"
     elif sample.image_sha256 and twin.image_sha256 and sample.image_sha256 != twin.image_sha256:
         problem = "is about different pictures"
     elif sample.subject and (sample.subject, sample.reference) != (twin.reference, twin.subject):
         problem = "does not exchange subject and reference"
     if problem:
         raise RunError(
-            f"{_both(run, swapped)}: are no twins, row {sample.id!r} {problem}; make the twin's dataset "
+            f"{_both(run, swapped)}: are not twins, row {sample.id!r} {problem}; make the twin's dataset "
             "with `vsp generate --of DATASET --variant swapped`"
         )
     return OWN_INVERSE if expected == sample.label else ""
@@ -166,7 +166,7 @@ def _check_plans(run: Run, swapped: Run, position: str) -> None:
         if values[0] != values[1]:
             shown = "" if what in _LONG else f" ({values[0] or 'none'} and {values[1] or 'none'})"
             raise RunError(
-                f"{_both(run, swapped)}: are no twins, they differ in {what}{shown}; plan both with the "
+                f"{_both(run, swapped)}: are not twins, they differ in {what}{shown}; plan both with the "
                 "same options"
             )
     variants = [list(one.plan.variants) for one in (run, swapped)]
@@ -174,7 +174,7 @@ def _check_plans(run: Run, swapped: Run, position: str) -> None:
     if less != more and sorted([*less, SWAPPED]) != sorted(more):
         names = [", ".join(one) or "none" for one in variants]
         raise RunError(
-            f"{_both(run, swapped)}: are no twins, their dataset variants are {names[0]} and {names[1]}; "
+            f"{_both(run, swapped)}: are not twins, their dataset variants are {names[0]} and {names[1]}; "
             "name a run and the run of its dataset's swapped variant"
         )
     for store in stores:

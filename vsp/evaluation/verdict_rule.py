@@ -57,7 +57,7 @@ def decide(evidence: Mapping[str, Evidence]) -> tuple[VerdictName, str]:
 
 
 def _obstacles(evidence: Mapping[str, Evidence]) -> list[str]:
-    """What stands between the evidence and the verdict of grounded."""
+    """Why the verdict is not "grounded": evidence that is missing, open or against it."""
     obstacles = []
     for question in ("chance", "blank", *_OTHER_WORDS, *_TURNED):
         one = evidence.get(question)

@@ -116,7 +116,7 @@ class _CheckedModel:
     """The model of a plan, and the request as tasks carry it out."""
 
     request: PlanRequest  # with the revision of the checkpoint and its chat template
-    key: str  # by which an equal plan is found again
+    key: str  # equal plans have the same key
     processor: Processor
     shape: ModelShape
     tower: TowerShape | None  # None: its states are not stored
@@ -139,7 +139,7 @@ def _checked_model(request: PlanRequest, samples: Sequence[Sample], marker: str)
 
 
 def _notes_about_tasks(model: _CheckedModel) -> list[str]:
-    """What tasks of this profile and this model should be told."""
+    """Notes about tasks of this profile and this model."""
     request = model.request
     gpu = gpu_notes(request.profile, request.devices)
     return [*gpu, *expert_notes(model.outline, request.model)]

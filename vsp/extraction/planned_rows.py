@@ -87,11 +87,11 @@ def _option_tokens(
     processor: Processor,
     notes: list[str],
 ) -> OptionTokens | None:
-    """What finds the tokens of the options; None if the run stores no answers.
+    """Finds the tokens of the answer options; None if the run stores no answers.
 
     A note is added if rows have too many options for the default, or if the checkpoint has no head.
-    Raises ConfigError for an option of the command that needs answers, without answers, and for more
-    options than a run can store, ModelError for such an option without a head.
+    With --lens or --answer-start, raises ConfigError if the run stores no answers or too many options,
+    ModelError if the checkpoint has no head.
     """
     asked = bool(request.answers or request.lens or request.answer_start != "auto")
     if request.answers is False:
@@ -120,7 +120,7 @@ def _answers(
     counter: TokenCounter,
     notes: list[str],
 ) -> Answers | None:
-    """What the plan says about the options, once all rows are counted; a note if it is nothing."""
+    """The answer options of the plan, once all rows are counted; None with a note if there are none."""
     if counter.why_no_answers:
         notes.append(counter.why_no_answers)
         samples[:] = [replace(sample, option_tokens=()) for sample in samples]

@@ -145,11 +145,12 @@ def plan_study(
     free: Callable[[], AbstractContextManager[None]],
     done: Callable[[StudyRun], None],
 ) -> list[StudyRun]:
-    """Plan the runs that are not planned; `done` gets each run in turn.
+    """Plan the missing runs; `done` is called with each run of the study.
 
     A run whose states were removed and whose results are kept is planned again only if its states are
-    needed: all are with `needs_states`, the original's if another run takes its rows. `hold` and `free`
-    are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them, for runs with other settings.
+    needed: with `needs_states`, those of all runs; otherwise those of the original, if a new run takes
+    its rows. `hold` and `free` are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them,
+    for runs with other settings.
     """
     found = find_runs(study, base, work)
     new = [one for one in found if one.run is None and (needs_states or not one.kept)]
@@ -158,15 +159,20 @@ def plan_study(
     runs = []
     for one in found:
         if one in new or (one.role == ORIGINAL and one.run is None and takes_rows):
-            try:
-                with free():
-                    planned = plan_run(one.request, work, hold, checked)
-            except VspError as error:
-                raise type(error)(f"{one.name}: {error}", error.details) from None
+            with free():
+                planned = _plan(one, work, hold, checked)
             one = replace(one, run=planned.run, planned=planned, kept=False)
         runs.append(one)
         done(one)
     return runs
+
+
+def _plan(one: StudyRun, work: Path, hold: Callable[[], None], checked: CheckedDatasets) -> Planned:
+    """Plan the run. An error names it."""
+    try:
+        return plan_run(one.request, work, hold, checked)
+    except VspError as error:
+        raise type(error)(f"{one.name}: {error}", error.details) from None
 
 
 def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:

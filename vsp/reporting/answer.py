@@ -32,8 +32,8 @@ def finding(summary: Mapping[str, Any], scores: Sequence[LayerScore]) -> tuple[s
 
     A layer beats chance if its p against permuted labels, corrected for the number of layers, is
     under LEVEL and its score is over that of the most frequent label. It beats the words alone if
-    the p of labels permuted among rows with the same prompt is under LEVEL too. Too few
-    permutations for such a p are said instead.
+    the p of labels permuted among rows with the same prompt is under LEVEL too. If there are
+    too few permutations for such a p, the sentence says only that.
     """
     n = summary["n_permutations"]
     if 1 / (n + 1) >= LEVEL:

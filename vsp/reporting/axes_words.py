@@ -123,7 +123,7 @@ def entanglement_sentence(axes: Axes) -> str:
 
 
 def axes_cautions(axes: Axes) -> list[str]:
-    """What speaks against a plain reading of the figures."""
+    """Reasons to read the figures with care."""
     notes = []
     for i, axis in enumerate(axes.axes):
         entries = coherent_entries(axes, i)

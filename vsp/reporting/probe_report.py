@@ -58,7 +58,7 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
 
 
 def first_sentences(results: Results) -> str:
-    """The sentences with which the page begins, after a word about results of an older state."""
+    """The sentences with which the page begins, after a note about results of an older state."""
     summary, scores = results.read()
     return " ".join([*_stale_line(results, summary), _sentences(summary, scores)])
 

@@ -78,7 +78,7 @@ def runs_page(rows: Sequence[RunRow], notes: Sequence[str]) -> RenderableType:
 
 
 def peaks_page(rows: Sequence[RunRow], probe: str = "") -> RenderableType:
-    """What the runs of a sweep found: a line for each, with the settings in which they differ.
+    """The results of a sweep: a line for each run, with the settings in which they differ.
 
     `probe` is the probe or its setting, if the rows have only its peaks.
     """
@@ -150,7 +150,7 @@ class _RunTable:
 
 
 def run_columns(rows: Sequence[RunRow]) -> dict[str, Callable[[RunRow], str]]:
-    """The columns that say something of at least one run, by title."""
+    """The columns that have a value for at least one run, by title."""
     statistics = [row.listed.peaks[0].statistic for row in rows if row.listed.peaks]
     several = len(set(statistics)) > 1
     columns: dict[str, Callable[[RunRow], str]] = {

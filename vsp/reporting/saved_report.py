@@ -51,7 +51,7 @@ def save_report(results: Results) -> list[Path]:
 
 
 def _overview(results: Results) -> str:
-    """The settings of a run, the one written last first: what each found, and where its page is."""
+    """The settings of a run, the one written last first: the first sentences and the page of each."""
     settings = stored_settings(results.home)
     n = format_count(len(settings), "setting")
     parts = [f"run {results.name}: {n} of the probe, the newest first", *map(_entry, settings)]

@@ -25,6 +25,11 @@ from vsp.storage.sealed_summary import identity_of
 from vsp.storage.stored_settings import why_stale
 from vsp.storage.study import ORIGINAL, Study, results_folder
 
+FIGURES_NOTE = (
+    "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
+    "frequent label; words: a probe of the prompt's words; says: the model's own answers."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RoleFacts:
@@ -143,7 +148,7 @@ def _role_facts(role: str, name: str, work: Path) -> RoleFacts:
 
 
 def _state(listed: ListedRun) -> str:
-    """How far a run without results is."""
+    """The progress of a run without results."""
     if listed.run is None:
         return "not planned"
     n_rows = listed.run.plan.n_samples
@@ -176,7 +181,9 @@ def _of_transfers(study: Study, found: StudyTransfers) -> list[str]:
     again = f"`vsp study {study.name} --finish` judges them again"
     lines = [f"transfer to {role}: not judged: {why}" for role, why in found.not_judged.items()]
     if found.older:
-        lines.append(f"transfer to {', '.join(found.older)}: is of earlier probes; {again}")
+        lines.append(
+            f"transfer to {', '.join(found.older)}: was judged with earlier probes; {again}"
+        )
     if found.problem:
         lines.append(found.problem)
     return lines

@@ -12,7 +12,7 @@ from vsp.evaluation.transfer import Transfer
 from vsp.reporting.axes_words import axes_cautions, axes_sentence, entanglement_sentence
 from vsp.reporting.columns import Column, FittingTable, figure_cells
 from vsp.reporting.formatting import format_figure, format_interval
-from vsp.reporting.study_facts import RoleFacts, StudyFacts, selected_layer
+from vsp.reporting.study_facts import FIGURES_NOTE, RoleFacts, StudyFacts, selected_layer
 from vsp.reporting.transfer_page import shown_layer
 from vsp.reporting.verdict_page import verdict_json, verdict_parts, verdict_sentence
 from vsp.storage.axes import Axes, axes_json
@@ -127,10 +127,7 @@ def _score(found: Mapping[str, Any] | None) -> str:
 
 
 def _run_notes(runs: Sequence[RoleFacts]) -> list[str]:
-    lines = [
-        "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
-        "frequent label; words: a probe of the prompt's words; says: the model's own answers."
-    ]
+    lines = [FIGURES_NOTE]
     confidences = dict.fromkeys(one.summary["confidence"] for one in runs if one.summary)
     if confidences:
         shares = " and ".join(f"{one:.0%}" for one in confidences)

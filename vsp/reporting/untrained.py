@@ -23,7 +23,7 @@ class Untrained:
     why_not: str  # empty if they are shown
     score: Mapping[int, float]  # of each layer
     peak: Mapping[str, Any]  # score, low, high
-    # Of the selected layer of the run to that of this model, on the same rows.
+    # The score of the run's selected layer minus that of this model's, on the same rows.
     difference: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -52,7 +52,7 @@ def read_untrained(results: Results, summary: Mapping[str, Any]) -> Untrained | 
 
 
 def _paired(found: Results, results: Results) -> dict[str, float]:
-    """What the selected layer of the run scores more than that of the untrained model."""
+    """Score of the run's selected layer minus that of the untrained model's, on the same rows."""
     from vsp.evaluation.compare import ComparisonSettings, compare_peaks
 
     peaks = compare_peaks(found, results, ComparisonSettings())

@@ -1,8 +1,9 @@
-"""The HTTP server: GET and HEAD from this machine, for the names that a browser here uses."""
+"""The HTTP server: answers GET and HEAD on 127.0.0.1, under the names localhost and 127.0.0.1."""
 
 from __future__ import annotations
 
 import socketserver
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -56,9 +57,7 @@ class ResultsServer(ThreadingHTTPServer):
         self.server_name, self.server_port = HOST, int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away is no error; anything else shows its traceback."""
-        import sys
-
+        """Ignore a connection that the browser closed; show the traceback of any other error."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
@@ -91,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.answer(self.path)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what cannot be read as a request, without a word of it."""
+        """Answer a malformed request, without repeating its text."""
         status = HTTPStatus(code)
         if status == HTTPStatus.NOT_IMPLEMENTED:  # any method but GET and HEAD
             status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -114,4 +113,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: what a browser asks for is no message to the user."""
+        """Do not print requests."""

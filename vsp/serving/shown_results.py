@@ -1,4 +1,4 @@
-"""Which results a browser may see: those in `results/`, with no link that leads out of it."""
+"""Decides which results a browser may see: those in `results/`, without links that lead out of it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from vsp.errors import RunError
 from vsp.utils.files import json_matches, json_sha256, write_json
 from vsp.utils.reading import read_json, unreadable
 
-FORMAT = 1
+FORMAT = 1  # of the file; another one is not read
 FOLDER = "axes"
 Floats = NDArray[np.float64]
 

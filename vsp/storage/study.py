@@ -156,7 +156,7 @@ def check_study(study: Study, source: str) -> None:
     """Raise ConfigError, naming `source`, for controls and datasets that do not go together."""
     for variant in study.variants:
         if not re.fullmatch(NAME_PATTERN, variant) or variant == ORIGINAL:
-            raise ConfigError(f"{source}: with {variant!r}: is no control; remove it")
+            raise ConfigError(f"{source}: with {variant!r}: is not a control; remove it")
         if variant.startswith(f"{ON}-"):
             raise ConfigError(f"{source}: with {variant!r}: write datasets under {_OTHERS}")
     if study.dataset in study.on:
@@ -184,7 +184,7 @@ def _texts(path: Path, key: str, value: Any) -> tuple[str, ...]:
     texts = tuple(_text(path, key, one) for one in values)
     for text in texts:
         if texts.count(text) > 1:
-            raise ConfigError(f"{path}: {key} {text!r}: stands there twice; keep one")
+            raise ConfigError(f"{path}: {key} {text!r}: is listed twice; keep one")
     return texts
 
 

@@ -35,6 +35,8 @@ from vsp.storage.axes import read_axes, stored_axes
 from vsp.storage.sealed_summary import identity_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vsp.storage.axes import Axes
 
 Spec = dict[str, Any]
@@ -42,14 +44,17 @@ Spec = dict[str, Any]
 
 def axes_of_runs(runs: Sequence[PageRun]) -> list[Axes]:
     """The axes that the results of runs keep; damaged files and those of another plan are left out."""
-    found = []
-    for home, run in {run.results.home: run for run in runs}.items():
-        for swapped, position in stored_axes(home):
-            with suppress(RunError):
-                axes = read_axes(home, swapped, position)
-                if axes is not None and axes.identity == identity_of(run.summary):
-                    found.append(axes)
-    return found
+    homes = {run.results.home: identity_of(run.summary) for run in runs}
+    kept = ((axes, identity) for home, identity in homes.items() for axes in _readable_axes(home))
+    return [axes for axes, identity in kept if axes.identity == identity]
+
+
+def _readable_axes(home: Path) -> Iterator[Axes]:
+    for swapped, position in stored_axes(home):
+        with suppress(RunError):
+            axes = read_axes(home, swapped, position)
+            if axes is not None:
+                yield axes
 
 
 def axes_section(found: Sequence[Axes]) -> Section | None:

@@ -75,31 +75,6 @@ def _spec(runs: Sequence[PageRun], shown: dict[str, list[LayerScore]]) -> dict[s
     top = {**axis, "title": "predicted", "orient": "top", "labelAngle": angle}
     x = {**names, "field": "predicted", "axis": top}
     y = {**names, "field": "true", "axis": {**axis, "title": "true label"}}
-    share = {
-        "field": "share",
-        "type": "quantitative",
-        "scale": {"domain": [0, 1], "range": [0.04, 1]},
-        "legend": None,
-    }
-    tips = [
-        {"field": name, "title": title}
-        for name, title in (("true", "true label"), ("predicted", "predicted"), ("n", "test rows"))
-    ]
-    tips.append({"field": "share", "title": "share", "format": ".3f"})
-    cells = {
-        "mark": {"type": "rect", "fill": "var(--heat)", "stroke": "var(--paper)", "strokeWidth": 2},
-        "encoding": {"fillOpacity": share, "tooltip": tips},
-    }
-    written = {
-        "mark": {"type": "text", "fontSize": 13},
-        "encoding": {
-            "text": {"field": "n"},
-            "color": {
-                "condition": {"test": "datum.share > 0.55", "value": "var(--on-heat)"},
-                "value": "var(--ink)",
-            },
-        },
-    }
     return {
         "width": {"step": step},
         "height": {"step": min(step, 56)},
@@ -114,8 +89,38 @@ def _spec(runs: Sequence[PageRun], shown: dict[str, list[LayerScore]]) -> dict[s
             {"calculate": "datum.total > 0 ? datum.n / datum.total : 0", "as": "share"},
         ],
         "encoding": {"x": x, "y": y},
-        "layer": [cells, written] if n_classes <= _WRITTEN else [cells],
+        "layer": [_cells(), _counts()] if n_classes <= _WRITTEN else [_cells()],
     }  # fmt: skip
+
+
+def _cells() -> dict[str, Any]:
+    share = {
+        "field": "share",
+        "type": "quantitative",
+        "scale": {"domain": [0, 1], "range": [0.04, 1]},
+        "legend": None,
+    }
+    tips = [
+        {"field": name, "title": title}
+        for name, title in (("true", "true label"), ("predicted", "predicted"), ("n", "test rows"))
+    ]
+    tips.append({"field": "share", "title": "share", "format": ".3f"})
+    return {
+        "mark": {"type": "rect", "fill": "var(--heat)", "stroke": "var(--paper)", "strokeWidth": 2},
+        "encoding": {"fillOpacity": share, "tooltip": tips},
+    }
+
+
+def _counts() -> dict[str, Any]:
+    """The number of rows in each cell, light on dark cells."""
+    color = {
+        "condition": {"test": "datum.share > 0.55", "value": "var(--on-heat)"},
+        "value": "var(--ink)",
+    }
+    return {
+        "mark": {"type": "text", "fontSize": 13},
+        "encoding": {"text": {"field": "n"}, "color": color},
+    }
 
 
 def _values(runs: Sequence[PageRun], shown: dict[str, list[LayerScore]]) -> list[dict[str, Any]]:

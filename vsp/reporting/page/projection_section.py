@@ -16,8 +16,8 @@ from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Chart, Control, Option, Section, Table
 from vsp.utils.text import format_count
 
-_MOST_ROWS, _FEW_ROWS = 400, 150  # points of a layer
-_MOST_LAYERS, _FEW_LAYERS = 6, 3
+_MOST_ROWS, _FEW_ROWS = 400, 150  # points of a layer; fewer on a page of several runs
+_MOST_LAYERS, _FEW_LAYERS = 6, 3  # to choose from
 _N_COLORS = 8  # of the style sheet
 _MOST_LABELS = 24  # that colours and shapes tell apart
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke")

@@ -28,7 +28,7 @@ def commands(run: PageRun) -> list[str]:
 
 
 def place_of(path: str, run: PageRun) -> str:
-    """A path relative to the folder that holds results/, or its last part: none of the machine."""
+    """A path relative to the folder that holds results/, or its last part; never an absolute path."""
     project = run.results.home.absolute().parent.parent
     whole = Path(path)
     if whole.is_absolute():

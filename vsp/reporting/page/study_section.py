@@ -1,4 +1,4 @@
-"""What a study asks: the figures of its runs side by side, and the file from which it is made again."""
+"""The part of the page about a study: the figures of its runs, and the file that makes it again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.rerun_commands import place_of
 from vsp.reporting.page.section import Section, Table
-from vsp.reporting.study_facts import RoleFacts, StudyFacts, selected_layer
+from vsp.reporting.study_facts import FIGURES_NOTE, RoleFacts, StudyFacts, selected_layer
 from vsp.storage.study import Study, study_yaml
 
 _COLUMNS = ("role", "run", "peak", "low", "high", "layer", "chance", "words", "says")
-_NOTE = (
-    "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
-    "frequent label; words: a probe of the prompt's words; says: the model's own answers."
-)
 
 
 def study_section(found: StudyFacts, run: PageRun) -> Section:
@@ -35,7 +31,7 @@ def study_section(found: StudyFacts, run: PageRun) -> Section:
     parts = [
         facts({"study": study.name, "model": study.model, "dataset": study.dataset}),
         table(Table(_COLUMNS, rows, caption)),
-        paragraphs([_NOTE]),
+        paragraphs([FIGURES_NOTE]),
         paragraphs([f"{one[:1].upper()}{one[1:]}." for one in cautions], class_="caution"),
         disclosure(
             f"The file from which vsp study {study.name} makes all of it again",

@@ -12,7 +12,7 @@ from vsp.errors import DatasetError
 from vsp.utils.images import open_rgb
 
 _SIDE = 256  # pixels of the longer side
-_QUALITY = 70
+_QUALITY = 70  # of the JPEG, of 100
 
 
 @dataclass(frozen=True, slots=True)
