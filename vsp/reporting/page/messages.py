@@ -10,13 +10,11 @@ from vsp.reporting.page.page_run import PageRun
 _FOLDERS = re.compile(r"(?<![\w.~/-])/(?:[^/\s:;,]+/)+")
 
 
-def without_folders(message: str, run: PageRun | None = None) -> str:
+def without_folders(message: str, run: PageRun) -> str:
     """The message in which an absolute path has its last part alone.
 
     The folders of the run, its dataset and its checkpoint may hold spaces; others may not.
     """
-    if run is None:
-        return _FOLDERS.sub("", message)
     named = [Path(one) for one in (run.plan.dataset, run.plan.model.checkpoint) if one]
     folders = [run.results.home.absolute().parents[1]]
     folders += [one.parent for one in named if one.is_absolute()]
