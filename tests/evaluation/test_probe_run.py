@@ -227,7 +227,7 @@ def test_every_row_planned_is_counted_once_and_failed_rows_by_reason(plan_fake):
 
 def test_unfinished_runs_are_refused_or_counted(plan_fake):
     run = plan_fake(n_shards=2)
-    with pytest.raises(RunError, match="96 rows are missing and 0 failed of 96; extract them"):
+    with pytest.raises(RunError, match="96 rows are missing and 0 failed of 96; `vsp extract"):
         probe_run(run, NONE, n_jobs=1)
     with pytest.raises(RunError, match="96 rows are missing"):
         probe_part(run, NONE, n_jobs=1, part=(0, 2))

@@ -213,7 +213,7 @@
     cards[i].classList.add("target");
     for (const one of cards[i].querySelectorAll("details")) one.open = true;
     cards[i].focus({ preventScroll: true });
-    cards[i].scrollIntoView({ block: "center" });
+    cards[i].scrollIntoView({ block: "center", behavior: "instant" }); // not smoothly: the page is long
   }
 
   const cards = data.rows.map(card);
