@@ -274,4 +274,4 @@ def test_options_of_jobs_are_kept_for_the_next_command_and_refused_where_no_job_
     assert re.search(r"next: `vsp study s .*--probe-tasks 3` submits all", said), said
     answer = vsp("study", "s", "--finish", "--probe-tasks", "3")
     assert answer.returncode == 1
-    assert "--probe-tasks 3: is of jobs, and --finish submits none" in answer.stderr
+    assert "--probe-tasks 3: applies to jobs, and --finish submits none" in answer.stderr

@@ -231,7 +231,7 @@ def test_axes_of_an_earlier_plan_are_not_shown(copy):
     write_axes(replace(read_axes(home, "s-swapped"), identity="0" * 64), home)
     values = json.loads(run_here(("report", "--study", "s", "--json"), copy).stdout)
     assert values["axes"] is None
-    assert "axes: are of an earlier plan of s-original" in " ".join(values["cautions"])
+    assert "axes: belong to an earlier plan of s-original" in " ".join(values["cautions"])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vsp.cluster.next_commands import Situation
     from vsp.storage.run import Run
 
-_WATCH_SECONDS = 5
+_WATCH_SECONDS = 5  # between two looks at the queue
 
 
 def add_status(subparsers: Any) -> None:

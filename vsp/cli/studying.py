@@ -139,9 +139,9 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _check_finish(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError for an option of jobs; --finish submits none."""
+    """Raise ConfigError for an option that applies to jobs; --finish submits none."""
     if options := _job_options(arguments).strip():
-        raise ConfigError(f"{options}: is of jobs, and --finish submits none; leave it out")
+        raise ConfigError(f"{options}: applies to jobs, and --finish submits none; leave it out")
 
 
 def _job_options(arguments: argparse.Namespace) -> str:

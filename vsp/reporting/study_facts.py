@@ -132,7 +132,7 @@ def _axes(study: Study, runs: Sequence[RoleFacts]) -> tuple[Axes | None, list[st
         return None, [str(error)]
     if axes is not None and axes.identity != identity_of(original.summary):
         again = f"`vsp study {study.name} --finish` finds them again"
-        return None, [f"axes: are of an earlier plan of {original.listed.name}; {again}"]
+        return None, [f"axes: belong to an earlier plan of {original.listed.name}; {again}"]
     return axes, []
 
 

@@ -97,8 +97,9 @@ class Pages:
     ) -> bytes:
         """The page made of these results and other folders and files.
 
-        It is made once, also if several browsers ask at the same time, and again after a change: also
-        of the run's other positions and axes, and of the other runs, where the untrained model may be.
+        It is made once, also if several browsers ask at the same time, and again after any of these
+        changed. Others are the run's other positions and axes, and other runs: one may be the untrained
+        model.
         """
         paths = [*others, self._work / RESULTS]
         for one in results:

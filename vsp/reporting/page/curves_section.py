@@ -56,14 +56,13 @@ def curves_section(runs: Sequence[PageRun], n_in_full: int) -> Section:
 
 
 def _left_out(runs: Sequence[PageRun], n_in_full: int) -> list[str]:
-    """What the page has of the first runs alone."""
+    """Which parts of the page are about the first runs alone."""
     if n_in_full >= len(runs):
         return []
     of = ", ".join(run.name for run in runs[:n_in_full])
     return [
-        "To keep the page small, what follows of labels, layers and rows is of "
-        f"{of}, and other runs have the curve of their probe alone; vsp report RUN --html FILE makes the "
-        "page of a run."
+        f"To keep the page small, labels, layers and rows below are those of {of}, and other runs have the "
+        "curve of their probe alone; vsp report RUN --html FILE makes the page of a run."
     ]
 
 
