@@ -71,6 +71,7 @@ REACHED_BY = {
     "reporting/model_list": "plan",
     "reporting/says_facts": "probe",  # the setting of the results
     "reporting/status_page": "status",
+    "reporting/study_strata": "report",
     "reporting/transfer_page": "evaluate",
     "storage/array": "plan",
     "storage/convention": "import",

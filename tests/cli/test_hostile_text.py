@@ -238,6 +238,6 @@ def test_all_commands_are_tried(capsys):
         main(["--help"])
     commands = capsys.readouterr().out.partition("COMMAND\n")[2].partition("\n\n")[0]
     names = {line.split()[0] for line in commands.splitlines() if line[4] != " "}
-    assert len(names) > 20 and names == {arguments[0] for arguments, _, _ in COMMANDS} - {
-        hostile.NAME
-    }
+    tried = {arguments[0] for arguments, _, _ in COMMANDS} - {hostile.NAME}
+    # `vsp view` does not end by itself; tests/serving has hostile names in its pages.
+    assert len(names) > 20 and names - {"view"} == tried

@@ -141,7 +141,7 @@ def test_the_page_has_axes_and_states_of_the_original_and_as_many_rows_as_are_as
         assert ('id="gallery"' in page) == bool(n)
     assert "3 of " in page and "tested rows of s-original" in page
     answer = run_here(("report", "--study", "s", "--gallery", "0"), work)
-    assert answer.returncode == 1 and "--gallery 0: is of a page; add --html" in answer.stderr
+    assert answer.returncode == 1 and "--gallery 0 needs --html FILE" in answer.stderr
 
 
 def test_the_page_shows_no_folder_of_the_machine(copy):

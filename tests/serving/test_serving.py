@@ -291,8 +291,6 @@ def test_a_study_is_listed_and_has_a_page_once_it_has_results(project, work):
     assert others == [500, 500, 500, 404]
 
 
-@pytest.mark.parametrize(
-    "name", ["..", ".", "%2e%2e", "a%2fb", "a%00", "%", "%g1", ""]
-)
+@pytest.mark.parametrize("name", ["..", ".", "%2e%2e", "a%2fb", "a%00", "%", "%g1", ""])
 def test_an_address_with_a_name_that_no_folder_can_have_is_refused(name):
     assert parse_address(f"/run/{name}") is None and parse_address(f"/run/small/{name}") is None
