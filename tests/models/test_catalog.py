@@ -92,7 +92,11 @@ def test_a_checkpoint_in_a_folder_is_found_from_anywhere(work):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("mine", "family: fake\nquantisation: none", r"models/mine\.yaml: quantisation 'none'"),
+        (
+            "mine",
+            "family: fake\nquantisation: none",
+            r"models/mine\.yaml: key 'quantisation' is not known; did you mean quantization",
+        ),
         ("mine", "family: fake\nquantization: 3bit", r"models/mine\.yaml: quantization '3bit'"),
         ("mine", "checkpoint: a/b", r"models/mine\.yaml: family"),
         (

@@ -181,7 +181,7 @@ def test_of_many_runs_the_first_alone_can_be_in_full_so_that_the_page_stays_smal
     }
     assert {one["run"] for one in _charts(source)["classes"]["data"]["values"]} == {"s-0"}
     assert "Layers of s-0" in source and "Layers of s-1" not in source
-    assert "is of s-0, and other runs have the curve of their probe alone" in source
+    assert "those of s-0, and other runs have the curve of their probe alone" in source
 
 
 def test_methods_cite_only_what_was_done(results, source, tmp_path):

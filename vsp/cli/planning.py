@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, MODULES, POSITIONS, STARTS
@@ -178,6 +176,7 @@ def add_jobs(group: argparse._ArgumentGroup) -> None:
 def _plan(arguments: argparse.Namespace) -> None:
     from vsp.extraction.plan import plan_run
     from vsp.reporting.plan_summary import plan_lines
+    from vsp.utils.terminal import terminal_width
 
     with stoppable() as stop:
         with recorded_plan(arguments.words, Path()):
@@ -193,8 +192,7 @@ def _plan(arguments: argparse.Namespace) -> None:
                 planned = plan_run(request, Path(), stop.hold)
         arguments.interrupted = f"run {planned.run.name} is planned"
         print_cautions(planned.notes)
-        width = get_terminal_size().columns if sys.stdout.isatty() else None
-        for line in plan_lines(planned, arguments.words, width):
+        for line in plan_lines(planned, arguments.words, terminal_width()):
             print_line(line)
         with stop.free():  # raises for a signal that came since the run has its name
             pass

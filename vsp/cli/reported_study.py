@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsp.cli.html_page import check_page_options
-from vsp.cli.output import print_aside, print_json
+from vsp.cli.output import print_aside, print_json, print_line
 from vsp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def report_study(arguments: argparse.Namespace) -> None:
     if strata is not None:
         from vsp.reporting.study_strata import study_strata_page
 
-        print()
+        print_line()
         show(study_strata_page(strata))
 
 

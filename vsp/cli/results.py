@@ -163,7 +163,7 @@ def _report_setting(arguments: argparse.Namespace) -> None:
     else:
         show(report_page(results, arguments.rows))
         if strata is not None:
-            print()
+            print_line()
             show(strata_page(strata))
 
 

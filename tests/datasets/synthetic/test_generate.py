@@ -135,7 +135,7 @@ def test_an_interrupted_generation_leaves_nothing_behind(work):
         (CONFIG.format(task="color", name="x") + "max_shapes: 4", "max_shapes 4: "),
         (CONFIG.format(task="color", name="x") + "min_shapes: 3\nmax_shapes: 2", "^c.yaml: min_shapes 3 is over"),
         (CONFIG.format(task="spatial", name="x") + "prompt_template_index: 3", "prompt_template_index 3"),
-        (CONFIG.format(task="spatial", name="x") + "n_sample: 3", "n_sample 3: extra"),
+        (CONFIG.format(task="spatial", name="x") + "n_sample: 3", "key 'n_sample' is not known; did you mean n_samples"),
         ("task: spatial", "^c.yaml: n_samples: field required$"),
         (CONFIG.format(task="size", name="x") + "distractors: [3, 1]", r"^c.yaml: distractors \[3, 1\]: the least"),
         (CONFIG.format(task="size", name="x") + "distractors: [0, 7]", "distractors.1 7: "),
