@@ -36,10 +36,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # compute run beside them.
 _LONG = (
     "cluster/test_slurm_faults.py",
+    "cluster/test_study_on_slurm.py",
     "test_demo.py",
     "evaluation/test_probe_run.py",
     "cluster/test_submit.py",
     "cli/test_interrupts.py",
+    "cli/test_whole_study.py",
     "extraction/test_faults.py",
     "cluster/test_slurm.py",
     "extraction/test_bench.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import Any
 
 from vsp.escaping import one_line
@@ -14,6 +15,11 @@ from vsp.utils.quiet import is_quiet
 def print_line(line: str = "") -> None:
     """Print and flush: a stage that runs in a child process prints to the same place."""
     print(one_line(line), flush=True)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None for a file or a pipe."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def print_text(text: str) -> None:

@@ -20,7 +20,7 @@ from vsp.cli.arguments import (
     read_profile,
 )
 from vsp.cli.failed_plan import recorded_plan
-from vsp.cli.output import print_cautions, print_line
+from vsp.cli.output import print_cautions, print_line, terminal_width
 from vsp.datasets.prompts import STYLES
 from vsp.utils.signals import stoppable
 
@@ -176,7 +176,6 @@ def add_jobs(group: argparse._ArgumentGroup) -> None:
 def _plan(arguments: argparse.Namespace) -> None:
     from vsp.extraction.plan import plan_run
     from vsp.reporting.plan_summary import plan_lines
-    from vsp.utils.terminal import terminal_width
 
     with stoppable() as stop:
         with recorded_plan(arguments.words, Path()):

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO, TextIOBase
-from shutil import get_terminal_size
 from typing import IO, Any, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -116,11 +115,6 @@ def show(renderable: RenderableType) -> None:
         Page(sys.stdout).print(renderable)
         return
     print(plain_text(renderable))
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is; None for a file or a pipe."""
-    return get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def plain_text(renderable: RenderableType) -> str:
