@@ -1,4 +1,4 @@
-"""What the gallery says of a row agrees with the results, and its rows are chosen evenly."""
+"""The verdicts of rows in the gallery equal the results; its rows are chosen evenly."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _CUT = re.compile(r"\d\.?\d*…")
 
 @dataclass(frozen=True)
 class Seen:
-    """What an action showed: its exit code, and stdout and stderr."""
+    """Exit code, stdout and stderr of an action."""
 
     code: int
     out: str

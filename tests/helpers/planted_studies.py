@@ -36,7 +36,7 @@ _SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class World:
-    """What states and answers hold, as the strength of a signal."""
+    """The strength of each signal in states and answers."""
 
     picture: float = 0.0  # of the label that the picture shows
     words: float = 0.0  # of the label that the words suggest

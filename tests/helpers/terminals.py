@@ -28,7 +28,7 @@ def open_terminal(columns: int) -> tuple[int, int]:
 
 
 def printed(renderable: RenderableType, width: int) -> str:
-    """What a page of this width shows."""
+    """The text of a page at this width."""
     stream = io.StringIO()
     Page(stream, width=width).print(renderable)
     return stream.getvalue()

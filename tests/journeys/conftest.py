@@ -48,7 +48,7 @@ def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """That folder as the working folder; what a test changes there is undone."""
+    """The folder of the journey as working folder; the end of a test undoes its changes."""
     kept = tmp_path / "kept"
     shutil.copytree(made_project, kept)
     monkeypatch.chdir(made_project)

@@ -23,7 +23,7 @@ def test_from_an_empty_folder_to_a_curve(work):
     seen = user.types(
         3,
         "vsp runs",
-        "there is no run, and what makes one",
+        "no run is there, and the command that makes one",
         str(work),
         "holds no run",
         "`vsp plan`",

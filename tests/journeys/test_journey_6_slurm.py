@@ -59,7 +59,12 @@ def test_a_chain_is_submitted_cancelled_and_resumed(user):
         "cancelled", "next: vsp resume --run slow",
     )  # fmt: skip
     user.follows(
-        75, "vsp resume --run slow", "only what is missing is submitted", seen, "extract", "report"
+        75,
+        "vsp resume --run slow",
+        "the missing shards alone are submitted",
+        seen,
+        "extract",
+        "report",
     )
     user.types(
         76, "vsp status slow --watch 2", "the page again and again, until the run has ended",

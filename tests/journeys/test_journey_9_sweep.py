@@ -18,7 +18,7 @@ def test_a_sweep_plans_runs_and_ends_with_one_table(project):
     )  # fmt: skip
     user.types(
         109, "vsp sweep --models fake --prompts instruction,cloze --datasets data/raw/demo --option n_layers=3",
-        "what was planned, what was planned already, and what comes next",
+        "the new run, the run that was planned before, and the next command",
         "planned already: fake-demo", "planned: ", "fake-demo-cloze",
     )  # fmt: skip
     user.types(110, "vsp runs", "the new run beside the others", "fake-demo-cloze", "0%")

@@ -26,6 +26,7 @@ from vsp.utils.signals import stoppable
 
 if TYPE_CHECKING:
     from vsp.config import ModelConfig, Profile
+    from vsp.extraction.plan import Planned
     from vsp.extraction.plan_request import PlanRequest
 
 
@@ -138,6 +139,20 @@ def _add_recorded(group: argparse._ArgumentGroup) -> None:
         help="also read the options' log-likelihoods from every layer, through the final norm and the "
         "head (logit lens); asks for --answers",
     )
+
+
+def say_planned(planned: Planned) -> None:
+    """Print a new run of several in one line, then the notes about it."""
+    from vsp.utils.text import format_bytes, format_count
+
+    run = planned.run
+    n_bytes = sum(store.layout.n_bytes for store in run.stores.values())
+    shards = format_count(len(run.shards), "shard")
+    rows = format_count(run.plan.n_samples, "row")
+    print_line(f"planned: {run.name}, {rows}, {shards}, {format_bytes(n_bytes)}")
+    # The name itself is on the line above.
+    notes = [one for one in planned.notes if not one.startswith("the run is named")]
+    print_cautions([f"{run.name}: {note}" for note in notes])
 
 
 def add_probe_tasks(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from vsp.cli.asked_study import asked_study
 from vsp.cli.data import verb
 from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
-from vsp.cli.planning import add_probe_tasks
+from vsp.cli.planning import add_probe_tasks, plan_request, say_planned
 from vsp.cli.study_options import add_plan_options, parsed_options
 from vsp.errors import ConfigError, RunError, SchedulerError
 from vsp.utils.signals import stoppable
@@ -153,7 +153,6 @@ def _job_options(arguments: argparse.Namespace) -> str:
 
 def _base_request(arguments: argparse.Namespace, study: Study, work: Path) -> PlanRequest:
     """The plan of the original, without a name."""
-    from vsp.cli.planning import plan_request
     from vsp.storage.study import study_path
 
     parsed = parsed_options(study.options, str(study_path(study.name, work)))
@@ -261,13 +260,8 @@ def _plan_all(
 
 
 def _say_run(one: StudyRun) -> None:
-    from vsp.utils.text import format_bytes, format_count
-
     if one.planned is not None:
-        n_bytes = sum(store.layout.n_bytes for store in one.planned.run.stores.values())
-        rows = format_count(one.planned.run.plan.n_samples, "row")
-        print_line(f"planned: {one.name}, {rows}, {format_bytes(n_bytes)}")
-        print_cautions([f"{one.name}: {note}" for note in one.planned.notes])
+        say_planned(one.planned)
     elif one.kept:
         print_line(f"run {one.name}: is finished; its states were removed, its results are kept")
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vsp.cli.arguments import add_command, add_model_options, model_config, read_profile
 from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
-from vsp.cli.planning import add_computed, add_jobs, add_probe_tasks, plan_request
+from vsp.cli.planning import add_computed, add_jobs, add_probe_tasks, plan_request, say_planned
 from vsp.cli.run_list import show_peaks
 from vsp.cli.submitted_probe import add_submitted_probe, checked_choice
 from vsp.datasets.prompts import STYLES
@@ -171,7 +171,7 @@ def _plan_all(arguments: argparse.Namespace, requests: list[PlanRequest]) -> lis
     from vsp.extraction.sweep import plan_sweep
 
     with stoppable() as stop:
-        planned = plan_sweep(requests, Path(), stop.hold, stop.free, _say_planned)
+        planned = plan_sweep(requests, Path(), stop.hold, stop.free, _say_swept)
         with stop.free():  # raises for a signal that came since the last run has its name
             pass
     n_failed = len(requests) - len(planned.runs)
@@ -185,20 +185,11 @@ def _plan_all(arguments: argparse.Namespace, requests: list[PlanRequest]) -> lis
     return list({swept.run.name: swept for swept in planned.runs}.values())
 
 
-def _say_planned(swept: SweptRun) -> None:
-    from vsp.utils.text import format_bytes, format_count
-
-    run = swept.run
+def _say_swept(swept: SweptRun) -> None:
     if swept.planned is None:
-        print_line(f"planned already: {run.name}")
-        return
-    n_bytes = sum(store.layout.n_bytes for store in run.stores.values())
-    shards = format_count(len(run.shards), "shard")
-    rows = format_count(run.plan.n_samples, "row")
-    print_line(f"planned: {run.name}, {rows}, {shards}, {format_bytes(n_bytes)}")
-    # The name itself is on the line above.
-    notes = [one for one in swept.planned.notes if not one.startswith("the run is named")]
-    print_cautions([f"{run.name}: {note}" for note in notes])
+        print_line(f"planned already: {swept.run.name}")
+    else:
+        say_planned(swept.planned)
 
 
 def _submit_all(arguments: argparse.Namespace, runs: list[SweptRun]) -> None:

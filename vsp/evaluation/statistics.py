@@ -215,7 +215,7 @@ def fold_factor(inner_excess: Floats, variance: Floats, folds: Folds) -> Floats:
 
     `variance` [column] is the bootstrap variance, `inner_excess` [outer split, column] as in
     GroupSums. Nested cross-validation (Bates, Hastie & Tibshirani, "Cross-validation: what does it
-    estimate and how well does it do it?", 2023) estimates the mean squared error as the mean
+    estimate and how well does it do it?", 2024) estimates the mean squared error as the mean
     squared excess minus the variance of the statistic of one fold. With few outer splits this
     estimate is imprecise. It is therefore clipped to the range of the factor of Nadeau & Bengio,
     "Inference for the generalization error", 2003: at most its value for the given number of
