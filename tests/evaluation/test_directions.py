@@ -78,7 +78,7 @@ def test_directions_do_not_change_if_held_out_rows_change(run, results, kind, tm
     if kind == "probe":
         probe_run(other, QUICK, n_jobs=1)
     after = _directions(other, kind)
-    np.testing.assert_allclose(after.vectors, before.vectors, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(after.vectors, before.vectors, atol=0.05)
     changed["states"][:, before.fitted_on.fitted] *= -50
     moved = _directions(run_of(tmp_path, "two", changed))
     assert np.abs(moved.vectors - _directions(run).vectors).max() > 1

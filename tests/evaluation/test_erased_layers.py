@@ -31,7 +31,7 @@ def rendered(page):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return run_of(tmp_path_factory.mktemp("erased"), "one", rows(n_rows=160, signal=1.5))
+    return run_of(tmp_path_factory.mktemp("erased"), "one", rows(n_rows=120, signal=1.5))
 
 
 @pytest.fixture(scope="module")

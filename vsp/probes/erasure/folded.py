@@ -36,7 +36,7 @@ def without_rounding_errors(fit: TaskFit, y: NDArray[Any], train: NDArray[np.int
     centred = of_train - mean[..., None]
     related = np.abs(centred @ concept).max(axis=-1) / len(train)  # [strength, class]
     unrelated = related < _UNRELATED * centred.std(axis=-1)
-    flat = known & (unrelated | (np.ptp(of_train, axis=-1) < _LEAST))
+    flat = np.asarray(known & (unrelated | (np.ptp(of_train, axis=-1) < _LEAST)))
     constant = np.round(mean, 4)
     scores = np.where(flat[..., None], constant[..., None], fit.scores).astype(np.float32)
     probes = [_constant(one, flat[k], constant[k]) for k, one in enumerate(fit.probes)]
