@@ -7,9 +7,8 @@ Each piece also computes the row without a change, beside which its settings are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 
 from vsp.choices import LAST
 from vsp.extraction.batches import n_row_tokens
@@ -94,5 +93,3 @@ def _n_ahead(sample: Sample, tokens: str) -> int:
     if tokens == LAST:
         return sample.n_tokens - 1
     return dict(sample.tokens_of).get(tokens, 0) if tokens in NAMES else 0
-
-
