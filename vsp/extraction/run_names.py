@@ -191,8 +191,10 @@ def _of_effects(effects: Effects | None, other: Effects | None) -> Iterator[str]
 def _of_settings(effects: Effects, other: Effects) -> Iterator[str]:
     """Words for settings that differ: their tokens, their scales or their names."""
     if effects.kind == "patch":
-        names = ([one.name for one in each.settings[1:]] for each in (effects, other))
-        yield from _added(*names, "fewer-tokens")
+        tokens, other_tokens = (
+            [one.name for one in each.settings[1:]] for each in (effects, other)
+        )
+        yield from _added(tokens, other_tokens, "fewer-tokens")
         return
     scales = [{one.scale for one in each.settings[1:]} for each in (effects, other)]
     if scales[0] != scales[1]:
