@@ -19,7 +19,7 @@ from vsp.config import Profile, parse
 from vsp.errors import ModelError, RunError
 from vsp.extraction.batches import cut_batches, n_group_tokens, n_row_tokens
 from vsp.extraction.effects_batches import row_tokens
-from vsp.extraction.patch_places import PlaceCounter
+from vsp.extraction.patch_places import PlaceCounter, positions_of
 from vsp.extraction.plan import PACKAGES
 from vsp.extraction.run_folder import write_run
 from vsp.extraction.run_names import check_name, new_name
@@ -32,7 +32,7 @@ from vsp.storage.plan import FORMAT, Plan
 from vsp.storage.run import Run
 from vsp.utils.files import disk_errors
 
-_LEAST_UNIT, _MOST_UNIT = 4, 4096  # bytes to a multiple of which rows may be padded
+_UNITS = tuple(4 << k for k in range(11))  # bytes to a multiple of which rows may be padded
 _NO_DIGEST = "0" * 64  # of a file that is not written yet
 
 
@@ -171,7 +171,11 @@ def _is_equal(name: str, sample: Sample, donor: Sample) -> bool:
     if name in ("last", "subject", "reference"):
         return True
     # The tokens of two boxes may overlap, which the extraction finds.
-    return bool(sample.tokens_of) and sample.tokens_of == donor.tokens_of
+    counts, others = (
+        [dict(one.tokens_of).get(position) for position in positions_of([name])]
+        for one in (sample, donor)
+    )
+    return counts == others and any(counts)
 
 
 def _effects(request: EffectsRequest) -> dict[str, Any]:
@@ -203,17 +207,21 @@ def _shards(
     n_options = 0 if answers is None else answers.n_options
     n_values = n_options * len(effects["layers"]) * len(effects["settings"])
     n_shards = min(wanted or len(request.run.shards), n_rows)
-    unit, layout = _LEAST_UNIT, None
-    while unit <= _MOST_UNIT:
-        width = -(-n_values * 4 // unit) * unit // 4
-        layout = Layout.choose(1, n_rows, width, "float32", n_shards)
-        starts = layout.shard_starts(n_shards)
-        if len(starts) == n_shards:
-            break
-        unit *= 2
+    layouts = [
+        Layout.choose(1, n_rows, _padded(n_values, unit), "float32", n_shards) for unit in _UNITS
+    ]
+    # The least padding with which shards are even, as `Layout.choose` counts it.
+    layout = next((one for one in layouts if one.has_even_shards(n_shards)), layouts[-1])
+    starts = layout.shard_starts(n_shards)
     if wanted is not None and len(starts) < wanted:
         notes.append(f"{len(starts)} shards, not {wanted}: there are {n_rows} rows")
-    return (4096 if layout is None else layout.boundary), starts
+    return layout.boundary, starts
+
+
+def _padded(n_values: int, unit: int) -> int:
+    """The number of values of a row that is padded to a multiple of `unit` bytes."""
+    n_bytes = n_values * np.dtype("float32").itemsize
+    return -(-n_bytes // unit) * unit // np.dtype("float32").itemsize
 
 
 def _plan_values(
