@@ -32,7 +32,7 @@ from vsp.storage.plan import FORMAT, Plan
 from vsp.storage.run import Run
 from vsp.utils.files import disk_errors
 
-_UNITS = tuple(4 << k for k in range(11))  # bytes to a multiple of which rows may be padded
+_UNITS = tuple(256 << k for k in range(5))  # bytes to a multiple of which rows may be padded
 _NO_DIGEST = "0" * 64  # of a file that is not written yet
 
 
@@ -205,10 +205,10 @@ def _shards(
     """
     answers, wanted = request.run.plan.answers, request.n_shards
     n_options = 0 if answers is None else answers.n_options
-    n_values = n_options * len(effects["layers"]) * len(effects["settings"])
+    width = Effects.model_construct(**effects).row_width(n_options)
     n_shards = min(wanted or len(request.run.shards), n_rows)
     layouts = [
-        Layout.choose(1, n_rows, _padded(n_values, unit), "float32", n_shards) for unit in _UNITS
+        Layout.choose(1, n_rows, _padded(width, unit), "float32", n_shards) for unit in _UNITS
     ]
     # The least padding with which shards are even, as `Layout.choose` counts it.
     layout = next((one for one in layouts if one.has_even_shards(n_shards)), layouts[-1])
@@ -218,9 +218,9 @@ def _shards(
     return layout.boundary, starts
 
 
-def _padded(n_values: int, unit: int) -> int:
-    """The number of values of a row that is padded to a multiple of `unit` bytes."""
-    n_bytes = n_values * np.dtype("float32").itemsize
+def _padded(width: int, unit: int) -> int:
+    """The numbers of a row that is padded to a multiple of `unit` bytes."""
+    n_bytes = width * np.dtype("float32").itemsize
     return -(-n_bytes // unit) * unit // np.dtype("float32").itemsize
 
 

@@ -193,7 +193,7 @@ class Plan(Frozen):
         """`[sample, option × layer × setting]`: options first, so that missing ones are at the end."""
         n_options = 0 if self.answers is None else self.answers.n_options
         rows = Layout(1, self.n_samples, 1, "float32", self.boundary)
-        return rows.of_options_beside(n_options * effects.n_values, self.shard_starts)
+        return rows.of_options_beside(effects.row_width(n_options), self.shard_starts)
 
     def identity(self) -> str:
         """SHA-256 of the fields that decide the bytes of the store: equal plans give equal files."""
