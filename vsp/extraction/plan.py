@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from vsp import __version__, models
-from vsp.cluster.contract import After
-from vsp.cluster.jobs import extract_job, scheduler_of, script_path
-from vsp.cluster.shell import write_script
-from vsp.config import Profile, parse
+from vsp.config import parse
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
-from vsp.errors import ModelError, RunError
+from vsp.errors import ModelError
 from vsp.extraction.batches import n_row_tokens
 from vsp.extraction.largest_batch import largest_batch
 from vsp.extraction.plan_notes import (
@@ -33,11 +30,12 @@ from vsp.extraction.plan_notes import (
     other_results_notes,
     unfinished_plan_notes,
 )
-from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
+from vsp.extraction.plan_request import PlanRequest, request_key
 from vsp.extraction.planned_rows import CheckedDatasets, CheckedRows, checked_rows
 from vsp.extraction.preflight import (
     check_prompts,
 )
+from vsp.extraction.run_folder import write_run
 from vsp.extraction.run_names import check_name, new_name, stem_of
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
@@ -45,14 +43,13 @@ from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Memory, estimate, outline
 from vsp.models.placement import device_weights
 from vsp.storage.layout import Layout
-from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.plan import FORMAT, Plan, sealed_plan
+from vsp.storage.manifest import Sample
+from vsp.storage.plan import FORMAT, Plan
 from vsp.storage.run import Run
-from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_json
+from vsp.utils.files import disk_errors
 from vsp.utils.garbage import garbage_collection_paused
 
-SCRIPT = Path("jobs/extract_array.sh")
-_PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
+PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ def plan_run(
     values = _plan_values(model, labels, prompt, layout, starts, rows)
     values["name"] = request.name or _default_name(request, values, work, notes)
     with disk_errors(work / "scratch"):
-        run, commands = _write_run(values, samples, layout, request.profile, work, hold, model.key)
+        run, commands = write_run(values, samples, request.profile, work, hold, model.key)
     notes += other_results_notes(run)
     return Planned(
         run,
@@ -214,7 +211,7 @@ def _plan_values(
         "id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "vsp": __version__,
-        "packages": {package: version(package) for package in _PACKAGES},
+        "packages": {package: version(package) for package in PACKAGES},
         "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
         "variants": variants_of(request.dataset),
         "model": request.model,
@@ -250,47 +247,3 @@ def _default_name(
     name, note = new_name(stem, parse(Plan, {**values, **manifest, "name": stem}, "plan"), work)
     notes += [note] if note else []
     return name
-
-
-@garbage_collection_paused()
-def _write_run(
-    values: dict[str, Any],
-    samples: Sequence[Sample],
-    layout: Layout,
-    profile: Profile,
-    work: Path,
-    hold: Callable[[], None],
-    key: str,
-) -> tuple[Run, list[str]]:
-    """Write the run's folder and its batch script. Returns the run and the submit commands."""
-    scratch, name = work / "scratch", values["name"]
-    scratch.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(scratch, f".{name}.") as aside:
-        folder = aside / name
-        for part in (folder, folder / "journal", folder / "logs"):
-            part.mkdir()
-        starts = (*values["shard_starts"], len(samples))
-        manifest = Manifest.write(folder / "manifest.jsonl", samples, starts)
-        written = {"manifest_offsets": manifest.offsets, "manifest_sha256": manifest.digests}
-        plan = parse(Plan, {**values, **written}, "plan")
-        run = Run(scratch / name, plan)
-        for store in Run(folder, plan).stores.values():
-            store.create()
-        job, scheduler = extract_job(run, profile), scheduler_of(profile)
-        script = scheduler.script(job)
-        write_script(script_path(Run(folder, plan), job.stage), script)
-        write_json(folder / "plan.json", sealed_plan(plan))
-        write_json(folder / RECORD, {"sha256": key})
-        hold()
-        try:
-            folder.rename(run.folder)
-            sync_folder(scratch)
-        except OSError as error:
-            raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
-    try:
-        job.logs.mkdir(parents=True, exist_ok=True)
-        write_script(work / SCRIPT, script)
-    except BaseException:
-        shutil.rmtree(run.folder)
-        raise
-    return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]
