@@ -100,7 +100,7 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
     # Forget the first half of every batch, in the journal and in the array.
     samples = dict(enumerate(torn.manifest.rows()))
     batches = [
-        sorted(row for rows in batch for row in rows) for batch in cut_batches(torn.plan, samples)
+        sorted(row for rows in batch for row in rows) for batch in cut_batches([torn.plan], samples)
     ]
     assert len(batches) > 1
     forgotten = sorted(row for batch in batches for row in batch[: len(batch) // 2])

@@ -19,6 +19,13 @@ from vsp import models
 from vsp.cluster.jobs import current_task
 from vsp.errors import RunError
 from vsp.extraction.batches import batches_with, rows_to_run_alone
+from vsp.extraction.companions import (
+    JointWriter,
+    keys_of,
+    recorded_by,
+    rows_by_run,
+    runs_together,
+)
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
 from vsp.models.contract import (
@@ -48,7 +55,7 @@ _log = logging.getLogger(__name__)
 def extract(
     run: Run, shards: Sequence[Shard], retry_failed: bool = False, workers: int | None = None
 ) -> None:
-    """Write the last-token states of every pending row of `shards`.
+    """Write the states of every pending row of `shards`, also of runs that are extracted together.
 
     `workers` processes decode images (None: `default_workers`). It is safe to run this again, or
     twice at the same time: batches are fixed, so the same row gives the same bytes. Raises RunError
@@ -56,18 +63,18 @@ def extract(
     any weights are loaded. Raises Stopped after a signal, once the current batch is on disk.
     """
     run.require_planned("extract")
-    shards = list(dict.fromkeys(shards))
-    # Before the journals, since a plan alone may claim many rows.
-    run.manifest.check_length()
-    _check_writable(run)
-    left = (set(pending_rows(ledger, retry_failed)) for ledger in run.ledgers(shards))
-    todo = {shard: rows for shard, rows in zip(shards, left, strict=True) if rows}
+    runs, shards = runs_together(run), list(dict.fromkeys(shards))
+    for one in runs:  # before the journals, since a plan alone may claim many rows
+        one.manifest.check_length()
+        _check_writable(one)
+    todo = _pending_keys(runs, shards, retry_failed)
     if not todo:
         return
-    _check(run, todo)
+    for one in runs:
+        _check(one, todo)
     devices = visible_devices(run.plan.devices)
     n_rows = sum(map(len, todo.values()))
-    batches = (batch for shard, rows in todo.items() for batch in batches_with(run, shard, rows))
+    batches = (batch for shard, rows in todo.items() for batch in batches_with(runs, shard, rows))
     n_workers = default_workers(n_rows // run.plan.batch_size) if workers is None else workers
     keep_freed_blocks()  # before the workers are forked, which inherit it
     with (
@@ -78,12 +85,24 @@ def extract(
             model = models.read_model(run.plan.model, devices)
         with progress(f"extract {run.name}", "rows", n_rows) as advance:
             for shard, rows in todo.items():
-                extract_shard(run, shard, rows, model, _until_stopped(ready, stop), advance)
+                extract_shard(runs, shard, rows, model, _until_stopped(ready, stop), advance)
 
 
 def pending_rows(ledger: Ledger, retry_failed: bool = False) -> list[int]:
     """Missing rows of a shard; with `retry_failed`, failed ones too."""
     return sorted([*ledger.missing, *(ledger.failed if retry_failed else ())])
+
+
+def _pending_keys(
+    runs: Sequence[Run], shards: Sequence[Shard], retry_failed: bool
+) -> dict[Shard, set[int]]:
+    """The keys of the pending rows of all runs, by shard; shards without any are left out."""
+    ledgers = zip(*(run.ledgers(shards) for run in runs), strict=True)
+    todo = {}
+    for shard, of_runs in zip(shards, ledgers, strict=True):
+        rows = {i: pending_rows(ledger, retry_failed) for i, ledger in enumerate(of_runs)}
+        todo[shard] = keys_of(runs, rows)
+    return {shard: keys for shard, keys in todo.items() if keys}
 
 
 def outcome_line(run: Run, shards: Sequence[Shard]) -> str:
@@ -128,44 +147,67 @@ def most_workers(n_cores: int, n_batches: int) -> int:
 
 
 def extract_shard(
-    run: Run,
+    runs: Sequence[Run],
     shard: Shard,
-    rows: set[int],
+    keys: set[int],
     model: VisionLanguageModel,
     ready: Iterator[Prepared],
     advance: Callable[[int], None],
 ) -> None:
-    """Settle the pending `rows` of a shard, with their batches in the order of `ready`."""
-    left = set(rows)
-    packages, task = changed_packages(run.plan), current_task()
-    recorded = recorded_by(run.plan)
+    """Settle the pending rows of a shard, with their batches in the order of `ready`.
+
+    `keys` are those of the rows of `runs`, see `vsp.extraction.batches`.
+    """
+    left = set(keys)
+    plans = [run.plan for run in runs]
+    recorded = recorded_by(plans)
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(store.writing()) for name, store in run.stores.items()}
-        journal = stack.enter_context(
-            Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task)
+        writers = {
+            number: _row_writer(stack, runs[number], shard, rows, advance)
+            for number, rows in rows_by_run(runs, keys).items()
+        }
+        out = JointWriter(writers, plans)
+        ledgers = [run.ledger(shard) for run in runs]
+        memory = _TokenLimit(
+            min((one.token_limit for one in ledgers if one.token_limit), default=None)
         )
-        # Read after this life is recorded: of two that start together, at least one sees the other.
-        ledger = run.ledger(shard)
-        _log_other_lives(shard, ledger, journal.path)
-        out = RowWriter(run.stores, writers, journal, rows, advance)
-        memory = _TokenLimit(ledger.token_limit)
-        to_run_alone = rows_to_run_alone(shard) & rows - ledger.batch_effects.keys()
+        to_run_alone = keys & keys_of(runs, _rows_to_compare(shard, ledgers))
         # The last thread is the only one that writes to the journal.
         with BackgroundThread() as screen, BackgroundThread() as write, BackgroundThread() as mark:
             while left:
                 batch = next(ready)
                 failures = dict(batch.failures)
                 for part, groups, outputs in _forward(model, batch, recorded, memory, failures):
-                    screened = screen.submit(out.screen, outputs)
+                    screened = screen.submit(out.screen, part, outputs)
                     out.unflushed.append(write.submit(out.write, part, screened))
                     mark.submit(out.flush)
-                    for row, group in _single_row_groups(part, groups, to_run_alone):
+                    for key, group in _single_row_groups(part, groups, to_run_alone):
                         alone = model.forward([group])
-                        mark.submit(out.compare, row, part.index(row), outputs, alone)
+                        mark.submit(out.compare, key, part.index(key), outputs, alone)
                 if memory.lowered():
-                    mark.submit(journal.set_token_limit, memory.limit)
+                    mark.submit(out.set_token_limit, memory.limit)
                 mark.submit(out.mark_failed, failures)
                 left -= {*batch.rows, *batch.failures}
+
+
+def _row_writer(
+    stack: ExitStack, run: Run, shard: Shard, rows: set[int], advance: Callable[[int], None]
+) -> RowWriter:
+    """The writer of the pending `rows` of one run; records a life of the shard in its journal."""
+    writers = {name: stack.enter_context(store.writing()) for name, store in run.stores.items()}
+    packages, task = changed_packages(run.plan), current_task()
+    journal = stack.enter_context(
+        Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task)
+    )
+    # Read after this life is recorded: of two that start together, at least one sees the other.
+    _log_other_lives(shard, run.ledger(shard), journal.path)
+    return RowWriter(run.stores, writers, journal, rows, advance)
+
+
+def _rows_to_compare(shard: Shard, ledgers: Sequence[Ledger]) -> dict[int, set[int]]:
+    """The rows of each run that are run alone as well, without those that were."""
+    rows = rows_to_run_alone(shard)
+    return {number: rows - ledger.batch_effects.keys() for number, ledger in enumerate(ledgers)}
 
 
 def changed_packages(plan: Plan) -> dict[str, str]:
@@ -214,14 +256,6 @@ class _TokenLimit:
         """Whether the limit changed since the last call."""
         changed, self._journalled = self.limit != self._journalled, self.limit
         return changed
-
-
-def recorded_by(plan: Plan) -> Recorded:
-    """What a run records in each forward pass."""
-    answers = plan.answers
-    if answers is None:
-        return Recorded(plan.stored_positions)
-    return Recorded(plan.stored_positions, answers.n_options, answers.lens)
 
 
 # Rows that went through the model together, their groups, and what was recorded of them.

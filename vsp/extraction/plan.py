@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
 from vsp.errors import ModelError, RunError
 from vsp.extraction.batches import n_row_tokens
+from vsp.extraction.companions import plans_together
 from vsp.extraction.largest_batch import largest_batch
 from vsp.extraction.plan_notes import (
     expert_notes,
@@ -42,7 +44,7 @@ from vsp.extraction.run_names import check_name, new_name, stem_of
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
-from vsp.models.memory import Memory, estimate, outline
+from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.models.placement import device_weights
 from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
@@ -80,6 +82,30 @@ def plan_run(
     `hold` is called when everything is written, before the run's folder gets its name: a signal from
     there on must wait, since it would leave a whole run behind. `checked` is shared by several plans.
     """
+    draft = draft_run(request, work, checked or CheckedDatasets())
+    (planned,) = write_runs([draft], work, hold)
+    return planned
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan that is checked and not written yet."""
+
+    model: _CheckedModel
+    rows: CheckedRows
+    values: dict[str, Any]  # of the plan, without those of the manifest
+    layout: Layout
+    notes: list[str]
+    device_weights: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return str(self.values["name"])
+
+
+def draft_run(request: PlanRequest, work: Path, checked: CheckedDatasets) -> Draft:
+    """Check everything of a plan. Raises a VspError if the run cannot be planned. Writes nothing."""
     if request.name is not None:
         check_name(request.name, work)
     marker = models.region_marker(request.model)
@@ -88,27 +114,38 @@ def plan_run(
     model = _checked_model(request, samples, marker)
     request = model.request
     weights = _device_weights(request, model.outline)
-    rows = checked_rows(
-        request, model.processor, samples, labels, work, checked or CheckedDatasets()
-    )
+    rows = checked_rows(request, model.processor, samples, labels, work, checked)
     notes = [*rows.notes, *_notes_about_tasks(model), *unfinished_plan_notes(work / "scratch")]
     shape, n_rows, with_answers = model.shape, len(samples), rows.answers is not None
     layout, starts = plan_shards(request, shape, model.tower, n_rows, with_answers, notes)
     values = _plan_values(model, labels, prompt, layout, starts, rows)
     values["name"] = request.name or _default_name(request, values, work, notes)
+    return Draft(model, rows, values, layout, notes, weights)
+
+
+def write_runs(
+    drafts: Sequence[Draft], work: Path, hold: Callable[[], None] = lambda: None
+) -> list[Planned]:
+    """Write the runs of drafts; several are extracted together. Raises a VspError as `plan_run` does."""
     with disk_errors(work / "scratch"):
-        run, commands = _write_run(values, samples, layout, request.profile, work, hold, model.key)
-    notes += other_results_notes(run)
-    return Planned(
-        run,
-        samples[0].prompt,
-        tuple(notes),
-        tuple(commands),
-        shutil.disk_usage(run.folder).free,
-        _memory(run, model, rows),
-        PicturePaths(request.dataset).other_folders,
-        weights,
+        written = _write_runs(drafts, work, hold)
+    runs = [run for run, _ in written]
+    load = largest_batch(
+        runs, [one.rows.samples for one in drafts], max(one.rows.counter.n_values for one in drafts)
     )
+    return [
+        Planned(
+            run,
+            draft.rows.samples[0].prompt,
+            (*draft.notes, *other_results_notes(run)),
+            tuple(commands),
+            shutil.disk_usage(run.folder).free,
+            _memory(draft.model, load),
+            PicturePaths(draft.model.request.dataset).other_folders,
+            draft.device_weights,
+        )
+        for draft, (run, commands) in zip(drafts, written, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +182,8 @@ def _notes_about_tasks(model: _CheckedModel) -> list[str]:
     return [*gpu, *expert_notes(model.outline, request.model)]
 
 
-def _memory(run: Run, model: _CheckedModel, rows: CheckedRows) -> Memory | None:
+def _memory(model: _CheckedModel, load: Load) -> Memory | None:
     """The memory that the device needs; None if the model's family cannot tell."""
-    load = largest_batch(run, rows.samples, rows.counter.n_values)
     if model.outline is None:
         return None
     return estimate(model.outline, model.request.model.quantized_as, load)
@@ -253,44 +289,73 @@ def _default_name(
 
 
 @garbage_collection_paused()
-def _write_run(
-    values: dict[str, Any],
-    samples: Sequence[Sample],
-    layout: Layout,
-    profile: Profile,
-    work: Path,
-    hold: Callable[[], None],
-    key: str,
-) -> tuple[Run, list[str]]:
-    """Write the run's folder and its batch script. Returns the run and the submit commands."""
-    scratch, name = work / "scratch", values["name"]
+def _write_runs(
+    drafts: Sequence[Draft], work: Path, hold: Callable[[], None]
+) -> list[tuple[Run, list[str]]]:
+    """Write the runs' folders and batch scripts. Returns each run and its submit commands."""
+    scratch = work / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(scratch, f".{name}.") as aside:
-        folder = aside / name
-        for part in (folder, folder / "journal", folder / "logs"):
-            part.mkdir()
-        starts = (*values["shard_starts"], len(samples))
-        manifest = Manifest.write(folder / "manifest.jsonl", samples, starts)
-        written = {"manifest_offsets": manifest.offsets, "manifest_sha256": manifest.digests}
-        plan = parse(Plan, {**values, **written}, "plan")
-        run = Run(scratch / name, plan)
-        for store in Run(folder, plan).stores.values():
-            store.create()
-        job, scheduler = extract_job(run, profile), scheduler_of(profile)
-        script = scheduler.script(job)
-        write_script(script_path(Run(folder, plan), job.stage), script)
-        write_json(folder / "plan.json", sealed_plan(plan))
-        write_json(folder / RECORD, {"sha256": key})
+    with ExitStack() as stack:
+        folders = [
+            stack.enter_context(temporary_folder(scratch, f".{one.name}.")) / one.name
+            for one in drafts
+        ]
+        alone = [_write_rows(*one) for one in zip(folders, drafts, strict=True)]
+        runs = [Run(scratch / plan.name, plan) for plan in plans_together(alone)]
+        for folder, run, draft in zip(folders, runs, drafts, strict=True):
+            _fill_folder(folder, run, draft)
         hold()
+        _rename(folders, runs)
+    try:
+        return [
+            (run, _write_script(run, draft.model.request.profile, work))
+            for run, draft in zip(runs, drafts, strict=True)
+        ]
+    except BaseException:
+        for run in runs:
+            shutil.rmtree(run.folder)
+        raise
+
+
+def _write_rows(folder: Path, draft: Draft) -> Plan:
+    """Write the manifest into the new folder of a run. Returns its plan, as that of a run alone."""
+    for part in (folder, folder / "journal", folder / "logs"):
+        part.mkdir()
+    samples = draft.rows.samples
+    starts = (*draft.values["shard_starts"], len(samples))
+    manifest = Manifest.write(folder / "manifest.jsonl", samples, starts)
+    written = {"manifest_offsets": manifest.offsets, "manifest_sha256": manifest.digests}
+    return parse(Plan, {**draft.values, **written}, "plan")
+
+
+def _fill_folder(folder: Path, run: Run, draft: Draft) -> None:
+    """Write the other files of a run into its folder, which is not at its place yet."""
+    for store in Run(folder, run.plan).stores.values():
+        store.create()
+    profile = draft.model.request.profile
+    job = extract_job(run, profile)
+    write_script(script_path(Run(folder, run.plan), job.stage), scheduler_of(profile).script(job))
+    write_json(folder / "plan.json", sealed_plan(run.plan))
+    write_json(folder / RECORD, {"sha256": draft.model.key})
+
+
+def _rename(folders: Sequence[Path], runs: Sequence[Run]) -> None:
+    """Give the folders their names: all of them, or none. Raises RunError if a name is taken."""
+    named: list[Run] = []
+    for folder, run in zip(folders, runs, strict=True):
         try:
             folder.rename(run.folder)
-            sync_folder(scratch)
         except OSError as error:
+            for one in named:
+                shutil.rmtree(one.folder)
             raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
-    try:
-        job.logs.mkdir(parents=True, exist_ok=True)
-        write_script(work / SCRIPT, script)
-    except BaseException:
-        shutil.rmtree(run.folder)
-        raise
-    return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]
+        named.append(run)
+    sync_folder(runs[0].folder.parent)
+
+
+def _write_script(run: Run, profile: Profile, work: Path) -> list[str]:
+    """Write the batch script where users look for it. Returns the commands that submit it."""
+    job, scheduler = extract_job(run, profile), scheduler_of(profile)
+    job.logs.mkdir(parents=True, exist_ok=True)
+    write_script(work / SCRIPT, scheduler.script(job))
+    return [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]

@@ -8,7 +8,7 @@ another study file is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -20,9 +20,10 @@ from vsp.datasets import VARIANTS
 from vsp.datasets.apply_variant import VariantRequest, apply_variant, check_variant
 from vsp.datasets.metadata import metadata_path
 from vsp.datasets.prompts import DATASET
-from vsp.errors import ConfigError, DatasetError, RunError, VspError
-from vsp.extraction.plan import Planned, plan_run
+from vsp.errors import ConfigError, DatasetError, RunError
+from vsp.extraction.plan import Planned
 from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
+from vsp.extraction.plan_together import plan_together
 from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.models.checkpoints import pinned
 from vsp.models.fingerprint import fingerprint
@@ -35,6 +36,8 @@ from vsp.utils.spelling import unknown_name
 
 _DATASETS = Path("data/raw")
 NAMES = "names"
+# Variants with the pictures of another one, or of the original, and which one that is.
+_SAME_PICTURES: Mapping[str, str] = {"swapped": ORIGINAL, NAMES: "blank"}
 # What the rows of these variants do not have: the names, or the boxes of the objects.
 _POSITIONS: Mapping[str, tuple[Position, ...]] = {
     NAMES: (LAST, "image"),
@@ -154,25 +157,37 @@ def plan_study(
     """
     found = find_runs(study, base, work)
     new = [one for one in found if one.run is None and (needs_states or not one.kept)]
-    takes_rows = any(one.request.rows_of is not None for one in new)
-    checked = CheckedDatasets()
-    runs = []
+    if any(one.request.rows_of is not None for one in new):
+        new = [one for one in found if one in new or (one.role == ORIGINAL and one.run is None)]
+    checked, planned = CheckedDatasets(), dict[str, StudyRun]()
     for one in found:
-        if one in new or (one.role == ORIGINAL and one.run is None and takes_rows):
+        if one not in new:
+            done(one)
+        elif one.role not in planned:
+            together = [one, *(other for other in new if _joins(other, one, planned))]
             with free():
-                planned = _plan(one, work, hold, checked)
-            one = replace(one, run=planned.run, planned=planned, kept=False)
-        runs.append(one)
-        done(one)
-    return runs
+                written = _plan(together, work, hold, checked)
+            for role, run in written.items():
+                planned[role] = run
+                done(run)
+    return [planned.get(one.role, one) for one in found]
 
 
-def _plan(one: StudyRun, work: Path, hold: Callable[[], None], checked: CheckedDatasets) -> Planned:
-    """Plan the run. An error names it."""
-    try:
-        return plan_run(one.request, work, hold, checked)
-    except VspError as error:
-        raise type(error)(f"{one.name}: {error}", error.details) from None
+def _joins(one: StudyRun, leader: StudyRun, planned: Collection[str]) -> bool:
+    """Whether a run that is not planned yet has the pictures of another one."""
+    return _SAME_PICTURES.get(one.role) == leader.role and one.role not in planned
+
+
+def _plan(
+    together: Sequence[StudyRun], work: Path, hold: Callable[[], None], checked: CheckedDatasets
+) -> dict[str, StudyRun]:
+    """Plan runs with the same pictures: role → the run."""
+    written = plan_together([one.request for one in together], work, hold, checked)
+    by_name = {one.run.name: one for one in written}
+    return {
+        one.role: replace(one, run=by_name[one.name].run, planned=by_name[one.name], kept=False)
+        for one in together
+    }
 
 
 def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:
