@@ -12,49 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from vsp.config import parse
-from vsp.errors import RunError
 from vsp.extraction.row_writer import RowWriter, Written
 from vsp.models.contract import Outputs, Pending, Recorded
 from vsp.storage.array import Screened
-from vsp.storage.plan import Member, Plan
+from vsp.storage.plan import Plan
 from vsp.storage.run import Run
-
-
-def plans_together(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans of runs that are extracted together, each with all of them; one plan stays alone."""
-    if len(plans) == 1:
-        return list(plans)
-    members = tuple(
-        Member(name=plan.name, id=plan.id, identity=plan.own_identity()) for plan in plans
-    )
-    return [parse(Plan, {**dict(plan), "together": members}, "plan") for plan in plans]
-
-
-def runs_together(run: Run) -> list[Run]:
-    """The runs that are extracted together with `run`, in the order of their plans; it is among them.
-
-    Raises RunError if one of them is gone or was planned again: without its rows, the batches would be
-    others.
-    """
-    return [
-        run if one.id == run.plan.id else _companion(run, one) for one in run.plan.together
-    ] or [run]
-
-
-def _companion(run: Run, member: Member) -> Run:
-    folder = run.folder.parent / member.name
-    why = f"is not in {folder.parent}"
-    if (folder / "plan.json").exists():
-        other = Run.open(folder)
-        same = other.plan.id == member.id and other.plan.own_identity() == member.identity
-        if same and other.plan.together == run.plan.together:
-            return other
-        why = "was planned again since"
-    raise RunError(
-        f"run {run.name}: is extracted together with run {member.name}, which {why}; put it back, or "
-        f"remove run {run.name} and plan it again"
-    )
 
 
 def keys_of(runs: Sequence[Run], rows: Mapping[int, Collection[int]]) -> set[int]:

@@ -24,7 +24,6 @@ from vsp.extraction.companions import (
     keys_of,
     recorded_by,
     rows_by_run,
-    runs_together,
 )
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
@@ -42,6 +41,7 @@ from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger, failure_of_all
 from vsp.storage.plan import Plan
 from vsp.storage.run import Run, Shard
+from vsp.storage.together import runs_together
 from vsp.utils.allocator import keep_freed_blocks
 from vsp.utils.progress import progress
 from vsp.utils.signals import Stop, stoppable

@@ -27,7 +27,6 @@ from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
 from vsp.errors import ModelError, RunError
 from vsp.extraction.batches import n_row_tokens
-from vsp.extraction.companions import plans_together
 from vsp.extraction.largest_batch import largest_batch
 from vsp.extraction.plan_notes import (
     expert_notes,
@@ -50,6 +49,7 @@ from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
 from vsp.storage.plan import FORMAT, Plan, sealed_plan
 from vsp.storage.run import Run
+from vsp.storage.together import plans_together
 from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_json
 from vsp.utils.garbage import garbage_collection_paused
 
