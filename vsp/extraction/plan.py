@@ -47,7 +47,7 @@ from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.models.placement import device_weights
 from vsp.storage.layout import Layout
 from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.plan import FORMAT, Plan, sealed_plan
+from vsp.storage.plan import FORMAT, Member, Plan, sealed_plan
 from vsp.storage.run import Run
 from vsp.storage.together import plans_together
 from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_json
@@ -82,6 +82,8 @@ def plan_run(
     `hold` is called when everything is written, before the run's folder gets its name: a signal from
     there on must wait, since it would leave a whole run behind. `checked` is shared by several plans.
     """
+    if request.name is not None:
+        check_name(request.name, work)
     draft = draft_run(request, work, checked or CheckedDatasets())
     (planned,) = write_runs([draft], work, hold)
     return planned
@@ -106,8 +108,6 @@ class Draft:
 
 def draft_run(request: PlanRequest, work: Path, checked: CheckedDatasets) -> Draft:
     """Check everything of a plan. Raises a VspError if the run cannot be planned. Writes nothing."""
-    if request.name is not None:
-        check_name(request.name, work)
     marker = models.region_marker(request.model)
     with garbage_collection_paused():
         samples, labels, prompt = read_samples(request.dataset, request.prompt, marker)
@@ -124,11 +124,17 @@ def draft_run(request: PlanRequest, work: Path, checked: CheckedDatasets) -> Dra
 
 
 def write_runs(
-    drafts: Sequence[Draft], work: Path, hold: Callable[[], None] = lambda: None
+    drafts: Sequence[Draft],
+    work: Path,
+    hold: Callable[[], None] = lambda: None,
+    members: Sequence[Member] = (),
 ) -> list[Planned]:
-    """Write the runs of drafts; several are extracted together. Raises a VspError as `plan_run` does."""
+    """Write the runs of drafts; several are extracted together. Raises a VspError as `plan_run` does.
+
+    With `members`, the runs were planned before, are lost, and get their old places among these.
+    """
     with disk_errors(work / "scratch"):
-        written = _write_runs(drafts, work, hold)
+        written = _write_runs(drafts, work, hold, members)
     runs = [run for run, _ in written]
     load = largest_batch(
         runs, [one.rows.samples for one in drafts], max(one.rows.counter.n_values for one in drafts)
@@ -290,7 +296,7 @@ def _default_name(
 
 @garbage_collection_paused()
 def _write_runs(
-    drafts: Sequence[Draft], work: Path, hold: Callable[[], None]
+    drafts: Sequence[Draft], work: Path, hold: Callable[[], None], members: Sequence[Member]
 ) -> list[tuple[Run, list[str]]]:
     """Write the runs' folders and batch scripts. Returns each run and its submit commands."""
     scratch = work / "scratch"
@@ -301,7 +307,7 @@ def _write_runs(
             for one in drafts
         ]
         alone = [_write_rows(*one) for one in zip(folders, drafts, strict=True)]
-        runs = [Run(scratch / plan.name, plan) for plan in plans_together(alone)]
+        runs = [Run(scratch / plan.name, plan) for plan in plans_together(alone, members)]
         for folder, run, draft in zip(folders, runs, drafts, strict=True):
             _fill_folder(folder, run, draft)
         hold()

@@ -17,8 +17,10 @@ from vsp.errors import VspError
 from vsp.extraction.plan import Draft, Planned, draft_run, write_runs
 from vsp.extraction.plan_request import PlanRequest
 from vsp.extraction.planned_rows import CheckedDatasets
+from vsp.extraction.run_names import check_name
 from vsp.models.contract import count_shared
 from vsp.storage.manifest import Sample
+from vsp.storage.run import Run
 
 # Values of a plan that all runs which are extracted together have in common, and their names in a note.
 _COMMON = {
@@ -42,24 +44,51 @@ def plan_together(
     The others may take their rows from the leader (`PlanRequest.rows_of`). `hold` and errors are those of
     `vsp.extraction.plan.plan_run`.
     """
-    leader = _draft(requests[0], work, checked)
-    joined, alone = [leader], list[Draft]()
-    with checked.rows_known(leader.name, leader.rows.samples):
-        for request in requests[1:]:
-            draft = _draft(request, work, checked)
-            why = why_alone(leader, draft)
-            (alone if why else joined).append(draft)
-            draft.notes.append(
-                f"extracted alone, not together with {leader.name}: {why}"
-                if why
-                else f"extracted together with {leader.name}, so that each picture is encoded once"
-            )
+    for request in requests:
+        check_name(str(request.name), work)
+    drafts = _drafts(requests, work, checked)
+    leader, joined, alone = drafts[0], drafts[:1], list[Draft]()
+    for draft in drafts[1:]:
+        why = why_alone(leader, draft)
+        (alone if why else joined).append(draft)
+        draft.notes.append(
+            f"extracted alone, not together with {leader.name}: {why}"
+            if why
+            else f"extracted together with {leader.name}, so that each picture is encoded once"
+        )
     if len(joined) > 1:
         _count_shared_tokens(joined)
     planned = write_runs(joined, work, hold)
     for draft in alone:
         planned += write_runs([draft], work, hold)
     return planned
+
+
+def plan_again(
+    requests: Sequence[PlanRequest],
+    waiting: Run,
+    work: Path,
+    hold: Callable[[], None],
+    checked: CheckedDatasets,
+) -> list[Planned]:
+    """Plan the lost runs with which `waiting` is extracted, as they were: it has rows to extract.
+
+    `requests` are those of all these runs, in the order of its plan. Raises RunError if a plan is no
+    longer what it was.
+    """
+    drafts = _drafts(requests, work, checked)
+    _count_shared_tokens(drafts)
+    lost = [one for one in drafts if not (work / "scratch" / one.name).exists()]
+    for draft in lost:
+        draft.notes.append(f"planned again as it was, because {waiting.name} is extracted with it")
+    return write_runs(lost, work, hold, waiting.plan.together)
+
+
+def _drafts(requests: Sequence[PlanRequest], work: Path, checked: CheckedDatasets) -> list[Draft]:
+    """The drafts of runs; those after the first may take their rows from it."""
+    leader = _draft(requests[0], work, checked)
+    with checked.rows_known(leader.name, leader.rows.samples):
+        return [leader, *(_draft(request, work, checked) for request in requests[1:])]
 
 
 def _draft(request: PlanRequest, work: Path, checked: CheckedDatasets) -> Draft:

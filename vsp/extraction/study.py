@@ -8,7 +8,7 @@ another study file is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -23,7 +23,7 @@ from vsp.datasets.prompts import DATASET
 from vsp.errors import ConfigError, DatasetError, RunError
 from vsp.extraction.plan import Planned
 from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
-from vsp.extraction.plan_together import plan_together
+from vsp.extraction.plan_together import plan_again, plan_together
 from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.models.checkpoints import pinned
 from vsp.models.fingerprint import fingerprint
@@ -164,30 +164,43 @@ def plan_study(
         if one not in new:
             done(one)
         elif one.role not in planned:
-            together = [one, *(other for other in new if _joins(other, one, planned))]
             with free():
-                written = _plan(together, work, hold, checked)
+                written = _plan(one, found, new, work, hold, checked)
             for role, run in written.items():
                 planned[role] = run
                 done(run)
     return [planned.get(one.role, one) for one in found]
 
 
-def _joins(one: StudyRun, leader: StudyRun, planned: Collection[str]) -> bool:
-    """Whether a run that is not planned yet has the pictures of another one."""
-    return _SAME_PICTURES.get(one.role) == leader.role and one.role not in planned
-
-
 def _plan(
-    together: Sequence[StudyRun], work: Path, hold: Callable[[], None], checked: CheckedDatasets
+    one: StudyRun,
+    found: Sequence[StudyRun],
+    new: Sequence[StudyRun],
+    work: Path,
+    hold: Callable[[], None],
+    checked: CheckedDatasets,
 ) -> dict[str, StudyRun]:
-    """Plan runs with the same pictures: role → the run."""
-    written = plan_together([one.request for one in together], work, hold, checked)
-    by_name = {one.run.name: one for one in written}
-    return {
-        one.role: replace(one, run=by_name[one.name].run, planned=by_name[one.name], kept=False)
-        for one in together
-    }
+    """Plan a run, and the other new ones that show its pictures: role → the run."""
+    by_name = {other.name: other for other in found}
+    waiting = next((other.run for other in found if _waits_for(other, one)), None)
+    if waiting is not None:
+        members = [by_name[member.name].request for member in waiting.plan.together]
+        written = plan_again(members, waiting, work, hold, checked)
+    else:
+        leader = _SAME_PICTURES.get(one.role)
+        first = next((other for other in new if other.role == leader), one)
+        same = [other for other in new if _SAME_PICTURES.get(other.role) == first.role]
+        requests = [other.request for other in (first, *same)]
+        written = plan_together(requests, work, hold, checked)
+    runs = [replace(by_name[got.run.name], run=got.run, planned=got, kept=False) for got in written]
+    return {run.role: run for run in runs}
+
+
+def _waits_for(other: StudyRun, one: StudyRun) -> bool:
+    """Whether rows of a planned run are missing that are extracted together with a lost one."""
+    if other.run is None or one.name not in {member.name for member in other.run.plan.together}:
+        return False
+    return any(ledger.n_missing for ledger in other.run.ledgers())
 
 
 def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:

@@ -11,14 +11,29 @@ from vsp.storage.plan import Member, Plan
 from vsp.storage.run import Run
 
 
-def plans_together(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans of runs that are extracted together, each with all of them; one plan stays alone."""
-    if len(plans) == 1:
+def plans_together(plans: Sequence[Plan], members: Sequence[Member] = ()) -> list[Plan]:
+    """The plans of runs that are extracted together, each with all of them; one plan stays alone.
+
+    With `members`, the plans get their old places among these. Raises RunError for a plan that is not
+    what it was.
+    """
+    if len(plans) == 1 and not members:
         return list(plans)
-    members = tuple(
+    members = tuple(members) or tuple(
         Member(name=plan.name, id=plan.id, identity=plan.own_identity()) for plan in plans
     )
-    return [parse(Plan, {**dict(plan), "together": members}, "plan") for plan in plans]
+    known = {member.name: member for member in members}
+    for plan in plans:
+        if known[plan.name].identity != plan.own_identity():
+            others = ", ".join(name for name in known if name != plan.name)
+            raise RunError(
+                f"run {plan.name}: is lost, and its plan would not be what it was, so that {others} "
+                f"cannot be extracted together with it; remove {others} too"
+            )
+    return [
+        parse(Plan, {**dict(plan), "id": known[plan.name].id, "together": members}, "plan")
+        for plan in plans
+    ]
 
 
 def runs_together(run: Run) -> list[Run]:
