@@ -22,14 +22,15 @@ from vsp.models.contract import count_shared
 from vsp.storage.manifest import Sample
 from vsp.storage.run import Run
 
-# Values of a plan that all runs which are extracted together have in common, and their names in a note.
+# Values of a plan that all runs which are extracted together have in common, and what a note says of
+# a run with another value.
 _COMMON = {
-    "model": "model",
-    "checkpoint_files": "checkpoint",
-    "dtype": "type of the stored states",
-    "boundary": "layout of the store",
-    "shard_starts": "shards",
-    "modules": "modules",
+    "model": "it has another model",
+    "checkpoint_files": "its checkpoint has other files",
+    "dtype": "it stores states of another type",
+    "boundary": "its store has another layout",
+    "shard_starts": "its shards begin at other rows",
+    "modules": "it stores states of other modules",
 }
 
 
@@ -103,20 +104,20 @@ def why_alone(leader: Draft, other: Draft) -> str:
     """Why a run cannot be extracted together with the leader; empty if it can."""
     if not leader.values["share"]:
         return "rows about one image share nothing"
-    for key, name in _COMMON.items():
+    for key, words in _COMMON.items():
         if leader.values[key] != other.values[key]:
-            return f"its {name} differ" if name.endswith("s") else f"its {name} differs"
+            return words
     if (leader.values["answers"] is None) != (other.values["answers"] is None):
         return "only one of them stores answers"
     if leader.values["modules"] and leader.values["positions"] != other.values["positions"]:
-        return "its positions differ, and states of modules are stored"
+        return "it stores states at other positions of modules"
     if len(leader.rows.samples) != len(other.rows.samples):
         return "it has not all rows"
     real = lru_cache(1 << 16)(os.path.realpath)
     for one, two in zip(leader.rows.samples, other.rows.samples, strict=True):
         depths = one.depth and real(one.depth), two.depth and real(two.depth)
         if one.image_sha256 != two.image_sha256 or depths[0] != depths[1]:
-            return f"the picture of row {two.id!r} differs"
+            return f"row {two.id!r} has another picture"
     return ""
 
 
