@@ -178,7 +178,8 @@ def test_runs_that_differ_in_pictures_model_or_shards_are_extracted_alone_and_it
     work, datasets, write_dataset
 ):
     model = models.resolve("fake")
-    Image.new("RGB", (5, 5)).save(work / "b/images/4.png")
+    for i in range(4):
+        Image.new("RGB", (5 + i, 5)).save(work / f"b/images/{i}.png")
     other = {"rows_of": "leader", "n_shards": 1}
     requests = [
         PlanRequest(work / "a", model, name="leader", n_shards=1),
@@ -194,7 +195,7 @@ def test_runs_that_differ_in_pictures_model_or_shards_are_extracted_alone_and_it
     said = [note for one in planned for note in one.notes if "extracted " in note]
     assert said == [
         "extracted together with leader, so that each picture is encoded once",
-        "extracted alone, not together with leader: row '8' has another picture",
+        "extracted alone, not together with leader: 4 of 12 rows show a picture of the same shard there",
         "extracted alone, not together with leader: it has another model",
         "extracted alone, not together with leader: only one of them stores answers",
         "extracted alone, not together with leader: it stores states of another type",
@@ -202,6 +203,23 @@ def test_runs_that_differ_in_pictures_model_or_shards_are_extracted_alone_and_it
     for one in planned[2:]:
         extract(one.run, one.run.shards)
     assert _counts(planned[0].run) == (0, 0)
+
+
+def test_a_run_with_the_pictures_in_another_order_takes_part(work, datasets, checkpoint):
+    """As a shuffled variant has them: a picture is encoded once for all rows that show it."""
+    for i in range(N_PICTURES):
+        shutil.copy(work / f"a/images/{(i + 1) % N_PICTURES}.png", work / f"b/images/{i}.png")
+    model = _llava(checkpoint)
+    runs = _planned(work, model, positions=("last",))
+    assert all(run.plan.together for run in runs)
+    with _encoded() as numbers:
+        extract(runs[0], runs[0].shards)
+    assert sum(numbers) == N_PICTURES + 4 * len(runs)  # and four rows of each alone
+    asked = {**ASKED, "positions": ("last",)}
+    alone = plan_run(PlanRequest(work / "b", model, **asked), work).run
+    extract(alone, alone.shards)
+    mine, expected = _states(runs[1]), _states(alone)
+    assert np.abs(mine - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_names_do_not_count_in_the_identity_and_the_rows_of_companions_do(work, datasets):

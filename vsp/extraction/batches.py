@@ -104,26 +104,34 @@ def n_group_tokens(n_shared: int, lengths: Sequence[int]) -> int:
     return n_shared + sum(length - n_shared for length in lengths)
 
 
+def keys_by_picture(samples: Mapping[int, Sample], n_runs: int) -> list[list[int]]:
+    """The keys of the rows of a shard that show one picture, in the order of their first rows.
+
+    Of a run alone, these are neighbouring rows about one file. Runs that are extracted together have
+    files of their own, and another order of pictures, so that rows are joined by content.
+    """
+    if n_runs == 1:
+        files = groupby(samples, key=lambda key: (samples[key].image, samples[key].depth))
+        return [list(keys) for _, keys in files]
+    found: dict[tuple[str, str], list[int]] = {}
+    for key, sample in samples.items():
+        depth = samples[key - key % n_runs].depth  # that of the first run: the same content
+        found.setdefault((sample.image_sha256, depth), []).append(key)
+    return list(found.values())
+
+
 def _row_groups(
     samples: Mapping[int, Sample], lengths: Mapping[int, int], share: bool, n_runs: int
 ) -> list[RowGroup]:
-    """Neighbouring rows about one image as groups; without `share`, one row each.
-
-    The image of a row in the first run is that of the row in all runs.
-    """
-
-    def image(key: int) -> tuple[str, str]:
-        of_first = samples[key - key % n_runs]
-        return of_first.image, of_first.depth
-
+    """The rows about one picture as groups; without `share`, one row each."""
     groups: list[RowGroup] = []
-    for _, rows in groupby(samples, key=image):
-        groups += _split_rows(rows, samples, lengths, share)
+    for keys in keys_by_picture(samples, n_runs):
+        groups += _split_rows(keys, samples, lengths, share)
     return groups
 
 
 def _split_rows(
-    rows: Iterator[int], samples: Mapping[int, Sample], lengths: Mapping[int, int], share: bool
+    rows: Sequence[int], samples: Mapping[int, Sample], lengths: Mapping[int, int], share: bool
 ) -> Iterator[RowGroup]:
     """Split rows about one image into groups that do not exceed `_MAX_GROWTH`."""
     group: list[int] = []

@@ -1,7 +1,7 @@
 """Plans runs that show the same pictures, so that they are extracted together.
 
-The first run is the leader. Another one joins it if row by row its picture is the leader's, its model
-is the same, and its shards begin at the same rows.
+The first run is the leader. Another one joins it if it shows the leader's pictures, also in another
+order, its model is the same, and its shards begin at the same rows.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import pairwise
 from pathlib import Path
 
 from vsp.errors import VspError
+from vsp.extraction.batches import joint_rows, keys_by_picture
 from vsp.extraction.plan import Draft, Planned, draft_run, write_runs
 from vsp.extraction.plan_request import PlanRequest
 from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.extraction.run_names import check_name
 from vsp.models.contract import count_shared
-from vsp.storage.manifest import Sample
 from vsp.storage.run import Run
 
 # Values of a plan that all runs which are extracted together have in common, and what a note says of
@@ -32,6 +32,7 @@ _COMMON = {
     "shard_starts": "its shards begin at other rows",
     "modules": "it stores states of other modules",
 }
+_LEAST_SHARED = 0.5  # of the rows must show a picture of the leader's rows in their shard
 
 
 def plan_together(
@@ -113,30 +114,45 @@ def why_alone(leader: Draft, other: Draft) -> str:
         return "it stores states at other positions of modules"
     if len(leader.rows.samples) != len(other.rows.samples):
         return "it has not all rows"
-    real = lru_cache(1 << 16)(os.path.realpath)
-    for one, two in zip(leader.rows.samples, other.rows.samples, strict=True):
-        depths = one.depth and real(one.depth), two.depth and real(two.depth)
-        if one.image_sha256 != two.image_sha256 or depths[0] != depths[1]:
-            return f"row {two.id!r} has another picture"
+    return _other_pictures(leader, other)
+
+
+def _other_pictures(leader: Draft, other: Draft) -> str:
+    """Why a run has too few pictures of the leader; empty if it has enough of them.
+
+    The rows may show them in another order, but a picture is shared within a shard.
+    """
+    real, n_shared, n_rows = lru_cache(1 << 16)(os.path.realpath), 0, len(other.rows.samples)
+    for rows in _shards(leader):
+        pictures = {one.image_sha256 for one in leader.rows.samples[rows]}
+        for one, two in zip(leader.rows.samples[rows], other.rows.samples[rows], strict=True):
+            n_shared += two.image_sha256 in pictures
+            if not (one.depth or two.depth):
+                continue
+            same = one.image_sha256 == two.image_sha256 and one.depth and two.depth
+            if not same or real(one.depth) != real(two.depth):
+                return f"row {two.id!r} has another picture or depth picture"
+    if n_shared < _LEAST_SHARED * n_rows:
+        return f"{n_shared:,} of {n_rows:,} rows show a picture of the same shard there"
     return ""
 
 
+def _shards(draft: Draft) -> list[slice]:
+    """The rows of each shard."""
+    bounds = [*draft.values["shard_starts"], len(draft.rows.samples)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
 def _count_shared_tokens(drafts: Sequence[Draft]) -> None:
-    """Set in place how many first tokens the rows about an image have in common, in all runs."""
-    leading = drafts[0].rows.samples
-
-    def image(row: int) -> tuple[str, str]:
-        return leading[row].image, leading[row].depth
-
-    for _, group in groupby(range(len(leading)), key=image):
-        rows = list(group)
-        tails = [one.rows.counter.tail(one.rows.samples[row]) for one in drafts for row in rows]
-        n_shared = tails[0][0] + count_shared([tail for _, tail in tails])
-        for draft in drafts:
-            _set_shared(draft.rows.samples, rows, n_shared)
-
-
-def _set_shared(samples: list[Sample], rows: Sequence[int], n_shared: int) -> None:
-    for row in rows:
-        if samples[row].n_shared != n_shared:
-            samples[row] = replace(samples[row], n_shared=n_shared)
+    """Set in place how many first tokens the rows about a picture have in common, in all runs."""
+    n_runs = len(drafts)
+    for shard in _shards(drafts[0]):
+        samples = joint_rows([one.rows.samples[shard] for one in drafts], shard.start)
+        for keys in keys_by_picture(samples, n_runs):
+            tails = [drafts[key % n_runs].rows.counter.tail(samples[key]) for key in keys]
+            n_shared = tails[0][0] + count_shared([tail for _, tail in tails])
+            for key in keys:
+                row, number = divmod(key, n_runs)
+                drafts[number].rows.samples[row] = replace(
+                    samples[key], n_shared=n_shared if len(keys) > 1 else 0
+                )

@@ -35,13 +35,13 @@ from vsp.utils.reading import read_json
 from vsp.utils.spelling import unknown_name
 
 _DATASETS = Path("data/raw")
-NAMES = "names"
+NAMES, SHUFFLED = "names", "shuffled"
 # Variants with the pictures of another one, or of the original, and which one that is.
-_SAME_PICTURES: Mapping[str, str] = {"swapped": ORIGINAL, NAMES: "blank"}
+_SAME_PICTURES: Mapping[str, str] = {"swapped": ORIGINAL, SHUFFLED: ORIGINAL, NAMES: "blank"}
 # What the rows of these variants do not have: the names, or the boxes of the objects.
 _POSITIONS: Mapping[str, tuple[Position, ...]] = {
     NAMES: (LAST, "image"),
-    "shuffled": (LAST, "image", "subject", "reference"),
+    SHUFFLED: (LAST, "image", "subject", "reference"),
 }
 
 
