@@ -88,7 +88,7 @@ def _encoded():
 def test_a_picture_is_encoded_once_and_each_run_has_the_states_of_a_run_alone(
     work, datasets, checkpoint, monkeypatch
 ):
-    monkeypatch.setattr("vsp.extraction.extract.rows_to_run_alone", lambda _: set())
+    monkeypatch.setattr("vsp.extraction.forward_parts.rows_to_run_alone", lambda _: set())
     model = _llava(checkpoint)
     runs = _planned(work, model)
     with _encoded() as numbers:

@@ -17,6 +17,7 @@ from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
 from vsp.cluster.local import Local
 from vsp.cluster.probe_choice import ProbeChoice
 from vsp.cluster.stages import (
+    EFFECTS,
     EXTRACT,
     ORDER,
     PROBE,
@@ -114,7 +115,7 @@ def chain(
 
     `choice` is how they probe; the report is of the settings that it makes.
     """
-    if PROBE in stages:
+    if {PROBE, EFFECTS} & {*stages}:
         _ = run.results  # raises RunError if they have no place
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
     several = choice.position is None and len(run.plan.stored_positions) > 1
@@ -132,6 +133,8 @@ def chain(
         jobs.append(_cpu_job(run, profile, PROBE_PARTS, command, probe_tasks))
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
+    if EFFECTS in stages:
+        jobs.append(_cpu_job(run, profile, EFFECTS, _command(run, EFFECTS)))
     if REPORT in stages:
         shown = (word for one in choice.settings(run) for word in ("--probe", one))
         report = _cpu_job(run, profile, REPORT, _command(run, REPORT, *shown, "--save"))

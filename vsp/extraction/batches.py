@@ -10,7 +10,7 @@ rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -61,14 +61,9 @@ def cut_batches(plans: Sequence[Plan], samples: Mapping[int, Sample]) -> list[Ba
 def batches_with(runs: Sequence[Run], shard: Shard, keys: set[int]) -> list[SampleBatch]:
     """The samples of each batch with at least one of `keys`; the batches stay whole."""
     samples = joint_rows([run.samples(shard) for run in runs], shard.start)
-    tokens = [_common_options(run.plan) for run in runs]
-
-    def with_options(key: int) -> Sample:
-        common = tokens[key % len(runs)]
-        return replace(samples[key], option_tokens=common) if common else samples[key]
-
+    full = with_option_tokens([run.plan for run in runs], samples)
     return [
-        [{key: with_options(key) for key in group} for group in batch]
+        [{key: full[key] for key in group} for group in batch]
         for batch in cut_batches([run.plan for run in runs], samples)
         if any(keys.intersection(group) for group in batch)
     ]
@@ -80,9 +75,31 @@ def joint_rows(samples: Sequence[Sequence[Sample]], start: int = 0) -> dict[int,
     return dict(enumerate((one for row in rows for one in row), start * len(samples)))
 
 
-def _common_options(plan: Plan) -> tuple[tuple[int, ...], ...]:
-    """The tokens of the options that all rows of a run have."""
-    return () if plan.answers is None else tuple(one.tokens for one in plan.answers.options)
+def keys_of(rows: Sequence[Iterable[int]]) -> set[int]:
+    """The keys of rows of each run."""
+    return {row * len(rows) + number for number, of_run in enumerate(rows) for row in of_run}
+
+
+def rows_by_run(keys: Iterable[int], n_runs: int) -> dict[int, set[int]]:
+    """The rows of keys: number of a run → its rows; runs without any are left out."""
+    rows: dict[int, set[int]] = {}
+    for key in keys:
+        rows.setdefault(key % n_runs, set()).add(key // n_runs)
+    return dict(sorted(rows.items()))
+
+
+def with_option_tokens(
+    plans: Sequence[Plan], samples: Mapping[int, Sample]
+) -> Mapping[int, Sample]:
+    """The samples by key, with the tokens of the options that all rows of their run have."""
+    common = [() if plan.answers is None else plan.answers.options for plan in plans]
+    tokens = [tuple(option.tokens for option in options) for options in common]
+    if not any(tokens):
+        return samples
+    return {
+        key: replace(sample, option_tokens=own) if (own := tokens[key % len(plans)]) else sample
+        for key, sample in samples.items()
+    }
 
 
 def rows_to_run_alone(shard: Shard) -> set[int]:

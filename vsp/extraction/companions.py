@@ -1,4 +1,4 @@
-"""Runs that are extracted together: a picture that several runs show is encoded once for all of them.
+"""Writes the rows of runs that are extracted together: a picture that several runs show is encoded once.
 
 The batches of such runs are cut from the rows of all of them, so that they are fixed by their plans.
 A batch is computed again if any of its rows is pending in any run; each run writes and journals its
@@ -8,56 +8,34 @@ own rows. Rows have the keys of `vsp.extraction.batches`. A run alone is the onl
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vsp.extraction.forward_parts import Arrays
 from vsp.extraction.row_writer import RowWriter, Written
-from vsp.models.contract import Outputs, Pending, Recorded
+from vsp.models.contract import Pending
 from vsp.storage.array import Screened
-from vsp.storage.plan import Plan
-from vsp.storage.run import Run
-
-
-def keys_of(runs: Sequence[Run], rows: Mapping[int, Collection[int]]) -> set[int]:
-    """The keys of rows: number of a run → its rows."""
-    return {row * len(runs) + number for number, of_run in rows.items() for row in of_run}
-
-
-def rows_by_run(runs: Sequence[Run], keys: Collection[int]) -> dict[int, set[int]]:
-    """The rows of keys: number of a run → its rows; runs without any are left out."""
-    rows: dict[int, set[int]] = {}
-    for key in sorted(keys):
-        row, number = divmod(key, len(runs))
-        rows.setdefault(number, set()).add(row)
-    return rows
-
-
-def recorded_by(plans: Sequence[Plan]) -> Recorded:
-    """What runs record in each forward pass."""
-    answers = [plan.answers for plan in plans if plan.answers is not None]
-    return Recorded(
-        tuple(dict.fromkeys(one for plan in plans for one in plan.stored_positions)),
-        max((one.n_options for one in answers), default=0),
-        any(one.lens for one in answers),
-    )
 
 
 @dataclass(frozen=True)
 class JointWriter:
     """Writes the pending rows of one shard of runs, those of each run with a writer of its own."""
 
+    n_runs: int
     writers: Mapping[
         int, RowWriter
     ]  # number of the run → its writer; runs without pending rows: none
-    plans: Sequence[Plan]
     unflushed: deque[Future[dict[int, Written]]] = field(default_factory=deque)
 
-    def screen(self, keys: Sequence[int], outputs: Pending) -> dict[int, dict[str, Screened]]:
+    def screen(self, keys: Sequence[int], values: Arrays) -> dict[int, dict[str, Screened]]:
         """The values of each array of each run, checked and checksummed."""
-        found = outputs()
+        arrays = values()
         return {
-            number: writer.screen(self._own(number, keys, found))
+            number: writer.screen(self._own(number, keys, arrays))
             for number, writer in self._of(keys).items()
         }
 
@@ -81,7 +59,7 @@ class JointWriter:
 
     def mark_failed(self, failures: Mapping[int, str]) -> None:
         """Mark pending rows as failed, each in its run: key → reason."""
-        n_runs = len(self.plans)
+        n_runs = self.n_runs
         for number, writer in self.writers.items():
             writer.mark_failed(
                 {key // n_runs: why for key, why in failures.items() if key % n_runs == number}
@@ -89,32 +67,33 @@ class JointWriter:
 
     def compare(self, key: int, column: int, batch: Pending, alone: Pending) -> None:
         """Record how far the last token of a batch's row `column` is from that of the row alone."""
-        row, number = divmod(key, len(self.plans))
+        row, number = divmod(key, self.n_runs)
         self.writers[number].compare(row, batch(), alone(), column)
 
     def set_token_limit(self, limit: int) -> None:
-        """Note the most tokens of a forward pass that fit the device."""
+        """Note the most tokens of a forward pass that fit the device, in each run."""
         for writer in self.writers.values():
             writer.journal.set_token_limit(limit)
 
     def _of(self, keys: Sequence[int]) -> dict[int, RowWriter]:
         """The writers of the runs that have rows among `keys`."""
-        there = {key % len(self.plans) for key in keys}
+        there = {key % self.n_runs for key in keys}
         return {number: writer for number, writer in self.writers.items() if number in there}
 
     def _rows(self, number: int, keys: Sequence[int]) -> list[int]:
-        n_runs = len(self.plans)
-        return [key // n_runs for key in keys if key % n_runs == number]
+        return [key // self.n_runs for key in keys if key % self.n_runs == number]
 
-    def _own(self, number: int, keys: Sequence[int], outputs: Outputs) -> Outputs:
-        """What was recorded of the rows of one run."""
-        if len(self.plans) == 1:
-            return outputs
-        columns = [i for i, key in enumerate(keys) if key % len(self.plans) == number]
-        answers = self.plans[number].answers
-        n_options = 0 if answers is None else answers.n_options
-        return Outputs(
-            {position: states[:, columns] for position, states in outputs.states.items()},
-            None if outputs.answers is None else outputs.answers[columns, :n_options],
-            None if outputs.lens is None else outputs.lens[:, columns, :n_options],
-        )
+    def _own(
+        self, number: int, keys: Sequence[int], arrays: Mapping[str, NDArray[np.floating]]
+    ) -> dict[str, NDArray[np.floating]]:
+        """The values [layer, row, hidden] of the rows of one run.
+
+        Another run may have more options; they are at the end.
+        """
+        if self.n_runs == 1:
+            return dict(arrays)
+        columns = [i for i, key in enumerate(keys) if key % self.n_runs == number]
+        return {
+            name: arrays[name][:, columns, : store.layout.hidden_size]
+            for name, store in self.writers[number].stores.items()
+        }

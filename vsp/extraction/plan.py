@@ -10,7 +10,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from vsp import __version__, models
-from vsp.cluster.contract import After
-from vsp.cluster.jobs import extract_job, scheduler_of, script_path
-from vsp.cluster.shell import write_script
-from vsp.config import Profile, parse
+from vsp.config import parse
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
-from vsp.errors import ModelError, RunError
+from vsp.errors import ModelError
 from vsp.extraction.batches import n_row_tokens
 from vsp.extraction.largest_batch import largest_batch
 from vsp.extraction.plan_notes import (
@@ -34,11 +30,12 @@ from vsp.extraction.plan_notes import (
     other_results_notes,
     unfinished_plan_notes,
 )
-from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
+from vsp.extraction.plan_request import PlanRequest, request_key
 from vsp.extraction.planned_rows import CheckedDatasets, CheckedRows, checked_rows
 from vsp.extraction.preflight import (
     check_prompts,
 )
+from vsp.extraction.run_folder import NewRun, write_folders
 from vsp.extraction.run_names import check_name, new_name, stem_of
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
@@ -46,15 +43,13 @@ from vsp.models.fingerprint import fingerprint
 from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.models.placement import device_weights
 from vsp.storage.layout import Layout
-from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.plan import FORMAT, Member, Plan, sealed_plan
+from vsp.storage.manifest import Sample
+from vsp.storage.plan import FORMAT, Member, Plan
 from vsp.storage.run import Run
-from vsp.storage.together import plans_together
-from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_json
+from vsp.utils.files import disk_errors
 from vsp.utils.garbage import garbage_collection_paused
 
-SCRIPT = Path("jobs/extract_array.sh")
-_PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
+PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +128,12 @@ def write_runs(
 
     With `members`, the runs were planned before, are lost, and get their old places among these.
     """
+    new = [
+        NewRun(one.values, one.rows.samples, one.model.request.profile, one.model.key)
+        for one in drafts
+    ]
     with disk_errors(work / "scratch"):
-        written = _write_runs(drafts, work, hold, members)
+        written = write_folders(new, work, hold, members)
     runs = [run for run, _ in written]
     load = largest_batch(
         runs, [one.rows.samples for one in drafts], max(one.rows.counter.n_values for one in drafts)
@@ -256,7 +255,7 @@ def _plan_values(
         "id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "vsp": __version__,
-        "packages": {package: version(package) for package in _PACKAGES},
+        "packages": {package: version(package) for package in PACKAGES},
         "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
         "variants": variants_of(request.dataset),
         "model": request.model,
@@ -292,76 +291,3 @@ def _default_name(
     name, note = new_name(stem, parse(Plan, {**values, **manifest, "name": stem}, "plan"), work)
     notes += [note] if note else []
     return name
-
-
-@garbage_collection_paused()
-def _write_runs(
-    drafts: Sequence[Draft], work: Path, hold: Callable[[], None], members: Sequence[Member]
-) -> list[tuple[Run, list[str]]]:
-    """Write the runs' folders and batch scripts. Returns each run and its submit commands."""
-    scratch = work / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        folders = [
-            stack.enter_context(temporary_folder(scratch, f".{one.name}.")) / one.name
-            for one in drafts
-        ]
-        alone = [_write_rows(*one) for one in zip(folders, drafts, strict=True)]
-        runs = [Run(scratch / plan.name, plan) for plan in plans_together(alone, members)]
-        for folder, run, draft in zip(folders, runs, drafts, strict=True):
-            _fill_folder(folder, run, draft)
-        hold()
-        _rename(folders, runs)
-    try:
-        return [
-            (run, _write_script(run, draft.model.request.profile, work))
-            for run, draft in zip(runs, drafts, strict=True)
-        ]
-    except BaseException:
-        for run in runs:
-            shutil.rmtree(run.folder)
-        raise
-
-
-def _write_rows(folder: Path, draft: Draft) -> Plan:
-    """Write the manifest into the new folder of a run. Returns its plan, as that of a run alone."""
-    for part in (folder, folder / "journal", folder / "logs"):
-        part.mkdir()
-    samples = draft.rows.samples
-    starts = (*draft.values["shard_starts"], len(samples))
-    manifest = Manifest.write(folder / "manifest.jsonl", samples, starts)
-    written = {"manifest_offsets": manifest.offsets, "manifest_sha256": manifest.digests}
-    return parse(Plan, {**draft.values, **written}, "plan")
-
-
-def _fill_folder(folder: Path, run: Run, draft: Draft) -> None:
-    """Write the other files of a run into its folder, which is not at its place yet."""
-    for store in Run(folder, run.plan).stores.values():
-        store.create()
-    profile = draft.model.request.profile
-    job = extract_job(run, profile)
-    write_script(script_path(Run(folder, run.plan), job.stage), scheduler_of(profile).script(job))
-    write_json(folder / "plan.json", sealed_plan(run.plan))
-    write_json(folder / RECORD, {"sha256": draft.model.key})
-
-
-def _rename(folders: Sequence[Path], runs: Sequence[Run]) -> None:
-    """Give the folders their names: all of them, or none. Raises RunError if a name is taken."""
-    named: list[Run] = []
-    for folder, run in zip(folders, runs, strict=True):
-        try:
-            folder.rename(run.folder)
-        except OSError as error:
-            for one in named:
-                shutil.rmtree(one.folder)
-            raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
-        named.append(run)
-    sync_folder(runs[0].folder.parent)
-
-
-def _write_script(run: Run, profile: Profile, work: Path) -> list[str]:
-    """Write the batch script where users look for it. Returns the commands that submit it."""
-    job, scheduler = extract_job(run, profile), scheduler_of(profile)
-    job.logs.mkdir(parents=True, exist_ok=True)
-    write_script(work / SCRIPT, scheduler.script(job))
-    return [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]

@@ -69,9 +69,8 @@ class RowWriter:
     pending: set[int]  # rows to write; the other rows of a batch are only computed with them
     advance: Callable[[int], None]  # reports rows as settled
 
-    def screen(self, outputs: Outputs) -> dict[str, Screened]:
+    def screen(self, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, Screened]:
         """The values of each array, checked and checksummed."""
-        arrays = _arrays(outputs)
         return {name: store.screen(arrays[name]) for name, store in self.stores.items()}
 
     def write(self, rows: Sequence[int], batch: dict[str, Screened]) -> Written:
@@ -116,21 +115,6 @@ class RowWriter:
         """Record how far the last token of a batch's row `column` is from that of the row alone."""
         first, second = in_batch.states[LAST][:, column], alone.states[LAST][:, 0]
         self.journal.add_batch_effect(row, *_differences(first, second))
-
-
-def _arrays(outputs: Outputs) -> dict[str, NDArray[np.floating]]:
-    """The values by the name of the array that takes them: [layer, row, hidden] of states.
-
-    Those of options are [1, row, option] and [1, row, option × layer].
-    """
-    arrays = {states_name(position): states for position, states in outputs.states.items()}
-    if outputs.answers is not None:
-        arrays["answers"] = outputs.answers[None]
-    if outputs.lens is not None:
-        n_layers, n_rows, n_options = outputs.lens.shape
-        by_row = outputs.lens.transpose(1, 2, 0)
-        arrays["lens"] = by_row.reshape(1, n_rows, n_options * n_layers)
-    return arrays
 
 
 def _in_array(reason: str, name: str) -> str:
