@@ -54,7 +54,9 @@ class EffectFigures:
     change: Floats  # mean over rows
     change_low: Floats
     change_high: Floats
-    flip: Floats  # share of the open rows whose best option becomes the target (erased: another one)
+    flip: (
+        Floats  # share of the open rows whose best option becomes the target (erased: another one)
+    )
     flip_low: Floats
     flip_high: Floats
     n_open: Floats  # rows whose best option is not the target yet (erased: is the own label)
