@@ -317,7 +317,7 @@ def test_the_end_of_the_template_decides_how_an_option_joins_it(behind, start, j
 
 
 # Keys that plans of format 3 do not have.
-_LATER = ("positions", "answers", "modules", "tower_layers", "tower_width", "imported")
+_LATER = ("positions", "answers", "modules", "tower_layers", "tower_width", "imported", "effects")
 
 
 def test_a_run_of_format_3_is_read_resumed_and_verified(plan_fake):
