@@ -53,14 +53,21 @@ def cut_batches(plan: Plan, samples: Mapping[int, Sample]) -> list[Batch]:
 def batches_with(run: Run, shard: Shard, rows: set[int]) -> list[SampleBatch]:
     """The samples of each batch with at least one of `rows`; the batches stay whole."""
     samples = dict(enumerate(run.samples(shard), start=shard.start))
-    common = () if run.plan.answers is None else run.plan.answers.options
-    tokens = tuple(option.tokens for option in common)
-    full = {row: replace(sample, option_tokens=tokens) for row, sample in samples.items() if tokens}
+    full = with_option_tokens(run.plan, samples)
     return [
-        [{row: full.get(row, samples[row]) for row in group} for group in batch]
+        [{row: full[row] for row in group} for group in batch]
         for batch in cut_batches(run.plan, samples)
         if any(rows.intersection(group) for group in batch)
     ]
+
+
+def with_option_tokens(plan: Plan, samples: Mapping[int, Sample]) -> Mapping[int, Sample]:
+    """The samples, with the tokens of the options that all rows have, if there are such options."""
+    common = () if plan.answers is None else plan.answers.options
+    tokens = tuple(option.tokens for option in common)
+    if not tokens:
+        return samples
+    return {row: replace(sample, option_tokens=tokens) for row, sample in samples.items()}
 
 
 def rows_to_run_alone(shard: Shard) -> set[int]:

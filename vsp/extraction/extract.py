@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,17 +17,11 @@ from pathlib import Path
 from vsp import models
 from vsp.cluster.jobs import current_task
 from vsp.errors import RunError
-from vsp.extraction.batches import batches_with, rows_to_run_alone
+from vsp.extraction.effects_passes import EffectsOfChanges
+from vsp.extraction.forward_parts import Computation, States, TokenLimit, single_row_groups
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
-from vsp.models.contract import (
-    Pending,
-    PromptGroup,
-    Recorded,
-    VisionLanguageModel,
-    n_padded_tokens,
-    prompt_group,
-)
+from vsp.models.contract import VisionLanguageModel
 from vsp.models.fingerprint import fingerprint
 from vsp.models.placement import visible_devices
 from vsp.storage.journal import Journal
@@ -67,7 +60,8 @@ def extract(
     _check(run, todo)
     devices = visible_devices(run.plan.devices)
     n_rows = sum(map(len, todo.values()))
-    batches = (batch for shard, rows in todo.items() for batch in batches_with(run, shard, rows))
+    work = computation_of(run)
+    batches = (batch for shard, rows in todo.items() for batch in work.batches(shard, rows))
     n_workers = default_workers(n_rows // run.plan.batch_size) if workers is None else workers
     keep_freed_blocks()  # before the workers are forked, which inherit it
     with (
@@ -78,7 +72,8 @@ def extract(
             model = models.read_model(run.plan.model, devices)
         with progress(f"extract {run.name}", "rows", n_rows) as advance:
             for shard, rows in todo.items():
-                extract_shard(run, shard, rows, model, _until_stopped(ready, stop), advance)
+                ready_batches = _until_stopped(ready, stop)
+                extract_shard(run, shard, rows, model, ready_batches, advance, work)
 
 
 def pending_rows(ledger: Ledger, retry_failed: bool = False) -> list[int]:
@@ -134,11 +129,15 @@ def extract_shard(
     model: VisionLanguageModel,
     ready: Iterator[Prepared],
     advance: Callable[[int], None],
+    work: Computation | None = None,
 ) -> None:
-    """Settle the pending `rows` of a shard, with their batches in the order of `ready`."""
+    """Settle the pending `rows` of a shard, with their batches in the order of `ready`.
+
+    `work` computes them (None: as the run's plan says).
+    """
     left = set(rows)
     packages, task = changed_packages(run.plan), current_task()
-    recorded = recorded_by(run.plan)
+    work = computation_of(run) if work is None else work
     with ExitStack() as stack:
         writers = {name: stack.enter_context(store.writing()) for name, store in run.stores.items()}
         journal = stack.enter_context(
@@ -148,24 +147,29 @@ def extract_shard(
         ledger = run.ledger(shard)
         _log_other_lives(shard, ledger, journal.path)
         out = RowWriter(run.stores, writers, journal, rows, advance)
-        memory = _TokenLimit(ledger.token_limit)
-        to_run_alone = rows_to_run_alone(shard) & rows - ledger.batch_effects.keys()
+        memory = TokenLimit(ledger.token_limit)
+        to_run_alone = work.rows_alone(shard) & rows - ledger.batch_effects.keys()
         # The last thread is the only one that writes to the journal.
         with BackgroundThread() as screen, BackgroundThread() as write, BackgroundThread() as mark:
             while left:
                 batch = next(ready)
                 failures = dict(batch.failures)
-                for part, groups, outputs in _forward(model, batch, recorded, memory, failures):
-                    screened = screen.submit(out.screen, outputs)
-                    out.unflushed.append(write.submit(out.write, part, screened))
+                for part in work.parts(model, batch, memory, failures):
+                    screened = screen.submit(out.screen, part.arrays)
+                    out.unflushed.append(write.submit(out.write, part.rows, screened))
                     mark.submit(out.flush)
-                    for row, group in _single_row_groups(part, groups, to_run_alone):
+                    for row, group in single_row_groups(part, to_run_alone):
                         alone = model.forward([group])
-                        mark.submit(out.compare, row, part.index(row), outputs, alone)
+                        mark.submit(out.compare, row, part.rows.index(row), part.outputs, alone)
                 if memory.lowered():
                     mark.submit(journal.set_token_limit, memory.limit)
                 mark.submit(out.mark_failed, failures)
                 left -= {*batch.rows, *batch.failures}
+
+
+def computation_of(run: Run) -> Computation:
+    """What an extraction of the run computes. Raises RunError if its changes are not the plan's."""
+    return States(run) if run.plan.effects is None else EffectsOfChanges.of(run)
 
 
 def changed_packages(plan: Plan) -> dict[str, str]:
@@ -190,92 +194,6 @@ def _until_stopped(ready: Iterator[Prepared], stop: Stop) -> Iterator[Prepared]:
         if batch is None:
             return
         yield batch
-
-
-@dataclass
-class _TokenLimit:
-    """The most tokens per forward pass that fit the device's memory; None: not known yet."""
-
-    limit: int | None
-    _journalled: int | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._journalled = self.limit
-
-    def allows(self, groups: Sequence[PromptGroup]) -> bool:
-        return self.limit is None or n_padded_tokens(groups) <= self.limit
-
-    def lower(self, groups: Sequence[PromptGroup]) -> None:
-        """Halve the limit after `groups` did not fit."""
-        n_tokens = n_padded_tokens(groups)
-        self.limit = min(self.limit or n_tokens, n_tokens) // 2
-
-    def lowered(self) -> bool:
-        """Whether the limit changed since the last call."""
-        changed, self._journalled = self.limit != self._journalled, self.limit
-        return changed
-
-
-def recorded_by(plan: Plan) -> Recorded:
-    """What a run records in each forward pass."""
-    answers = plan.answers
-    if answers is None:
-        return Recorded(plan.stored_positions)
-    return Recorded(plan.stored_positions, answers.n_options, answers.lens)
-
-
-# Rows that went through the model together, their groups, and what was recorded of them.
-_Part = tuple[tuple[int, ...], tuple[PromptGroup, ...], Pending]
-
-
-def _forward(
-    model: VisionLanguageModel,
-    batch: Prepared,
-    recorded: Recorded,
-    memory: _TokenLimit,
-    failures: dict[int, str],
-) -> Iterator[_Part]:
-    """Run the batch, in halves if it does not fit the device. A single row that does not fit fails.
-
-    Failed rows are added to `failures`: row → reason.
-    """
-    waiting = [(batch.rows, batch.groups)] if batch.rows else []
-    while waiting:
-        rows, groups = waiting.pop()
-        if memory.allows(groups) or len(rows) == 1:
-            try:
-                yield rows, groups, model.forward(groups, recorded)
-                continue
-            except MemoryError as error:
-                if len(rows) == 1:
-                    failures[rows[0]] = f"out of memory alone in its batch: {error}"
-                    continue
-                memory.lower(groups)
-        waiting += reversed(_halves(rows, groups))
-
-
-def _halves(
-    rows: tuple[int, ...], groups: tuple[PromptGroup, ...]
-) -> list[tuple[tuple[int, ...], tuple[PromptGroup, ...]]]:
-    """Split a batch between groups; a single group between its rows."""
-    first: tuple[PromptGroup, ...]
-    second: tuple[PromptGroup, ...]
-    if len(groups) == 1:
-        first, second = ((group,) for group in groups[0].halves())
-    else:
-        first, second = groups[: len(groups) // 2], groups[len(groups) // 2 :]
-    n_first = sum(len(group.rows) for group in first)
-    return [(rows[:n_first], first), (rows[n_first:], second)]
-
-
-def _single_row_groups(
-    rows: tuple[int, ...], groups: tuple[PromptGroup, ...], wanted: set[int]
-) -> Iterator[tuple[int, PromptGroup]]:
-    """Each row in `wanted`, with a group of that row alone and without answer options."""
-    prompts = [(group.picture, prompt) for group in groups for prompt in group.rows]
-    for row, (picture, prompt) in zip(rows, prompts, strict=True):
-        if row in wanted:
-            yield row, prompt_group(picture, [replace(prompt, options=())])
 
 
 def _check(run: Run, shards: Iterable[Shard]) -> None:

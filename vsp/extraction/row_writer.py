@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.choices import LAST
-from vsp.models.contract import Outputs, Pending
+from vsp.extraction.forward_parts import Arrays
+from vsp.models.contract import Pending
 from vsp.storage.array import Screened, Store, Writer
 from vsp.storage.journal import Journal
 from vsp.storage.plan import states_name
@@ -70,9 +71,9 @@ class RowWriter:
     advance: Callable[[int], None]  # reports rows as settled
     unflushed: deque[Future[_Written]] = field(default_factory=deque)
 
-    def screen(self, outputs: Pending) -> dict[str, Screened]:
+    def screen(self, values: Arrays) -> dict[str, Screened]:
         """The values of each array, checked and checksummed."""
-        arrays = _arrays(outputs())
+        arrays = values()
         return {name: store.screen(arrays[name]) for name, store in self.stores.items()}
 
     def write(self, rows: Sequence[int], screened: Future[dict[str, Screened]]) -> _Written:
@@ -121,21 +122,6 @@ class RowWriter:
         """Record how far the last token of a batch's row `column` is from that of the row alone."""
         first, second = batch().states[LAST][:, column], alone().states[LAST][:, 0]
         self.journal.add_batch_effect(row, *_differences(first, second))
-
-
-def _arrays(outputs: Outputs) -> dict[str, NDArray[np.floating]]:
-    """The values by the name of the array that takes them: [layer, row, hidden] of states.
-
-    Those of options are [1, row, option] and [1, row, option × layer].
-    """
-    arrays = {states_name(position): states for position, states in outputs.states.items()}
-    if outputs.answers is not None:
-        arrays["answers"] = outputs.answers[None]
-    if outputs.lens is not None:
-        n_layers, n_rows, n_options = outputs.lens.shape
-        by_row = outputs.lens.transpose(1, 2, 0)
-        arrays["lens"] = by_row.reshape(1, n_rows, n_options * n_layers)
-    return arrays
 
 
 def _in_array(reason: str, name: str) -> str:

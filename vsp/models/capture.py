@@ -24,6 +24,7 @@ from vsp.choices import LAST, split_position
 from vsp.errors import ModelError
 from vsp.models.contract import Outputs, Pending, PromptGroup, Recorded
 from vsp.models.device_copies import copy_to_device, copy_to_host
+from vsp.models.edits import Edit
 from vsp.models.option_scores import OptionReader
 from vsp.models.prefix_sharing import CannotShareError, branch_hook
 from vsp.models.prompt_tree import Bundle, RowPlace, bundle_groups
@@ -69,6 +70,7 @@ class Capture:
         forward: Forward,
         recorded: Recorded,
         replace: Replace | None = None,
+        edits: Sequence[Edit] = (),
     ) -> Pending:
         """Start one forward pass.
 
@@ -76,6 +78,8 @@ class Capture:
         appends the branches. Raises MemoryError if the device has too little memory, ModelError if
         the model has no head, if weights of it are missing or a prompt attends to the answer.
         """
+        if edits:
+            raise ModelError("edits are not there yet")
         if recorded.n_options and not self._has_whole_head:
             _check_head(self._head)
             self._has_whole_head = True

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from vsp.choices import LAST, split_position
 from vsp.config import Frozen, ModelConfig, parse
-from vsp.errors import InputError
+from vsp.errors import InputError, ModelError
 from vsp.models.contract import (
     STATES_ONLY,
     ModelShape,
@@ -33,6 +33,7 @@ from vsp.models.contract import (
     TowerShape,
     VisionLanguageModel,
 )
+from vsp.models.edits import Edit
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
 _TOWER = TowerShape(n_layers=3, width=32)
@@ -127,7 +128,14 @@ class Fake(VisionLanguageModel):
     def check(cls, config: ModelConfig) -> None:
         _options(config)
 
-    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+    def forward(
+        self,
+        groups: Sequence[PromptGroup],
+        recorded: Recorded = STATES_ONLY,
+        edits: Sequence[Edit] = (),
+    ) -> Pending:
+        if edits:
+            raise ModelError("model fake: edits are not there yet")
         memory = self._options.memory
         sizes = [int(group.picture.arrays["size"][0]) * len(group.rows) for group in groups]
         if memory is not None and sum(sizes) > memory:
