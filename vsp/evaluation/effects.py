@@ -59,7 +59,7 @@ def usable_rows(rows: EffectRows, kind: str) -> tuple[Mask, dict[str, int]]:
         reasons["there is no other option"] = n_options < 2
     else:
         reasons |= {
-            "the target is none of the options": rows.target < 0,
+            "the row has no target": rows.target < 0,
             "the target is the row's own label": rows.target == rows.label,
             "a log-likelihood of the target is missing": ~_is_finite(rows, rows.target),
         }

@@ -94,5 +94,3 @@ def _n_ahead(sample: Sample, tokens: str) -> int:
     if tokens == LAST:
         return sample.n_tokens - 1
     return dict(sample.tokens_of).get(tokens, 0) if tokens in NAMES else 0
-
-
