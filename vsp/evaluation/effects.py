@@ -200,8 +200,10 @@ class _Groups:
     @classmethod
     def of(cls, group: NDArray[np.str_]) -> _Groups:
         code = np.unique(group, return_inverse=True)[1]
-        n_rows = np.bincount(code)
-        return cls(np.argsort(code, kind="stable"), np.cumsum(n_rows) - n_rows, n_rows * 1.0)
+        n_rows = np.bincount(code).astype(np.float64)
+        return cls(
+            np.argsort(code, kind="stable"), (np.cumsum(n_rows) - n_rows).astype(np.intp), n_rows
+        )
 
     def sums(self, values: Floats) -> Floats:
         """Sums over the rows of each group: [column, row] → [column, group]."""
@@ -261,7 +263,7 @@ def _share_intervals(flipped: Mask, group: NDArray[np.str_], how: EffectSettings
         n_groups = len(groups.n_rows)
         if n_groups > 1:
             loss, size = (
-                groups.sums(~flipped * 1.0)[:, None],
+                groups.sums((~flipped).astype(np.float64))[:, None],
                 SampleSize.of([len(group)], [n_groups]),
             )
             sums = GroupSums(loss, groups.n_rows[None], size, True, _no_excess(len(loss)), Folds())
