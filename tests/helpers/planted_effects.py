@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsp.evaluation.effects import EffectRows
-from vsp.storage.found_effects import PATCH, STEER, FoundSetting
+from vsp.evaluation.effects import EffectRows, EffectSettings, effect_figures
+from vsp.storage.found_effects import PATCH, STEER, FoundEffects, FoundSetting
 
 N_OPTIONS, HIDDEN = 4, 24
 
@@ -75,3 +75,30 @@ def _vectors(name, readout, world, rng):
 
 def _log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+QUICK = EffectSettings(resamples=200, flips=199)
+
+
+def found_effects(world=EffectWorld(), settings=None, seed=0, **changes):
+    """The effects of a planted world, as a run would have them."""
+    settings = steering() if settings is None else settings
+    rows = effect_rows(world, settings, seed)
+    values = {
+        "run": "one-steer", "identity": "e" * 64, "rows_sha256": "d" * 64, "kind": world.kind,
+        "of_run": "one", "of_identity": "a" * 64, "variant": "", "position": "last",
+        "layers": tuple(range(len(world.strength))), "settings": tuple(settings),
+        "n_done": len(rows.label), "n_rows": len(rows.label), "n_groups": world.n_groups,
+        "left_out": {}, "confidence": QUICK.confidence, "level": QUICK.level,
+        "resamples": QUICK.resamples, "flips_limit": QUICK.flips, "seed": QUICK.seed,
+        "figures": effect_figures(rows, world.kind, settings, QUICK),
+    }  # fmt: skip
+    return FoundEffects(**{**values, **changes})
+
+
+def patched(tokens=("last", "image", "box", "all")):
+    return [FoundSetting(name, 1.0) for name in tokens]
+
+
+def erasing(n_random=20):
+    return [FoundSetting(n, 1.0) for n in ("leace", *(f"random-{k + 1}" for k in range(n_random)))]

@@ -140,7 +140,7 @@ def _patch_table(found: FoundEffects) -> FittingTable:
     level = f"{found.confidence:.0%}"
     columns = [Column("layer", figure_cells([str(layer) for layer in found.layers]))]
     for i in range(len(found.settings)):
-        name = setting_name(found, i)
+        name = found.settings[i].name
         stars = ["*" if one else " " for one in passed[:, i]]
         flips = figure_cells([_percent(one) for one in figures.flip[:, i]])
         bounds = _intervals(figures.change_low, figures.change_high, i)
@@ -199,8 +199,8 @@ def effects_notes(found: FoundEffects) -> list[str]:
         f"random: mean change by random {of}; rank: of the change among theirs, 1 is the largest.",
         f"{draws} p corr.: the larger p of two tests, the rank among random ones and sign flips of groups, "
         f"each corrected over all layers and scales. *: p corr. < {found.level:g}, and change above 0.",
-        "Beating random directions shows that the model's answers depend on what is there more than on "
-        "any direction of that size; it does not show that no other direction does more.",
+        f"Beating random {one}s shows that the answers depend on this {one} more than on an arbitrary one; it "
+        "does not show that no other does more.",
     ]
 
 

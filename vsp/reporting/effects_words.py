@@ -180,7 +180,7 @@ def _at(found: FoundEffects, entry: int, setting: int) -> str:
 
 
 def flip_words(found: FoundEffects, entry: int, setting: int) -> str:
-    """ "41 % [36, 46]"."""
+    """ "41% [36, 46]"."""
     figures = found.figures
     share, *bounds = (
         one[entry, setting] for one in (figures.flip, figures.flip_low, figures.flip_high)
@@ -188,7 +188,7 @@ def flip_words(found: FoundEffects, entry: int, setting: int) -> str:
     if np.isnan(share):
         return "–"
     ends = "" if np.isnan(bounds).any() else f" [{100 * bounds[0]:.0f}, {100 * bounds[1]:.0f}]"
-    return f"{100 * share:.0f} %{ends}"
+    return f"{100 * share:.0f}%{ends}"
 
 
 def change_words(found: FoundEffects, entry: int, setting: int) -> str:
