@@ -30,6 +30,10 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 # No test may use a network: everything that is loaded is on this disk.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Each worker process of a command imports everything again, and test processes fill the cores
+# already. Tests of workers ask for them with --n-jobs.
+os.environ["VSP_N_JOBS"] = "1"
+
 
 # The files that take longest, in this order. Each runs in one process: if one of these started
 # last, the other processes would wait for it. Those on a cluster mostly wait, so that files that
