@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -64,6 +65,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of long files first; with `--no-loadscope-reorder` xdist keeps this order."""
     place = {Path(__file__).parent / name: i for i, name in enumerate(_LONG)}
     items.sort(key=lambda item: place.get(item.path, len(_LONG)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_objects_are_searched_for_garbage() -> None:
+    """Modules stay, so the collector need not visit their objects each time: libraries call it often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
