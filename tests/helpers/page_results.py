@@ -54,7 +54,7 @@ def says(labels: Sequence[str]) -> dict[str, Any]:
 def write_page(path: Path, results: Sequence[Results], **options: Any) -> Path:
     """The page of these results, in a file."""
     runs = [read_page_run(one.name, one) for one in results]
-    path.write_text(runs_page(runs, **options), encoding="utf-8", newline="")
+    path.write_text(runs_page(runs, **options).text, encoding="utf-8", newline="")
     return path
 
 

@@ -89,7 +89,7 @@ class Pages:
         for folder in own:
             check_inside(folder, self._work / RESULTS)
         return self._kept_page(
-            [*facts.results().values()], [path, *own], partial(study_html, facts)
+            [*facts.results().values()], [path, *own], lambda: study_html(facts).text
         )
 
     def _kept_page(
@@ -124,7 +124,7 @@ class Pages:
 
 
 def _run_page(results: Results) -> str:
-    return runs_page([read_page_run(results.name, results)])
+    return runs_page([read_page_run(results.name, results)]).text
 
 
 def _state(path: Path) -> _State:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 
-from vsp.reporting.page.elements import chart_figure
+from vsp.reporting.page.elements import chart_figure, paragraphs
 from vsp.reporting.page.markup import Child, Html, joined, json_block, own_script, own_style, tag
 from vsp.reporting.page.section import Section
 
@@ -122,6 +122,7 @@ def _section(section: Section) -> Html:
         "section",
         tag("h2", section.title, id=heading),
         section.body_html,
+        paragraphs([f"Left out: {one}." for one in section.left_out], class_="caution"),
         *map(chart_figure, section.charts),
         section.after_html,
         id=section.key,

@@ -21,7 +21,7 @@ from vsp.reporting.page.methods_section import methods_section
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.projection_section import projection_section
 from vsp.reporting.page.rerun_section import rerun_section
-from vsp.reporting.page.section import Section
+from vsp.reporting.page.section import Page, Section
 from vsp.reporting.page.transfer_section import transfer_section
 from vsp.utils.text import format_count
 
@@ -37,8 +37,8 @@ def runs_page(
     gallery: int = GALLERY,
     first_in_full: bool = False,
     with_states: bool = True,
-) -> str:
-    """The page of these runs as text.
+) -> Page:
+    """The page of these runs.
 
     `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the
     gallery. `first_in_full`: only the first run has all curves, labels and layers, so that the page of
@@ -47,7 +47,9 @@ def runs_page(
     """
     lead = answer_of(runs[0]) if len(runs) == 1 else None
     sections = [*more, *_run_sections(runs, transfers, gallery, first_in_full, with_states)]
-    return page(title or _title(runs), sections, lead, _figure(runs[:1] if first_in_full else runs))
+    figure = _figure(runs[:1] if first_in_full else runs)
+    left_out = tuple(line for section in sections for line in section.left_out)
+    return Page(page(title or _title(runs), sections, lead, figure), left_out)
 
 
 def _run_sections(
@@ -64,7 +66,7 @@ def _run_sections(
         curves_section(runs, len(in_full)),
         confusion_section(in_full),
         transfer_section(transfers),
-        axes_section(axes_of_runs(runs)),
+        axes_section(*axes_of_runs(runs)),
         projection_section(in_full, len(in_full) < len(runs)) if with_states else None,
         gallery_section(in_full, gallery if with_states else 0, len(runs) > 1),
         layers_section(in_full),
