@@ -55,8 +55,10 @@ def _class(is_number: bool) -> str | None:
 def _row(row: Sequence[Cell], numeric: Sequence[bool], digits: int) -> Html:
     cells = [tag("th", _cell_text(row[0], digits), scope="row", class_=_class(numeric[0]))]
     for cell, number in zip(row[1:], numeric[1:], strict=True):
+        # The style sheet places a cell with a title as a number: that is shorter than a class in each.
         title = repr(cell) if isinstance(cell, float) else None
-        cells.append(tag("td", _cell_text(cell, digits), class_=_class(number), title=title))
+        class_ = None if title else _class(number)
+        cells.append(tag("td", _cell_text(cell, digits), class_=class_, title=title))
     return tag("tr", *cells)
 
 
