@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from helpers.stored_runs import run_of
 from helpers.twin_runs import direction, planted, twin_runs
 
 from vsp.datasets import VARIANTS
+from vsp.datasets.metadata import NAME
+from vsp.datasets.relations import INVERSE
 from vsp.evaluation.axes import AxesSettings, relation_axes
 from vsp.evaluation.judged_variants import JUDGED_ROLES, JudgedVariant, digest_of, write_judged
 from vsp.storage.axes import write_axes
@@ -30,6 +33,7 @@ STUDY = Study("large", "does it look?", "fake", "data/x", VARIANT_NAMES, ("data/
 def large_study(work: Path) -> Study:
     """Write the study, its results, its axes, and the states of its original; returns the study."""
     write_study(STUDY, work)
+    _write_dataset(work / STUDY.dataset)
     found = {role: _results(work, role, name) for role, name in STUDY.runs.items()}
     original = found["original"]
     for role in JUDGED_ROLES:
@@ -48,6 +52,23 @@ def large_study(work: Path) -> Study:
         original.home,
     )
     return STUDY
+
+
+def _write_dataset(folder: Path) -> None:
+    """Records with names and boxes; the boxes of every fourth row suggest another label."""
+    rows = made.predictions(made.accuracies(2))
+    place = {"above": (40, 0), "below": (40, 80), "left_of": (0, 40), "right_of": (80, 40)}
+    records = []
+    for i, (row_id, old) in enumerate(zip(rows["id"], rows["label"], strict=True)):
+        label = LABELS[made.NAMES.index(old)]
+        x, y = place[INVERSE[label] if i % 4 == 0 else label]
+        records.append({
+            "id": str(row_id), "label": label, "subject": f"thing {i % 3}", "reference": "table",
+            "subject_box": [x, y, x + 10, y + 10], "reference_box": [40, 40, 50, 50],
+            "scene": ("kitchen", "street")[i % 2],
+        })  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / NAME).write_text(json.dumps(records))
 
 
 def _results(work: Path, role: str, name: str) -> Results:
@@ -85,9 +106,11 @@ def _plan(work: Path, role: str, name: str, rows: dict[str, Any]) -> Plan:
         states = rng.normal(size=(N_LAYERS, len(code), 12)) + 2 * np.eye(12)[code]
         columns = {one: rows[one] for one in ("id", "group", "label")}
         of_rows = {"states": states, "image": rows["group"], **columns}
-        return run_of(work, name, of_rows).plan
+        return run_of(work, name, of_rows).plan.model_copy(
+            update={"dataset": str(work / STUDY.dataset)}
+        )
     variants = () if role not in VARIANT_NAMES or role == "untrained" else (role,)
-    return made.plan(name, N_LAYERS, variants=variants)
+    return made.plan(name, N_LAYERS, variants=variants, dataset=str(work / STUDY.dataset))
 
 
 def _judged(original: Results, variant: Results) -> JudgedVariant:

@@ -100,7 +100,9 @@ def write_runs_page(arguments: argparse.Namespace, first: Results) -> None:
     shown = display_names([*named])
     runs = [read_page_run(shown[name], results) for name, results in named.items()]
     gallery = GALLERY if arguments.gallery is None else arguments.gallery
-    page = runs_page(runs, transfers=_transfers(arguments.evaluation), gallery=gallery)
+    page = runs_page(
+        runs, transfers=_transfers(arguments.evaluation), gallery=gallery, by=arguments.by
+    )
     with write_aside(arguments.html) as file:
         file.write(page.text.encode())
     say_written([arguments.html], page.left_out)

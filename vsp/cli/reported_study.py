@@ -37,7 +37,7 @@ def report_study(arguments: argparse.Namespace) -> None:
         from vsp.utils.files import write_text
 
         gallery = GALLERY if arguments.gallery is None else arguments.gallery
-        page = study_html(facts, gallery)
+        page = study_html(facts, gallery, arguments.by)
         write_text(arguments.html, page.text)
         say_written([arguments.html], page.left_out)
     if arguments.save:

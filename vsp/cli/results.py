@@ -170,10 +170,6 @@ def _check_by(arguments: argparse.Namespace) -> None:
     """Raise ConfigError if a table takes the place of the page with the strata."""
     if arguments.by is None:
         return
-    if arguments.html and arguments.further_runs:
-        raise ConfigError(
-            f"--by {arguments.by}: is not part of the page of several runs; name one run, or leave it out"
-        )
     for name in ("csv", "markdown", "latex"):
         if getattr(arguments, name):
             raise ConfigError(

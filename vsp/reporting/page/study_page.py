@@ -12,8 +12,8 @@ from vsp.reporting.page.verdict_section import verdict_section
 from vsp.reporting.study_facts import StudyFacts
 
 
-def study_html(found: StudyFacts, gallery: int = GALLERY) -> Page:
-    """The page, with `gallery` rows of the original at most.
+def study_html(found: StudyFacts, gallery: int = GALLERY, by: str | None = None) -> Page:
+    """The page, with `gallery` rows of the original at most, and with strata by the field `by`.
 
     Raises RunError if no run of the study has results.
     """
@@ -33,4 +33,5 @@ def study_html(found: StudyFacts, gallery: int = GALLERY) -> Page:
         list(found.transfers.transfers.values()),
         gallery,
         first_in_full=True,
+        by=by,
     )
