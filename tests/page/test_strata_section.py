@@ -73,7 +73,7 @@ def test_runs_without_records_are_named_with_the_reason(work, tmp_path):
     (why,) = strata.left_out
     assert why.startswith("strata of one: ") and "are both gone" in why and str(work) not in why
     section = strata_section(strata)
-    assert section.charts == [] and section.left_out == strata.left_out
+    assert not section.charts and section.left_out == strata.left_out
 
 
 def test_a_probe_of_numbers_has_no_strata(work, tmp_path):
