@@ -45,18 +45,18 @@ class JobStates:
 
     def of(self, listed: Sequence[ListedRun]) -> tuple[list[Activity], list[str]]:
         """The activity of each run, and notes about what may be missing."""
-        submitted = [one for one in listed if _may_have_jobs(one)]
-        if self._scheduler is None or not submitted:
+        planned = [one for one in listed if _may_have_jobs(one)]
+        if self._scheduler is None or not planned:
             return [Activity(here=one.lives) for one in listed], []
-        self._ask(submitted)
+        self._ask(planned)
         in_time = self._answered.wait(_WAIT)
         answer = self._answer
         found = [replace(answer.of_run.get(one.name, Activity()), here=one.lives) for one in listed]
         return found, _notes(answer, in_time)
 
-    def _ask(self, submitted: Sequence[ListedRun]) -> None:
+    def _ask(self, planned: Sequence[ListedRun]) -> None:
         """Begin a question, unless one was begun in the last seconds about the same runs."""
-        names = frozenset(one.name for one in submitted)
+        names = frozenset(one.name for one in planned)
         with self._lock:
             now = time.monotonic()
             is_recent = self._asked is not None and now - self._asked < self._seconds
@@ -64,13 +64,13 @@ class JobStates:
                 return
             self._asked, self._sent = now, names
             self._answered.clear()
-        Thread(target=self._answer_of, args=(submitted,), daemon=True).start()
+        Thread(target=self._answer_of, args=(planned,), daemon=True).start()
 
-    def _answer_of(self, submitted: Sequence[ListedRun]) -> None:
+    def _answer_of(self, planned: Sequence[ListedRun]) -> None:
         assert self._scheduler is not None
         try:
-            found = activities(submitted, self._scheduler)
-            names = (one.name for one in submitted)
+            found = activities(planned, self._scheduler)
+            names = (one.name for one in planned)
             problems = dict.fromkeys(one.problem for one in found if one.problem)
             self._answer = _Answer(
                 dict(zip(names, found, strict=True)), time.time(), "; ".join(problems)
@@ -82,8 +82,8 @@ class JobStates:
 
 
 def _may_have_jobs(listed: ListedRun) -> bool:
-    """Whether `vsp submit` wrote scripts for the run."""
-    return listed.run is not None and (listed.run.folder / "jobs").is_dir()
+    """Whether the run was planned here: its scripts may also be sent by hand."""
+    return listed.run is not None and listed.run.plan.imported is None
 
 
 def _notes(answer: _Answer, in_time: bool) -> list[str]:
