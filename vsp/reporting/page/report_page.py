@@ -15,6 +15,7 @@ from vsp.reporting.page.axes_section import axes_of_runs, axes_section
 from vsp.reporting.page.confusion_section import confusion_section
 from vsp.reporting.page.curves_section import curves_section
 from vsp.reporting.page.document import page
+from vsp.reporting.page.effects_section import effects_of_runs, effects_section
 from vsp.reporting.page.gallery_section import GALLERY, gallery_section
 from vsp.reporting.page.layers_section import layers_section
 from vsp.reporting.page.methods_section import methods_section
@@ -65,6 +66,7 @@ def _run_sections(
         confusion_section(in_full),
         transfer_section(transfers),
         axes_section(axes_of_runs(runs)),
+        effects_section(*effects_of_runs(runs)),
         projection_section(in_full, len(in_full) < len(runs)) if with_states else None,
         gallery_section(in_full, gallery if with_states else 0, len(runs) > 1),
         layers_section(in_full),
