@@ -17,7 +17,6 @@ from pathlib import Path
 from vsp import models
 from vsp.cluster.jobs import current_task
 from vsp.errors import RunError
-from vsp.extraction.effects_passes import EffectsOfChanges
 from vsp.extraction.forward_parts import Computation, States, TokenLimit, single_row_groups
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
@@ -169,7 +168,11 @@ def extract_shard(
 
 def computation_of(run: Run) -> Computation:
     """What an extraction of the run computes. Raises RunError if its changes are not the plan's."""
-    return States(run) if run.plan.effects is None else EffectsOfChanges.of(run)
+    if run.plan.effects is None:
+        return States(run)
+    from vsp.extraction.effects_passes import EffectsOfChanges  # files that few tasks open
+
+    return EffectsOfChanges.of(run)
 
 
 def changed_packages(plan: Plan) -> dict[str, str]:
