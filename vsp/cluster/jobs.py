@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,6 +32,7 @@ from vsp.errors import ConfigError
 from vsp.storage.journal import TaskIdentity
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
+from vsp.storage.together import companions_there
 from vsp.utils.import_path import folder_of_vsp
 
 # Tasks look for checkpoints where the shell that plans the run does.
@@ -173,17 +174,25 @@ def task_states(
 ) -> States:
     """The states of the run's tasks in the batch system; only active tasks unless `ended`.
 
-    Ledgers tell the numbers of jobs that the batch system may have forgotten.
+    Active extractions of runs that are extracted together with it are tasks of the run too. Ledgers
+    tell the numbers of jobs that the batch system may have forgotten.
     """
-    return scheduler.states(
-        Query(
-            run_id=job_owner(run),
-            stages={job_name(stage, run.name): stage for stage in ORDER},
-            n_tasks=len(run.plan.shard_starts),
-            since=datetime.fromisoformat(run.plan.created).astimezone(),
-            jobs=_first_shards(ledgers),
-            ended=ended,
-        )
+    known = scheduler.states(_query(run, ORDER, _first_shards(ledgers), ended))
+    if not scheduler.runs_here:
+        for other in companions_there(run):
+            joint = scheduler.states(_query(other, (EXTRACT,), {}, ended=False))
+            known = States((*joint.tasks, *known.tasks), known.problem or joint.problem)
+    return known
+
+
+def _query(run: Run, stages: Sequence[str], jobs: Mapping[str, int], ended: bool) -> Query:
+    return Query(
+        run_id=job_owner(run),
+        stages={job_name(stage, run.name): stage for stage in stages},
+        n_tasks=len(run.plan.shard_starts),
+        since=datetime.fromisoformat(run.plan.created).astimezone(),
+        jobs=jobs,
+        ended=ended,
     )
 
 

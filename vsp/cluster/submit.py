@@ -57,6 +57,7 @@ class Options:
     profile: str | None = None  # the file that was named; None: the usual one
     probe: ProbeChoice = field(default_factory=ProbeChoice)  # how the probe stage probes
     before_probes: tuple[str, ...] = ()  # jobs of another run that the probe stage lets end first
+    extracted_by: tuple[str, ...] = ()  # jobs of another run that extract the rows of this one too
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -271,7 +272,10 @@ class _Sender:
         # stages, and must not run beside the same stages, which write to the same files.
         earlier = ORDER[: ORDER.index(later[0])] if later else ()
         active = [task for task in states.tasks if task.active]
-        self._last = tuple(task.job for task in active if task.stage in earlier)
+        before = [task.job for task in active if task.stage in earlier]
+        joint = options.extracted_by  # of which the batch system may list tasks already
+        before = [job for job in before if array_and_task(job)[0] not in joint]
+        self._last = (*joint, *before)
         self._others = tuple(task.job for task in active if task.stage not in earlier)
 
     def send(self, stage: str, calls: list[Call]) -> None:

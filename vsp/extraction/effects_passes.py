@@ -239,7 +239,7 @@ class _ShardRows:
         samples = dict(enumerate(run.samples(shard), start=shard.start))
         paired = run.donors.rows(shard.start, shard.stop) if effects.kind == "patch" else ()
         donors = dict(enumerate(paired, start=shard.start))
-        return cls(samples, with_option_tokens(run.plan, samples), donors)
+        return cls(samples, with_option_tokens([run.plan], samples), donors)
 
 
 def _halves(works: Sequence[_Work]) -> list[list[_Work]]:

@@ -21,7 +21,7 @@ from vsp.extraction.batches import cut_batches, n_group_tokens, n_row_tokens
 from vsp.extraction.effects_batches import row_tokens
 from vsp.extraction.patch_places import PlaceCounter, positions_of
 from vsp.extraction.plan import PACKAGES
-from vsp.extraction.run_folder import write_run
+from vsp.extraction.run_folder import NewRun, write_folders
 from vsp.extraction.run_names import check_name, new_name
 from vsp.models.fingerprint import fingerprint
 from vsp.storage.changes import write_changes
@@ -121,9 +121,8 @@ def plan_effects(
         return {"effects": Effects.model_validate({**effects, **more})}
 
     with disk_errors(work / "scratch"):
-        planned, commands = write_run(
-            values, samples, request.profile, work, hold, None, write_more
-        )
+        new = NewRun(values, samples, request.profile, None, write_more)
+        ((planned, commands),) = write_folders([new], work, hold)
     n_tokens = _n_tokens(planned.plan, samples, donors)
     return PlannedEffects(
         planned,
@@ -294,7 +293,7 @@ def _n_tokens_of_states(run: Run) -> int:
     plan, total = run.plan, 0
     for shard in run.shards:
         samples = dict(enumerate(run.samples(shard), start=shard.start))
-        for batch in cut_batches(plan, samples):
+        for batch in cut_batches([plan], samples):
             for group in batch:
                 lengths = [n_row_tokens(plan.answers, samples[row]) for row in group]
                 total += n_group_tokens(samples[group[0]].n_shared, lengths)
