@@ -7,9 +7,8 @@ Each piece also computes the row without a change, beside which its settings are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 
 from vsp.choices import LAST
 from vsp.extraction.batches import n_row_tokens

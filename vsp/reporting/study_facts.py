@@ -19,6 +19,7 @@ from vsp.reporting.cautions import cautions
 from vsp.reporting.untrained import read_untrained
 from vsp.storage.axes import Axes, read_axes
 from vsp.storage.find_results import find_results
+from vsp.storage.found_effects import FoundEffects, effects_about
 from vsp.storage.results import Results
 from vsp.storage.run_list import ListedRun, listed_run
 from vsp.storage.sealed_summary import identity_of
@@ -64,6 +65,7 @@ class StudyFacts:
     transfers: StudyTransfers
     verdict: StudyVerdict | None = None
     axes: Axes | None = None  # from the swapped twin
+    effects: tuple[FoundEffects, ...] = ()  # of interventions on the original
     answer: str = ""  # what the original's curve shows, in sentences
     cautions: tuple[str, ...] = ()
 
@@ -85,7 +87,8 @@ def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyF
         summary, scores = original.results.read()
         said = answer(summary, scores)
         doubts = cautions(summary, read_untrained(original.results, summary))
-    verdict, of_verdict = _verdict(study, runs, work, margin)
+    effects, of_effects = _effects(original)
+    verdict, of_verdict = _verdict(study, runs, effects, work, margin)
     axes, of_axes = _axes(study, runs)
     found = [
         *doubts,
@@ -93,12 +96,24 @@ def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyF
         *_of_transfers(study, transfers),
         *of_verdict,
         *of_axes,
+        *of_effects,
     ]
-    return StudyFacts(study, runs, transfers, verdict, axes, said, tuple(found))
+    return StudyFacts(study, runs, transfers, verdict, axes, tuple(effects), said, tuple(found))
+
+
+def _effects(original: RoleFacts) -> tuple[list[FoundEffects], list[str]]:
+    """The effects of interventions on the original, and why others are not shown."""
+    if original.results is None:
+        return [], []
+    return effects_about(original.results.home, identity_of(original.summary))
 
 
 def _verdict(
-    study: Study, runs: Sequence[RoleFacts], work: Path, margin: float | None
+    study: Study,
+    runs: Sequence[RoleFacts],
+    effects: Sequence[FoundEffects],
+    work: Path,
+    margin: float | None,
 ) -> tuple[StudyVerdict | None, list[str]]:
     """The verdict from what is kept, and what it lacks; None without an original."""
     results = {one.role: one.results for one in runs if one.results is not None}
@@ -117,7 +132,7 @@ def _verdict(
     )
     try:
         settings = VerdictSettings() if margin is None else VerdictSettings(margin=margin)
-        return study_verdict(results, judged, settings), lacks
+        return study_verdict(results, judged, settings, effects=effects), lacks
     except (ConfigError, RunError) as error:
         return None, [f"no verdict: {error}"]
 
