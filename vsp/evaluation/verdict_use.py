@@ -14,6 +14,7 @@ def uses_of(effects: Sequence[FoundEffects]) -> tuple[Use, ...]:
 
 
 def _use(found: FoundEffects) -> Use:
-    at = found.passed().any(axis=1)
-    layers = tuple(layer for layer, one in zip(found.layers, at, strict=True) if one)
+    layers = tuple(
+        layer for layer, one in zip(found.layers, found.passed(), strict=True) if one.any()
+    )
     return Use("used" if layers else "not shown to be used", found.run, found.kind, layers)
