@@ -32,8 +32,6 @@ from vsp.evaluation.verdict_evidence import (
     VerdictSettings,
 )
 from vsp.evaluation.verdict_rule import decide
-from vsp.evaluation.verdict_use import uses_of
-from vsp.storage.found_effects import FoundEffects
 from vsp.storage.results import Results
 
 __all__ = [
@@ -58,13 +56,12 @@ def study_verdict(
     judged: Mapping[str, JudgedVariant] | None = None,
     settings: VerdictSettings | None = None,
     not_judged: Mapping[str, str] | None = None,
-    effects: Sequence[FoundEffects] = (),
 ) -> StudyVerdict:
     """The verdict from the results of the original and of its variants, by role.
 
     `judged` has the predictions of the original's saved probes on the states of the variants blank,
     mirrored and swapped; without them the verdict of the probe is undecided, and `not_judged`
-    says why by role. `effects` are those of interventions on the original. Roles other than original and VARIANT_ROLES are ignored. Raises RunError if results are damaged or are not of the
+    says why by role. Roles other than original and VARIANT_ROLES are ignored. Raises RunError if results are damaged or are not of the
     same rows, ConfigError if the probe predicts numbers, or without an original.
     """
     settings = settings or VerdictSettings()
@@ -90,7 +87,6 @@ def study_verdict(
         subjects=(probe, answer),
         missing=aligned.missing,
         notes=aligned.notes,
-        uses=uses_of(effects),
     )
 
 

@@ -7,8 +7,9 @@ Each piece also computes the row without a change, beside which its settings are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vsp.choices import LAST
 from vsp.extraction.batches import n_row_tokens
@@ -20,6 +21,7 @@ from vsp.storage.plan import Plan
 # Most tokens of a piece, over its row: the cost of attention grows with pairs of tokens.
 _MAX_GROWTH = 3
 
+AnyRow = TypeVar("AnyRow")
 Slot = tuple[int, int]  # index of the layer, index of the setting
 
 
@@ -29,6 +31,8 @@ class Piece:
 
     slots: tuple[Slot, ...]
     n_tokens: int  # that are computed, with those of the unchanged row and of the paired row
+    n_groups: int  # likewise
+    longest: int  # tokens of the longest group
 
 
 def tokens_name(effects: Effects, setting: int) -> str:
@@ -50,8 +54,34 @@ def row_pieces(plan: Plan, effects: Effects, sample: Sample, donor: Sample | Non
         n_slots = max((most - first) // own - 1, 1)
         for start in range(0, len(slots), n_slots):
             some = slots[start : start + n_slots]
-            pieces.append(Piece(tuple(some), first + (1 + len(some)) * own + n_donor))
+            n_rows = 1 + len(some)
+            # Without common tokens, each setting is a group.
+            n_groups, longest = (1, first + n_rows * own) if first else (n_rows, own)
+            paired = (1, n_donor) if n_donor else (0, 0)
+            pieces.append(
+                Piece(
+                    tuple(some),
+                    n_groups * longest + paired[1],
+                    n_groups + paired[0],
+                    max(longest, paired[1]),
+                )
+            )
     return pieces
+
+
+def packed(
+    pieces: Sequence[tuple[AnyRow, Piece]], batch_tokens: int
+) -> list[list[tuple[AnyRow, Piece]]]:
+    """Pieces of rows in forward passes of at most that many tokens, in their order."""
+    passes: list[list[tuple[AnyRow, Piece]]] = []
+    n_groups = longest = 0
+    for row, piece in pieces:
+        n_groups, longest = n_groups + piece.n_groups, max(longest, piece.longest)
+        if not passes or n_groups * longest > batch_tokens:
+            passes.append([])
+            n_groups, longest = piece.n_groups, piece.longest
+        passes[-1].append((row, piece))
+    return passes
 
 
 def row_tokens(plan: Plan, effects: Effects, sample: Sample, donor: Sample | None) -> int:

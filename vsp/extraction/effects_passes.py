@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from vsp.errors import InputError, RunError
 from vsp.extraction.batches import SampleBatch, with_option_tokens
-from vsp.extraction.effects_batches import Slot, effects_batches, row_pieces, tokens_name
+from vsp.extraction.effects_batches import (
+    Piece,
+    Slot,
+    effects_batches,
+    packed,
+    row_pieces,
+    tokens_name,
+)
 from vsp.extraction.forward_parts import Arrays, Part, TokenLimit, out_of_memory
 from vsp.extraction.preprocess import Prepared
 from vsp.extraction.row_edits import Changes, EditedRow, Prompt, changed_tokens, read_changes_of
@@ -23,7 +30,6 @@ from vsp.models.contract import (
     PromptGroup,
     Recorded,
     VisionLanguageModel,
-    n_padded_tokens,
 )
 from vsp.models.edited_groups import settings_group
 from vsp.models.edits import Edit
@@ -102,7 +108,8 @@ class EffectsOfChanges:
         A pass that does not fit the device is halved, at last between the settings of a row. A row
         fails if one of its settings does not fit alone, or cannot be made.
         """
-        waiting = self._passes(self._works(batch, failures))
+        pieces = packed(self._pieces(batch, failures), self.run.plan.batch_tokens)
+        waiting = [[_Work(row, piece.slots) for row, piece in one] for one in pieces]
         recorded = Recorded((), self.n_options)
         done: list[tuple[_Pass, Pending]] = []
         rows = {work.row.number for works in waiting for work in works}
@@ -131,7 +138,7 @@ class EffectsOfChanges:
             self._shards[shard.index] = _ShardRows.of(self.run, self.effects, shard)
         return self._shards[shard.index]
 
-    def _works(self, batch: Prepared, failures: dict[int, str]) -> list[_Work]:
+    def _pieces(self, batch: Prepared, failures: dict[int, str]) -> list[tuple[EditedRow, Piece]]:
         """The pieces of all rows of a batch that can be changed; the others go to `failures`."""
         n = self.run.plan.n_samples
         every = [(group.picture, row) for group in batch.groups for row in group.rows]
@@ -140,7 +147,7 @@ class EffectsOfChanges:
         }
         for number in [number for number in failures if number >= n]:
             failures.setdefault(number - n, _PAIRED + failures[number])
-        works = []
+        found = []
         for number in sorted(number for number in prompts if number < n):
             of_shard, sample = self._sample(number)
             row = EditedRow(number, sample.label, prompts[number], prompts.get(n + number))
@@ -149,10 +156,10 @@ class EffectsOfChanges:
                     self._check(row)
                     donor = of_shard.donors.get(number)
                     pieces = row_pieces(self.run.plan, self.effects, sample, donor)
-                    works += [_Work(row, piece.slots) for piece in pieces]
+                    found += [(row, piece) for piece in pieces]
             except InputError as error:
                 failures[number] = str(error)
-        return works
+        return found
 
     def _sample(self, row: int) -> tuple[_ShardRows, Sample]:
         for of_shard in self._shards.values():
@@ -165,19 +172,6 @@ class EffectsOfChanges:
         for setting in range(1, len(self.effects.settings)):
             changed_tokens(row, tokens_name(self.effects, setting))
             self.changes.change(row, 0, setting, 0)
-
-    def _passes(self, works: Sequence[_Work]) -> list[list[_Work]]:
-        """Works packed into passes of at most the plan's tokens, in their order."""
-        passes: list[list[_Work]] = []
-        for work in works:
-            together = [*passes[-1], work] if passes else []
-            if together and n_padded_tokens(self._built(together).groups) <= (
-                self.run.plan.batch_tokens
-            ):
-                passes[-1] = together
-            else:
-                passes.append([work])
-        return passes
 
     def _built(self, works: Sequence[_Work]) -> _Pass:
         one, firsts = _Pass([], [], works, []), []
@@ -245,7 +239,7 @@ class _ShardRows:
         samples = dict(enumerate(run.samples(shard), start=shard.start))
         paired = run.donors.rows(shard.start, shard.stop) if effects.kind == "patch" else ()
         donors = dict(enumerate(paired, start=shard.start))
-        return cls(samples, with_option_tokens(run.plan, samples), donors)
+        return cls(samples, with_option_tokens([run.plan], samples), donors)
 
 
 def _halves(works: Sequence[_Work]) -> list[list[_Work]]:

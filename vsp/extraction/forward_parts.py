@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vsp.extraction.batches import SampleBatch, batches_with, rows_to_run_alone
+from vsp.extraction.batches import SampleBatch, batches_with, keys_of, rows_to_run_alone
 from vsp.extraction.preprocess import Prepared
 from vsp.models.contract import (
     Outputs,
@@ -61,7 +61,10 @@ class TokenLimit:
 
 
 class Computation(Protocol):
-    """What an extraction computes of the rows of a run: their states, or the effects of changes."""
+    """What an extraction computes of the rows of a run: their states, or the effects of changes.
+
+    Rows have the keys of `vsp.extraction.batches`: runs with the same pictures are extracted together.
+    """
 
     def batches(self, shard: Shard, rows: set[int]) -> Sequence[SampleBatch]:
         """The samples of each batch with at least one of `rows`; the batches stay whole."""
@@ -84,15 +87,15 @@ class Computation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """The states of a run, and its answers."""
+    """The states and the answers of a run, or of runs that are extracted together."""
 
-    run: Run
+    runs: Sequence[Run]
 
     def batches(self, shard: Shard, rows: set[int]) -> Sequence[SampleBatch]:
-        return batches_with(self.run, shard, rows)
+        return batches_with(self.runs, shard, rows)
 
     def rows_alone(self, shard: Shard) -> set[int]:
-        return rows_to_run_alone(shard)
+        return keys_of([rows_to_run_alone(shard)] * len(self.runs))
 
     def parts(
         self,
@@ -102,7 +105,7 @@ class States:
         failures: dict[int, str],
     ) -> Iterator[Part]:
         """Run the batch, in halves if it does not fit. A single row that does not fit fails."""
-        recorded = recorded_by(self.run.plan)
+        recorded = recorded_by([run.plan for run in self.runs])
         waiting = [(batch.rows, batch.groups)] if batch.rows else []
         while waiting:
             rows, groups = waiting.pop()
@@ -124,12 +127,14 @@ def out_of_memory(error: MemoryError) -> str:
     return f"out of memory alone in its batch: {error}"
 
 
-def recorded_by(plan: Plan) -> Recorded:
-    """What a run records in each forward pass."""
-    answers = plan.answers
-    if answers is None:
-        return Recorded(plan.stored_positions)
-    return Recorded(plan.stored_positions, answers.n_options, answers.lens)
+def recorded_by(plans: Sequence[Plan]) -> Recorded:
+    """What runs record in each forward pass."""
+    answers = [plan.answers for plan in plans if plan.answers is not None]
+    return Recorded(
+        tuple(dict.fromkeys(one for plan in plans for one in plan.stored_positions)),
+        max((one.n_options for one in answers), default=0),
+        any(one.lens for one in answers),
+    )
 
 
 def single_row_groups(part: Part, wanted: set[int]) -> Iterator[tuple[int, PromptGroup]]:

@@ -19,6 +19,7 @@ CHANGES = "changes.npz"  # in the folder of an effects run
 DONORS = "donors.jsonl"  # likewise, of a patch: the paired row of each row
 TARGETS = "targets"  # the array of changes.npz with the target option of each row
 NO_TARGET = -1
+_MULTIPLE = 64  # numbers of a row of effects.npy come in such blocks
 _MAX_LAYERS, _MAX_SETTINGS = 10**4, 10**4
 Kind = Literal["steer", "patch", "erase"]
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -72,3 +73,7 @@ class Effects(Frozen):
     def n_values(self) -> int:
         """Values of a row for each answer option: one for each layer and setting."""
         return len(self.layers) * len(self.settings)
+
+    def row_width(self, n_options: int) -> int:
+        """Numbers in a row of effects.npy; without padding, few rows would begin on a page."""
+        return -(-n_options * self.n_values // _MULTIPLE) * _MULTIPLE
