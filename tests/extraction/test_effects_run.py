@@ -317,7 +317,7 @@ def test_the_chain_of_a_run_of_effects_has_effects_in_the_place_of_probe(base, p
     shown = vsp("submit", "base-steer", "--profile", "local.yaml", "--dry-run").stdout
     scripts = [line.split("/")[-1] for line in shown.splitlines() if line.startswith("bash ")]
     stages = [script.removesuffix(".sh").partition(".sh")[0] for script in scripts]
-    assert [stage.split()[0] for stage in stages] == ["extract", "verify", "effects", "report"]
+    assert [stage.split()[0] for stage in stages] == ["extract", "verify", "effects"]
     assert f"vsp effects --run {run.folder.absolute()}\n" in shown
     status = vsp("status", "base-steer").stdout
     assert "effects" in status and "probe" not in status
