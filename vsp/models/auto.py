@@ -52,6 +52,7 @@ class AutoVLM(VisionLanguageModel):
     has_forward_only: ClassVar = True
     has_reference: ClassVar = True
     takes_adapter: ClassVar = True
+    takes_edits: ClassVar = True
     splits: ClassVar = True
     has_untrained: ClassVar = True
 

@@ -71,6 +71,7 @@ class SpatialRGPT(VisionLanguageModel):
     )
     processor: ClassVar = SpatialRGPTProcessor
     has_forward_only: ClassVar = True
+    takes_edits: ClassVar = True
     splits: ClassVar = True
 
     def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None:
