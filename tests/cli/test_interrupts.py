@@ -103,6 +103,8 @@ _LEFT_BEHIND = {
     "answer": "no text was kept; the same command starts over",
     "report": "results are unchanged",
     "axes": "results are unchanged; the same command starts over",
+    "steer": "the unfinished run was removed; the same command starts over",
+    "patch": "the unfinished run was removed; the same command starts over",
     "study": "what is planned and computed is kept; `vsp study NAME` goes on",
     "view": "nothing was changed",
     "compare": "results are unchanged; the same command starts over",
