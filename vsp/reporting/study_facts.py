@@ -13,9 +13,10 @@ from vsp.errors import ConfigError, RunError, VspError
 from vsp.evaluation.judged_variants import JUDGED_ROLES, is_judged_of, read_judged
 from vsp.evaluation.study_stage import SWAPPED
 from vsp.evaluation.study_transfers import StudyTransfers, read_transfers
-from vsp.evaluation.verdict import StudyVerdict, VerdictSettings, study_verdict
+from vsp.evaluation.verdict import StudyVerdict, VerdictSettings
 from vsp.reporting.answer import answer
 from vsp.reporting.cautions import cautions
+from vsp.reporting.kept_verdicts import KeptVerdicts
 from vsp.reporting.untrained import read_untrained
 from vsp.storage.axes import Axes, read_axes
 from vsp.storage.find_results import find_results
@@ -72,10 +73,12 @@ class StudyFacts:
         return {one.role: one.results for one in self.runs if one.results is not None}
 
 
-def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyFacts:
+def study_facts(
+    study: Study, work: Path, margin: float | None = None, verdicts: KeptVerdicts | None = None
+) -> StudyFacts:
     """Raises nothing for a run without results, or with results that cannot be read.
 
-    `margin` is that of the verdict; None: the default.
+    `margin` is that of the verdict; None: the default. `verdicts` keeps verdicts for later calls.
     """
     runs = tuple(_role_facts(role, name, work) for role, name in study.runs.items())
     transfers = read_transfers(study, work)
@@ -85,7 +88,7 @@ def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyF
         summary, scores = original.results.read()
         said = answer(summary, scores)
         doubts = cautions(summary, read_untrained(original.results, summary))
-    verdict, of_verdict = _verdict(study, runs, work, margin)
+    verdict, of_verdict = _verdict(study, runs, work, margin, verdicts or KeptVerdicts())
     axes, of_axes = _axes(study, runs)
     found = [
         *doubts,
@@ -98,7 +101,11 @@ def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyF
 
 
 def _verdict(
-    study: Study, runs: Sequence[RoleFacts], work: Path, margin: float | None
+    study: Study,
+    runs: Sequence[RoleFacts],
+    work: Path,
+    margin: float | None,
+    verdicts: KeptVerdicts,
 ) -> tuple[StudyVerdict | None, list[str]]:
     """The verdict from what is kept, and what it lacks; None without an original."""
     results = {one.role: one.results for one in runs if one.results is not None}
@@ -117,7 +124,7 @@ def _verdict(
     )
     try:
         settings = VerdictSettings() if margin is None else VerdictSettings(margin=margin)
-        return study_verdict(results, judged, settings), lacks
+        return verdicts.of(results, judged, settings), lacks
     except (ConfigError, RunError) as error:
         return None, [f"no verdict: {error}"]
 

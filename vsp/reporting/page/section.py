@@ -75,3 +75,12 @@ class Section:
     data: Mapping[str, Any] = field(default_factory=dict)  # JSON in the element `data-NAME`
     scripts: Sequence[str] = ()  # further files of vsp/web, which run after page.js
     styles: Sequence[str] = ()
+    left_out: Sequence[str] = ()  # what could not be read, and why; the writing command says it too
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page as text, and what it leaves out."""
+
+    text: str
+    left_out: tuple[str, ...] = ()  # of all sections, for the command that writes the page

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _KEY = "verdict"
 _SUBJECTS = {"probe": "probe", "answer": "model's own answer"}
-_COLORS = {"probe": 1, "answer": 2}  # --c1 and --c2
+_COLORS = {"probe": 1, "answer": 4}  # --c1 and --c4, as in the curves
 _MOST_CLASSES = 60  # in the list of the chart; the table has all
 
 
