@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -29,6 +30,10 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 
 # No test may use a network: everything that is loaded is on this disk.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Each worker process of a command imports everything again, and test processes fill the cores
+# already. Tests of workers ask for them with --n-jobs.
+os.environ["VSP_N_JOBS"] = "1"
 
 
 # The files that take longest, in this order. Each runs in one process: if one of these started
@@ -60,6 +65,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of long files first; with `--no-loadscope-reorder` xdist keeps this order."""
     place = {Path(__file__).parent / name: i for i, name in enumerate(_LONG)}
     items.sort(key=lambda item: place.get(item.path, len(_LONG)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_objects_are_searched_for_garbage() -> None:
+    """Modules stay, so the collector need not visit their objects each time: libraries call it often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -110,12 +110,13 @@ def add_drop_label(group: argparse._ActionsContainer) -> None:
 
 
 def add_n_jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--n-jobs`. The variable VSP_N_JOBS names another default than all cores."""
     parser.add_argument(
         "--n-jobs",
         type=at_least(1),
-        default=os.cpu_count(),
+        default=os.environ.get("VSP_N_JOBS", os.cpu_count()),  # a text is checked as one typed
         metavar="N",
-        help=f"{what} (default: all cores)",
+        help=f"{what} (default: $VSP_N_JOBS, or all cores)",
     )
 
 

@@ -16,6 +16,7 @@ from vsp.reporting.page.axes_section import axes_of_runs, axes_section
 from vsp.reporting.page.confusion_section import confusion_section
 from vsp.reporting.page.curves_section import curves_section
 from vsp.reporting.page.document import page
+from vsp.reporting.page.effects_section import effects_of_runs, effects_section
 from vsp.reporting.page.gallery_section import GALLERY, gallery_section
 from vsp.reporting.page.layers_section import layers_section
 from vsp.reporting.page.methods_section import methods_section
@@ -81,6 +82,7 @@ def _run_sections(
         strata_section(strata),
         transfer_section(transfers),
         axes_section(*axes_of_runs(runs)),
+        effects_section(*effects_of_runs(runs)),
         projection_section(in_full, len(in_full) < len(runs)) if shown.with_states else None,
         gallery_section(runs, shown.gallery, shown.by),
         layers_section(in_full),
