@@ -48,7 +48,8 @@ def runs_page(
     `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the
     gallery. `first_in_full`: only the first run has all curves, labels and layers, so that the page of
     many runs stays small. Without `with_states`, strata, projection and gallery are left out, and nothing
-    is read but results. `by` is a field of the records: rows are shown by its values too. Without a `title`, it has the names of dataset and model, or the number of runs.
+    is read but results. `by` is a field of the records: rows are shown by its values too. Without a
+    `title`, it has the names of dataset and model, or the number of runs.
     """
     shown = _Shown(gallery if with_states else 0, first_in_full, with_states, by)
     lead = answer_of(runs[0]) if len(runs) == 1 else None
