@@ -79,7 +79,7 @@ def steering_directions(
     rows = divide_rows(run, position, settings or ProbeSettings(), 1, partial)
     if trained is not None:
         require_same_rows(rows, trained)
-    _check_layers(run, layers, position)
+    check_layers(run, layers, position)
     pairs = _label_pairs(rows.labels, target)
     vectors = _own_vectors(rows, trained, kind, layers, pairs, target is not None)
     control, what, note = _unrelated_values(rows, unrelated)
@@ -102,7 +102,8 @@ def steering_directions(
     )
 
 
-def _check_layers(run: Run, layers: Sequence[int], position: str) -> None:
+def check_layers(run: Run, layers: Sequence[int], position: str) -> None:
+    """Raise ConfigError unless the run has these layers, and there are some."""
     n_layers = run.states(position).layout.n_layers
     wrong = [layer for layer in layers if not 0 <= layer < n_layers]
     if wrong or not layers:
