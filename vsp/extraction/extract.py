@@ -19,7 +19,6 @@ from vsp.cluster.jobs import current_task
 from vsp.errors import RunError
 from vsp.extraction.batches import keys_of, rows_by_run
 from vsp.extraction.companions import JointWriter
-from vsp.extraction.effects_passes import EffectsOfChanges
 from vsp.extraction.forward_parts import Computation, States, TokenLimit, single_row_groups
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
@@ -199,8 +198,11 @@ def _row_writer(
 
 def computation_of(runs: Sequence[Run]) -> Computation:
     """What an extraction of runs computes. Raises RunError if changes are not those of the plan."""
-    of_effects = runs[0].plan.effects is not None
-    return EffectsOfChanges.of(runs[0]) if of_effects else States(runs)
+    if runs[0].plan.effects is None:
+        return States(runs)
+    from vsp.extraction.effects_passes import EffectsOfChanges  # files that few tasks open
+
+    return EffectsOfChanges.of(runs[0])
 
 
 def changed_packages(plan: Plan) -> dict[str, str]:

@@ -15,6 +15,7 @@ from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
 from vsp.reporting.cautions import cautions
+from vsp.reporting.effects_facts import effects_json_of, effects_lines, effects_of_results
 from vsp.reporting.erasure_facts import erasure_fact, erasure_notes
 from vsp.reporting.formatting import (
     format_batch_effect,
@@ -43,11 +44,13 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     summary, scores = results.read()
     layers = [asdict(score) for score in scores]
     untrained = read_untrained(results, summary)
+    effects, problems = effects_of_results(results, summary)
     named = {
         "run": results.name,
         "setting": results.setting,
         "answer": _sentences(summary, scores),
-        "cautions": cautions(summary, untrained),
+        "cautions": [*cautions(summary, untrained), *problems],
+        "effects": effects_json_of(effects),
         "stale": why_stale(results, summary["rows"]),
         "other_settings": [one.name for one in _other_settings(results)],
     }
@@ -70,7 +73,10 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     best = next(score for score in scores if score.layer == summary["best_layer"])
     untrained = read_untrained(results, summary)
     parts: list[RenderableType] = [folded_text(_sentences(summary, scores), style="bold")]
-    parts += _warning_lines([*_stale_line(results, summary), *cautions(summary, untrained)])
+    effects, problems = effects_of_results(results, summary)
+    parts += [folded_text(line, style="bold") for line in effects_lines(effects)]
+    doubts = [*_stale_line(results, summary), *cautions(summary, untrained), *problems]
+    parts += _warning_lines(doubts)
     named = {**summary, "run": results.name, "setting": _settings_fact(results)}
     parts += [text_line(), _run_facts(named, scores, best), text_line()]
     parts += [layer_table(summary, scores, untrained), text_line()]

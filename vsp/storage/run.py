@@ -23,7 +23,6 @@ from vsp.storage.array import Store
 from vsp.storage.effects import CHANGES, DONORS, TARGETS, Effects
 from vsp.storage.ledger import Ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.npz import ArraysError, read_arrays
 from vsp.storage.plan import EFFECTS, FORMAT, READABLE, Plan, is_date, states_name
 from vsp.utils.files import json_matches, sha256
 from vsp.utils.looked_in import nothing_in
@@ -176,6 +175,8 @@ class Run:
 
         Raises RunError if the run holds states, or if the file is not that of the plan.
         """
+        from vsp.storage.npz import ArraysError, read_arrays  # few commands open these files
+
         path, effects = self.folder / CHANGES, self.of_effects()
         try:
             with open_regular(path) as file:
