@@ -149,7 +149,7 @@ def _opened(folder: Path, *command: object) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["extract", "--workers", "0"], 390, ["PIL"]),
+        (["extract", "--workers", "0"], 395, ["PIL"]),
         (["status"], 400, ["rich"]),
         (["resume", "--dry-run"], 350, ["simple_slurm"]),
     ],

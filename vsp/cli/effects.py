@@ -33,7 +33,7 @@ def add_commands(subparsers: Any) -> None:
         "show what `vsp steer`, `vsp patch` or an erasure changed in the answers",
         example="vsp effects llava15-spatial-steer --plot dose.png\n"
         "vsp effects llava15-spatial-patch --plot map.pdf --csv patch.csv",
-        guide="docs/interventions.md",
+        guide="docs/effects.md",
         interrupted="results are unchanged; the same command starts over",
     )
     add_run(parser)

@@ -16,6 +16,7 @@ from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
 from vsp.reporting.cautions import cautions
 from vsp.reporting.effects_facts import effects_json_of, effects_lines, effects_of_results
+from vsp.reporting.erasure_facts import erasure_fact, erasure_notes
 from vsp.reporting.formatting import (
     format_batch_effect,
     format_figure,
@@ -82,6 +83,7 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     notes = [
         *layer_notes(summary, scores),
         *lens_note(summary, scores),
+        *erasure_notes(summary, scores),
         *_untrained_notes(summary, untrained),
     ]
     parts += [folded_text(note) for note in notes]
@@ -147,6 +149,7 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
         else "not measured",
         "split": split_fact(summary, best),
         "probe": probe_fact(summary["probe"]),
+        "erased": erasure_fact(summary, best),
         "fits": _fits_fact(summary),
     }
     if len(scores) > 1:
