@@ -59,7 +59,7 @@ REACHED_BY = {
     "evaluation/transfer": "evaluate",
     "extraction/": "plan",
     "extraction/answer_options": "plan bench",
-    "extraction/patch_places": "plan patch",
+    "extraction/patch_places": "patch",
     "models/": "plan bench",
     "models/contract": "plan",
     "models/placement": "plan",

@@ -354,4 +354,5 @@ def test_shards_of_effects_share_no_page_and_few_rows_take_little_disk(base, pla
     run = planned("steer", "base", *STEER, "--shards", 3)
     layout = run.stores["effects"].layout
     assert [layout.offset(0, shard.start) % layout.boundary for shard in run.shards[1:]] == [0, 0]
-    assert layout.n_bytes < 1 << 20
+    whole = planned("steer", "base", *STEER, "--layers", "1-3", "--shards", 1)
+    assert whole.stores["effects"].layout.n_bytes < 1 << 20

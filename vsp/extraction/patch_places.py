@@ -45,7 +45,7 @@ class PlaceCounter:
             elif position in NAMES:
                 raise RunError(
                     f"run {run}: position {position} was not recorded, so its tokens are not known; "
-                    f"plan the run with --positions {position}, or leave {position} out of --tokens"
+                    f"leave {position} out of --tokens, or record it with `vsp plan --positions {position}`"
                 )
             else:
                 found += self._counted(sample, position)
