@@ -103,6 +103,8 @@ COMMANDS = [
     (("steer", "r", "--partial", "--direction", f"x{hostile.NAME}"), 1, []),
     (("patch", "r", hostile.NAME), 1, [hostile.NAME]),
     (("patch", "r", "r", "--layers", "1", "--run-name", "pr"), 0, []),
+    (("effects", hostile.NAME), 1, [hostile.NAME]),
+    (("effects", "r"), 1, []),
     (("export", "r", "--to", "npz", "--partial", "--out", f"{PLOT}.npz"), 0, [f"{PLOT}.npz"]),
     (("export", "r", "--to", "npz", "--out", f"x{hostile.NAME}"), 1, []),
     ((*STUDY, "--with", "swapped", "--dry-run"), 1, []),

@@ -105,6 +105,7 @@ _LEFT_BEHIND = {
     "axes": "results are unchanged; the same command starts over",
     "steer": "the unfinished run was removed; the same command starts over",
     "patch": "the unfinished run was removed; the same command starts over",
+    "effects": "results are unchanged; the same command starts over",
     "study": "what is planned and computed is kept; `vsp study NAME` goes on",
     "view": "nothing was changed",
     "compare": "results are unchanged; the same command starts over",

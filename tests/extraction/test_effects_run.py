@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ STEER = ("--layers", "1,3", "--scale", "0", "2", "--random", "2")
 @pytest.fixture
 def base(plan_fake):
     """An extracted run of the fake model."""
-    run = plan_fake(name="base", positions=("last", "subject", "image"), n_shards=2)
+    run = plan_fake(name="base", positions=("last", "subject", "image"), n_shards=2, limit=48)
     extract(run, run.shards)
     return run
 
@@ -90,8 +92,6 @@ def test_the_values_of_a_setting_are_those_of_its_edit_alone(base, planned):
     processor = models.read_processor(run.plan.model)
     options = tuple(option.tokens for option in run.plan.answers.options)
     for column, sample in enumerate(run.all_samples()):
-        from dataclasses import replace
-
         batch = prepare(processor, [{0: replace(sample, option_tokens=options)}])
         place = dict(sample.tokens_of)["subject"]
         target = directions.target_of(sample.label)
@@ -136,7 +136,7 @@ def test_a_resumed_run_of_effects_has_the_bytes_of_an_undisturbed_one(base, plan
 
 
 def test_a_killed_task_of_effects_goes_on_where_it_was(plan_fake, planned, work):
-    slow = plan_fake(name="slow", options={"pause": 0.02})
+    slow = plan_fake(name="slow", limit=48, options={"pause": 0.02})
     extract(slow, slow.shards)
     whole, killed = (planned("steer", "slow", *STEER, "--rows", 12) for _ in range(2))
     _done(whole)
@@ -163,7 +163,7 @@ def test_shards_and_sharing_change_no_value(base, planned, plan_fake):
     assert len(one.shards) == 1 and len(three.shards) == 3
     values = _done(one)
     assert np.array_equal(_done(three), values)
-    alone = plan_fake(name="alone", share=False)
+    alone = plan_fake(name="alone", limit=48, share=False)
     extract(alone, alone.shards)
     others = planned("steer", "alone", *STEER)
     assert [a.id for a in others.all_samples()] == [a.id for a in one.all_samples()]
@@ -171,19 +171,22 @@ def test_shards_and_sharing_change_no_value(base, planned, plan_fake):
 
 
 def test_a_pass_that_does_not_fit_is_halved_down_to_one_setting(plan_fake, planned):
-    roomy = plan_fake(name="roomy")
+    roomy = plan_fake(name="roomy", limit=48)
     extract(roomy, roomy.shards)
     size = roomy.all_samples()[0].image_size
-    tight = plan_fake(name="tight", batch_size=2, options={"memory": 3 * size[0] * size[1]})
+    tight = plan_fake(
+        name="tight", limit=48, batch_size=2, options={"memory": 3 * size[0] * size[1]}
+    )
     extract(tight, tight.shards)
     values, halved = (_done(planned("steer", name, *STEER)) for name in ("roomy", "tight"))
     assert np.array_equal(values, halved)
+    assert Run.open(Path("scratch/tight-steer")).ledgers()[0].token_limit is not None
 
 
 def test_patching_a_run_with_itself_changes_nothing(base, planned):
     run = planned("patch", "base", "base", "--layers", "0,2,4", "--tokens", "last", "image", "all")
     values = _done(run)
-    assert run.name == "base-patch" and values.shape == (3, 4, 96, 4)
+    assert run.name == "base-patch" and values.shape == (3, 4, 48, 4)
     assert (values == values[:, :1]).all()
     labels = [sample.label for sample in run.all_samples()]
     assert [run.plan.labels[one] for one in run.effect_targets()] == labels
@@ -195,7 +198,9 @@ def mirrored(spatial, tmp_path, plan_fake, vsp):
     folder = tmp_path / "mirrored"
     made = vsp("generate", "--of", spatial, "--variant", "mirrored", "--out", folder)
     assert made.returncode == 0
-    run = plan_fake(dataset=folder, name="mirrored", positions=("last", "subject", "image"))
+    run = plan_fake(
+        dataset=folder, name="mirrored", positions=("last", "subject", "image"), limit=48
+    )
     extract(run, run.shards)
     return run
 
@@ -221,8 +226,8 @@ def test_a_row_without_the_tokens_of_a_patch_fails_with_its_reason(base, mirrore
     run = Run.open(work / "scratch" / "base-patch")
     extract(run, run.shards, workers=0)
     failed = {row: why for ledger in run.ledgers() for row, why in ledger.failed.items()}
-    assert f"tokens box: {len(failed)} of 96 rows have none" in answer.stderr
-    assert 0 < len(failed) < 96
+    assert f"tokens box: {len(failed)} of 48 rows have none" in answer.stderr
+    assert 0 < len(failed) < 48
     assert set(failed.values()) == {"tokens box: the row has no image token in a box of an object"}
 
 
@@ -317,9 +322,36 @@ def test_the_chain_of_a_run_of_effects_has_effects_in_the_place_of_probe(base, p
     shown = vsp("submit", "base-steer", "--profile", "local.yaml", "--dry-run").stdout
     scripts = [line.split("/")[-1] for line in shown.splitlines() if line.startswith("bash ")]
     stages = [script.removesuffix(".sh").partition(".sh")[0] for script in scripts]
-    assert [stage.split()[0] for stage in stages] == ["extract", "verify", "effects", "report"]
+    assert [stage.split()[0] for stage in stages] == ["extract", "verify", "effects"]
     assert f"vsp effects --run {run.folder.absolute()}\n" in shown
     status = vsp("status", "base-steer").stdout
     assert "effects" in status and "probe" not in status
     _done(run)
     assert "vsp effects --run base-steer" in vsp("status", "base-steer").stdout
+
+
+def test_a_label_is_erased_and_random_subspaces_have_its_rank(base, planned):
+    run = planned("steer", "base", "--erase", "leace", "--layers", "2", "--random", "2")
+    values = _done(run)
+    assert run.name == "base-erase"
+    assert _settings(run) == [("none", 0.0), ("leace", 1.0), ("random-1", 1.0), ("random-2", 1.0)]
+    assert (values[0, 1:] != values[0, 0]).any(axis=(1, 2)).all()
+
+
+def test_runs_and_rm_say_that_a_run_has_effects(base, planned, vsp, work):
+    run = planned("steer", "base", *STEER)
+    listed = json.loads(vsp("runs", "--json").stdout)
+    found = {one["run"]: one["effects"] for one in listed}
+    assert found == {"base": None, "base-steer": {"kind": "steer", "run": "base", "variant": None}}
+    _done(run)
+    words = ("rm", "base-steer", "--dry-run")
+    assert "by `vsp steer` and `vsp extract`" in vsp(*words).stdout
+    base.folder.rename(work / "elsewhere")
+    assert "run base, which it changes, is gone" in vsp(*words).stdout
+
+
+def test_shards_of_effects_share_no_page_and_few_rows_take_little_disk(base, planned):
+    run = planned("steer", "base", *STEER, "--shards", 3)
+    layout = run.stores["effects"].layout
+    assert [layout.offset(0, shard.start) % layout.boundary for shard in run.shards[1:]] == [0, 0]
+    assert layout.n_bytes < 1 << 20

@@ -33,7 +33,7 @@ def add_commands(subparsers: Any) -> None:
         "show what `vsp steer`, `vsp patch` or an erasure changed in the answers",
         example="vsp effects llava15-spatial-steer --plot dose.png\n"
         "vsp effects llava15-spatial-patch --plot map.pdf --csv patch.csv",
-        guide="docs/interventions.md",
+        guide="docs/effects.md",
         interrupted="results are unchanged; the same command starts over",
     )
     add_run(parser)
@@ -137,3 +137,48 @@ def _plot(arguments: argparse.Namespace, found: FoundEffects) -> None:
 
     plot_effects(found, arguments.plot, figure_style(arguments), arguments.figure, arguments.scale)
     print_aside(f"wrote {arguments.plot}")
+
+
+def report_effects(arguments: argparse.Namespace) -> bool:
+    """`vsp report` on a run of interventions: show its stored effects, or compute them.
+
+    False if the run is another one. Raises ConfigError for options that apply to probes alone.
+    """
+    if not _is_of_effects(arguments.run):
+        return False
+    from vsp.reporting.effects_page import effects_page, effects_page_json
+    from vsp.utils.terminal import show
+
+    known = {"run", "json", "handler", "interrupted", "words", "quiet", "verbose"}
+    for name, value in vars(arguments).items():
+        if name not in known and value is not None and value is not False:
+            option = {"figure_layer": "layer", "further_runs": "run"}.get(name, name)
+            raise ConfigError(
+                f"--{option.replace('_', '-')}: does not apply to run {arguments.run}, which has effects of "
+                f"interventions; `vsp effects {arguments.run}` has figures and tables of them"
+            )
+    found = _found(argparse.Namespace(run=arguments.run, seed=0))
+    if arguments.json:
+        print_json(effects_page_json(found))
+    else:
+        show(effects_page(found))
+    return True
+
+
+def _is_of_effects(name: str | None) -> bool:
+    """Whether a run that is named, in scratch/ or by its path, or its results, are of interventions."""
+    from vsp.errors import RunError
+    from vsp.storage.found_effects import effects_file
+    from vsp.storage.run import Run
+
+    if name is None:
+        return False
+    folder = Path(name) if "/" in name or name in (".", "..") else Path("scratch") / name
+    try:
+        return Run.open(folder).plan.effects is not None
+    except RunError:
+        return (
+            "/" not in name
+            and not folder.exists()
+            and effects_file(Path("results") / name).exists()
+        )

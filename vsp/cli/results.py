@@ -19,6 +19,7 @@ from vsp.cli.arguments import (
 )
 from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
+from vsp.cli.effects import report_effects
 from vsp.cli.html_page import add_page, check_page_options, say_written, write_runs_page
 from vsp.cli.output import print_aside, print_json, print_line
 from vsp.cli.paper_options import (
@@ -107,6 +108,8 @@ def _report(arguments: argparse.Namespace) -> None:
         return
     check_paper_options(arguments)
     check_page_options(arguments)
+    if report_effects(arguments):
+        return
     _check_by(arguments)
     if arguments.margin is not None:
         raise ConfigError(f"--margin {arguments.margin:g} needs --study NAME")

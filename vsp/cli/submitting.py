@@ -18,7 +18,7 @@ from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_line, print_notes
 from vsp.cli.profile_choice import profile_of
 from vsp.cli.submitted_probe import add_submitted_probe, checked_choice
-from vsp.cluster.stages import EFFECTS, ORDER, PROBE, PROBE_PARTS, STAGES
+from vsp.cluster.stages import EFFECTS, ORDER, PROBE, PROBE_PARTS, REPORT, STAGES
 from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _add_submission(
         type=_stages,
         metavar="LIST",
         help=f"stages to submit, from {','.join(STAGES)}; of a run of effects, "
-        f"{EFFECTS} instead of {PROBE} (default: {stages})",
+        f"{EFFECTS} instead of {PROBE} and {REPORT} (default: {stages})",
     )
     parser.add_argument(
         "--after",

@@ -55,7 +55,7 @@ def finished_words(run: Run, ledgers: Sequence[Ledger], probe: ProbeChoice) -> s
     )
     rows = f"{format_count(n_done, 'row')} done" + (f", {n_failed:,} failed" if n_failed else "")
     if run.plan.effects is not None:
-        return f"is finished: {rows}, effects computed; `vsp report --run {run.name}` shows the results"
+        return f"is finished: {rows}, effects computed; `vsp effects --run {run.name}` shows the results"
     named = named_settings(settings)
     return (
         f"is finished: {rows}, probes {f'{named} ' if named else ''}fitted; `vsp report --run {run.name}"

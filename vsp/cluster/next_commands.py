@@ -113,7 +113,9 @@ def _after_extraction(situation: Situation) -> list[str]:
     if not probed and n_done:
         lines += [*_logs(situation), _rest(situation, n_failed)]
     elif probed:
-        report = situation.command("report") + report_words(() if probe is None else probe.settings)
+        settings = () if probe is None else probe.settings
+        report = situation.command("report") + report_words(settings)
+        report = situation.command(EFFECTS) if situation.effects else report
         lines.append(_line(report, "shows the results"))
     if n_failed and not situation.imported:
         what = f"tries {format_count(n_failed, 'failed row')} again, once the cause is mended"

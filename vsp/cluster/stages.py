@@ -6,9 +6,10 @@ This module imports nothing, because the command line lists the stages in its he
 from __future__ import annotations
 
 EXTRACT, VERIFY, PROBE, REPORT = STAGES = ("extract", "verify", "probe", "report")
-# Instead of PROBE, for a run of effects: it computes what changes of states do to the answers.
+# Instead of PROBE and REPORT, for a run of effects: it computes what changes of states do to the
+# answers, and its log has the page about them.
 EFFECTS = "effects"
-STAGES_OF_EFFECTS = (EXTRACT, VERIFY, EFFECTS, REPORT)
+STAGES_OF_EFFECTS = (EXTRACT, VERIFY, EFFECTS)
 # An optional stage before PROBE: it fits the layers in an array of tasks.
 PROBE_PARTS = "probe-parts"
 TABLE = "table"  # a job after the runs of a sweep; of no run

@@ -96,7 +96,8 @@ def settings_of(trained: TrainedProbes) -> ProbeSettings:
 
 def require_same_rows(rows: DividedRows, trained: TrainedProbes) -> None:
     """Raise RunError unless saved probes were fitted on the training rows of `rows`."""
-    stored = trained.arrays["rows"][trained.fitted.outer_fitted[0]]
+    in_run = trained.results.arrays("predictions", ("rows",))["rows"]
+    stored = in_run[trained.fitted.outer_fitted[0]]
     if not np.array_equal(np.sort(stored), np.sort(rows.row[rows.train])):
         raise RunError(
             f"{trained.results.folder}: its probes were fitted on other rows than the run has now; "

@@ -191,15 +191,15 @@ def effects_notes(found: FoundEffects) -> list[str]:
             *notes,
             f"{draws} *: p < {found.level:g}, sign flips of groups, corrected over all layers and tokens.",
         ]
-    of = (
-        "subspaces of equal rank" if found.kind != STEER else "directions of equal length and scale"
-    )
+    what, of = "direction", "directions of equal length and scale"
+    if found.kind != STEER:
+        what, of = "subspace", "subspaces of equal rank"
     return [
         *notes,
         f"random: mean change by random {of}; rank: of the change among theirs, 1 is the largest.",
         f"{draws} p corr.: the larger p of two tests, the rank among random ones and sign flips of groups, "
         f"each corrected over all layers and scales. *: p corr. < {found.level:g}, and change above 0.",
-        f"Beating random {one}s shows that the answers depend on this {one} more than on an arbitrary one; it "
+        f"Beating random {what}s shows that the answers depend on this {what} more than on an arbitrary one; it "
         "does not show that no other does more.",
     ]
 

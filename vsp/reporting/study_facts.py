@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from vsp.evaluation.judged_variants import JUDGED_ROLES, is_judged_of, read_judg
 from vsp.evaluation.study_stage import SWAPPED
 from vsp.evaluation.study_transfers import StudyTransfers, read_transfers
 from vsp.evaluation.verdict import StudyVerdict, VerdictSettings
+from vsp.evaluation.verdict_use import uses_of
 from vsp.reporting.answer import answer
 from vsp.reporting.cautions import cautions
 from vsp.reporting.kept_verdicts import KeptVerdicts
 from vsp.reporting.untrained import read_untrained
 from vsp.storage.axes import Axes, read_axes
 from vsp.storage.find_results import find_results
+from vsp.storage.found_effects import FoundEffects, effects_about
 from vsp.storage.results import Results
 from vsp.storage.run_list import ListedRun, listed_run
 from vsp.storage.sealed_summary import identity_of
@@ -65,6 +67,7 @@ class StudyFacts:
     transfers: StudyTransfers
     verdict: StudyVerdict | None = None
     axes: Axes | None = None  # from the swapped twin
+    effects: tuple[FoundEffects, ...] = ()  # of interventions on the original
     answer: str = ""  # what the original's curve shows, in sentences
     cautions: tuple[str, ...] = ()
 
@@ -88,7 +91,10 @@ def study_facts(
         summary, scores = original.results.read()
         said = answer(summary, scores)
         doubts = cautions(summary, read_untrained(original.results, summary))
+    effects, of_effects = _effects(original)
     verdict, of_verdict = _verdict(study, runs, work, margin, verdicts or KeptVerdicts())
+    if verdict is not None:
+        verdict = replace(verdict, uses=uses_of(effects))
     axes, of_axes = _axes(study, runs)
     found = [
         *doubts,
@@ -96,8 +102,16 @@ def study_facts(
         *_of_transfers(study, transfers),
         *of_verdict,
         *of_axes,
+        *of_effects,
     ]
-    return StudyFacts(study, runs, transfers, verdict, axes, said, tuple(found))
+    return StudyFacts(study, runs, transfers, verdict, axes, tuple(effects), said, tuple(found))
+
+
+def _effects(original: RoleFacts) -> tuple[list[FoundEffects], list[str]]:
+    """The effects of interventions on the original, and why others are not shown."""
+    if original.results is None:
+        return [], []
+    return effects_about(original.results.home, identity_of(original.summary))
 
 
 def _verdict(

@@ -44,7 +44,8 @@ def mean_of(states: NDArray[np.floating]) -> Floats:
     first, total = states[0].astype(np.float64), np.zeros(states.shape[1])
     for rows in row_slices(states):
         total += (states[rows].astype(np.float64) - first).sum(axis=0)
-    return first + total / len(states)
+    mean: Floats = first + total / len(states)
+    return mean
 
 
 def _regression(states: NDArray[np.floating], mean: Floats, z: Floats) -> tuple[Floats, Floats]:

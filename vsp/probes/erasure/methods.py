@@ -37,7 +37,7 @@ class Erasure:
         """
         if self.method == LEACE:
             return leace(states, concept_of(y))
-        rank = self.rank or default_rank(self.method, y)
+        rank = self.rank or min(default_rank(self.method, y), states.shape[1])
         if rank > states.shape[1]:
             raise ConfigError(
                 f"--erase-rank {rank}: states of layer {self.layer} have {states.shape[1]} dimensions"
@@ -56,7 +56,7 @@ def concept_of(y: NDArray[np.generic]) -> NDArray[np.float64]:
     """One-hot labels [row, class] of class indices, or numbers [row, 1]."""
     if y.dtype.kind == "f":
         return np.asarray(y, np.float64)[:, None]
-    return (y[:, None] == np.unique(y)).astype(np.float64)
+    return np.asarray(y[:, None] == np.unique(y), np.float64)
 
 
 def default_rank(method: str, y: NDArray[np.generic]) -> int:
