@@ -40,24 +40,27 @@ os.environ["VSP_N_JOBS"] = "1"
 # last, the other processes would wait for it. Those on a cluster mostly wait, so that files that
 # compute run beside them.
 _LONG = (
-    "cluster/test_slurm_faults.py",
-    "cluster/test_study_on_slurm.py",
     "test_demo.py",
-    "evaluation/test_probe_run.py",
+    "cluster/test_slurm_faults.py",
     "cluster/test_submit.py",
+    "cluster/test_study_on_slurm.py",
+    "evaluation/test_probe_run.py",
     "cli/test_interrupts.py",
-    "cli/test_whole_study.py",
-    "extraction/test_faults.py",
     "cluster/test_slurm.py",
-    "extraction/test_bench.py",
     "models/test_supported.py",
-    "cluster/test_working_folder.py",
     "cluster/test_requeue.py",
-    "cli/test_hostile_text.py",
+    "cluster/test_working_folder.py",
+    "journeys/test_journey_6_slurm.py",
     "cli/test_cli.py",
-    "test_small_model.py",
-    "evaluation/test_evaluate.py",
     "demo_training/test_training.py",
+    "extraction/test_faults.py",
+    "models/test_catalog.py",
+    "test_package.py",
+    "cli/test_whole_study.py",
+    "evaluation/test_evaluate.py",
+    "test_small_model.py",
+    "extraction/test_bench.py",
+    "cli/test_hostile_text.py",
 )
 
 

@@ -14,6 +14,7 @@ from helpers.page_results import HOSTILE, rich_results, score, write_page
 from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.packing import packed_spec, unpacked_spec
 from vsp.reporting.page.page_run import read_page_run
+from vsp.reporting.page.report_page import runs_page
 from vsp.reporting.page.rerun_commands import commands
 from vsp.reporting.page.study_page import study_html
 from vsp.reporting.study_facts import study_facts
@@ -144,6 +145,17 @@ def test_other_positions_of_a_run_are_curves_that_can_be_shown(tmp_path):
     assert {"name": "positions", "value": ["last token"]} in curves["params"]
 
 
+def test_results_beside_those_of_the_page_that_cannot_be_read_are_named(results, tmp_path):
+    own = rich_results(tmp_path / "results" / "own")
+    other = own.home / "logistic-at-image" / "summary.json"
+    other.parent.mkdir()
+    other.write_text("{")
+    page = runs_page([read_page_run("own", own)], gallery=0)
+    (why,) = page.left_out
+    assert why.startswith("results/own/logistic-at-image/summary.json: ")
+    assert f"Left out: {why}" in page.text
+
+
 def test_numbers_as_targets_have_curves_and_no_classes(tmp_path):
     page = write_page(
         tmp_path / "page.html", [made.made(tmp_path / "results" / "n", made.numbers())]
@@ -162,6 +174,7 @@ def test_many_labels_are_cut_and_what_is_left_out_is_said(tmp_path):
     page = write_page(tmp_path / "page.html", [made.made(tmp_path / "results" / "n", rows, scores)])
     source = page.read_text()
     assert "46 of 70 labels are not drawn; the table has all." in source
+    assert "Left out: the confusion matrix of n, which has 70 labels; 60 can be read." in source
     assert "confusion" not in _charts(source) and len(source) < 1_500_000
 
 

@@ -49,8 +49,10 @@ def test_the_charts_and_the_gaps_have_the_figures_of_the_strata(work):
 def test_the_gap_of_the_first_run_is_said_in_words_and_the_strata_are_explained(work):
     section = strata_section(strata_of_runs([_run(work), _run(work, "blank")], "scene"))
     gap = strata_of(_run(work).results, "scene").gaps[0].knows
-    (said,) = re.findall(r'<p class="answer">(.*?)</p>', section.body_html)
-    assert said.startswith(f"scene of original: The probe is right on {gap.value:+.3f} more of")
+    said = (
+        f"Accuracy by scene of original, kitchen minus street: {gap.value:+.3f} [{gap.low:+.3f}, "
+    )
+    assert said in section.body_html
     assert [one.value for one in section.charts[0].controls[0].options] == ["original", "blank"]
     assert "usual-label: the label is the most frequent one" in section.after_html
 
@@ -70,10 +72,11 @@ def test_runs_without_records_are_named_with_the_reason(work, tmp_path):
         strata = strata_of_runs([read_page_run("one", results)])
     finally:
         (work / "away").rename(dataset)
-    (why,) = strata.left_out
+    (why,) = strata.notes
     assert why.startswith("strata of one: ") and "are both gone" in why and str(work) not in why
     section = strata_section(strata)
-    assert not section.charts and section.left_out == strata.left_out
+    assert not section.charts and f"Not shown: {why}." in section.body_html
+    assert strata.left_out == ()
 
 
 def test_a_probe_of_numbers_has_no_strata(work, tmp_path):
@@ -81,3 +84,5 @@ def test_a_probe_of_numbers_has_no_strata(work, tmp_path):
 
     run = read_page_run("n", made.made(tmp_path / "results" / "n", made.numbers()))
     assert strata_section(strata_of_runs([run])) is None
+    with pytest.raises(ConfigError, match="numbers"):
+        strata_of_runs([run], "scene")

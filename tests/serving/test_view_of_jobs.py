@@ -92,8 +92,8 @@ def test_a_page_is_made_again_after_a_file_below_its_results_changed(served, wor
     path.parent.mkdir(parents=True)
     path.write_text("{")
     assert "small/axes/twin/last.json: is not JSON" in served.get("/run/small").text
-    path.write_text("{]")
-    assert "small/axes/twin/last.json: is not JSON" in served.get("/run/small").text
+    path.write_text("{}")
+    assert "small/axes/twin/last.json: has another format" in served.get("/run/small").text
 
 
 def test_a_verdict_is_computed_once_for_each_state_of_what_it_is_made_of(work):

@@ -99,6 +99,8 @@ class _Listed:
 
 def _run_table(shown: Sequence[_Listed]) -> Html:
     columns = run_columns([one.row for one in shown])
+    jobs = {"jobs": columns.pop("jobs")} if "jobs" in columns else {}
+    columns = {"run": columns.pop("run"), **jobs, **columns}  # where no width cuts them off
     body = [
         [_run_link(one), *(column(one.row) for name, column in columns.items() if name != "run")]
         for one in shown
@@ -138,4 +140,6 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Child]]) 
         for row in rows
     ]
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), class_="index")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=title)
+    return tag(
+        "div", table, class_="scroll", tabindex=0, role="region", aria_label=f"{title}, table"
+    )

@@ -27,7 +27,8 @@ def without_rounding_errors(fit: TaskFit, y: NDArray[Any], train: NDArray[np.int
     within a tolerance finds weights that are almost 0, and their signs would choose among labels that
     are equally common; the constant chooses the same label for all rows.
     """
-    known = np.isfinite(fit.scores[..., train]).all(axis=-1)  # -inf: class without training row
+    # -inf: class without training row
+    known = np.asarray(np.isfinite(fit.scores[..., train]).all(axis=-1))
     of_train = np.where(known[..., None], fit.scores[..., train], 0).astype(np.float64)
     mean = of_train.mean(axis=-1)
     concept = concept_of(y[train])

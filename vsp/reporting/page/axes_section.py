@@ -30,7 +30,7 @@ from vsp.reporting.page.curve_spec import band, chosen, hover, lines, marks, sco
 from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
-from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
+from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Sentence, Table
 from vsp.storage.axes import axes_file, read_axes, stored_axes
 from vsp.storage.sealed_summary import identity_of
 
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 Spec = dict[str, Any]
 
 _TITLE = "Directions of relations"
+_METHOD = Sentence(
+    "Directions of relations are means of the differences between the states of a row and those of its twin "
+    "with subject and reference exchanged, tested by sign flips of groups and corrected over layers and axes "
+    "by the maximum statistic.",
+    ("contrastive", "maximum"),
+)
 
 
 def axes_of_runs(runs: Sequence[PageRun]) -> tuple[list[Axes], list[str]]:
@@ -71,7 +77,7 @@ def axes_section(found: Sequence[Axes], left_out: Sequence[str] = ()) -> Section
     charts = [_coherence_chart(found)]
     if any(len(one.axes) > 1 for one in found):
         charts.append(_cosine_chart(found))
-    return Section("axes", _TITLE, paragraphs(body), charts, left_out=left_out)
+    return Section("axes", _TITLE, paragraphs(body), charts, methods=[_METHOD], left_out=left_out)
 
 
 def _lines(axes: Axes, n: int) -> list[str]:

@@ -17,7 +17,8 @@ class PageStrata:
     """Strata with the name that their run has on the page, by field and then by run."""
 
     found: tuple[tuple[str, Strata], ...] = ()
-    left_out: tuple[str, ...] = ()  # which strata there are not, and why
+    left_out: tuple[str, ...] = ()  # why runs have no strata by the field that was asked for
+    notes: tuple[str, ...] = ()  # the same of the fields that are looked at by default
 
     @property
     def fields(self) -> list[str]:
@@ -30,18 +31,21 @@ def strata_of_runs(runs: Sequence[PageRun], by: str | None = None) -> PageStrata
     Raises ConfigError or RunError, as `strata_of` does, if the first run has no strata by `by`.
     """
     found: list[tuple[str, Strata]] = []
-    left_out: dict[str, None] = {}
+    left_out: list[str] = []
+    notes: dict[str, None] = {}  # equal for usual label and box cue if the records are gone
     for field in dict.fromkeys([*([by] if by is not None else []), USUAL_LABEL, BOX_CUE]):
-        for run in (one for one in runs if one.classes):
+        for run in (one for one in runs if one.classes or field == by):
             try:
                 strata = strata_of(run.results, field)
             except (ConfigError, RunError, DatasetError) as error:
                 if field == by and run is runs[0]:
                     raise
-                left_out[without_folders(f"strata of {run.name}: {error}", run)] = None
+                why = without_folders(f"strata of {run.name}: {error}", run)
+                left_out += [why] if field == by else []
+                notes |= {} if field == by else {why: None}
                 continue
             if field == by or any(one.knows for one in strata.strata):
                 found.append((run.name, strata))
             elif strata.strata:
-                left_out[f"strata of {run.name} by {field}: too few rows of each"] = None
-    return PageStrata(tuple(found), tuple(left_out))
+                notes[f"strata of {run.name} by {field}: too few rows of each"] = None
+    return PageStrata(tuple(found), tuple(left_out), tuple(notes))

@@ -48,11 +48,13 @@ def runs_page(
     `more` are sections of a study, which stand first; `gallery` is the largest number of rows in the
     gallery. `first_in_full`: only the first run has all curves, labels and layers, so that the page of
     many runs stays small. Without `with_states`, strata, projection and gallery are left out, and nothing
-    is read but results. `by` is a field of the records: rows are shown by its values too. Without a `title`, it has the names of dataset and model, or the number of runs.
+    is read but results. `by` is a field of the records: rows are shown by its values too. Without a
+    `title`, it has the names of dataset and model, or the number of runs.
     """
     shown = _Shown(gallery if with_states else 0, first_in_full, with_states, by)
     lead = answer_of(runs[0]) if len(runs) == 1 else None
     sections = [*more, *_run_sections(runs, transfers, shown)]
+    sections += [methods_section(runs, sections), rerun_section(runs)]
     figure = _figure(runs[:1] if first_in_full else runs)
     left_out = tuple(line for section in sections for line in section.left_out)
     return Page(page(title or _title(runs), sections, lead, figure), left_out)
@@ -85,8 +87,6 @@ def _run_sections(
         projection_section(in_full, len(in_full) < len(runs)) if shown.with_states else None,
         gallery_section(runs, shown.gallery, shown.by),
         layers_section(in_full),
-        methods_section(runs),
-        rerun_section(runs),
     ]
     return [section for section in found if section is not None]
 

@@ -8,9 +8,9 @@ from typing import Any
 from vsp.escaping import one_line
 from vsp.evaluation.strata import Gap, Share, Strata
 from vsp.reporting.page.elements import disclosure, paragraphs, table
-from vsp.reporting.page.markup import joined, tag
+from vsp.reporting.page.markup import Html, joined, tag
 from vsp.reporting.page.page_strata import PageStrata
-from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
+from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Sentence, Table
 from vsp.reporting.strata_page import strata_notes
 
 Spec = dict[str, Any]
@@ -25,24 +25,36 @@ def strata_section(strata: PageStrata) -> Section | None:
     """A chart with a list of fields and, for several runs, of runs; None without strata."""
     found = strata.found
     if not found:
-        return Section("strata", _TITLE, left_out=strata.left_out) if strata.left_out else None
+        said = strata.left_out or strata.notes
+        body = _not_shown(strata)
+        return Section("strata", _TITLE, body, left_out=strata.left_out) if said else None
     gaps = [row for name, one in found for row in _gap_rows(name, one)]
     charts = _charts(strata)
     return Section(
         "strata",
         _TITLE,
-        joined(tag("p", line, class_="answer") for line in _sentences(*found[0])),
+        joined([*(tag("p", line) for line in _sentences(*found[0])), _not_shown(strata)]),
         charts=charts,
         after_html=joined([
             table(Table(_GAP_COLUMNS, gaps, "Gaps: the first stratum minus the other"))
             if gaps else None,
             disclosure("What the strata are", paragraphs(_notes(strata)), open_=not charts),
         ]),
+        methods=[_METHOD] if gaps else [],
         left_out=strata.left_out,
     )  # fmt: skip
 
 
 _TITLE = "Strata of the rows"
+_METHOD = Sentence(
+    "Gaps between strata have intervals from resampled groups and p values from sign flips of groups, corrected "
+    "over the gaps of a field by Holm's method.",
+    ("bootstrap", "holm"),
+)
+
+
+def _not_shown(strata: PageStrata) -> Html:
+    return paragraphs([f"Not shown: {one}." for one in strata.notes])
 
 
 def _sentences(name: str, strata: Strata) -> list[str]:
@@ -50,14 +62,16 @@ def _sentences(name: str, strata: Strata) -> list[str]:
     if len(strata.gaps) != 1:
         return []
     (gap,) = strata.gaps
-    whose = [("The probe", gap.knows), ("the model's own answer", gap.says)]
+    whose = [("the probe", gap.knows), ("the model's own answers", gap.says)]
     said = [
-        f"{who} is right on {_signed(one.value)} more of the rows that are {_plain(gap.first)} than of those "
-        f"that are {_plain(gap.other)} ({_signed(one.low)} to {_signed(one.high)})"
+        f"{_signed(one.value)} [{_signed(one.low)}, {_signed(one.high)}] of {who}"
         for who, one in whose
         if one is not None
     ]
-    return [f"{_plain(strata.field)} of {name}: {'; '.join(said)}."]
+    return [
+        f"Accuracy by {_plain(strata.field)} of {name}, {_plain(gap.first)} minus {_plain(gap.other)}: "
+        f"{' and '.join(said)}."
+    ]
 
 
 def _signed(value: float) -> str:
