@@ -166,8 +166,8 @@ def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, 
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["report"], 395, ["rich"]),
-        (["report", "--json"], 395, ["rich"]),
+        (["report"], 400, ["rich"]),
+        (["report", "--json"], 400, ["rich"]),
         (["compare", "first", "second"], 895, ["rich", "scipy"]),
         (["models"], 540, ["PIL", "rich"]),
         (["plan", "--model", "fake", "--dataset", "SPATIAL"], 440, ["PIL", "simple_slurm"]),

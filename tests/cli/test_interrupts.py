@@ -153,13 +153,14 @@ def test_plan_removes_the_unfinished_run(work, spatial, number):
 
 
 @pytest.mark.parametrize("number", INTERRUPTS)
-@pytest.mark.parametrize("moment", ["sync_folder", "largest_batch"])
+@pytest.mark.parametrize("moment", ["run_folder.sync_folder", "plan.largest_batch"])
 def test_a_signal_after_the_run_was_written_says_that_it_is_planned(work, spatial, number, moment):
     """The run has its name by then, so it is kept and every line is printed."""
     code = (
-        "import os, sys, vsp.extraction.plan as plan\n"
-        f"real = plan.{moment}\n"
-        f"plan.{moment} = lambda *a: (os.kill(os.getpid(), {int(number)}), real(*a))[1]\n"
+        "import os, sys\n"
+        "from vsp.extraction import plan, run_folder\n"
+        f"real = {moment}\n"
+        f"{moment} = lambda *a: (os.kill(os.getpid(), {int(number)}), real(*a))[1]\n"
         "from vsp.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
