@@ -25,6 +25,7 @@ from vsp.reporting.page.curve_lines import N_COLORS
 from vsp.reporting.page.curve_spec import band, chosen, hover, lines, marks
 from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.markup import joined
+from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
 from vsp.storage.found_effects import PATCH, STEER, effects_about
@@ -47,7 +48,7 @@ def effects_of_runs(runs: Sequence[PageRun]) -> tuple[list[FoundEffects], list[s
     for run in runs:
         of_run, of_problems = effects_about(run.results.home, identity_of(run.summary))
         found |= {one.run: one for one in of_run}
-        problems |= dict.fromkeys(of_problems)
+        problems |= dict.fromkeys(without_folders(one, run) for one in of_problems)
     return list(found.values()), list(problems)
 
 
@@ -57,7 +58,7 @@ def effects_section(found: Sequence[FoundEffects], problems: Sequence[str] = ())
         return None
     body = paragraphs([line for one in found for line in _lines(one, len(found))])
     doubts = [f"{one}: {note}." for f in found for one, note in _doubts(f)]
-    cautions = paragraphs([*doubts, *(f"{one}." for one in problems)], class_="caution")
+    cautions = paragraphs(doubts, class_="caution")
     charts: list[Chart] = []
     with_controls = [one for one in found if one.kind != PATCH]
     steered = [one for one in found if one.kind == STEER]
@@ -66,7 +67,11 @@ def effects_section(found: Sequence[FoundEffects], problems: Sequence[str] = ())
     charts += [_dose_chart(steered)] if steered else []
     charts += [_map_chart(patched)] if patched else []
     return Section(
-        "effects", "Is it used? Effects of interventions", joined([body, cautions]), charts
+        "effects",
+        "Is it used? Effects of interventions",
+        joined([body, cautions]),
+        charts,
+        left_out=problems,
     )
 
 
