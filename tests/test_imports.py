@@ -168,7 +168,7 @@ def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, 
     [
         (["report"], 395, ["rich"]),
         (["report", "--json"], 395, ["rich"]),
-        (["compare", "first", "second"], 865, ["rich", "scipy"]),
+        (["compare", "first", "second"], 870, ["rich", "scipy"]),
         (["models"], 540, ["PIL", "rich"]),
         (["plan", "--model", "fake", "--dataset", "SPATIAL"], 420, ["PIL", "simple_slurm"]),
     ],
