@@ -16,6 +16,8 @@ import pytest
 import yaml
 from helpers.commands import run_here
 
+from vsp.cli.study_probe import study_choice
+from vsp.cluster.needed_stages import finished_words
 from vsp.evaluation.study_stage import is_finished
 from vsp.evaluation.study_transfers import read_transfers
 from vsp.storage.axes import read_axes, write_axes
@@ -66,8 +68,10 @@ def test_the_options_of_the_probe_are_in_the_file_of_the_study_and_make_its_sett
     shutil.rmtree(copy / "results/s-blank" / SETTING)
     page = run_here(("report", "--study", "s"), copy).stdout
     assert "! blank: not probed yet with the study's setting logistic-rep" in " ".join(page.split())
-    said = run_here(("study", "s", "--dry-run"), copy).stdout
-    assert "s-blank: 36 of 36 rows are extracted" in said and said.count(": finished,") == 4
+    choice = study_choice(one, False, copy)
+    runs = [Run.open(copy / f"scratch/s-{role}") for role in ROLES]
+    finished = [bool(finished_words(run, run.ledgers(), choice)) for run in runs]
+    assert finished == [role != "blank" for role in ROLES]
 
 
 def test_options_of_the_probe_that_are_edited_need_new_probes(copy):
@@ -75,8 +79,11 @@ def test_options_of_the_probe_that_are_edited_need_new_probes(copy):
     path.write_text(re.sub("--permutations '?25'?", "--permutations 7", path.read_text()))
     page = run_here(("report", "--study", "s"), copy).stdout
     assert "not probed yet with the options of studies/s.yaml" in " ".join(page.split())
-    said = run_here(("study", "s", "--dry-run"), copy).stdout
-    assert "finished" not in said and "probed with --permutations 7" in said
+    choice, run = (
+        study_choice(read_study("s", copy), False, copy),
+        Run.open(copy / "scratch/s-blank"),
+    )
+    assert not finished_words(run, run.ledgers(), choice)
     path.write_text(path.read_text().replace("--permutations 7", "--permutations x"))
     answer = run_here(("study", "s"), copy)
     assert answer.returncode == 1
@@ -116,7 +123,7 @@ def test_all_stages_run_here_and_a_study_that_was_killed_goes_on(tmp_path, spati
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert (work / "scratch/s-original").exists() and not (work / "results").exists()
+    assert (work / "scratch/s-original").exists() and not (work / "results/s-original").exists()
     answer = run_here(("study", "s", "--profile", "local.yaml"), work)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count("planned already: ") == 2 and "wrote studies" not in answer.stdout
@@ -193,7 +200,7 @@ def test_the_page_shows_no_folder_of_the_machine(copy):
         path.read_text()
         .replace("dataset: a", f"dataset: {copy}/a")
         .replace("- b\n", "- /elsewhere/b\n")
-        + "  checkpoint: /elsewhere/models/mine\n"
+        .replace("plan:\n", "plan:\n  checkpoint: /elsewhere/models/mine\n")
     )
     (copy / "results/s/transfers.json").write_text("{")  # a caution names the file
     assert run_here(("report", "--study", "s", "--html", "page.html"), copy).returncode == 0
