@@ -115,7 +115,7 @@ def _folder(work, spatial):
 def test_all_stages_run_here_and_a_study_that_was_killed_goes_on(tmp_path, spatial):
     work = _folder(tmp_path, spatial)
     process = subprocess.Popen(
-        [sys.executable, "-m", "vsp", "study", *NEW, "--with", "blank", "--submit"], cwd=work,
+        [sys.executable, "-m", "vsp", "study", *NEW, "--limit", "40", "--with", "blank", "--submit"], cwd=work,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120

@@ -133,9 +133,23 @@ class Family:
 
         The option's tokens are appended to the prompt's, and one forward pass is made for them.
         """
+        inputs = self.inputs(image, prompt, option)
+        n_before = inputs["input_ids"].shape[1] - len(option)
+        more = torch.tensor([option])
+        with torch.inference_mode():
+            out = self.alone(**inputs, output_hidden_states=True)
+            norm = self.decoder.norm
+            head = self.alone.get_output_embeddings()
+            of_layer = [head(norm(one)) for one in out.hidden_states[:-1]] + [out.logits]
+        places = slice(n_before - 1, n_before - 1 + len(option))
+        chosen = [one[0, places].log_softmax(-1).gather(1, more.T).sum() for one in of_layer]
+        return torch.stack(chosen).numpy()
+
+    def inputs(self, image: Image.Image, prompt: str, option: tuple[int, ...]) -> dict[str, Any]:
+        """The model's inputs for a prompt, and the tokens of an option behind it."""
         inputs = dict(self._inputs(image, prompt))
         n_before = inputs["input_ids"].shape[1]
-        more = torch.tensor([option])
+        more = torch.tensor([option], dtype=torch.long)
         for name, value in list(inputs.items()):
             if name == "input_ids":
                 inputs[name] = torch.cat([value, more], dim=1)
@@ -143,16 +157,13 @@ class Family:
                 # PaliGemma: 1 is a token that sees the tokens before it only.
                 kind = int(name == "attention_mask" or self.name == "paligemma")
                 inputs[name] = torch.cat([value, torch.full_like(more, kind)], dim=1)
-        with torch.inference_mode():
-            out = self.alone(**inputs, output_hidden_states=True)
-            base = self.alone.model
-            decoder = getattr(base, "language_model", None) or getattr(base, "text_model", base)
-            norm = decoder.norm
-            head = self.alone.get_output_embeddings()
-            of_layer = [head(norm(one)) for one in out.hidden_states[:-1]] + [out.logits]
-        places = slice(n_before - 1, n_before - 1 + len(option))
-        chosen = [one[0, places].log_softmax(-1).gather(1, more.T).sum() for one in of_layer]
-        return torch.stack(chosen).numpy()
+        return inputs
+
+    @property
+    def decoder(self) -> Any:
+        """transformers' decoder, with `layers` and `norm`."""
+        base = self.alone.model
+        return getattr(base, "language_model", None) or getattr(base, "text_model", base)
 
     def mean_states(self, image: Image.Image, prompt: str, places: tuple[int, ...]) -> Any:
         """[layer, hidden], the mean over the tokens at `places`."""

@@ -349,8 +349,10 @@ def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:
     with stoppable() as stop, stop.free():
         finish_study(study, work, print_line)
     facts = study_facts(study, work)
-    for path in save_study(facts, work):
+    paths, left_out = save_study(facts, work)
+    for path in paths:
         print_line(f"wrote {path}")
+    print_cautions([f"the page leaves out {one}" for one in left_out])
     print_line()
     show(study_page(facts))
     missing = missing_runs(facts)

@@ -27,6 +27,7 @@ from vsp.models.contract import (
     VisionLanguageModel,
     rows_alone,
 )
+from vsp.models.edits import Edit
 from vsp.models.pixels import picture_inputs
 from vsp.utils.reading import read_json
 
@@ -51,6 +52,7 @@ class AutoVLM(VisionLanguageModel):
     has_forward_only: ClassVar = True
     has_reference: ClassVar = True
     takes_adapter: ClassVar = True
+    takes_edits: ClassVar = True
     splits: ClassVar = True
     has_untrained: ClassVar = True
 
@@ -125,10 +127,18 @@ class AutoVLM(VisionLanguageModel):
 
         return outline(config, *cls.processor.model_types)
 
-    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+    def forward(
+        self,
+        groups: Sequence[PromptGroup],
+        recorded: Recorded = STATES_ONLY,
+        edits: Sequence[Edit] = (),
+    ) -> Pending:
         model = self._model if recorded.n_options else self._base
         return self._capture.record(
-            groups, lambda bundle: model(**self._inputs(bundle), use_cache=False), recorded
+            groups,
+            lambda bundle: model(**self._inputs(bundle), use_cache=False),
+            recorded,
+            edits=edits,
         )
 
     def generate(self, groups: Sequence[PromptGroup], n_tokens: int) -> list[tuple[int, ...]]:

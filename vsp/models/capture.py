@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -24,6 +25,10 @@ from vsp.choices import LAST, split_position
 from vsp.errors import ModelError
 from vsp.models.contract import Outputs, Pending, PromptGroup, Recorded
 from vsp.models.device_copies import copy_to_device, copy_to_host
+from vsp.models.edit_checks import check_edits
+from vsp.models.edit_hooks import edit_states
+from vsp.models.edits import Edit
+from vsp.models.layer_states import given, left, require_tokens
 from vsp.models.option_scores import OptionReader
 from vsp.models.prefix_sharing import CannotShareError, branch_hook
 from vsp.models.prompt_tree import Bundle, RowPlace, bundle_groups
@@ -69,25 +74,32 @@ class Capture:
         forward: Forward,
         recorded: Recorded,
         replace: Replace | None = None,
+        edits: Sequence[Edit] = (),
     ) -> Pending:
         """Start one forward pass.
 
         `forward` calls the decoder on the embedded trunks, and with answers the whole model; a hook
-        appends the branches. Raises MemoryError if the device has too little memory, ModelError if
-        the model has no head, if weights of it are missing or a prompt attends to the answer.
+        appends the branches. `edits` change states before they are recorded. Raises MemoryError if
+        the device has too little memory, ModelError if the model has no head, if weights of it
+        are missing, a prompt attends to the answer, or the batch cannot have an edit.
         """
+        if edits:
+            layers = self._decoder.layers
+            hidden_size = self._decoder.config.get_text_config().hidden_size
+            check_edits(edits, groups, len(layers) + 1, hidden_size)
         if recorded.n_options and not self._has_whole_head:
             _check_head(self._head)
             self._has_whole_head = True
+        run = partial(self._run, forward, recorded, replace, edits)
         if self._shares:
             try:
-                return self._run(bundle_groups(groups, self._pad), forward, recorded, replace)
+                return run(bundle_groups(groups, self._pad))
             except CannotShareError as reason:
                 _log.warning("rows about one image share no work in this model: %s", reason)
                 self._shares = False
         alone = bundle_groups(groups, self._pad, share=False)
         try:
-            return self._run(alone, forward, recorded, replace)
+            return run(alone)
         except CannotShareError:
             raise ModelError(
                 "its prompt attends to the tokens of an answer, so that answers of several tokens "
@@ -95,7 +107,12 @@ class Capture:
             ) from None
 
     def _run(
-        self, bundle: Bundle, forward: Forward, recorded: Recorded, replace: Replace | None
+        self,
+        forward: Forward,
+        recorded: Recorded,
+        replace: Replace | None,
+        edits: Sequence[Edit],
+        bundle: Bundle,
     ) -> Pending:
         decoder = self._decoder
         reader = None
@@ -107,6 +124,7 @@ class Capture:
             stack.callback(hook.remove)
             stack.enter_context(memory_errors())
             stack.enter_context(torch.inference_mode())
+            stack.enter_context(edit_states(decoder, bundle, edits))  # recorded after the edits
             kept = stack.enter_context(self._capturing(bundle, recorded, reader))
             if reader is None:
                 forward(bundle)
@@ -218,8 +236,8 @@ def _tokens(bundle: Bundle, position: str) -> list[list[tuple[int, int]]]:
 
 
 def _tokens_of(place: RowPlace, position: str) -> list[tuple[int, int]]:
-    if position == LAST:
-        return [place.last]
+    if position == LAST or position not in place.row.places:
+        return [place.last]  # of a row of another run, which does not store the position
     return list(map(place.token, place.row.places[position]))
 
 
@@ -253,20 +271,15 @@ def capture_tokens(
     every, first = _Keeper(readouts, [decoder]), _Keeper(entering or {}, [decoder])
 
     def keep(states: torch.Tensor, *keepers: _Keeper) -> None:
-        # [sequence, token, hidden]; with more axes, an index of a token would mean others.
-        if states.dim() != 3:
-            raise ModelError(
-                f"its decoder layers pass on states with {states.dim()} axes instead of 3; this "
-                "model is not supported"
-            )
+        require_tokens(states)
         for keeper in keepers:
             keeper.keep(states)
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        keep(_given(args, kwargs), every, first)
+        keep(given(args, kwargs), every, first)
 
     def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
-        keep(_left(output), every)
+        keep(left(output), every)
 
     hooks = [decoder.layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
     hooks += [layer.register_forward_hook(keep_output) for layer in decoder.layers[:-1]]
@@ -295,10 +308,10 @@ def capture_patches(
             n_kept += 1
 
     def keep_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        keep(_given(args, kwargs))
+        keep(given(args, kwargs))
 
     def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
-        keep(_left(output))
+        keep(left(output))
 
     hooks = [tower.blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
     hooks += [block.register_forward_hook(keep_output) for block in tower.blocks[: tower.n_used]]
@@ -307,18 +320,6 @@ def capture_patches(
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _given(args: Any, kwargs: Any) -> torch.Tensor:
-    """The states that a layer gets."""
-    states: torch.Tensor = args[0] if args else kwargs["hidden_states"]
-    return states
-
-
-def _left(output: Any) -> torch.Tensor:
-    """The states that a layer passes on."""
-    states: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return states
 
 
 def _devices(decoder: nn.Module) -> set[torch.device]:

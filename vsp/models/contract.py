@@ -19,6 +19,7 @@ from PIL import Image
 from vsp.choices import LAST
 from vsp.config import ModelConfig
 from vsp.errors import InputError, ModelError
+from vsp.models.edits import Edit
 from vsp.utils.prefixes import proper_prefixes
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ class VisionLanguageModel(Protocol):
     processor: ClassVar[type[Processor]]
     has_forward_only: ClassVar[bool] = False  # whether `forward_only` is implemented
     has_reference: ClassVar[bool] = False  # whether `reference_states` is implemented
+    takes_edits: ClassVar[bool] = False  # whether `forward` changes states
     takes_adapter: ClassVar[bool] = False  # whether the constructor reads `config.adapter`
     splits: ClassVar[bool] = False  # whether the constructor takes `devices`
     has_untrained: ClassVar[bool] = False  # whether the constructor reads `config.weights`
@@ -292,11 +294,18 @@ class VisionLanguageModel(Protocol):
         return ""
 
     @abstractmethod
-    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+    def forward(
+        self,
+        groups: Sequence[PromptGroup],
+        recorded: Recorded = STATES_ONLY,
+        edits: Sequence[Edit] = (),
+    ) -> Pending:
         """Start computing the hidden states of each prompt at every layer, and the answers.
 
         Rows are the prompts of all groups, in order. Layer 0 is the embedding output; the last
-        layer is taken after the final norm. Raises MemoryError if the batch does not fit.
+        layer is taken after the final norm. `edits` change states before they are recorded and
+        before later layers read them. Raises MemoryError if the batch does not fit, ModelError for
+        an edit that the batch cannot have, or if the family changes no states.
         """
         ...
 

@@ -2,7 +2,8 @@
 
 Layer 0 depends on the tokens only, like an embedding output. Every later layer also depends on an
 8 × 8 copy of the picture, so that a probe can find something. A row has the same bytes in any batch.
-The answers depend on picture, prompt and option, and mean nothing; so do the texts.
+The answers are linear in the last token's state, with weights for each option, and mean nothing; so
+do the texts. Edits are carried on to later layers and tokens as `vsp.models.fake_edits` says.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ from vsp.models.contract import (
     TowerShape,
     VisionLanguageModel,
 )
+from vsp.models.edit_checks import check_edits
+from vsp.models.edits import Edit
+from vsp.models.fake_edits import FakeEdits
 
 _PIXELS, _WORDS = 8 * 8 * 3, 32
 _TOWER = TowerShape(n_layers=3, width=32)
 _IMAGE, _END = 256, 257  # token ids; ids below 256 are bytes
+_SURPRISE = 100  # of every option, so that log-likelihoods are negative
 _SENTENCES = ("{}", "{}, I think.", "It is {}.", "I do not know.")
 
 
@@ -105,6 +110,7 @@ class Fake(VisionLanguageModel):
 
     defaults: ClassVar = ModelConfig(family="fake")
     processor: ClassVar = FakeProcessor
+    takes_edits: ClassVar = True
 
     def __init__(self, config: ModelConfig) -> None:
         self._options = _options(config)
@@ -127,52 +133,69 @@ class Fake(VisionLanguageModel):
     def check(cls, config: ModelConfig) -> None:
         _options(config)
 
-    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+    def forward(
+        self,
+        groups: Sequence[PromptGroup],
+        recorded: Recorded = STATES_ONLY,
+        edits: Sequence[Edit] = (),
+    ) -> Pending:
+        check_edits(edits, groups, self._options.n_layers, self._options.hidden_size)
         memory = self._options.memory
         sizes = [int(group.picture.arrays["size"][0]) * len(group.rows) for group in groups]
         if memory is not None and sum(sizes) > memory:
             raise MemoryError(f"{len(groups)} pictures have more than {memory} pixels")
         time.sleep(self._options.pause)
         rows = [(group.picture, row) for group in groups for row in group.rows]
-        return lambda: self._outputs(rows, recorded)
+        return lambda: self._outputs(rows, recorded, edits)
 
     def generate(self, groups: Sequence[PromptGroup], n_tokens: int) -> list[tuple[int, ...]]:
         rows = [(group.picture, row) for group in groups for row in group.rows]
         return [tuple(_text(picture, row).encode()[:n_tokens]) for picture, row in rows]
 
     def _outputs(
-        self, rows: Sequence[tuple[Picture, TokenizedPrompt]], recorded: Recorded
+        self,
+        rows: Sequence[tuple[Picture, TokenizedPrompt]],
+        recorded: Recorded,
+        edits: Sequence[Edit],
     ) -> Outputs:
+        def plain(number: int, token: int) -> NDArray[np.floating]:
+            picture, row = rows[number]
+            return self._token_states(picture, row.tokens[1 : token + 1])
+
+        edited = FakeEdits(edits, plain)
         states = {}
         for position in recorded.positions:
-            of_rows = [self._at(position, picture, row) for picture, row in rows]
+            of_rows = [self._at(position, edited, i, *row) for i, row in enumerate(rows)]
             states[position] = np.stack(of_rows, axis=1)
         if not recorded.n_options:
             return Outputs(states)
         n_layers = self._options.n_layers
         lens = np.full((n_layers, len(rows), recorded.n_options), np.nan, np.float32)
-        for i, ((_, row), last) in enumerate(zip(rows, states[LAST].swapaxes(0, 1), strict=True)):
+        for i, (picture, row) in enumerate(rows):
+            last = self._at(LAST, edited, i, picture, row)
             for number, option in enumerate(row.options):
-                weights = np.random.default_rng(option).normal(size=self._options.hidden_size)
-                lens[:, i, number] = -np.abs(last @ weights) - len(option)
+                lens[:, i, number] = last @ self.option_weights(option) - _SURPRISE - len(option)
         return Outputs(states, lens[-1], lens if recorded.lens else None)
 
-    def _at(self, position: str, picture: Picture, row: TokenizedPrompt) -> NDArray[np.floating]:
-        """States [layer, hidden] of one row at a position."""
+    def option_weights(self, option: Sequence[int]) -> NDArray[np.float64]:
+        """The vector [hidden] whose product with the last token's state makes an option likely."""
+        weights: NDArray[np.float64] = np.random.default_rng(option).normal(
+            size=self._options.hidden_size
+        )
+        return weights
+
+    def _at(
+        self, position: str, edited: FakeEdits, number: int, picture: Picture, row: TokenizedPrompt
+    ) -> NDArray[np.floating]:
+        """States [layer, hidden] of one row at a position, the mean over its tokens."""
         module, _ = split_position(position)
         if module == "vision":
             seen: NDArray[np.floating] = self._tower @ picture.arrays["pixels"]
             return seen
         places = row.places.get(position, (len(row.tokens) - 1,))
-        states = self._states(picture, row.tokens, places)
+        of_tokens = [edited.at(number, place) for place in places]
+        states = np.mean(of_tokens, axis=0) if len(of_tokens) > 1 else of_tokens[0]
         return states[:1] if module == "projector" else states
-
-    def _states(
-        self, picture: Picture, tokens: tuple[int, ...], places: tuple[int, ...]
-    ) -> NDArray[np.floating]:
-        """States [layer, hidden], the mean over `places`; those of the last token see the prompt."""
-        seen = [self._token_states(picture, tokens[1 : place + 1]) for place in places]
-        return np.mean(seen, axis=0) if len(seen) > 1 else seen[0]
 
     def _token_states(self, picture: Picture, tokens: tuple[int, ...]) -> NDArray[np.floating]:
         """States [layer, hidden] of the last of these tokens; the image token has none before it."""

@@ -119,6 +119,7 @@ class RowPlace:
     n_shared: int
     start: int  # position of the first own token
     index: int  # of the row in its group
+    number: int  # of the row in the batch
     row: TokenizedPrompt
 
     def token(self, index: int) -> tuple[int, int]:
@@ -219,6 +220,7 @@ def _places(
 ]:
     """Every place of each row, the first place of each, and the places of its options."""
     places: list[RowPlace] = []
+    numbers: dict[tuple[int, int], int] = {}  # (group, row) → number of the row in the batch
     first: dict[tuple[int, int], RowPlace] = {}  # (group, row) → its first place
     options: dict[tuple[int, int], dict[tuple[int, ...], tuple[int, int]]] = {}
     for number, (sequence, at) in enumerate(zip(sequences, starts, strict=True)):
@@ -227,7 +229,8 @@ def _places(
             if tree.rows[i] not in at:
                 continue
             key = sequence.number, i
-            places.append(RowPlace(number, n_shared, at[tree.rows[i]], i, row))
+            of_batch = numbers.setdefault(key, len(numbers))
+            places.append(RowPlace(number, n_shared, at[tree.rows[i]], i, of_batch, row))
             first.setdefault(key, places[-1])
             known = options.setdefault(key, {(): places[-1].last})
             for prefix, piece in tree.options[i].items():

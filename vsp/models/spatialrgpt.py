@@ -28,6 +28,7 @@ from vsp.models.contract import (
     VisionLanguageModel,
     rows_alone,
 )
+from vsp.models.edits import Edit
 from vsp.models.hub import local_folder
 from vsp.models.pixels import picture_input
 from vsp.models.spatialrgpt_parts import (
@@ -70,6 +71,7 @@ class SpatialRGPT(VisionLanguageModel):
     )
     processor: ClassVar = SpatialRGPTProcessor
     has_forward_only: ClassVar = True
+    takes_edits: ClassVar = True
     splits: ClassVar = True
 
     def __init__(self, config: ModelConfig, devices: Sequence[str] = ()) -> None:
@@ -189,7 +191,12 @@ class SpatialRGPT(VisionLanguageModel):
         options = parse(SpatialRGPTOptions, config.options, "model spatialrgpt: options")
         return {"none": "", "mask": "<mask>", "depth": "<mask> <depth>"}[options.regions]
 
-    def forward(self, groups: Sequence[PromptGroup], recorded: Recorded = STATES_ONLY) -> Pending:
+    def forward(
+        self,
+        groups: Sequence[PromptGroup],
+        recorded: Recorded = STATES_ONLY,
+        edits: Sequence[Edit] = (),
+    ) -> Pending:
         vectors: list[list[OfMarker]] = []  # of each row of each sequence, once images are encoded
         llm = self._whole_llm if recorded.n_options else self._llm
 
@@ -204,7 +211,7 @@ class SpatialRGPT(VisionLanguageModel):
         def replace(bundle: Bundle, embeds: torch.Tensor) -> None:
             self._replace_markers(bundle, vectors, embeds)
 
-        return self._capture.record(groups, run, recorded, replace)
+        return self._capture.record(groups, run, recorded, replace, edits)
 
     def generate(self, groups: Sequence[PromptGroup], n_tokens: int) -> list[tuple[int, ...]]:
         import torch
