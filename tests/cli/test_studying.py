@@ -110,6 +110,8 @@ def test_controls_that_the_dataset_or_the_model_does_not_allow_are_left_out_and_
         (("s",), 1, "no such study"),
         ((), 1, "name a study of studies/ to go on with, or a --model to begin one"),
         ((*SMALL, "--submit", "--dry-run"), 2, "not allowed with"),
+        ((*SMALL, "--", "--n-jobs", "2"), 1, "--n-jobs after --: write cpus_per_task"),
+        ((*SMALL, "--", "--folds", "x"), 2, "argument --folds: 'x' must be an integer"),
         ((*SMALL, "--shards", "2", "--shard-size", "3"), 2, "not allowed with"),
     ],
 )  # fmt: skip

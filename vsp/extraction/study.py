@@ -147,15 +147,17 @@ def plan_study(
     hold: Callable[[], None],
     free: Callable[[], AbstractContextManager[None]],
     done: Callable[[StudyRun], None],
+    setting: str = "",
 ) -> list[StudyRun]:
     """Plan the missing runs; `done` is called with each run of the study.
 
     A run whose states were removed and whose results are kept is planned again only if its states are
     needed: with `needs_states`, those of all runs; otherwise those of the original, if a new run takes
-    its rows. `hold` and `free` are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them,
+    its rows. With `setting`, results are kept ones only if they have this setting of the probe. `hold` and
+    `free` are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them,
     for runs with other settings.
     """
-    found = find_runs(study, base, work)
+    found = find_runs(study, base, work, setting)
     new = [one for one in found if one.run is None and (needs_states or not one.kept)]
     if any(one.request.rows_of is not None for one in new):
         new = [one for one in found if one in new or (one.role == ORIGINAL and one.run is None)]
@@ -203,8 +205,10 @@ def _waits_for(other: StudyRun, one: StudyRun) -> bool:
     return any(ledger.n_missing for ledger in other.run.ledgers())
 
 
-def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:
+def find_runs(study: Study, base: PlanRequest, work: Path, setting: str = "") -> list[StudyRun]:
     """The runs of a study that are planned, and those that are not. Writes nothing.
+
+    `setting`: that of the probe which kept results need; empty: any.
 
     Raises RunError, naming all of them, for runs with other settings.
     """
@@ -213,7 +217,7 @@ def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:
         request = role_request(study, role, base, work)
         try:
             run = _planned(name, request, work)
-            kept = run is None and _has_results(name, request, work)
+            kept = run is None and _has_results(name, request, work, setting)
         except RunError as error:
             problems.append(str(error))
             continue
@@ -241,9 +245,11 @@ def _planned(name: str, request: PlanRequest, work: Path) -> Run | None:
     raise RunError(f"run {name}: {why}")
 
 
-def _has_results(name: str, request: PlanRequest, work: Path) -> bool:
-    """Whether results of the run are there. Raises RunError if they are of other settings."""
+def _has_results(name: str, request: PlanRequest, work: Path, setting: str) -> bool:
+    """Whether results of the run are there. Raises RunError if they are of another plan."""
     for one in stored_settings(work / "results" / name):
+        if setting and one.name != setting:
+            continue
         with suppress(ConfigError):
             plan = parse(Plan, one.values.get("plan"), str(one.results.folder))
             if why := _difference(plan, request):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vsp.choices import LAST
 from vsp.errors import ConfigError, RunError, VspError
 from vsp.evaluation.judged_variants import JUDGED_ROLES, is_judged_of, read_judged
 from vsp.evaluation.study_stage import SWAPPED
@@ -20,13 +19,13 @@ from vsp.reporting.cautions import cautions
 from vsp.reporting.kept_verdicts import KeptVerdicts
 from vsp.reporting.untrained import read_untrained
 from vsp.storage.axes import Axes, read_axes
-from vsp.storage.find_results import find_results
 from vsp.storage.found_effects import FoundEffects, effects_about
 from vsp.storage.results import Results
 from vsp.storage.run_list import ListedRun, listed_run
 from vsp.storage.sealed_summary import identity_of
 from vsp.storage.stored_settings import why_stale
 from vsp.storage.study import ORIGINAL, Study, results_folder
+from vsp.storage.study_record import role_results
 
 FIGURES_NOTE = (
     "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
@@ -83,7 +82,7 @@ def study_facts(
 
     `margin` is that of the verdict; None: the default. `verdicts` keeps verdicts for later calls.
     """
-    runs = tuple(_role_facts(role, name, work) for role, name in study.runs.items())
+    runs = tuple(_role_facts(study, role, work) for role in study.runs)
     transfers = read_transfers(study, work)
     original = next(one for one in runs if one.role == ORIGINAL)
     said, doubts = "", []
@@ -148,7 +147,8 @@ def _axes(study: Study, runs: Sequence[RoleFacts]) -> tuple[Axes | None, list[st
     if SWAPPED not in study.runs or original.results is None:
         return None, []
     try:
-        axes = read_axes(original.results.home, study.runs[SWAPPED])
+        position = str(original.summary["position"])
+        axes = read_axes(original.results.home, study.runs[SWAPPED], position)
     except RunError as error:
         return None, [str(error)]
     if axes is not None and axes.identity != identity_of(original.summary):
@@ -157,10 +157,10 @@ def _axes(study: Study, runs: Sequence[RoleFacts]) -> tuple[Axes | None, list[st
     return axes, []
 
 
-def _role_facts(role: str, name: str, work: Path) -> RoleFacts:
-    listed = listed_run(work, name)
+def _role_facts(study: Study, role: str, work: Path) -> RoleFacts:
+    listed = listed_run(work, study.runs[role])
     try:
-        results = find_results(name, work, LAST)
+        results = role_results(study, role, work)
         summary, _ = results.read()
     except VspError as error:
         why = str(error) if listed.peaks or listed.problems else _state(listed)
@@ -192,7 +192,7 @@ def _of_runs(study: Study, runs: tuple[RoleFacts, ...]) -> list[str]:
     other = [role for role, one in settings.items() if one != settings.get(ORIGINAL, one)]
     if other:
         lines.append(
-            f"{', '.join(other)}: the newest results are of another setting of the probe "
+            f"{', '.join(other)}: the results are of another setting of the probe "
             f"({settings[other[0]]}) than those of the original ({settings[ORIGINAL]})"
         )
     return lines
