@@ -175,7 +175,7 @@ def raw_weights(probe: Any, labels: Sequence[str]) -> Floats:
     if treatment.name == "unit-norm":
         raise ProbeError(
             "the saved probe reads states of unit norm, so its direction differs from row to row; use "
-            "--direction mean-difference, or probe with another --treatment"
+            "--direction mean-difference, or fit it with `vsp probe --treatment center`"
         )
     if [str(one) for one in getattr(probe, "classes_", ())] != list(labels):
         raise ProbeError("the saved probe reads no labels; use --direction mean-difference")
