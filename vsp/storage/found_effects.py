@@ -1,6 +1,6 @@
 """What interventions changed in the answers of a model, and the file that keeps it.
 
-`results/NAME/effects.json`, of a run of `vsp steer`, `vsp patch` or `vsp erase`, holds the figures by
+`results/NAME/effects.json`, of a run of `vsp steer` or `vsp patch`, holds the figures by
 layer and setting, a format number and the SHA-256 of these values.
 """
 
