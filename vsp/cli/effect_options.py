@@ -30,23 +30,23 @@ def add_effect_options(parser: argparse.ArgumentParser, seed_of: str) -> None:
         type=some_layers,
         default=None,
         metavar="LIST",
-        help="layers at which states are changed, each in its turn, as 0,8-20; 0 is the input of the "
+        help="layers at which states are changed, one at a time, as 0,8-20; 0 is the input of the "
         "first decoder layer (default: all)",
     )
     parser.add_argument(
         "--rows",
         type=at_least(1),
         metavar="N",
-        help="at most N test rows: whole groups, drawn in turn from those of each label (default: all)",
+        help="at most N test rows: whole groups, drawn from each label in turn (default: all)",
     )
     add_seed(parser, seed_of)
     jobs = parser.add_argument_group("the new run")
-    jobs.add_argument("--run-name", metavar="NAME", help="its name (default: from that of RUN)")
+    jobs.add_argument("--run-name", metavar="NAME", help="name of the new run (default: from RUN)")
     jobs.add_argument(
         "--shards",
         type=at_least(1),
         metavar="N",
-        help="number of array tasks (default: as RUN has)",
+        help="number of array tasks (default: that of RUN)",
     )
     add_profile(jobs)
 

@@ -41,7 +41,7 @@ def add_commands(subparsers: Any) -> None:
         nargs="+",
         default=["last"],
         metavar="NAME",
-        help=f"tokens whose states are replaced, each group in its turn, from {' '.join(TOKENS)}; box: "
+        help=f"tokens whose states are replaced, one group at a time, from {' '.join(TOKENS)}; box: "
         "the image tokens in the boxes of both objects (default: last)",
     )
     add_effect_options(parser, "the drawn rows")

@@ -85,8 +85,8 @@ def _add_directions(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--target",
         metavar="LABEL",
-        help="label that all other rows are steered to (default: the next label of each, counted "
-        "round)",
+        help="label that all other rows are steered to (default: for each label the next one, "
+        "for the last label the first one)",
     )
     group.add_argument(
         "--unrelated",

@@ -241,7 +241,7 @@ def _unrelated_vectors(
 ) -> NDArray[np.float32]:
     """Mean differences of two values of the unrelated label, with the norms of `vectors`.
 
-    Pair k has the values k and k + 1, counted round.
+    Pair k has the values k and k + 1; the last pair has the last value and the first.
     """
     values, of_train = _usable_values(rows, control), control[rows.train]
     used = np.isin(of_train, values)

@@ -26,7 +26,7 @@ class EffectRows:
 
 
 def next_label(labels: Sequence[str]) -> dict[str, str]:
-    """The next label of each label, counted round, so that each is a target."""
+    """The next label of each label; the first one follows the last, so that each is a target."""
     return {own: labels[(k + 1) % len(labels)] for k, own in enumerate(labels)}
 
 
@@ -40,7 +40,7 @@ def choose_rows(
     """The rows among `tested` [row of the run] that have a target, at most `most` of them.
 
     `target_of` gives the target label of a row; rows without one are left out, and counted in the
-    notes. Fewer rows are whole groups, drawn in turn from those of each label.
+    notes. Fewer rows are whole groups, drawn from each label in turn.
 
     Raises RunError if no row is left.
     """

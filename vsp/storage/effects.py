@@ -27,7 +27,7 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Setting(Frozen):
-    """One change of the states of a row, at each of the layers in its turn."""
+    """One change of the states of a row, at each of the layers, one layer at a time."""
 
     # "none"; of a direction "direction", "unrelated", "random-1", …; of a patch the tokens "last",
     # "subject", "image", …, "all"; of an erasure "leace", "random-1", …
@@ -50,14 +50,14 @@ class Effects(Frozen):
     settings: Annotated[tuple[Setting, ...], Field(min_length=2, max_length=_MAX_SETTINGS)]
     changes_sha256: _Sha256  # of changes.npz
     seed: Annotated[int, Field(ge=0)]
-    donor_offsets: tuple[int, ...] = ()  # of donors.jsonl, as those of the manifest
+    donor_offsets: tuple[int, ...] = ()  # of the slices of donors.jsonl
     donor_sha256: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check_parts(self) -> Effects:
         first, names = self.settings[0], [(one.name, one.scale) for one in self.settings]
         if (first.name, first.scale) != (NONE, 0.0) or len(set(names)) < len(names):
-            raise ValueError(f"settings: are not different ones that begin with {NONE!r}")
+            raise ValueError(f"settings: must differ from each other and begin with {NONE!r}")
         if any(low >= high for low, high in pairwise(self.layers)):
             raise ValueError("layers: are not ascending")
         if (self.kind == "patch") != bool(self.variant and self.variant_id and self.donor_sha256):

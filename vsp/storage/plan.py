@@ -168,7 +168,9 @@ class Plan(Frozen):
         of_donors = len(effects.donor_offsets), len(effects.donor_sha256)
         n_shards = len(self.shard_starts)
         if effects.variant and of_donors != (n_shards + 1, n_shards):
-            raise ValueError("effects: have another number of slices of donors than of shards")
+            raise ValueError(
+                "effects: the number of slices of donors.jsonl is not that of the shards"
+            )
 
     @property
     def stored_positions(self) -> tuple[str, ...]:
