@@ -173,6 +173,16 @@ def test_hostile_names_stay_text(tmp_path, used):
         lambda values: values.update(kind="other"),
         lambda values: values.update(n_rows="ten"),
         lambda values: values.update(left_out=[1]),
+        lambda values: values.update(level=0.0),
+        lambda values: values.update(level=-1.0),
+        lambda values: values.update(level=float("nan")),
+        lambda values: values.update(confidence=1.5),
+        lambda values: values.update(n_groups=-1),
+        lambda values: values.update(layers=[1, 1, 1]),
+        lambda values: values["settings"][0].update(scale=float("inf")),
+        lambda values: values["settings"].__setitem__(1, values["settings"][0]),
+        lambda values: values["figures"]["rank"][1].__setitem__(slice(None), [None] * 66),
+        lambda values: values["figures"]["change"][0].__setitem__(0, 10**400),
     ],
 )
 def test_a_sealed_file_with_other_values_is_refused(tmp_path, used, change):
