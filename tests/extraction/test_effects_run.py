@@ -15,7 +15,9 @@ import pytest
 
 from vsp import models
 from vsp.errors import RunError
+from vsp.extraction.effects_passes import EffectsOfChanges
 from vsp.extraction.extract import extract
+from vsp.extraction.forward_parts import TokenLimit
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare
 from vsp.extraction.verify import verify
@@ -101,6 +103,35 @@ def test_the_values_of_a_setting_are_those_of_its_edit_alone(base, planned):
                 edit = Edit(0, layer, (place,), Add(vector * np.float32(one.scale)))
                 alone = model.forward(batch.groups, Recorded(("last",), 4), [edit])().answers
                 assert np.array_equal(values[i, k, column], alone[0])
+
+
+class _Uneven:
+    """The fake model, whose answers are higher by a little in each pass, as rounding may be."""
+
+    def __init__(self, run: Run) -> None:
+        self._model = models.read_model(run.plan.model)
+        self.n_passes = 0
+
+    def forward(self, *batch: object):
+        self.n_passes += 1
+        more, outputs = np.float32(self.n_passes / 4), self._model.forward(*batch)()
+        return lambda: replace(outputs, answers=outputs.answers + more)
+
+
+def test_settings_are_compared_with_the_unchanged_row_of_their_own_pass(plan_fake, planned):
+    run = plan_fake(name="base", limit=48, batch_size=1)
+    extract(run, run.shards)
+    run = planned("steer", "base", "--layers", "1,3", "--random", "12", "--rows", "1")
+    work = EffectsOfChanges.of(run)
+    (batch,) = work.batches(run.shards[0], {0})
+    ready = prepare(models.read_processor(run.plan.model), batch)
+    found, uneven = [], _Uneven(run)
+    for model in (models.read_model(run.plan.model), uneven):
+        (part,) = work.parts(model, ready, TokenLimit(None), {})
+        values = part.arrays()["effects"].reshape(1, 4, 2, -1)
+        found.append(values[..., 1:] - values[..., :1])
+    assert uneven.n_passes > 2
+    assert np.allclose(found[0], found[1], atol=1e-3)
 
 
 def test_the_rows_are_test_rows_and_fewer_of_them_are_whole_groups(base, planned):
