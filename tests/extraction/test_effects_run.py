@@ -217,10 +217,22 @@ def test_a_pass_that_does_not_fit_is_halved_down_to_one_setting(plan_fake, plann
 def test_patching_a_run_with_itself_changes_nothing(base, planned):
     run = planned("patch", "base", "base", "--layers", "0,2,4", "--tokens", "last", "image", "all")
     values = _done(run)
-    assert run.name == "base-patch" and values.shape == (3, 4, 48, 4)
+    assert run.name == "base-patch" and values.shape == (3, 4, 6, 4)
     assert (values == values[:, :1]).all()
     labels = [sample.label for sample in run.all_samples()]
     assert [run.plan.labels[one] for one in run.effect_targets()] == labels
+
+
+def test_a_patch_tests_the_rows_that_a_probe_holds_out_and_counts_equal_labels(plan_fake, vsp):
+    run = plan_fake(name="whole")
+    held_out = [sample.id for sample in run.all_samples() if sample.split == "val"]
+    assert 0 < len(held_out) < run.plan.n_samples
+    answer = vsp("patch", "whole", "whole", "--layers", "2")
+    assert answer.returncode == 0, answer.stderr
+    n = len(held_out)
+    assert f"{n} of {n} rows have the label of their paired rows" in answer.stderr
+    patched = Run.open(Path("scratch/whole-patch"))
+    assert sorted(one.id for one in patched.all_samples()) == sorted(held_out)
 
 
 @pytest.fixture
@@ -257,8 +269,8 @@ def test_a_row_without_the_tokens_of_a_patch_fails_with_its_reason(base, mirrore
     run = Run.open(work / "scratch" / "base-patch")
     extract(run, run.shards, workers=0)
     failed = {row: why for ledger in run.ledgers() for row, why in ledger.failed.items()}
-    assert f"tokens box: {len(failed)} of 48 rows have none" in answer.stderr
-    assert 0 < len(failed) < 48
+    assert f"tokens box: {len(failed)} of 6 rows have none" in answer.stderr
+    assert 0 < len(failed) <= 6
     assert set(failed.values()) == {"tokens box: the row has no image token in a box of an object"}
 
 
