@@ -153,8 +153,9 @@ def rows_to_test(samples: Iterable[Sample]) -> NDArray[np.bool_]:
     """
     splits = np.array([sample.split for sample in samples])
     for held_out in ("test", "val"):
-        if (splits == held_out).any():
-            return splits == held_out
+        tested: NDArray[np.bool_] = splits == held_out
+        if tested.any():
+            return tested
     return np.ones(len(splits), np.bool_)
 
 
