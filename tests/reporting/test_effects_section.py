@@ -72,6 +72,11 @@ def test_the_answer_says_where_the_direction_beats_the_random_ones(used, unused,
     assert verdict_word(of_patch) == ""
 
 
+def test_the_interval_of_a_patch_stands_beside_its_change(of_patch):
+    heads = " ".join(printed(effects_page(of_patch), 200).split())
+    assert re.search(r"layer .*last 95% of last flips of last", heads)
+
+
 def test_too_few_controls_or_groups_are_said():
     few = found_effects(EffectWorld((0.4,)), steering((1.0,), n_random=5))
     assert effects_sentence(few) == (
