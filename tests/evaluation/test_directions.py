@@ -167,6 +167,7 @@ def test_the_unrelated_label_can_be_a_field(run):
         ({"target": "abov"}, "--target .*above"),
         ({"layers": (1, 9)}, "layer 9: run one has layers 0 to 2"),
         ({"unrelated": "colour"}, "--unrelated .*colour"),
+        ({"unrelated": "label"}, "--unrelated label: has one value for each label"),
         ({"unrelated": "id"}, "--unrelated id: 0 of its values are on 5 training rows or more"),
     ],
 )
