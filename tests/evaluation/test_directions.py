@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -166,6 +167,7 @@ def test_the_unrelated_label_can_be_a_field(run):
         ({"target": "abov"}, "--target .*above"),
         ({"layers": (1, 9)}, "layer 9: run one has layers 0 to 2"),
         ({"unrelated": "colour"}, "--unrelated .*colour"),
+        ({"unrelated": "label"}, "--unrelated label: has one value for each label"),
         ({"unrelated": "id"}, "--unrelated id: 0 of its values are on 5 training rows or more"),
     ],
 )
@@ -282,3 +284,26 @@ def test_a_changed_or_foreign_file_is_refused(run, tmp_path):
         digest = write_changes(path, {**directions.arrays(), name: array})
         with pytest.raises(RunError, match="does not hold directions"):
             read_directions(path, digest)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": ["random-1"]},
+        {"names": ["direction", "unrelated", *(f"random-{k}" for k in range(1, 900_000))]},
+        {"names": ["direction", "unrelated", "random-1", "random-1"]},
+        {"fitted_on": ["one"]},
+        {"seed": float("inf")},
+        {"seed": -1},
+        {"pairs": 4},
+    ],
+)
+def test_a_forged_card_is_refused_before_it_takes_memory(run, tmp_path, change):
+    arrays = _directions(run, n_random=1).arrays()
+    card = {**json.loads(str(arrays["card"])), **change}
+    arrays["card"] = np.array(json.dumps(card))
+    if change.get("names") == ["random-1"]:
+        arrays["vectors"] = arrays["vectors"][:, :0]
+    path = tmp_path / "changes.npz"
+    with pytest.raises(RunError, match="does not hold directions"):
+        read_directions(path, write_changes(path, arrays))

@@ -15,7 +15,9 @@ import pytest
 
 from vsp import models
 from vsp.errors import RunError
+from vsp.extraction.effects_passes import EffectsOfChanges
 from vsp.extraction.extract import extract
+from vsp.extraction.forward_parts import TokenLimit
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.preprocess import prepare
 from vsp.extraction.verify import verify
@@ -103,6 +105,35 @@ def test_the_values_of_a_setting_are_those_of_its_edit_alone(base, planned):
                 assert np.array_equal(values[i, k, column], alone[0])
 
 
+class _Uneven:
+    """The fake model, whose answers are higher by a little in each pass, as rounding may be."""
+
+    def __init__(self, run: Run) -> None:
+        self._model = models.read_model(run.plan.model)
+        self.n_passes = 0
+
+    def forward(self, *batch: object):
+        self.n_passes += 1
+        more, outputs = np.float32(self.n_passes / 4), self._model.forward(*batch)()
+        return lambda: replace(outputs, answers=outputs.answers + more)
+
+
+def test_settings_are_compared_with_the_unchanged_row_of_their_own_pass(plan_fake, planned):
+    run = plan_fake(name="base", limit=48, batch_size=1)
+    extract(run, run.shards)
+    run = planned("steer", "base", "--layers", "1,3", "--random", "12", "--rows", "1")
+    work = EffectsOfChanges.of(run)
+    (batch,) = work.batches(run.shards[0], {0})
+    ready = prepare(models.read_processor(run.plan.model), batch)
+    found, uneven = [], _Uneven(run)
+    for model in (models.read_model(run.plan.model), uneven):
+        (part,) = work.parts(model, ready, TokenLimit(None), {})
+        values = part.arrays()["effects"].reshape(1, 4, 2, -1)
+        found.append(values[..., 1:] - values[..., :1])
+    assert uneven.n_passes > 2
+    assert np.allclose(found[0], found[1], atol=1e-3)
+
+
 def test_the_rows_are_test_rows_and_fewer_of_them_are_whole_groups(base, planned):
     every = planned("steer", "base", *STEER, "--layers", "2")
     some = planned("steer", "base", *STEER, "--layers", "2", "--rows", "9")
@@ -186,10 +217,22 @@ def test_a_pass_that_does_not_fit_is_halved_down_to_one_setting(plan_fake, plann
 def test_patching_a_run_with_itself_changes_nothing(base, planned):
     run = planned("patch", "base", "base", "--layers", "0,2,4", "--tokens", "last", "image", "all")
     values = _done(run)
-    assert run.name == "base-patch" and values.shape == (3, 4, 48, 4)
+    assert run.name == "base-patch" and values.shape == (3, 4, 6, 4)
     assert (values == values[:, :1]).all()
     labels = [sample.label for sample in run.all_samples()]
     assert [run.plan.labels[one] for one in run.effect_targets()] == labels
+
+
+def test_a_patch_tests_the_rows_that_a_probe_holds_out_and_counts_equal_labels(plan_fake, vsp):
+    run = plan_fake(name="whole")
+    held_out = [sample.id for sample in run.all_samples() if sample.split == "val"]
+    assert 0 < len(held_out) < run.plan.n_samples
+    answer = vsp("patch", "whole", "whole", "--layers", "2")
+    assert answer.returncode == 0, answer.stderr
+    n = len(held_out)
+    assert f"{n} of {n} rows have the label of their paired rows" in answer.stderr
+    patched = Run.open(Path("scratch/whole-patch"))
+    assert sorted(one.id for one in patched.all_samples()) == sorted(held_out)
 
 
 @pytest.fixture
@@ -226,8 +269,8 @@ def test_a_row_without_the_tokens_of_a_patch_fails_with_its_reason(base, mirrore
     run = Run.open(work / "scratch" / "base-patch")
     extract(run, run.shards, workers=0)
     failed = {row: why for ledger in run.ledgers() for row, why in ledger.failed.items()}
-    assert f"tokens box: {len(failed)} of 48 rows have none" in answer.stderr
-    assert 0 < len(failed) < 48
+    assert f"tokens box: {len(failed)} of 6 rows have none" in answer.stderr
+    assert 0 < len(failed) <= 6
     assert set(failed.values()) == {"tokens box: the row has no image token in a box of an object"}
 
 

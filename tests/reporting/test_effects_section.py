@@ -72,6 +72,11 @@ def test_the_answer_says_where_the_direction_beats_the_random_ones(used, unused,
     assert verdict_word(of_patch) == ""
 
 
+def test_the_interval_of_a_patch_stands_beside_its_change(of_patch):
+    heads = " ".join(printed(effects_page(of_patch), 200).split())
+    assert re.search(r"layer .*last 95% of last flips of last", heads)
+
+
 def test_too_few_controls_or_groups_are_said():
     few = found_effects(EffectWorld((0.4,)), steering((1.0,), n_random=5))
     assert effects_sentence(few) == (
@@ -173,6 +178,16 @@ def test_hostile_names_stay_text(tmp_path, used):
         lambda values: values.update(kind="other"),
         lambda values: values.update(n_rows="ten"),
         lambda values: values.update(left_out=[1]),
+        lambda values: values.update(level=0.0),
+        lambda values: values.update(level=-1.0),
+        lambda values: values.update(level=float("nan")),
+        lambda values: values.update(confidence=1.5),
+        lambda values: values.update(n_groups=-1),
+        lambda values: values.update(layers=[1, 1, 1]),
+        lambda values: values["settings"][0].update(scale=float("inf")),
+        lambda values: values["settings"].__setitem__(1, values["settings"][0]),
+        lambda values: values["figures"]["rank"][1].__setitem__(slice(None), [None] * 66),
+        lambda values: values["figures"]["change"][0].__setitem__(0, 10**400),
     ],
 )
 def test_a_sealed_file_with_other_values_is_refused(tmp_path, used, change):

@@ -71,16 +71,25 @@ def _patch(arguments: argparse.Namespace) -> None:
 def _paired(
     arguments: argparse.Namespace, run: Run, variant: Run
 ) -> tuple[EffectsRequest, list[str]]:
-    from vsp.evaluation.effect_rows import choose_rows, pair_rows, rows_to_test
+    from vsp.evaluation.effect_rows import (
+        choose_rows,
+        pair_rows,
+        rows_to_test,
+        same_label_notes,
+    )
     from vsp.extraction.effects_plan import EffectsRequest
     from vsp.storage.effects import Setting
 
     donors, notes = pair_rows(run, variant)
-    labels = [sample.label for sample in variant.all_samples()]
-    tested = rows_to_test(run.all_samples())
+    samples, others = run.all_samples(), variant.all_samples()
+    tested = rows_to_test(samples)
     tested &= [row in donors for row in range(len(tested))]
     rows = choose_rows(
-        run, tested, lambda row, _: labels[donors[row]], arguments.rows, arguments.seed
+        run, tested, lambda row, _: others[donors[row]].label, arguments.rows, arguments.seed
+    )
+    chosen = rows.row.tolist()
+    notes += same_label_notes(
+        [samples[row] for row in chosen], [others[donors[row]] for row in chosen]
     )
     request = EffectsRequest(
         run=run,
@@ -93,6 +102,6 @@ def _paired(
         changes={},
         seed=arguments.seed,
         variant=variant,
-        donors=[donors[row] for row in rows.row.tolist()],
+        donors=[donors[row] for row in chosen],
     )
     return request, [*notes, *rows.notes]

@@ -216,6 +216,10 @@ def _unrelated_values(rows: DividedRows, field: str | None) -> tuple[NDArray[Any
                 f"--unrelated {field}: {n_known} of its values are on {_FEWEST} training rows or "
                 "more; use a field with 2 or more such values"
             )
+        if _is_label(control[rows.train], rows.y[rows.train]):
+            raise ConfigError(
+                f"--unrelated {field}: has one value for each label, so it is the label; use another field"
+            )
         return control, f"field {field}", ""
     for name, labels in rows.work.tasks.controls.items():
         control = labels[0]
@@ -224,6 +228,12 @@ def _unrelated_values(rows: DividedRows, field: str | None) -> tuple[NDArray[Any
     facts = rows.work.facts["controls"]
     why = "; ".join(f"{name}: {one['note']}" for name, one in facts.items() if one["note"])
     return None, "", f"no direction of an unrelated label: no control task is drawn ({why})"
+
+
+def _is_label(values: NDArray[Any], y: NDArray[np.intp]) -> bool:
+    """Whether values and labels determine each other."""
+    n_both = len(set(zip(values.tolist(), y.tolist(), strict=True)))
+    return n_both == len(set(values.tolist())) == len(set(y.tolist()))
 
 
 def _usable_values(rows: DividedRows, control: NDArray[Any]) -> list[Any]:

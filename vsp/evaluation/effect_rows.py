@@ -147,6 +147,24 @@ def check_pair(run: Run, variant: Run) -> None:
 
 
 def rows_to_test(samples: Iterable[Sample]) -> NDArray[np.bool_]:
-    """The test rows [row] of a dataset with splits; without splits all rows, as nothing is fitted."""
+    """The rows [row] that `vsp probe` holds out if the dataset has splits: test, or val without test.
+
+    Without such rows all of them, as nothing is fitted.
+    """
     splits = np.array([sample.split for sample in samples])
-    return splits == "test" if (splits == "test").any() else np.ones(len(splits), np.bool_)
+    for held_out in ("test", "val"):
+        tested: NDArray[np.bool_] = splits == held_out
+        if tested.any():
+            return tested
+    return np.ones(len(splits), np.bool_)
+
+
+def same_label_notes(samples: Sequence[Sample], others: Sequence[Sample]) -> list[str]:
+    """A note if rows have the label of their paired rows, towards which nothing can change."""
+    n_same = sum(one.label == other.label for one, other in zip(samples, others, strict=True))
+    if not n_same:
+        return []
+    return [
+        f"{n_same:,} of {len(samples):,} rows have the label of their paired rows; they are computed, and "
+        "`vsp effects` leaves them out"
+    ]

@@ -217,10 +217,11 @@ class EffectsOfChanges:
                     if i is None or answers is None:
                         continue
                     for k, (layer, setting) in enumerate(work.slots, start=first + 1):
-                        values[i, :, layer, setting] = answers[k]
                         if not computed[i, layer]:
                             values[i, :, layer, 0] = answers[first]
                             computed[i, layer] = True
+                        unchanged = answers[first], values[i, :, layer, 0]
+                        values[i, :, layer, setting] = _moved(answers[k], *unchanged)
             return {EFFECTS: values.reshape(1, len(rows), -1)}
 
         return arrays
@@ -240,6 +241,22 @@ class _ShardRows:
         paired = run.donors.rows(shard.start, shard.stop) if effects.kind == "patch" else ()
         donors = dict(enumerate(paired, start=shard.start))
         return cls(samples, with_option_tokens([run.plan], samples), donors)
+
+
+def _moved(
+    answers: NDArray[np.floating], beside: NDArray[np.floating], stored: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Answers of a setting, moved by the stored ones without a change minus those of its own piece.
+
+    Pieces round differently, above all in half precision. Moved, the answers differ from the stored
+    unchanged ones as they do in their piece.
+    """
+    if np.array_equal(beside, stored, equal_nan=True):
+        return answers
+    known = np.isfinite(beside) & np.isfinite(stored)
+    rounding = np.zeros(stored.shape)
+    rounding[known] = stored[known].astype(np.float64) - beside[known]
+    return answers + rounding
 
 
 def _halves(works: Sequence[_Work]) -> list[list[_Work]]:

@@ -135,7 +135,7 @@ def _layer_table(found: FoundEffects, setting: int) -> FittingTable:
 
 
 def _patch_table(found: FoundEffects) -> FittingTable:
-    """A row for each layer, a column of changes for each group of tokens, then flips and intervals."""
+    """A row for each layer, a column of changes for each group of tokens, each with its interval and flips."""
     figures, passed = found.figures, found.passed()
     level = f"{found.confidence:.0%}"
     columns = [Column("layer", figure_cells([str(layer) for layer in found.layers]))]
@@ -146,8 +146,8 @@ def _patch_table(found: FoundEffects) -> FittingTable:
         bounds = _intervals(figures.change_low, figures.change_high, i)
         columns += [
             Column(name, _starred(figures.change[:, i], stars), rank=i),
-            Column(f"flips of {name}", flips, rank=100 + i),
             Column(f"{level} of {name}", bounds, rank=200 + i),
+            Column(f"flips of {name}", flips, rank=100 + i),
         ]
     return FittingTable(columns, ["bold green" if one.any() else "" for one in passed])
 

@@ -25,7 +25,8 @@ from vsp.utils.reading import open_regular, unreadable
 FORMAT = 1  # of the card
 NAME = "changes.npz"  # beside the plan of an effects run
 _CARD = "card"
-_MAX_BYTES = 1 << 33
+_MAX_BYTES = 1 << 33  # of the file, and of what is drawn again when it is read
+_MAX_NAMES = 10**4  # as many as an effects run may have settings
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -92,7 +93,8 @@ class Directions:
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Directions:
         """The directions that these `arrays` are of.
 
-        Raises ValueError, KeyError or TypeError if they are not what `arrays` gives.
+        Raises ValueError, LookupError, TypeError, AttributeError or OverflowError if they are not
+        what `arrays` gives.
         """
         fitted_on, card = _of_fitted_arrays(arrays, "directions")
         layers, names = _integers(card["layers"]), _texts(card["names"])
@@ -100,6 +102,9 @@ class Directions:
         kept = [name for name in names if random_number(name) is None]
         stored = arrays["vectors"]
         _check(stored, (len(layers), len(kept), len(pairs), -1), np.float32, "vectors")
+        if not kept:
+            raise ValueError("no direction that random ones are drawn from")
+        _check_names(names, stored[:, 0].nbytes)
         vectors = with_random(stored, layers, names, int(card["seed"]))
         return cls(
             str(card["kind"]),
@@ -199,7 +204,8 @@ class Erasers:
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Erasers:
         """The erasers that these `arrays` are of.
 
-        Raises ValueError, KeyError or TypeError if they are not what `arrays` gives.
+        Raises ValueError, LookupError, TypeError, AttributeError or OverflowError if they are not
+        what `arrays` gives.
         """
         fitted_on, card = _of_fitted_arrays(arrays, "erasers")
         layers, names, ranks = (
@@ -210,6 +216,7 @@ class Erasers:
         mean, seed = arrays["mean"], int(card["seed"])
         _check(mean, (len(layers), -1), np.float32, "mean")
         right, left = {}, {}
+        _check_names(names, 2 * mean.shape[1] * sum(map(abs, ranks)) * mean.itemsize)
         for name in names:
             for layer, rank in zip(layers, ranks, strict=True):
                 sides = _sides(arrays, name, layer, (mean.shape[1], rank), seed)
@@ -285,7 +292,7 @@ def _read(path: Path, digest: str, kind: type[Any]) -> Any:
     arrays = read_changes(path, digest)
     try:
         return kind.of_arrays(arrays)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
         raise RunError(
             f"{path}: does not hold {kind.__name__.lower()}; plan the run again"
         ) from None
@@ -314,6 +321,13 @@ def _of_fitted_arrays(
         raise ValueError("a row is both fitted and tested")
     texts = {key: str(value) for key, value in card["fitted_on"].items()}
     return FittedOn(**texts, fitted=fitted, tested=tested), card
+
+
+def _check_names(names: Sequence[str], n_bytes: int) -> None:
+    """Raise ValueError for repeated or too many names; `n_bytes` are those of the arrays of a name."""
+    is_large = len(names) > _MAX_NAMES or len(names) * n_bytes > _MAX_BYTES
+    if is_large or len(set(names)) < len(names):
+        raise ValueError(f"{len(names)} names of {n_bytes} bytes")
 
 
 def _check(array: NDArray[Any], shape: tuple[int, ...], dtype: Any, name: str) -> None:

@@ -41,8 +41,8 @@ class Effects(Frozen):
     kind: Kind
     run: Name  # whose model and rows these are
     run_id: _Sha256  # identity of its plan
-    variant: str = ""  # of a patch: the run with the paired rows
-    variant_id: str = ""  # identity of the variant's plan
+    variant: Name | Literal[""] = ""  # of a patch: the run with the paired rows
+    variant_id: _Sha256 | Literal[""] = ""  # identity of the variant's plan
     layers: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=_MAX_LAYERS)
     ]

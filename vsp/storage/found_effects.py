@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +186,15 @@ def read_effects(home: Path) -> FoundEffects | None:
         raise RunError(f"{path}: was edited; {again}")
     try:
         return _of_json(values)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise RunError(f"{path}: does not hold effects; {again}") from None
 
 
 def _of_json(values: dict[str, Any]) -> FoundEffects:
-    """The effects. Raises AttributeError, KeyError, TypeError or ValueError if the values are others."""
+    """The effects.
+
+    Raises AttributeError, KeyError, OverflowError, TypeError or ValueError if the values are others.
+    """
     arrays = {name: np.array(array, np.float64) for name, array in values["figures"].items()}
     found = FoundEffects(
         **{
@@ -204,10 +209,12 @@ def _of_json(values: dict[str, Any]) -> FoundEffects:
     if not all(shape) or any(array.shape != shape for array in arrays.values()):
         raise ValueError("figures")
     _check_types(found)
+    _check_ranges(found)
     return found
 
 
 _TEXTS = ("run", "identity", "rows_sha256", "kind", "of_run", "of_identity", "variant", "position")
+_LEAST_LEVEL = 1e-6  # a claim at this level needs a million random settings
 _COUNTS = ("n_done", "n_rows", "n_groups", "resamples", "flips_limit", "seed")
 
 
@@ -224,6 +231,23 @@ def _check_types(found: FoundEffects) -> None:
     )
     if not is_right:
         raise ValueError("types")
+
+
+def _check_ranges(found: FoundEffects) -> None:
+    """Raise ValueError for values from which no sentence can be made, such as a level of 0."""
+    names = [(one.name, one.scale) for one in found.settings]
+    ranks = found.figures.rank[found.passed()] if found.kind != PATCH else np.ones(1)
+    is_right = (
+        0.0 < found.confidence < 1.0
+        and _LEAST_LEVEL <= found.level < 1.0
+        and all(low < high for low, high in pairwise((-1, *found.layers)))
+        and len(set(names)) == len(names)
+        and all(isfinite(scale) for _, scale in names)
+        and all(getattr(found, name) >= 0 for name in _COUNTS)
+        and bool(np.isfinite(ranks).all())
+    )
+    if not is_right:
+        raise ValueError("ranges")
 
 
 def effects_about(home: Path, identity: str | None) -> tuple[list[FoundEffects], list[str]]:
