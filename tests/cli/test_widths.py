@@ -105,5 +105,8 @@ def test_a_command_in_backticks_and_a_path_stay_whole():
         "    which is there",
     ]
     assert wrapped_lines(line, None) == [line]
+    for call in ("  vsp plan --model small --limit 160", "next     sbatch jobs/a_long_name.sh x"):
+        assert wrapped_lines(call, 20) == [call]
+    assert len(wrapped_lines("vsp plan: option --rows is not known", 20)) == 2
     assert wrapped_lines("# one two", 6) == ["# one", "# two"]
     assert wrapped_lines("左右 上下", 4) == ["左右", "上下"]

@@ -61,7 +61,7 @@ def plan_lines(planned: Planned, words: Sequence[str], width: int | None = None)
 
 
 def _wrapped(name: str, lines: Sequence[str], width: int | None) -> list[str]:
-    if width is None or name in ("next", "baseline"):
+    if width is None or name == "next":
         return list(lines)
     room = max(width - _NAME, _NAME)
     return [part for line in lines for part in wrapped_lines(line, room)]

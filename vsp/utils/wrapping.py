@@ -6,6 +6,9 @@ import re
 import unicodedata
 
 _WORD = re.compile(r"[^\s`]*(?:`[^`]*`[^\s`]*)+|\S+")
+_CALL = re.compile(
+    r"\s*(\w+ {2,})?(vsp [a-z-]+|sbatch|hf|python|bash)( |$)"
+)  # a command after its name
 _BEGINS = re.compile(r"\s*(# )?")  # spaces, and the sign of a comment in a script
 _STEP = 2  # columns that the later lines of an indented line begin further right
 
@@ -14,9 +17,9 @@ def wrapped_lines(line: str, width: int | None) -> list[str]:
     """The line in lines of at most `width` columns; None: as it is.
 
     A word, a path or a command in backticks that is wider has a line of its own and is not broken.
-    Each line of a comment of a script begins with "# ".
+    A line that is a command stays whole. Each line of a comment of a script begins with "# ".
     """
-    if width is None or text_width(line) <= width:
+    if width is None or text_width(line) <= width or _CALL.match(line):
         return [line]
     begins = _BEGINS.match(line)[0]  # type: ignore[index]
     later = begins if not begins or "#" in begins else begins + " " * _STEP
