@@ -10,7 +10,6 @@ from typing import Any
 
 from vsp.escaping import one_line
 from vsp.utils.quiet import is_quiet
-from vsp.utils.wrapping import wrapped_lines
 
 
 def print_line(line: str = "") -> None:
@@ -18,7 +17,15 @@ def print_line(line: str = "") -> None:
 
     On a terminal, the line is wrapped between words; for a file or a pipe it stays one line.
     """
-    print("\n".join(wrapped_lines(one_line(line), terminal_width())), flush=True)
+    print(_fitted(one_line(line), terminal_width()), flush=True)
+
+
+def _fitted(line: str, width: int | None) -> str:
+    if width is None or len(line) <= width // 2:
+        return line
+    from vsp.utils.wrapping import wrapped_lines  # tasks, which print to files, do not open it
+
+    return "\n".join(wrapped_lines(line, width))
 
 
 def print_whole(line: str) -> None:
@@ -39,7 +46,7 @@ def print_text(text: str) -> None:
 def print_aside(line: str) -> None:
     """Print on stderr: a message that is no result. It is wrapped as by `print_line`."""
     width = get_terminal_size().columns if sys.stderr is not None and sys.stderr.isatty() else None
-    print("\n".join(wrapped_lines(one_line(line), width)), file=sys.stderr, flush=True)
+    print(_fitted(one_line(line), width), file=sys.stderr, flush=True)
 
 
 def print_notes(notes: Sequence[str]) -> None:
