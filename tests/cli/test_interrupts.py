@@ -142,8 +142,8 @@ def test_import_removes_the_unfinished_dataset(work, number):
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_plan_removes_the_unfinished_run(work, spatial, number):
     code = (
-        "import os, sys, vsp.extraction.plan\n"
-        f"vsp.extraction.plan.sealed_plan = lambda plan: os.kill(os.getpid(), {int(number)})\n"
+        "import os, sys, vsp.extraction.run_folder\n"
+        f"vsp.extraction.run_folder.sealed_plan = lambda plan: os.kill(os.getpid(), {int(number)})\n"
         "from vsp.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )

@@ -316,7 +316,7 @@ def _map_spec(found: Sequence[FoundEffects]) -> Spec:
     }  # fmt: skip
     return {
         "width": "container",
-        "height": {"step": 36},
+        "height": 36 * max(len(one.settings) for one in found),
         "data": {"values": values},
         "params": [{"name": "of", "value": "0"}],
         "transform": [{"filter": "datum.of === of"}],
