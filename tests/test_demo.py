@@ -91,7 +91,10 @@ def test_the_demo_ends_with_what_it_shows(printed, project):
     assert "The model's own answers are grounded in the picture: " in said
     assert "Layers 2–6 beat chance (0.250) at corrected p < 0.05." in said
     assert expected.startswith("Expected: grounded.") and "docs/tutorial.md" in tutorial
-    assert used.startswith("Used: ") and "at layers 3–6 moves the answer towards the target more" in said
+    assert (
+        used.startswith("Used: ")
+        and "at layers 3–6 moves the answer towards the target more" in said
+    )
     assert "results/demo/report.html" in page and re.match(r"demo: \d+ s after the install", time)
     for name in ("spatial", "color"):
         assert (project / f"results/demo/{name}.png").stat().st_size > 10_000

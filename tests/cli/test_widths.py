@@ -108,5 +108,6 @@ def test_a_command_in_backticks_and_a_path_stay_whole():
     for call in ("  vsp plan --model small --limit 160", "next     sbatch jobs/a_long_name.sh x"):
         assert wrapped_lines(call, 20) == [call]
     assert len(wrapped_lines("vsp plan: option --rows is not known", 20)) == 2
+    assert wrapped_lines("one vsp: two", 5) == ["one vsp:", "two"]  # a name forges no message
     assert wrapped_lines("# one two", 6) == ["# one", "# two"]
     assert wrapped_lines("左右 上下", 4) == ["左右", "上下"]

@@ -10,6 +10,7 @@ _CALL = re.compile(
     r"\s*(\w+ {2,})?(vsp [a-z-]+|sbatch|hf|python|bash)( |$)"
 )  # a command after its name
 _BEGINS = re.compile(r"\s*(# )?")  # spaces, and the sign of a comment in a script
+_MESSAGES = ("note:", "vsp:")  # begin messages of vsp; in a name of others, they begin no line
 _STEP = 2  # columns that the later lines of an indented line begin further right
 
 
@@ -26,7 +27,7 @@ def wrapped_lines(line: str, width: int | None) -> list[str]:
     lines, end, is_first = [begins], len(begins), True
     for word in _WORD.finditer(line, len(begins)):
         joined = lines[-1] + line[end : word.start()] + word[0]
-        if is_first or text_width(joined) <= width:
+        if is_first or text_width(joined) <= width or word[0] in _MESSAGES:
             lines[-1] = joined
         else:
             lines.append(later + word[0])
