@@ -50,3 +50,11 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_known():
         "probe 'rigde' is not known; did you mean ridge? known: mass-mean, ridge"
     )
     assert unknown_name("probe", "x", known) == "probe 'x' is not known; known: mass-mean, ridge"
+
+
+def test_of_many_known_names_a_few_are_shown_the_nearest_first():
+    known = [*(f"field{i}" for i in range(20)), "color"]
+    shown = unknown_name("field", "colour", known)
+    assert shown.endswith(
+        "color? known: color, field0, field1, field2, field3, field4, … (21 in all)"
+    )

@@ -236,8 +236,15 @@ def read_profile(path: Path | None, *, log: bool = True, work: Path | None = Non
 
 
 def run_option(arguments: argparse.Namespace) -> str:
-    """` --run NAME` as the user gave it, for commands in messages; empty for the newest run."""
-    return f" --run {shlex.quote(arguments.run)}" if arguments.run else ""
+    """` --run NAME` for commands in messages; empty for the newest run.
+
+    A path is kept, unless it is `scratch/NAME` of the working folder, as in the scripts of jobs.
+    """
+    if not arguments.run:
+        return ""
+    path = Path(arguments.run)
+    is_here = path.parent.absolute() == Path("scratch").absolute()
+    return f" --run {shlex.quote(path.name if is_here else arguments.run)}"
 
 
 def at_least(minimum: int) -> Callable[[str], int]:

@@ -24,12 +24,17 @@ def asked_study(arguments: argparse.Namespace, work: Path) -> tuple[Study, bool]
     Raises ConfigError for options beside a name, and for a study of the same name that asks something
     else.
     """
-    from vsp.storage.study import read_study
+    from vsp.storage.study import read_study, study_path
 
     typed = typed_options(arguments)
     if arguments.study is not None:
         name = arguments.study.removeprefix("studies/").removesuffix(".yaml")
         others = [one for one in _OF_FILE if getattr(arguments, one) is not None]
+        if (others or typed) and not study_path(name, work).exists():
+            raise ConfigError(
+                f"study {name}: no such study in studies/; leave out the name to begin one: it is "
+                "named after the model and the dataset"
+            )
         for option in [*("with" if one == "controls" else one for one in others), *typed]:
             raise ConfigError(
                 f"--{option}: studies/{name}.yaml has the options of study {name}; edit that file, or "

@@ -13,7 +13,23 @@ from vsp.utils.quiet import is_quiet
 
 
 def print_line(line: str = "") -> None:
-    """Print and flush: a stage that runs in a child process prints to the same place."""
+    """Print and flush: a stage that runs in a child process prints to the same place.
+
+    On a terminal, the line is wrapped between words; for a file or a pipe it stays one line.
+    """
+    print(_fitted(one_line(line), terminal_width()), flush=True)
+
+
+def _fitted(line: str, width: int | None) -> str:
+    if width is None or len(line) <= width // 2:
+        return line
+    from vsp.utils.wrapping import wrapped_lines  # tasks, which print to files, do not open it
+
+    return "\n".join(wrapped_lines(line, width))
+
+
+def print_whole(line: str) -> None:
+    """Print a line that is to be copied, such as one of a script; it is not wrapped."""
     print(one_line(line), flush=True)
 
 
@@ -28,8 +44,9 @@ def print_text(text: str) -> None:
 
 
 def print_aside(line: str) -> None:
-    """Print on stderr: a message that is no result."""
-    print(one_line(line), file=sys.stderr, flush=True)
+    """Print on stderr: a message that is no result. It is wrapped as by `print_line`."""
+    width = get_terminal_size().columns if sys.stderr is not None and sys.stderr.isatty() else None
+    print(_fitted(one_line(line), width), file=sys.stderr, flush=True)
 
 
 def print_notes(notes: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ with `--n` would change its meaning with the next option that begins so.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
@@ -125,18 +126,31 @@ class Parser(argparse.ArgumentParser):
         return f"{self.prog} takes {' and '.join(names) or 'options only'}"
 
     def _advice(self, option: str) -> str:
-        """The nearest options of this command; otherwise the commands that have this option."""
+        """The nearest options of this command; otherwise those whose help has the word, and the
+        commands that have this option.
+        """
         names = [one.removeprefix("--") for one in self.options()]
         near = nearest_names(option.removeprefix("--"), names)
         if near:
             return f"did you mean {' or '.join(f'--{one}' for one in near)}?"
         commands = (self.root or self).all_commands()
         having = [name for name, parser in commands.items() if option in parser.options()]
+        about = self._about(option.removeprefix("--"))
         if having:
             more = ", …" if len(having) > _MOST_COMMANDS else ""
             named = ", ".join(f"`vsp {name}`" for name in having[:_MOST_COMMANDS])
-            return f"it is an option of {named}{more}"
+            return f"{f'{about}; {option}' if about else 'it'} is an option of {named}{more}"
         return f"`{_help(self.prog.removeprefix('vsp').strip())}` lists the options"
+
+    def _about(self, word: str) -> str:
+        """ "use `--generate N` (number of rows)": the option that takes a number of what the word names."""
+        for one in self._actions:
+            begins = re.match(
+                rf"(number of|use only the first N) {re.escape(word)}\b", one.help or ""
+            )
+            if begins and one.option_strings:
+                return f"use `{one.option_strings[-1]} {one.metavar or 'N'}` ({begins[0]})"
+        return ""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is no choice; argparse calls this for each value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from vsp.cli.arguments import (
     read_profile,
 )
 from vsp.cli.chosen_run import chosen_run
-from vsp.cli.output import print_line, print_notes
+from vsp.cli.output import print_line, print_notes, print_whole
 from vsp.cli.profile_choice import profile_of
 from vsp.cli.submitted_probe import add_submitted_probe, checked_choice
 from vsp.cluster.stages import EFFECTS, ORDER, PROBE, PROBE_PARTS, REPORT, STAGES
@@ -91,7 +92,7 @@ def _submit(arguments: argparse.Namespace) -> None:
     run = chosen_run(arguments)
     profile = read_profile(arguments.profile)
     _note_code(profile)
-    submit(run, profile, _options(run, arguments, arguments.profile, None), print_line)
+    submit(run, profile, _options(run, arguments, arguments.profile, None), _say(arguments))
 
 
 def _resume(arguments: argparse.Namespace) -> None:
@@ -104,7 +105,17 @@ def _resume(arguments: argparse.Namespace) -> None:
     if last is not None:
         _note_reused(arguments, last)
     _note_code(profile)
-    resume(run, profile, _options(run, arguments, path, last), print_line)
+    resume(run, profile, _options(run, arguments, path, last), _say(arguments))
+
+
+def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
+    """Prints a line of a submission; in a dry run, the lines of scripts stay whole."""
+
+    def say(line: str) -> None:
+        is_sentence = line.lstrip().startswith(("# ", "note: "))
+        (print_line if is_sentence or not arguments.dry_run else print_whole)(line)
+
+    return say
 
 
 def _note_reused(arguments: argparse.Namespace, last: Submission) -> None:

@@ -19,7 +19,6 @@ from vsp.storage.run import Run
 from vsp.utils.spelling import unknown_name
 
 Record = dict[str, Any]
-_LISTED = 40  # fields in a message
 
 
 @dataclass(slots=True)
@@ -116,7 +115,7 @@ def _check_field(
 ) -> None:
     """Raise ConfigError if no record has the field, or if values are not plain."""
     if name not in fields:
-        known = sorted(fields)[:_LISTED]
+        known = sorted(fields)
         raise ConfigError(f"{option} {unknown_name('field', name, known)} (of {source})")
     bad = next((one for one in values if not _is_plain(one)), None)
     if bad is not None:

@@ -26,6 +26,7 @@ class Removal:
     freed: str  # a line
     kept: str  # a line; "": nothing is kept
     again: tuple[str, ...]  # what can be made again, and how
+    needed: tuple[str, ...]  # what that needs, and that it is there
     lost: tuple[str, ...]  # what cannot, and why
 
     @property
@@ -34,6 +35,7 @@ class Removal:
         lines = [f"run {self.name}: {self.freed}"]
         lines += [f"  {self.kept}"] if self.kept else []
         lines += [f"  can be made again: {one}" for one in self.again]
+        lines += [f"    {one}" for one in self.needed]
         return lines + [f"  cannot be made again: {one}" for one in self.lost]
 
 
@@ -60,6 +62,7 @@ def plan_removal(listed: ListedRun, work: Path, with_results: bool) -> Removal |
         freed=f"removes {' and '.join(parts)}, frees {format_bytes(n_bytes)}",
         kept="; ".join(filter(None, [keeps, *links])),
         again=tuple(again),
+        needed=tuple(_needed(listed)) if again else (),
         lost=tuple(lost),
     )
 
@@ -93,10 +96,7 @@ def _states(listed: ListedRun, work: Path) -> tuple[list[str], list[str]]:
         return [], [f"the {what} of {n_rows}: {why}"]
     if effects is not None:
         return [f"the effects of {n_rows}, by `vsp {effects.command}` and `vsp extract`"], []
-    return [
-        f"the states of {n_rows}, by `vsp plan` and `vsp extract`: dataset {listed.plan.dataset} is there"
-        f"{_checkpoint_words(listed.plan)}"
-    ], []
+    return [f"the states of {n_rows}, by `vsp plan` and `vsp extract`"], []
 
 
 def _why_not_planned_again(work: Path, effects: Effects) -> str:
@@ -107,10 +107,16 @@ def _why_not_planned_again(work: Path, effects: Effects) -> str:
     return ""
 
 
-def _checkpoint_words(plan: Plan) -> str:
-    if plan.model.checkpoint is None:
-        return ""
-    return f", and checkpoint {plan.model.checkpoint} is as it was"
+def _needed(listed: ListedRun) -> list[str]:
+    """The dataset and the checkpoint, if states can be computed again from them; each with its path."""
+    plan = listed.plan
+    computed = listed.scratch is not None and listed.n_done and plan is not None
+    if not computed or plan is None or plan.imported is not None or plan.effects is not None:
+        return []
+    lines = [f"dataset {plan.dataset} is there"]
+    if plan.model.checkpoint is not None:
+        lines.append(f"checkpoint {plan.model.checkpoint} is as it was")
+    return lines
 
 
 def _with_results(

@@ -15,7 +15,7 @@ from vsp.models.checkpoints import on_disk
 from vsp.models.contract import ModelShape
 from vsp.models.stored_quantization import as_stored
 from vsp.utils.config_files import config_names, find_config, find_folder
-from vsp.utils.spelling import did_you_mean, unknown_name
+from vsp.utils.spelling import did_you_mean, some_names, unknown_name
 
 FOLDER = "configs/models"
 
@@ -86,9 +86,10 @@ def _named(name: str, work: Path, *, log: bool = True) -> ModelConfig:
         return models.resolve(name)
     files, families = names(work), FAMILIES.names()
     near = did_you_mean(name, [*files, *families])
-    in_folder = f"; in {FOLDER}/: {', '.join(files)}" if files else ""
+    in_folder = f"; in {FOLDER}/: {some_names(name, files, 3)}" if files else ""
     raise ConfigError(
-        f"model {name!r} is not known; {f'{near} ' if near else ''}known: {', '.join(families)}{in_folder}"
+        f"model {name!r} is not known; {f'{near} ' if near else ''}known: {', '.join(families)}{in_folder}; "
+        "`vsp models` lists all"
     )
 
 

@@ -15,19 +15,26 @@ from vsp.utils.terminal import fact_table, folded_text, text_line
 if TYPE_CHECKING:
     from vsp.evaluation.compare import Difference, Pair
 
-_HALF_BAR = 7  # maximum width of half a bar
+_HALF_BAR, _WIDE_HALF_BAR = 7, 30  # maximum width of half a bar
+_WIDE = 100  # columns of a terminal on which the bar is wider
 _PEAK = "peak"  # shown instead of a bar
 
 
 def comparison_page(pairs: Sequence[Pair], differences: str = "") -> RenderableType:
-    """The page of `vsp compare`, for 80 columns; `differences` says what differs between the runs."""
+    """The page of `vsp compare`; `differences` says what differs between the runs.
+
+    Notes that hold for all pairs are at the end, others below the table of their pair.
+    """
     parts: list[RenderableType] = (
         [folded_text(differences, style="bold"), text_line()] if differences else []
     )
-    for pair in pairs:
+    notes = [_comparison_notes(pair) for pair in pairs]
+    of_all = [note for note in notes[0] if all(note in one for one in notes)]
+    for pair, of_pair in zip(pairs, notes, strict=True):
         parts += [_comparison_facts(pair), text_line(), _difference_table(pair), text_line()]
-        parts += [folded_text(note) for note in _comparison_notes(pair)] + [text_line()]
-    return Group(*parts[:-1])
+        own = [folded_text(note) for note in of_pair if note not in of_all]
+        parts += [*own, text_line()] if own else []
+    return Group(*parts, *map(folded_text, of_all))
 
 
 def _comparison_facts(pair: Pair) -> Table:
@@ -84,17 +91,19 @@ def _difference_cells(one: Difference, p: float) -> list[RenderableType]:
 class _DifferenceBar:
     """A bar from the middle to the left or right; light if the interval contains 0.
 
-    It takes the width that the other columns leave; the largest difference fills one half.
+    It takes the width that the other columns leave, up to `_HALF_BAR` for each half, or
+    `_WIDE_HALF_BAR` on a wide terminal; the largest difference fills one half.
     """
 
     difference: Difference
     largest: float
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(len(_PEAK), min(2 * _HALF_BAR + 1, options.max_width))
+        half = _WIDE_HALF_BAR if options.max_width > _WIDE else _HALF_BAR
+        return Measurement(len(_PEAK), min(2 * half + 1, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        one, half = self.difference, min(_HALF_BAR, (options.max_width - 1) // 2)
+        one, half = self.difference, min(_WIDE_HALF_BAR, (options.max_width - 1) // 2)
         cells = ["·"] * (2 * half + 1)
         reach = round(half * one.difference / self.largest) if self.largest else 0
         block = "▒" if one.low <= 0 <= one.high else "█"

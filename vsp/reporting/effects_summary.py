@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vsp.choices import position_words
 from vsp.reporting.formatting import format_model
 from vsp.utils.text import format_bytes, format_count, format_ranges
+from vsp.utils.wrapping import wrapped_lines
 
 if TYPE_CHECKING:
     from vsp.extraction.effects_plan import PlannedEffects
@@ -80,4 +80,4 @@ def _wrapped(name: str, lines: Sequence[str], width: int | None) -> list[str]:
     if width is None or name == "next":
         return list(lines)
     room = max(width - _NAME, _NAME)
-    return [part for line in lines for part in textwrap.wrap(line, room, break_on_hyphens=False)]
+    return [part for line in lines for part in wrapped_lines(line, room)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from vsp.choices import split_position
 from vsp.models import load_family
 from vsp.reporting.formatting import format_model, shorten_path
 from vsp.utils.text import format_bytes
+from vsp.utils.wrapping import wrapped_lines
 
 if TYPE_CHECKING:
     from vsp.extraction.plan import Planned
@@ -61,10 +61,10 @@ def plan_lines(planned: Planned, words: Sequence[str], width: int | None = None)
 
 
 def _wrapped(name: str, lines: Sequence[str], width: int | None) -> list[str]:
-    if width is None or name in ("next", "baseline"):
+    if width is None or name == "next":
         return list(lines)
     room = max(width - _NAME, _NAME)
-    return [part for line in lines for part in textwrap.wrap(line, room, break_on_hyphens=False)]
+    return [part for line in lines for part in wrapped_lines(line, room)]
 
 
 def _positions(planned: Planned) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 _LONG = 7  # letters of a word in which two wrong letters are still a typing error
 _CUTOFF = 0.6  # similarity from which difflib calls two names close
+_MOST_KNOWN, _SHOWN = 8, 6  # of more known names than that, an error shows these many
 _AS_NEAR = 0.15  # names this much less similar than the nearest are left out
 
 
@@ -34,9 +35,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_name(what: str, name: str, known: Collection[str]) -> str:
-    """The message for a name that is not known: the nearest names, and all that are known."""
+    """The message for a name that is not known: the nearest names, and those that are known.
+
+    Of many known names, a few are shown, the nearest first.
+    """
     near = did_you_mean(name, known)
-    return f"{what} {name!r} is not known; {f'{near} ' if near else ''}known: {', '.join(known)}"
+    return f"{what} {name!r} is not known; {f'{near} ' if near else ''}known: {some_names(name, known)}"
+
+
+def some_names(name: str, known: Collection[str], most: int = _MOST_KNOWN) -> str:
+    """The known names in a line; of more than `most`, a few of them, the nearest first, and the number."""
+    if len(known) <= most:
+        return ", ".join(known)
+    shown = list(dict.fromkeys([*nearest_names(name, known), *known]))[: min(most, _SHOWN)]
+    return f"{', '.join(shown)}, … ({len(known)} in all)"
 
 
 def _plain(name: str) -> str:
