@@ -99,7 +99,7 @@ COMMANDS = [
     (("evaluate", OTHER, "--on", hostile.NAME), 1, [hostile.NAME]),
     (("axes", "r", hostile.NAME), 1, [hostile.NAME]),
     (("axes", "r", "r"), 1, []),
-    (("steer", "r", "--partial", "--random", "1", "--target", hostile.NAME), 1, [hostile.NAME]),
+    (("steer", "r", "--partial", "--random", "1", "--target", hostile.NAME), 1, []),
     (("steer", "r", "--partial", "--direction", f"x{hostile.NAME}"), 1, []),
     (("patch", "r", hostile.NAME), 1, [hostile.NAME]),
     (("patch", "r", "r", "--layers", "1", "--run-name", "pr"), 0, []),
