@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A study on this machine: a small trained LLaVA, a synthetic world, four controls, a verdict and a page.
+# A study on this machine: a small trained LLaVA, a synthetic world, four controls, a verdict, an intervention
+# and a page.
 #   bash jobs/demo.sh                 # pictures of shapes on white
 #   bash jobs/demo.sh --photos DIR    # the shapes lie on your own photographs
 # The first call makes .venv. A later call removes the runs, the study and data/raw/demo-photos of an
@@ -59,16 +60,23 @@ vsp report --run demo-color --plot results/demo/color.png >results/demo/color.tx
 
 echo
 echo "== study demo =="
-for role in original blank mirrored swapped untrained; do
+for role in original original-steer blank mirrored swapped untrained; do
     rm -rf "scratch/demo-$role" "results/demo-$role"
 done
 rm -f studies/demo.yaml
 vsp study --model small --dataset data/raw/demo --name demo --with blank,mirrored,swapped,untrained \
     --question "Does the small model see how two shapes lie?" --lens --submit --profile jobs/local.yaml
+echo
+echo "== does it use what the probe reads? =="
+vsp steer demo-original --layers 1-6 --scale 1 2 --rows 40
+vsp extract --run demo-original-steer
+vsp effects demo-original-steer --plot results/demo/steer.png
+vsp report --study demo --save >/dev/null
 vsp compare demo-original demo-mirrored demo-blank --plot results/demo/spatial.png >results/demo/compare.txt
 
 echo
 echo "Expected: grounded. The relation is read where the model sees the picture, and nowhere on grey pictures."
+echo "Used: its direction moves the answers more than random ones at layers 3-6."
 echo "The page is results/demo/report.html: open it in a browser, or type \`vsp view\`."
 echo "docs/tutorial.md reads the curve slowly."
 echo "demo: $((SECONDS - started)) s after the install"

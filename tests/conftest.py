@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -30,29 +31,36 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 # No test may use a network: everything that is loaded is on this disk.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Each worker process of a command imports everything again, and test processes fill the cores
+# already. Tests of workers ask for them with --n-jobs.
+os.environ["VSP_N_JOBS"] = "1"
+
 
 # The files that take longest, in this order. Each runs in one process: if one of these started
 # last, the other processes would wait for it. Those on a cluster mostly wait, so that files that
 # compute run beside them.
 _LONG = (
-    "cluster/test_slurm_faults.py",
-    "cluster/test_study_on_slurm.py",
     "test_demo.py",
-    "evaluation/test_probe_run.py",
+    "cluster/test_slurm_faults.py",
     "cluster/test_submit.py",
+    "cluster/test_study_on_slurm.py",
+    "evaluation/test_probe_run.py",
     "cli/test_interrupts.py",
-    "cli/test_whole_study.py",
-    "extraction/test_faults.py",
     "cluster/test_slurm.py",
-    "extraction/test_bench.py",
     "models/test_supported.py",
-    "cluster/test_working_folder.py",
     "cluster/test_requeue.py",
-    "cli/test_hostile_text.py",
+    "cluster/test_working_folder.py",
+    "journeys/test_journey_6_slurm.py",
     "cli/test_cli.py",
-    "test_small_model.py",
-    "evaluation/test_evaluate.py",
     "demo_training/test_training.py",
+    "extraction/test_faults.py",
+    "models/test_catalog.py",
+    "test_package.py",
+    "cli/test_whole_study.py",
+    "evaluation/test_evaluate.py",
+    "test_small_model.py",
+    "extraction/test_bench.py",
+    "cli/test_hostile_text.py",
 )
 
 
@@ -60,6 +68,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of long files first; with `--no-loadscope-reorder` xdist keeps this order."""
     place = {Path(__file__).parent / name: i for i, name in enumerate(_LONG)}
     items.sort(key=lambda item: place.get(item.path, len(_LONG)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_objects_are_searched_for_garbage() -> None:
+    """Modules stay, so the collector need not visit their objects each time: libraries call it often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -149,8 +149,8 @@ def _opened(folder: Path, *command: object) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["extract", "--workers", "0"], 390, ["PIL"]),
-        (["status"], 385, ["rich"]),
+        (["extract", "--workers", "0"], 395, ["PIL"]),
+        (["status"], 400, ["rich"]),
         (["resume", "--dry-run"], 350, ["simple_slurm"]),
     ],
 )
@@ -166,11 +166,11 @@ def test_a_task_opens_few_files_before_its_model_does(plan_fake, work, command, 
 @pytest.mark.parametrize(
     ("command", "most", "libraries"),
     [
-        (["report"], 395, ["rich"]),
-        (["report", "--json"], 395, ["rich"]),
-        (["compare", "first", "second"], 865, ["rich", "scipy"]),
+        (["report"], 400, ["rich"]),
+        (["report", "--json"], 400, ["rich"]),
+        (["compare", "first", "second"], 895, ["rich", "scipy"]),
         (["models"], 540, ["PIL", "rich"]),
-        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 420, ["PIL", "simple_slurm"]),
+        (["plan", "--model", "fake", "--dataset", "SPATIAL"], 440, ["PIL", "simple_slurm"]),
     ],
 )
 def test_a_page_opens_few_files(spatial, work, command, most, libraries):

@@ -40,8 +40,13 @@ def _run(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
     return answer
 
 
-def _pip(python: Path, *arguments: object) -> None:
-    _run(python, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+def _pip(*arguments: object) -> None:
+    _run(sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+
+
+def _install(python: Path, wheel: Path) -> None:
+    """Install a wheel for an interpreter that has no pip of its own: to install pip takes seconds."""
+    _pip("--python", python, "install", "--no-deps", "--no-index", wheel)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +59,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = ROOT / name
         copy = shutil.copytree if path.is_dir() else shutil.copy2
         copy(path, source / name, **({"symlinks": True} if path.is_dir() else {}))
-    python = Path(sys.executable)
-    _pip(python, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
+    _pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
     return next(folder.glob("vsp-*.whl"))
 
 
@@ -66,9 +70,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     A path file adds the other packages from the environment that runs the tests.
     """
     folder = tmp_path_factory.mktemp("installed")
-    _run(sys.executable, "-m", "venv", folder)
+    _run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
-    _pip(python, "install", "--no-deps", "--no-index", wheel)
+    _install(python, wheel)
     site = next((folder / "lib").glob("python*/site-packages"))
     (site / "packages_of_the_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python
@@ -156,8 +160,8 @@ def extension(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> None
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text)
     (folder / "my_extension" / "__init__.py").touch()
-    _pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "-w", folder, folder)
-    _pip(installed, "install", "--no-deps", "--no-index", next(folder.glob("*.whl")))
+    _pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, folder)
+    _install(installed, next(folder.glob("*.whl")))
 
 
 @pytest.mark.usefixtures("extension")

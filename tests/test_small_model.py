@@ -210,12 +210,14 @@ def test_quantization_spares_the_tower_and_keeps_the_answer(dataset, work, rows,
 
 @pytest.mark.parametrize("training", [0, 1])
 def test_no_picture_of_a_dataset_is_a_training_picture(training):
+    """Picture i depends on a seed and i: if seeds met, they would meet at the first pictures too."""
     recipe = json.loads((CHECKPOINT / "training.json").read_text())["recipe"]
+    n_pictures = min(recipe["n_pictures"], 4000)  # a dataset has 3000 at most
     shown = {
         _contents((s.kind, s.color, s.x, s.y) for s in scene.shapes)
-        for scene in training_scenes(0, recipe["n_pictures"], training)
+        for scene in training_scenes(0, n_pictures, training)
     }
-    assert len(shown) > 0.9 * recipe["n_pictures"]
+    assert len(shown) > 0.9 * n_pictures
     for name in ("spatial", "color", "demo"):
         for scene in _scenes_of_the_shipped_dataset(name):
             assert _contents((s.kind, s.color, s.x, s.y) for s in scene) not in shown

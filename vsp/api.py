@@ -241,6 +241,7 @@ def open_run(path: str | Path, partial: bool = False) -> OpenedRun:
     was changed since the plan.
     """
     run = find_run(_name_or_path(path), Path())
+    run.require_states()
     ledgers = run.ledgers()
     done = np.concatenate([ledger.state for ledger in ledgers]) == DONE
     done.flags.writeable = False

@@ -52,7 +52,7 @@ def _cost(run: Run) -> tuple[float, float, int]:
     """CPU seconds of a worker and of this process, and bytes of the pictures' arrays."""
     (shard,) = run.shards
     processor = models.read_processor(run.plan.model)
-    batches = batches_with(run, shard, set(range(shard.start, shard.stop)))
+    batches = batches_with([run], shard, set(range(shard.start, shard.stop)))
     children, started, n_bytes = _children(), time.process_time(), 0
     with prepared(processor, batches, workers=1) as ready:
         for batch in ready:

@@ -74,8 +74,8 @@ def extract_once(run: Run, loaded: Loaded) -> float:
     (shard,) = run.shards
     rows = set(range(shard.start, shard.stop))
     started = time.process_time()
-    with prepared(loaded.processor, batches_with(run, shard, rows), 0) as ready:
-        extract_shard(run, shard, rows, loaded.model, ready, lambda _: None)
+    with prepared(loaded.processor, batches_with([run], shard, rows), 0) as ready:
+        extract_shard([run], shard, rows, loaded.model, ready, lambda _: None)
     took = time.process_time() - started
     for journal in run.journals.iterdir():  # otherwise the next round has more to read
         journal.unlink()

@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-import sys
+from contextlib import contextmanager
 
 import pytest
 from helpers import hostile
-from helpers.commands import run_here
-from helpers.terminals import run_in_terminal
+from helpers.commands import run_here, run_here_in_terminal
 
 from vsp.cli.main import main
 
@@ -100,6 +99,12 @@ COMMANDS = [
     (("evaluate", OTHER, "--on", hostile.NAME), 1, [hostile.NAME]),
     (("axes", "r", hostile.NAME), 1, [hostile.NAME]),
     (("axes", "r", "r"), 1, []),
+    (("steer", "r", "--partial", "--random", "1", "--target", hostile.NAME), 1, [hostile.NAME]),
+    (("steer", "r", "--partial", "--direction", f"x{hostile.NAME}"), 1, []),
+    (("patch", "r", hostile.NAME), 1, [hostile.NAME]),
+    (("patch", "r", "r", "--layers", "1", "--run-name", "pr"), 0, []),
+    (("effects", hostile.NAME), 1, [hostile.NAME]),
+    (("effects", "r"), 1, []),
     (("export", "r", "--to", "npz", "--partial", "--out", f"{PLOT}.npz"), 0, [f"{PLOT}.npz"]),
     (("export", "r", "--to", "npz", "--out", f"x{hostile.NAME}"), 1, []),
     ((*STUDY, "--with", "swapped", "--dry-run"), 1, []),
@@ -132,10 +137,6 @@ def project(tmp_path_factory):
     return work, env
 
 
-def _command(arguments):
-    return [sys.executable, "-m", "vsp", *arguments]
-
-
 def _prepare(arguments, work, env):
     """Make the changes that other programs make before this command runs."""
     if arguments[:1] == ("extract",):  # the picture is damaged after the plan; the row fails
@@ -156,13 +157,19 @@ def answers(project):
     found = {}
     for arguments, _, _ in COMMANDS:
         _prepare(arguments, work, env)
-        with pytest.MonkeyPatch.context() as patch:
-            for name in os.environ.keys() - env.keys():
-                patch.delenv(name)
-            for name in env:
-                patch.setenv(name, env[name])
+        with _environment(env):
             found[arguments] = run_here(arguments, work)
     return found
+
+
+@contextmanager
+def _environment(env):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - env.keys():
+            patch.delenv(name)
+        for name in env:
+            patch.setenv(name, env[name])
+        yield
 
 
 def _title(arguments):
@@ -225,7 +232,8 @@ SHOWN = [
 def test_a_terminal_gets_only_the_commands_of_vsp_itself(project, arguments, columns):
     work, env = project
     names = next(names for one, _, names in COMMANDS if one == arguments)
-    _, raw = run_in_terminal(_command(arguments), columns, work, env)
+    with _environment(env):
+        _, raw = run_here_in_terminal(arguments, work, columns)
     shown = hostile.OF_RICH.sub("", raw)
     assert not hostile.HARMFUL.search(shown) and "Traceback" not in shown
     assert arguments[0] == "logs" or not hostile.FORGED_LINE.search(shown)

@@ -103,6 +103,9 @@ _LEFT_BEHIND = {
     "answer": "no text was kept; the same command starts over",
     "report": "results are unchanged",
     "axes": "results are unchanged; the same command starts over",
+    "steer": "the unfinished run was removed; the same command starts over",
+    "patch": "the unfinished run was removed; the same command starts over",
+    "effects": "results are unchanged; the same command starts over",
     "study": "what is planned and computed is kept; `vsp study NAME` goes on",
     "view": "nothing was changed",
     "compare": "results are unchanged; the same command starts over",
@@ -139,8 +142,8 @@ def test_import_removes_the_unfinished_dataset(work, number):
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_plan_removes_the_unfinished_run(work, spatial, number):
     code = (
-        "import os, sys, vsp.extraction.plan\n"
-        f"vsp.extraction.plan.sealed_plan = lambda plan: os.kill(os.getpid(), {int(number)})\n"
+        "import os, sys, vsp.extraction.run_folder\n"
+        f"vsp.extraction.run_folder.sealed_plan = lambda plan: os.kill(os.getpid(), {int(number)})\n"
         "from vsp.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
@@ -150,13 +153,14 @@ def test_plan_removes_the_unfinished_run(work, spatial, number):
 
 
 @pytest.mark.parametrize("number", INTERRUPTS)
-@pytest.mark.parametrize("moment", ["sync_folder", "largest_batch"])
+@pytest.mark.parametrize("moment", ["run_folder.sync_folder", "plan.largest_batch"])
 def test_a_signal_after_the_run_was_written_says_that_it_is_planned(work, spatial, number, moment):
     """The run has its name by then, so it is kept and every line is printed."""
     code = (
-        "import os, sys, vsp.extraction.plan as plan\n"
-        f"real = plan.{moment}\n"
-        f"plan.{moment} = lambda *a: (os.kill(os.getpid(), {int(number)}), real(*a))[1]\n"
+        "import os, sys\n"
+        "from vsp.extraction import plan, run_folder\n"
+        f"real = {moment}\n"
+        f"{moment} = lambda *a: (os.kill(os.getpid(), {int(number)}), real(*a))[1]\n"
         "from vsp.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )

@@ -110,6 +110,8 @@ def test_controls_that_the_dataset_or_the_model_does_not_allow_are_left_out_and_
         (("s",), 1, "no such study"),
         ((), 1, "name a study of studies/ to go on with, or a --model to begin one"),
         ((*SMALL, "--submit", "--dry-run"), 2, "not allowed with"),
+        ((*SMALL, "--", "--n-jobs", "2"), 1, "--n-jobs after --: write cpus_per_task"),
+        ((*SMALL, "--", "--folds", "x"), 2, "argument --folds: 'x' must be an integer"),
         ((*SMALL, "--shards", "2", "--shard-size", "3"), 2, "not allowed with"),
     ],
 )  # fmt: skip
@@ -275,3 +277,34 @@ def test_options_of_jobs_are_kept_for_the_next_command_and_refused_where_no_job_
     answer = vsp("study", "s", "--finish", "--probe-tasks", "3")
     assert answer.returncode == 1
     assert "--probe-tasks 3: applies to jobs, and --finish submits none" in answer.stderr
+
+
+def test_runs_with_the_same_pictures_are_extracted_together(study, work):
+    answer = study(*FAKE, "--with", "names,mirrored,blank,swapped,shuffled")
+    assert answer.returncode == 0, answer.stderr
+    together = {
+        name: [one.name for one in Run.open(work / "scratch" / name).plan.together]
+        for name in _runs(work)
+    }
+    pictures, grey = ["s-original", "s-swapped", "s-shuffled"], ["s-blank", "s-names"]
+    assert together == {
+        **dict.fromkeys(pictures, pictures), **dict.fromkeys(grey, grey), "s-mirrored": [],
+    }  # fmt: skip
+    assert "note: s-swapped: extracted together with s-original" in answer.stderr
+
+
+def test_a_control_that_is_added_to_a_planned_study_is_extracted_alone(study, work):
+    study(*SMALL, "--with", "blank")
+    _edit(work, **{"with": ["blank", "swapped"]})
+    assert study(*SMALL).returncode == 0
+    assert Run.open(work / "scratch/s-swapped").plan.together == ()
+
+
+def test_a_lost_run_is_planned_again_as_the_run_that_others_are_extracted_with(study, work):
+    study(*SMALL, "--with", "swapped")
+    before = Run.open(work / "scratch/s-original").plan
+    shutil.rmtree(work / "scratch/s-original")
+    answer = study(*SMALL, "--with", "swapped")
+    assert "planned again as it was, because s-swapped is extracted with it" in answer.stderr
+    again = Run.open(work / "scratch/s-original").plan
+    assert (again.id, again.together) == (before.id, before.together)

@@ -350,3 +350,32 @@ def test_options_of_the_probe_are_refused_where_a_sweep_probes_nothing(sweep, wo
     assert not (work / "scratch").exists()
     dry = sweep(*FAKE, "--datasets", "a", "--dry-run", "--", "--probe", "mass-mean")
     assert "probed with --probe mass-mean" in dry.stdout
+
+
+def test_runs_that_are_extracted_together_have_one_extraction_and_each_its_later_stages(
+    work, spatial, slurm
+):
+    from vsp import models
+    from vsp.cluster.submit import Options
+    from vsp.cluster.sweep import submit_sweep
+    from vsp.config import Profile
+    from vsp.extraction.plan import PlanRequest
+    from vsp.extraction.plan_together import plan_together
+    from vsp.extraction.planned_rows import CheckedDatasets
+
+    model, others = models.resolve("fake"), {"limit": 24, "n_shards": 1}
+    requests = [
+        PlanRequest(spatial, model, name="leader", **others),
+        PlanRequest(spatial, model, name="other", rows_of="leader", prompt="cloze", **others),
+    ]
+    planned = plan_together(requests, work, lambda: None, CheckedDatasets())
+    runs, said = [one.run for one in planned], []
+    submit_sweep(runs, Profile(), Options(), work, said.append)
+    calls = slurm.read_text().splitlines()
+    scripts = [re.search(r"(\w+)/jobs/([\w-]+)\.sh", call).groups() for call in calls[:-1]]
+    assert scripts == [
+        ("leader", "extract"), ("leader", "verify"), ("leader", "probe"), ("other", "verify"),
+        ("other", "probe"),
+    ]  # fmt: skip
+    assert "--dependency=afterok:1 " in calls[3] and "--dependency=afterok:4 " in calls[4]
+    assert "run other: job 1 extracts its rows too" in said

@@ -13,13 +13,18 @@ import time
 from dataclasses import replace
 
 import pytest
+import yaml
 from helpers.commands import run_here
 
+from vsp.cli.study_probe import study_choice
+from vsp.cluster.needed_stages import finished_words
+from vsp.evaluation.study_stage import is_finished
 from vsp.evaluation.study_transfers import read_transfers
 from vsp.storage.axes import read_axes, write_axes
 from vsp.storage.find_results import find_results
 from vsp.storage.run import Run
 from vsp.storage.study import read_study
+from vsp.storage.study_record import role_results
 
 NEW = (
     "--model", "fake", "--option", "n_layers=2", "--dataset", "a", "--name", "s",
@@ -36,9 +41,8 @@ FEW = (
     "--repeats",
     "1",
     "--no-curve",
-    "--n-jobs",
-    "1",
 )
+SETTING = "logistic-repeats-1-permutations-25-controls-0-no-curve-resamples-100"
 ROLES = ["original", "blank", "mirrored", "swapped", "on-b"]
 
 
@@ -46,13 +50,59 @@ ROLES = ["original", "blank", "mirrored", "swapped", "on-b"]
 def done(tmp_path_factory, spatial):
     """A folder with a study whose runs were probed with few permutations, and the end of it."""
     work = _folder(tmp_path_factory.mktemp("study"), spatial)
-    assert run_here(("study", *NEW, *CONTROLS), work).returncode == 0
-    for role in ROLES:
-        for command in (("extract", f"s-{role}"), ("probe", f"s-{role}", *FEW)):
-            assert run_here(command, work).returncode == 0
-    answer = run_here(("study", "s", "--profile", "local.yaml"), work)
+    answer = run_here(("study", *NEW, *CONTROLS, "--submit", "--", *FEW), work)
     assert answer.returncode == 0, answer.stderr
     return work, answer
+
+
+def test_the_options_of_the_probe_are_in_the_file_of_the_study_and_make_its_setting(copy):
+    assert yaml.safe_load((copy / "studies/s.yaml").read_text())["probe"] == " ".join(FEW)
+    for role in ROLES:
+        assert [one.name for one in (copy / f"results/s-{role}").glob("logistic*")] == [SETTING]
+    # Results of another setting, also newer ones, are not those of the study.
+    one = read_study("s", copy)
+    newer = copy / "results/s-blank/mass-mean"
+    shutil.copytree(copy / "results/s-blank" / SETTING, newer)
+    os.utime(newer / "summary.json")
+    assert role_results(one, "blank", copy).setting == SETTING
+    shutil.rmtree(copy / "results/s-blank" / SETTING)
+    page = run_here(("report", "--study", "s"), copy).stdout
+    assert "! blank: not probed yet with the study's setting logistic-rep" in " ".join(page.split())
+    choice = study_choice(one, False, copy)
+    runs = [Run.open(copy / f"scratch/s-{role}") for role in ROLES]
+    finished = [bool(finished_words(run, run.ledgers(), choice)) for run in runs]
+    assert finished == [role != "blank" for role in ROLES]
+
+
+def test_options_of_the_probe_that_are_edited_need_new_probes(copy):
+    path = copy / "studies/s.yaml"
+    path.write_text(re.sub("--permutations '?25'?", "--permutations 7", path.read_text()))
+    page = run_here(("report", "--study", "s"), copy).stdout
+    assert "not probed yet with the options of studies/s.yaml" in " ".join(page.split())
+    choice, run = (
+        study_choice(read_study("s", copy), False, copy),
+        Run.open(copy / "scratch/s-blank"),
+    )
+    assert not finished_words(run, run.ledgers(), choice)
+    path.write_text(path.read_text().replace("--permutations 7", "--permutations x"))
+    answer = run_here(("study", "s"), copy)
+    assert answer.returncode == 1
+    assert "studies/s.yaml: probe: argument --permutations: 'x' must be" in answer.stderr
+
+
+def test_every_stage_is_looked_at_before_removed_states_count_as_not_needed(copy):
+    study = read_study("s", copy)
+    assert is_finished(study, copy)
+    for path in ("s/judged-blank.npz", "s-original/axes/s-swapped/last.json", "s/transfers.json"):
+        aside = copy / "aside"
+        (copy / "results" / path).rename(aside)
+        assert not is_finished(study, copy), path
+        aside.rename(copy / "results" / path)
+    assert is_finished(study, copy)
+    (copy / "results/s/judged-blank.npz").unlink()
+    shutil.rmtree(copy / "scratch/s-blank")  # not judged, and not given up
+    run_here(("study", "s", "--finish"), copy)
+    assert not is_finished(study, copy)
 
 
 def _folder(work, spatial):
@@ -65,7 +115,7 @@ def _folder(work, spatial):
 def test_all_stages_run_here_and_a_study_that_was_killed_goes_on(tmp_path, spatial):
     work = _folder(tmp_path, spatial)
     process = subprocess.Popen(
-        [sys.executable, "-m", "vsp", "study", *NEW, "--with", "blank", "--submit"], cwd=work,
+        [sys.executable, "-m", "vsp", "study", *NEW, "--limit", "40", "--with", "blank", "--submit"], cwd=work,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -73,7 +123,7 @@ def test_all_stages_run_here_and_a_study_that_was_killed_goes_on(tmp_path, spati
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert (work / "scratch/s-original").exists() and not (work / "results").exists()
+    assert (work / "scratch/s-original").exists() and not (work / "results/s-original").exists()
     answer = run_here(("study", "s", "--profile", "local.yaml"), work)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count("planned already: ") == 2 and "wrote studies" not in answer.stdout
@@ -150,7 +200,7 @@ def test_the_page_shows_no_folder_of_the_machine(copy):
         path.read_text()
         .replace("dataset: a", f"dataset: {copy}/a")
         .replace("- b\n", "- /elsewhere/b\n")
-        + "  checkpoint: /elsewhere/models/mine\n"
+        .replace("plan:\n", "plan:\n  checkpoint: /elsewhere/models/mine\n")
     )
     (copy / "results/s/transfers.json").write_text("{")  # a caution names the file
     assert run_here(("report", "--study", "s", "--html", "page.html"), copy).returncode == 0
@@ -213,8 +263,11 @@ def test_a_run_without_results_is_named_and_the_exit_code_says_so(copy):
 
 
 def test_figures_of_earlier_probes_are_said_to_be_so_and_judged_again(copy):
-    probe = ("probe", "s-original", *FEW, "--seed", "3")
+    probe = ("probe", "s-original", *FEW, "--seed", "3", "--n-jobs", "1")
     assert run_here(probe, copy).returncode == 0
+    home = copy / "results/s-original"
+    shutil.rmtree(home / SETTING)
+    next(home.glob("*seed-3*")).rename(home / SETTING)
     page = run_here(("report", "--study", "s"), copy).stdout
     assert "! transfer to mirrored, swapped, on-b: was judged with earlier probes" in page
     assert "! verdict: lacks the original's probes on blank, mirrored, swapped" in page

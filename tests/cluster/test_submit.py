@@ -549,7 +549,7 @@ def test_where_no_batch_system_is_submit_says_so_in_a_line(place, spatial, monke
 
 @pytest.mark.parametrize("stages", ["verify,nope", "", "extract,,probe"])
 def test_a_stage_that_is_none_is_refused(place, stages):
-    assert "is not known; known: extract, verify, probe, report" in _vsp(
+    assert "is not known; known: extract, verify, probe, effects, report" in _vsp(
         place, "submit", "--stages", stages, code=2
     )
 

@@ -853,6 +853,7 @@ _CHANGED = {
     "folds": 4, "repeats": 1, "permutations": 9, "controls": 9, "curve": False, "seed": 1,
     "metric": "auc", "class_weight": "balanced", "over_training": True, "split_by": "pairs",
     "position": "image", "probe_options": (("n", 1),), "probe_code": "sha256:0",
+    "erase": "inlp", "erase_rank": 2,
 }  # fmt: skip
 _JUDGES = {
     "confidence": 0.9, "resamples": 9, "random": False, "words": False, "drop_labels": ("x",),
@@ -987,6 +988,7 @@ def test_what_the_command_line_says_is_what_is_done(extracted, vsp):
         "drop_labels": ["above"], "metric": "log-loss", "class_weight": "none",
         "over_training": True, "words": False, "split_by": "image",
         "position": "last", "answer_score": "per-token", "probe_options": [], "probe_code": "",
+        "erase": "", "erase_rank": 0,
     }  # fmt: skip
     answer = vsp("probe", "--probe", "multinomial", "--treatment", "unit-norm", "--grid", 1, 0.01,
                  "--tolerance", "1e-3", "--max-iter", 50, "--folds", 3, "--repeats", 1,

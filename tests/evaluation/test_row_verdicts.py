@@ -10,7 +10,7 @@ from helpers import made
 from helpers.gallery_run import gallery_run
 
 from vsp.errors import ConfigError
-from vsp.evaluation.row_fields import row_fields
+from vsp.evaluation.row_fields import row_kinds
 from vsp.evaluation.row_verdicts import chosen_rows, predicted_by_layer, row_verdicts
 from vsp.reporting.answer_rows import answered_rows
 from vsp.storage.results import Results
@@ -65,8 +65,10 @@ def test_chosen_rows_are_even_over_labels_and_over_right_and_wrong_and_the_same_
 
 def test_fields_are_those_that_divide_the_rows(looked):
     verdicts = row_verdicts(looked)
-    fields, why = row_fields(looked, verdicts, np.arange(len(verdicts)))
-    assert why == "" and {"scene", "crowded", "subject", "box-cue"} <= fields.keys()
+    kinds = row_kinds(looked, verdicts, np.arange(len(verdicts)))
+    fields = kinds.fields
+    assert kinds.why_not == "" and {"scene", "crowded", "subject"} <= fields.keys()
+    assert "box-cue" in kinds.strata
     assert "id" not in fields and "label" not in fields and "reference" not in fields  # one value
     assert fields["crowded"][:2] == ["true", "false"]
 
@@ -82,11 +84,11 @@ def test_rows_without_their_dataset_have_the_fields_of_the_run(looked, tmp_path)
     dataset.rename(dataset.with_name("away"))
     try:
         verdicts = row_verdicts(results)
-        fields, why = row_fields(results, verdicts, np.arange(len(verdicts)))
-        assert why == "" and "subject" in fields and "scene" not in fields
+        kinds = row_kinds(results, verdicts, np.arange(len(verdicts)))
+        assert kinds.why_not == "" and "subject" in kinds.fields and "scene" not in kinds.fields
         shutil.rmtree(copy / "scratch")
-        fields, why = row_fields(results, verdicts, np.arange(len(verdicts)))
-        assert fields == {} and "are both gone" in why
+        kinds = row_kinds(results, verdicts, np.arange(len(verdicts)))
+        assert kinds.fields == kinds.strata == {} and "are both gone" in kinds.why_not
     finally:
         dataset.with_name("away").rename(dataset)
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from benchmarks import transfer_simulation
-from helpers.stored_runs import NAMES, probed, rows, run_of, write_file
+from helpers import stored_runs
+from helpers.stored_runs import NAMES, rows, run_of, write_file
 
 from vsp.datasets.relations import parse_relations
 from vsp.errors import ConfigError, ProbeError, RunError
@@ -26,6 +27,12 @@ QUICK = TransferSettings(resamples=100)
 def _evaluate(work, results, target, metric="", settings=QUICK, tables=(), **options):
     trained = read_trained(results.name, results, metric)
     return transfer(trained, open_target(target, work, **options), lambda: tables, settings)
+
+
+def probed(work, name, of_rows, **settings):
+    """Import and probe the rows; the logistic probe has two strengths, so that tests are fast."""
+    grid = {} if "probe" in settings else {"strengths": (0.01, 1.0)}
+    return stored_runs.probed(work, name, of_rows, **{**grid, **settings})
 
 
 def _with_split(of_rows, test=0.3):

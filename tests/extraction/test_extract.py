@@ -100,7 +100,7 @@ def test_a_resumed_run_has_the_bytes_of_an_undisturbed_one(work, write_dataset, 
     # Forget the first half of every batch, in the journal and in the array.
     samples = dict(enumerate(torn.manifest.rows()))
     batches = [
-        sorted(row for rows in batch for row in rows) for batch in cut_batches(torn.plan, samples)
+        sorted(row for rows in batch for row in rows) for batch in cut_batches([torn.plan], samples)
     ]
     assert len(batches) > 1
     forgotten = sorted(row for batch in batches for row in batch[: len(batch) // 2])
@@ -146,7 +146,7 @@ def test_two_tasks_of_the_same_shard_at_once_are_harmless(plan_fake, work):
 
 def test_a_row_is_done_only_after_its_bytes_are_on_disk(plan_fake, monkeypatch):
     run = plan_fake(batch_size=96)
-    monkeypatch.setattr("vsp.extraction.extract.rows_to_run_alone", lambda _: set())
+    monkeypatch.setattr("vsp.extraction.forward_parts.rows_to_run_alone", lambda _: set())
     calls = []
     for name in ("pwrite", "write", "fdatasync"):
         monkeypatch.setattr(f"os.{name}", _recorded(calls, name, getattr(os, name)))
@@ -254,7 +254,7 @@ def test_what_the_device_can_take_is_remembered(work, write_dataset, monkeypatch
         return forward(self, groups, *recorded)
 
     monkeypatch.setattr(Fake, "forward", counted)
-    monkeypatch.setattr("vsp.extraction.extract.rows_to_run_alone", lambda _: set())
+    monkeypatch.setattr("vsp.extraction.forward_parts.rows_to_run_alone", lambda _: set())
     extract(run, run.shards)
     assert sizes[0] == BATCH and sum(size > 3 for size in sizes) == 2  # 8, 4, then 2 at most
     limit = run.ledgers()[0].token_limit
@@ -391,7 +391,7 @@ def test_a_write_that_fails_is_not_lost_in_the_background(plan_fake, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vsp.storage.array._write_all", full)
-    monkeypatch.setattr("vsp.extraction.extract.rows_to_run_alone", lambda _: set())
+    monkeypatch.setattr("vsp.extraction.forward_parts.rows_to_run_alone", lambda _: set())
     with pytest.raises(
         DiskError, match=r"states\.npy: no space left on device; free space and run"
     ):

@@ -35,7 +35,7 @@ def test_shards_and_batches_cover_every_row_once(plan_fake):
     )
     for shard in run.shards:
         samples = dict(enumerate(run.samples(shard), start=shard.start))
-        batches = cut_batches(run.plan, samples)
+        batches = cut_batches([run.plan], samples)
         rows = [row for batch in batches for group in batch for row in group]
         assert sorted(rows) == list(range(shard.start, shard.stop))
         assert all(batch == tuple(sorted(batch)) for batch in batches)
@@ -50,7 +50,7 @@ def test_batches_hold_sequences_of_like_length_the_longest_first(plan_fake, writ
     samples = dict(enumerate(run.manifest.rows()))
     assert run.plan.batch_tokens == 2 * samples[1].n_tokens == 2 * 202
     # 150 is less than three quarters of 202. A batch takes short rows up to the limit of tokens.
-    assert cut_batches(run.plan, samples) == [
+    assert cut_batches([run.plan], samples) == [
         ((1,), (6,)), ((3,),), ((8,),), ((0,), (2,), (4,), (5,)), ((7,),),
     ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
     samples = dict(enumerate(planned.run.manifest.rows()))
     images = [Path(sample.image).stem for sample in samples.values()]
     assert images == ["0"] * 3 + ["1"] + ["2"] * 70 + ["3"] * 2
-    (longest, *others) = cut_batches(planned.run.plan, samples)
+    (longest, *others) = cut_batches([planned.run.plan], samples)
     groups = [group for batch in (longest, *others) for group in batch]
     assert sorted(row for group in groups for row in group) == list(range(76))
     for group in groups:
@@ -89,7 +89,7 @@ def test_rows_about_one_image_come_together_in_the_run_and_in_its_batches(work, 
     assert apart.notes[0] == scarce and "fake-own-no-sharing" in apart.notes[1]
     ids = [sample.id for sample in apart.run.manifest.rows()]
     assert ids == [record["id"] for record in _shared_records([3, 1, 70, 2])]
-    alone = cut_batches(apart.run.plan, dict(enumerate(apart.run.manifest.rows())))
+    alone = cut_batches([apart.run.plan], dict(enumerate(apart.run.manifest.rows())))
     assert {len(group) for batch in alone for group in batch} == {1}
 
 

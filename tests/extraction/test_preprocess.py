@@ -32,7 +32,7 @@ def run(work, write_dataset, checkpoint):
 
 
 def _batches(run):
-    return batches_with(run, run.shards[0], set(range(16)))
+    return batches_with([run], run.shards[0], set(range(16)))
 
 
 def test_a_group_has_one_picture_and_its_rows_in_order(run):

@@ -315,7 +315,8 @@ def test_the_end_of_the_template_decides_how_an_option_joins_it(behind, start, j
 
 
 # Keys that plans of format 3 do not have.
-_LATER = ("positions", "answers", "modules", "tower_layers", "tower_width", "imported")
+_LATER = ("positions", "answers", "modules", "tower_layers", "tower_width", "imported", "effects",
+          "together")  # fmt: skip
 
 
 def test_a_run_of_format_3_is_read_resumed_and_verified(plan_fake):
@@ -379,7 +380,7 @@ def test_modules_are_read_at_the_image_unless_positions_name_it_or_boxes(plan_fa
 def test_the_memory_of_a_plan_counts_everything_that_is_recorded(plan_fake, work):
     def load(**changes):
         run = plan_fake(n_shards=1, batch_size=4, share=False, **changes)
-        return run.plan, largest_batch(run, list(run.manifest.rows()), 10)
+        return run.plan, largest_batch([run], [list(run.manifest.rows())], 10)
 
     plan, states = load(answers=False)
     assert (states.n_positions, states.averaged, states.n_queries) == (1, (), 0)

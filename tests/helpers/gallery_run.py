@@ -28,14 +28,19 @@ ODD_IDS = (
 GONE, CHANGED, ODD_NAME = "gone.png", "changed.png", "<b onmouseover=window.broken=1>"
 
 
-def gallery_run(work: Path, n_rows: int = N_ROWS) -> Results:
-    """Results in `work / "results" / "looked"`; one picture is gone since, and one was changed."""
-    dataset = work / "data" / "odd"
+def gallery_run(
+    work: Path, n_rows: int = N_ROWS, name: str = "looked", first: int = 0, seed: int = 0
+) -> Results:
+    """Results in `work / "results" / name`; one picture is gone since, and one was changed.
+
+    Another `seed` draws other pictures of the same rows. `first` leaves out the rows before it.
+    """
+    dataset = work / "data" / f"odd-{name}"
     (dataset / "images").mkdir(parents=True)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     records = [_record(i, dataset, rng) for i in range(n_rows)]
-    (dataset / "metadata.json").write_text(json.dumps(records))
-    request = PlanRequest(dataset, models.resolve("fake"), name="looked")
+    (dataset / "metadata.json").write_text(json.dumps(records[first:]))
+    request = PlanRequest(dataset, models.resolve("fake"), name=name)
     run = plan_run(request, work).run
     extract(run, run.shards)
     (dataset / "images" / GONE).unlink()

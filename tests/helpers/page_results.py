@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import made
+from numpy.typing import NDArray
 
 from vsp.reporting.page.page_run import read_page_run
 from vsp.reporting.page.report_page import runs_page
@@ -23,9 +24,17 @@ HOSTILE = (
 )
 
 
-def rich_results(folder: Path, labels: Sequence[str] = (), **changes: Any) -> Results:
-    """Results with answers, a lens, control tasks and confusion, with these four labels."""
-    rows = made.predictions(made.accuracies(13))
+def rich_results(
+    folder: Path,
+    labels: Sequence[str] = (),
+    rows: dict[str, NDArray[Any]] | None = None,
+    **changes: Any,
+) -> Results:
+    """Results with answers, a lens, control tasks and confusion, with these four labels.
+
+    `rows` are the arrays of predictions; by default, those of 13 layers.
+    """
+    rows = made.predictions(made.accuracies(13)) if rows is None else rows
     scores = [_with_lens(_renamed(one, labels or made.NAMES)) for one in made.scores(rows)]
     values = {"says": says(labels or made.NAMES), "no_answers": "", **changes}
     peak = made.peak(max(scores, key=lambda one: one.score), True)
@@ -54,7 +63,7 @@ def says(labels: Sequence[str]) -> dict[str, Any]:
 def write_page(path: Path, results: Sequence[Results], **options: Any) -> Path:
     """The page of these results, in a file."""
     runs = [read_page_run(one.name, one) for one in results]
-    path.write_text(runs_page(runs, **options), encoding="utf-8", newline="")
+    path.write_text(runs_page(runs, **options).text, encoding="utf-8", newline="")
     return path
 
 

@@ -52,6 +52,14 @@ def _states(config):
     return loaded.last_token_states(pictures, ["where?", "what colour is it?", "left or right?"])
 
 
+@pytest.fixture(scope="module")
+def adapter(checkpoint, tmp_path_factory):
+    """The folder of an adapter that fits; tests change copies of it."""
+    folder = tmp_path_factory.mktemp("adapter") / "mine"
+    _adapter(checkpoint, folder, _random)
+    return folder
+
+
 def _config(checkpoint, adapter=None, quantization="none"):
     return models.resolve(
         "llava15", checkpoint=str(checkpoint), quantization=quantization,
@@ -80,8 +88,10 @@ def test_an_adapter_equals_the_merged_model(checkpoint, tmp_path):
     assert np.abs(got - _states(_config(checkpoint))).max() > 0.1
 
 
-def test_an_adapter_is_in_plan_report_and_fingerprint(checkpoint, tmp_path, vsp, spatial, work):
-    _adapter(checkpoint, work / "mine", _random)
+def test_an_adapter_is_in_plan_report_and_fingerprint(
+    checkpoint, adapter, tmp_path, vsp, spatial, work
+):
+    shutil.copytree(adapter, work / "mine")
     asked = ("plan", "--model", "llava15", "--checkpoint", checkpoint, "--quantization", "none")
     answer = vsp(*asked, "--adapter", "mine", "--dataset", spatial, "--limit", 40, "--run", "r")
     assert "with adapter mine, quantization none" in answer.stdout, answer.stderr
@@ -104,8 +114,10 @@ def test_an_adapter_is_in_plan_report_and_fingerprint(checkpoint, tmp_path, vsp,
     assert "was changed since the plan" in answer.stderr
 
 
-def test_adapter_files_in_a_checkpoint_are_refused_with_both_ways_out(checkpoint, tmp_path):
-    _adapter(checkpoint, tmp_path / "mine", _random)
+def test_adapter_files_in_a_checkpoint_are_refused_with_both_ways_out(
+    checkpoint, adapter, tmp_path
+):
+    shutil.copytree(adapter, tmp_path / "mine")
     shutil.copytree(checkpoint, tmp_path / "mixed")
     shutil.copy(tmp_path / "mine/adapter_config.json", tmp_path / "mixed")
     for folder in ("mixed", "mine"):  # beside base weights, and alone
@@ -150,9 +162,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_an_adapter_that_does_not_fit_is_refused_by_the_plan(checkpoint, tmp_path, broken):
+def test_an_adapter_that_does_not_fit_is_refused_by_the_plan(checkpoint, adapter, tmp_path, broken):
     change, message = BROKEN[broken]
-    _adapter(checkpoint, tmp_path / "mine", _random)
+    shutil.copytree(adapter, tmp_path / "mine")
     path = tmp_path / "mine/adapter_config.json"
     if change is None:
         path.unlink()
@@ -165,8 +177,8 @@ def test_an_adapter_that_does_not_fit_is_refused_by_the_plan(checkpoint, tmp_pat
         models.check(_config(checkpoint, tmp_path / "mine"))
 
 
-def test_a_rank_that_some_layers_do_not_have_takes_no_memory(checkpoint, tmp_path):
-    _adapter(checkpoint, tmp_path / "mine", _random)
+def test_a_rank_that_some_layers_do_not_have_takes_no_memory(checkpoint, adapter, tmp_path):
+    shutil.copytree(adapter, tmp_path / "mine")
     path = tmp_path / "mine/adapter_config.json"
     changes = {"r": 2_000_000, "rank_pattern": {"q_proj": 4}}
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -176,9 +188,9 @@ def test_a_rank_that_some_layers_do_not_have_takes_no_memory(checkpoint, tmp_pat
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # kB
 
 
-def test_an_adapter_with_a_rank_for_each_layer_is_read(checkpoint, tmp_path):
+def test_an_adapter_with_a_rank_for_each_layer_is_read(checkpoint, adapter, tmp_path):
     """As EVA writes them: `r` may be larger than the ranks of all layers."""
-    _adapter(checkpoint, tmp_path / "mine", _random)
+    shutil.copytree(adapter, tmp_path / "mine")
     path = tmp_path / "mine/adapter_config.json"
     names = load_file(tmp_path / "mine/adapter_model.safetensors")
     layers = {name[len("base_model.model.") :].partition(".lora_")[0] for name in names}
@@ -188,10 +200,10 @@ def test_an_adapter_with_a_rank_for_each_layer_is_read(checkpoint, tmp_path):
 
 
 def test_what_an_adapter_names_besides_its_layers_is_not_followed(
-    checkpoint, tmp_path, monkeypatch
+    checkpoint, adapter, tmp_path, monkeypatch
 ):
     """PEFT would ask the hub for the base model, and make first weights as the file says."""
-    _adapter(checkpoint, tmp_path / "mine", _random)
+    shutil.copytree(adapter, tmp_path / "mine")
     plain = _states(_config(checkpoint, tmp_path / "mine"))
     path = tmp_path / "mine/adapter_config.json"
     changes = {
@@ -209,8 +221,8 @@ def test_what_an_adapter_names_besides_its_layers_is_not_followed(
     assert np.array_equal(_states(config), plain)
 
 
-def test_an_adapter_with_the_older_names_of_layers_is_read(checkpoint, tmp_path):
-    _adapter(checkpoint, tmp_path / "new", _random)
+def test_an_adapter_with_the_older_names_of_layers_is_read(checkpoint, adapter, tmp_path):
+    shutil.copytree(adapter, tmp_path / "new")
     shutil.copytree(tmp_path / "new", tmp_path / "old")
     weights = load_file(tmp_path / "new/adapter_model.safetensors")
     older = {
@@ -236,10 +248,10 @@ def test_other_files_that_begin_with_adapter_are_no_adapter(checkpoint, tmp_path
     models.check(_config(tmp_path / "copy"))
 
 
-def test_an_adapter_without_its_files_says_which(checkpoint, tmp_path):
+def test_an_adapter_without_its_files_says_which(checkpoint, adapter, tmp_path):
     with pytest.raises(ModelError, match=r"has no adapter_config\.json; name a folder that PEFT"):
         models.check(_config(checkpoint, tmp_path))
-    _adapter(checkpoint, tmp_path / "mine", _random)
+    shutil.copytree(adapter, tmp_path / "mine")
     (tmp_path / "mine/adapter_model.safetensors").rename(tmp_path / "mine/adapter_model.bin")
     with pytest.raises(ModelError, match=r"adapter_model\.safetensors is missing or cut short"):
         models.check(_config(checkpoint, tmp_path / "mine"))

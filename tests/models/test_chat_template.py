@@ -42,6 +42,16 @@ NAMED = {"default": GOOD, "tool_use": "{{ nothing }}"}
 LISTED = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": GOOD}]
 
 
+@pytest.fixture(scope="module")
+def own_states(checkpoint, spatial, tmp_path_factory):
+    """States [layer, sample, hidden] of the family that has the template in its code."""
+    model = models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")
+    request = PlanRequest(spatial, model, limit=8, name="llava")
+    run = plan_run(request, tmp_path_factory.mktemp("own")).run
+    extract(run, run.shards, workers=0)
+    return np.load(run.folder / "states.npy")
+
+
 @pytest.mark.parametrize(
     ("file", "several"),
     [
@@ -51,21 +61,14 @@ LISTED = [{"name": "tool_use", "template": "x"}, {"name": "default", "template":
     ],
 )
 def test_the_default_of_several_templates_is_used(
-    with_template, checkpoint, spatial, work, file, several
+    with_template, own_states, spatial, work, file, several
 ):
     config = with_template(several, file)
     assert models.read_processor(config).frame == "USER: <image>\n{instruction}\nASSISTANT:"
-    got, wanted = (
-        plan_run(PlanRequest(spatial, one, limit=8, name=name), work).run
-        for name, one in (
-            ("auto", config),
-            ("llava", models.resolve("llava15", checkpoint=str(checkpoint), quantization="none")),
-        )
-    )
-    for run in (got, wanted):
-        extract(run, run.shards, workers=0)
-    a, b = (np.load(run.folder / "states.npy") for run in (got, wanted))
-    assert np.array_equal(a, b) and np.abs(a[:, :8]).min(axis=2).max() > 0
+    run = plan_run(PlanRequest(spatial, config, limit=8, name="auto"), work).run
+    extract(run, run.shards, workers=0)
+    states = np.load(run.folder / "states.npy")
+    assert np.array_equal(states, own_states) and np.abs(states[:, :8]).min(axis=2).max() > 0
 
 
 def test_a_template_with_a_date_gives_every_task_the_prompt_of_the_plan(

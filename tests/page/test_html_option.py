@@ -92,6 +92,22 @@ def test_evaluations_are_a_matrix_with_names_instead_of_paths(vsp, work):
     )
 
 
+def test_a_damaged_file_of_axes_is_named_on_the_page_and_by_the_commands_that_write_it(
+    vsp, work, two_runs
+):
+    path = work / "results/second/axes/twin/last.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    said = "results/second/axes/twin/last.json: is not JSON"
+    answer = vsp("report", "first", "second", "--html", "page.html")
+    first, second = answer.stderr.splitlines()
+    assert first == "wrote page.html" and second.startswith(f"note: the page leaves out {said}")
+    assert f"Left out: {said}" in (work / "page.html").read_text()
+    answer = vsp("report", "second", "--save")
+    assert f"note: the page leaves out {said}" in answer.stderr
+    assert f"Left out: {said}" in (two_runs[1].folder / "report.html").read_text()
+
+
 def test_a_report_without_html_reads_no_bundle(work, monkeypatch, vsp):
     made.made(work / "results" / "small")
     opened = []

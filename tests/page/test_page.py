@@ -8,11 +8,16 @@ from dataclasses import replace
 
 import pytest
 from helpers import made
+from helpers.large_study import large_study
 from helpers.page_results import HOSTILE, rich_results, score, write_page
 
 from vsp.reporting.page.messages import without_folders
+from vsp.reporting.page.packing import packed_spec, unpacked_spec
 from vsp.reporting.page.page_run import read_page_run
+from vsp.reporting.page.report_page import runs_page
 from vsp.reporting.page.rerun_commands import commands
+from vsp.reporting.page.study_page import study_html
+from vsp.reporting.study_facts import study_facts
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +31,8 @@ def source(results, tmp_path_factory):
 
 
 def _charts(source):
-    return json.loads(
-        re.search(r'<script type="application/json" id="charts">(.*?)</script>', source)[1]
-    )
+    block = re.search(r'<script type="application/json" id="charts">(.*?)</script>', source)[1]
+    return {key: unpacked_spec(spec) for key, spec in json.loads(block).items()}
 
 
 def _section(source, key):
@@ -141,6 +145,17 @@ def test_other_positions_of_a_run_are_curves_that_can_be_shown(tmp_path):
     assert {"name": "positions", "value": ["last token"]} in curves["params"]
 
 
+def test_results_beside_those_of_the_page_that_cannot_be_read_are_named(results, tmp_path):
+    own = rich_results(tmp_path / "results" / "own")
+    other = own.home / "logistic-at-image" / "summary.json"
+    other.parent.mkdir()
+    other.write_text("{")
+    page = runs_page([read_page_run("own", own)], gallery=0)
+    (why,) = page.left_out
+    assert why.startswith("results/own/logistic-at-image/summary.json: ")
+    assert f"Left out: {why}" in page.text
+
+
 def test_numbers_as_targets_have_curves_and_no_classes(tmp_path):
     page = write_page(
         tmp_path / "page.html", [made.made(tmp_path / "results" / "n", made.numbers())]
@@ -159,7 +174,29 @@ def test_many_labels_are_cut_and_what_is_left_out_is_said(tmp_path):
     page = write_page(tmp_path / "page.html", [made.made(tmp_path / "results" / "n", rows, scores)])
     source = page.read_text()
     assert "46 of 70 labels are not drawn; the table has all." in source
+    assert "Left out: the confusion matrix of n, which has 70 labels; 60 can be read." in source
     assert "confusion" not in _charts(source) and len(source) < 1_500_000
+
+
+def test_rows_of_a_chart_are_packed_and_are_the_same_again():
+    rows = [{"layer": i, "name": "probe (knows)", "score": i / 7, "dash": [1, 0], "p": None}
+            for i in range(9)]  # fmt: skip
+    spec = {"mark": "line", "data": {"values": rows}}
+    packed = packed_spec(spec)
+    assert packed["data"]["values"]["columns"]["name"] == {"of": ["probe (knows)"], "at": [0] * 9}
+    assert unpacked_spec(packed) == spec
+    mixed = {"data": {"values": [*rows, {"layer": 9}]}}
+    assert packed_spec(mixed) == unpacked_spec(mixed) == mixed
+
+
+def test_a_study_of_eight_runs_and_33_layers_stays_under_its_size(tmp_path):
+    study = large_study(tmp_path)
+    page = study_html(study_facts(study, tmp_path), gallery=0)
+    charts = _charts(page.text)
+    assert page.left_out == ()
+    assert {"verdict-evidence", "axes-coherence", "axes-cosines", "projection"} <= charts.keys()
+    assert len({one["of"] for one in charts["verdict-evidence"]["data"]["values"]}) == 5
+    assert len(page.text.encode()) < 1_400_000  # of 1.5 MB; the gallery comes on top
 
 
 def test_of_many_runs_the_first_alone_can_be_in_full_so_that_the_page_stays_small(

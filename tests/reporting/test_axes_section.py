@@ -52,9 +52,16 @@ def test_the_page_finds_the_axes_of_its_runs_and_several_have_a_list(work, axes)
     for run, name in zip(runs[:2], ("twin", "two-twin"), strict=True):
         write_axes(replace(axes, identity=identity, swapped=name), run.results.home)
     write_axes(replace(axes, swapped="of-another-plan"), runs[2].results.home)
-    found = axes_of_runs(runs)
+    axes_file(runs[0].results.home, "damaged").parent.mkdir()
+    axes_file(runs[0].results.home, "damaged").write_text("{")
+    found, left_out = axes_of_runs(runs)
     assert [one.swapped for one in found] == ["twin", "two-twin"]
-    section = axes_section(found)
+    assert [one.partition(": ")[0] for one in left_out] == [
+        "page/a/axes/damaged/last.json",
+        "page/c/axes/of-another-plan/last.json",
+    ]
+    section = axes_section(found, left_out)
+    assert section.left_out == left_out and axes_section([], left_out).left_out == left_out
     assert all(chart.controls[0].parameter == "of" for chart in section.charts)
     assert len(section.charts[0].table.rows) == 8
 

@@ -47,6 +47,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     from vsp.utils.terminal import show
 
     run = chosen_run(arguments)
+    run.require_states("answer")
     path = run.results / FREE_ANSWERS
     with stoppable() as stop:
         with stop.free():  # a signal unwinds

@@ -110,12 +110,13 @@ def add_drop_label(group: argparse._ActionsContainer) -> None:
 
 
 def add_n_jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--n-jobs`. The variable VSP_N_JOBS names another default than all cores."""
     parser.add_argument(
         "--n-jobs",
         type=at_least(1),
-        default=os.cpu_count(),
+        default=os.environ.get("VSP_N_JOBS", os.cpu_count()),  # a text is checked as one typed
         metavar="N",
-        help=f"{what} (default: all cores)",
+        help=f"{what} (default: $VSP_N_JOBS, or all cores)",
     )
 
 
@@ -221,8 +222,8 @@ def model_config(arguments: argparse.Namespace, name: str | None = None) -> Mode
     )
 
 
-def read_profile(path: Path | None, *, log: bool = True) -> Profile:
-    """The scheduler profile in that file, or else in `jobs/slurm.yaml`.
+def read_profile(path: Path | None, *, log: bool = True, work: Path | None = None) -> Profile:
+    """The scheduler profile in that file, or else in `jobs/slurm.yaml` of the folder `work`.
 
     With `log`, the log says which `jobs/slurm.yaml` is used: the user's or the shipped one.
     """
@@ -230,7 +231,7 @@ def read_profile(path: Path | None, *, log: bool = True) -> Profile:
     from vsp.utils.config_files import find_config
 
     if path is None:
-        path = find_config(str(PROFILE), "", Path(), log=log)
+        path = find_config(str(PROFILE), "", work or Path(), log=log)
     return parse(Profile, read_yaml(path), str(path)) if path else Profile()
 
 

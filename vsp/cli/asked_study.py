@@ -35,6 +35,11 @@ def asked_study(arguments: argparse.Namespace, work: Path) -> tuple[Study, bool]
                 f"--{option}: studies/{name}.yaml has the options of study {name}; edit that file, or "
                 "leave out the name to begin another study"
             )
+        if arguments.rest:
+            raise ConfigError(
+                f"{' '.join(arguments.rest)} after --: studies/{name}.yaml has the options of study "
+                f"{name}; write them there under `probe`"
+            )
         return read_study(name, work), False
     if arguments.model is None:
         raise ConfigError("name a study of studies/ to go on with, or a --model to begin one")
@@ -55,6 +60,7 @@ def _new_study(
         variants=arguments.controls or (),
         on=tuple(dict.fromkeys(arguments.on or ())),
         options=typed,
+        probe=tuple(arguments.rest),
     )
     path = study_path(study.name, work)
     check_study(study, f"study {study.name}")
@@ -66,8 +72,9 @@ def _new_study(
         study,
         question=before.question if arguments.question is None else study.question,
         variants=before.variants if arguments.controls is None else study.variants,
+        probe=study.probe or before.probe,
     )
-    for key in ("question", "model", "dataset", "variants", "on", "options"):
+    for key in ("question", "model", "dataset", "variants", "on", "options", "probe"):
         if getattr(study, key) != getattr(before, key):
             shown = {"variants": "with", "options": "plan", "on": "other-datasets"}.get(key, key)
             raise ConfigError(

@@ -69,6 +69,8 @@ def _axes(arguments: argparse.Namespace) -> None:
 
     _check(arguments)
     run, swapped = (find_run(name, Path()) for name in (arguments.run, arguments.swapped))
+    for one in (run, swapped):
+        one.require_states("axes")
     settings = AxesSettings(seed=arguments.seed)
     axes, was_stored = relation_axes(run, swapped, arguments.position, settings)
     path = axes_file(run.results, swapped.name, arguments.position)

@@ -104,6 +104,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
         run = chosen_run(arguments)
         run.require_planned("bench")
+        run.require_states("bench")
         plan = run.plan
         n_planned = plan.n_samples
         options |= _recorded_by(plan, arguments)

@@ -14,7 +14,7 @@ from typing import Any
 from vsp.choices import MODEL_FAMILIES, MODULES, POSITIONS, STORED_POSITIONS
 from vsp.cli.parser import Parser
 from vsp.cli.state_files import STATES
-from vsp.cluster.stages import STAGES
+from vsp.cluster.stages import EFFECTS, STAGES
 from vsp.datasets import IMPORTERS, VARIANTS
 from vsp.escaping import one_line
 from vsp.probes import PROBES
@@ -68,7 +68,7 @@ def _names_for(command: str, action: argparse.Action, parser: Parser) -> Names |
         "positions": lambda: POSITIONS,
         "position": lambda: STORED_POSITIONS,
         "modules": lambda: MODULES,
-        "stages": lambda: STAGES,
+        "stages": lambda: (*STAGES, EFFECTS),
         "dataset": _datasets,
         "of": _datasets,
     }

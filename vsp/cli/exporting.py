@@ -75,6 +75,7 @@ def _export(arguments: argparse.Namespace) -> None:
         probe=arguments.probe,
     )
     run = chosen_run(arguments)
+    run.require_states("export")
     with stoppable() as stop, stop.free():  # a signal unwinds, so that nothing half written is left
         export = prepare_export(run, request)
         paths = write_export(export, arguments.to, arguments.out)

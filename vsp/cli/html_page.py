@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsp.cli.arguments import add_run_option, at_least
-from vsp.cli.output import print_aside
+from vsp.cli.output import print_aside, print_cautions
 from vsp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,10 +100,19 @@ def write_runs_page(arguments: argparse.Namespace, first: Results) -> None:
     shown = display_names([*named])
     runs = [read_page_run(shown[name], results) for name, results in named.items()]
     gallery = GALLERY if arguments.gallery is None else arguments.gallery
-    page = runs_page(runs, transfers=_transfers(arguments.evaluation), gallery=gallery)
+    page = runs_page(
+        runs, transfers=_transfers(arguments.evaluation), gallery=gallery, by=arguments.by
+    )
     with write_aside(arguments.html) as file:
-        file.write(page.encode())
-    print_aside(f"wrote {arguments.html}")
+        file.write(page.text.encode())
+    say_written([arguments.html], page.left_out)
+
+
+def say_written(paths: Sequence[Path], left_out: Sequence[str]) -> None:
+    """Print the paths of files, and what the page among them leaves out."""
+    for path in paths:
+        print_aside(f"wrote {path}")
+    print_cautions([f"the page leaves out {one}" for one in left_out])
 
 
 def _transfers(path: Path | None) -> list[Transfer]:

@@ -44,9 +44,15 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
 
 
 def add_figure(
-    parser: argparse.ArgumentParser, kinds: Sequence[str] = (), axis: bool = False
+    parser: argparse.ArgumentParser,
+    kinds: Sequence[str] = (),
+    axis: bool = False,
+    default: str = "",
 ) -> None:
-    """Add --plot and the options of its look; `kinds` are the choices of --figure, the default first."""
+    """Add --plot and the options of its look.
+
+    `kinds` are the choices of --figure; `default` says which is drawn without it (empty: the first).
+    """
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw a figure as .png, .svg or .pdf"
     )
@@ -54,7 +60,7 @@ def add_figure(
         parser.add_argument(
             "--figure",
             choices=kinds,
-            help=f"what --plot draws (default: {kinds[0]})",
+            help=f"what --plot draws (default: {default or kinds[0]})",
         )
     if axis:
         parser.add_argument(

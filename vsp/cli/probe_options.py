@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vsp.choices import ANSWER_SCORES, DEFAULT_PROBE
 from vsp.cli.arguments import add_drop_label, add_over, add_seed, at_least, positive_number
 from vsp.probes import PROBES
-from vsp.probes.names import METRIC_NAMES, SPLIT_BY, TREATMENTS
+from vsp.probes.names import ERASURES, METRIC_NAMES, SPLIT_BY, TREATMENTS
 
 if TYPE_CHECKING:
     from vsp.evaluation.probe_settings import ProbeSettings
@@ -45,6 +45,21 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
         choices=TREATMENTS,
         help="preprocessing of the states, learned from the training rows (default: the probe's "
         "own)",
+    )
+    parser.add_argument(
+        "--erase",
+        choices=ERASURES,
+        help="take out of the states what a linear probe reads on the training rows (leace), the weights "
+        "of several classifiers (inlp), or a random subspace; the eraser is fitted on the training rows "
+        "of each fit",
+    )
+    parser.add_argument(
+        "--erase-rank",
+        type=at_least(1),
+        default=0,
+        metavar="N",
+        help="dimensions that --erase inlp or random takes out (default: 8 rounds of inlp; as many as "
+        "leace for random)",
     )
     parser.add_argument(
         "--grid",
@@ -173,6 +188,8 @@ def probe_settings(arguments: argparse.Namespace, position: str) -> ProbeSetting
         **_own_code(arguments),
         treatment=arguments.treatment or "",
         position=position,
+        erase=arguments.erase or "",
+        erase_rank=arguments.erase_rank,
         strengths=tuple(arguments.grid),
         metric=arguments.metric,
         class_weight=arguments.class_weight,

@@ -76,6 +76,7 @@ def _probe(arguments: argparse.Namespace) -> None:
 
     _require_no_probe(arguments.run)
     run = chosen_run(arguments)
+    run.require_states("probe")
     n_jobs = usable_jobs(arguments.n_jobs)
     if n_jobs < arguments.n_jobs:
         print_notes(

@@ -107,6 +107,7 @@ def _chosen(arguments: argparse.Namespace) -> list[ListedRun]:
     from vsp.cluster.jobs import scheduler_of
     from vsp.cluster.run_jobs import activities
     from vsp.storage.run_list import list_runs
+    from vsp.storage.together import why_needed
 
     work = Path()
     if bool(arguments.runs) == (arguments.older_than is not None):
@@ -119,6 +120,8 @@ def _chosen(arguments: argparse.Namespace) -> list[ListedRun]:
     free = []
     for one, activity in zip(listed, activities(listed, scheduler), strict=True):
         used = _why_in_use(activity, scheduler.has_queue())
+        if not used and one.run is not None:
+            used = why_needed(one.run, [other.name for other in listed])
         if used and arguments.runs:
             raise RunError(f"run {one.name}: {used}")
         if used:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsp.cli.html_page import check_page_options
-from vsp.cli.output import print_aside, print_json, print_line
+from vsp.cli.html_page import check_page_options, say_written
+from vsp.cli.output import print_json, print_line
 from vsp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def report_study(arguments: argparse.Namespace) -> None:
         from vsp.utils.files import write_text
 
         gallery = GALLERY if arguments.gallery is None else arguments.gallery
-        write_text(arguments.html, study_html(facts, gallery))
-        print_aside(f"wrote {arguments.html}")
+        page = study_html(facts, gallery, arguments.by)
+        write_text(arguments.html, page.text)
+        say_written([arguments.html], page.left_out)
     if arguments.save:
         from vsp.reporting.saved_study import save_study
 
-        for path in save_study(facts, work):
-            print_aside(f"wrote {path}")
+        say_written(*save_study(facts, work))
     if arguments.json:
         from vsp.reporting.study_strata import study_strata_json
 

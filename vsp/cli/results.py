@@ -19,7 +19,8 @@ from vsp.cli.arguments import (
 )
 from vsp.cli.chosen_run import chosen_results
 from vsp.cli.compared_runs import compared_runs
-from vsp.cli.html_page import add_page, check_page_options, write_runs_page
+from vsp.cli.effects import report_effects
+from vsp.cli.html_page import add_page, check_page_options, say_written, write_runs_page
 from vsp.cli.output import print_aside, print_json, print_line
 from vsp.cli.paper_options import (
     Tables,
@@ -107,6 +108,8 @@ def _report(arguments: argparse.Namespace) -> None:
         return
     check_paper_options(arguments)
     check_page_options(arguments)
+    if report_effects(arguments):
+        return
     _check_by(arguments)
     if arguments.margin is not None:
         raise ConfigError(f"--margin {arguments.margin:g} needs --study NAME")
@@ -150,8 +153,7 @@ def _report_setting(arguments: argparse.Namespace) -> None:
     if arguments.save:
         from vsp.reporting.saved_report import save_report
 
-        for path in save_report(results):
-            print_aside(f"wrote {path}")
+        say_written(*save_report(results))
     tables = Tables(
         csv=lambda: layer_csv(results), paper=lambda: layer_paper_table(results, arguments.title)
     )
@@ -171,10 +173,6 @@ def _check_by(arguments: argparse.Namespace) -> None:
     """Raise ConfigError if a table takes the place of the page with the strata."""
     if arguments.by is None:
         return
-    if arguments.html and arguments.further_runs:
-        raise ConfigError(
-            f"--by {arguments.by}: is not part of the page of several runs; name one run, or leave it out"
-        )
     for name in ("csv", "markdown", "latex"):
         if getattr(arguments, name):
             raise ConfigError(

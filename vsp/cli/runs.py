@@ -64,6 +64,7 @@ def _add_extract(subparsers: Any) -> None:
 def _extract(arguments: argparse.Namespace) -> None:
     from vsp.cluster.requeue import with_requeues
     from vsp.extraction.extract import check_some_done, extract, outcome_line
+    from vsp.storage.together import companions_there
 
     run = chosen_run(arguments)
     shards = run.shards if arguments.shard is None else [run.shard(i) for i in arguments.shard]
@@ -72,7 +73,8 @@ def _extract(arguments: argparse.Namespace) -> None:
         extract(run, shards, arguments.retry_failed, arguments.workers)
 
     with_requeues(work, run, EXTRACT, arguments.requeue, print_line)
-    print_line(outcome_line(run, shards))
+    for one in (run, *companions_there(run)):
+        print_line(outcome_line(one, shards))
     check_some_done(run, shards)
 
 

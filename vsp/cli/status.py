@@ -94,6 +94,7 @@ def _read(run: Run, scheduler: Scheduler, name: str | None) -> Situation:
         has_queue=scheduler.has_queue(),
         run=name or run.name,
         imported=run.plan.imported is not None,
+        effects=run.plan.effects is not None,
         answered=not states.problem,
         probe=() if probing is None else probing.probe,
     )

@@ -16,10 +16,13 @@ from vsp.cli.failed_plan import recorded_plan
 from vsp.cli.output import print_cautions, print_line
 from vsp.cli.planning import add_probe_tasks, plan_request, say_planned
 from vsp.cli.study_options import add_plan_options, parsed_options
+from vsp.cli.study_probe import keep_setting, study_choice, study_setting
+from vsp.cli.submitted_probe import add_submitted_probe
 from vsp.errors import ConfigError, RunError, SchedulerError
 from vsp.utils.signals import stoppable
 
 if TYPE_CHECKING:
+    from vsp.cluster.probe_choice import ProbeChoice
     from vsp.config import ModelConfig
     from vsp.extraction.plan_request import PlanRequest
     from vsp.extraction.study import StudyRun
@@ -37,6 +40,7 @@ def add_commands(subparsers: Any) -> None:
         "ask one question of a model: plan its runs with all controls, submit all, and report as one",
         example="vsp study --model llava15 --checkpoint /shared/llava-1.5-7b-hf --dataset data/vrd\n"
         "vsp study --model small --dataset data/raw/demo --with blank,mirrored --submit\n"
+        "vsp study --model small --dataset data/raw/demo --submit -- --probe mass-mean\n"
         "vsp study llava15-vrd",
         guide="docs/study.md",
         interrupted="what is planned and computed is kept; `vsp study NAME` goes on",
@@ -67,6 +71,7 @@ def add_commands(subparsers: Any) -> None:
     add_probe_tasks(parser)
     add_n_jobs(parser, "processes that draw the pictures of variants")
     add_plan_options(parser)
+    add_submitted_probe(parser)
 
 
 def _add_question(group: argparse._ArgumentGroup) -> None:
@@ -113,14 +118,16 @@ def _study(arguments: argparse.Namespace) -> None:
 
     work = Path()
     study, is_new = asked_study(arguments, work)
+    choice = study_choice(study, is_new, work, (), arguments.probe_tasks)
     if arguments.finish:
         _check_finish(arguments)
+        keep_setting(study, choice, work)
         finish(study, work)
         return
     base = _base_request(arguments, study, work)
     study = _with_controls(arguments, study, base.model, is_new, work)
     if arguments.dry_run:
-        _list_runs(study, base, work)
+        _list_runs(study, base, choice, work)
         return
     if is_new:
         print_line(f"wrote {write_study(study, work)}")
@@ -128,7 +135,8 @@ def _study(arguments: argparse.Namespace) -> None:
         f"what is planned and computed is kept; `vsp study {study.name}` goes on"
     )
     with recorded_plan(arguments.words, work):
-        runs = _plan_all(arguments, study, base, work)
+        runs = _plan_all(arguments, study, base, choice, work)
+    keep_setting(study, choice, work)
     if not (arguments.submit or arguments.study):
         print_line(
             f"next: `vsp study {study.name}{_job_options(arguments)}` submits all; "
@@ -213,12 +221,11 @@ def _with_controls(
     return replace(study, variants=tuple(one for one, why in reasons.items() if not why))
 
 
-def _list_runs(study: Study, base: PlanRequest, work: Path) -> None:
+def _list_runs(study: Study, base: PlanRequest, choice: ProbeChoice, work: Path) -> None:
     from vsp.cluster.needed_stages import finished_words
-    from vsp.cluster.probe_choice import ProbeChoice
     from vsp.extraction.study import find_runs
 
-    for one in find_runs(study, base, work):
+    for one in find_runs(study, base, work, _needed_setting(study, choice)):
         state = "new"
         if one.kept:
             state = "its results are there, its states were removed"
@@ -226,16 +233,27 @@ def _list_runs(study: Study, base: PlanRequest, work: Path) -> None:
             ledgers = one.run.ledgers()
             n_done = sum(ledger.n_done for ledger in ledgers)
             n_rows = one.run.plan.n_samples
-            finished = finished_words(one.run, ledgers, ProbeChoice())
+            finished = finished_words(one.run, ledgers, choice)
             state = "finished" if finished else f"{n_done:,} of {n_rows:,} rows are extracted"
         print_line(f"{one.name}: {state}, dataset {one.request.dataset}")
+    if study.probe:
+        print_line(f"probed with {shlex.join(study.probe)}")
+
+
+def _needed_setting(study: Study, choice: ProbeChoice) -> str:
+    """The setting that kept results need; empty for any, if the study names no options of the probe."""
+    return study_setting(choice) if study.probe else ""
 
 
 def _plan_all(
-    arguments: argparse.Namespace, study: Study, base: PlanRequest, work: Path
+    arguments: argparse.Namespace,
+    study: Study,
+    base: PlanRequest,
+    choice: ProbeChoice,
+    work: Path,
 ) -> list[StudyRun]:
     """Make the datasets that are missing, and plan the runs that are missing."""
-    from vsp.evaluation.study_transfers import is_finished
+    from vsp.evaluation.study_stage import is_finished
     from vsp.extraction.study import make_datasets, plan_study
 
     def say_dataset(fresh: bool, what: str, notes: list[str]) -> None:
@@ -253,6 +271,7 @@ def _plan_all(
             stop.hold,
             stop.free,
             _say_run,
+            _needed_setting(study, choice),
         )
         with stop.free():  # raises for a signal that came since the last run has its name
             pass
@@ -278,12 +297,15 @@ def _submit_all(
 
     profile, path = _profile(arguments, study, work)
     print_cautions([profile.code_note] if profile.code_note else [])
+    runs = _in_order(found)
     options = Options(
-        probe_tasks=arguments.probe_tasks, profile=None if path is None else str(path)
+        probe_tasks=arguments.probe_tasks,
+        profile=None if path is None else str(path),
+        probe=study_choice(study, False, work, runs, arguments.probe_tasks),
     )
     last = LastJob(STUDY, ("study", study.name, "--finish"), work / "scratch" / ".study")
     say: Callable[[str], None] = print_line
-    jobs = submit_sweep(_in_order(found), profile, options, work, say, last, _first(study))
+    jobs = submit_sweep(runs, profile, options, work, say, last, _first(study))
     if jobs.waits:
         names = " ".join(study.runs.values())
         print_line(
@@ -327,8 +349,10 @@ def finish(study: Study, work: Path, problems: Sequence[str] = ()) -> None:
     with stoppable() as stop, stop.free():
         finish_study(study, work, print_line)
     facts = study_facts(study, work)
-    for path in save_study(facts, work):
+    paths, left_out = save_study(facts, work)
+    for path in paths:
         print_line(f"wrote {path}")
+    print_cautions([f"the page leaves out {one}" for one in left_out])
     print_line()
     show(study_page(facts))
     missing = missing_runs(facts)

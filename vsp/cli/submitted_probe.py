@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vsp.choices import ALL, STORED_POSITIONS
 from vsp.cli.arguments import add_layers, add_position
@@ -41,16 +41,20 @@ def add_submitted_probe(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def probe_choice(words: Sequence[str]) -> ProbeChoice:
-    """The settings that the words define. A word that `vsp probe` refuses ends the program."""
+def probe_choice(words: Sequence[str], source: str = "") -> ProbeChoice:
+    """The settings that the words define. A word that `vsp probe` refuses ends the program.
+
+    With the `source` of the words, a file, such a word raises ConfigError.
+    """
     from vsp.cluster.probe_choice import ProbeChoice
     from vsp.evaluation.probe_settings import setting_name
 
     for word in words:
         option = word.partition("=")[0]
         if option in _NOT_HERE:
-            raise ConfigError(f"{option} after --: {_NOT_HERE[option]}")
-    arguments = _parser().parse_args(list(words))
+            where = f"{source}: probe: {option}" if source else f"{option} after --"
+            raise ConfigError(f"{where}: {_NOT_HERE[option]}")
+    arguments = _parser(source).parse_args(list(words))
     one = None if arguments.position == ALL else arguments.position
     settings = probe_settings(arguments, one or STORED_POSITIONS[0])
     names = {
@@ -61,9 +65,11 @@ def probe_choice(words: Sequence[str]) -> ProbeChoice:
     return ProbeChoice(found, names, one, arguments.layers is not None)
 
 
-def checked_choice(words: Sequence[str], runs: Sequence[Run], probe_tasks: int) -> ProbeChoice:
+def checked_choice(
+    words: Sequence[str], runs: Sequence[Run], probe_tasks: int, source: str = ""
+) -> ProbeChoice:
     """As `probe_choice`. Raises a VspError for what `vsp probe` would refuse for one of the runs."""
-    choice = probe_choice(words)
+    choice = probe_choice(words, source)
     if choice.layers and probe_tasks:
         raise ConfigError(
             f"--probe-tasks {probe_tasks}: splits all layers; leave it out, or --layers after --"
@@ -72,15 +78,26 @@ def checked_choice(words: Sequence[str], runs: Sequence[Run], probe_tasks: int) 
         return choice
     from vsp.evaluation.probe_work import check_settings
 
-    arguments = _parser().parse_args(list(words))
+    arguments = _parser(source).parse_args(list(words))
     for run in runs:
         choice.settings(run)  # raises RunError for a position that the run does not have
         check_settings(probe_settings(arguments, STORED_POSITIONS[0]), run.plan.labels)
     return choice
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="vsp probe", add_help=False)
+class _FileParser(Parser):
+    """A parser of words in a file, `source`."""
+
+    source = ""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.source}: probe: {message}")
+
+
+def _parser(source: str = "") -> Parser:
+    parser = (_FileParser if source else Parser)(prog="vsp probe", add_help=False)
+    if isinstance(parser, _FileParser):
+        parser.source = source
     add_layers(parser)
     add_position(parser, (ALL,), default=ALL)
     add_probe_options(parser)

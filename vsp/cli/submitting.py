@@ -18,7 +18,7 @@ from vsp.cli.chosen_run import chosen_run
 from vsp.cli.output import print_line, print_notes
 from vsp.cli.profile_choice import profile_of
 from vsp.cli.submitted_probe import add_submitted_probe, checked_choice
-from vsp.cluster.stages import STAGES
+from vsp.cluster.stages import EFFECTS, ORDER, PROBE, PROBE_PARTS, REPORT, STAGES
 from vsp.utils.spelling import unknown_name
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def _add_submission(
         "--stages",
         type=_stages,
         metavar="LIST",
-        help=f"stages to submit, from {','.join(STAGES)} (default: {stages})",
+        help=f"stages to submit, from {','.join(STAGES)}; of a run of effects, "
+        f"{EFFECTS} instead of {PROBE} and {REPORT} (default: {stages})",
     )
     parser.add_argument(
         "--after",
@@ -141,9 +142,12 @@ def _options(
     )
 
 
+_ALL_STAGES = tuple(stage for stage in ORDER if stage != PROBE_PARTS)
+
+
 def _stages(text: str) -> tuple[str, ...]:
     names = text.split(",")
-    unknown = [name for name in names if name not in STAGES]
+    unknown = [name for name in names if name not in _ALL_STAGES]
     if unknown:
-        raise argparse.ArgumentTypeError(unknown_name("stage", unknown[0], STAGES))
-    return tuple(stage for stage in STAGES if stage in names)
+        raise argparse.ArgumentTypeError(unknown_name("stage", unknown[0], _ALL_STAGES))
+    return tuple(stage for stage in _ALL_STAGES if stage in names)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsp.cli.arguments import add_command
+from vsp.cli.arguments import add_command, add_profile, read_profile
 from vsp.cli.output import print_aside, print_line, print_notes
 from vsp.errors import ConfigError
 
@@ -42,6 +42,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="N",
         help=f"port on 127.0.0.1; 0 takes a free one (default: {PORT})",
     )
+    add_profile(parser)
 
 
 def _port(text: str) -> int:
@@ -55,19 +56,22 @@ def _view(arguments: argparse.Namespace) -> None:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "no such folder"
         raise ConfigError(f"{folder.absolute()}: {what}; name the folder that has results/")
-    with _server(folder, arguments.port) as server:
+    with _server(folder, arguments.port, arguments.profile) as server:
         _print_where(folder, server.server_port)
         with suppress(KeyboardInterrupt):  # the normal way to end the server
             server.serve_forever()
     print_aside("ended")
 
 
-def _server(folder: Path, port: int) -> ResultsServer:
+def _server(folder: Path, port: int, profile: Path | None) -> ResultsServer:
+    """The server, with the batch system of the profile, which tells the jobs of runs."""
+    from vsp.cluster.jobs import scheduler_of
     from vsp.serving.http_server import ResultsServer
     from vsp.serving.pages import Pages
 
+    scheduler = scheduler_of(read_profile(profile, log=False, work=folder))
     try:
-        return ResultsServer(port, Pages(folder).answer)
+        return ResultsServer(port, Pages(folder, scheduler).answer)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +17,7 @@ from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
 from vsp.cluster.local import Local
 from vsp.cluster.probe_choice import ProbeChoice
 from vsp.cluster.stages import (
+    EFFECTS,
     EXTRACT,
     ORDER,
     PROBE,
@@ -31,6 +32,7 @@ from vsp.errors import ConfigError
 from vsp.storage.journal import TaskIdentity
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
+from vsp.storage.together import companions_there
 from vsp.utils.import_path import folder_of_vsp
 
 # Tasks look for checkpoints where the shell that plans the run does.
@@ -113,7 +115,7 @@ def chain(
 
     `choice` is how they probe; the report is of the settings that it makes.
     """
-    if PROBE in stages:
+    if {PROBE, EFFECTS} & {*stages}:
         _ = run.results  # raises RunError if they have no place
     cores = ("--n-jobs", str(profile.cpu.cpus_per_task))
     several = choice.position is None and len(run.plan.stored_positions) > 1
@@ -131,6 +133,8 @@ def chain(
         jobs.append(_cpu_job(run, profile, PROBE_PARTS, command, probe_tasks))
     if PROBE in stages:
         jobs.append(_cpu_job(run, profile, PROBE, _command(run, PROBE, *probe)))
+    if EFFECTS in stages:
+        jobs.append(_cpu_job(run, profile, EFFECTS, _command(run, EFFECTS)))
     if REPORT in stages:
         shown = (word for one in choice.settings(run) for word in ("--probe", one))
         report = _cpu_job(run, profile, REPORT, _command(run, REPORT, *shown, "--save"))
@@ -170,17 +174,25 @@ def task_states(
 ) -> States:
     """The states of the run's tasks in the batch system; only active tasks unless `ended`.
 
-    Ledgers tell the numbers of jobs that the batch system may have forgotten.
+    Active extractions of runs that are extracted together with it are tasks of the run too. Ledgers
+    tell the numbers of jobs that the batch system may have forgotten.
     """
-    return scheduler.states(
-        Query(
-            run_id=job_owner(run),
-            stages={job_name(stage, run.name): stage for stage in ORDER},
-            n_tasks=len(run.plan.shard_starts),
-            since=datetime.fromisoformat(run.plan.created).astimezone(),
-            jobs=_first_shards(ledgers),
-            ended=ended,
-        )
+    known = scheduler.states(_query(run, ORDER, _first_shards(ledgers), ended))
+    if not scheduler.runs_here:
+        for other in companions_there(run):
+            joint = scheduler.states(_query(other, (EXTRACT,), {}, ended=False))
+            known = States((*joint.tasks, *known.tasks), known.problem or joint.problem)
+    return known
+
+
+def _query(run: Run, stages: Sequence[str], jobs: Mapping[str, int], ended: bool) -> Query:
+    return Query(
+        run_id=job_owner(run),
+        stages={job_name(stage, run.name): stage for stage in stages},
+        n_tasks=len(run.plan.shard_starts),
+        since=datetime.fromisoformat(run.plan.created).astimezone(),
+        jobs=jobs,
+        ended=ended,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vsp.cluster.contract import States
 from vsp.cluster.probe_choice import ProbeChoice, named_settings, probe_words, report_words
 from vsp.cluster.run_stages import run_stages
-from vsp.cluster.stages import EXTRACT, PROBE, REPORT, STAGES, VERIFY
+from vsp.cluster.stages import EFFECTS, EXTRACT, PROBE, REPORT, VERIFY, stages_of
 from vsp.cluster.status import run_status
 from vsp.errors import RunError
 from vsp.storage.ledger import Ledger, failure_of_all
@@ -15,9 +15,27 @@ from vsp.storage.run import Run
 from vsp.utils.text import format_count
 
 
+def run_stages_of(run: Run) -> tuple[str, ...]:
+    """The stages of a run: of states, or of effects."""
+    return stages_of(run.plan.effects is not None)
+
+
+def _check_stages(run: Run, wanted: Sequence[str]) -> None:
+    """Raise RunError if a stage belongs to the other kind of run."""
+    usual = run_stages_of(run)
+    for stage in wanted:
+        if stage not in usual:
+            what = "states" if run.plan.effects is None else "effects"
+            raise RunError(
+                f"run {run.name}: holds {what} and has no stage {stage}; its stages are "
+                f"{', '.join(usual)}"
+            )
+
+
 def later_stages(run: Run, probe: ProbeChoice, *options: str) -> str:
     """The command that submits all stages after the extraction."""
-    words = ("vsp", "submit", "--run", run.name, "--stages", ",".join(STAGES[1:]), *options)
+    later = ",".join(run_stages_of(run)[1:])
+    words = ("vsp", "submit", "--run", run.name, "--stages", later, *options)
     return " ".join(words) + probe_words(probe.words)
 
 
@@ -30,12 +48,14 @@ def finished_words(run: Run, ledgers: Sequence[Ledger], probe: ProbeChoice) -> s
         return ""
     settings = probe.settings(run)
     stages = run_stages(run, run_status(run, ledgers, States()), States(), (), settings)
-    if not any(stage.stage == PROBE and stage.state == "done" for stage in stages):
+    if not any(stage.stage in (PROBE, EFFECTS) and stage.state == "done" for stage in stages):
         return ""
     n_done, n_failed = (
         sum(getattr(one, name) for one in ledgers) for name in ("n_done", "n_failed")
     )
     rows = f"{format_count(n_done, 'row')} done" + (f", {n_failed:,} failed" if n_failed else "")
+    if run.plan.effects is not None:
+        return f"is finished: {rows}, effects computed; `vsp effects --run {run.name}` shows the results"
     named = named_settings(settings)
     return (
         f"is finished: {rows}, probes {f'{named} ' if named else ''}fitted; `vsp report --run {run.name}"
@@ -74,9 +94,11 @@ def needed_stages(
     is_extracted = not any(ledger.n_missing for ledger in ledgers) and not (
         n_failed and retry_failed
     )
-    stages, remarks = tuple(wanted or STAGES), []
+    usual, remarks = run_stages_of(run), []
+    stages = tuple(wanted or usual)
+    _check_stages(run, stages)
     if wanted is None and is_extracted:
-        stages = STAGES[1:]
+        stages = usual[1:]
         remarks.append("no row is missing, so the extraction is left out")
     if PROBE in stages and n_failed and not without_failed and not retry_failed:
         # Known now, not only when the probe starts hours later.

@@ -8,7 +8,7 @@ from shlex import quote
 
 from vsp.cluster.probe_choice import probe_words, report_words
 from vsp.cluster.run_stages import StageStatus
-from vsp.cluster.stages import EXTRACT, PROBE, REPORT, STAGES, VERIFY
+from vsp.cluster.stages import EFFECTS, EXTRACT, PROBE, REPORT, VERIFY, stages_of
 from vsp.cluster.status import ACTIVE, RunStatus
 from vsp.utils.text import format_count, format_ranges
 
@@ -24,6 +24,7 @@ class Situation:
     imported: bool = False  # states from elsewhere: nothing can be extracted
     answered: bool = True  # whether the batch system did
     probe: tuple[str, ...] = ()  # options of `vsp probe` of the last submission
+    effects: bool = False  # a run of effects, which has no states to probe
 
     def stage(self, name: str) -> StageStatus | None:
         return next((stage for stage in self.stages if stage.stage == name), None)
@@ -106,13 +107,15 @@ def _logs(situation: Situation) -> list[str]:
 def _after_extraction(situation: Situation) -> list[str]:
     """The commands of a run that has no missing row."""
     n_failed, n_done = (situation.status.count(name) for name in ("n_failed", "n_done"))
-    probe = situation.stage(PROBE)
+    probe = situation.stage(EFFECTS if situation.effects else PROBE)
     probed = probe is not None and probe.state == "done"
     lines = []
     if not probed and n_done:
         lines += [*_logs(situation), _rest(situation, n_failed)]
     elif probed:
-        report = situation.command("report") + report_words(() if probe is None else probe.settings)
+        settings = () if probe is None else probe.settings
+        report = situation.command("report") + report_words(settings)
+        report = situation.command(EFFECTS) if situation.effects else report
         lines.append(_line(report, "shows the results"))
     if n_failed and not situation.imported:
         what = f"tries {format_count(n_failed, 'failed row')} again, once the cause is mended"
@@ -127,14 +130,16 @@ def _rest(situation: Situation, n_failed: int) -> str:
     """The command for the stages after the extraction that are not finished."""
     without = f", without {format_count(n_failed, 'failed row')}" if n_failed else ""
     if not situation.by_queue or situation.imported:
+        if situation.effects:
+            return _line(situation.command(EFFECTS), f"computes the effects{without}")
         partial = ("--partial",) if n_failed else ()
         probe = situation.command("probe", *partial, *map(quote, situation.probe))
         return _line(probe, f"fits the probes{without}")
     verified = situation.stage(VERIFY)
     left = [
         name
-        for name in STAGES[1:]
-        if name in (PROBE, REPORT) or verified is None or verified.state != "done"
+        for name in stages_of(situation.effects)[1:]
+        if name in (PROBE, EFFECTS, REPORT) or verified is None or verified.state != "done"
     ]
     after = ("--after", "any") if n_failed else ()
     command = situation.command("submit", "--stages", ",".join(left), *after)

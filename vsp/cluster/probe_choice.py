@@ -24,6 +24,8 @@ class ProbeChoice:
 
         Raises RunError if the run has no states at the position.
         """
+        if run.plan.effects is not None:
+            return ()
         if self.position is not None:
             run.states(self.position)
             return (self.names[self.position],)

@@ -14,7 +14,15 @@ from datetime import datetime
 from pathlib import Path
 
 from vsp.cluster.contract import States, TaskState, array_and_task
-from vsp.cluster.stages import EXTRACT, ORDER, PROBE, PROBE_PARTS, REPORT, VERIFY
+from vsp.cluster.stages import (
+    EFFECTS,
+    EXTRACT,
+    ORDER,
+    PROBE,
+    REPORT,
+    VERIFY,
+    stages_of,
+)
 from vsp.cluster.status import ACTIVE, RunStatus
 from vsp.cluster.submitted import Submission, probing_submission
 from vsp.cluster.task_words import task_words
@@ -24,6 +32,7 @@ from vsp.storage.run import Run
 from vsp.storage.sealed_summary import SUMMARY
 from vsp.utils.text import format_count, format_ranges
 
+FOUND_EFFECTS = "effects.json"  # in results/RUN/, of `vsp effects`
 VERIFIED = "verified.json"  # in the run's folder, after a verification without damage
 
 
@@ -59,9 +68,10 @@ def run_stages(
     last = probing_submission(sent)
     settings = settings or (last.settings if last is not None else ())
     stages = [_extraction(status, states, sent)]
+    usual = stages_of(run.plan.effects is not None)
     for stage in ORDER[1:]:
         known = [task for task in states.tasks if task.stage == stage]
-        if stage != PROBE_PARTS or known or _last_jobs(stage, sent):
+        if stage in usual or known or _last_jobs(stage, sent):
             of_stage = () if stage == VERIFY else settings
             found = _later_stage(run, stage, status, states, sent, of_stage)
             stages.append(replace(found, settings=of_stage))
@@ -163,9 +173,11 @@ def _written(run: Run, stage: str, settings: Sequence[str]) -> float | None:
     """
     if stage == VERIFY:
         return _newest([run.folder / VERIFIED], run)
-    if stage not in (PROBE, REPORT):
+    if stage not in (PROBE, EFFECTS, REPORT):
         return None
     with suppress(RunError):  # its results have no place
+        if stage == EFFECTS:
+            return _newest([run.results / FOUND_EFFECTS], run)
         name = SUMMARY if stage == PROBE else REPORT_FILE
         if not settings:
             return _newest(run.results.glob(f"**/{name}"), run)

@@ -84,9 +84,15 @@ def run_status(run: Run, ledgers: Sequence[Ledger], states: States, damage: str 
         shards=shards,
         failed={row: why for ledger in ledgers for row, why in sorted(ledger.failed.items())},
         batching=largest_batch_effect(ledgers),
-        notes=(*_notes(ledgers, states), *([damage] if damage else ())),
+        notes=(*_together(run), *_notes(ledgers, states), *([damage] if damage else ())),
         now=time.time(),
     )
+
+
+def _together(run: Run) -> list[str]:
+    """With which runs this one is extracted."""
+    others = [one.name for one in run.plan.together if one.id != run.plan.id]
+    return [f"one extraction computes this run and {', '.join(others)}"] if others else []
 
 
 def last_life(ledger: Ledger) -> Life | None:

@@ -16,6 +16,7 @@ from vsp.cluster.needed_stages import (
     finished_words,
     later_stages,
     needed_stages,
+    run_stages_of,
 )
 from vsp.cluster.probe_choice import ProbeChoice, probe_words
 from vsp.cluster.shell import write_script
@@ -56,6 +57,7 @@ class Options:
     profile: str | None = None  # the file that was named; None: the usual one
     probe: ProbeChoice = field(default_factory=ProbeChoice)  # how the probe stage probes
     before_probes: tuple[str, ...] = ()  # jobs of another run that the probe stage lets end first
+    extracted_by: tuple[str, ...] = ()  # jobs of another run that extract the rows of this one too
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
     another plan.
     """
     run.require_planned("submit")
+    _check_probe_options(run, options)
     ledgers = run.ledgers()
     finished = finished_words(run, ledgers, options.probe) if options.stages is None else ""
     if finished and not options.retry_failed:
@@ -85,7 +88,7 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
             say(f"run {run.name} {finished}")
             return
         say(f"# run {run.name} {finished}; all scripts:")
-        options = replace(options, stages=STAGES, after="any")
+        options = replace(options, stages=run_stages_of(run), after="any")
     if options.retry_failed and EXTRACT not in options.wanted:
         raise RunError("--retry-failed: extracts rows again; add extract to --stages")
     named = options.stages
@@ -102,6 +105,15 @@ def submit(run: Run, profile: Profile, options: Options, say: Say) -> None:
             f"run {run.name}: {which} queued or running already; {_watched(run)} shows when it ends"
         )
     _send(run, profile, options, scheduler, states, None, say)
+
+
+def _check_probe_options(run: Run, options: Options) -> None:
+    """Raise RunError if options of the probe are given for a run of effects, which is not probed."""
+    if run.plan.effects is not None and (options.probe_tasks or options.probe.words):
+        given = "--probe-tasks" if options.probe_tasks else "options behind --"
+        raise RunError(
+            f"run {run.name}: holds effects and is not probed, so {given} cannot be used; leave them out"
+        )
 
 
 def _goes_on(
@@ -142,6 +154,7 @@ def _needed(run: Run, ledgers: Sequence[Ledger], options: Options, say: Say) -> 
 def resume(run: Run, profile: Profile, options: Options, say: Say) -> None:
     """Submit the unfinished shards that are not queued or running, and the later stages."""
     run.require_planned("resume")
+    _check_probe_options(run, options)
     ledgers = run.ledgers()
     failure = failure_of_all(ledgers)
     if failure and not options.retry_failed:
@@ -259,7 +272,10 @@ class _Sender:
         # stages, and must not run beside the same stages, which write to the same files.
         earlier = ORDER[: ORDER.index(later[0])] if later else ()
         active = [task for task in states.tasks if task.active]
-        self._last = tuple(task.job for task in active if task.stage in earlier)
+        before = [task.job for task in active if task.stage in earlier]
+        joint = options.extracted_by  # of which the batch system may list tasks already
+        before = [job for job in before if array_and_task(job)[0] not in joint]
+        self._last = (*joint, *before)
         self._others = tuple(task.job for task in active if task.stage not in earlier)
 
     def send(self, stage: str, calls: list[Call]) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from vsp.cluster.stages import EXTRACT, PROBE, STAGES
+from vsp.cluster.stages import EXTRACT, PROBE, STAGES, STAGES_OF_EFFECTS
 from vsp.config import Frozen
 from vsp.errors import RunError
 from vsp.storage.run import Run
@@ -22,7 +22,7 @@ from vsp.utils.files import write_text
 from vsp.utils.reading import read_json, unreadable
 
 _MOST = 200  # submissions that are kept, the last ones
-Stage = Literal["extract", "verify", "probe-parts", "probe", "report"]
+Stage = Literal["extract", "verify", "probe-parts", "probe", "effects", "report"]
 Word = Annotated[str, Field(max_length=4096)]
 Setting = Annotated[str, Field(pattern=r"^[A-Za-z0-9_,-][A-Za-z0-9_.,-]{0,150}$")]
 Job = Annotated[str, Field(min_length=1, max_length=100)]
@@ -44,7 +44,7 @@ class Submission(Frozen):
         """These of its options as they are written on a command line, without defaults."""
         given: dict[str, str | None] = {
             "profile": self.profile,
-            "stages": None if set(self.stages) >= set(STAGES) else ",".join(self.stages),
+            "stages": None if set(self.stages) in _WHOLE else ",".join(self.stages),
             "after": None if self.after == "ok" else self.after,
             "probe_tasks": str(self.probe_tasks) if self.probe_tasks else None,
         }
@@ -64,6 +64,7 @@ class Submission(Frozen):
         return datetime.fromisoformat(self.time).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+_WHOLE = (set(STAGES), set(STAGES_OF_EFFECTS))
 _SUBMISSIONS = TypeAdapter(tuple[Submission, ...])
 
 

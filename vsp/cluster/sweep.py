@@ -60,12 +60,15 @@ def submit_sweep(
     scheduler = scheduler_of(profile)
     found: list[_RunJobs] = []
     for run in runs:
-        earlier = zip(runs, found, strict=False)  # those before this run
-        name = (first or {}).get(run.name)
-        waits_for = [
-            job for one, of_one in earlier if one.name == name for job in of_one.extracting
-        ]
-        of_run = replace(options, before_probes=tuple(waits_for))
+        extracting = {one.name: of_one.extracting for one, of_one in zip(runs, found, strict=False)}
+        together = [one.name for one in run.plan.together if one.id != run.plan.id]
+        of_run = replace(
+            options,
+            before_probes=extracting.get((first or {}).get(run.name, ""), ()),
+            extracted_by=tuple(
+                dict.fromkeys(job for name in together for job in extracting.get(name, ()))
+            ),
+        )
         try:
             found.append(_submit_run(run, profile, of_run, scheduler, say))
         except SchedulerError as error:
@@ -91,23 +94,25 @@ def _submit_run(
     run: Run, profile: Profile, options: Options, scheduler: Scheduler, say: Say
 ) -> _RunJobs:
     """Submit what one run needs, unless its jobs wait or run. Raises SchedulerError if it is refused."""
-    active = [one for one in task_states(run, scheduler, ended=False).tasks if one.active]
+    joint = options.extracted_by
+    tasks = task_states(run, scheduler, ended=False).tasks
+    active = [one for one in tasks if one.active and array_and_task(one.job)[0] not in joint]
     if active:
         waiting = _numbers(active)
         say(f"run {run.name}: not submitted again, jobs {', '.join(waiting)} run or wait")
         extracting = _numbers([one for one in active if one.stage == EXTRACT])
-        return _RunJobs(waiting, (), extracting, _other_probe(run, options))
+        return _RunJobs(waiting, (), (*joint, *extracting), _other_probe(run, options))
     ledgers = run.ledgers()
     if finished_words(run, ledgers, options.probe):
         say(f"run {run.name}: is finished")
         return _RunJobs()
-    say(f"run {run.name}:")
+    say(f"run {run.name}:" + (f" job {', '.join(joint)} extracts its rows too" if joint else ""))
     before = known_submissions(run)[0]
     problem = _problem(run, profile, replace(options, stages=_stages(ledgers, options)), say)
     new = [one for one in known_submissions(run)[0] if one not in before]
     sent = [(stage, job) for one in new for stage, jobs in one.jobs.items() for job in jobs]
     extracts = tuple(job for stage, job in sent if stage == EXTRACT)
-    return _RunJobs((), tuple(job for _, job in sent), extracts, problem)
+    return _RunJobs((), tuple(job for _, job in sent), (*joint, *extracts), problem)
 
 
 def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
@@ -140,8 +145,8 @@ def _other_probe(run: Run, options: Options) -> str:
 
 
 def _stages(ledgers: Sequence[Ledger], options: Options) -> tuple[str, ...]:
-    """The stages up to the probes, without the extraction if it is finished."""
-    if unfinished(ledgers, options.retry_failed):
+    """The stages up to the probes, without the extraction if it is finished or submitted already."""
+    if unfinished(ledgers, options.retry_failed) and not options.extracted_by:
         return (EXTRACT, VERIFY, PROBE)
     return (VERIFY, PROBE)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vsp.demo_training.learner import PLACE_LAYER, Learner, color_numbers, places
+from vsp.demo_training.learner import PLACE_LAYER, Learner, color_numbers, fast_products, places
 from vsp.demo_training.packing import NO_TARGET, Encoder, Pack, pack, packed_mask
 from vsp.demo_training.scenes import Question, TrainingSet
 
@@ -79,7 +79,7 @@ def _forward(
     inputs = torch.cat([before, image, embed(packed.tokens)], dim=1)
     n_shared = before.shape[1] + image.shape[1]
     shared = torch.zeros(n_images, n_shared, dtype=torch.long)
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_products():
         output = inner.language_model(
             inputs_embeds=inputs,
             attention_mask=packed_mask(torch.cat([shared, packed.branch], dim=1)),

@@ -7,6 +7,7 @@ from vsp.evaluation.metrics import METRICS, Metric
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.probes import PROBES
 from vsp.probes.base import ProbeBase
+from vsp.probes.erasure.methods import check_erasure
 from vsp.probes.own_code import is_own, probe_title
 
 _LIMITS = {"tol": "--tolerance", "max_iter": "--max-iter"}
@@ -36,6 +37,7 @@ def configured_probe(settings: ProbeSettings, metric: Metric) -> ProbeBase:
     if metric is METRICS["log-loss"] and not probe.link:
         raise ProbeError(f"probe {title} has no probabilities; use another --metric than log-loss")
     _check_limits(settings, probe, title)
+    check_erasure(settings.erase, settings.erase_rank, probe.target == "number")
     weight = _class_weight(settings, metric, probe)
     if is_own(settings.probe) and probe.target == "label":
         probe.set_params(trust_scores=metric in (METRICS["auc"], METRICS["log-loss"]))

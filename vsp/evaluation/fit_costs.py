@@ -78,7 +78,8 @@ def _grid_fits(fitter: LayerFitter) -> Iterator[_Fitted]:
     """Labels [row], training rows [row] and number of strengths of each task of the search."""
     tasks = fitter.tasks
     for piece in tasks.search_pieces:
-        yield from ((tasks.y, tasks.design.train_sets[i], tasks.n_strengths) for i in piece)
+        for _ in range(2 if tasks.n_erasures else 1):  # also for the first random subspace
+            yield from ((tasks.y, tasks.design.train_sets[i], tasks.n_strengths) for i in piece)
 
 
 def _single_fits(
@@ -96,6 +97,8 @@ def _single_fits(
         yield from ((tasks.y, counts > 0) for counts in tasks.resamples)
     if tasks.shuffled is not None:
         yield from ((labels, outer[0]) for labels in tasks.shuffled)
+    for _ in range(1 + tasks.n_erasures if tasks.n_erasures else 0):
+        yield from ((tasks.y, train) for train in outer)
     if tasks.keep_folds and len(outer) > 1:
         yield from ((tasks.y, train) for train in outer)
     yield tasks.y, sets[design.final]

@@ -48,6 +48,7 @@ class LayerTasks:
     code_strengths: tuple[float, ...] = ()  # of the online code; empty: `strengths`
     resamples: NDArray[np.intp] | None = None  # counts [resample, row] of training rows
     shuffled: NDArray[Any] | None = None  # random labels [draw, row], each row drawn by itself
+    n_erasures: int = 0  # random subspaces beside erased states; 0: nothing is erased
     keep_folds: bool = True  # save the probe of each outer split, if there are several
 
     def reordered(self, order: NDArray[np.intp]) -> LayerTasks:
@@ -94,6 +95,7 @@ class LayerTasks:
         once = {
             "capacity": self.shuffled is not None,
             "curve": bool(self.portions),
+            "erasure": self.n_erasures > 0,
             "folds": self.keep_folds and len(self.design.outer) > 1,
             "final": True,
         }
@@ -104,7 +106,7 @@ class LayerTasks:
 class Piece:
     """A later piece."""
 
-    kind: str  # null or within (permuted labels), control, capacity, refit, curve, folds or final
+    kind: str  # null or within (permuted labels), control, capacity, refit, curve, erasure, …
     start: int = 0  # first permutation or resample
     name: str = ""  # of the control
 

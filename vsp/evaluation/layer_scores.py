@@ -35,6 +35,7 @@ def single_layer_scores(
         **_code_length(fit, "control_"),
         "curve": _learning_curve(fit),
         **_certificates(fit, tolerance),
+        "erasure": _erasure(fit),
         "capacity": float(fit["capacity"].mean()) if "capacity" in fit else None,
         "n_train": int(design.train_sets[first.train_set].sum()),
         "n_test": len(first.test),
@@ -121,6 +122,21 @@ def _code_length(fit: Fit, kind: str = "") -> dict[str, Any]:
     bits, error = mean_and_error(fit[names[0]].astype(np.float64))
     figures = float(bits), finite_or_none(error), float(fit[f"{kind}uniform_bits"] / bits)
     return dict(zip(names, figures, strict=True))
+
+
+def _erasure(fit: Fit) -> dict[str, float] | None:
+    """What the erasure leaves on training rows, and scores without random subspaces."""
+    if "erased_train" not in fit:
+        return None
+    drawn = fit["random_erased"].astype(np.float64)
+    return {
+        "rank": float(fit["erased_rank"].max()),
+        "train": float(fit["erased_train"].mean()),
+        "train_chance": float(fit["erased_chance"].mean()),
+        "random": float(drawn.mean()),
+        "random_low": float(drawn.min()),
+        "random_high": float(drawn.max()),
+    }
 
 
 def _certificates(fit: Fit, tolerance: float) -> dict[str, Any]:

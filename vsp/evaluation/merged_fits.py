@@ -21,6 +21,7 @@ _CURVE = (
     "portion_rows", "curve", "code_bits", "uniform_bits", "control_code_bits",
     "control_uniform_bits", "portion_errors",
 )  # fmt: skip
+ERASED = ("erased_train", "erased_chance", "erased_rank", "random_erased")
 
 
 def choose_strengths(tasks: LayerTasks, searched: Sequence[Arrays]) -> StrengthChoice:
@@ -91,7 +92,7 @@ def merge_pieces(
     return merged | {
         name: array
         for name, array in arrays.items()
-        if name in (*_CURVE, "capacity", "final_strength") or name.startswith(kept)
+        if name in (*_CURVE, *ERASED, "capacity", "final_strength") or name.startswith(kept)
     }
 
 

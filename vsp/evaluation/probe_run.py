@@ -37,7 +37,8 @@ _SMALL = 1 << 14  # bytes of an array that is kept in memory for all layers
 _ESTIMATES = ("strengths", "inner", "chosen", "likeliest", "outer_score", "by_strength", "null",
               "null_observed", "capacity", "within", "within_observed", "refit", "portion_rows",
               "curve", "code_bits", "uniform_bits", "control_code_bits",
-              "control_uniform_bits", "final_strength", "gap",
+              "control_uniform_bits", "erased_train", "erased_chance", "erased_rank", "random_erased",
+              "final_strength", "gap",
               "iterations")  # fmt: skip
 
 

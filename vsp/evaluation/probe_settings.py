@@ -23,6 +23,8 @@ class ProbeSettings:
     probe_options: tuple[tuple[str, Any], ...] = ()  # of the user's code, sorted by name
     probe_code: str = ""  # own_code.code_version of the user's code
     treatment: str = ""  # empty: the probe's default
+    erase: str = ""  # a method of vsp.probes.erasure.methods; empty: nothing is erased
+    erase_rank: int = 0  # dimensions that inlp and random erase; 0: their default
     strengths: tuple[float, ...] = ()  # grid to choose from; empty: the probe's default
     metric: str = "auto"  # of vsp.evaluation.metrics.METRICS; auto: as the labels are balanced
     class_weight: str = "auto"  # none or balanced; auto: balanced if every label weighs the same
@@ -47,6 +49,10 @@ class ProbeSettings:
 # Settings that influence no fit, or only by the choice of its rows.
 NO_FIT_SETTINGS = ("random", "words", "confidence", "resamples", "drop_labels", "answer_score")
 
+# Settings that came later, and their defaults. They count where they are used, so that names and fits
+# of older settings stay what they were.
+_LATER = {"erase": "", "erase_rank": 0}
+
 _MAX_NAME = 80  # characters of the name of a setting without its digest
 
 
@@ -56,7 +62,7 @@ def setting_name(settings: ProbeSettings, layers: Sequence[int] | None = None) -
     It names what differs from the defaults. Two settings never share a name: text that a file name
     should not hold, or that is too long, is cut, and a digest of all settings follows.
     """
-    values = asdict(settings) | {"layers": None if layers is None else sorted({*layers})}
+    values = used_settings(settings) | {"layers": None if layers is None else sorted({*layers})}
     values["probe"] = probe_title(settings.probe)  # without folders of this machine
     defaults = asdict(ProbeSettings()) | {"layers": None}
     words = [values["probe"]]
@@ -73,6 +79,15 @@ def setting_name(settings: ProbeSettings, layers: Sequence[int] | None = None) -
     return f"{safe}-{digest}"
 
 
+def used_settings(settings: ProbeSettings) -> dict[str, Any]:
+    """All settings by name, without those of `_LATER` that have their default."""
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in _LATER or value != _LATER[name]
+    }
+
+
 def _plain(name: str) -> Callable[[Any], str]:
     return lambda value: f"{name.replace('_', '-')}-{_number(value)}"
 
@@ -87,6 +102,8 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "position": lambda value: f"at-{value}",
     "probe_options": lambda value: "-".join(f"{key}-{_number(one)}" for key, one in value),
     "treatment": str,
+    "erase": lambda value: f"erase-{value}",
+    "erase_rank": lambda value: f"rank-{value}",
     "strengths": lambda value: "-".join(["grid", *map(_number, value)]),
     "metric": str,
     "class_weight": lambda value: f"weights-{value}",

@@ -9,7 +9,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,12 @@ from vsp.evaluation.held_out import HeldOut, independent_units
 from vsp.evaluation.layer_fits import LayerTasks
 from vsp.evaluation.metrics import METRICS, R_SQUARED, Metric, label_shares
 from vsp.evaluation.online_code import Portions
-from vsp.evaluation.probe_settings import NO_FIT_SETTINGS, ProbeSettings, setting_name
+from vsp.evaluation.probe_settings import (
+    NO_FIT_SETTINGS,
+    ProbeSettings,
+    setting_name,
+    used_settings,
+)
 from vsp.evaluation.probed_rows import ProbedRows
 from vsp.evaluation.resampled_training import N_RESAMPLES, group_resamples
 from vsp.evaluation.row_identity import RowIdentity
@@ -56,6 +61,7 @@ _log = logging.getLogger(__name__)
 _CACHE_FORMAT = 6  # increase it if the arrays of a layer change for the same rows and settings
 _MIN_LIMIT = 1 << 28  # bytes of a fitted layer, however few rows there are
 _N_REASONS = 10  # reasons of failed rows in the summary
+_N_ERASURES = 5  # random subspaces beside erased states
 _RARE = 0.5  # of its share among equally common labels; a rarer label asks for balanced accuracy
 
 
@@ -164,7 +170,7 @@ def check_settings(settings: ProbeSettings, labels: Sequence[str]) -> None:
 
 def fits_key(run: Run, settings: ProbeSettings, rows: ProbedRows, crc32: NDArray[np.uint32]) -> str:
     """Hash of everything that influences a fit: states, labels, groups, settings, versions."""
-    used = {k: v for k, v in asdict(settings).items() if k not in NO_FIT_SETTINGS}
+    used = {k: v for k, v in used_settings(settings).items() if k not in NO_FIT_SETTINGS}
     values = {
         "format": _CACHE_FORMAT,
         "versions": [__version__, sklearn.__version__, np.__version__, scipy.__version__],
@@ -251,6 +257,7 @@ def _tasks_by_id(
     if settings.over_training and design.n_folds == 1:
         resamples = group_resamples(y, rows.group, train, N_RESAMPLES, seed)
     controls = control_tasks(rows, y, design, settings.controls, seed)
+    has_curve = settings.curve and not settings.erase
     tasks = LayerTasks(
         y=y,
         design=design,
@@ -261,7 +268,8 @@ def _tasks_by_id(
         group=integer_codes(rows.group),
         controls={name: one.labels for name, one in controls.items() if len(one.labels)},
         shuffled=shuffled_labels(y, settings.controls, seed),
-        portions=Portions.draw(rows.group, train, seed) if settings.curve else None,
+        portions=Portions.draw(rows.group, train, seed) if has_curve else None,
+        n_erasures=_N_ERASURES if settings.erase else 0,
         resamples=resamples,
     )
     return tasks, {

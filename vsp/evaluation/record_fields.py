@@ -6,7 +6,7 @@ rows of the run in `scratch/` stand in; they have fewer fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from vsp.datasets import metadata
 from vsp.errors import ConfigError, DatasetError, RunError
 from vsp.evaluation.study_rows import Texts
 from vsp.storage.results import Results, run_beside
+from vsp.storage.run import Run
 from vsp.utils.spelling import unknown_name
 
 Record = dict[str, Any]
@@ -51,18 +52,24 @@ def _records(results: Results) -> tuple[Iterator[tuple[str, Record]], str]:
     """The id and the record of each row, and where they are from."""
     folder = Path(str(results.summary()["plan"]["dataset"]))
     if (folder / metadata.NAME).is_file():
-        return (
-            (metadata.id_of(record, index), record)
-            for index, record in enumerate(metadata.records(folder))
-        ), str(folder)
+        return _of_dataset(folder), str(folder)
     run = run_beside(results.home)
     if run is None:
         raise RunError(
             f"{results.name}: its dataset {folder} and its run in scratch/ are both gone, so rows have "
             "no fields; put the dataset back"
         )
-    samples = (asdict(one) for one in run.all_samples())
-    return ((str(one["id"]), _with_values(one)) for one in samples), f"run {run.name}"
+    return _of_run(run), f"run {run.name}"
+
+
+def _of_dataset(folder: Path) -> Iterator[tuple[str, Record]]:
+    for index, record in enumerate(metadata.records(folder)):
+        yield metadata.id_of(record, index), record
+
+
+def _of_run(run: Run) -> Iterator[tuple[str, Record]]:
+    for sample in run.all_samples():
+        yield sample.id, _with_values(asdict(sample))
 
 
 def _with_values(sample: Record) -> Record:
@@ -81,15 +88,41 @@ def field_values(results: Results, ids: Texts, name: str) -> PickedRows:
         found = pick_rows(results, ids, lambda record: record.get(name))
     except DatasetError as error:
         raise RunError(f"{error}; --by reads the records of the run's dataset") from None
-    if name not in found.fields:
-        known = sorted(found.fields)[:_LISTED]
-        raise ConfigError(f"--by {unknown_name('field', name, known)} (of {found.source})")
-    bad = next((one for one in found.values if not _is_plain(one)), None)
+    _check_field("--by", name, found.fields, found.values, found.source)
+    return found
+
+
+def run_field(run: Run, ids: Texts, name: str, option: str) -> list[Any]:
+    """The field `name` of each of the rows of a run; None where a record lacks it.
+
+    Raises ConfigError, with the name of the option, as `field_values` does.
+    """
+    folder = Path(run.plan.dataset)
+    has_records = (folder / metadata.NAME).is_file()
+    records = _of_dataset(folder) if has_records else _of_run(run)
+    place, fields = {one: k for k, one in enumerate(ids.tolist())}, set[str]()
+    values: list[Any] = [None] * len(place)
+    for row_id, record in records:
+        fields.update(record)
+        if row_id in place:
+            values[place[row_id]] = record.get(name)
+    source = str(folder) if has_records else f"run {run.name}"
+    _check_field(option, name, fields, values, source)
+    return values
+
+
+def _check_field(
+    option: str, name: str, fields: set[str], values: Sequence[Any], source: str
+) -> None:
+    """Raise ConfigError if no record has the field, or if values are not plain."""
+    if name not in fields:
+        known = sorted(fields)[:_LISTED]
+        raise ConfigError(f"{option} {unknown_name('field', name, known)} (of {source})")
+    bad = next((one for one in values if not _is_plain(one)), None)
     if bad is not None:
         raise ConfigError(
-            f"--by {name}: has values such as {str(bad)[:60]!r}; choose a field of texts or numbers"
+            f"{option} {name}: has values such as {str(bad)[:60]!r}; choose a field of texts or numbers"
         )
-    return found
 
 
 def _is_plain(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,31 +30,49 @@ _NO_KINDS = frozenset(
 Fields = Mapping[str, Sequence[str | None]]  # name → value of each row; None: it has none
 
 
-def row_fields(
-    results: Results, verdicts: RowVerdicts, chosen: NDArray[np.intp]
-) -> tuple[Fields, str]:
-    """The fields that divide the chosen rows, and why there are none if they cannot be read."""
+@dataclass(frozen=True, slots=True)
+class RowKinds:
+    """What divides the chosen rows into kinds."""
+
+    strata: Fields  # usual label, box cue, and a field that was asked for
+    fields: Fields  # of the records
+    n_further: int = 0  # fields that also divide them, beyond the first ones
+    why_not: str = ""  # why there are none
+
+
+def row_kinds(
+    results: Results, verdicts: RowVerdicts, chosen: NDArray[np.intp], by: str | None = None
+) -> RowKinds:
+    """The strata, also of the field `by`, and the fields of the records that divide the chosen rows."""
     try:
-        return {**_strata(results, verdicts, chosen), **_of_records(results, verdicts, chosen)}, ""
+        strata = _strata(results, verdicts, chosen, by)
+        fields = _of_records(results, verdicts, chosen)
     except (RunError, ConfigError, DatasetError) as error:
-        return {}, str(error)
+        return RowKinds({}, {}, why_not=str(error))
+    kept = [*fields][:_MOST_FIELDS]
+    return RowKinds(strata, {name: fields[name] for name in kept}, len(fields) - len(kept))
 
 
-def _strata(results: Results, verdicts: RowVerdicts, chosen: NDArray[np.intp]) -> Fields:
+def _strata(
+    results: Results, verdicts: RowVerdicts, chosen: NDArray[np.intp], by: str | None
+) -> Fields:
+    """The strata of the chosen rows among all tested rows, as the scores have them."""
     rows = read_study_rows(results.name, results)
-    found = {
-        name: row_strata(results, rows, verdicts.place[chosen], name)[1]
-        for name in (intuition.USUAL_LABEL, intuition.BOX_CUE)
-    }
-    return {name: values for name, values in found.items() if _divides(values)}
+    asked = [] if by is None else [by]
+    found = {}
+    for name in dict.fromkeys([*asked, intuition.USUAL_LABEL, intuition.BOX_CUE]):
+        values = row_strata(results, rows, verdicts.place, name)[1]
+        of_chosen = [values[place] for place in chosen.tolist()]
+        if _divides(of_chosen) or (name == by and len({*of_chosen}) > 1):
+            found[name] = of_chosen
+    return found
 
 
 def _of_records(results: Results, verdicts: RowVerdicts, chosen: NDArray[np.intp]) -> Fields:
     picked = pick_rows(results, verdicts.id[chosen], _plain_fields)
     names = sorted({name for record in picked.values for name in record or {}})
     columns = {name: [(one or {}).get(name) for one in picked.values] for name in names}
-    kept = [name for name in names if _divides(columns[name])]
-    return {name: columns[name] for name in kept[:_MOST_FIELDS]}
+    return {name: columns[name] for name in names if _divides(columns[name])}
 
 
 def _plain_fields(record: Mapping[str, Any]) -> dict[str, str]:

@@ -26,6 +26,7 @@ class RowVerdicts:
     place: NDArray[np.intp]  # [row], among the rows of the results
     row: NDArray[np.intp]  # [row], in the run
     id: Texts
+    group: Texts
     label: Texts
     true: NDArray[np.intp]  # [row], the label's place in `classes`; -1: it is none of them
     classes: Texts
@@ -61,6 +62,7 @@ def row_verdicts(results: Results) -> RowVerdicts:
         place=kept,
         row=arrays["rows"][kept].astype(np.intp),
         id=study.id[kept],
+        group=study.group[kept],
         label=label,
         true=true,
         classes=classes,

@@ -23,11 +23,11 @@ from vsp.evaluation.matched_labels import TABLES
 from vsp.evaluation.target_states import open_target
 from vsp.evaluation.trained_probes import read_trained
 from vsp.evaluation.transfer import Transfer, TransferSettings, transfer
-from vsp.storage.find_results import find_results
 from vsp.storage.results import Results
 from vsp.storage.run import Run
 from vsp.storage.sealed_summary import SUMMARY
 from vsp.storage.study import ON, ORIGINAL, Study, results_folder
+from vsp.storage.study_record import role_results
 from vsp.utils.files import json_matches, json_sha256, sha256, write_json
 from vsp.utils.reading import open_regular, read_json, unreadable
 
@@ -62,8 +62,8 @@ def target_roles(study: Study) -> list[str]:
     return [one for one in study.runs if one in _VARIANTS or one.startswith(f"{ON}-")]
 
 
-def is_finished(study: Study, work: Path) -> bool:
-    """Whether all targets were judged by the present probes, so that no states are needed."""
+def are_judged(study: Study, work: Path) -> bool:
+    """Whether all targets were judged by the present probes, or cannot be."""
     with suppress(RunError):
         stored, digest = _read(study, work), _digest(study, work)
         known = stored is not None and stored.keys() >= {*target_roles(study)}
@@ -80,7 +80,7 @@ def judge_targets(study: Study, work: Path, say: Callable[[str], None]) -> None:
     digest = _digest(study, work)
     if not digest:
         return
-    results = find_results(study.runs[ORIGINAL], work)
+    results = role_results(study, ORIGINAL, work)
     stored = _read(study, work) or {}
     found: dict[str, _Stored] = {}
     for role in target_roles(study):
@@ -150,7 +150,7 @@ def _run(study: Study, role: str, work: Path) -> Run | None:
 def _digest(study: Study, work: Path) -> str:
     """SHA-256 of the summary of the original's results, which has those of all its files; or empty."""
     with suppress(VspError, OSError):
-        results = find_results(study.runs[ORIGINAL], work)
+        results = role_results(study, ORIGINAL, work)
         with open_regular(results.folder / SUMMARY) as file:
             return sha256(file)
     return ""

@@ -13,6 +13,8 @@ Question = Literal[
 ]
 Subject = Literal["probe", "answer"]
 
+UseName = Literal["used", "not shown to be used"]
+
 VARIANT_ROLES = ("blank", "mirrored", "swapped", "names", "shuffled", "untrained")
 
 
@@ -89,6 +91,16 @@ class SubjectVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """Whether the model uses what was changed, by a run of interventions on the original."""
+
+    name: UseName
+    run: str  # of `vsp steer` or of an erasure
+    kind: str  # steer or erase
+    layers: tuple[int, ...]  # with an effect beyond that of random directions
+
+
+@dataclass(frozen=True, slots=True)
 class StudyVerdict:
     """The verdicts of a study."""
 
@@ -100,3 +112,11 @@ class StudyVerdict:
     subjects: tuple[SubjectVerdict, ...]  # probe, then answer
     missing: Mapping[str, str] = field(default_factory=dict)  # role → why it gave no evidence
     notes: tuple[str, ...] = ()
+    uses: tuple[Use, ...] = ()  # empty without interventions
+
+    @property
+    def use(self) -> UseName | None:
+        """The verdict of all interventions: one effect is enough. None without any."""
+        if not self.uses:
+            return None
+        return "used" if any(one.name == "used" for one in self.uses) else "not shown to be used"

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from vsp.errors import ProbeError
 from vsp.evaluation.baseline_features import FEATURES
+from vsp.evaluation.erased_layer import ErasedLayerFitter
 from vsp.evaluation.fit_cache import Fitted
 from vsp.evaluation.layer_fits import LayerFitter, LayerTasks
 from vsp.evaluation.probe_work import ProbeWork
+from vsp.probes.erasure.methods import Erasure
 from vsp.probes.treatment import mean_squared_norm
 from vsp.storage.array import Store
 
@@ -28,7 +30,12 @@ def layer_fitter(store: Store, layer: Fitted, work: ProbeWork) -> LayerFitter:
     if _factor(layer) or work.probe.grid_squared_norm:
         train = tasks.design.train_sets[tasks.design.final]
         squared_norm = mean_squared_norm(work.probe.treatment, states, train)
-    return LayerFitter(states, work.probe, _with_grid(tasks, layer, work, squared_norm))
+    tasks = _with_grid(tasks, layer, work, squared_norm)
+    settings = work.settings
+    if settings.erase and not isinstance(layer, str):
+        erasure = Erasure(settings.erase, settings.erase_rank, settings.seed, layer)
+        return ErasedLayerFitter(states, work.probe, tasks, erasure)
+    return LayerFitter(states, work.probe, tasks)
 
 
 def counted_fitter(layer: Fitted, work: ProbeWork) -> LayerFitter:
@@ -60,7 +67,8 @@ def _factor(layer: Fitted) -> float:
 
 
 def tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
-    """The tasks of a layer. Baselines have no permutation test, control, capacity, learning curve or saved folds."""
+    """The tasks of a layer. Baselines have no permutation test, control, capacity, learning curve, erasure or saved
+    folds."""
     if not isinstance(layer, str):
         return work.tasks
     none = work.tasks.permuted[:0]
@@ -72,6 +80,7 @@ def tasks_of(layer: Fitted, work: ProbeWork) -> LayerTasks:
         shuffled=None,
         portions=None,
         resamples=None,
+        n_erasures=0,
         keep_folds=False,
     )
 

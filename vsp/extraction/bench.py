@@ -336,9 +336,9 @@ def _extraction_pass(run: Run, loaded: Loaded, n_workers: int) -> Pass:
 
     def extract() -> float:
         started = time.perf_counter()
-        batches = batches_with(run, shard, rows)
+        batches = batches_with([run], shard, rows)
         with prepared(loaded.processor, batches, n_workers) as ready:
-            extract_shard(run, shard, rows, loaded.model, ready, lambda _: None)
+            extract_shard([run], shard, rows, loaded.model, ready, lambda _: None)
         return time.perf_counter() - started
 
     return extract
@@ -347,7 +347,7 @@ def _extraction_pass(run: Run, loaded: Loaded, n_workers: int) -> Pass:
 def _preparation_pass(run: Run, loaded: Loaded) -> Pass:
     """Prepare all batches in this process, as a worker does; CPU time, so that it counts one core."""
     (shard,) = run.shards
-    batches = batches_with(run, shard, set(range(shard.start, shard.stop)))
+    batches = batches_with([run], shard, set(range(shard.start, shard.stop)))
 
     def prepare_all() -> float:
         started = time.process_time()
@@ -363,7 +363,7 @@ def _forward_pass(run: Run, loaded: Loaded) -> Pass:
     from vsp.models.capture import memory_errors
 
     (shard,) = run.shards
-    batches = batches_with(run, shard, set(range(shard.start, shard.stop)))
+    batches = batches_with([run], shard, set(range(shard.start, shard.stop)))
     with memory_errors():
         passes = [
             loaded.model.forward_only(prepare(loaded.processor, batch).groups) for batch in batches

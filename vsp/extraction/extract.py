@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,23 +17,19 @@ from pathlib import Path
 from vsp import models
 from vsp.cluster.jobs import current_task
 from vsp.errors import RunError
-from vsp.extraction.batches import batches_with, rows_to_run_alone
+from vsp.extraction.batches import keys_of, rows_by_run
+from vsp.extraction.companions import JointWriter
+from vsp.extraction.forward_parts import Computation, States, TokenLimit, single_row_groups
 from vsp.extraction.preprocess import Prepared, prepared
 from vsp.extraction.row_writer import BackgroundThread, RowWriter
-from vsp.models.contract import (
-    Pending,
-    PromptGroup,
-    Recorded,
-    VisionLanguageModel,
-    n_padded_tokens,
-    prompt_group,
-)
+from vsp.models.contract import VisionLanguageModel
 from vsp.models.fingerprint import fingerprint
 from vsp.models.placement import visible_devices
 from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger, failure_of_all
 from vsp.storage.plan import Plan
 from vsp.storage.run import Run, Shard
+from vsp.storage.together import runs_together
 from vsp.utils.allocator import keep_freed_blocks
 from vsp.utils.progress import progress
 from vsp.utils.signals import Stop, stoppable
@@ -48,7 +43,7 @@ _log = logging.getLogger(__name__)
 def extract(
     run: Run, shards: Sequence[Shard], retry_failed: bool = False, workers: int | None = None
 ) -> None:
-    """Write the last-token states of every pending row of `shards`.
+    """Write the values of every pending row of `shards`, also of runs that are extracted together.
 
     `workers` processes decode images (None: `default_workers`). It is safe to run this again, or
     twice at the same time: batches are fixed, so the same row gives the same bytes. Raises RunError
@@ -56,18 +51,19 @@ def extract(
     any weights are loaded. Raises Stopped after a signal, once the current batch is on disk.
     """
     run.require_planned("extract")
-    shards = list(dict.fromkeys(shards))
-    # Before the journals, since a plan alone may claim many rows.
-    run.manifest.check_length()
-    _check_writable(run)
-    left = (set(pending_rows(ledger, retry_failed)) for ledger in run.ledgers(shards))
-    todo = {shard: rows for shard, rows in zip(shards, left, strict=True) if rows}
+    runs, shards = runs_together(run), list(dict.fromkeys(shards))
+    for one in runs:  # before the journals, since a plan alone may claim many rows
+        one.manifest.check_length()
+        _check_writable(one)
+    todo = _pending_keys(runs, shards, retry_failed)
     if not todo:
         return
-    _check(run, todo)
+    for one in runs:
+        _check(one, todo)
     devices = visible_devices(run.plan.devices)
     n_rows = sum(map(len, todo.values()))
-    batches = (batch for shard, rows in todo.items() for batch in batches_with(run, shard, rows))
+    work = computation_of(runs)
+    batches = (batch for shard, rows in todo.items() for batch in work.batches(shard, rows))
     n_workers = default_workers(n_rows // run.plan.batch_size) if workers is None else workers
     keep_freed_blocks()  # before the workers are forked, which inherit it
     with (
@@ -78,12 +74,25 @@ def extract(
             model = models.read_model(run.plan.model, devices)
         with progress(f"extract {run.name}", "rows", n_rows) as advance:
             for shard, rows in todo.items():
-                extract_shard(run, shard, rows, model, _until_stopped(ready, stop), advance)
+                ready_batches = _until_stopped(ready, stop)
+                extract_shard(runs, shard, rows, model, ready_batches, advance, work)
 
 
 def pending_rows(ledger: Ledger, retry_failed: bool = False) -> list[int]:
     """Missing rows of a shard; with `retry_failed`, failed ones too."""
     return sorted([*ledger.missing, *(ledger.failed if retry_failed else ())])
+
+
+def _pending_keys(
+    runs: Sequence[Run], shards: Sequence[Shard], retry_failed: bool
+) -> dict[Shard, set[int]]:
+    """The keys of the pending rows of all runs, by shard; shards without any are left out."""
+    ledgers = zip(*(run.ledgers(shards) for run in runs), strict=True)
+    todo = {
+        shard: keys_of([pending_rows(ledger, retry_failed) for ledger in of_runs])
+        for shard, of_runs in zip(shards, ledgers, strict=True)
+    }
+    return {shard: keys for shard, keys in todo.items() if keys}
 
 
 def outcome_line(run: Run, shards: Sequence[Shard]) -> str:
@@ -128,44 +137,72 @@ def most_workers(n_cores: int, n_batches: int) -> int:
 
 
 def extract_shard(
-    run: Run,
+    runs: Sequence[Run],
     shard: Shard,
-    rows: set[int],
+    keys: set[int],
     model: VisionLanguageModel,
     ready: Iterator[Prepared],
     advance: Callable[[int], None],
+    work: Computation | None = None,
 ) -> None:
-    """Settle the pending `rows` of a shard, with their batches in the order of `ready`."""
-    left = set(rows)
-    packages, task = changed_packages(run.plan), current_task()
-    recorded = recorded_by(run.plan)
+    """Settle the pending rows of a shard, with their batches in the order of `ready`.
+
+    `keys` are those of the rows of `runs`, see `vsp.extraction.batches`. `work` computes them (None: as
+    the plans say).
+    """
+    left = set(keys)
+    work = computation_of(runs) if work is None else work
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(store.writing()) for name, store in run.stores.items()}
-        journal = stack.enter_context(
-            Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task)
+        writers = {
+            number: _row_writer(stack, runs[number], shard, rows, advance)
+            for number, rows in rows_by_run(keys, len(runs)).items()
+        }
+        out = JointWriter(len(runs), writers)
+        ledgers = [run.ledger(shard) for run in runs]
+        memory = TokenLimit(
+            min((one.token_limit for one in ledgers if one.token_limit), default=None)
         )
-        # Read after this life is recorded: of two that start together, at least one sees the other.
-        ledger = run.ledger(shard)
-        _log_other_lives(shard, ledger, journal.path)
-        out = RowWriter(run.stores, writers, journal, rows, advance)
-        memory = _TokenLimit(ledger.token_limit)
-        to_run_alone = rows_to_run_alone(shard) & rows - ledger.batch_effects.keys()
-        # The last thread is the only one that writes to the journal.
+        to_run_alone = work.rows_alone(shard) & keys
+        to_run_alone -= keys_of([ledger.batch_effects for ledger in ledgers])
+        # The last thread is the only one that writes to the journals.
         with BackgroundThread() as screen, BackgroundThread() as write, BackgroundThread() as mark:
             while left:
                 batch = next(ready)
                 failures = dict(batch.failures)
-                for part, groups, outputs in _forward(model, batch, recorded, memory, failures):
-                    screened = screen.submit(out.screen, outputs)
-                    out.unflushed.append(write.submit(out.write, part, screened))
+                for part in work.parts(model, batch, memory, failures):
+                    screened = screen.submit(out.screen, part.rows, part.arrays)
+                    out.unflushed.append(write.submit(out.write, part.rows, screened))
                     mark.submit(out.flush)
-                    for row, group in _single_row_groups(part, groups, to_run_alone):
+                    for key, group in single_row_groups(part, to_run_alone):
                         alone = model.forward([group])
-                        mark.submit(out.compare, row, part.index(row), outputs, alone)
+                        mark.submit(out.compare, key, part.rows.index(key), part.outputs, alone)
                 if memory.lowered():
-                    mark.submit(journal.set_token_limit, memory.limit)
+                    mark.submit(out.set_token_limit, memory.limit)
                 mark.submit(out.mark_failed, failures)
                 left -= {*batch.rows, *batch.failures}
+
+
+def _row_writer(
+    stack: ExitStack, run: Run, shard: Shard, rows: set[int], advance: Callable[[int], None]
+) -> RowWriter:
+    """The writer of the pending `rows` of one run; records a life of the shard in its journal."""
+    writers = {name: stack.enter_context(store.writing()) for name, store in run.stores.items()}
+    packages, task = changed_packages(run.plan), current_task()
+    journal = stack.enter_context(
+        Journal(run.journals, run.plan.id, shard.index, len(rows), packages, task)
+    )
+    # Read after this life is recorded: of two that start together, at least one sees the other.
+    _log_other_lives(shard, run.ledger(shard), journal.path)
+    return RowWriter(run.stores, writers, journal, rows, advance)
+
+
+def computation_of(runs: Sequence[Run]) -> Computation:
+    """What an extraction of runs computes. Raises RunError if changes are not those of the plan."""
+    if runs[0].plan.effects is None:
+        return States(runs)
+    from vsp.extraction.effects_passes import EffectsOfChanges  # files that few tasks open
+
+    return EffectsOfChanges.of(runs[0])
 
 
 def changed_packages(plan: Plan) -> dict[str, str]:
@@ -190,92 +227,6 @@ def _until_stopped(ready: Iterator[Prepared], stop: Stop) -> Iterator[Prepared]:
         if batch is None:
             return
         yield batch
-
-
-@dataclass
-class _TokenLimit:
-    """The most tokens per forward pass that fit the device's memory; None: not known yet."""
-
-    limit: int | None
-    _journalled: int | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._journalled = self.limit
-
-    def allows(self, groups: Sequence[PromptGroup]) -> bool:
-        return self.limit is None or n_padded_tokens(groups) <= self.limit
-
-    def lower(self, groups: Sequence[PromptGroup]) -> None:
-        """Halve the limit after `groups` did not fit."""
-        n_tokens = n_padded_tokens(groups)
-        self.limit = min(self.limit or n_tokens, n_tokens) // 2
-
-    def lowered(self) -> bool:
-        """Whether the limit changed since the last call."""
-        changed, self._journalled = self.limit != self._journalled, self.limit
-        return changed
-
-
-def recorded_by(plan: Plan) -> Recorded:
-    """What a run records in each forward pass."""
-    answers = plan.answers
-    if answers is None:
-        return Recorded(plan.stored_positions)
-    return Recorded(plan.stored_positions, answers.n_options, answers.lens)
-
-
-# Rows that went through the model together, their groups, and what was recorded of them.
-_Part = tuple[tuple[int, ...], tuple[PromptGroup, ...], Pending]
-
-
-def _forward(
-    model: VisionLanguageModel,
-    batch: Prepared,
-    recorded: Recorded,
-    memory: _TokenLimit,
-    failures: dict[int, str],
-) -> Iterator[_Part]:
-    """Run the batch, in halves if it does not fit the device. A single row that does not fit fails.
-
-    Failed rows are added to `failures`: row → reason.
-    """
-    waiting = [(batch.rows, batch.groups)] if batch.rows else []
-    while waiting:
-        rows, groups = waiting.pop()
-        if memory.allows(groups) or len(rows) == 1:
-            try:
-                yield rows, groups, model.forward(groups, recorded)
-                continue
-            except MemoryError as error:
-                if len(rows) == 1:
-                    failures[rows[0]] = f"out of memory alone in its batch: {error}"
-                    continue
-                memory.lower(groups)
-        waiting += reversed(_halves(rows, groups))
-
-
-def _halves(
-    rows: tuple[int, ...], groups: tuple[PromptGroup, ...]
-) -> list[tuple[tuple[int, ...], tuple[PromptGroup, ...]]]:
-    """Split a batch between groups; a single group between its rows."""
-    first: tuple[PromptGroup, ...]
-    second: tuple[PromptGroup, ...]
-    if len(groups) == 1:
-        first, second = ((group,) for group in groups[0].halves())
-    else:
-        first, second = groups[: len(groups) // 2], groups[len(groups) // 2 :]
-    n_first = sum(len(group.rows) for group in first)
-    return [(rows[:n_first], first), (rows[n_first:], second)]
-
-
-def _single_row_groups(
-    rows: tuple[int, ...], groups: tuple[PromptGroup, ...], wanted: set[int]
-) -> Iterator[tuple[int, PromptGroup]]:
-    """Each row in `wanted`, with a group of that row alone and without answer options."""
-    prompts = [(group.picture, prompt) for group in groups for prompt in group.rows]
-    for row, (picture, prompt) in zip(rows, prompts, strict=True):
-        if row in wanted:
-            yield row, prompt_group(picture, [replace(prompt, options=())])
 
 
 def _check(run: Run, shards: Iterable[Shard]) -> None:

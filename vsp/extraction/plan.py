@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from vsp import __version__, models
-from vsp.cluster.contract import After
-from vsp.cluster.jobs import extract_job, scheduler_of, script_path
-from vsp.cluster.shell import write_script
-from vsp.config import Profile, parse
+from vsp.config import parse
 from vsp.datasets.metadata import read_samples
 from vsp.datasets.picture_paths import PicturePaths
 from vsp.datasets.provenance import variants_of
-from vsp.errors import ModelError, RunError
+from vsp.errors import ModelError
 from vsp.extraction.batches import n_row_tokens
 from vsp.extraction.largest_batch import largest_batch
 from vsp.extraction.plan_notes import (
@@ -33,26 +30,26 @@ from vsp.extraction.plan_notes import (
     other_results_notes,
     unfinished_plan_notes,
 )
-from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
+from vsp.extraction.plan_request import PlanRequest, request_key
 from vsp.extraction.planned_rows import CheckedDatasets, CheckedRows, checked_rows
 from vsp.extraction.preflight import (
     check_prompts,
 )
+from vsp.extraction.run_folder import NewRun, write_folders
 from vsp.extraction.run_names import check_name, new_name, stem_of
 from vsp.models.checkpoints import pinned
 from vsp.models.contract import ModelShape, Outline, Processor, TowerShape
 from vsp.models.fingerprint import fingerprint
-from vsp.models.memory import Memory, estimate, outline
+from vsp.models.memory import Load, Memory, estimate, outline
 from vsp.models.placement import device_weights
 from vsp.storage.layout import Layout
-from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.plan import FORMAT, Plan, sealed_plan
+from vsp.storage.manifest import Sample
+from vsp.storage.plan import FORMAT, Member, Plan
 from vsp.storage.run import Run
-from vsp.utils.files import disk_errors, sync_folder, temporary_folder, write_json
+from vsp.utils.files import disk_errors
 from vsp.utils.garbage import garbage_collection_paused
 
-SCRIPT = Path("jobs/extract_array.sh")
-_PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
+PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "numpy", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +79,78 @@ def plan_run(
     """
     if request.name is not None:
         check_name(request.name, work)
+    draft = draft_run(request, work, checked or CheckedDatasets())
+    (planned,) = write_runs([draft], work, hold)
+    return planned
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan that is checked and not written yet."""
+
+    model: _CheckedModel
+    rows: CheckedRows
+    values: dict[str, Any]  # of the plan, without those of the manifest
+    layout: Layout
+    notes: list[str]
+    device_weights: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return str(self.values["name"])
+
+
+def draft_run(request: PlanRequest, work: Path, checked: CheckedDatasets) -> Draft:
+    """Check everything of a plan. Raises a VspError if the run cannot be planned. Writes nothing."""
     marker = models.region_marker(request.model)
     with garbage_collection_paused():
         samples, labels, prompt = read_samples(request.dataset, request.prompt, marker)
     model = _checked_model(request, samples, marker)
     request = model.request
     weights = _device_weights(request, model.outline)
-    rows = checked_rows(
-        request, model.processor, samples, labels, work, checked or CheckedDatasets()
-    )
+    rows = checked_rows(request, model.processor, samples, labels, work, checked)
     notes = [*rows.notes, *_notes_about_tasks(model), *unfinished_plan_notes(work / "scratch")]
     shape, n_rows, with_answers = model.shape, len(samples), rows.answers is not None
     layout, starts = plan_shards(request, shape, model.tower, n_rows, with_answers, notes)
     values = _plan_values(model, labels, prompt, layout, starts, rows)
     values["name"] = request.name or _default_name(request, values, work, notes)
+    return Draft(model, rows, values, layout, notes, weights)
+
+
+def write_runs(
+    drafts: Sequence[Draft],
+    work: Path,
+    hold: Callable[[], None] = lambda: None,
+    members: Sequence[Member] = (),
+) -> list[Planned]:
+    """Write the runs of drafts; several are extracted together. Raises a VspError as `plan_run` does.
+
+    With `members`, the runs were planned before, are lost, and get their old places among these.
+    """
+    new = [
+        NewRun(one.values, one.rows.samples, one.model.request.profile, one.model.key)
+        for one in drafts
+    ]
     with disk_errors(work / "scratch"):
-        run, commands = _write_run(values, samples, layout, request.profile, work, hold, model.key)
-    notes += other_results_notes(run)
-    return Planned(
-        run,
-        samples[0].prompt,
-        tuple(notes),
-        tuple(commands),
-        shutil.disk_usage(run.folder).free,
-        _memory(run, model, rows),
-        PicturePaths(request.dataset).other_folders,
-        weights,
+        written = write_folders(new, work, hold, members)
+    runs = [run for run, _ in written]
+    load = largest_batch(
+        runs, [one.rows.samples for one in drafts], max(one.rows.counter.n_values for one in drafts)
     )
+    return [
+        Planned(
+            run,
+            draft.rows.samples[0].prompt,
+            (*draft.notes, *other_results_notes(run)),
+            tuple(commands),
+            shutil.disk_usage(run.folder).free,
+            _memory(draft.model, load),
+            PicturePaths(draft.model.request.dataset).other_folders,
+            draft.device_weights,
+        )
+        for draft, (run, commands) in zip(drafts, written, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +187,8 @@ def _notes_about_tasks(model: _CheckedModel) -> list[str]:
     return [*gpu, *expert_notes(model.outline, request.model)]
 
 
-def _memory(run: Run, model: _CheckedModel, rows: CheckedRows) -> Memory | None:
+def _memory(model: _CheckedModel, load: Load) -> Memory | None:
     """The memory that the device needs; None if the model's family cannot tell."""
-    load = largest_batch(run, rows.samples, rows.counter.n_values)
     if model.outline is None:
         return None
     return estimate(model.outline, model.request.model.quantized_as, load)
@@ -214,7 +255,7 @@ def _plan_values(
         "id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "vsp": __version__,
-        "packages": {package: version(package) for package in _PACKAGES},
+        "packages": {package: version(package) for package in PACKAGES},
         "dataset": os.path.abspath(request.dataset),  # noqa: PTH100 - links stay links
         "variants": variants_of(request.dataset),
         "model": request.model,
@@ -250,47 +291,3 @@ def _default_name(
     name, note = new_name(stem, parse(Plan, {**values, **manifest, "name": stem}, "plan"), work)
     notes += [note] if note else []
     return name
-
-
-@garbage_collection_paused()
-def _write_run(
-    values: dict[str, Any],
-    samples: Sequence[Sample],
-    layout: Layout,
-    profile: Profile,
-    work: Path,
-    hold: Callable[[], None],
-    key: str,
-) -> tuple[Run, list[str]]:
-    """Write the run's folder and its batch script. Returns the run and the submit commands."""
-    scratch, name = work / "scratch", values["name"]
-    scratch.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(scratch, f".{name}.") as aside:
-        folder = aside / name
-        for part in (folder, folder / "journal", folder / "logs"):
-            part.mkdir()
-        starts = (*values["shard_starts"], len(samples))
-        manifest = Manifest.write(folder / "manifest.jsonl", samples, starts)
-        written = {"manifest_offsets": manifest.offsets, "manifest_sha256": manifest.digests}
-        plan = parse(Plan, {**values, **written}, "plan")
-        run = Run(scratch / name, plan)
-        for store in Run(folder, plan).stores.values():
-            store.create()
-        job, scheduler = extract_job(run, profile), scheduler_of(profile)
-        script = scheduler.script(job)
-        write_script(script_path(Run(folder, plan), job.stage), script)
-        write_json(folder / "plan.json", sealed_plan(plan))
-        write_json(folder / RECORD, {"sha256": key})
-        hold()
-        try:
-            folder.rename(run.folder)
-            sync_folder(scratch)
-        except OSError as error:
-            raise RunError(f"{run.folder}: {error.strerror}; choose another --run") from None
-    try:
-        job.logs.mkdir(parents=True, exist_ok=True)
-        write_script(work / SCRIPT, script)
-    except BaseException:
-        shutil.rmtree(run.folder)
-        raise
-    return run, [scheduler.line(call, After()) for call in scheduler.calls(job, SCRIPT)]

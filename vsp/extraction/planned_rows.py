@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,12 +25,14 @@ from vsp.extraction.same_rows import rows_of
 from vsp.models.contract import Processor
 from vsp.storage.manifest import Sample
 from vsp.storage.plan import Answers
+from vsp.storage.run import Run
 
 
 class CheckedDatasets:
-    """The pictures of datasets that were checked for one plan, for further plans of them."""
+    """What was checked for one plan, for further plans: the pictures of datasets, and rows of a draft."""
 
     def __init__(self) -> None:
+        self._rows: dict[str, list[Sample]] = {}
         self._checked: dict[tuple[str, ...], tuple[dict[str, CheckedImage], ImageCopies]] = {}
 
     def images(self, paths: Iterable[str]) -> tuple[dict[str, CheckedImage], ImageCopies]:
@@ -39,6 +42,20 @@ class CheckedDatasets:
             with CopyFinder() as finder:
                 self._checked[key] = check_images(key, finder), finder.find()
         return self._checked[key]
+
+    @contextmanager
+    def rows_known(self, name: str, samples: list[Sample]) -> Iterator[None]:
+        """In the block, further plans take these rows of a run that is not written yet."""
+        self._rows[name] = samples
+        try:
+            yield
+        finally:
+            del self._rows[name]
+
+    def rows_of(self, name: str, work: Path) -> list[Sample]:
+        """The rows of a run, which may not be written yet."""
+        known = self._rows.get(name)
+        return Run.open(work / "scratch" / name).all_samples() if known is None else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ def checked_rows(
     notes: list[str] = []
     moved = request.rows_of is None and request.share and _sort_by_image(samples)
     if request.rows_of is not None:
-        samples[:] = rows_of(request.rows_of, samples, work)
+        samples[:] = rows_of(request.rows_of, samples, checked.rows_of(request.rows_of, work))
     elif request.limit is not None:
         del samples[request.limit :]
     images, copies = _checked_images(request, samples, checked)

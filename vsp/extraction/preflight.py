@@ -195,6 +195,11 @@ class TokenCounter:
                 tokens_of=tokens_of,
             )
 
+    def tail(self, sample: Sample) -> tuple[int, TokenizedPrompt]:
+        """Of a counted sample: the number of the picture's tokens but the last, and the others."""
+        width, height = sample.image_size
+        return self._tail(sample, (width, height))
+
     def _tail(self, sample: Sample, size: tuple[int, int]) -> tuple[int, TokenizedPrompt]:
         """The sample's tokens as `_split_off_picture` gives them."""
         if not sample.regions:

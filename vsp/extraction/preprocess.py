@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,18 +39,18 @@ def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
     rows: list[int] = []
     groups: list[PromptGroup] = []
     failures: dict[int, str] = {}
-    opened: tuple[tuple[str, str], Picture, tuple[int, int]] | None = None
+    opened: _Opened | None = None
     for samples in batch:
-        first = next(iter(samples.values()))
         good: dict[int, TokenizedPrompt] = {}
-        try:
-            if opened is None or opened[0] != (first.image, first.depth):
-                opened = ((first.image, first.depth), *_picture(processor, first))
-        except (DatasetError, InputError, MemoryError) as error:
-            failures |= dict.fromkeys(samples, _reason(error))
+        opened, unusable = _open_one(processor, list(samples.values()), opened)
+        failed = {row: _files(one) for row, one in samples.items() if _files(one) in unusable}
+        failures |= {row: unusable[files] for row, files in failed.items()}
+        if opened is None:
             continue
         _, picture, size = opened
         for row, sample in samples.items():
+            if row in failed:
+                continue
             try:
                 good[row] = _planned_row(processor, picture, sample, size)
             except (DatasetError, InputError, MemoryError) as error:
@@ -59,6 +59,36 @@ def prepare(processor: Processor, batch: SampleBatch) -> Prepared:
             groups.append(prompt_group(picture, list(good.values())))
             rows += good
     return Prepared(tuple(rows), tuple(groups), failures)
+
+
+_Files = tuple[str, str]  # an image and its depth picture
+_Opened = tuple[_Files, Picture, tuple[int, int]]
+
+
+def _files(sample: Sample) -> _Files:
+    return sample.image, sample.depth
+
+
+def _open_one(
+    processor: Processor, samples: Sequence[Sample], before: _Opened | None
+) -> tuple[_Opened | None, dict[_Files, str]]:
+    """The picture of a group, and why some files of it cannot be used; `before` is used again.
+
+    Rows of one run have one file. Runs that are extracted together may have a file each, with the same
+    content; the first one that can be used is read for all rows whose files were not tried.
+    """
+    unusable: dict[_Files, str] = {}
+    for sample in samples:
+        files = _files(sample)
+        if files in unusable:
+            continue
+        if before is not None and before[0] == files:
+            return before, unusable
+        try:
+            return (files, *_picture(processor, sample)), unusable
+        except (DatasetError, InputError, MemoryError) as error:
+            unusable[files] = _reason(error)
+    return None, unusable
 
 
 def _reason(error: DatasetError | InputError | MemoryError) -> str:

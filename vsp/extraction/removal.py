@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vsp.errors import VspError
 from vsp.models.fingerprint import fingerprint
+from vsp.storage.effects import Effects
 from vsp.storage.plan import Plan
 from vsp.storage.run_list import ListedRun
 from vsp.utils.text import format_bytes, format_count
@@ -47,7 +48,7 @@ def plan_removal(listed: ListedRun, work: Path, with_results: bool) -> Removal |
             n_bytes += use.n_bytes
     if not folders:
         return None
-    again, lost = _states(listed) if listed.scratch is not None else ([], [])
+    again, lost = _states(listed, work) if listed.scratch is not None else ([], [])
     if with_results and listed.results is not None:
         again, lost = _with_results(listed, again, lost)
     links = [f"{one} is a link; its target is kept" for one in folders if one.is_symlink()]
@@ -71,7 +72,7 @@ def _kept(listed: ListedRun) -> str:
     )
 
 
-def _states(listed: ListedRun) -> tuple[list[str], list[str]]:
+def _states(listed: ListedRun, work: Path) -> tuple[list[str], list[str]]:
     """What of the states can be made again, and what cannot."""
     if listed.run is None or listed.plan is None:
         return [], ["the run cannot be read, so it is not known how it was made"]
@@ -84,12 +85,26 @@ def _states(listed: ListedRun) -> tuple[list[str], list[str]]:
         return [f"the states, by `vsp import states {source}`, which does not compute them"], []
     if not listed.n_done:
         return ["the plan; no row is extracted yet"] if not why else [], [why] if why else []
+    effects = listed.plan.effects
+    if effects is not None and not why:
+        why = _why_not_planned_again(work, effects)
+    what = "states" if effects is None else "effects"
     if why:
-        return [], [f"the states of {n_rows}: {why}"]
+        return [], [f"the {what} of {n_rows}: {why}"]
+    if effects is not None:
+        return [f"the effects of {n_rows}, by `vsp {effects.command}` and `vsp extract`"], []
     return [
         f"the states of {n_rows}, by `vsp plan` and `vsp extract`: dataset {listed.plan.dataset} is there"
         f"{_checkpoint_words(listed.plan)}"
     ], []
+
+
+def _why_not_planned_again(work: Path, effects: Effects) -> str:
+    """Why a run of effects cannot be planned again; empty if its runs are there."""
+    for name in filter(None, (effects.run, effects.variant)):
+        if not (work / "scratch" / name / "plan.json").exists():
+            return f"run {name}, which it changes, is gone"
+    return ""
 
 
 def _checkpoint_words(plan: Plan) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.choices import LAST
-from vsp.models.contract import Outputs, Pending
+from vsp.models.contract import Outputs
 from vsp.storage.array import Screened, Store, Writer
 from vsp.storage.journal import Journal
 from vsp.storage.plan import states_name
@@ -51,7 +51,7 @@ class BackgroundThread:
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class Written:
     """Rows of a batch that were written but not flushed yet, and rows that failed."""
 
     rows: Sequence[int]
@@ -68,16 +68,13 @@ class RowWriter:
     journal: Journal
     pending: set[int]  # rows to write; the other rows of a batch are only computed with them
     advance: Callable[[int], None]  # reports rows as settled
-    unflushed: deque[Future[_Written]] = field(default_factory=deque)
 
-    def screen(self, outputs: Pending) -> dict[str, Screened]:
+    def screen(self, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, Screened]:
         """The values of each array, checked and checksummed."""
-        arrays = _arrays(outputs())
         return {name: store.screen(arrays[name]) for name, store in self.stores.items()}
 
-    def write(self, rows: Sequence[int], screened: Future[dict[str, Screened]]) -> _Written:
+    def write(self, rows: Sequence[int], batch: dict[str, Screened]) -> Written:
         """Write those of a batch's `rows` that are pending and finite; the others fail."""
-        batch = screened.result()
         failures = {
             rows[column]: _in_array(reason, name)
             for name in reversed(batch)
@@ -89,18 +86,15 @@ class RowWriter:
             if row in self.pending and row not in failures
         )
         if not good:
-            return _Written((), [[] for _ in batch], failures)
+            return Written((), [[] for _ in batch], failures)
         good_rows, columns = zip(*good, strict=True)
         finite = {name: one.take(columns) for name, one in batch.items()}
         for name, values in finite.items():
             self.writers[name].write(good_rows, values)
-        return _Written(good_rows, [one.checksums for one in finite.values()], failures)
+        return Written(good_rows, [one.checksums for one in finite.values()], failures)
 
-    def flush(self) -> None:
-        """Flush the batches written so far and mark their rows; waits for at least one batch."""
-        batches: list[_Written] = []
-        while self.unflushed and (not batches or self.unflushed[0].done()):
-            batches.append(self.unflushed.popleft().result())
+    def settle(self, batches: Sequence[Written]) -> None:
+        """Flush what was written, and mark the rows of these batches."""
         rows = [row for batch in batches for row in batch.rows]
         if rows:
             for writer in self.writers.values():
@@ -111,31 +105,16 @@ class RowWriter:
         for batch in batches:
             self.mark_failed(batch.failures)
 
-    def mark_failed(self, failures: dict[int, str]) -> None:
+    def mark_failed(self, failures: Mapping[int, str]) -> None:
         """Mark pending rows as failed: row → reason."""
         for row in sorted(failures.keys() & self.pending):
             self.journal.mark_failed(row, failures[row])
             self.advance(1)
 
-    def compare(self, row: int, column: int, batch: Pending, alone: Pending) -> None:
+    def compare(self, row: int, in_batch: Outputs, alone: Outputs, column: int) -> None:
         """Record how far the last token of a batch's row `column` is from that of the row alone."""
-        first, second = batch().states[LAST][:, column], alone().states[LAST][:, 0]
+        first, second = in_batch.states[LAST][:, column], alone.states[LAST][:, 0]
         self.journal.add_batch_effect(row, *_differences(first, second))
-
-
-def _arrays(outputs: Outputs) -> dict[str, NDArray[np.floating]]:
-    """The values by the name of the array that takes them: [layer, row, hidden] of states.
-
-    Those of options are [1, row, option] and [1, row, option × layer].
-    """
-    arrays = {states_name(position): states for position, states in outputs.states.items()}
-    if outputs.answers is not None:
-        arrays["answers"] = outputs.answers[None]
-    if outputs.lens is not None:
-        n_layers, n_rows, n_options = outputs.lens.shape
-        by_row = outputs.lens.transpose(1, 2, 0)
-        arrays["lens"] = by_row.reshape(1, n_rows, n_options * n_layers)
-    return arrays
 
 
 def _in_array(reason: str, name: str) -> str:

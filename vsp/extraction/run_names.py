@@ -17,9 +17,11 @@ from typing import Any
 from vsp.choices import LAST
 from vsp.config import NAME_PATTERN, ModelConfig, parse
 from vsp.errors import ConfigError, RunError, VspError
+from vsp.storage.effects import Effects
 from vsp.storage.plan import Plan
 from vsp.storage.run import Run
 from vsp.storage.stored_settings import stored_settings
+from vsp.utils.text import format_ranges
 
 _STEM_LENGTH = 90  # of a name before a number; NAME_PATTERN allows 100
 _MOST_WORDS = 3  # that name differences; with more, a number is clearer
@@ -98,7 +100,12 @@ def is_same(plan: Plan, other: Plan) -> bool:
 
 def differences(plan: Plan, other: Plan) -> list[str]:
     """Words for each setting in which `plan` differs from `other`: ["4bit", "question"]."""
-    return [*_of_model(plan.model, other.model), *_of_rows(plan, other), *_of_store(plan, other)]
+    return [
+        *_of_model(plan.model, other.model),
+        *_of_rows(plan, other),
+        *_of_store(plan, other),
+        *_of_effects(plan.effects, other.effects),
+    ]
 
 
 def _of_model(model: ModelConfig, other: ModelConfig) -> Iterator[str]:
@@ -161,6 +168,40 @@ def _of_store(plan: Plan, other: Plan) -> Iterator[str]:
     same_rows = plan.n_samples == other.n_samples
     if same_rows and len(plan.shard_starts) != len(other.shard_starts):
         yield f"{len(plan.shard_starts)}shards"
+
+
+def _of_effects(effects: Effects | None, other: Effects | None) -> Iterator[str]:
+    if effects is None or other is None:
+        if effects != other:
+            yield "states" if effects is None else effects.kind
+        return
+    if effects.kind != other.kind:
+        yield effects.kind
+    if effects.variant_id != other.variant_id:
+        yield effects.variant or "no-variant"
+    if effects.layers != other.layers:
+        yield f"layers-{format_ranges(effects.layers).replace(',', '_')}"
+    if effects.position != other.position:
+        yield effects.position
+    if effects.seed != other.seed:
+        yield f"seed{effects.seed}"
+    yield from _of_settings(effects, other)
+
+
+def _of_settings(effects: Effects, other: Effects) -> Iterator[str]:
+    """Words for settings that differ: their tokens, their scales or their names."""
+    if effects.kind == "patch":
+        tokens, other_tokens = (
+            [one.name for one in each.settings[1:]] for each in (effects, other)
+        )
+        yield from _added(tokens, other_tokens, "fewer-tokens")
+        return
+    scales = [{one.scale for one in each.settings[1:]} for each in (effects, other)]
+    if scales[0] != scales[1]:
+        yield f"scale-{'_'.join(f'{one:g}' for one in sorted(scales[0]))}"
+    own, others = ({one.name for one in each.settings} for each in (effects, other))
+    if own != others:
+        yield f"{len(own) - 1}settings"
 
 
 def _added(names: Sequence[Any], others: Sequence[Any], none: str) -> Iterator[str]:

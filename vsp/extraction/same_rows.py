@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from vsp.errors import DatasetError
 from vsp.storage.manifest import Sample
-from vsp.storage.run import Run
 
 
-def rows_of(name: str, samples: Sequence[Sample], work: Path) -> list[Sample]:
-    """The samples of the rows that a run in `scratch/` has, with its order, groups and splits.
+def rows_of(name: str, samples: Sequence[Sample], others: Sequence[Sample]) -> list[Sample]:
+    """The samples of the rows that run `name` has, with the order, groups and splits of its `others`.
 
     Raises DatasetError if the samples lack one of its rows, or if ids are not unique.
     """
     by_id = {sample.id: sample for sample in samples}
-    others = Run.open(work / "scratch" / name).all_samples()
     missing = [other.id for other in others if other.id not in by_id]
     if missing:
         raise DatasetError(

@@ -20,9 +20,10 @@ from vsp.datasets import VARIANTS
 from vsp.datasets.apply_variant import VariantRequest, apply_variant, check_variant
 from vsp.datasets.metadata import metadata_path
 from vsp.datasets.prompts import DATASET
-from vsp.errors import ConfigError, DatasetError, RunError, VspError
-from vsp.extraction.plan import Planned, plan_run
+from vsp.errors import ConfigError, DatasetError, RunError
+from vsp.extraction.plan import Planned
 from vsp.extraction.plan_request import RECORD, PlanRequest, request_key
+from vsp.extraction.plan_together import plan_again, plan_together
 from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.models.checkpoints import pinned
 from vsp.models.fingerprint import fingerprint
@@ -34,11 +35,13 @@ from vsp.utils.reading import read_json
 from vsp.utils.spelling import unknown_name
 
 _DATASETS = Path("data/raw")
-NAMES = "names"
+NAMES, SHUFFLED = "names", "shuffled"
+# Variants with the pictures of another one, or of the original, and which one that is.
+_SAME_PICTURES: Mapping[str, str] = {"swapped": ORIGINAL, SHUFFLED: ORIGINAL, NAMES: "blank"}
 # What the rows of these variants do not have: the names, or the boxes of the objects.
 _POSITIONS: Mapping[str, tuple[Position, ...]] = {
     NAMES: (LAST, "image"),
-    "shuffled": (LAST, "image", "subject", "reference"),
+    SHUFFLED: (LAST, "image", "subject", "reference"),
 }
 
 
@@ -144,39 +147,68 @@ def plan_study(
     hold: Callable[[], None],
     free: Callable[[], AbstractContextManager[None]],
     done: Callable[[StudyRun], None],
+    setting: str = "",
 ) -> list[StudyRun]:
     """Plan the missing runs; `done` is called with each run of the study.
 
     A run whose states were removed and whose results are kept is planned again only if its states are
     needed: with `needs_states`, those of all runs; otherwise those of the original, if a new run takes
-    its rows. `hold` and `free` are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them,
+    its rows. With `setting`, results are kept ones only if they have this setting of the probe. `hold` and
+    `free` are those of `vsp.utils.signals.Stop`. Raises RunError, naming all of them,
     for runs with other settings.
     """
-    found = find_runs(study, base, work)
+    found = find_runs(study, base, work, setting)
     new = [one for one in found if one.run is None and (needs_states or not one.kept)]
-    takes_rows = any(one.request.rows_of is not None for one in new)
-    checked = CheckedDatasets()
-    runs = []
+    if any(one.request.rows_of is not None for one in new):
+        new = [one for one in found if one in new or (one.role == ORIGINAL and one.run is None)]
+    checked, planned = CheckedDatasets(), dict[str, StudyRun]()
     for one in found:
-        if one in new or (one.role == ORIGINAL and one.run is None and takes_rows):
+        if one not in new:
+            done(one)
+        elif one.role not in planned:
             with free():
-                planned = _plan(one, work, hold, checked)
-            one = replace(one, run=planned.run, planned=planned, kept=False)
-        runs.append(one)
-        done(one)
-    return runs
+                written = _plan(one, found, new, work, hold, checked)
+            for role, run in written.items():
+                planned[role] = run
+                done(run)
+    return [planned.get(one.role, one) for one in found]
 
 
-def _plan(one: StudyRun, work: Path, hold: Callable[[], None], checked: CheckedDatasets) -> Planned:
-    """Plan the run. An error names it."""
-    try:
-        return plan_run(one.request, work, hold, checked)
-    except VspError as error:
-        raise type(error)(f"{one.name}: {error}", error.details) from None
+def _plan(
+    one: StudyRun,
+    found: Sequence[StudyRun],
+    new: Sequence[StudyRun],
+    work: Path,
+    hold: Callable[[], None],
+    checked: CheckedDatasets,
+) -> dict[str, StudyRun]:
+    """Plan a run, and the other new ones that show its pictures: role → the run."""
+    by_name = {other.name: other for other in found}
+    waiting = next((other.run for other in found if _waits_for(other, one)), None)
+    if waiting is not None:
+        members = [by_name[member.name].request for member in waiting.plan.together]
+        written = plan_again(members, waiting, work, hold, checked)
+    else:
+        leader = _SAME_PICTURES.get(one.role)
+        first = next((other for other in new if other.role == leader), one)
+        same = [other for other in new if _SAME_PICTURES.get(other.role) == first.role]
+        requests = [other.request for other in (first, *same)]
+        written = plan_together(requests, work, hold, checked)
+    runs = [replace(by_name[got.run.name], run=got.run, planned=got, kept=False) for got in written]
+    return {run.role: run for run in runs}
 
 
-def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:
+def _waits_for(other: StudyRun, one: StudyRun) -> bool:
+    """Whether rows of a planned run are missing that are extracted together with a lost one."""
+    if other.run is None or one.name not in {member.name for member in other.run.plan.together}:
+        return False
+    return any(ledger.n_missing for ledger in other.run.ledgers())
+
+
+def find_runs(study: Study, base: PlanRequest, work: Path, setting: str = "") -> list[StudyRun]:
     """The runs of a study that are planned, and those that are not. Writes nothing.
+
+    `setting`: that of the probe which kept results need; empty: any.
 
     Raises RunError, naming all of them, for runs with other settings.
     """
@@ -185,7 +217,7 @@ def find_runs(study: Study, base: PlanRequest, work: Path) -> list[StudyRun]:
         request = role_request(study, role, base, work)
         try:
             run = _planned(name, request, work)
-            kept = run is None and _has_results(name, request, work)
+            kept = run is None and _has_results(name, request, work, setting)
         except RunError as error:
             problems.append(str(error))
             continue
@@ -213,9 +245,11 @@ def _planned(name: str, request: PlanRequest, work: Path) -> Run | None:
     raise RunError(f"run {name}: {why}")
 
 
-def _has_results(name: str, request: PlanRequest, work: Path) -> bool:
-    """Whether results of the run are there. Raises RunError if they are of other settings."""
+def _has_results(name: str, request: PlanRequest, work: Path, setting: str) -> bool:
+    """Whether results of the run are there. Raises RunError if they are of another plan."""
     for one in stored_settings(work / "results" / name):
+        if setting and one.name != setting:
+            continue
         with suppress(ConfigError):
             plan = parse(Plan, one.values.get("plan"), str(one.results.folder))
             if why := _difference(plan, request):

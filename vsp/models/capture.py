@@ -236,8 +236,8 @@ def _tokens(bundle: Bundle, position: str) -> list[list[tuple[int, int]]]:
 
 
 def _tokens_of(place: RowPlace, position: str) -> list[tuple[int, int]]:
-    if position == LAST:
-        return [place.last]
+    if position == LAST or position not in place.row.places:
+        return [place.last]  # of a row of another run, which does not store the position
     return list(map(place.token, place.row.places[position]))
 
 

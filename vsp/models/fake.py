@@ -171,7 +171,8 @@ class Fake(VisionLanguageModel):
             return Outputs(states)
         n_layers = self._options.n_layers
         lens = np.full((n_layers, len(rows), recorded.n_options), np.nan, np.float32)
-        for i, ((_, row), last) in enumerate(zip(rows, states[LAST].swapaxes(0, 1), strict=True)):
+        for i, (picture, row) in enumerate(rows):
+            last = self._at(LAST, edited, i, picture, row)
             for number, option in enumerate(row.options):
                 lens[:, i, number] = last @ self.option_weights(option) - _SURPRISE - len(option)
         return Outputs(states, lens[-1], lens if recorded.lens else None)

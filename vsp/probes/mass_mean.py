@@ -1,6 +1,6 @@
 """Difference of means: the direction from one class mean to the other, split at their midpoint.
 
-The mass-mean probe of Marks & Tegmark 2023, The Geometry of Truth (arXiv:2310.06824), without the
+The mass-mean probe of Marks & Tegmark 2024, The Geometry of Truth (arXiv:2310.06824), without the
 covariance; with the covariance it is linear discriminant analysis (`lda`). It has no parameter to
 choose. Its scores have the unit of squared states and are not probabilities.
 """

@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 
 from vsp.reporting.columns import Column, FittingTable, figure_cells
+from vsp.reporting.erasure_facts import random_erasure_figures
 from vsp.reporting.formatting import controlled_type, format_figure, format_interval
 from vsp.reporting.untrained import Untrained
 from vsp.storage.layer_score import LayerScore
@@ -55,6 +56,8 @@ def _further_columns(scores: Sequence[LayerScore], untrained: Untrained | None) 
     if untrained and untrained.score:
         of_layers = [format_figure(untrained.score.get(one.layer)) for one in scores]
         columns.append(_column("untr.", of_layers, 5))
+    if after_random := random_erasure_figures(scores):
+        columns.append(_column("rand.", after_random, 1))
     if any(score.lens for score in scores):
         of_layers = [format_figure(one.lens["score"] if one.lens else None) for one in scores]
         columns.append(_column("lens", of_layers, 6))

@@ -15,6 +15,8 @@ from vsp.config import parse
 from vsp.reporting.answer import answer
 from vsp.reporting.answer_rows import answered_rows, rows_page
 from vsp.reporting.cautions import cautions
+from vsp.reporting.effects_facts import effects_json_of, effects_lines, effects_of_results
+from vsp.reporting.erasure_facts import erasure_fact, erasure_notes
 from vsp.reporting.formatting import (
     format_batch_effect,
     format_figure,
@@ -42,11 +44,13 @@ def report_json(results: Results, rows: str | None = None) -> dict[str, Any]:
     summary, scores = results.read()
     layers = [asdict(score) for score in scores]
     untrained = read_untrained(results, summary)
+    effects, problems = effects_of_results(results, summary)
     named = {
         "run": results.name,
         "setting": results.setting,
         "answer": _sentences(summary, scores),
-        "cautions": cautions(summary, untrained),
+        "cautions": [*cautions(summary, untrained), *problems],
+        "effects": effects_json_of(effects),
         "stale": why_stale(results, summary["rows"]),
         "other_settings": [one.name for one in _other_settings(results)],
     }
@@ -69,13 +73,17 @@ def report_page(results: Results, rows: str | None = None) -> RenderableType:
     best = next(score for score in scores if score.layer == summary["best_layer"])
     untrained = read_untrained(results, summary)
     parts: list[RenderableType] = [folded_text(_sentences(summary, scores), style="bold")]
-    parts += _warning_lines([*_stale_line(results, summary), *cautions(summary, untrained)])
+    effects, problems = effects_of_results(results, summary)
+    parts += [folded_text(line, style="bold") for line in effects_lines(effects)]
+    doubts = [*_stale_line(results, summary), *cautions(summary, untrained), *problems]
+    parts += _warning_lines(doubts)
     named = {**summary, "run": results.name, "setting": _settings_fact(results)}
     parts += [text_line(), _run_facts(named, scores, best), text_line()]
     parts += [layer_table(summary, scores, untrained), text_line()]
     notes = [
         *layer_notes(summary, scores),
         *lens_note(summary, scores),
+        *erasure_notes(summary, scores),
         *_untrained_notes(summary, untrained),
     ]
     parts += [folded_text(note) for note in notes]
@@ -141,6 +149,7 @@ def _run_facts(summary: Mapping[str, Any], scores: Sequence[LayerScore], best: L
         else "not measured",
         "split": split_fact(summary, best),
         "probe": probe_fact(summary["probe"]),
+        "erased": erasure_fact(summary, best),
         "fits": _fits_fact(summary),
     }
     if len(scores) > 1:

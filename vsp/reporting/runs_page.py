@@ -16,6 +16,7 @@ from vsp.choices import DEFAULT_PROBE, LAST
 from vsp.cluster.run_jobs import Activity
 from vsp.config import ModelConfig
 from vsp.reporting.formatting import format_figure, format_interval
+from vsp.storage.effects import Effects
 from vsp.storage.plan import Plan
 from vsp.storage.run_list import FoundPeak, ListedRun
 from vsp.utils.terminal import folded_text, text_line
@@ -49,7 +50,8 @@ def _row_json(row: RunRow) -> dict[str, Any]:
         "model": plan and plan.model.model_dump(mode="json"),
         "dataset": plan and plan.dataset,
         "prompt": plan and plan.prompt,
-        "positions": plan and list(plan.stored_positions),
+        "positions": plan and ([] if plan.effects else list(plan.stored_positions)),
+        "effects": plan and plan.effects and _effects_json(plan.effects),
         "rows": plan and plan.n_samples,
         "done": listed.n_done if listed.run else None,
         "failed": listed.n_failed if listed.run else None,
@@ -63,6 +65,10 @@ def _row_json(row: RunRow) -> dict[str, Any]:
         "running_here": list(row.activity.here),
         "problems": list(listed.problems),
     }
+
+
+def _effects_json(effects: Effects) -> dict[str, Any]:
+    return {"kind": effects.kind, "run": effects.run, "variant": effects.variant or None}
 
 
 def _peak_json(peak: FoundPeak) -> dict[str, Any]:
@@ -216,7 +222,9 @@ def _chance(peaks: Sequence[FoundPeak]) -> str:
 
 
 def _positions(plan: Plan) -> str:
-    """The positions besides the last token."""
+    """The positions besides the last token; the run that a run of effects belongs to."""
+    if plan.effects is not None:
+        return f"{plan.effects.kind} of {plan.effects.run}"
     return ",".join(one for one in plan.stored_positions if one != LAST)
 
 

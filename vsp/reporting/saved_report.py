@@ -20,8 +20,10 @@ from vsp.utils.terminal import folded_text, plain_text
 from vsp.utils.text import format_count
 
 
-def save_report(results: Results) -> list[Path]:
-    """Write `report.txt`, `report.html` and figures into the folder of the results; returns their paths.
+def save_report(results: Results) -> tuple[list[Path], tuple[str, ...]]:
+    """Write `report.txt`, `report.html` and figures into the folder of the results.
+
+    Returns their paths, and what `report.html` leaves out with the reasons.
 
     `report.txt` in `results/RUN/` then lists all settings of the run, each with its first sentences.
 
@@ -42,12 +44,13 @@ def save_report(results: Results) -> list[Path]:
         draw = plot_classes if n_classes <= len(STYLES) else plot_heatmap
         draw(results, paths[-1], style)
     paths.append(folder / HTML_REPORT)
-    write_text(paths[-1], runs_page([read_page_run(results.name, results)], with_states=False))
+    page = runs_page([read_page_run(results.name, results)], with_states=False)
+    write_text(paths[-1], page.text)
     write_text(paths[0], plain_text(report_page(results)) + "\n")
     if results.folder.absolute() != results.home.absolute():  # otherwise the page itself lies there
         paths.append(results.home / REPORT)
         write_text(paths[-1], _overview(results))
-    return paths
+    return paths, page.left_out
 
 
 def _overview(results: Results) -> str:

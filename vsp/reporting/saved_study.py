@@ -13,12 +13,18 @@ from vsp.utils.files import write_text
 from vsp.utils.terminal import plain_text
 
 
-def save_study(facts: StudyFacts, work: Path) -> list[Path]:
-    """Write `report.txt`, and `report.html` if a run has results; returns what was written."""
+def save_study(facts: StudyFacts, work: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Write `report.txt`, and `report.html` if a run has results.
+
+    Returns the paths, and what `report.html` leaves out with the reasons.
+    """
+    left_out: tuple[str, ...] = ()
     folder = results_folder(facts.study.name, work)
     paths = [folder / REPORT]
     write_text(paths[0], plain_text(study_page(facts)) + "\n")
     if any(one.results is not None for one in facts.runs):
         paths.append(folder / HTML_REPORT)
-        write_text(paths[1], study_html(facts))
-    return paths
+        page = study_html(facts)
+        write_text(paths[1], page.text)
+        left_out = page.left_out
+    return paths, left_out

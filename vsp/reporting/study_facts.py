@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vsp.choices import LAST
 from vsp.errors import ConfigError, RunError, VspError
 from vsp.evaluation.judged_variants import JUDGED_ROLES, is_judged_of, read_judged
 from vsp.evaluation.study_stage import SWAPPED
 from vsp.evaluation.study_transfers import StudyTransfers, read_transfers
-from vsp.evaluation.verdict import StudyVerdict, VerdictSettings, study_verdict
+from vsp.evaluation.verdict import StudyVerdict, VerdictSettings
+from vsp.evaluation.verdict_use import uses_of
 from vsp.reporting.answer import answer
 from vsp.reporting.cautions import cautions
+from vsp.reporting.kept_verdicts import KeptVerdicts
 from vsp.reporting.untrained import read_untrained
 from vsp.storage.axes import Axes, read_axes
-from vsp.storage.find_results import find_results
+from vsp.storage.found_effects import FoundEffects, effects_about
 from vsp.storage.results import Results
 from vsp.storage.run_list import ListedRun, listed_run
 from vsp.storage.sealed_summary import identity_of
 from vsp.storage.stored_settings import why_stale
 from vsp.storage.study import ORIGINAL, Study, results_folder
+from vsp.storage.study_record import role_results
 
 FIGURES_NOTE = (
     "peak: the layer that the training rows select, on test rows, with its interval; chance: the most "
@@ -64,6 +66,7 @@ class StudyFacts:
     transfers: StudyTransfers
     verdict: StudyVerdict | None = None
     axes: Axes | None = None  # from the swapped twin
+    effects: tuple[FoundEffects, ...] = ()  # of interventions on the original
     answer: str = ""  # what the original's curve shows, in sentences
     cautions: tuple[str, ...] = ()
 
@@ -72,12 +75,14 @@ class StudyFacts:
         return {one.role: one.results for one in self.runs if one.results is not None}
 
 
-def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyFacts:
+def study_facts(
+    study: Study, work: Path, margin: float | None = None, verdicts: KeptVerdicts | None = None
+) -> StudyFacts:
     """Raises nothing for a run without results, or with results that cannot be read.
 
-    `margin` is that of the verdict; None: the default.
+    `margin` is that of the verdict; None: the default. `verdicts` keeps verdicts for later calls.
     """
-    runs = tuple(_role_facts(role, name, work) for role, name in study.runs.items())
+    runs = tuple(_role_facts(study, role, work) for role in study.runs)
     transfers = read_transfers(study, work)
     original = next(one for one in runs if one.role == ORIGINAL)
     said, doubts = "", []
@@ -85,7 +90,10 @@ def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyF
         summary, scores = original.results.read()
         said = answer(summary, scores)
         doubts = cautions(summary, read_untrained(original.results, summary))
-    verdict, of_verdict = _verdict(study, runs, work, margin)
+    effects, of_effects = _effects(original)
+    verdict, of_verdict = _verdict(study, runs, work, margin, verdicts or KeptVerdicts())
+    if verdict is not None:
+        verdict = replace(verdict, uses=uses_of(effects))
     axes, of_axes = _axes(study, runs)
     found = [
         *doubts,
@@ -93,12 +101,24 @@ def study_facts(study: Study, work: Path, margin: float | None = None) -> StudyF
         *_of_transfers(study, transfers),
         *of_verdict,
         *of_axes,
+        *of_effects,
     ]
-    return StudyFacts(study, runs, transfers, verdict, axes, said, tuple(found))
+    return StudyFacts(study, runs, transfers, verdict, axes, tuple(effects), said, tuple(found))
+
+
+def _effects(original: RoleFacts) -> tuple[list[FoundEffects], list[str]]:
+    """The effects of interventions on the original, and why others are not shown."""
+    if original.results is None:
+        return [], []
+    return effects_about(original.results.home, identity_of(original.summary))
 
 
 def _verdict(
-    study: Study, runs: Sequence[RoleFacts], work: Path, margin: float | None
+    study: Study,
+    runs: Sequence[RoleFacts],
+    work: Path,
+    margin: float | None,
+    verdicts: KeptVerdicts,
 ) -> tuple[StudyVerdict | None, list[str]]:
     """The verdict from what is kept, and what it lacks; None without an original."""
     results = {one.role: one.results for one in runs if one.results is not None}
@@ -117,7 +137,7 @@ def _verdict(
     )
     try:
         settings = VerdictSettings() if margin is None else VerdictSettings(margin=margin)
-        return study_verdict(results, judged, settings), lacks
+        return verdicts.of(results, judged, settings), lacks
     except (ConfigError, RunError) as error:
         return None, [f"no verdict: {error}"]
 
@@ -127,7 +147,8 @@ def _axes(study: Study, runs: Sequence[RoleFacts]) -> tuple[Axes | None, list[st
     if SWAPPED not in study.runs or original.results is None:
         return None, []
     try:
-        axes = read_axes(original.results.home, study.runs[SWAPPED])
+        position = str(original.summary["position"])
+        axes = read_axes(original.results.home, study.runs[SWAPPED], position)
     except RunError as error:
         return None, [str(error)]
     if axes is not None and axes.identity != identity_of(original.summary):
@@ -136,10 +157,10 @@ def _axes(study: Study, runs: Sequence[RoleFacts]) -> tuple[Axes | None, list[st
     return axes, []
 
 
-def _role_facts(role: str, name: str, work: Path) -> RoleFacts:
-    listed = listed_run(work, name)
+def _role_facts(study: Study, role: str, work: Path) -> RoleFacts:
+    listed = listed_run(work, study.runs[role])
     try:
-        results = find_results(name, work, LAST)
+        results = role_results(study, role, work)
         summary, _ = results.read()
     except VspError as error:
         why = str(error) if listed.peaks or listed.problems else _state(listed)
@@ -171,7 +192,7 @@ def _of_runs(study: Study, runs: tuple[RoleFacts, ...]) -> list[str]:
     other = [role for role, one in settings.items() if one != settings.get(ORIGINAL, one)]
     if other:
         lines.append(
-            f"{', '.join(other)}: the newest results are of another setting of the probe "
+            f"{', '.join(other)}: the results are of another setting of the probe "
             f"({settings[other[0]]}) than those of the original ({settings[ORIGINAL]})"
         )
     return lines

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from vsp.evaluation.transfer import Transfer
 from vsp.reporting.axes_words import axes_cautions, axes_sentence, entanglement_sentence
 from vsp.reporting.columns import Column, FittingTable, figure_cells
+from vsp.reporting.effects_facts import effects_json_of, effects_lines
 from vsp.reporting.formatting import format_figure, format_interval
 from vsp.reporting.study_facts import FIGURES_NOTE, RoleFacts, StudyFacts, selected_layer
 from vsp.reporting.transfer_page import shown_layer
@@ -41,6 +42,8 @@ def study_page(facts: StudyFacts) -> RenderableType:
         parts += [text_line(), *_transfer_parts(facts.transfers.transfers)]
     if facts.axes is not None:
         parts += [text_line(), *map(folded_text, _axes_lines(facts.axes))]
+    if facts.effects:
+        parts += [text_line(), *map(folded_text, effects_lines(list(facts.effects)))]
     if facts.verdict is not None:
         parts += [text_line(), *verdict_parts(facts.verdict)]
     if facts.cautions:
@@ -63,6 +66,7 @@ def study_json(facts: StudyFacts) -> dict[str, Any]:
         "runs": {one.role: _run_json(one) for one in facts.runs},
         "verdict": None if facts.verdict is None else verdict_json(facts.verdict),
         "axes": None if facts.axes is None else axes_json(facts.axes),
+        "effects": effects_json_of(list(facts.effects)),
         "transfers": {role: asdict(one) for role, one in facts.transfers.transfers.items()},
         "cautions": list(facts.cautions),
     }

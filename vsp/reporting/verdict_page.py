@@ -45,12 +45,28 @@ _SENTENCES = {
     ("answer", "prior"): "The model's own answers follow a prior",
     ("answer", "undecided"): "Undecided for the model's own answers",
 }
+_CHANGES = {"steer": "adding the direction", "erase": "erasing the subspace"}
 _STYLES = {"grounded": "bold green", "words alone": "yellow", "prior": "yellow", "undecided": ""}
 
 
 def verdict_sentence(verdict: StudyVerdict) -> str:
-    """The verdict about all rows, for probe and answer."""
-    return " ".join(_sentence(one) for one in verdict.subjects)
+    """The verdict about all rows, for probe and answer, and whether interventions show a use."""
+    return " ".join([*map(_sentence, verdict.subjects), *use_sentences(verdict)])
+
+
+def use_sentences(verdict: StudyVerdict) -> list[str]:
+    """Whether the model uses what the probe found; empty without interventions."""
+    if verdict.use is None:
+        return []
+    if verdict.use != "used":
+        runs = ", ".join(one.run for one in verdict.uses)
+        return [f"It is not shown to be used: no layer of {runs} beats the random controls."]
+    parts = [
+        f"{_CHANGES[one.kind]} at layer{'s' * (len(one.layers) > 1)} {format_layers(one.layers)}"
+        for one in verdict.uses
+        if one.layers
+    ]
+    return [f"It is used: {' and '.join(parts)} moves the answers more than random controls."]
 
 
 def _sentence(subject: SubjectVerdict) -> str:
@@ -60,7 +76,7 @@ def _sentence(subject: SubjectVerdict) -> str:
 
 def verdict_json(verdict: StudyVerdict) -> dict[str, Any]:
     """All figures of the verdict."""
-    return asdict(verdict)
+    return {**asdict(verdict), "use": verdict.use}
 
 
 def verdict_page(verdict: StudyVerdict) -> RenderableType:

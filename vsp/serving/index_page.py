@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 
-from vsp.cluster.run_jobs import Activity
 from vsp.errors import RunError, VspError
 from vsp.reporting.page.document import page
 from vsp.reporting.page.elements import paragraphs
-from vsp.reporting.page.markup import Child, Html, tag
+from vsp.reporting.page.markup import Child, Html, joined, tag
 from vsp.reporting.page.section import Section
 from vsp.reporting.runs_page import RunRow, peak_words, run_columns
 from vsp.serving.addresses import RUN, STUDY, Address
+from vsp.serving.job_states import JobStates
 from vsp.serving.shown_results import check_inside, setting_folder
 from vsp.storage.results import Results
 from vsp.storage.run_list import RESULTS, FoundPeak, list_runs
 from vsp.storage.study import Study, read_study, study_names, study_path
+from vsp.utils.text import format_count
 
 _OF_STUDY = ("study", "question", "model", "dataset", "runs with results")
 _RIGHT = ("done", "probes", "chance", "layer", "size")
 _LONG = ("run", "study", "question", "setting")  # texts that are wrapped
 
 
-def index_page(work: Path) -> str:
-    """The page of all runs in `work`, as `vsp runs` lists them, without asking a batch system."""
-    # As `vsp runs`, the newest run first. Jobs are left out: each look would ask the scheduler.
-    rows = [RunRow(one, Activity()) for one in list_runs(work)]
+def index_page(work: Path, jobs: JobStates) -> str:
+    """The page of all runs in `work`, as `vsp runs` lists them, the newest first."""
+    listed = list_runs(work)
+    found, notes = jobs.of(listed)
+    rows = [RunRow(one, activity) for one, activity in zip(listed, found, strict=True)]
     name = work.absolute().name or "/"
     studies, problems = _studies(work)
     if not rows and not studies and not problems:
@@ -42,15 +44,14 @@ def index_page(work: Path) -> str:
         sections.append(Section("settings", "Settings of the probe", _setting_table(several)))
     problems += [problem for one in shown for problem in one.problems]
     if problems:
-        listed = tag("ul", *(tag("li", one) for one in problems))
-        sections.append(Section("problems", "What cannot be read", listed))
-    lead = paragraphs(
-        [
-            f"{work.absolute()}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}, {len(with_results)} with "
-            "results. The name of a run leads to the results that were written last."
-        ]
+        items = tag("ul", *(tag("li", one) for one in problems))
+        sections.append(Section("problems", "What cannot be read", items))
+    about = (
+        f"{work.absolute()}: {format_count(len(rows), 'run')}, {len(with_results)} with results. The name of "
+        "a run leads to the results that were written last."
     )
-    return page(f"Runs in {name}", sections, lead)
+    cautions = paragraphs([f"{one[:1].upper()}{one[1:]}." for one in notes], class_="caution")
+    return page(f"Runs in {name}", sections, joined([paragraphs([about]), cautions]))
 
 
 def _studies(work: Path) -> tuple[list[Study], list[str]]:
@@ -98,6 +99,8 @@ class _Listed:
 
 def _run_table(shown: Sequence[_Listed]) -> Html:
     columns = run_columns([one.row for one in shown])
+    jobs = {"jobs": columns.pop("jobs")} if "jobs" in columns else {}
+    columns = {"run": columns.pop("run"), **jobs, **columns}  # where no width cuts them off
     body = [
         [_run_link(one), *(column(one.row) for name, column in columns.items() if name != "run")]
         for one in shown
@@ -137,4 +140,6 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Child]]) 
         for row in rows
     ]
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), class_="index")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=title)
+    return tag(
+        "div", table, class_="scroll", tabindex=0, role="region", aria_label=f"{title}, table"
+    )

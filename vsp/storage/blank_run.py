@@ -30,6 +30,7 @@ def is_blank(plan: Plan, other: Plan) -> bool:
     same = ("model", "checkpoint_files", "prompt", "labels")
     return (
         other.answers is not None
+        and other.effects is None
         and plan.answers is not None
         and other.answers.options == plan.answers.options
         and other.answers.start == plan.answers.start

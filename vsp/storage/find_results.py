@@ -35,7 +35,9 @@ def find_results(
     for place in places:
         with suppress(OSError, ValueError):  # such a path is refused below
             if (place / "plan.json").exists():
-                return choose_setting(Run.open(place).results, position, probe)
+                run = Run.open(place)
+                run.require_states()
+                return choose_setting(run.results, position, probe)
             if stored_settings(place):
                 return choose_setting(place, position, probe)
     raise RunError(_no_such(name, places))

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, TypeAdapter
 
 from vsp.storage.summary import Count, Figure
 
+ERASURE_FIGURES = ("rank", "train", "train_chance", "random", "random_low", "random_high")
+
 
 @dataclass(frozen=True, slots=True)
 class LayerScore:
@@ -64,6 +66,9 @@ class LayerScore:
     n_test: Count
     # Score of the answers that are read from the layer; see `says` in the summary.
     lens: dict[str, Figure] | None = None  # score, low, high
+    # With --erase: rank, the score on training rows (train) and chance there (train_chance), and the
+    # mean, least and largest score without random subspaces (random, random_low, random_high).
+    erasure: dict[str, Figure] | None = None
 
 
 @cache
@@ -90,5 +95,6 @@ def is_consistent(score: LayerScore) -> bool:
         and (score.over_training is None or {"low", "high"} <= score.over_training.keys())
         and (confusion is None or (0 < n == len(confusion) == len(confusion[0])))
         and all(len(counts) == n for counts in confusion or ())
+        and (score.erasure is None or set(ERASURE_FIGURES) <= score.erasure.keys())
         and (score.lens is None or {"score", "low", "high"} <= score.lens.keys())
     )

@@ -108,6 +108,11 @@ class Layout:
                 starts.add(cut)
         return sorted(starts)
 
+    def has_even_shards(self, n_shards: int, beside: Sequence[int] = ()) -> bool:
+        """Whether there can be that many nearly equal shards; `beside` as in `shard_starts`."""
+        sizes = self._shard_sizes(n_shards, beside)
+        return len(sizes) == n_shards and max(sizes) <= _MAX_UNEVEN * self.n_samples / n_shards
+
     @classmethod
     def choose(
         cls,
@@ -143,8 +148,7 @@ class Layout:
                 f"{mmap.PAGESIZE} bytes; use --shards 1"
             )
         for layout in usable:
-            sizes = layout._shard_sizes(n_shards, beside)
-            if len(sizes) == n_shards and max(sizes) <= _MAX_UNEVEN * n_samples / n_shards:
+            if layout.has_even_shards(n_shards, beside):
                 return layout
 
         def loss(layout: Layout) -> tuple[int, int]:

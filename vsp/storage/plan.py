@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, model_validator
 from vsp.choices import LAST, Module, Position, module_positions, split_position
 from vsp.config import Devices, Frozen, ModelConfig, Name, StoreDtype
 from vsp.storage.convention import LayerConvention
+from vsp.storage.effects import Effects
 from vsp.storage.imported import Imported
 from vsp.storage.layout import BOUNDARIES, Layout
 from vsp.storage.manifest import Sample
@@ -36,10 +37,16 @@ _LATER = {
     "tower_layers": 0,
     "tower_width": 0,
     "imported": None,
+    "together": (),
+    "effects": None,
 }
+# The names of the runs of an effects run: a run may be renamed.
+_NAMES_OF_EFFECTS = {"run", "variant"}
 # A plan.json may come from a stranger. These bounds are far above any real run, and keep what is
 # computed from them alone, such as one byte for each row, small.
 _MAX_LAYERS, _MAX_SAMPLES, _MAX_HIDDEN, MAX_OPTIONS = 10**6, 10**8, 2**24, 1000
+_MAX_TOGETHER = 100
+_MAX_VALUES = 2**26  # of a row of an effects run
 
 
 class Option(Frozen):
@@ -71,6 +78,14 @@ class Answers(Frozen):
     def texts_of(self, sample: Sample) -> tuple[str, ...]:
         """The options of a row as they join its prompt, in the order of the stored answers."""
         return sample.options or tuple(option.text for option in self.options)
+
+
+class Member(Frozen):
+    """A run whose rows go through the model together with those of other runs."""
+
+    name: Name  # of its folder when it was planned
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]  # of its plan
+    identity: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]  # see Plan.own_identity
 
 
 class Plan(Frozen):
@@ -111,6 +126,10 @@ class Plan(Frozen):
     tower_layers: Annotated[int, Field(ge=0, le=_MAX_LAYERS)] = 0  # of the recorded vision tower
     tower_width: Annotated[int, Field(ge=0, le=_MAX_HIDDEN)] = 0
     imported: Imported | None = None  # the states are from files, see vsp.storage.imported_run
+    # The runs that are extracted together, this one among them; the first decides the groups of rows.
+    # Empty: the run is extracted alone. See vsp.extraction.companions.
+    together: Annotated[tuple[Member, ...], Field(max_length=_MAX_TOGETHER)] = ()
+    effects: Effects | None = None  # answers under changed states are stored, and no states
 
     @model_validator(mode="after")
     def _check_parts(self) -> Plan:
@@ -131,7 +150,25 @@ class Plan(Frozen):
             raise ValueError("tower_layers, tower_width: are not those of a recorded vision tower")
         if self.imported is not None and len(self.imported.layers) != self.n_layers:
             raise ValueError("imported: has another number of layers than the states")
+        ids = [one.id for one in self.together]
+        if ids and (self.id not in ids or len(set(ids)) < len(ids) or len(ids) == 1):
+            raise ValueError("together: are not different runs, with this one among them")
+        if self.effects is not None:
+            self._check_effects(self.effects)
         return self
+
+    def _check_effects(self, effects: Effects) -> None:
+        """Raise ValueError unless the effects fit the model, the shards and the answers."""
+        if self.answers is None or self.answers.lens or self.modules or len(self.positions) > 1:
+            raise ValueError("effects: need answers, and exclude lens, modules and positions")
+        if effects.layers[-1] >= self.n_layers:
+            raise ValueError(f"effects: layer {effects.layers[-1]} is not one of the model's")
+        if effects.n_values * self.answers.n_options > _MAX_VALUES:
+            raise ValueError(f"effects: have more than {_MAX_VALUES:,} values for each row")
+        of_donors = len(effects.donor_offsets), len(effects.donor_sha256)
+        n_shards = len(self.shard_starts)
+        if effects.variant and of_donors != (n_shards + 1, n_shards):
+            raise ValueError("effects: have another number of slices of donors than of shards")
 
     @property
     def stored_positions(self) -> tuple[str, ...]:
@@ -148,6 +185,8 @@ class Plan(Frozen):
 
     def layouts(self) -> dict[str, Layout]:
         """The layout of each array, by name, in the order of the journals' checksums."""
+        if self.effects is not None:
+            return {EFFECTS: self._effects_layout(self.effects)}
         states = Layout(self.n_layers, self.n_samples, self.hidden_size, self.dtype, self.boundary)
         of_module = {
             "": states,
@@ -166,12 +205,29 @@ class Plan(Frozen):
                 layouts["lens"] = states.of_options_beside(n_options * self.n_layers, starts)
         return layouts
 
+    def _effects_layout(self, effects: Effects) -> Layout:
+        """`[sample, option × layer × setting]`: options first, so that missing ones are at the end."""
+        n_options = 0 if self.answers is None else self.answers.n_options
+        rows = Layout(1, self.n_samples, 1, "float32", self.boundary)
+        return rows.of_options_beside(effects.row_width(n_options), self.shard_starts)
+
     def identity(self) -> str:
         """SHA-256 of the fields that decide the bytes of the store: equal plans give equal files."""
         unused = {name for name in _LATER_OF_MODEL if not getattr(self.model, name)}
         later = {name for name, value in _LATER.items() if getattr(self, name) == value}
         left_out: dict[str, Any] = {**dict.fromkeys(_NOT_IDENTITY | later, True), "model": unused}
+        if self.together:  # the batches are those of all of them, whatever they are named
+            left_out["together"] = {"__all__": {"name", "id"}}
+        if self.effects is not None:
+            left_out["effects"] = _NAMES_OF_EFFECTS
         return sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
+
+    def own_identity(self) -> str:
+        """The identity of the plan without the runs that are extracted together with it."""
+        return self.model_copy(update={"together": ()}).identity()
+
+
+EFFECTS = "effects"  # the array of an effects run
 
 
 def states_name(position: str) -> str:

@@ -11,17 +11,22 @@ from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vsp.choices import LAST, POSITIONS
 from vsp.config import NAME_PATTERN, parse
 from vsp.errors import ConfigError, RunError
 from vsp.storage.array import Store
+from vsp.storage.effects import CHANGES, DONORS, TARGETS, Effects
 from vsp.storage.ledger import Ledger, read_ledgers
 from vsp.storage.manifest import Manifest, Sample
-from vsp.storage.plan import FORMAT, READABLE, Plan, is_date, states_name
-from vsp.utils.files import json_matches
+from vsp.storage.plan import EFFECTS, FORMAT, READABLE, Plan, is_date, states_name
+from vsp.utils.files import json_matches, sha256
 from vsp.utils.looked_in import nothing_in
-from vsp.utils.reading import read_json, unreadable
+from vsp.utils.reading import open_regular, read_json, unreadable
 from vsp.utils.spelling import nearest_names
 
 _READ_FORMATS = " and ".join(map(str, READABLE))
@@ -124,11 +129,12 @@ class Run:
 
     @property
     def store(self) -> Store:
-        """The states of the last token."""
-        return self.stores[states_name(LAST)]
+        """The states of the last token. Raises RunError if the run has none."""
+        return self.states(LAST)
 
     def states(self, position: str = LAST) -> Store:
         """The states at a position. Raises RunError if the run does not have them."""
+        self.require_states()
         if position not in self.plan.stored_positions:
             has = ", ".join(self.plan.stored_positions)
             more = (
@@ -138,6 +144,67 @@ class Run:
                 f"run {self.name}: position {position!r} was not recorded; it has {has}{more}"
             )
         return self.stores[states_name(position)]
+
+    def effects(self) -> NDArray[np.float32]:
+        """Log-likelihoods `[layer, setting, sample, option]` of an effects run; a view of the file.
+
+        They are NaN where a row has fewer options, and 0 or older values in rows that are not done.
+        Raises RunError if the run holds states.
+        """
+        effects, answers = self.of_effects(), self.plan.answers
+        n_options = 0 if answers is None else answers.n_options
+        stored = self.stores[EFFECTS].layer(0)[:, : n_options * effects.n_values]
+        shape = len(stored), n_options, len(effects.layers), len(effects.settings)
+        values: NDArray[np.float32] = stored.reshape(shape).transpose(2, 3, 0, 1)
+        return values
+
+    def effect_targets(self) -> NDArray[np.int64]:
+        """Index of each row's target option [sample]; -1: the row has none.
+
+        Raises RunError if the run holds states, or if changes.npz is not that of the plan.
+        """
+        targets = self.changes((TARGETS,)).get(TARGETS)
+        if targets is None or targets.shape != (self.plan.n_samples,) or targets.dtype.kind != "i":
+            raise RunError(
+                f"{self.folder / CHANGES}: has no target for each row; plan the run again"
+            )
+        return targets.astype(np.int64)
+
+    def changes(self, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+        """The arrays of changes.npz by name; with `only`, those among them that exist.
+
+        Raises RunError if the run holds states, or if the file is not that of the plan.
+        """
+        from vsp.storage.npz import ArraysError, read_arrays  # few commands open these files
+
+        path, effects = self.folder / CHANGES, self.of_effects()
+        try:
+            with open_regular(path) as file:
+                if sha256(file) != effects.changes_sha256:
+                    raise RunError(f"{path}: was changed since the plan; plan the run again")
+                return read_arrays(file, only)
+        except OSError as error:
+            raise RunError(f"{path}: {unreadable(error)}; plan the run again") from None
+        except ArraysError as error:
+            raise RunError(f"{path}: {error}; plan the run again") from None
+
+    def of_effects(self) -> Effects:
+        """What an effects run computes. Raises RunError if the run holds states."""
+        if self.plan.effects is None:
+            raise RunError(
+                f"run {self.name}: holds states, no effects; `vsp steer {self.name}` plans a run of them"
+            )
+        return self.plan.effects
+
+    def require_states(self, command: str = "") -> None:
+        """Raise RunError if this is an effects run, which `command` cannot work on."""
+        effects = self.plan.effects
+        if effects is not None:
+            cannot = f", so `vsp {command}` cannot work on it" if command else ""
+            raise RunError(
+                f"run {self.name}: holds effects of `vsp {effects.command}` and no states{cannot}; "
+                f"name run {effects.run}, or see the effects with `vsp effects --run {self.name}`"
+            )
 
     def number_of_states(self, position: str) -> int:
         """The index of the states at a position among the arrays of the run."""
@@ -159,6 +226,14 @@ class Run:
         path = self.folder / "manifest.jsonl"
         most = 0 if plan.answers is None else plan.answers.n_options
         return Manifest(path, starts, plan.manifest_offsets, plan.manifest_sha256, most)
+
+    @cached_property
+    def donors(self) -> Manifest:
+        """The paired row of each row of a patch. Raises RunError if the run holds states."""
+        effects, manifest = self.of_effects(), self.manifest
+        return Manifest(
+            self.folder / DONORS, manifest.starts, effects.donor_offsets, effects.donor_sha256
+        )
 
     def samples(self, shard: Shard) -> list[Sample]:
         """The shard's samples. Raises RunError if they were changed since the plan."""

@@ -8,14 +8,16 @@ The file holds what a user typed, so that it can be versioned, edited and run ag
     with: [blank, mirrored]
     other-datasets: [data/raw/spatial]
     plan: {checkpoint: /shared/llava-1.5-7b-hf, prompt: question}
+    probe: --probe mass-mean --repeats 10
 
-`plan` has the other options of `vsp plan`, by their names on the command line. The runs are ordinary
-runs, named NAME-ROLE. Results of the study as a whole lie in `results/NAME/`.
+`plan` has the other options of `vsp plan`, by their names on the command line, and `probe` the options of
+`vsp probe` as they are typed after `--`. The runs are ordinary runs, named NAME-ROLE. Results of the study as a whole lie in `results/NAME/`.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -31,7 +33,7 @@ from vsp.utils.spelling import did_you_mean, unknown_name
 FOLDER = "studies"
 ORIGINAL, UNTRAINED, ON = "original", "untrained", "on"  # roles; ON is the beginning of several
 _OTHERS = "other-datasets"  # YAML reads `on` as true
-_KEYS = ("question", "model", "dataset", "with", _OTHERS, "plan")
+_KEYS = ("question", "model", "dataset", "with", _OTHERS, "plan", "probe")
 _REQUIRED = ("model", "dataset")
 # The options of `vsp plan` that a study may have, and the type of their values. --run is the study's,
 # --profile is not of a study: it changes no result.
@@ -61,6 +63,7 @@ class Study:
     variants: tuple[str, ...] = ()  # controls: variants of the dataset, and the untrained model
     on: tuple[str, ...] = ()  # other datasets
     options: Mapping[str, Any] = field(default_factory=dict)  # of `vsp plan`, see PLAN_OPTIONS
+    probe: tuple[str, ...] = ()  # words after --: options of `vsp probe`
 
     @property
     def datasets(self) -> dict[str, str]:
@@ -124,6 +127,7 @@ def read_study(name: str, work: Path) -> Study:
         variants=_texts(path, "with", values.get("with")),
         on=_texts(path, _OTHERS, values.get(_OTHERS)),
         options=_options(path, values.get("plan")),
+        probe=_words(path, values.get("probe", "")),
     )
     check_study(study, str(path))
     return study
@@ -146,6 +150,7 @@ def study_yaml(study: Study) -> str:
         "with": list(study.variants),
         _OTHERS: list(study.on),
         "plan": dict(study.options),
+        "probe": shlex.join(study.probe),
     }
     kept = {key: value for key, value in values.items() if value or key in _REQUIRED}
     body: str = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=88)
@@ -175,6 +180,13 @@ def _text(path: Path, key: str, value: Any, empty: bool = False) -> str:
     if not isinstance(value, str) or not (value.strip() or empty):
         raise ConfigError(f"{path}: {key} {_shown(value)}: write text")
     return value
+
+
+def _words(path: Path, value: Any) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(_text(path, "probe", value, empty=True)))
+    except ValueError:
+        raise ConfigError(f"{path}: probe {_shown(value)}: a quote is not closed") from None
 
 
 def _texts(path: Path, key: str, value: Any) -> tuple[str, ...]:

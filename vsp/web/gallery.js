@@ -8,6 +8,9 @@
   const reset = document.getElementById("gallery-reset");
   const select = {};
   for (const one of controls.querySelectorAll("select")) select[one.id.slice(8)] = one;
+  const filters = Object.values(select).filter((one) => one !== select.picture);
+  const own = data.runs[0];
+  const SHOWN = 3; // further runs on a card
   const SVG = "http://www.w3.org/2000/svg";
 
   function made(name, attributes, ...children) {
@@ -35,7 +38,8 @@
       width, height,
     });
     const unit = Math.max(width, height) / 256;
-    const boxes = row.boxes.flatMap((one) => box(one, unit, width, height));
+    const taken = [];
+    const boxes = row.boxes.flatMap((one) => box(one, unit, width, height, taken));
     const over = drawn("svg", {
       viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", preserveAspectRatio: "none",
     }, ...boxes);
@@ -45,19 +49,28 @@
     return made("div", { class: "picture" }, frame);
   }
 
-  function box([part, name, left, top, right, bottom], unit, width, height) {
+  // The name of a box stands above it, or below where there is no room or another name (in `taken`).
+  function box([part, name, left, top, right, bottom], unit, width, height, taken) {
     const place = {
       x: Math.min(left, right), y: Math.min(top, bottom),
       width: Math.abs(right - left), height: Math.abs(bottom - top),
     };
     const size = 11 * unit;
-    const above = place.y > size * 1.4;
     const words = name ? part + ": " + name : part;
     const fromEnd = place.x > width / 2;
+    const length = words.length * size * 0.62; // about
+    const wanted = fromEnd ? place.x + place.width - length : place.x;
+    const start = Math.max(Math.min(wanted, width - unit - length), unit);
+    const from = fromEnd ? start + length : start;
+    const overlaps = (y) => taken.some((one) => Math.abs(one.y - y) < size * 1.1
+      && start < one.end && start + length > one.start);
+    const above = place.y - 4 * unit;
+    const below = Math.min(place.y + place.height + size, height - 2 * unit);
+    const y = place.y > size * 1.4 && !overlaps(above) ? above : below;
+    taken.push({ y, start, end: start + length });
     const text = drawn("text", {
       class: part, "font-size": size, "stroke-width": 3 * unit,
-      x: fromEnd ? Math.min(place.x + place.width, width - unit) : Math.max(place.x, unit),
-      y: above ? place.y - 4 * unit : Math.min(place.y + place.height + size, height - 2 * unit),
+      x: from, y,
       "text-anchor": fromEnd ? "end" : "start",
     }, words);
     const rim = drawn("rect", { ...place, class: "rim", "stroke-width": 4 * unit });
@@ -69,32 +82,32 @@
   }
 
   // A bar for each layer: full where it is right, short where it is wrong.
-  function strip(row) {
-    const n = data.layers.length;
+  function strip(row, run, of) {
+    const n = run.layers.length;
     const bars = row.layers.map((predicted, i) => {
       const right = predicted === row.true;
       return drawn("rect", {
         x: i * 10 + 1, width: 8, y: right ? 0 : 15, height: right ? 20 : 5,
         class: right ? "right" : "wrong",
-      }, drawn("title", {}, `layer ${data.layers[i]}: ${data.classes[predicted]}, ${word(right)}`));
+      }, drawn("title", {}, `layer ${run.layers[i]}: ${run.classes[predicted]}, ${word(right)}`));
     });
-    const at = data.layers.indexOf(data.selected) * 10;
+    const at = run.layers.indexOf(run.selected) * 10;
     if (at >= 0) bars.push(drawn("path", { class: "peak", d: `M${at + 1} 28l4-5l4 5z` }));
     return drawn("svg", {
       class: "strip", viewBox: `0 0 ${n * 10} 28`, preserveAspectRatio: "none", role: "img",
-      "aria-label": "Predictions by layer: " + spans(row).join("; "),
+      "aria-label": of + spans(row, run).join("; "),
     }, ...bars);
   }
 
   // "layers 0–3 above (wrong)", one for each change of the prediction.
-  function spans(row) {
+  function spans(row, run) {
     const found = [];
     let start = 0;
     for (let i = 1; i <= row.layers.length; i++) {
       if (i < row.layers.length && row.layers[i] === row.layers[start]) continue;
-      const [first, last] = [data.layers[start], data.layers[i - 1]];
+      const [first, last] = [run.layers[start], run.layers[i - 1]];
       const which = first === last ? `layer ${first}` : `layers ${first}–${last}`;
-      found.push(`${which}: ${data.classes[row.layers[start]]}, ${word(row.layers[start] === row.true)}`);
+      found.push(`${which}: ${run.classes[row.layers[start]]}, ${word(row.layers[start] === row.true)}`);
       start = i;
     }
     return found;
@@ -112,29 +125,57 @@
 
   function prompt(row) {
     const text = row.prompt ?? "";
-    if (text.length <= 160) return text ? made("p", { class: "prompt" }, text) : "";
+    if (text.length <= 160) return made("p", { class: "prompt" }, text);
     const start = text.slice(0, 140).replace(/\s+\S*$/, "");
     return made("details", { class: "prompt" },
       made("summary", {}, start + " …"), made("p", {}, text));
   }
 
-  function card(row, number) {
+  function verdictsOf(row, run) {
     const verdicts = [verdict("Probe at the peak:", row.peak, row.knows, "")];
     if (row.answer !== undefined) {
       const margin = row.margin === null ? "" : ` (margin ${row.margin.toFixed(2)})`;
       verdicts.push(verdict("The model says:", row.answer, row.says, margin));
-    } else if (data.answers) {
+    } else if (run.answers) {
       verdicts.push(made("li", {}, "The model's answer does not count: the label is no option."));
     }
-    const about = row.fields.map((value, i) => value && `${data.fields[i]}: ${value}`).filter(Boolean);
+    return made("ul", { class: "verdicts" }, ...verdicts);
+  }
+
+  // The same row in another run: its label, what probe and model say, and its strip.
+  function furtherRow(row, run) {
+    const name = made("p", { class: "of-further" }, made("b", {}, run.name),
+      row ? " label " + row.label : " lacks this row");
+    if (!row) return made("div", { class: "further" }, name);
+    return made("div", { class: "further" }, name, verdictsOf(row, run),
+      strip(row, run, `Predictions by layer, ${run.name}: `));
+  }
+
+  // The first ones are shown, and the others under a line that opens.
+  function furtherRows(row) {
+    const blocks = row.further.map((one, k) => furtherRow(one, data.runs[k + 1]));
+    if (blocks.length <= SHOWN) return blocks;
+    const rest = blocks.splice(SHOWN);
+    return [...blocks, made("details", {}, made("summary", {}, `${rest.length} more runs`), ...rest)];
+  }
+
+  // The row in the run whose picture is chosen.
+  function pictured(row) {
+    const k = Number(select.picture?.value ?? 0);
+    return k ? { name: row.name, ...(row.further[k - 1] ?? { why: "this run lacks the row" }) } : row;
+  }
+
+  function card(row, number) {
+    const named = (names, values) => values.map((value, i) => value && `${names[i]}: ${value}`);
+    const about = [...named(data.strata, row.strata), ...named(data.fields, row.fields)].filter(Boolean);
     const heading = made("h3", { id: "gallery-row-" + number }, row.label,
       made("span", { class: "id" }, row.name));
     const more = made("details", {}, made("summary", {}, "By layer and field"),
-      made("ul", {}, ...[...spans(row), ...about].map((one) => made("li", {}, one))));
+      made("ul", {}, ...[...spans(row, own), ...about].map((one) => made("li", {}, one))));
     const link = address(row.id);
     return made("li", { class: "card", tabindex: "-1", "aria-labelledby": "gallery-row-" + number },
-      picture(row), heading, made("ul", { class: "verdicts" }, ...verdicts), strip(row),
-      prompt(row), more,
+      picture(row), heading, verdictsOf(row, own), strip(row, own, "Predictions by layer: "),
+      prompt(row), ...furtherRows(row), more,
       link ? made("a", { href: link, class: "row-link" }, "Link to this row") : "");
   }
 
@@ -156,10 +197,17 @@
     neither: (row) => row.says === false && !row.knows,
   };
 
+  // The value of a list is "", or the place of the field, "=" and the name of the stratum.
+  function isOfStratum(row, value) {
+    const at = value.indexOf("=");
+    return at < 0 || (row.strata[value.slice(0, at)] ?? "") === value.slice(at + 1);
+  }
+
   function isShown(row) {
     const field = select.field?.value ?? "";
     return kinds[select.kind.value](row)
       && (!select.label.value || select.label.value.slice(1) === row.label)
+      && isOfStratum(row, select.stratum?.value ?? "")
       && (!field || !select.value.value || select.value.value.slice(1) === (row.fields[field] ?? ""));
   }
 
@@ -172,7 +220,7 @@
     });
     const total = data.rows.length;
     count.textContent = n === total ? `${total} rows are shown.` : `${n} of ${total} rows are shown.`;
-    reset.disabled = Object.values(select).every((one) => !one.value);
+    reset.disabled = filters.every((one) => !one.value);
   }
 
   // The values of the chosen field, with the number of rows that have each.
@@ -190,7 +238,7 @@
   }
 
   function showAll() {
-    for (const one of Object.values(select)) one.value = "";
+    for (const one of filters) one.value = "";
     if (select.field) listValues();
     apply();
   }
@@ -218,7 +266,17 @@
 
   const cards = data.rows.map(card);
   list.append(...cards);
+  // Cards show picture and prompt of the run that is chosen.
+  function showPictures() {
+    data.rows.forEach((row, i) => {
+      const shown = pictured(row);
+      cards[i].querySelector(".picture").replaceWith(picture(shown));
+      cards[i].querySelector(".prompt")?.replaceWith(prompt(shown));
+    });
+  }
+
   controls.addEventListener("change", (event) => {
+    if (event.target === select.picture) showPictures();
     if (event.target === select.field) listValues();
     apply();
   });

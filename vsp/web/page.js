@@ -43,9 +43,19 @@
     return view.runAsync();
   }
 
+  // The rows of a chart's data, which stand in the page by columns.
+  function unpacked(spec) {
+    const packed = spec.data?.values;
+    if (!packed?.columns) return spec;
+    const columns = Object.entries(packed.columns).map(([name, one]) =>
+      [name, Array.isArray(one) ? one : one.at.map((at) => one.of[at])]);
+    const row = (_, i) => Object.fromEntries(columns.map(([name, column]) => [name, column[i]]));
+    return { ...spec, data: { ...spec.data, values: Array.from({ length: packed.rows }, row) } };
+  }
+
   async function draw(chart) {
     const place = document.getElementById("chart-" + chart);
-    const made = await vegaEmbed(place, specs[chart], {
+    const made = await vegaEmbed(place, unpacked(specs[chart]), {
       mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, config,
       ast: true, expr: vega.expressionInterpreter, // no code is made from text
       tooltip: { disableDefaultStyle: true, theme: "page" },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,13 @@ def put_on_photo(image: Image.Image, path: Path) -> Image.Image:
 
     `image` is a palette picture whose background has the number 0.
     """
-    photo = ImageOps.fit(open_rgb(path)[0], image.size)
+    photo = _fitted(path, image.size).copy()
     shown = image.point(lambda number: 255 if number else 0, "L")
     photo.paste(image.convert("RGB"), mask=shown)
     return photo
+
+
+@lru_cache(maxsize=32)
+def _fitted(path: Path, size: tuple[int, int]) -> Image.Image:
+    """The photograph, cropped to this size; a few photographs lie behind many pictures."""
+    return ImageOps.fit(open_rgb(path)[0], size)

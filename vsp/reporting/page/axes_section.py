@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,43 +28,56 @@ from vsp.reporting.axes_words import (
 from vsp.reporting.page.curve_lines import N_COLORS
 from vsp.reporting.page.curve_spec import band, chosen, hover, lines, marks, score_place
 from vsp.reporting.page.elements import paragraphs
+from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
-from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
-from vsp.storage.axes import read_axes, stored_axes
+from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Sentence, Table
+from vsp.storage.axes import axes_file, read_axes, stored_axes
 from vsp.storage.sealed_summary import identity_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vsp.storage.axes import Axes
 
 Spec = dict[str, Any]
 
-
-def axes_of_runs(runs: Sequence[PageRun]) -> list[Axes]:
-    """The axes that the results of runs keep; damaged files and those of another plan are left out."""
-    homes = {run.results.home: identity_of(run.summary) for run in runs}
-    kept = ((axes, identity) for home, identity in homes.items() for axes in _readable_axes(home))
-    return [axes for axes, identity in kept if axes.identity == identity]
-
-
-def _readable_axes(home: Path) -> Iterator[Axes]:
-    for swapped, position in stored_axes(home):
-        with suppress(RunError):
-            axes = read_axes(home, swapped, position)
-            if axes is not None:
-                yield axes
+_TITLE = "Directions of relations"
+_METHOD = Sentence(
+    "Directions of relations are means of the differences between the states of a row and those of its twin "
+    "with subject and reference exchanged, tested by sign flips of groups and corrected over layers and axes "
+    "by the maximum statistic.",
+    ("contrastive", "maximum"),
+)
 
 
-def axes_section(found: Sequence[Axes]) -> Section | None:
-    """The axes of one run, or of several in a list; None without axes."""
+def axes_of_runs(runs: Sequence[PageRun]) -> tuple[list[Axes], list[str]]:
+    """The axes that the results of runs keep, and why other files of axes are left out."""
+    found: list[Axes] = []
+    left_out: list[str] = []
+    for home, run in {run.results.home: run for run in runs}.items():
+        for swapped, position in stored_axes(home):
+            try:
+                axes = read_axes(home, swapped, position)
+            except RunError as error:
+                left_out.append(without_folders(str(error), run))
+                continue
+            if axes is not None and axes.identity == identity_of(run.summary):
+                found.append(axes)
+            elif axes is not None:
+                path = without_folders(str(axes_file(home, swapped, position).absolute()), run)
+                left_out.append(
+                    f"{path}: belongs to an earlier plan of {run.name}; run `vsp axes` again"
+                )
+    return found, left_out
+
+
+def axes_section(found: Sequence[Axes], left_out: Sequence[str] = ()) -> Section | None:
+    """The axes of one run, or of several in a list; None without axes and without files left out."""
     if not found:
-        return None
+        return Section("axes", _TITLE, left_out=left_out) if left_out else None
     body = [line for one in found for line in _lines(one, len(found))]
     charts = [_coherence_chart(found)]
     if any(len(one.axes) > 1 for one in found):
         charts.append(_cosine_chart(found))
-    return Section("axes", "Directions of relations", paragraphs(body), charts)
+    return Section("axes", _TITLE, paragraphs(body), charts, methods=[_METHOD], left_out=left_out)
 
 
 def _lines(axes: Axes, n: int) -> list[str]:

@@ -131,4 +131,4 @@ def _table(runs: Sequence[PageRun]) -> Table:
             if kind == _SAYS and set(values.values()) == {None}:
                 continue
             rows.append((name, run.name, kind, *(values.get(layer) for layer in layers)))
-    return Table(("label", "run", "", *(f"layer {layer}" for layer in layers)), rows)
+    return Table(("label", "run", "of", *(f"layer {layer}" for layer in layers)), rows)

@@ -10,6 +10,7 @@ from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Chart, Control, Option, Section, Table
 from vsp.storage.layer_score import LayerScore
 
+_TITLE = "Which labels are confused"
 _MOST_CLASSES = 60  # whose names can be read beside a matrix
 _WRITTEN = 14  # classes up to which the cells hold counts
 _MOST_CELLS = 60_000  # of all matrices: their size in the page
@@ -18,9 +19,14 @@ _MOST_ROWS = 240  # of the table; beyond it, only the selected layer is in it
 
 def confusion_section(runs: Sequence[PageRun]) -> Section | None:
     """One matrix with a list of layers and, for several runs, of runs; None without classes."""
+    many = [
+        f"the confusion matrix of {run.name}, which has {len(run.classes)} labels; {_MOST_CLASSES} can be read"
+        for run in runs
+        if len(run.classes) > _MOST_CLASSES
+    ]
     runs = [run for run in runs if 0 < len(run.classes) <= _MOST_CLASSES]
     if not runs:
-        return None
+        return Section("confusion", _TITLE, left_out=many) if many else None
     shown = {run.name: _layers(run, len(runs)) for run in runs}
     left_out = sum(len(run.scores) - len(shown[run.name]) for run in runs)
     words = "Rows are true labels, columns are predictions. Colour: share of the row's test rows."
@@ -33,7 +39,7 @@ def confusion_section(runs: Sequence[PageRun]) -> Section | None:
         _table(runs),
         _controls(runs, shown),
     )
-    return Section("confusion", "Which labels are confused", charts=[chart])
+    return Section("confusion", _TITLE, charts=[chart], left_out=many)
 
 
 def _layers(run: PageRun, n_runs: int) -> list[LayerScore]:

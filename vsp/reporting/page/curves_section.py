@@ -28,6 +28,7 @@ from vsp.reporting.page.curve_spec import (
     score_place,
 )
 from vsp.reporting.page.elements import paragraphs
+from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
 
@@ -52,6 +53,7 @@ def curves_section(runs: Sequence[PageRun], n_in_full: int) -> Section:
         "Score by layer",
         paragraphs(_left_out(runs, n_in_full)),
         charts if of_classes is None else [*charts, of_classes],
+        left_out=[without_folders(one, run) for run in runs for one in run.unreadable],
     )
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 
-from vsp.reporting.page.elements import chart_figure
+from vsp.reporting.page.elements import chart_figure, paragraphs
 from vsp.reporting.page.markup import Child, Html, joined, json_block, own_script, own_style, tag
+from vsp.reporting.page.packing import packed_spec
 from vsp.reporting.page.section import Section
 
 # In this order: each needs those before it.
@@ -26,7 +27,9 @@ def page(
     same bytes. Raises ValueError if two sections or charts have the same key.
     """
     _check_keys(sections)
-    charts = {chart.key: chart.spec for section in sections for chart in section.charts}
+    charts = {
+        chart.key: packed_spec(chart.spec) for section in sections for chart in section.charts
+    }
     bundles = BUNDLES if charts else ()
     scripts = [web_file(f"vendor/{name}") for name in bundles]
     scripts += [web_file(name) for name in (_SCRIPT, *_further(one.scripts for one in sections))]
@@ -122,6 +125,7 @@ def _section(section: Section) -> Html:
         "section",
         tag("h2", section.title, id=heading),
         section.body_html,
+        paragraphs([f"Left out: {one}." for one in section.left_out], class_="caution"),
         *map(chart_figure, section.charts),
         section.after_html,
         id=section.key,

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from vsp.reporting.page.markup import Child, Html, joined, tag
 from vsp.reporting.page.section import Cell, Chart, Control, Option, Table
 
+_LONG = 24  # characters of a text that a narrow column would fold into many lines
+
 
 def paragraphs(lines: Iterable[Child], class_: str | None = None) -> Html:
     return joined(tag("p", line, class_=class_) for line in lines)
@@ -55,8 +57,11 @@ def _class(is_number: bool) -> str | None:
 def _row(row: Sequence[Cell], numeric: Sequence[bool], digits: int) -> Html:
     cells = [tag("th", _cell_text(row[0], digits), scope="row", class_=_class(numeric[0]))]
     for cell, number in zip(row[1:], numeric[1:], strict=True):
+        # The style sheet places a cell with a title as a number: that is shorter than a class in each.
         title = repr(cell) if isinstance(cell, float) else None
-        cells.append(tag("td", _cell_text(cell, digits), class_=_class(number), title=title))
+        is_long = isinstance(cell, str) and len(cell) > _LONG
+        class_ = "words" if is_long else None if title else _class(number)
+        cells.append(tag("td", _cell_text(cell, digits), class_=class_, title=title))
     return tag("tr", *cells)
 
 

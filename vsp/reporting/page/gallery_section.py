@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,21 +28,24 @@ _OF_ANSWERS = ("knows", "says", "neither")
 
 
 def gallery_section(
-    runs: Sequence[PageRun], n_rows: int = GALLERY, of_several: bool = False
+    runs: Sequence[PageRun], n_rows: int = GALLERY, by: str | None = None
 ) -> Section | None:
-    """Rows of the first run with labels; None without such a run, and if `n_rows` is 0.
+    """Rows of the first run with labels, and what the other runs say of the same rows.
 
-    `of_several`: the page has more runs than these.
+    None without such a run, and if `n_rows` is 0. `by` is a field whose strata rows are filtered by.
     """
-    run = next((run for run in runs if run.classes), None)
-    if run is None or not n_rows:
+    of_labels = [run for run in runs if run.classes]
+    if not of_labels or not n_rows:
         return None
+    run = of_labels[0]
     verdicts = row_verdicts(run.results)
     if not len(verdicts):
         return None
     chosen = chosen_rows(verdicts, n_rows)
-    data, notes = gallery_data(run, verdicts, chosen)
-    lines = [*_introduction(run, verdicts, len(chosen), of_several or len(runs) > 1), *notes]
+    found = gallery_data(of_labels, verdicts, chosen, by)
+    data = found.values
+    lines = _introduction(run, verdicts, len(chosen), len(runs) > 1)
+    lines += [*_of_further(found.further), *found.notes]
     body = joined(
         [
             paragraphs(lines),
@@ -92,6 +96,16 @@ def _introduction(run: PageRun, verdicts: RowVerdicts, n_shown: int, several: bo
     return lines
 
 
+def _of_further(names: Sequence[str]) -> list[str]:
+    """What a card shows of further runs."""
+    if not names:
+        return []
+    return [
+        f"A card also has the same row in {', '.join(names)}: its label there, and what that run's own probe "
+        "and answers say. Choose a run under Picture of to see its pictures and prompts."
+    ]
+
+
 def _controls(data: Mapping[str, Any], verdicts: RowVerdicts) -> Html:
     kinds = {
         key: words
@@ -103,12 +117,31 @@ def _controls(data: Mapping[str, Any], verdicts: RowVerdicts) -> Html:
         _list("kind", "Show", kinds),
         _list("label", "Label", {"": "all", **{f"={one}": one for one in labels}}),
     ]
+    if data["strata"]:
+        lists.append(_strata_list(data))
     if data["fields"]:
         names = {str(number): name for number, name in enumerate(data["fields"])}
         lists.append(_list("field", "Field", {"": "none", **names}))
         lists.append(_list("value", "Value", {"": "all"}, disabled=True))
+    if len(data["runs"]) > 1:
+        names = {str(k): one["name"] for k, one in enumerate(data["runs"])}
+        lists.append(_list("picture", "Picture of", names))
     reset = tag("button", "Show all", type="button", id="gallery-reset", disabled=True)
     return tag("div", *lists, reset, class_="controls gallery-controls", id="gallery-controls")
+
+
+def _strata_list(data: Mapping[str, Any]) -> Html:
+    """The strata of the rows, by field, with the number of rows in each."""
+    groups: list[Html] = [tag("option", "all", value="")]
+    for place, name in enumerate(data["strata"]):
+        counts = Counter(row["strata"][place] for row in data["rows"])
+        options = [
+            tag("option", f"{one or 'none'} ({counts[one]})", value=f"{place}={one or ''}")
+            for one in sorted(counts, key=lambda one: (one is None, one or ""))
+        ]
+        groups.append(tag("optgroup", *options, label=name))
+    chosen = tag("select", *groups, id="gallery-stratum", autocomplete="off")
+    return tag("div", tag("label", "Stratum", for_="gallery-stratum"), chosen, class_="list")
 
 
 def _list(key: str, title: str, options: Mapping[str, str], disabled: bool = False) -> Html:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from vsp.probes.own_code import is_own
 from vsp.reporting.names import dataset_name, model_name
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.references import REFERENCES
+from vsp.reporting.page.section import Sentence
 from vsp.reporting.probe_report import probe_fact, split_fact
 from vsp.utils.text import format_count
 
@@ -20,11 +20,6 @@ _OPTION_SCORES = {
     "corrected": "the highest log-likelihood minus that with a blank picture",
 }
 _WILSON = ("accuracy", "balanced accuracy", "AUC")
-
-
-class Sentence(NamedTuple):
-    text: str
-    cites: tuple[str, ...] = ()  # keys of REFERENCES
 
 
 def states_sentences(run: PageRun) -> Iterator[Sentence]:
@@ -88,6 +83,8 @@ def _probe_cites(run: PageRun) -> tuple[str, ...]:
     cites = ["probing"]
     if name == "mass-mean":
         cites.append("mass-mean")
+    if name == "lda":
+        cites += ["lda", "shrinkage"]
     if name == "sklearn" or (is_own(name) and name.startswith("sklearn.")):
         cites.append("scikit-learn")
     return tuple(cites)
@@ -108,7 +105,7 @@ def _intervals(run: PageRun) -> Sentence:
         f"Intervals ({summary['confidence']:.0%}) are {how} {summary['resamples']:,} bootstrap "
         f"resamples of {summary['n_groups']:,} groups"
     )
-    cites = ["intervals"] if run.statistic in _WILSON else []
+    cites = ["wilson", "intervals", "bootstrap"] if run.statistic in _WILSON else ["bootstrap"]
     if _has_folds(run):
         text += ", corrected for the dependence of folds"
         cites += ["folds", "folds bound"]

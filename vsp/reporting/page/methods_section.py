@@ -5,26 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from vsp.reporting.page.markup import Html, joined, tag
-from vsp.reporting.page.methods import Sentence, citations, probe_sentences, states_sentences
+from vsp.reporting.page.methods import citations, probe_sentences, states_sentences
 from vsp.reporting.page.page_run import PageRun
 from vsp.reporting.page.references import REFERENCES
-from vsp.reporting.page.section import Section
+from vsp.reporting.page.section import Section, Sentence
 
 _Part = Callable[[PageRun], Iterator[Sentence]]
 
 
-def methods_section(runs: Sequence[PageRun]) -> Section:
-    """What was done, for the methods section of a paper. Runs with equal words share a paragraph."""
+def methods_section(runs: Sequence[PageRun], others: Sequence[Section] = ()) -> Section:
+    """What was done, for the methods section of a paper. Runs with equal words share a paragraph.
+
+    `others` are the other sections of the page, whose own methods come last.
+    """
+    of_sections = [sentence for section in others for sentence in section.methods]
     keys: dict[str, int] = {}  # in the order of their first mention → number
     for part in (states_sentences, probe_sentences):
         for run in runs:
             for key in citations(part(run), run) if part is probe_sentences else _cited(part(run)):
                 keys.setdefault(key, len(keys) + 1)
+    for key in _cited(iter(of_sections)):
+        keys.setdefault(key, len(keys) + 1)
     body = [
         paragraph
         for part in (states_sentences, probe_sentences)
         for paragraph in _paragraphs(runs, part, keys)
     ]
+    if of_sections:
+        body.append(tag("p", joined(_sentences(iter(of_sections), keys))))
     listed = [tag("li", REFERENCES[key], id=f"reference-{number}") for key, number in keys.items()]
     references = [tag("h3", "References"), tag("ol", *listed)] if listed else []
     return Section("methods", "Methods", joined([*body, *references]))

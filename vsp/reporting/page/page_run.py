@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vsp.choices import position_words
+from vsp.errors import RunError
 from vsp.escaping import one_line
 from vsp.reporting.names import model_name, plan_of
 from vsp.reporting.untrained import Untrained, read_untrained
@@ -26,6 +27,7 @@ class PageRun:
     scores: Sequence[LayerScore]
     untrained: Untrained | None
     others: Sequence[PageRun] = ()  # the same setting of the probe at other positions of the prompt
+    unreadable: Sequence[str] = ()  # why other results of the run cannot be read
 
     @property
     def plan(self) -> Plan:
@@ -58,16 +60,21 @@ class PageRun:
 def read_page_run(name: str, results: Results) -> PageRun:
     """Read and check the results, and those of the same setting at other positions.
 
-    Raises RunError as `Results.read` does.
+    Raises RunError as `Results.read` does, for these results alone.
     """
     summary, scores = results.read()
     name = one_line(name)
-    others = [
-        _read(name, one.results)
-        for one in sorted(stored_settings(results.home), key=lambda one: one.name)
-        if _differs_in_position(one, summary)
-    ]
-    return PageRun(name, results, summary, scores, read_untrained(results, summary), others)
+    others, unreadable = [], []
+    for one in sorted(stored_settings(results.home), key=lambda one: one.name):
+        try:
+            if not one.values:
+                one.results.summary()  # says why it cannot be read
+            elif _differs_in_position(one, summary):
+                others.append(_read(name, one.results))
+        except RunError as error:
+            unreadable.append(str(error))
+    untrained = read_untrained(results, summary)
+    return PageRun(name, results, summary, scores, untrained, others, unreadable)
 
 
 def _read(name: str, results: Results) -> PageRun:

@@ -13,7 +13,7 @@ from vsp.evaluation.projection import LDA, PCA, Projections, project
 from vsp.reporting.page.elements import paragraphs
 from vsp.reporting.page.messages import without_folders
 from vsp.reporting.page.page_run import PageRun
-from vsp.reporting.page.section import Chart, Control, Option, Section, Table
+from vsp.reporting.page.section import Chart, Control, Option, Section, Sentence, Table
 from vsp.utils.text import format_count
 
 _MOST_ROWS, _FEW_ROWS = 400, 150  # points of a layer; fewer on a page of several runs
@@ -22,6 +22,11 @@ _N_COLORS = 8  # of the style sheet
 _MOST_LABELS = 24  # that colours and shapes tell apart
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke")
 _TITLE = "States in two dimensions"
+_METHOD = Sentence(
+    "Held-out states are shown in the first two directions of a principal component analysis and of a linear "
+    "discriminant analysis with a shrunk covariance, both fitted on training rows.",
+    ("pca", "lda", "shrinkage"),
+)
 
 
 def projection_section(runs: Sequence[PageRun], small: bool = False) -> Section | None:
@@ -50,6 +55,7 @@ def projection_section(runs: Sequence[PageRun], small: bool = False) -> Section 
         _TITLE,
         paragraphs(_words(run, found, small or len(runs) > 1)),
         [_chart(run, found)],
+        methods=[_METHOD],
     )
 
 

@@ -78,5 +78,6 @@ def _checkpoint(run: PageRun) -> Html | None:
         rows.append((name, size, digest) if colon else (name, "", value))
     shown = Table(("file", "bytes", "SHA-256 or revision"), rows)
     return disclosure(
-        f"Files of the checkpoint ({len(rows)})", table(shown, "Files of the checkpoint")
+        f"Files of the checkpoint ({len(rows)})",
+        table(shown, f"Files of the checkpoint of {run.name}"),
     )

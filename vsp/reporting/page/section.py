@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from vsp.reporting.page.markup import Html
 
@@ -63,6 +63,13 @@ class Chart:
     height: str = "medium"  # of the space kept before it is drawn: low, medium or high
 
 
+class Sentence(NamedTuple):
+    """A sentence of the methods section."""
+
+    text: str
+    cites: tuple[str, ...] = ()  # keys of REFERENCES
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """A part of the page with a heading: text, then charts, then text."""
@@ -75,3 +82,13 @@ class Section:
     data: Mapping[str, Any] = field(default_factory=dict)  # JSON in the element `data-NAME`
     scripts: Sequence[str] = ()  # further files of vsp/web, which run after page.js
     styles: Sequence[str] = ()
+    methods: Sequence[Sentence] = ()  # how what it shows was computed
+    left_out: Sequence[str] = ()  # what could not be read, and why; the writing command says it too
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page as text, and what it leaves out."""
+
+    text: str
+    left_out: tuple[str, ...] = ()  # of all sections, for the command that writes the page

@@ -6,14 +6,14 @@ from vsp.errors import RunError
 from vsp.reporting.page.gallery_section import GALLERY
 from vsp.reporting.page.page_run import read_page_run
 from vsp.reporting.page.report_page import runs_page
-from vsp.reporting.page.section import Section
+from vsp.reporting.page.section import Page, Section
 from vsp.reporting.page.study_section import study_section
 from vsp.reporting.page.verdict_section import verdict_section
 from vsp.reporting.study_facts import StudyFacts
 
 
-def study_html(found: StudyFacts, gallery: int = GALLERY) -> str:
-    """The page as text, with `gallery` rows of the original at most.
+def study_html(found: StudyFacts, gallery: int = GALLERY, by: str | None = None) -> Page:
+    """The page, with `gallery` rows of the original at most, and with strata by the field `by`.
 
     Raises RunError if no run of the study has results.
     """
@@ -33,4 +33,5 @@ def study_html(found: StudyFacts, gallery: int = GALLERY) -> str:
         list(found.transfers.transfers.values()),
         gallery,
         first_in_full=True,
+        by=by,
     )

@@ -28,18 +28,32 @@ class Thumbnail:
 class Thumbnails:
     """Pictures as `data:` addresses."""
 
+    most: int  # pictures
     addresses: list[str] = field(default_factory=list)
-    _known: dict[tuple[str, str], Thumbnail | str] = field(default_factory=dict)
+    n_left_out: int = 0  # pictures beyond `most`
+    _known: dict[tuple[str, str], Thumbnail | str] = field(
+        default_factory=dict
+    )  # by path and SHA-256
+    _of_bytes: dict[str, Thumbnail] = field(default_factory=dict)  # by SHA-256
 
     def add(self, path: str, sha256: str) -> Thumbnail | str:
         """The picture, or why there is none. `sha256` is that of the plan; empty: not known."""
         key = path, sha256
         if key not in self._known:
-            try:
-                self._known[key] = self._made(path, sha256)
-            except DatasetError as error:
-                self._known[key] = str(error)
+            self._known[key] = self._of_bytes.get(sha256) or self._added(path, sha256)
         return self._known[key]
+
+    def _added(self, path: str, sha256: str) -> Thumbnail | str:
+        if len(self.addresses) >= self.most:
+            self.n_left_out += 1
+            return "it is left out, to keep the page small"
+        try:
+            picture = self._made(path, sha256)
+        except DatasetError as error:
+            return str(error)
+        if sha256:  # runs of a study have pictures with the same bytes
+            self._of_bytes[sha256] = picture
+        return picture
 
     def _made(self, path: str, sha256: str) -> Thumbnail:
         picture, found = open_rgb(path)

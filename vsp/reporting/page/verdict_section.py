@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsp.reporting.page.elements import disclosure, facts, paragraphs, table
 from vsp.reporting.page.markup import Html, joined, tag
-from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Table
+from vsp.reporting.page.section import Cell, Chart, Control, Option, Section, Sentence, Table
 from vsp.reporting.verdict_page import (
     ALL_ROWS,
     QUESTIONS,
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from vsp.evaluation.verdict import Evidence, StudyVerdict, Verdict
 
 _KEY = "verdict"
+_METHOD = Sentence(
+    "The verdict rests on differences between predictions of the same rows, with intervals from resampled groups "
+    "and p values from sign flips of groups, corrected by Holm's method.",
+    ("bootstrap", "holm"),
+)
 _SUBJECTS = {"probe": "probe", "answer": "model's own answer"}
-_COLORS = {"probe": 1, "answer": 2}  # --c1 and --c2
+_COLORS = {"probe": 1, "answer": 4}  # --c1 and --c4, as in the curves
 _MOST_CLASSES = 60  # in the list of the chart; the table has all
 
 
@@ -38,6 +43,7 @@ def verdict_section(verdict: StudyVerdict | None) -> Section | None:
             *(_verdict_table(verdict, index) for index in range(len(verdict.subjects))),
         ]),
         charts=[_chart(verdict)] if any(_rows(verdict)) else [],
+        methods=[_METHOD] if any(_rows(verdict)) else [],
         after_html=disclosure("What the evidence means", paragraphs(verdict_notes(verdict))),
     )  # fmt: skip
 
