@@ -172,8 +172,8 @@ def test_an_option_whose_value_is_not_finite_fails_its_row_and_is_not_written(
     run = plan_fake(n_shards=1)
     outputs = Fake._outputs
 
-    def spoilt(self, rows, recorded):
-        out = outputs(self, rows, recorded)
+    def spoilt(self, rows, recorded, edits):
+        out = outputs(self, rows, recorded, edits)
         if recorded.n_options:
             out.answers[0, options] = value
         return out

@@ -28,7 +28,7 @@ WRITERS = {
     "qwen2_vl": partial(tiny.write_qwen, generation="2"),
     "paligemma": tiny_vlms.write_paligemma,  # its rows cannot share a sequence
 }
-OPTIONS = ((5,), (7, 8), (7, 9, 6))
+OPTIONS = ((5,), (7, 9, 6), (11, 12))  # two that branch, so that PaliGemma has two sequences a row
 IMAGES = make_images()[:2]
 
 
