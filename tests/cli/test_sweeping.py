@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
 from helpers import made
 
@@ -49,6 +50,26 @@ def test_the_pictures_of_a_dataset_are_checked_once(sweep):
     ).stderr
     assert len(re.findall(r"check: \d+/\d+ images", said)) == 2
     assert len(re.findall(r"count tokens: ", said)) == 6
+
+
+def test_prompts_of_one_dataset_are_extracted_together_and_get_the_states_of_runs_alone(
+    sweep, vsp, work
+):
+    words = ("--model", "fake", "--dataset", "a", "--limit", "24")
+    assert sweep(*TWO, "--datasets", "a").returncode == 0
+    for prompt in ("instruction", "question"):
+        assert vsp("plan", *words, "--prompt", prompt, "--run", f"alone-{prompt}").returncode == 0
+    runs = {name: Run.open(work / "scratch" / name) for name in _runs(work)}
+    members = [[one.name for one in runs[name].plan.together] for name in ALL[:2]]
+    assert members == [["fake-a", "fake-a-question"]] * 2
+    assert not runs["alone-question"].plan.together
+    for name in ("fake-a-question", "alone-instruction", "alone-question"):
+        extract(runs[name], runs[name].shards)
+    for name, prompt in (("fake-a", "instruction"), ("fake-a-question", "question")):
+        together, alone = runs[name].store, runs[f"alone-{prompt}"].store
+        assert not runs[name].ledgers()[0].n_missing
+        for layer in range(runs[name].plan.n_layers):
+            assert np.array_equal(together.layer(layer), alone.layer(layer))
 
 
 def test_the_same_plans_are_used_again_and_said(sweep, work, vsp):
@@ -167,22 +188,23 @@ def test_on_slurm_the_table_waits_for_the_end_of_every_run(sweep, vsp, work, slu
     assert answer.returncode == 0, answer.stderr
     calls = slurm.read_text().splitlines()
     scripts = [re.search(r"([\w-]+)\.sh", call)[1] for call in calls]
-    assert scripts == [*["extract", "verify", "probe"] * 2, scripts[-1]]
+    # Both prompts are extracted together.
+    assert scripts == ["extract", *["verify", "probe"] * 2, scripts[-1]]
     assert re.fullmatch("table-[0-9a-f]{8}", scripts[-1])
-    assert "--dependency=afterany:1:2:3:4:5:6 " in calls[-1]
+    assert "--dependency=afterany:1:2:3:4:5 " in calls[-1]
     script = (work / "scratch/.sweep" / f"{scripts[-1]}.sh").read_text()
     assert "vsp runs --peaks --probe logistic fake-a fake-a-question" in script
-    assert "table: job 7 waits" in answer.stdout
+    assert "table: job 6 waits" in answer.stdout
 
 
 def test_runs_in_the_queue_are_not_submitted_again(sweep, vsp, work, slurm):
     from vsp.cluster.jobs import job_owner
 
-    assert vsp("sweep", *TWO, "--datasets", "a").returncode == 0
+    assert vsp("sweep", *FAKE, "--datasets", "a,b").returncode == 0
     owner = job_owner(Run.open(work / "scratch" / "fake-a"))
     (work / "queue").write_text(f"41_0|RUNNING|||0|vsp:{owner}:extract:0|None|\n")
     # The same line is no job of the other run, whose id is another one.
-    answer = vsp("sweep", *TWO, "--datasets", "a", "--submit")
+    answer = vsp("sweep", *FAKE, "--datasets", "a,b", "--submit")
     assert "run fake-a: not submitted again, jobs 41 run or wait" in answer.stdout
     assert slurm.read_text().splitlines()[-1].count("--dependency=afterany:41:1:2:3 ") == 1
 

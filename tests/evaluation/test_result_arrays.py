@@ -68,6 +68,7 @@ def written(plan_fake, write_dataset):
 def test_every_array_is_listed_with_its_axes_and_nothing_else(written):
     results = [
         written("labels", ALL),
+        written("erased", replace(ALL, erase="leace")),
         written("numbers", replace(ALL, probe="ridge"), numbers=True),
     ]
     for name in ("predictions", "estimates"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -101,8 +101,13 @@ class Draft:
         return str(self.values["name"])
 
 
-def draft_run(request: PlanRequest, work: Path, checked: CheckedDatasets) -> Draft:
-    """Check everything of a plan. Raises a VspError if the run cannot be planned. Writes nothing."""
+def draft_run(
+    request: PlanRequest, work: Path, checked: CheckedDatasets, others: Collection[Draft] = ()
+) -> Draft:
+    """Check everything of a plan. Raises a VspError if the run cannot be planned. Writes nothing.
+
+    `others` will be written too, so that their names are used.
+    """
     marker = models.region_marker(request.model)
     with garbage_collection_paused():
         samples, labels, prompt = read_samples(request.dataset, request.prompt, marker)
@@ -114,7 +119,9 @@ def draft_run(request: PlanRequest, work: Path, checked: CheckedDatasets) -> Dra
     shape, n_rows, with_answers = model.shape, len(samples), rows.answers is not None
     layout, starts = plan_shards(request, shape, model.tower, n_rows, with_answers, notes)
     values = _plan_values(model, labels, prompt, layout, starts, rows)
-    values["name"] = request.name or _default_name(request, values, work, notes)
+    values["name"] = request.name or _default_name(
+        request, values, work, notes, {one.name: _without_rows(one.values) for one in others}
+    )
     return Draft(model, rows, values, layout, notes, weights)
 
 
@@ -282,12 +289,21 @@ def _plan_values(
 
 
 def _default_name(
-    request: PlanRequest, values: dict[str, Any], work: Path, notes: list[str]
+    request: PlanRequest,
+    values: dict[str, Any],
+    work: Path,
+    notes: list[str],
+    others: Mapping[str, Plan],
 ) -> str:
     """An unused name, made of what the user typed; a note if another run has the first choice."""
     stem = stem_of(request.model, request.model_name, request.dataset)
-    n_shards = len(values["shard_starts"])
-    manifest = {"manifest_offsets": (0,) * (n_shards + 1), "manifest_sha256": ("",) * n_shards}
-    name, note = new_name(stem, parse(Plan, {**values, **manifest, "name": stem}, "plan"), work)
+    name, note = new_name(stem, _without_rows({**values, "name": stem}), work, others)
     notes += [note] if note else []
     return name
+
+
+def _without_rows(values: Mapping[str, Any]) -> Plan:
+    """The plan of a run whose manifest is not written yet."""
+    n_shards = len(values["shard_starts"])
+    manifest = {"manifest_offsets": (0,) * (n_shards + 1), "manifest_sha256": ("",) * n_shards}
+    return parse(Plan, {**values, **manifest}, "plan")

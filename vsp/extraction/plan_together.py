@@ -48,8 +48,12 @@ def plan_together(
     """
     for request in requests:
         check_name(str(request.name), work)
-    drafts = _drafts(requests, work, checked)
-    leader, joined, alone = drafts[0], drafts[:1], list[Draft]()
+    return write_together(_drafts(requests, work, checked), work, hold)
+
+
+def write_together(drafts: Sequence[Draft], work: Path, hold: Callable[[], None]) -> list[Planned]:
+    """Write the runs of drafts, the leader first; those that cannot join it are extracted alone."""
+    leader, joined, alone = drafts[0], [drafts[0]], list[Draft]()
     for draft in drafts[1:]:
         why = why_alone(leader, draft)
         (alone if why else joined).append(draft)
@@ -63,7 +67,8 @@ def plan_together(
     planned = write_runs(joined, work, hold)
     for draft in alone:
         planned += write_runs([draft], work, hold)
-    return planned
+    by_name = {one.run.name: one for one in planned}
+    return [by_name[draft.name] for draft in drafts]
 
 
 def plan_again(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from vsp.choices import LAST
@@ -45,33 +46,38 @@ def stem_of(model: ModelConfig, typed: str, dataset: Path) -> str:
     return _plain(f"{named or model.family}-{dataset.absolute().name}")[:_STEM_LENGTH]
 
 
-def new_name(stem: str, plan: Plan, work: Path) -> tuple[str, str]:
+def new_name(
+    stem: str, plan: Plan, work: Path, others: Mapping[str, Plan] = MappingProxyType({})
+) -> tuple[str, str]:
     """An unused name for a run with this plan, and a note if it is not the stem alone.
 
     `plan` is complete but for its name and its manifest. A name counts as used if a run has it, or if
-    results have it that are not of the same settings.
+    results have it that are not of the same settings. `others` are plans by name that are not written
+    yet.
     """
-    if _is_free(stem, plan, work):
+    if _is_free(stem, plan, work, others):
         return stem, ""
-    other = _plan_of(stem, work)
+    other = others.get(stem) or _plan_of(stem, work)
     words = [] if other is None else differences(plan, other)
     if 0 < len(words) <= _MOST_WORDS:
         said = _plain("-".join((stem, *words)))
         if len(said) <= _STEM_LENGTH:
-            return _numbered(said, plan, work, f"{stem} exists with other settings")
-    return _numbered(stem, plan, work, f"{stem} exists")
+            return _numbered(said, plan, work, others, f"{stem} exists with other settings")
+    return _numbered(stem, plan, work, others, f"{stem} exists")
 
 
-def _numbered(stem: str, plan: Plan, work: Path, why: str) -> tuple[str, str]:
+def _numbered(
+    stem: str, plan: Plan, work: Path, others: Mapping[str, Plan], why: str
+) -> tuple[str, str]:
     name, n = stem, 1
-    while not _is_free(name, plan, work):
+    while not _is_free(name, plan, work, others):
         n += 1
         name = f"{stem}-{n}"
     return name, f"the run is named {name}, because {why}"
 
 
-def _is_free(name: str, plan: Plan, work: Path) -> bool:
-    if os.path.lexists(work / "scratch" / name):
+def _is_free(name: str, plan: Plan, work: Path, others: Mapping[str, Plan]) -> bool:
+    if name in others or os.path.lexists(work / "scratch" / name):
         return False
     if not os.path.lexists(work / "results" / name):
         return True

@@ -1,7 +1,7 @@
 """Plans the runs of `vsp sweep`: every model with every dataset and every prompt.
 
 A run that was planned with the same options before is used again. The pictures of a dataset are
-checked once for all runs of it.
+checked once for all runs of it, and encoded once for all prompts that a model is asked.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from vsp.errors import VspError
-from vsp.extraction.plan import Planned, plan_run
+from vsp.extraction.plan import Draft, Planned, draft_run
 from vsp.extraction.plan_request import PlanRequest, planned_before
+from vsp.extraction.plan_together import write_together
 from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.storage.run import Run
 
@@ -55,18 +57,48 @@ def plan_sweep(
     checked = CheckedDatasets()
     runs: list[SweptRun] = []
     problems: list[str] = []
-    for request in requests:
+    for _, group in groupby(requests, key=lambda one: (one.model, one.dataset)):
+        for found in _plan_group(list(group), work, hold, free, checked):
+            if isinstance(found, SweptRun):
+                runs.append(found)
+                done(found)
+            else:
+                problems += found
+    return PlannedSweep(tuple(runs), tuple(problems))
+
+
+def _plan_group(
+    requests: Sequence[PlanRequest],
+    work: Path,
+    hold: Callable[[], None],
+    free: Callable[[], AbstractContextManager[None]],
+    checked: CheckedDatasets,
+) -> list[SweptRun | list[str]]:
+    """Plan the runs of one model and dataset, in order, or say why one cannot be planned.
+
+    New runs are extracted together, so that each picture is encoded once for all prompts.
+    """
+    found: dict[int, SweptRun | list[str]] = {}
+    drafts: dict[int, Draft] = {}
+    for i, request in enumerate(requests):
         try:
             before = planned_before(request, work)
             if before is not None:
-                swept = SweptRun(before)
-            else:
-                with free():
-                    planned = plan_run(request, work, hold, checked)
-                swept = SweptRun(planned.run, planned)
+                found[i] = SweptRun(before)
+                continue
+            with free():
+                drafts[i] = draft_run(request, work, checked, drafts.values())
         except VspError as error:
-            problems += [f"{label_of(request)}: {error}", *(f"  {one}" for one in error.details)]
-            continue
-        runs.append(swept)
-        done(swept)
-    return PlannedSweep(tuple(runs), tuple(problems))
+            found[i] = _problem(request, error)
+    try:
+        if drafts:
+            with free():
+                written = write_together(list(drafts.values()), work, hold)
+            found |= {i: SweptRun(one.run, one) for i, one in zip(drafts, written, strict=True)}
+    except VspError as error:
+        found |= {i: _problem(requests[i], error) for i in drafts}
+    return [found[i] for i in range(len(requests))]
+
+
+def _problem(request: PlanRequest, error: VspError) -> list[str]:
+    return [f"{label_of(request)}: {error}", *(f"  {one}" for one in error.details)]
