@@ -52,7 +52,10 @@ def plan_together(
 
 
 def write_together(drafts: Sequence[Draft], work: Path, hold: Callable[[], None]) -> list[Planned]:
-    """Write the runs of drafts, the leader first; those that cannot join it are extracted alone."""
+    """Write the runs of drafts, and give them in this order.
+
+    The first one is the leader. Those that cannot join it are extracted alone.
+    """
     leader, joined, alone = drafts[0], [drafts[0]], list[Draft]()
     for draft in drafts[1:]:
         why = why_alone(leader, draft)
