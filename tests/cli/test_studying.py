@@ -296,8 +296,11 @@ def test_runs_with_the_same_pictures_are_extracted_together(study, work):
 def test_a_control_that_is_added_to_a_planned_study_is_extracted_alone(study, work):
     study(*SMALL, "--with", "blank")
     _edit(work, **{"with": ["blank", "swapped"]})
-    assert study(*SMALL).returncode == 0
+    answer = study(*SMALL)
+    assert answer.returncode == 0
     assert Run.open(work / "scratch/s-swapped").plan.together == ()
+    said = "note: s-swapped: extracted alone, not together with s-original: planned before"
+    assert said in answer.stderr and "s-blank: extracted" not in answer.stderr
 
 
 def test_a_lost_run_is_planned_again_as_the_run_that_others_are_extracted_with(study, work):
@@ -308,3 +311,16 @@ def test_a_lost_run_is_planned_again_as_the_run_that_others_are_extracted_with(s
     assert "planned again as it was, because s-swapped is extracted with it" in answer.stderr
     again = Run.open(work / "scratch/s-original").plan
     assert (again.id, again.together) == (before.id, before.together)
+
+
+def test_a_lost_run_of_a_control_that_left_the_file_is_refused_in_one_line(study, work):
+    study(*FAKE, "--with", "swapped,shuffled")
+    _edit(work, **{"with": ["swapped"]})
+    shutil.rmtree(work / "scratch/s-original")
+    answer = study("s")
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    said = " ".join(answer.stderr.split())
+    assert (
+        "s-original: is lost, and run s-swapped is extracted together with it and with s-shuffled"
+        in said
+    )

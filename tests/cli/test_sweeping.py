@@ -209,6 +209,31 @@ def test_runs_in_the_queue_are_not_submitted_again(sweep, vsp, work, slurm):
     assert slurm.read_text().splitlines()[-1].count("--dependency=afterany:41:1:2:3 ") == 1
 
 
+def test_a_run_whose_rows_a_queued_extraction_of_another_run_writes_is_only_verified_and_probed(
+    sweep, vsp, work, slurm
+):
+    from vsp.cluster.jobs import job_owner
+
+    assert vsp("sweep", *TWO, "--datasets", "a", "--shards", "2").returncode == 0
+    owner = job_owner(Run.open(work / "scratch" / "fake-a-question"))
+    both = "41_[0-1]|PENDING|||0|vsp:{owner}:extract:0|None|\n"
+    (work / "queue").write_text(both.replace("_[0-1]", "_0").format(owner=owner))
+    answer = vsp("sweep", *TWO, "--datasets", "a", "--shards", "2", "--submit")
+    assert answer.returncode == 1  # one shard is in no queue
+    said = " ".join(answer.stderr.split())
+    assert "`vsp resume --run fake-a` submits the other unfinished shards" in said
+    (work / "queue").write_text(both.format(owner=owner))
+    slurm.unlink(missing_ok=True)
+    answer = vsp("sweep", *TWO, "--datasets", "a", "--shards", "2", "--submit")
+    assert "run fake-a: job 41 extracts its rows too" in answer.stdout
+    assert "run fake-a-question: not submitted again, jobs 41 run or wait" in answer.stdout
+    calls = slurm.read_text().splitlines()
+    assert [re.search(r"([a-z]+)(-\w+)?\.sh", call)[1] for call in calls] == [
+        "verify", "probe", "table",
+    ]  # fmt: skip
+    assert "--dependency=afterok:41 " in calls[0] or "--dependency=afterok:41:41" in calls[0]
+
+
 def test_a_table_that_waits_already_is_not_submitted_again(sweep, vsp, work, slurm):
     from vsp.cluster.jobs import job_owner
 

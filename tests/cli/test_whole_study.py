@@ -20,8 +20,10 @@ from vsp.cli.study_probe import study_choice
 from vsp.cluster.needed_stages import finished_words
 from vsp.evaluation.study_stage import is_finished
 from vsp.evaluation.study_transfers import read_transfers
+from vsp.extraction.extract import extract
 from vsp.storage.axes import read_axes, write_axes
 from vsp.storage.find_results import find_results
+from vsp.storage.journal import Journal
 from vsp.storage.run import Run
 from vsp.storage.study import read_study
 from vsp.storage.study_record import role_results
@@ -130,6 +132,32 @@ def test_all_stages_run_here_and_a_study_that_was_killed_goes_on(tmp_path, spati
     assert answer.stdout.index("run s-blank:") < answer.stdout.index("run s-original:")
     summary, _ = find_results("s-original", work).read()
     assert summary["says"]["scores"]["corrected"] is not None  # by the answers on blank pictures
+
+
+def test_blank_answers_that_are_newer_than_the_original_s_probes_are_used_once(tmp_path, spatial):
+    work = _folder(tmp_path, spatial)
+    new = (*NEW, "--limit", "40", "--with", "none", "--submit", "--", *FEW)
+    assert run_here(("study", *new), work).returncode == 0
+    path = work / "studies/s.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "with": ["blank"]}))
+
+    def corrected():
+        answer = run_here(("study", "s", "--profile", "local.yaml"), work)
+        assert answer.returncode == 0, answer.stderr
+        summary, _ = find_results("s-original", work).read()
+        return summary["says"]["scores"]["corrected"], answer.stdout
+
+    again = "run s-original: is probed again, because it uses newer answers of run s-blank"
+    scores, said = corrected()  # the control was added later
+    assert scores is not None and again in said
+    scores, said = corrected()
+    assert scores is not None and "run s-original: is finished" in said and again not in said
+    run = Run.open(work / "scratch/s-blank")
+    time.sleep(1.1)  # files of different hosts may be a second apart
+    with Journal(run.journals, run.plan.id, 0) as journal:
+        journal.mark_lost([3])
+    extract(run, run.shards)
+    assert again in corrected()[1]
 
 
 def test_the_report_begins_with_the_question_and_the_verdict(done):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from contextlib import contextmanager
 
@@ -11,14 +13,17 @@ import torch
 from PIL import Image
 
 from vsp import models
-from vsp.errors import RunError
+from vsp.config import parse
+from vsp.errors import ConfigError, RunError
 from vsp.extraction.extract import extract
 from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.plan_together import plan_together
 from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.extraction.verify import verify
 from vsp.storage.journal import Journal
+from vsp.storage.plan import Plan, sealed_plan
 from vsp.storage.run import Run
+from vsp.storage.together import plans_together
 
 N_PICTURES, N_ROWS = 6, 12
 ASKED = {"positions": ("last", "subject", "image"), "n_shards": 1, "batch_size": 4}
@@ -270,3 +275,51 @@ def test_a_companion_that_other_rows_need_is_not_removed_and_without_it_nothing_
     assert f"run leader: {N_ROWS} rows done" in answer.stdout
     assert rm("leader").returncode == 0 and _counts(other) == (N_ROWS, 0)
     assert verify(other, n_jobs=1).n_checked == N_ROWS
+    extract(other, other.shards)  # nothing is left to do, so that the companion is not needed
+    with Journal(other.journals, other.plan.id, 0) as journal:
+        journal.mark_lost([5])
+    with pytest.raises(RunError, match="is extracted together with run leader, which is not in"):
+        extract(other, other.shards)
+
+
+def test_old_runs_are_kept_with_the_old_run_in_use_that_needs_them(work, datasets, vsp):
+    leader, other = _planned(work, models.resolve("fake"))
+    Journal(other.journals, other.plan.id, 0, N_ROWS).__enter__()  # a task extracts its rows
+    for path in (work / "scratch").rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    (work / "local.yaml").write_text("scheduler: local\n")
+    answer = vsp("rm", "--older-than", "1d", "--yes", "--profile", "local.yaml")
+    said = " ".join(answer.stderr.split())
+    assert "run other is left as it is: a task extracts its rows" in said
+    assert "run leader is left as it is: run other is extracted together with it" in said
+    assert leader.folder.exists() and other.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"n_samples": 11}, {"shard_starts": (0, 4), "manifest_offsets": (0, 10**6, 2 * 10**6),
+      "manifest_sha256": ("", "")}, {"share": False}, {"answers": None}],
+)  # fmt: skip
+def test_forged_plans_of_unlike_runs_are_refused_in_one_line(work, datasets, forged):
+    runs = _planned(work, models.resolve("fake"))
+    plans = [runs[0].plan, runs[1].plan.model_copy(update=forged)]
+    alone = [plan.model_copy(update={"together": ()}) for plan in plans]
+    for run, plan in zip(runs, plans_together(alone), strict=True):
+        (run.folder / "plan.json").write_text(json.dumps(sealed_plan(plan)))
+    for name in ("leader", "other"):
+        run = Run.open(work / "scratch" / name)
+        with pytest.raises(RunError, match="cannot be extracted together with run"):
+            extract(run, run.shards)
+
+
+def test_a_forged_run_of_effects_is_extracted_with_no_other(work, datasets):
+    plan = _planned(work, models.resolve("fake"))[0].plan
+    values = plan.model_dump(mode="json")
+    effects = {
+        "kind": "steer", "run": "a", "run_id": "0" * 64, "layers": [0], "position": "last",
+        "settings": [{"name": "none", "scale": 0}, {"name": "direction", "scale": 1}], "changes_sha256": "0" * 64, "seed": 0,
+    }  # fmt: skip
+    forged = {**values, "positions": ["last"], "effects": effects}
+    with pytest.raises(ConfigError, match="together: is of runs whose states are extracted"):
+        parse(Plan, forged, "plan")
+    parse(Plan, {**forged, "together": []}, "plan")

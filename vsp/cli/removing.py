@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,6 @@ def _chosen(arguments: argparse.Namespace) -> list[ListedRun]:
     from vsp.cluster.jobs import scheduler_of
     from vsp.cluster.run_jobs import activities
     from vsp.storage.run_list import list_runs
-    from vsp.storage.together import why_needed
 
     work = Path()
     if bool(arguments.runs) == (arguments.older_than is not None):
@@ -117,18 +117,28 @@ def _chosen(arguments: argparse.Namespace) -> list[ListedRun]:
         before = time.time() - arguments.older_than
         listed = [one for one in listed if 0 < one.written < before]
     scheduler = scheduler_of(read_profile(arguments.profile, log=False))
-    free = []
-    for one, activity in zip(listed, activities(listed, scheduler), strict=True):
-        used = _why_in_use(activity, scheduler.has_queue())
-        if not used and one.run is not None:
-            used = why_needed(one.run, [other.name for other in listed])
-        if used and arguments.runs:
-            raise RunError(f"run {one.name}: {used}")
-        if used:
-            print_cautions([f"run {one.name} is left as it is: {used}"])
-        else:
-            free.append(one)
-    return free
+    activity_of = zip(listed, activities(listed, scheduler), strict=True)
+    used = {one.name: _why_in_use(activity, scheduler.has_queue()) for one, activity in activity_of}
+    _add_needed(listed, used)
+    for one in listed:
+        if used[one.name] and arguments.runs:
+            raise RunError(f"run {one.name}: {used[one.name]}")
+        if used[one.name]:
+            print_cautions([f"run {one.name} is left as it is: {used[one.name]}"])
+    return [one for one in listed if not used[one.name]]
+
+
+def _add_needed(listed: Sequence[ListedRun], used: dict[str, str]) -> None:
+    """Add to `used` why runs must stay for rows of others; a run that stays may need further ones."""
+    from vsp.storage.together import why_needed
+
+    changed = True
+    while changed:
+        removed, changed = [name for name, why in used.items() if not why], False
+        for one in listed:
+            if not used[one.name] and one.run is not None:
+                used[one.name] = why_needed(one.run, removed)
+                changed = changed or bool(used[one.name])
 
 
 def _why_in_use(activity: Activity, has_queue: bool) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vsp.choices import ALL
 from vsp.cluster import SCHEDULERS
-from vsp.cluster.contract import Job, Query, Scheduler, States, array_and_task
+from vsp.cluster.contract import Job, Query, Scheduler, States, TaskState, array_and_task
 from vsp.cluster.local import Local
 from vsp.cluster.probe_choice import ProbeChoice
 from vsp.cluster.stages import (
@@ -177,12 +177,26 @@ def task_states(
     Active extractions of runs that are extracted together with it are tasks of the run too. Ledgers
     tell the numbers of jobs that the batch system may have forgotten.
     """
-    known = scheduler.states(_query(run, ORDER, _first_shards(ledgers), ended))
-    if not scheduler.runs_here:
-        for other in companions_there(run):
-            joint = scheduler.states(_query(other, (EXTRACT,), {}, ended=False))
-            known = States((*joint.tasks, *known.tasks), known.problem or joint.problem)
-    return known
+    known = own_task_states(run, scheduler, ledgers, ended)
+    joint = joint_extractions(run, scheduler)
+    return States((*joint.tasks, *known.tasks), known.problem or joint.problem)
+
+
+def own_task_states(
+    run: Run, scheduler: Scheduler, ledgers: Iterable[Ledger] = (), ended: bool = True
+) -> States:
+    """As `task_states`, without the tasks of runs that are extracted together with it."""
+    return scheduler.states(_query(run, ORDER, _first_shards(ledgers), ended))
+
+
+def joint_extractions(run: Run, scheduler: Scheduler) -> States:
+    """The active extractions of the other runs that are extracted together with it."""
+    tasks, problem = list[TaskState](), ""
+    for other in () if scheduler.runs_here else companions_there(run):
+        found = scheduler.states(_query(other, (EXTRACT,), {}, ended=False))
+        tasks += found.active(EXTRACT)
+        problem = problem or found.problem
+    return States(tuple(tasks), problem)
 
 
 def _query(run: Run, stages: Sequence[str], jobs: Mapping[str, int], ended: bool) -> Query:

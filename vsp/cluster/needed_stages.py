@@ -47,8 +47,7 @@ def finished_words(run: Run, ledgers: Sequence[Ledger], probe: ProbeChoice) -> s
     if any(ledger.n_missing for ledger in ledgers):
         return ""
     settings = probe.settings(run)
-    stages = run_stages(run, run_status(run, ledgers, States()), States(), (), settings)
-    if not any(stage.stage in (PROBE, EFFECTS) and stage.state == "done" for stage in stages):
+    if probed_since(run, ledgers, probe) is None:
         return ""
     n_done, n_failed = (
         sum(getattr(one, name) for one in ledgers) for name in ("n_done", "n_failed")
@@ -62,6 +61,20 @@ def finished_words(run: Run, ledgers: Sequence[Ledger], probe: ProbeChoice) -> s
         f"{report_words(settings)}` shows the results, `vsp submit --run {run.name} --stages "
         f"probe,report{probe_words(probe.words)}` fits the probes again"
     )
+
+
+def probed_since(run: Run, ledgers: Sequence[Ledger], probe: ProbeChoice) -> float | None:
+    """When the probes of this choice were fitted after the last row; None if they were not."""
+    status = run_status(run, ledgers, States())
+    stages = run_stages(run, status, States(), (), probe.settings(run))
+    done = [one for one in stages if one.stage in (PROBE, EFFECTS) and one.state == "done"]
+    return max((one.since or 0.0 for one in done), default=None)
+
+
+def last_written(run: Run) -> float:
+    """When the journals of a run were last written, in seconds since 1970; 0 without any."""
+    shards = run_status(run, run.ledgers(), States()).shards
+    return max((shard.last_write or 0.0 for shard in shards), default=0.0)
 
 
 def failed_rows_words(run: Run, n_failed: int, probe: ProbeChoice) -> str:

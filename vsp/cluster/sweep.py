@@ -8,14 +8,21 @@ from datetime import datetime
 from pathlib import Path
 
 from vsp.cluster.contract import After, Query, Scheduler, TaskState, array_and_task
-from vsp.cluster.jobs import LastJob, last_job, scheduler_of, task_states
-from vsp.cluster.needed_stages import finished_words
+from vsp.cluster.jobs import (
+    LastJob,
+    joint_extractions,
+    last_job,
+    own_task_states,
+    scheduler_of,
+)
+from vsp.cluster.needed_stages import finished_words, last_written, probed_since
 from vsp.cluster.shell import write_script
 from vsp.cluster.stages import EXTRACT, PROBE, TABLE, VERIFY, log_name
 from vsp.cluster.submit import Options, RefusedError, Say, submit, unfinished
 from vsp.cluster.submitted import known_submissions, probing_submission
 from vsp.config import Profile
 from vsp.errors import RunError, SchedulerError
+from vsp.storage.blank_run import is_blank
 from vsp.storage.ledger import Ledger
 from vsp.storage.run import Run
 from vsp.utils.files import disk_errors
@@ -59,18 +66,20 @@ def submit_sweep(
     """
     scheduler = scheduler_of(profile)
     found: list[_RunJobs] = []
+    by_name = {run.name: run for run in runs}
     for run in runs:
         extracting = {one.name: of_one.extracting for one, of_one in zip(runs, found, strict=False)}
         together = [one.name for one in run.plan.together if one.id != run.plan.id]
+        before = by_name.get((first or {}).get(run.name, ""))
         of_run = replace(
             options,
-            before_probes=extracting.get((first or {}).get(run.name, ""), ()),
+            before_probes=() if before is None else extracting.get(before.name, ()),
             extracted_by=tuple(
                 dict.fromkeys(job for name in together for job in extracting.get(name, ()))
             ),
         )
         try:
-            found.append(_submit_run(run, profile, of_run, scheduler, say))
+            found.append(_submit_run(run, profile, of_run, scheduler, say, before))
         except SchedulerError as error:
             done = [one.name for one, jobs in zip(runs, found, strict=False) if jobs.new]
             raise SchedulerError(f"run {run.name}: {_refused(error, done)}") from None
@@ -91,28 +100,53 @@ def sweep_table(runs: Sequence[Run], work: Path, options: Options) -> LastJob:
 
 
 def _submit_run(
-    run: Run, profile: Profile, options: Options, scheduler: Scheduler, say: Say
+    run: Run,
+    profile: Profile,
+    options: Options,
+    scheduler: Scheduler,
+    say: Say,
+    before: Run | None,
 ) -> _RunJobs:
-    """Submit what one run needs, unless its jobs wait or run. Raises SchedulerError if it is refused."""
-    joint = options.extracted_by
-    tasks = task_states(run, scheduler, ended=False).tasks
-    active = [one for one in tasks if one.active and array_and_task(one.job)[0] not in joint]
+    """Submit what one run needs, unless its jobs wait or run. Raises SchedulerError if it is refused.
+
+    Its probes use answers of the run `before` it.
+    """
+    others = joint_extractions(run, scheduler).tasks
+    joint = tuple(dict.fromkeys((*options.extracted_by, *_numbers(others))))
+    active = [one for one in own_task_states(run, scheduler, ended=False).tasks if one.active]
     if active:
         waiting = _numbers(active)
         say(f"run {run.name}: not submitted again, jobs {', '.join(waiting)} run or wait")
         extracting = _numbers([one for one in active if one.stage == EXTRACT])
         return _RunJobs(waiting, (), (*joint, *extracting), _other_probe(run, options))
     ledgers = run.ledgers()
+    stages = _stages(ledgers, options, others)
     if finished_words(run, ledgers, options.probe):
-        say(f"run {run.name}: is finished")
-        return _RunJobs()
-    say(f"run {run.name}:" + (f" job {', '.join(joint)} extracts its rows too" if joint else ""))
-    before = known_submissions(run)[0]
-    problem = _problem(run, profile, replace(options, stages=_stages(ledgers, options)), say)
-    new = [one for one in known_submissions(run)[0] if one not in before]
+        if before is None or not _answers_since(run, before, ledgers, options):
+            say(f"run {run.name}: is finished")
+            return _RunJobs()
+        say(f"run {run.name}: is probed again, because it uses newer answers of run {before.name}")
+        stages = (PROBE,)
+    else:
+        say(
+            f"run {run.name}:" + (f" job {', '.join(joint)} extracts its rows too" if joint else "")
+        )
+    known = known_submissions(run)[0]
+    options = replace(options, stages=stages, extracted_by=joint)
+    problem = _problem(run, profile, options, say)
+    new = [one for one in known_submissions(run)[0] if one not in known]
     sent = [(stage, job) for one in new for stage, jobs in one.jobs.items() for job in jobs]
     extracts = tuple(job for stage, job in sent if stage == EXTRACT)
     return _RunJobs((), tuple(job for _, job in sent), (*joint, *extracts), problem)
+
+
+def _answers_since(run: Run, before: Run, ledgers: Sequence[Ledger], options: Options) -> bool:
+    """Whether the run `before`, by whose answers others are corrected, is extracted after the probes."""
+    if not is_blank(run.plan, before.plan):
+        return False
+    probed = probed_since(run, ledgers, options.probe) or 0.0
+    # Journals and results have the clocks of different hosts.
+    return bool(options.before_probes) or last_written(before) > probed + 1
 
 
 def _problem(run: Run, profile: Profile, options: Options, say: Say) -> str:
@@ -144,11 +178,17 @@ def _other_probe(run: Run, options: Options) -> str:
     )
 
 
-def _stages(ledgers: Sequence[Ledger], options: Options) -> tuple[str, ...]:
-    """The stages up to the probes, without the extraction if it is finished or submitted already."""
-    if unfinished(ledgers, options.retry_failed) and not options.extracted_by:
-        return (EXTRACT, VERIFY, PROBE)
-    return (VERIFY, PROBE)
+def _stages(
+    ledgers: Sequence[Ledger], options: Options, others: Sequence[TaskState]
+) -> tuple[str, ...]:
+    """The stages up to the probes, without the extraction if it is finished or submitted already.
+
+    `others` are the active extractions of runs that are extracted together with this one. Jobs that
+    were submitted just now extract all shards, and may not be listed yet.
+    """
+    left = unfinished(ledgers, options.retry_failed) - {one.shard for one in others}
+    all_shards = {*options.extracted_by} - {*_numbers(others)}
+    return (EXTRACT, VERIFY, PROBE) if left and not all_shards else (VERIFY, PROBE)
 
 
 def _submit_last(

@@ -29,7 +29,7 @@ from vsp.storage.journal import Journal
 from vsp.storage.ledger import Ledger, failure_of_all
 from vsp.storage.plan import Plan
 from vsp.storage.run import Run, Shard
-from vsp.storage.together import runs_together
+from vsp.storage.together import companions_there, runs_together
 from vsp.utils.allocator import keep_freed_blocks
 from vsp.utils.progress import progress
 from vsp.utils.signals import Stop, stoppable
@@ -51,7 +51,10 @@ def extract(
     any weights are loaded. Raises Stopped after a signal, once the current batch is on disk.
     """
     run.require_planned("extract")
-    runs, shards = runs_together(run), list(dict.fromkeys(shards))
+    shards = list(dict.fromkeys(shards))
+    if _is_lone_and_finished(run, shards, retry_failed):
+        return
+    runs = runs_together(run)
     for one in runs:  # before the journals, since a plan alone may claim many rows
         one.manifest.check_length()
         _check_writable(one)
@@ -81,6 +84,13 @@ def extract(
 def pending_rows(ledger: Ledger, retry_failed: bool = False) -> list[int]:
     """Missing rows of a shard; with `retry_failed`, failed ones too."""
     return sorted([*ledger.missing, *(ledger.failed if retry_failed else ())])
+
+
+def _is_lone_and_finished(run: Run, shards: Sequence[Shard], retry_failed: bool) -> bool:
+    """Whether nothing is pending in a run that lost one which is extracted together with it."""
+    if len(companions_there(run)) == max(len(run.plan.together) - 1, 0):
+        return False
+    return not any(pending_rows(ledger, retry_failed) for ledger in run.ledgers(shards))
 
 
 def _pending_keys(

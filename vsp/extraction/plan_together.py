@@ -31,6 +31,7 @@ _COMMON = {
     "boundary": "its store has another layout",
     "shard_starts": "its shards begin at other rows",
     "modules": "it stores states of other modules",
+    "share": "its rows about one image share nothing",
 }
 _LEAST_SHARED = 0.5  # of the rows must show a picture of the leader's rows in their shard
 

@@ -186,16 +186,40 @@ def _plan(
     by_name = {other.name: other for other in found}
     waiting = next((other.run for other in found if _waits_for(other, one)), None)
     if waiting is not None:
-        members = [by_name[member.name].request for member in waiting.plan.together]
-        written = plan_again(members, waiting, work, hold, checked)
+        members = [member.name for member in waiting.plan.together]
+        unknown = [name for name in members if name not in by_name]
+        if unknown:
+            raise RunError(
+                f"{one.name}: is lost, and run {waiting.name} is extracted together with it and with "
+                f"{', '.join(unknown)}, which the study's file no longer has; remove run {waiting.name} too"
+            )
+        requests = [by_name[name].request for name in members]
+        written = plan_again(requests, waiting, work, hold, checked)
     else:
         leader = _SAME_PICTURES.get(one.role)
         first = next((other for other in new if other.role == leader), one)
         same = [other for other in new if _SAME_PICTURES.get(other.role) == first.role]
         requests = [other.request for other in (first, *same)]
         written = plan_together(requests, work, hold, checked)
+        written = [_with_planned(got, by_name[got.run.name], found, new) for got in written]
     runs = [replace(by_name[got.run.name], run=got.run, planned=got, kept=False) for got in written]
     return {run.role: run for run in runs}
+
+
+def _with_planned(
+    got: Planned, one: StudyRun, found: Sequence[StudyRun], new: Sequence[StudyRun]
+) -> Planned:
+    """A new run with a note if a run that shows its pictures is planned already."""
+    leader = _SAME_PICTURES.get(one.role, one.role)
+    before = [
+        other.name
+        for other in found
+        if other not in new and leader in (other.role, _SAME_PICTURES.get(other.role))
+    ]
+    if not before or got.run.plan.together:
+        return got
+    note = f"extracted alone, not together with {', '.join(before)}: planned before"
+    return replace(got, notes=(*got.notes, note))
 
 
 def _waits_for(other: StudyRun, one: StudyRun) -> bool:

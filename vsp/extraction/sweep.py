@@ -90,6 +90,10 @@ def _plan_group(
                 drafts[i] = draft_run(request, work, checked, drafts.values())
         except VspError as error:
             found[i] = _problem(request, error)
+    planned = [one.run.name for one in found.values() if isinstance(one, SweptRun)]
+    if planned and len(drafts) == 1:
+        (draft,) = drafts.values()
+        draft.notes.append(f"extracted alone, not together with {planned[0]}: planned before")
     try:
         if drafts:
             with free():

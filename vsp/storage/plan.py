@@ -153,6 +153,8 @@ class Plan(Frozen):
         ids = [one.id for one in self.together]
         if ids and (self.id not in ids or len(set(ids)) < len(ids) or len(ids) == 1):
             raise ValueError("together: are not different runs, with this one among them")
+        if ids and (self.effects is not None or self.imported is not None):
+            raise ValueError("together: is of runs whose states are extracted")
         if self.effects is not None:
             self._check_effects(self.effects)
         return self

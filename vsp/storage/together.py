@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from vsp.config import parse
 from vsp.errors import RunError
 from vsp.storage.plan import Member, Plan
 from vsp.storage.run import Run
+
+# The values of a plan that runs which are extracted together have in common: rows have the keys of
+# `vsp.extraction.batches`, and one model computes them.
+COMMON = (
+    "model",
+    "checkpoint_files",
+    "dtype",
+    "boundary",
+    "shard_starts",
+    "n_samples",
+    "modules",
+    "share",
+)
 
 
 def plans_together(plans: Sequence[Plan], members: Sequence[Member] = ()) -> list[Plan]:
@@ -54,12 +67,24 @@ def _companion(run: Run, member: Member) -> Run:
         other = Run.open(folder)
         same = other.plan.id == member.id and other.plan.own_identity() == member.identity
         if same and other.plan.together == run.plan.together:
+            if key := _unlike(run.plan, other.plan):
+                raise RunError(
+                    f"run {run.name}: cannot be extracted together with run {member.name}, which has "
+                    f"another {key}; remove both and plan them again"
+                )
             return other
         why = "was planned again since"
     raise RunError(
         f"run {run.name}: is extracted together with run {member.name}, which {why}; put it back, or "
         f"remove run {run.name} and plan it again"
     )
+
+
+def _unlike(plan: Plan, other: Plan) -> str:
+    """The first value that runs which are extracted together have in common, and these do not."""
+    if (plan.answers is None) != (other.answers is None):
+        return "kind of answers"
+    return next((key for key in COMMON if getattr(plan, key) != getattr(other, key)), "")
 
 
 def companions_there(run: Run) -> list[Run]:
@@ -72,7 +97,7 @@ def companions_there(run: Run) -> list[Run]:
     return found
 
 
-def why_needed(run: Run, removed: Sequence[str]) -> str:
+def why_needed(run: Run, removed: Collection[str]) -> str:
     """Why a run must not be removed with the runs named `removed`; empty if it can be.
 
     The batches of runs that are extracted together have the rows of all of them.
