@@ -295,6 +295,8 @@ def test_damaged_results_of_the_same_plan_are_replaced(plan_fake):
 class _Queue:
     """A batch system that lists these tasks, each under its owner."""
 
+    runs_here = False
+
     def __init__(self, *owners):
         self.owners = owners
 

@@ -133,9 +133,9 @@ def test_a_plan_that_is_asked_to_end_leaves_nothing_and_one_that_is_killed_is_sa
     work, spatial, vsp
 ):
     code = (
-        "import os, signal, sys, vsp.extraction.plan\n"
+        "import os, signal, sys, vsp.extraction.run_folder\n"
         "number = int(sys.argv.pop())\n"
-        "vsp.extraction.plan.sealed_plan = lambda plan: os.kill(os.getpid(), number)\n"
+        "vsp.extraction.run_folder.sealed_plan = lambda plan: os.kill(os.getpid(), number)\n"
         "from vsp.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )

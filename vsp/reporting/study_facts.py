@@ -92,8 +92,9 @@ def study_facts(
         doubts = cautions(summary, read_untrained(original.results, summary))
     effects, of_effects = _effects(original)
     verdict, of_verdict = _verdict(study, runs, work, margin, verdicts or KeptVerdicts())
-    if verdict is not None:
-        verdict = replace(verdict, uses=uses_of(effects))
+    uses = uses_of(effects)
+    if verdict is not None and uses:
+        verdict = replace(verdict, uses=uses)
     axes, of_axes = _axes(study, runs)
     found = [
         *doubts,

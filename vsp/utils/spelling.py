@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 _LONG = 7  # letters of a word in which two wrong letters are still a typing error
 _CUTOFF = 0.6  # similarity from which difflib calls two names close
-_MOST_KNOWN, _SHOWN = 12, 6  # of more known names than that, an error shows these many
+_MOST_KNOWN, _SHOWN = 16, 6  # of more known names than that, an error shows these many
 _AS_NEAR = 0.15  # names this much less similar than the nearest are left out
 
 
