@@ -81,6 +81,19 @@ def test_the_same_plans_are_used_again_and_said(sweep, work, vsp):
     assert said.stdout.count("planned already: ") == 4 and "images" not in said.stderr
 
 
+def test_a_dataset_that_is_named_twice_is_planned_once(sweep, work):
+    answer = sweep(*TWO, "--datasets", "a,./a")
+    assert answer.returncode == 0 and answer.stdout.count("planned already: ") == 2
+    assert _runs(work) == sorted(ALL[:2])
+
+
+def test_a_prompt_that_is_added_later_is_extracted_alone_and_it_is_said(sweep, work):
+    sweep(*FAKE, "--datasets", "a")
+    said = sweep(*TWO, "--datasets", "a").stderr
+    assert "extracted alone, not together with fake-a: planned before" in " ".join(said.split())
+    assert not Run.open(work / "scratch" / "fake-a-question").plan.together
+
+
 def test_a_plan_of_vsp_plan_is_used_too(sweep, vsp, work):
     vsp("plan", "--model", "fake", "--limit", "24", "--dataset", "a", "--run", "mine")
     assert "planned already: mine" in sweep(*TWO, "--datasets", "a").stdout

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vsp.errors import VspError
 from vsp.extraction.plan import Draft, Planned, draft_run
-from vsp.extraction.plan_request import PlanRequest, planned_before
+from vsp.extraction.plan_request import PlanRequest, planned_before, request_key
 from vsp.extraction.plan_together import write_together
 from vsp.extraction.planned_rows import CheckedDatasets
 from vsp.storage.run import Run
@@ -80,7 +80,10 @@ def _plan_group(
     """
     found: dict[int, SweptRun | list[str]] = {}
     drafts: dict[int, Draft] = {}
+    keys = [request_key(request) for request in requests]
     for i, request in enumerate(requests):
+        if keys.index(keys[i]) < i:  # a dataset may be named twice, as a and ./a
+            continue
         try:
             before = planned_before(request, work)
             if before is not None:
@@ -101,6 +104,10 @@ def _plan_group(
             found |= {i: SweptRun(one.run, one) for i, one in zip(drafts, written, strict=True)}
     except VspError as error:
         found |= {i: _problem(requests[i], error) for i in drafts}
+    for i, key in enumerate(keys):
+        if i not in found:
+            of_same = found[keys.index(key)]
+            found[i] = SweptRun(of_same.run) if isinstance(of_same, SweptRun) else of_same
     return [found[i] for i in range(len(requests))]
 
 
