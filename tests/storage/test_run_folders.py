@@ -9,7 +9,7 @@ import pytest
 from helpers import made
 
 from vsp.cli.main import main
-from vsp.cluster.contract import Query, TaskState
+from vsp.cluster.contract import Query, States, TaskState
 from vsp.cluster.jobs import chain, extract_job, job_owner, task_states
 from vsp.cluster.stages import EXTRACT
 from vsp.config import Profile
@@ -301,11 +301,12 @@ class _Queue:
         self.owners = owners
 
     def states(self, query: Query):
-        return [
+        tasks = (
             TaskState(str(i), EXTRACT, 0, "queued", "PENDING")
             for i, (owner, name) in enumerate(self.owners)
             if owner == query.run_id and name in query.stages
-        ]
+        )
+        return States(tuple(tasks))
 
 
 @pytest.mark.parametrize("place", ["scratch/copy", "elsewhere/scratch/A"])
@@ -315,8 +316,8 @@ def test_a_copy_does_not_take_the_jobs_of_the_original_for_its_own(plan_fake, wo
     copy = Run.open(work / place)
     jobs = [extract_job(one, Profile()) for one in (run, copy)]
     queue = _Queue(*((job.run_id, job.name) for job in jobs))
-    assert [task.job for task in task_states(run, queue)] == ["0"]
-    assert [task.job for task in task_states(copy, queue)] == ["1"]
+    assert [task.job for task in task_states(run, queue).tasks] == ["0"]
+    assert [task.job for task in task_states(copy, queue).tasks] == ["1"]
     assert {job.run_id for job in chain(copy, Profile())} == {job_owner(copy)}
 
 
@@ -324,7 +325,7 @@ def test_a_renamed_run_does_not_count_on_jobs_that_look_for_the_old_folder(plan_
     run = plan_fake(name="A")
     job = extract_job(run, Profile())
     run.folder.rename(work / "scratch/B")
-    assert task_states(find_run("B", work), _Queue((job.run_id, job.name))) == []
+    assert task_states(find_run("B", work), _Queue((job.run_id, job.name))).tasks == ()
 
 
 def test_jobs_are_known_by_whatever_path_a_run_is_named(plan_fake, work, monkeypatch):
