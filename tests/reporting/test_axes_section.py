@@ -91,6 +91,7 @@ def test_hostile_names_stay_text(work, axes):
         lambda values: values.update(cosine="many"),
         lambda values: values.update(axes=[{"first": "a"}]),
         lambda values: values.update(other=1),
+        lambda values: values.update(n_equal=[[10**30]]),  # larger than any number of the array
     ],
 )
 def test_a_sealed_file_with_other_values_is_refused(work, axes, change):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, STORED_POSITIONS
 from vsp.cli.arguments import add_command, add_json, add_seed, at_least
-from vsp.cli.output import print_aside, print_json, print_notes
+from vsp.cli.output import print_aside, print_notes
 from vsp.cli.paper_options import (
     Tables,
     add_figure,
     add_tables,
     check_paper_options,
     figure_style,
-    write_tables,
+    write_or_show,
 )
 from vsp.errors import ConfigError
 
@@ -65,7 +65,6 @@ def _axes(arguments: argparse.Namespace) -> None:
     from vsp.reporting.axes_page import axes_csv, axes_page, axes_page_json, axes_table, entry_of
     from vsp.storage.axes import axes_file
     from vsp.storage.run import find_run
-    from vsp.utils.terminal import show
 
     _check(arguments)
     run, swapped = (find_run(name, Path()) for name in (arguments.run, arguments.swapped))
@@ -81,12 +80,9 @@ def _axes(arguments: argparse.Namespace) -> None:
     entry_of(axes, arguments.layer)  # raises if it was not recorded
     _plot(arguments, axes)
     tables = Tables(csv=lambda: axes_csv(axes), paper=lambda: axes_table(axes, arguments.title))
-    if write_tables(arguments, tables):
-        return
-    if arguments.json:
-        print_json(axes_page_json(axes))
-    else:
-        show(axes_page(axes, arguments.layer))
+    write_or_show(
+        arguments, tables, lambda: axes_page_json(axes), lambda: axes_page(axes, arguments.layer)
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:

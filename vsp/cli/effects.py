@@ -14,7 +14,8 @@ from vsp.cli.paper_options import (
     add_tables,
     check_paper_options,
     figure_style,
-    write_tables,
+    other_option,
+    write_or_show,
 )
 from vsp.errors import ConfigError
 
@@ -58,7 +59,6 @@ def _effects(arguments: argparse.Namespace) -> None:
         effects_table,
         shown_settings,
     )
-    from vsp.utils.terminal import show
 
     _check(arguments)
     found = _found(arguments)
@@ -68,12 +68,12 @@ def _effects(arguments: argparse.Namespace) -> None:
         csv=lambda: effects_csv(found),
         paper=lambda: effects_table(found, arguments.scale, arguments.title),
     )
-    if write_tables(arguments, tables):
-        return
-    if arguments.json:
-        print_json(effects_page_json(found))
-    else:
-        show(effects_page(found, arguments.scale))
+    write_or_show(
+        arguments,
+        tables,
+        lambda: effects_page_json(found),
+        lambda: effects_page(found, arguments.scale),
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -149,14 +149,12 @@ def report_effects(arguments: argparse.Namespace) -> bool:
     from vsp.reporting.effects_page import effects_page, effects_page_json
     from vsp.utils.terminal import show
 
-    known = {"run", "json", "handler", "interrupted", "words", "quiet", "verbose"}
-    for name, value in vars(arguments).items():
-        if name not in known and value is not None and value is not False:
-            option = {"figure_layer": "layer", "further_runs": "run"}.get(name, name)
-            raise ConfigError(
-                f"--{option.replace('_', '-')}: does not apply to run {arguments.run}, which has effects of "
-                f"interventions; `vsp effects {arguments.run}` has figures and tables of them"
-            )
+    option = other_option(arguments, {"run", "json"})
+    if option is not None:
+        raise ConfigError(
+            f"{option}: does not apply to run {arguments.run}, which has effects of interventions; "
+            f"`vsp effects {arguments.run}` has figures and tables of them"
+        )
     found = _found(argparse.Namespace(run=arguments.run, seed=0))
     if arguments.json:
         print_json(effects_page_json(found))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, STORED_POSITIONS
 from vsp.cli.arguments import add_command, add_json, add_results_choice, add_seed, at_least
-from vsp.cli.output import print_aside, print_cautions, print_json
+from vsp.cli.output import print_aside, print_cautions
 from vsp.cli.paper_options import (
     Tables,
     add_figure,
     add_tables,
     check_paper_options,
     figure_style,
-    write_tables,
+    write_or_show,
 )
 from vsp.errors import ConfigError, VspError
 from vsp.probes.names import METRIC_NAMES
@@ -103,7 +103,6 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from vsp.reporting.transfer_page import transfer_csv, transfer_json, transfer_page, with_names
     from vsp.reporting.transfer_table import transfer_table
-    from vsp.utils.terminal import show
 
     _check(arguments)
     transfers = _transfers(arguments)
@@ -119,12 +118,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         csv=lambda: transfer_csv(named),
         paper=lambda: transfer_table(named, arguments.layer, arguments.title),
     )
-    if write_tables(arguments, tables):
-        return
-    if arguments.json:
-        print_json(transfer_json(transfers))
-    else:
-        show(transfer_page(transfers, arguments.layer))
+    write_or_show(
+        arguments,
+        tables,
+        lambda: transfer_json(transfers),
+        lambda: transfer_page(transfers, arguments.layer),
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vsp.cli.output import print_aside, print_text
+from vsp.cli.output import print_aside, print_json, print_text
 from vsp.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from vsp.reporting.figure_file import FigureStyle
     from vsp.reporting.table_files import PaperTable
 
@@ -19,6 +21,9 @@ _COLUMNS = {"single": 8.4, "double": 17.4}  # cm
 _SUFFIXES = {"csv": (".csv",), "markdown": (".md", ".markdown"), "latex": (".tex",)}
 _STDOUT = Path("-")
 _CM_OF = {"cm": 1.0, "in": 2.54, "mm": 0.1}
+# Set by the command line itself, or with every command.
+_NOT_TYPED = {"handler", "interrupted", "words", "quiet", "verbose"}
+_OPTIONS = {"figure_layer": "layer", "further_runs": "run"}  # where the names differ
 _OF_PLOT = ("figure", "figure_layer", "layer_axis", "width", "font_size")
 
 
@@ -179,6 +184,23 @@ def write_tables(arguments: argparse.Namespace, tables: Tables) -> bool:
     return printed
 
 
+def write_or_show(
+    arguments: argparse.Namespace,
+    tables: Tables,
+    as_json: Callable[[], Any],
+    page: Callable[[], RenderableType],
+) -> None:
+    """Write the tables that the options ask for, and print one of: a table, the JSON, the page."""
+    from vsp.utils.terminal import show
+
+    if write_tables(arguments, tables):
+        return
+    if arguments.json:
+        print_json(as_json())
+    else:
+        show(page())
+
+
 def _body(kind: str, tables: Tables) -> bytes:
     from vsp.reporting.table_files import latex_table, markdown_table
 
@@ -186,3 +208,11 @@ def _body(kind: str, tables: Tables) -> bytes:
         return b"".join(tables.csv())
     write = latex_table if kind == "latex" else markdown_table
     return write(tables.paper()).encode(errors="backslashreplace")
+
+
+def other_option(arguments: argparse.Namespace, takes: Set[str]) -> str | None:
+    """The first option that was typed and is not in `takes`, as "--layer"; None if there is none."""
+    for name, value in vars(arguments).items():
+        if name not in takes | _NOT_TYPED and value is not None and value is not False:
+            return f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+    return None

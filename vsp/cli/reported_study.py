@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vsp.cli.html_page import check_page_options, say_written
 from vsp.cli.output import print_json, print_line
+from vsp.cli.paper_options import other_option
 from vsp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 # Options of `vsp report` that a study takes; the others are about one run.
 _TAKES = {"study", "json", "save", "html", "gallery", "by", "margin"}
-_NOT_TYPED = {"handler", "interrupted", "words", "quiet", "verbose"}
-_OPTIONS = {"figure_layer": "layer", "further_runs": "run"}  # where the names differ
 
 
 def report_study(arguments: argparse.Namespace) -> None:
@@ -68,10 +67,9 @@ def _strata(arguments: argparse.Namespace, facts: StudyFacts) -> StudyStrata | N
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, value in vars(arguments).items():
-        if name not in _TAKES | _NOT_TYPED and value is not None and value is not False:
-            option = _OPTIONS.get(name, name.replace("_", "-"))
-            raise ConfigError(
-                f"--{option}: applies to one run; use it in `vsp report RUN`, without --study"
-            )
+    option = other_option(arguments, _TAKES)
+    if option is not None:
+        raise ConfigError(
+            f"{option}: applies to one run; use it in `vsp report RUN`, without --study"
+        )
     check_page_options(arguments)

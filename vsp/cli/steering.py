@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vsp.choices import LAST, POSITIONS
@@ -12,6 +13,9 @@ from vsp.cli.effect_options import add_effect_options, chosen_layers, plan_and_s
 
 if TYPE_CHECKING:
     from vsp.extraction.effects_plan import EffectsRequest
+    from vsp.storage.changes import Directions, Erasers
+    from vsp.storage.effects import Kind, Setting
+    from vsp.storage.run import Run
 
 ERASERS = ("leace", "inlp", "random")
 FEWEST_RANDOM = 20  # random controls that a claim needs
@@ -147,16 +151,13 @@ def _few_random(n_random: int) -> list[str]:
     return [f"{n_random} random controls: too few for a claim, which needs {FEWEST_RANDOM} or more"]
 
 
-def _direction(arguments: argparse.Namespace, run: Any) -> tuple[EffectsRequest, list[str]]:
+def _direction(arguments: argparse.Namespace, run: Run) -> tuple[EffectsRequest, list[str]]:
     from vsp.evaluation.directions import steering_directions
-    from vsp.evaluation.effect_rows import choose_rows
-    from vsp.extraction.effects_plan import EffectsRequest
     from vsp.storage.effects import Setting
 
-    layers = chosen_layers(run, arguments.layers)
     directions = steering_directions(
         run,
-        layers=layers,
+        layers=chosen_layers(run, arguments.layers),
         position=arguments.position,
         kind=arguments.direction or "mean-difference",
         target=arguments.target,
@@ -167,59 +168,53 @@ def _direction(arguments: argparse.Namespace, run: Any) -> tuple[EffectsRequest,
         partial=arguments.partial,
     )
     scales = tuple(dict.fromkeys(arguments.scale or _SCALES))
-    rows = choose_rows(
-        run,
-        directions.fitted_on.tested,
-        lambda _, sample: directions.target_of(sample.label),
-        arguments.rows,
-        arguments.seed,
-    )
-    request = EffectsRequest(
-        run=run,
-        kind="steer",
-        layers=layers,
-        position=arguments.position,
-        settings=tuple(
-            Setting(name=name, scale=scale) for name in directions.names for scale in scales
-        ),
-        rows=rows.row,
-        targets=rows.target,
-        changes=directions.arrays(),
-        seed=arguments.seed,
-    )
-    return request, [*directions.notes, *rows.notes, *_few_random(arguments.random)]
+    settings = [Setting(name=name, scale=scale) for name in directions.names for scale in scales]
+    return _request(arguments, run, "steer", directions, settings, directions.target_of)
 
 
-def _erasure(arguments: argparse.Namespace, run: Any) -> tuple[EffectsRequest, list[str]]:
-    from vsp.evaluation.effect_rows import choose_rows, next_label
+def _erasure(arguments: argparse.Namespace, run: Run) -> tuple[EffectsRequest, list[str]]:
+    from vsp.evaluation.effect_rows import next_label
     from vsp.evaluation.erasers import erasers
-    from vsp.extraction.effects_plan import EffectsRequest
     from vsp.storage.effects import Setting
 
-    layers = chosen_layers(run, arguments.layers)
     fitted = erasers(
         run,
-        layers=layers,
+        layers=chosen_layers(run, arguments.layers),
         position=arguments.position,
         kind=arguments.erase,
         n_random=arguments.random,
         seed=arguments.seed,
         partial=arguments.partial,
     )
-    target_of = next_label(run.plan.labels)
+    settings = [Setting(name=name, scale=1.0) for name in fitted.names]
+    return _request(arguments, run, "erase", fitted, settings, next_label(run.plan.labels).get)
+
+
+def _request(
+    arguments: argparse.Namespace,
+    run: Run,
+    kind: Kind,
+    fitted: Directions | Erasers,
+    settings: Sequence[Setting],
+    target_of: Callable[[str], str | None],
+) -> tuple[EffectsRequest, list[str]]:
+    """The run to plan on the rows on which `fitted` was not fitted, and notes about it."""
+    from vsp.evaluation.effect_rows import choose_rows
+    from vsp.extraction.effects_plan import EffectsRequest
+
     rows = choose_rows(
         run,
         fitted.fitted_on.tested,
-        lambda _, sample: target_of.get(sample.label),
+        lambda _, sample: target_of(sample.label),
         arguments.rows,
         arguments.seed,
     )
     request = EffectsRequest(
         run=run,
-        kind="erase",
-        layers=layers,
+        kind=kind,
+        layers=fitted.layers,
         position=arguments.position,
-        settings=tuple(Setting(name=name, scale=1.0) for name in fitted.names),
+        settings=tuple(settings),
         rows=rows.row,
         targets=rows.target,
         changes=fitted.arrays(),

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.choices import LAST, STORED_POSITIONS
-from vsp.errors import RunError
-from vsp.utils.files import json_matches, json_sha256, write_json
-from vsp.utils.reading import read_json, unreadable
+from vsp.storage.sealed_json import listed, read_sealed, write_sealed
 
 FORMAT = 1  # of the file; another one is not read
 FOLDER = "axes"
@@ -94,25 +92,18 @@ def stored_axes(home: Path) -> list[tuple[str, str]]:
 def write_axes(axes: Axes, home: Path) -> Path:
     """Write the axes to `results/RUN/` and return the path."""
     path = axes_file(home, axes.swapped, axes.position)
-    values = axes_json(axes)
-    write_json(path, {"format": FORMAT, **values, "sha256": json_sha256(values)})
+    write_sealed(path, FORMAT, axes_json(axes))
     return path
 
 
 def axes_json(axes: Axes) -> dict[str, Any]:
     """All figures as JSON; null where undefined."""
     values = asdict(axes)
-    arrays = {name: _listed(values[name]) for name in _ARRAYS}
+    arrays = {name: listed(values[name]) for name in _ARRAYS}
     values |= {"n_equal": axes.n_equal.tolist(), "left_out": dict(axes.left_out), **arrays}
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
     }
-
-
-def _listed(values: Any) -> Any:
-    if isinstance(values, np.ndarray):
-        return [_listed(one) for one in values]
-    return None if np.isnan(values) else float(values)
 
 
 def read_axes(home: Path, swapped: str, position: str = LAST) -> Axes | None:
@@ -122,26 +113,11 @@ def read_axes(home: Path, swapped: str, position: str = LAST) -> Axes | None:
     """
     path = axes_file(home, swapped, position)
     again = "run `vsp axes` again"
-    try:
-        values = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise RunError(f"{path}: {unreadable(error)}; {again}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: is not JSON ({error}); {again}") from None
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise RunError(f"{path}: has another format than this vsp reads; {again}")
-    if not json_matches(values, values.pop("sha256", None)):
-        raise RunError(f"{path}: was edited; {again}")
-    try:
-        return _of_json(values)
-    except (KeyError, TypeError, ValueError):
-        raise RunError(f"{path}: does not hold relation axes; {again}") from None
+    return read_sealed(path, FORMAT, "relation axes", again, _of_json)
 
 
 def _of_json(values: dict[str, Any]) -> Axes:
-    """The axes. Raises KeyError, TypeError or ValueError if the values are others."""
+    """The axes. Raises an error that `read_sealed` catches if the values are others."""
     arrays = {name: np.array(values[name], np.float64) for name in _ARRAYS}
     axes = Axes(
         **{

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsp.errors import RunError
-from vsp.utils.files import json_matches, json_sha256, write_json
-from vsp.utils.reading import read_json, unreadable
+from vsp.storage.sealed_json import listed, read_sealed, write_sealed
 
 FORMAT = 1  # of the file; another one is not read
 FILE = "effects.json"
@@ -141,8 +140,7 @@ def effects_file(home: Path) -> Path:
 def write_effects(found: FoundEffects, home: Path) -> Path:
     """Write the effects to `results/NAME/` and return the path."""
     path = effects_file(home)
-    values = effects_json(found)
-    write_json(path, {"format": FORMAT, **values, "sha256": json_sha256(values)})
+    write_sealed(path, FORMAT, effects_json(found))
     return path
 
 
@@ -155,14 +153,8 @@ def effects_json(found: FoundEffects) -> dict[str, Any]:
         "layers": list(found.layers),
         "settings": [asdict(one) for one in found.settings],
         "left_out": dict(found.left_out),
-        "figures": {name: _listed(array) for name, array in figures.items()},
+        "figures": {name: listed(array) for name, array in figures.items()},
     }
-
-
-def _listed(values: Any) -> Any:
-    if isinstance(values, np.ndarray):
-        return [_listed(one) for one in values]
-    return None if np.isnan(values) else float(values)
 
 
 def read_effects(home: Path) -> FoundEffects | None:
@@ -172,29 +164,11 @@ def read_effects(home: Path) -> FoundEffects | None:
     """
     path = effects_file(home)
     again = f"run `vsp effects {home.absolute().name}` again"
-    try:
-        values = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise RunError(f"{path}: {unreadable(error)}; {again}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: is not JSON ({error}); {again}") from None
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise RunError(f"{path}: has another format than this vsp reads; {again}")
-    if not json_matches(values, values.pop("sha256", None)):
-        raise RunError(f"{path}: was edited; {again}")
-    try:
-        return _of_json(values)
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        raise RunError(f"{path}: does not hold effects; {again}") from None
+    return read_sealed(path, FORMAT, "effects", again, _of_json)
 
 
 def _of_json(values: dict[str, Any]) -> FoundEffects:
-    """The effects.
-
-    Raises AttributeError, KeyError, OverflowError, TypeError or ValueError if the values are others.
-    """
+    """The effects. Raises an error that `read_sealed` catches if the values are others."""
     arrays = {name: np.array(array, np.float64) for name, array in values["figures"].items()}
     found = FoundEffects(
         **{
