@@ -33,7 +33,7 @@ QUICK = EffectSettings(resamples=400, flips=399)
 
 
 def judged(world, settings, seed, how=QUICK):
-    """Whether some layer is used by rank, over groups, by both; and the share of intervals that hold."""
+    """Whether the rank test, the group test or both pass in a layer, and how many intervals hold the truth."""
     rows, truth = drawn_effects(world, settings, seed)
     found = effect_figures(rows, STEER, settings, how)
     main = [i for i, one in enumerate(settings) if one.name == "direction"]

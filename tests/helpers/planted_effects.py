@@ -22,7 +22,7 @@ def steering(scales=(0.5, 1.0, 2.0), n_random=20, unrelated=True):
 
 @dataclass(frozen=True)
 class EffectWorld:
-    """What is planted; strengths are by layer."""
+    """A planted world: the strength of the direction in each layer, and its noise."""
 
     strength: tuple[float, ...] = (0.0, 0.0, 1.0, 1.0)
     kind: str = STEER

@@ -1,4 +1,4 @@
-"""Erasers take out what they say, and LEACE is that of the paper's authors."""
+"""Erasers remove the subspace that they name; LEACE equals the package of its authors."""
 
 from __future__ import annotations
 

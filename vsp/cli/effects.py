@@ -164,7 +164,7 @@ def report_effects(arguments: argparse.Namespace) -> bool:
 
 
 def _is_of_effects(name: str | None) -> bool:
-    """Whether a run that is named, in scratch/ or by its path, or its results, are of interventions."""
+    """Whether a run of this name or path, or its kept results, are of interventions."""
     from vsp.errors import RunError
     from vsp.storage.found_effects import effects_file
     from vsp.storage.run import Run

@@ -141,7 +141,7 @@ def _submit_run(
 
 
 def _answers_since(run: Run, before: Run, ledgers: Sequence[Ledger], options: Options) -> bool:
-    """Whether the run `before`, by whose answers others are corrected, is extracted after the probes."""
+    """Whether the answers of the blank run `before` are newer than the probes of a run, or will be."""
     if not is_blank(run.plan, before.plan):
         return False
     probed = probed_since(run, ledgers, options.probe) or 0.0

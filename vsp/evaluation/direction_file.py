@@ -61,7 +61,7 @@ def read_direction_file(
     with np.errstate(over="ignore"):
         found = chosen.astype(np.float32)
     if not np.isfinite(found).all():
-        raise ConfigError(f"{path}: has directions beyond what float32 holds; scale them down")
+        raise ConfigError(f"{path}: has values too large for float32; scale its directions down")
     return found
 
 

@@ -32,7 +32,7 @@ from vsp.evaluation.trained_probes import TrainedProbes, read_trained
 from vsp.probes.linear_probe import LinearProbe
 from vsp.probes.treatment import row_slices
 from vsp.storage.changes import Directions, with_random
-from vsp.storage.random_changes import random_names
+from vsp.storage.random_changes import random_names, with_norms
 from vsp.storage.run import Run
 from vsp.storage.stored_settings import choose_setting
 from vsp.utils.spelling import unknown_name
@@ -143,7 +143,7 @@ def _own_vectors(
         vectors = means[other] - means[own]
         if trained is not None:
             weights = raw_weights(_saved_probe(trained, layer), rows.labels)
-            vectors = _scaled(weights[other] - weights[own], np.linalg.norm(vectors, axis=1))
+            vectors = with_norms(weights[other] - weights[own], np.linalg.norm(vectors, axis=1))
         found[i] = vectors
     return found
 
@@ -188,12 +188,6 @@ def _saved_probe(trained: TrainedProbes, layer: int) -> Any:
     return trained.probes(layer, folds)[0 if folds else FINAL]
 
 
-def _scaled(vectors: Floats, norms: NDArray[np.floating]) -> Floats:
-    """The vectors scaled to these norms; zeros stay zeros."""
-    own = np.linalg.norm(vectors, axis=1)
-    return vectors * (norms / np.where(own > 0, own, 1.0))[:, None]
-
-
 def _zero_notes(layers: Sequence[int], vectors: NDArray[np.float32]) -> list[str]:
     zero = [layer for layer, one in zip(layers, vectors, strict=True) if not one.any(axis=1).all()]
     if not zero:
@@ -205,7 +199,7 @@ def _zero_notes(layers: Sequence[int], vectors: NDArray[np.float32]) -> list[str
 
 
 def _unrelated_values(rows: DividedRows, field: str | None) -> tuple[NDArray[Any] | None, str, str]:
-    """The values [row] of the unrelated label, what it is, and why there is none."""
+    """The values [row] of the unrelated label, its name, and a note if there is none."""
     if field is not None:
         values = run_field(rows.run, rows.work.rows.id, field, "--unrelated")
         texts = ["" if one is None else str(one) for one in values]
@@ -231,7 +225,7 @@ def _unrelated_values(rows: DividedRows, field: str | None) -> tuple[NDArray[Any
 
 
 def _is_label(values: NDArray[Any], y: NDArray[np.intp]) -> bool:
-    """Whether values and labels determine each other."""
+    """Whether each value stands for one label, and each label for one value."""
     n_both = len(set(zip(values.tolist(), y.tolist(), strict=True)))
     return n_both == len(set(values.tolist())) == len(set(y.tolist()))
 
@@ -261,5 +255,5 @@ def _unrelated_vectors(
     for i, layer in enumerate(layers):
         means = class_means(rows.states(layer)[used], codes, len(values))
         differences = means[(first + 1) % len(values)] - means[first]
-        found[i] = _scaled(differences, np.linalg.norm(vectors[i].astype(np.float64), axis=1))
+        found[i] = with_norms(differences, np.linalg.norm(vectors[i].astype(np.float64), axis=1))
     return found

@@ -46,7 +46,7 @@ class DividedRows:
 
     @property
     def train(self) -> NDArray[np.bool_]:
-        """Which of the rows are fitted [row]."""
+        """Mask [row] of the training rows."""
         design = self.work.tasks.design
         mask: NDArray[np.bool_] = design.train_sets[design.outer[0].train_set]
         return mask
@@ -68,7 +68,7 @@ class DividedRows:
 def divide_rows(
     run: Run, position: str, settings: ProbeSettings, controls: int = 0, partial: bool = False
 ) -> DividedRows:
-    """Divide the rows as `vsp probe` with these settings does, whichever the probe.
+    """Divide the rows as `vsp probe` does with these settings; the kind of probe has no part in it.
 
     With `controls`, also draw that many control tasks. Raises RunError if rows are missing or
     failed and `partial` is false, ProbeError if the rows cannot be split.

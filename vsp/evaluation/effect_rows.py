@@ -1,4 +1,4 @@
-"""The rows of an effects run: which of the rows that test a direction, and what they are moved to."""
+"""The rows of an effects run, and the option that each is moved towards."""
 
 from __future__ import annotations
 

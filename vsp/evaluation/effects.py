@@ -1,4 +1,4 @@
-"""What interventions change in the answers: mean changes, flips, and tests against random directions.
+"""Effects of interventions on the answers: mean changes, flips, and tests against random directions.
 
 Rows of a group depend on each other, so intervals are from resamples of groups and tests flip the signs
 of groups, as for scores (`vsp.evaluation.statistics`). A direction is compared with random ones of equal
@@ -73,7 +73,7 @@ def usable_rows(rows: EffectRows, kind: str) -> tuple[Mask, dict[str, int]]:
 
 
 def _is_finite(rows: EffectRows, option: Indices) -> Mask:
-    """Whether an option [row] has a finite log-likelihood in all layers and settings."""
+    """Mask [row]: the option of the row has a finite log-likelihood in all layers and settings."""
     chosen = np.take_along_axis(rows.values, np.maximum(option, 0)[None, None, :, None], axis=3)
     return np.asarray(np.isfinite(chosen[..., 0]).all(axis=(0, 1)))
 
@@ -161,11 +161,11 @@ def effect_figures(
 
 @dataclass(frozen=True, eq=False)
 class _Contrasts:
-    """What is subtracted from the change of each setting, as weights [setting, setting]; NaN: nothing."""
+    """Contrasts of settings: weights [setting, setting] of their changes; a row of NaN: no contrast."""
 
     excess: Floats
     over_unrelated: Floats
-    of_test: Floats  # what the sign flips test
+    of_test: Floats  # the contrasts that the sign flips test
     tested: Mask  # [setting]
 
     @classmethod
@@ -244,7 +244,7 @@ def _mean_intervals(
     mean, low, high = (np.full(len(all_weights), np.nan) for _ in range(3))
     mean[known] = columns.sum(axis=1) / group.n_rows.sum()
     if len(group.n_rows) > 1:
-        # The statistic is 1 - Σ loss / Σ base; a last column without loss is what others are compared with.
+        # The statistic is 1 - Σ loss / Σ base; the last column has loss 0; the others are compared with it.
         loss = -np.vstack([columns, np.zeros(len(group.n_rows))])[:, None]
         size = SampleSize.of([group.n_rows.sum()], [len(group.n_rows)])
         of_sums = GroupSums(loss, group.n_rows[None], size, False, _no_excess(len(loss)), Folds())

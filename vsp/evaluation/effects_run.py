@@ -1,4 +1,4 @@
-"""The effects of a run of `vsp steer`, `vsp patch` or `vsp erase`, from its log-likelihoods."""
+"""The effects of a run of `vsp steer` or `vsp patch`, from its log-likelihoods."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def erasers(
     `kind` is leace, inlp or random. `rank`: dimensions that inlp and random remove; None: their
     default. `settings` decide the training rows (default: as `vsp probe` without options).
 
-    Raises ConfigError for a layer or a rank that cannot be, RunError if rows are missing, ProbeError
+    Raises ConfigError for an unknown layer or a rank that is too large, RunError if rows are missing, ProbeError
     if the rows cannot be split.
     """
     check_layers(run, layers, position)

@@ -125,7 +125,7 @@ def _code_length(fit: Fit, kind: str = "") -> dict[str, Any]:
 
 
 def _erasure(fit: Fit) -> dict[str, float] | None:
-    """What the erasure leaves on training rows, and scores without random subspaces."""
+    """Scores on training rows after the erasure, and on test rows after that of random subspaces."""
     if "erased_train" not in fit:
         return None
     drawn = fit["random_erased"].astype(np.float64)

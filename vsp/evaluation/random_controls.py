@@ -1,4 +1,4 @@
-"""Is a direction more than one more random direction? Ranks, and p corrected over layers and scales.
+"""Compares a direction with random ones: ranks, and p corrected over layers and scales.
 
 Under the null hypothesis, the direction and the random ones of equal norm are exchangeable in each layer:
 each is as likely as any other to change the answers most. p is therefore the rank among all of them,

@@ -32,7 +32,7 @@ Fields = Mapping[str, Sequence[str | None]]  # name → value of each row; None:
 
 @dataclass(frozen=True, slots=True)
 class RowKinds:
-    """What divides the chosen rows into kinds."""
+    """Fields by whose values the chosen rows are divided."""
 
     strata: Fields  # usual label, box cue, and a field that was asked for
     fields: Fields  # of the records

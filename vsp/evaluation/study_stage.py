@@ -71,9 +71,9 @@ def _made_from(results: Mapping[str, Results], role: str) -> str:
 
 
 def is_finished(study: Study, work: Path) -> bool:
-    """Whether all that needs the states of several runs is computed from the present probes.
+    """Whether all figures of several runs are computed from the present probes.
 
-    What could not be computed from them counts as computed.
+    Figures that cannot be computed, with the reason kept, count as computed.
     """
     try:
         results = study_results(study, work)
@@ -96,7 +96,7 @@ def is_finished(study: Study, work: Path) -> bool:
 
 
 def _is_made(study: Study, part: str, results: Mapping[str, Results], work: Path) -> bool:
-    """Whether a part is kept, computed from these results."""
+    """Whether the kept figures of a part are of these results."""
     original = results[ORIGINAL]
     if part != _AXES:
         judged = read_judged(results_folder(study.name, work) / f"judged-{part}.npz")

@@ -63,7 +63,7 @@ def target_roles(study: Study) -> list[str]:
 
 
 def are_judged(study: Study, work: Path) -> bool:
-    """Whether all targets were judged by the present probes, or cannot be."""
+    """Whether the present probes have judged all targets; those that cannot be judged count."""
     with suppress(RunError):
         stored, digest = _read(study, work), _digest(study, work)
         known = stored is not None and stored.keys() >= {*target_roles(study)}

@@ -45,7 +45,7 @@ def random_directions(
         turned = root @ _orthonormal(rng.standard_normal((n_pairs, hidden)))
     else:
         turned = given @ _orthonormal(rng.standard_normal((hidden, hidden)))
-    return _with_norms(turned, np.linalg.norm(given, axis=1)).astype(np.float32)
+    return with_norms(turned, np.linalg.norm(given, axis=1)).astype(np.float32)
 
 
 def random_subspace(hidden: int, rank: int, seed: int, layer: int, number: int) -> Floats:
@@ -70,7 +70,7 @@ def _symmetric_power(gram: Floats, power: float) -> Floats:
     return np.asarray((basis * raised) @ basis.T)
 
 
-def _with_norms(vectors: Floats, norms: Floats) -> Floats:
-    """The vectors scaled to these norms; a vector of zeros stays."""
+def with_norms(vectors: Floats, norms: NDArray[np.floating]) -> Floats:
+    """`vectors` [vector, hidden] scaled to `norms` [vector]; a vector of zeros stays."""
     own = np.linalg.norm(vectors, axis=1)
     return vectors * (norms / np.where(own > 0, own, 1.0))[:, None]

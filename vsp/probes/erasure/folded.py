@@ -1,4 +1,4 @@
-"""What a probe of erased states reads: without rounding errors, and from the states themselves."""
+"""Probes of erased states: scores without rounding errors, and the same probes for raw states."""
 
 from __future__ import annotations
 
