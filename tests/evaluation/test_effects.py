@@ -1,5 +1,7 @@
 """A direction that the planted model reads is found, and one more random direction is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from benchmarks.effects_simulation import judged
@@ -138,6 +140,15 @@ def test_too_few_random_directions_or_groups_show_nothing():
     one = found_effects(EffectWorld(RISEN.strength, n_groups=1, per_group=30), steering((1.0,)))
     assert np.isnan(one.figures.change_low).all() and np.isnan(one.figures.p).all()
     assert not one.is_used
+
+
+@pytest.mark.parametrize("p", ["p_random_corrected", "p_corrected"])
+def test_the_claim_needs_corrected_p_of_both_tests(p):
+    """A p value that is below the level before the correction only is not enough."""
+    found = found_effects(RISEN, steering((1.0,)))
+    assert found.is_used
+    above = np.maximum(getattr(found.figures, p), found.level)
+    assert not replace(found, figures=replace(found.figures, **{p: above})).is_used
 
 
 def test_a_negative_scale_is_no_part_of_the_claim():
