@@ -97,3 +97,11 @@ def test_help_of_a_command_is_what_its_option_shows(capsys):
     assert texts[0] == texts[1] != texts[2] == texts[3]
     assert "\n    help " in texts[0] and "usage: vsp export [-h] " in texts[2]
     assert "[RUN]" in texts[2]
+
+
+def test_a_variable_names_the_default_number_of_jobs_and_is_checked(monkeypatch, capsys):
+    monkeypatch.setenv("VSP_N_JOBS", "3")
+    assert make_parser().parse_args(["probe"]).n_jobs == 3
+    assert make_parser().parse_args(["probe", "--n-jobs", "2"]).n_jobs == 2
+    monkeypatch.setenv("VSP_N_JOBS", "many")
+    assert "--n-jobs" in _refused(["probe"], capsys)

@@ -40,8 +40,8 @@ def erasers(
     `kind` is leace, inlp or random. `rank`: dimensions that inlp and random remove; None: their
     default. `settings` decide the training rows (default: as `vsp probe` without options).
 
-    Raises ConfigError for an unknown layer or a rank that is too large, RunError if rows are missing, ProbeError
-    if the rows cannot be split.
+    Raises ConfigError for an unknown layer or a rank that is too large, RunError if rows are missing,
+    ProbeError if the rows cannot be split.
     """
     check_layers(run, layers, position)
     check_erasure(kind, rank or 0, reads_numbers=False)
