@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from helpers.commands import run_here
 from helpers.paths import ROOT
 
 import vsp
@@ -67,20 +68,21 @@ def _commands(text: str) -> list[str]:
                          ids=lambda page: page.name)  # fmt: skip
 def test_every_block_runs_on_the_small_model(page, work):
     """All blocks of a page, one after another, in one folder; the Python blocks as one program."""
-    program = ""
+    namespace: dict[str, object] = {"__name__": "__main__"}
     for block in _blocks(page):
         if block.language == "python" and not block.not_run:
-            program += block.text
-            subprocess.run([sys.executable, "-c", program], cwd=work, check=True)
+            exec(compile(block.text, page.name, "exec"), namespace)
         if block.language != "bash" or block.not_run:
             continue
         for command in _commands(block.text):
-            words = shlex.split(command, comments=True)
-            known = {"vsp": [sys.executable, "-m", "vsp"], "python": [sys.executable]}
-            assert words[0] in known, f"{page.name}: {command}: say `<!-- not run: why -->`"
-            answer = subprocess.run(
-                [*known[words[0]], *words[1:]], cwd=work, capture_output=True, text=True
+            program, *words = shlex.split(command, comments=True)
+            assert program in ("vsp", "python"), (
+                f"{page.name}: {command}: say `<!-- not run: why -->`"
             )
+            if program == "vsp":
+                answer = run_here(words, work)
+            else:
+                answer = subprocess.run([sys.executable, *words], capture_output=True, text=True)
             assert answer.returncode == 0, f"{command}\n{answer.stderr}"
 
 

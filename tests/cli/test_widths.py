@@ -8,6 +8,7 @@ import pytest
 from helpers.commands import run_here, run_here_in_terminal
 from helpers.twin_runs import direction, planted, twin_runs
 
+from vsp.cli.main import make_parser
 from vsp.utils.wrapping import text_width, wrapped_lines
 
 WIDTHS = (60, 80, 200)
@@ -47,8 +48,42 @@ COMMANDS = (
     ("models",),
     ("submit", "demo", "--stages", "probe", "--dry-run"),
     ("logs", "demo"),
+    ("extract", "demo"),
+    ("resume", "demo"),
+    ("generate", "--config", "WIDTH", "--n-jobs", 1),
+    (*_PLAN, "--run", "at-WIDTH"),
+    (
+        "sweep",
+        "--models",
+        "fake",
+        "--prompts",
+        "statement,question",
+        "--datasets",
+        "data/raw/demo",
+        "--dry-run",
+    ),
+    (
+        "import",
+        "csv",
+        "--annotations",
+        "train=rows.csv",
+        "--images",
+        "data/raw/demo/images",
+        "--out",
+        "data/rows",
+        "--relations",
+        "words.yaml",
+        "--n-jobs",
+        1,
+        "--check",
+    ),
+    ("bench", "--model", "fake", "--dataset", "data/raw/demo", "--rows", 8),
+    ("evaluate", "demo", "--on", "asked"),
+    ("export", "demo", "--to", "npz", "--out", "states-WIDTH.npz"),
 )
-_SCRIPT, _TIMED = {"submit"}, {"verify", "probe"}  # times and rates differ each time
+_SCRIPT = {"submit"}
+# Times and rates differ each time.
+_TIMED = {"verify", "probe", "plan", "extract", "bench", "generate", "import", "evaluate"}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +95,16 @@ def made(tmp_path_factory):
     for words in _MADE:
         done = run_here(words, folder)
         assert done.returncode == 0, f"{words}: {done.stderr}"
+    for width in WIDTHS:
+        text = _DATASET.replace("data/raw/demo", f"data/raw/{width}").replace(
+            "data/splits", f"s/{width}"
+        )
+        (folder / f"configs/{width}_dataset.yaml").write_text(text)
+    images = sorted((folder / "data/raw/demo/images").iterdir())
+    relations = ("left of", "right of", "beside a very long relation that no list of words has") * 9
+    rows = "".join(f"{images[i].name},cup,plate,{one}\n" for i, one in enumerate(relations))
+    (folder / "rows.csv").write_text(f"image,subject,reference,relation\n{rows}")
+    (folder / "words.yaml").write_text("left_of: [left of]\nright_of: [right of]\n")
     twin_runs(folder, planted({"left_of": direction()}, (0.0, 2.0), n_rows=80))
     assert run_here(("axes", "one", "twin"), folder).returncode == 0
     return folder
@@ -78,6 +123,22 @@ def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(made, words):
         figures[width] = {one for line in lines for one in _FIGURE.findall(line)}
     if words[0] not in _TIMED:
         assert figures[60] <= figures[200] and figures[80] <= figures[200]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_help_of_every_command_fits_and_breaks_no_word(work, width):
+    names = [(name,) for name in make_parser().commands() if name not in ("help", "dataset")]
+    for words in [(), ("dataset",), ("dataset", "show"), *names]:
+        code, text = run_here_in_terminal((*words, "--help"), work, width)
+        lines = _CONTROL.sub("", text).replace("\r", "\n").splitlines()
+        assert code == 0 and len(lines) > 5, text
+        wide = [line for line in lines if text_width(line.rstrip()) > width and _in_parts(line)]
+        assert not wide, (words, wide)
+
+
+def _in_parts(line: str) -> bool:
+    """Whether a line of help could be broken: an option with its value is one part."""
+    return len(line.split()) > 1 and not re.fullmatch(r" *(\[-.*\]|--[a-z-]+ \S+)", line)
 
 
 def _is_too_wide(line: str, width: int, command: str) -> bool:
