@@ -75,3 +75,11 @@ def test_without_a_plan_the_time_is_that_of_a_million_rows():
     text = _printed([bench], None)[1]
     assert "a million rows take about 6.1 hours in one task at 45.6 rows/s; with answers:" in text
     assert "states of all ways differ" not in text and "forward passes alone:" not in text
+
+
+def test_only_what_the_table_shows_is_explained():
+    way = Way("vsp", 64, 45.6, 12_300_000_000, None, None, None)
+    _, text = _printed([Bench("own rows", 128, 32, (way,), None, False, 210.0, None, (), ())], None)
+    assert "peak: memory besides the weights." in text and "batch: this many" in text
+    for words in ("too big: ", "speed-up: ", "times vsp: ", "of forward: ", "forward peak: "):
+        assert words not in text

@@ -12,17 +12,31 @@ from vsp.utils.terminal import folded_text, text_line
 from vsp.utils.text import format_bytes
 
 if TYPE_CHECKING:
-    from vsp.extraction.bench import Bench
+    from vsp.extraction.bench import Bench, Way
 
 
-_NOTES = (
-    "batch: this many of the longest rows set the number of tokens that run at once.",
-    "too big: the batch does not fit the memory.",
-    "speed-up: rows/s over those of transformers, one by one.",
-    "times vsp: time over that of vsp, which records states of the last token and nothing else.",
-    "of forward: share of the speed of the forward passes alone, without reading or writing.",
-    "peak: memory besides the weights; forward peak: of the forward passes alone.",
-)
+def _notes(ways: Sequence[Way]) -> list[str]:
+    """What the heads and words of the tables mean, without those that no table shows."""
+    notes = {
+        "batch: this many of the longest rows set the number of tokens that run at once.": True,
+        "too big: the batch does not fit the memory.": any(
+            one.rows_per_second is None for one in ways
+        ),
+        "speed-up: rows/s over those of transformers, one by one.": any(
+            one.times_plain for one in ways
+        ),
+        "times vsp: time over that of vsp, which records states of the last token and nothing else.": any(
+            one.times_vsp for one in ways
+        ),
+        "of forward: share of the speed of the forward passes alone, without reading or writing.": any(
+            one.of_bare for one in ways
+        ),
+        "peak: memory besides the weights.": any(one.peak_bytes for one in ways),
+        "forward peak: memory of the forward passes alone, besides the weights.": any(
+            one.bare_peak_bytes for one in ways
+        ),
+    }
+    return [note for note, is_shown in notes.items() if is_shown]
 
 
 def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableType:
@@ -42,7 +56,8 @@ def bench_page(benches: Sequence[Bench], n_planned: int | None) -> RenderableTyp
         if bench.best is not None and bench.best.rows_per_second is not None:
             parts.append(folded_text(_forecast(bench, bench.best.rows_per_second, n_planned)))
         parts.append(text_line())
-    parts += [folded_text(note) for note in _NOTES]
+    ways = [way for bench in benches for way in bench.ways]
+    parts += [folded_text(note) for note in _notes(ways)]
     return Group(*parts)
 
 
