@@ -235,6 +235,19 @@ def test_a_patch_tests_the_rows_that_a_probe_holds_out_and_counts_equal_labels(p
     assert sorted(one.id for one in patched.all_samples()) == sorted(held_out)
 
 
+def test_a_patch_draws_rows_whose_paired_row_has_another_label(base, mirrored, vsp):
+    answer = vsp("patch", "base", "mirrored", "--layers", "2", "--rows", "6")
+    assert answer.returncode == 0, answer.stderr
+    other = {one.id: one.label for one in mirrored.all_samples()}
+    held_out = [one for one in base.all_samples() if one.split == "val"]
+    n_same = sum(one.label == other[one.id] for one in held_out)
+    assert 0 < n_same < len(held_out)
+    said = " ".join(answer.stderr.split())
+    assert f"{n_same} of {len(held_out)} rows have the label of their paired rows" in said
+    drawn = Run.open(Path("scratch/base-patch")).all_samples()
+    assert drawn and all(one.label != other[one.id] for one in drawn)
+
+
 @pytest.fixture
 def mirrored(spatial, tmp_path, plan_fake, vsp):
     """The run of the mirrored variant."""
@@ -269,8 +282,9 @@ def test_a_row_without_the_tokens_of_a_patch_fails_with_its_reason(base, mirrore
     run = Run.open(work / "scratch" / "base-patch")
     extract(run, run.shards, workers=0)
     failed = {row: why for ledger in run.ledgers() for row, why in ledger.failed.items()}
-    assert f"tokens box: {len(failed)} of 6 rows have none" in answer.stderr
-    assert 0 < len(failed) <= 6
+    n = run.plan.n_samples
+    assert f"tokens box: {len(failed)} of {n} rows have none" in answer.stderr
+    assert 0 < len(failed) <= n
     assert set(failed.values()) == {"tokens box: the row has no image token in a box of an object"}
 
 

@@ -73,9 +73,9 @@ def _paired(
 ) -> tuple[EffectsRequest, list[str]]:
     from vsp.evaluation.effect_rows import (
         choose_rows,
+        other_label,
         pair_rows,
         rows_to_test,
-        same_label_notes,
     )
     from vsp.extraction.effects_plan import EffectsRequest
     from vsp.storage.effects import Setting
@@ -84,13 +84,12 @@ def _paired(
     samples, others = run.all_samples(), variant.all_samples()
     tested = rows_to_test(samples)
     tested &= [row in donors for row in range(len(tested))]
-    rows = choose_rows(
-        run, tested, lambda row, _: others[donors[row]].label, arguments.rows, arguments.seed
-    )
-    chosen = rows.row.tolist()
-    notes += same_label_notes(
-        [samples[row] for row in chosen], [others[donors[row]] for row in chosen]
-    )
+
+    def target(row: int) -> str:
+        return others[donors[row]].label
+
+    tested, same = other_label(tested, samples, target)
+    rows = choose_rows(run, tested, lambda row, _: target(row), arguments.rows, arguments.seed)
     request = EffectsRequest(
         run=run,
         kind="patch",
@@ -102,6 +101,6 @@ def _paired(
         changes={},
         seed=arguments.seed,
         variant=variant,
-        donors=[donors[row] for row in chosen],
+        donors=[donors[row] for row in rows.row.tolist()],
     )
-    return request, [*notes, *rows.notes]
+    return request, [*notes, *same, *rows.notes]

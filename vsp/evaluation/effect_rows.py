@@ -159,12 +159,21 @@ def rows_to_test(samples: Iterable[Sample]) -> NDArray[np.bool_]:
     return np.ones(len(splits), np.bool_)
 
 
-def same_label_notes(samples: Sequence[Sample], others: Sequence[Sample]) -> list[str]:
-    """A note if rows have the label of their paired rows, towards which nothing can change."""
-    n_same = sum(one.label == other.label for one, other in zip(samples, others, strict=True))
+def other_label(
+    tested: NDArray[np.bool_], samples: Sequence[Sample], label_of: Callable[[int], str]
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """The rows among `tested` [row] whose paired row has another label, and a note about the others.
+
+    `label_of` gives the label of a row's paired row. If no row has another label, as where a run is
+    patched with itself, all rows are kept.
+    """
+    differs = np.array(
+        [use and label_of(row) != samples[row].label for row, use in enumerate(tested)], np.bool_
+    )
+    n_tested, n_same = int(tested.sum()), int((tested & ~differs).sum())
     if not n_same:
-        return []
-    return [
-        f"{n_same:,} of {len(samples):,} rows have the label of their paired rows; they are computed, and "
-        "`vsp effects` leaves them out"
-    ]
+        return tested, []
+    note = f"{n_same:,} of {n_tested:,} rows have the label of their paired rows, and cannot move to another"
+    if n_same == n_tested:
+        return tested, [f"{note}; they are computed, and `vsp effects` leaves them out"]
+    return differs, [f"{note}; they are left out"]
