@@ -38,6 +38,8 @@ def _years_of(author):
     others = r"(?:(?:, | & |, \w+ & )[A-Z]\w+|[,A-Z][\w, ]* & \w+| et al\.)*"
     found = {}
     for path, text in _read().items():
+        if author not in text:
+            continue
         for year in re.findall(rf"(?<!& )(?<!, )\b{author}{others},? \(?((?:19|20)\d\d)\b", text):
             found.setdefault(year, []).append(path)
     return found
