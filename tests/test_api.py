@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, replace
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 
 import vsp
+from vsp import models
 from vsp.errors import ProbeError, RunError
 from vsp.evaluation.probe_run import probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.storage.journal import Journal
+from vsp.storage.run import find_run
 from vsp.utils.files import json_sha256
 
 QUICK = ProbeSettings(permutations=0, controls=0, curve=False, random=False, words=False, resamples=60,
@@ -28,10 +32,20 @@ def run(plan_fake):
     return plan_fake(n_shards=2, name="first", positions=("last", "subject"), lens=True)
 
 
-@pytest.fixture
-def complete(run):
+@pytest.fixture(scope="module")
+def complete_once(tmp_path_factory, spatial):
+    """A folder with such a run, extracted. Tests have copies."""
+    folder, model = tmp_path_factory.mktemp("complete"), models.resolve("fake")
+    shape = {"n_shards": 2, "name": "first", "positions": ("last", "subject"), "lens": True}
+    run = plan_run(PlanRequest(spatial, model, **shape), folder).run
     extract(run, run.shards)
-    return run
+    return folder
+
+
+@pytest.fixture
+def complete(complete_once, work):
+    shutil.copytree(complete_once, work, dirs_exist_ok=True)
+    return find_run("first", work)
 
 
 def _part(run):

@@ -19,7 +19,7 @@ from helpers.fuzzing import (
     few,
     fuzz,
 )
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -167,6 +167,9 @@ def annotations(request, tmp_path_factory):
     return source, Place(folder / name), rows, encode
 
 
+fewer = settings(few, max_examples=25)  # for each of the sources
+
+
 def _imported(source, place, body):
     """The samples of an import from this file; None if it is refused in one line."""
     out = place.path.parent / "out"
@@ -191,7 +194,7 @@ def test_the_whole_annotations_give_rows(annotations):
     assert _imported(source, place, place.whole)
 
 
-@few
+@fewer
 @given(data=st.data())
 def test_edited_annotations_are_rows_or_one_line(annotations, data):
     source, place, rows, encode = annotations
@@ -203,14 +206,14 @@ def test_edited_annotations_are_rows_or_one_line(annotations, data):
     _imported(source, place, body)
 
 
-@few
+@fewer
 @given(data=st.data())
 def test_damaged_annotations_are_rows_or_one_line(annotations, data):
     source, place, *_ = annotations
     _imported(source, place, data.draw(damaged(place.whole)))
 
 
-@few
+@fewer
 @given(body=st.binary(max_size=60) | JSON)
 @example(DEEP)
 @example(DIGITS)

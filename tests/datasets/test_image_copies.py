@@ -51,12 +51,12 @@ COPIES = {
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
-    """The pictures of three worlds, 150 each, by name."""
+    """The pictures of three worlds, 90 each, by name."""
     base, pictures = tmp_path_factory.mktemp("worlds"), {}
     for task in ("spatial", "color", "depth"):
         config = base / f"{task}.yaml"
         config.write_text(
-            f"task: {task}\nn_samples: 150\nseed: 3\noutput: {base}/{task}\nsplits: {base}/s\n"
+            f"task: {task}\nn_samples: 90\nseed: 3\noutput: {base}/{task}\nsplits: {base}/s\n"
         )
         generate(read_config(config), n_jobs=1)
         for path in sorted((base / task / "images").iterdir()):

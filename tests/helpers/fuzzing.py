@@ -18,7 +18,7 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-fuzz = settings(settings.get_profile("fuzz"), max_examples=150)
+fuzz = settings(settings.get_profile("fuzz"), max_examples=80)
 few = settings(settings.get_profile("fuzz"), max_examples=60)
 
 ODD = st.sampled_from(

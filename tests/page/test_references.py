@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 from helpers.paths import ROOT
@@ -17,6 +18,15 @@ _TEXTS = [
 ]
 
 
+@cache
+def _read():
+    """Path → text in one line, of docs and docstrings."""
+    return {
+        path.relative_to(ROOT).as_posix(): re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+        for path in _TEXTS
+    }
+
+
 def _author_and_year(reference):
     """The family name of the first author, and the year."""
     authors, year = re.match(r"(.*?) \((\d{4})\)\. ", reference).groups()
@@ -27,10 +37,11 @@ def _years_of(author):
     """Years that stand behind a name, as "Dean & Pagano 2015", "Wang et al. 2024" or "Holm (1979)"."""
     others = r"(?:(?:, | & |, \w+ & )[A-Z]\w+|[,A-Z][\w, ]* & \w+| et al\.)*"
     found = {}
-    for path in _TEXTS:
-        text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+    for path, text in _read().items():
+        if author not in text:
+            continue
         for year in re.findall(rf"(?<!& )(?<!, )\b{author}{others},? \(?((?:19|20)\d\d)\b", text):
-            found.setdefault(year, []).append(path.relative_to(ROOT).as_posix())
+            found.setdefault(year, []).append(path)
     return found
 
 

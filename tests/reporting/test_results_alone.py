@@ -2,56 +2,62 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
+import numpy as np
 import pytest
+from helpers.commands import run_here
 
+from vsp import models
+from vsp.evaluation.probe_run import probe_run
+from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.probes import load
 from vsp.storage.stored_settings import choose_setting
 
-QUICK = ("--folds", 2, "--repeats", 1, "--permutations", 2, "--controls", 1, "--resamples", 60)
-PREDICT = """
-import numpy as np, vsp.probes
-probe = vsp.probes.load("results/first", 1)
-states = np.random.default_rng(0).normal(size=(5, probe.coef_.shape[1]))
-print(*probe.predict(states), *map(float, probe.predict_proba(states).ravel()))
-"""
+QUICK = ProbeSettings(folds=2, repeats=1, permutations=2, controls=1, resamples=60)
 PAGES = {
-    "report": ("-m", "vsp", "report", "--run", "first"),
-    "report --json": ("-m", "vsp", "report", "--json", "--run", "results/first"),
-    "report --plot": ("-m", "vsp", "report", "--run", "first", "--plot", "curve.svg"),
-    "compare": ("-m", "vsp", "compare", "first", "results/second"),
-    "compare --json": ("-m", "vsp", "compare", "first", "second", "--json"),
-    "load": ("-c", PREDICT),
+    "report": ("report", "--run", "first"),
+    "report --json": ("report", "--json", "--run", "results/first"),
+    "report --plot": ("report", "--run", "first", "--plot", "curve.svg"),
+    "compare": ("compare", "first", "results/second"),
+    "compare --json": ("compare", "first", "second", "--json"),
 }
 
 
 def _answer(folder, *arguments):
-    """The output of a new Python process that runs in `folder`."""
-    command = [sys.executable, *map(str, arguments)]
-    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    answer = run_here(arguments, folder)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
 
 
+def _predicted(folder):
+    """The predictions of a saved probe."""
+    probe = load(folder / "results/first", 1)
+    states = np.random.default_rng(0).normal(size=(5, probe.coef_.shape[1]))
+    return [*map(str, probe.predict(states)), *probe.predict_proba(states).ravel().tolist()]
+
+
 def _pages(folder):
     pages = {name: _answer(folder, *arguments) for name, arguments in PAGES.items()}
-    return {**pages, "curve": (folder / "curve.svg").read_text()}
+    return {**pages, "curve": (folder / "curve.svg").read_text(), "load": _predicted(folder)}
 
 
-@pytest.fixture
-def away(plan_fake, work, tmp_path_factory):
+@pytest.fixture(scope="module")
+def away(tmp_path_factory, spatial):
     """A folder that holds only copies of the results of two runs, and the pages before the copy."""
+    work = tmp_path_factory.mktemp("cluster")
     for i, name in enumerate(("first", "second")):
-        plan_fake(name=name, options={"n_layers": 3, "hidden_size": 8, "gain": i + 1.0})
-        _answer(work, "-m", "vsp", "extract", "--workers", 0)
-        _answer(work, "-m", "vsp", "probe", *QUICK)
+        options = {"n_layers": 3, "hidden_size": 8, "gain": i + 1.0}
+        model = models.resolve("fake", options=options)
+        run = plan_run(PlanRequest(spatial, model, name=name), work).run
+        extract(run, run.shards)
+        probe_run(run, QUICK, 1)
     before = _pages(work)
     folder = tmp_path_factory.mktemp("laptop")
     for name in ("first", "second"):
         shutil.copytree(work / "results" / name, folder / "results" / name)
-    for name in ("scratch", "results"):
-        shutil.rmtree(work / name)
+    shutil.rmtree(work)
     return folder, before
 
 
@@ -66,6 +72,6 @@ def test_the_newest_results_are_reported_where_there_is_no_run(away):
     for seconds, name in enumerate(("first", "second")):  # both may be planned in one second
         written = choose_setting(folder / "results" / name).folder / "summary.json"
         os.utime(written, (seconds, seconds))
-    newest = _answer(folder, "-m", "vsp", "report")
-    assert newest == _answer(folder, "-m", "vsp", "report", "--run", "second") != before["report"]
+    newest = _answer(folder, "report")
+    assert newest == _answer(folder, "report", "--run", "second") != before["report"]
     assert not (folder / "scratch").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,22 +12,32 @@ import pytest
 from helpers.foreign_states import research_arrays, write_research
 from safetensors import safe_open
 
+from vsp import models
 from vsp.errors import RunError, StoreError
 from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.storage import exported
 from vsp.storage.export_files import write_export
 from vsp.storage.exported import ExportRequest, prepare_export
 from vsp.storage.imported_run import import_states
+from vsp.storage.run import Run
 from vsp.storage.state_files import open_state_file
 from vsp.storage.stored_settings import choose_setting
 
 
-@pytest.fixture
-def run(plan_fake):
-    """A run of the fake model with answers and another position, in float16."""
-    made = plan_fake(n_shards=1, store_dtype="float16", answers=True, positions=("last", "image"))
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory, spatial):
+    """A run of the fake model with answers and another position, in float16. Tests have copies."""
+    shape = {"store_dtype": "float16", "answers": True, "positions": ("last", "image")}
+    request = PlanRequest(spatial, models.resolve("fake"), n_shards=1, **shape)
+    made = plan_run(request, tmp_path_factory.mktemp("run")).run
     extract(made, made.shards)
     return made
+
+
+@pytest.fixture
+def run(run_once, work):
+    return Run.open(shutil.copytree(run_once.folder, work / "scratch" / run_once.name))
 
 
 def _export(run, form, path, **changes):

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from helpers import made
 
+from vsp import models
 from vsp.cli.main import main
 from vsp.cluster.contract import Query, States, TaskState
 from vsp.cluster.jobs import chain, extract_job, job_owner, task_states
@@ -17,6 +18,7 @@ from vsp.errors import ProbeError, RunError
 from vsp.evaluation.probe_run import probe_part, probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.probes import load
 from vsp.storage.find_results import find_results
 from vsp.storage.journal import Journal
@@ -48,15 +50,42 @@ def _line(capsys, *arguments):
     return lines[0]
 
 
+def _planned(folder, spatial, gain):
+    model = models.resolve("fake", options={"gain": gain})
+    return plan_run(PlanRequest(spatial, model, name="A"), folder).run
+
+
+@pytest.fixture(scope="module")
+def probed_once(tmp_path_factory, spatial):
+    """A folder with the run A and its results. Tests have copies."""
+    folder = tmp_path_factory.mktemp("probed")
+    _probed(_planned(folder, spatial, 2.0))
+    return folder
+
+
 @pytest.fixture
-def moved(plan_fake, work):
-    """Run A was probed and renamed B; another plan is named A now and probed too."""
-    first = plan_fake(name="A", options={"gain": 2.0})
-    _probed(first)
-    first.folder.rename(work / "scratch/B")
-    second = plan_fake(name="A", options={"gain": 1.0})
+def probed(probed_once, work):
+    """The run A, which was probed, and its results."""
+    shutil.copytree(probed_once, work, dirs_exist_ok=True)
+    run = find_run("A", work)
+    return run, choose_setting(run.results)
+
+
+@pytest.fixture(scope="module")
+def moved_once(tmp_path_factory, probed_once, spatial):
+    """Run A was probed and renamed B; another plan is named A now and extracted too."""
+    folder = tmp_path_factory.mktemp("moved")
+    shutil.copytree(probed_once, folder, dirs_exist_ok=True)
+    (folder / "scratch/A").rename(folder / "scratch/B")
+    second = _planned(folder, spatial, 1.0)
     extract(second, second.shards)
-    return find_run("B", work), second
+    return folder
+
+
+@pytest.fixture
+def moved(moved_once, work):
+    shutil.copytree(moved_once, work, dirs_exist_ok=True)
+    return find_run("B", work), find_run("A", work)
 
 
 def test_a_renamed_run_is_named_by_its_folder_and_writes_its_own_results(moved, work):
@@ -68,9 +97,9 @@ def test_a_renamed_run_is_named_by_its_folder_and_writes_its_own_results(moved, 
     assert _files(work / "results/A") == before
 
 
-def test_results_say_which_plan_they_are_of(plan_fake):
-    run = plan_fake()
-    summary = _probed(run).summary()
+def test_results_say_which_plan_they_are_of(probed):
+    run, results = probed
+    summary = results.summary()
     assert summary["identity"] == run.plan.identity() and summary["plan"]["id"] == run.plan.id
 
 
@@ -169,11 +198,7 @@ def test_a_renamed_run_is_told_where_results_of_its_plan_are(moved, capsys):
     assert "results/B: holds no results; results/A holds results of the same plan: copy" in said
 
 
-def test_results_that_were_moved_with_their_run_are_shown_under_the_new_name(
-    plan_fake, work, capsys
-):
-    run = plan_fake(name="A")
-    _probed(run)
+def test_results_that_were_moved_with_their_run_are_shown_under_the_new_name(probed, work, capsys):
     for room in ("scratch", "results"):
         (work / room / "A").rename(work / room / "B")
     capsys.readouterr()
@@ -182,9 +207,8 @@ def test_results_that_were_moved_with_their_run_are_shown_under_the_new_name(
     assert probe_run(find_run("B", work), QUICK, n_jobs=1).read()
 
 
-def test_results_without_their_run_are_read(plan_fake, work):
-    run = plan_fake(name="A")
-    results = _probed(run)
+def test_results_without_their_run_are_read(probed, plan_fake):
+    run, results = probed
     shutil.rmtree(run.folder)
     assert results.read()
     other = plan_fake(name="A", options={"gain": 1.0})
@@ -193,9 +217,8 @@ def test_results_without_their_run_are_read(plan_fake, work):
 
 
 @pytest.mark.parametrize("place", ["scratch/copy", "elsewhere/scratch/A"])
-def test_a_copied_run_writes_results_of_its_own(plan_fake, work, place):
-    run = plan_fake(name="A")
-    _probed(run)
+def test_a_copied_run_writes_results_of_its_own(probed, work, place):
+    run, _ = probed
     before = _files(work / "results")
     shutil.copytree(run.folder, work / place)
     copy = Run.open(work / place)
@@ -271,9 +294,8 @@ def test_older_results_without_an_identity_are_known_by_their_plan(moved, work):
 
 
 @pytest.mark.parametrize("body", ['{"format": 2}', "{", "[]", '{"format": 3, "plan": {"id": 1}}'])
-def test_results_that_do_not_say_whose_they_are_are_not_replaced(plan_fake, body):
-    run = plan_fake()
-    results = _probed(run)
+def test_results_that_do_not_say_whose_they_are_are_not_replaced(probed, body):
+    run, results = probed
     (results.folder / "summary.json").write_text(body)
     before = _files(results.folder)
     with pytest.raises(
@@ -283,9 +305,8 @@ def test_results_that_do_not_say_whose_they_are_are_not_replaced(plan_fake, body
     assert _files(results.folder) == before
 
 
-def test_damaged_results_of_the_same_plan_are_replaced(plan_fake):
-    run = plan_fake()
-    results = _probed(run)
+def test_damaged_results_of_the_same_plan_are_replaced(probed):
+    run, results = probed
     (results.folder / "scores.jsonl").write_text("")
     summary = json.loads((results.folder / "summary.json").read_text())
     (results.folder / "summary.json").write_text(json.dumps({**summary, "chance": 1}))
@@ -367,8 +388,8 @@ def test_a_run_in_a_linked_scratch_is_found_by_its_own_path(vsp, work, spatial):
     assert find_run("./big/L", work).results == find_run("L", work).results
 
 
-def test_sealed_results_that_do_not_say_whose_they_are_are_not_shown_beside_a_run(plan_fake):
-    results = _probed(plan_fake())
+def test_sealed_results_that_do_not_say_whose_they_are_are_not_shown_beside_a_run(probed):
+    _, results = probed
     path = results.folder / "summary.json"
     summary = json.loads(path.read_text())
     digests = {k: v for k, v in summary.pop("sha256").items() if k != "summary.json"}

@@ -148,15 +148,15 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path, text, what):
 
 
 _MANY = """
-import resource, sys
+import sys
 from pathlib import Path
 from vsp.datasets import IMPORTERS
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from vsp.utils.peak_memory import PeakMemory
 read = IMPORTERS.load("tsv").read
 list(read([("", Path(sys.argv[1]))], {}))
-before = peak()
+memory = PeakMemory()
 n = sum(len(picture.relations) for picture in read([("", Path(sys.argv[2]))], {}))
-print(n, peak() - before)
+print(n, memory.bytes() / 1e6)
 """
 
 

@@ -17,7 +17,7 @@ from vsp.datasets.synthetic.generate import read_config
 from vsp.datasets.synthetic.shapes import COLORS, SHAPES, Scene, draw_scene
 
 SIDE = 448
-N_SEEN, N_GUESSED = 120, 2000
+N_SEEN, N_GUESSED = 80, 2000
 INK = {color: 1 + i for i, color in enumerate(COLORS)}
 
 
@@ -177,12 +177,12 @@ def _find(scene, part):
 
 
 def _accuracy(scenes, features):
-    """The accuracy of the better of a linear model and a decision tree, over five folds."""
+    """The accuracy of the better of a linear model and a decision tree, over three folds."""
     X = np.array([features(scene) for _, scene in scenes], float)
     y = np.array([label for label, _ in scenes])
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=20, random_state=0)
-    return max(cross_val_score(model, X, y, cv=5).mean() for model in (linear, tree))
+    return max(cross_val_score(model, X, y, cv=3).mean() for model in (linear, tree))
 
 
 def _chance(scenes):
