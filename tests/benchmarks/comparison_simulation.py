@@ -37,7 +37,8 @@ def _predict(
     states: NDArray[np.float64], y: NDArray[np.intp], train: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
     """Class [row] by the difference of the class means of the training rows."""
-    means = [states[train & (y == label)].mean(axis=0) for label in (0, 1)]
+    masks = [train & (y == label) for label in (0, 1)]
+    means = [mask / mask.sum() @ states for mask in masks]
     normal = means[1] - means[0]
     return np.asarray(states @ normal > sum(means) @ normal / 2, np.intp)
 

@@ -77,7 +77,7 @@ def split_names(world: World, group):
 def fit(states, y, train, prior):
     """Nearest-centroid direction and threshold of each layer, fitted on the rows of a mask."""
     rows = [train & (y == label) for label in (1, 0)]
-    one, other = (states[:, mask].mean(axis=1) for mask in rows)
+    one, other = (mask / mask.sum() @ states for mask in rows)
     direction = one - other
     odds = np.log(rows[0].sum() / rows[1].sum()) if prior else 0.0
     return direction, np.einsum("ld,ld->l", (one + other) / 2, direction) - odds

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from benchmarks.solver_speed import (
     solver_bench_table,
     synthetic_layers,
 )
+from helpers.commands import run_here
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
@@ -209,13 +211,14 @@ def test_the_table_is_80_columns_wide_and_says_what_stopped(benchmark):
 
 
 def _run(*arguments):
-    """Run the program in a separate process, in the current folder."""
-    command = [sys.executable, solver_speed.__file__, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    """Run the program in the current folder."""
+    return run_here(arguments, Path.cwd(), lambda: solver_speed.main(sys.argv[1:]))
 
 
 def test_json_has_the_table_and_the_ratios():
-    done = _run("--rows", 40, "--hidden", 16, "--classes", 2, "--signal", 0.5, "--json")
+    words = ("--rows", "40", "--hidden", "16", "--classes", "2", "--signal", "0.5", "--json")
+    command = [sys.executable, solver_speed.__file__, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     (layer,) = answer["layers"]

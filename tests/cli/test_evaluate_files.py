@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from helpers.foreign_states import write_research
-from helpers.transferred import columns, make_probes, make_run, write
+from helpers.transferred import columns, made_probes, write
 
 from vsp.storage.npz import read_arrays
 from vsp.storage.stored_settings import choose_setting
@@ -65,8 +65,8 @@ def test_an_old_file_is_known_by_its_images_in_whatever_order_its_rows_are(work,
 @pytest.fixture
 def three(work):
     """Two probed runs and a third target."""
-    make_probes(make_run("a", columns()))
-    make_probes(make_run("b", {**columns(), "representations": columns(seed=1)["representations"]}))
+    made_probes("a", columns())
+    made_probes("b", {**columns(), "representations": columns(seed=1)["representations"]})
     write("c", columns(30, first=500))
     return work
 

@@ -39,7 +39,7 @@ MADE = {
 @pytest.mark.parametrize("kind", MADE)
 def test_a_profile_that_cannot_be_read_is_one_line_at_once(kind, plan_fake, work, capsys):
     make, message = MADE[kind]
-    run = plan_fake()
+    run = plan_fake(limit=8)
     (work / "jobs").mkdir(exist_ok=True)
     make(work / PROFILE)
     for command in (["submit", "--dry-run"], ["resume"], ["status"], ["logs"]):

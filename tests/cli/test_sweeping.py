@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers import made
+from helpers.forked_jobs import forked_jobs
 
 from vsp.cli.failed_plan import RECORD
 from vsp.extraction.extract import extract
@@ -19,6 +20,12 @@ PROMPTS = ("--prompts", "instruction,question")
 TWO = (*FAKE, *PROMPTS)
 ENOUGH = ("--models", "fake", "--option", "n_layers=2")  # rows for a probe
 ALL = ("fake-a", "fake-a-question", "fake-b", "fake-b-question")
+
+
+@pytest.fixture(scope="module")
+def _forked_jobs():
+    with forked_jobs():
+        yield
 
 
 @pytest.fixture
@@ -155,6 +162,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(sweep, work):
     assert sorted(work.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("_forked_jobs")
 def test_without_a_queue_all_stages_run_here_a_failure_stops_no_other_run_and_one_table_ends_it(
     sweep, work
 ):
@@ -367,6 +375,7 @@ MEAN = ("--probe", "mass-mean", "--permutations", "0", "--controls", "0", "--no-
 SETTING = "mass-mean-permutations-0-controls-0-no-curve-no-random-no-words"
 
 
+@pytest.mark.usefixtures("_forked_jobs")
 def test_a_sweep_probes_with_the_options_after_the_dashes_and_its_table_shows_that_setting(
     sweep, vsp, work
 ):

@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from helpers.commands import run_here
+from helpers.forked_jobs import forked_jobs
 
 from vsp.cli.study_probe import study_choice
 from vsp.cluster.needed_stages import finished_words
@@ -34,18 +35,17 @@ NEW = (
 )  # fmt: skip
 CONTROLS = ("--with", "blank,mirrored,swapped", "--on", "b")
 FEW = (
-    "--permutations",
-    "25",
-    "--resamples",
-    "100",
-    "--controls",
-    "0",
-    "--repeats",
-    "1",
-    "--no-curve",
-)
-SETTING = "logistic-repeats-1-permutations-25-controls-0-no-curve-resamples-100"
+    "--permutations", "5", "--resamples", "100", "--controls", "0", "--repeats", "1", "--no-curve",
+    "--grid", "1",
+)  # fmt: skip
+SETTING = "logistic-grid-1-repeats-1-permutations-5-controls-0-no-curve-resamples-100"
 ROLES = ["original", "blank", "mirrored", "swapped", "on-b"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forked_jobs():
+    with forked_jobs():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def test_the_options_of_the_probe_are_in_the_file_of_the_study_and_make_its_sett
     assert role_results(one, "blank", copy).setting == SETTING
     shutil.rmtree(copy / "results/s-blank" / SETTING)
     page = run_here(("report", "--study", "s"), copy).stdout
-    assert "! blank: not probed yet with the study's setting logistic-rep" in " ".join(page.split())
+    assert "! blank: not probed yet with the study's setting logistic-grid" in " ".join(
+        page.split()
+    )
     choice = study_choice(one, False, copy)
     runs = [Run.open(copy / f"scratch/s-{role}") for role in ROLES]
     finished = [bool(finished_words(run, run.ledgers(), choice)) for run in runs]
@@ -78,7 +80,7 @@ def test_the_options_of_the_probe_are_in_the_file_of_the_study_and_make_its_sett
 
 def test_options_of_the_probe_that_are_edited_need_new_probes(copy):
     path = copy / "studies/s.yaml"
-    path.write_text(re.sub("--permutations '?25'?", "--permutations 7", path.read_text()))
+    path.write_text(re.sub("--permutations '?5'?", "--permutations 7", path.read_text()))
     page = run_here(("report", "--study", "s"), copy).stdout
     assert "not probed yet with the options of studies/s.yaml" in " ".join(page.split())
     choice, run = (
@@ -117,7 +119,8 @@ def _folder(work, spatial):
 def test_all_stages_run_here_and_a_study_that_was_killed_goes_on(tmp_path, spatial):
     work = _folder(tmp_path, spatial)
     process = subprocess.Popen(
-        [sys.executable, "-m", "vsp", "study", *NEW, "--limit", "40", "--with", "blank", "--submit"], cwd=work,
+        [sys.executable, "-m", "vsp", "study", *NEW, "--limit", "40", "--with", "blank", "--submit", "--", *FEW],
+        cwd=work,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -138,6 +141,7 @@ def test_blank_answers_that_are_newer_than_the_original_s_probes_are_used_once(t
     work = _folder(tmp_path, spatial)
     new = (*NEW, "--limit", "40", "--with", "none", "--submit", "--", *FEW)
     assert run_here(("study", *new), work).returncode == 0
+    time.sleep(1.1)  # files of different hosts may be a second apart
     path = work / "studies/s.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "with": ["blank"]}))
 
@@ -153,7 +157,7 @@ def test_blank_answers_that_are_newer_than_the_original_s_probes_are_used_once(t
     scores, said = corrected()
     assert scores is not None and "run s-original: is finished" in said and again not in said
     run = Run.open(work / "scratch/s-blank")
-    time.sleep(1.1)  # files of different hosts may be a second apart
+    time.sleep(1.1)
     with Journal(run.journals, run.plan.id, 0) as journal:
         journal.mark_lost([3])
     extract(run, run.shards)

@@ -73,7 +73,8 @@ def _done(run, settings):
         (2, {"repeats": 2, "curve": False}),
         (3, {"strengths": (0.1, 1.0), "metric": "balanced"}),
         (3, {"probe": "multinomial", "strengths": (0.1, 1.0)}),
-        (3, {"probe": "sklearn", "max_iter": 5, "permutations": 1, "controls": 0, "strengths": (1.0,)}),
+        (3, {"probe": "sklearn", "max_iter": 5, "permutations": 1, "controls": 0, "strengths": (1.0,),
+             "curve": False, "random": False}),
         (3, {"probe": "centroid", "over_training": True, "split": True}),
         (3, {"probe": "logistic", "over_training": True, "split": True, "permutations": 0,
              "strengths": (0.1, 1.0)}),
@@ -162,7 +163,9 @@ def test_the_estimate_of_a_long_programme_counts_the_work_that_fits_share(made_r
         start = time.perf_counter()
         fit_layer(of_run.store, 0, of_run)
         ratios.append(speed.seconds(costs, 1) / (time.perf_counter() - start))
-    assert not speed.at_most and any(0.5 < ratio < 2 for ratio in ratios), ratios
+        if 0.5 < ratios[-1] < 2:
+            break
+    assert not speed.at_most and 0.5 < ratios[-1] < 2, ratios
 
 
 def test_what_is_timed_takes_a_small_share_of_the_programme(made_run):

@@ -122,7 +122,7 @@ def test_a_metric_or_weight_that_a_probe_does_not_have_is_refused(made_run, chan
 def test_results_do_not_depend_on_the_order_of_rows(made_run):
     """Folds, permutations, control labels and portions are drawn in the order of ids."""
     rng = np.random.default_rng(0)
-    records, states, _ = _rare(n=240)
+    records, states, _ = _rare(n=150)
     for i, one in enumerate(records):
         one |= {"group": f"g{i // 3}", "prompt": f"{i % 12}?", "label": "ab"[rng.integers(2)]}
         del one["split"]
@@ -242,7 +242,7 @@ def test_the_report_of_any_metric_is_printed(made_run, vsp):
 
 def test_options_that_the_splits_do_not_use_are_said(made_run, vsp):
     records, states, _ = _rare(n=120, share=0.34)
-    quick = ["--permutations", 0, "--controls", 0, "--no-curve", "--no-random", "--no-words", "--n-jobs", 1]  # fmt: skip
+    quick = ["--permutations", 0, "--controls", 0, "--no-curve", "--no-random", "--no-words", "--n-jobs", 1, "--grid", "0.01", 1]  # fmt: skip
     made_run(records, states, "own")
     said = vsp("probe", "--run", "own", "--repeats", 3, "--folds", 4, *quick).stderr
     assert "--repeats is not used: the dataset has its own split" in said

@@ -23,16 +23,20 @@ from sklearn.metrics import (
 )
 from sklearn.multiclass import OneVsRestClassifier
 
+from vsp import models
 from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.evaluation.parallel_fits import usable_jobs
 from vsp.evaluation.probe_run import part_layers, probe_part, probe_run
 from vsp.evaluation.probe_settings import ProbeSettings
 from vsp.evaluation.probe_work import ProbedRows, fits_key
 from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.probes import PROBES, load
 from vsp.storage.array import row_checksum
 from vsp.storage.journal import Journal
+from vsp.storage.run import Run
 from vsp.storage.stored_settings import choose_setting
+from vsp.utils.workers import worker_pool
 
 # Few fits and resamples, and strengths that are fitted in few steps, so that tests are fast.
 ALL = ProbeSettings(permutations=4, controls=2, resamples=100, strengths=(0.01, 1.0))
@@ -77,12 +81,21 @@ def _stderr_and_log(capfd, caplog):
     return text
 
 
-@pytest.fixture
-def extracted(plan_fake):
-    """A run with four labels and a dataset split: 77 training rows and 19 val rows."""
-    run = plan_fake(n_shards=2)
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, spatial):
+    """The folder of the run of `extracted`."""
+    folder = tmp_path_factory.mktemp("extracted")
+    run = plan_run(PlanRequest(spatial, models.resolve("fake"), n_shards=2), folder).run
     extract(run, run.shards)
-    return run
+    return folder
+
+
+@pytest.fixture
+def extracted(original, work):
+    """A run with four labels and a dataset split: 77 training rows and 19 val rows."""
+    shutil.copytree(original, work, dirs_exist_ok=True)
+    (folder,) = (work / "scratch").iterdir()
+    return Run.open(folder)
 
 
 @pytest.fixture
@@ -156,7 +169,7 @@ def _check_scores_are_of_the_predictions(run, results):
 
 
 def test_scores_are_scikit_learns_of_the_saved_predictions(extracted):
-    results = probe_run(extracted, ALL, n_jobs=1)
+    results = probe_run(extracted, NONE, n_jobs=1)
     judged = _check_scores_are_of_the_predictions(extracted, results)
     samples = list(extracted.manifest.rows())
     assert judged.shape == (1, 96)
@@ -171,7 +184,7 @@ def test_scores_are_scikit_learns_of_the_saved_predictions(extracted):
 
 def test_without_a_split_of_its_own_every_row_is_judged_once_a_repeat(own_run):
     run = own_run(_labels(names="abc"))
-    results = probe_run(run, ALL, n_jobs=1)
+    results = probe_run(run, NONE, n_jobs=1)
     judged = _check_scores_are_of_the_predictions(run, results)
     assert judged.shape == (2, 60) and judged.all()
     arrays, summary = results.arrays("predictions"), results.summary()
@@ -321,7 +334,7 @@ def test_what_is_switched_off_is_left_out_and_the_report_says_the_rest(own_run, 
 
 def test_one_prompt_makes_no_control_task_and_no_baseline_of_words(own_run):
     run = own_run(_labels(), prompt=["?"] * 60)
-    results = probe_run(run, ALL, n_jobs=1)
+    results = probe_run(run, replace(ALL, random=False, curve=False), n_jobs=1)
     assert not {"look-up", "words", "words alone"} & results.summary()["baselines"].keys()
     assert all(score.controls == {} and score.p is not None for score in results.read()[1])
     assert results.summary()["n_within"] is None
@@ -338,12 +351,22 @@ def test_strengths_at_an_end_of_the_grid_are_counted(own_run):
     assert score.at_edge == 0 and len(score.by_strength) == 1  # duplicates in the grid are removed
 
 
-@pytest.mark.parametrize("n_jobs", [1, 5])  # with five workers, layers are divided
-def test_the_default_grid_goes_with_the_size_of_a_layers_states(own_run, n_jobs):
+@pytest.fixture
+def four_workers(monkeypatch):
+    """A pool of four workers runs its shares in this process; of two, in processes."""
+
+    def pool(n_jobs, return_as):
+        return worker_pool(1 if n_jobs == 4 else n_jobs, return_as)
+
+    monkeypatch.setattr("vsp.evaluation.parallel_fits.worker_pool", pool)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 4])  # with four workers, layers are divided
+def test_the_default_grid_goes_with_the_size_of_a_layers_states(own_run, n_jobs, four_workers):
     label = _labels()
     deep = _states(label)[2]
     run = own_run(label, states=np.stack([deep * scale for scale in (30, 1000, 1)]))
-    settings = replace(NONE, strengths=())
+    settings = replace(NONE, strengths=(), folds=3, repeats=1)
     results = probe_run(run, settings, n_jobs)
     of_layer = results.arrays("estimates")["strengths"].astype(np.float64)
     steps = np.log10(of_layer[:, 0] / of_layer[2, 0])
@@ -502,7 +525,9 @@ def test_the_seed_decides_folds_permutations_control_tasks_and_portions(own_run,
     run = own_run(_labels(names="abc"), prompt=[f"{i % 7}?" for i in range(60)], split=sides)
     found = []
     for seed in (0, 0, 1):
-        settings = replace(ALL, seed=seed, strengths=(0.1,) if own else ())
+        settings = replace(
+            ALL, seed=seed, strengths=(0.1,) if own else (0.01, 1.0), random=False, words=False
+        )
         results = probe_run(run, settings, 1, layers=[2])
         arrays = {**results.arrays("predictions"), **results.arrays("estimates")}
         found.append([arrays[name].tobytes() for name in ("outer", "null", "capacity", "curve")])
@@ -608,7 +633,7 @@ def test_fits_without_a_label_are_those_of_a_run_that_never_had_it(own_run):
 # Results do not depend on the division of the work.
 
 
-def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog):
+def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog, four_workers):
     """Two layers and random features are divided among 2 and 4 workers."""
     run = own_run(_labels(names="abc"))
     settings = replace(ALL, words=False)
@@ -620,7 +645,7 @@ def test_results_do_not_depend_on_the_number_of_jobs(own_run, capfd, caplog):
     }
     kept = {path.name: path.read_bytes() for path in _kept(run)}
     assert set(kept) == {"001.npz", "002.npz", "random-features.npz"}
-    for n_jobs, n_shares in ((2, 5), (4, 9)):
+    for n_jobs, n_shares in ((4, 9), (2, 5)):
         _forget(run)
         _stderr_and_log(capfd, caplog)
         assert _files(probe_run(run, settings, n_jobs, layers=[1, 2])) == one
@@ -674,6 +699,12 @@ def test_chosen_layers_alone_then_all_and_none_is_fitted_twice(extracted, vsp):
     assert all((every.probe(layer)[1]["coef"] == some[layer]).all() for layer in some)
     whole = _files(every)
     _forget(extracted)
+    assert _files(probe_run(extracted, NONE, 1)) == whole
+
+
+def test_layers_that_do_not_fit_in_memory_are_read_again(extracted, monkeypatch):
+    whole = _files(probe_run(extracted, NONE, 1))
+    monkeypatch.setattr("vsp.evaluation.probe_run._MAX_KEPT", 0)
     assert _files(probe_run(extracted, NONE, 1)) == whole
 
 
@@ -778,11 +809,12 @@ def test_fits_of_other_settings_are_not_taken_over_but_kept(extracted, capfd, ca
 
 
 def test_what_only_judges_does_not_fit_again(extracted, capfd, caplog):
-    first = probe_run(extracted, ALL, n_jobs=1)
+    settings = replace(ALL, words=False)
+    first = probe_run(extracted, settings, n_jobs=1)
     before, scores = _files(first), first.read()[1]
     _stderr_and_log(capfd, caplog)
-    narrower = probe_run(extracted, replace(ALL, confidence=0.5), n_jobs=1).read()[1]
-    other = probe_run(extracted, replace(ALL, resamples=50), n_jobs=1).read()[1]
+    narrower = probe_run(extracted, replace(settings, confidence=0.5), n_jobs=1).read()[1]
+    other = probe_run(extracted, replace(settings, resamples=50), n_jobs=1).read()[1]
     said = _stderr_and_log(capfd, caplog)
     assert said.count("were fitted before") == 2 and "/s\n" not in said
     assert _files(first)["probes/003.npz"] == before["probes/003.npz"]
@@ -914,7 +946,7 @@ def test_a_disk_that_fills_under_the_fits_is_a_line_and_the_same_command_goes_on
             n_kept = len(_kept(run))
             assert 0 < n_kept < 8 and all(path.name[0] != "." for path in _kept(run))
             free(disk)
-            answer = vsp("probe", *LIGHT, "--n-jobs", n_jobs)
+            answer = vsp("probe", *LIGHT)  # the number of jobs decides nothing
             assert f"{n_kept} of 8 layers were fitted before" in answer.stderr
             assert _files(choose_setting(run.results)) == whole
         shutil.rmtree(run.results)

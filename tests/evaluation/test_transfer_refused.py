@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 from helpers.foreign_states import write_pt
-from helpers.transferred import columns, judge, make_probes, make_run, rare, take, write
+from helpers.transferred import (
+    columns,
+    judge,
+    made_probes,
+    make_probes,
+    make_run,
+    rare,
+    take,
+    write,
+)
 
 from vsp.errors import ConfigError, ProbeError, RunError
 from vsp.evaluation.row_identity import RowIdentity
@@ -14,7 +23,7 @@ from vsp.storage.stored_settings import choose_setting
 
 
 def test_layers_are_matched_by_their_number_in_the_model(work):
-    make_probes(make_run("a", columns()))
+    made_probes("a", columns())
     new = columns(30, first=500)
     write_pt(
         work / "pt",
@@ -36,7 +45,7 @@ def test_layers_are_matched_by_their_number_in_the_model(work):
 
 def test_a_raw_last_layer_is_judged_only_if_asked(work):
     rows, new = columns(), columns(30, first=500)
-    make_probes(make_run("a", rows))
+    made_probes("a", rows)
     make_run("raw", new, last="raw")
     make_run("unknown", {**new, "ids": np.char.add("x", new["ids"])}, last="unknown")
     with pytest.raises(RunError, match=r"a on raw: of layer 2, .*final norm.* use --other-norm"):
@@ -59,7 +68,7 @@ def _with_states(rows, states):
 
 
 def test_states_that_do_not_suit_are_refused_in_one_line(work):
-    make_probes(make_run("a", columns()))
+    made_probes("a", columns())
     new = columns(30, first=500)
     states = new["representations"].copy()
     states[5, 2, 1] = np.nan
@@ -89,8 +98,8 @@ def test_a_folder_with_the_name_of_a_run_does_not_hide_it(work):
 
 
 def test_scores_that_are_not_defined_are_refused(work):
-    make_probes(make_run("a", columns()))
-    make_probes(make_run("b", rare(columns(first=300))), metric="balanced")
+    made_probes("a", columns())
+    made_probes("b", rare(columns(first=300)), metric="balanced")
     new = columns(30, first=500)
     write("one", take(new, new["labels"] == "above"))
     with pytest.raises(ProbeError, match=r"a on one\.npz: AUC needs two different labels"):
@@ -98,7 +107,7 @@ def test_scores_that_are_not_defined_are_refused(work):
     assert judge("a", "one.npz", "balanced").without_rows == ("below", "left_of", "right_of")
     with pytest.raises(ConfigError, match="--metric log-loss: the probe of b has class weights"):
         judge("b", "one.npz", "log-loss")
-    make_probes(make_run("c", columns(first=800)), probe="centroid")
+    made_probes("c", columns(first=800), probe="centroid")
     with pytest.raises(ConfigError, match="the probe of c has no probabilities"):
         judge("c", "one.npz", "log-loss")
 
@@ -133,7 +142,7 @@ def _hostile(arrays):
 
 
 def test_damaged_and_hostile_arrays_are_refused_in_one_line(work):
-    results = make_probes(make_run("a", columns()))
+    results = made_probes("a", columns())
     folds = [_joined(results.fold_probes(layer)) for layer in range(3)]
     for name, array, why in list(_hostile(results.arrays("predictions"))):
         _rewritten(results, folds, **{name: array, **_kept(results, name)})
@@ -157,7 +166,7 @@ def _joined(of_split):
 
 
 def test_damaged_probes_of_folds_are_refused_in_one_line(work):
-    results = make_probes(make_run("a", columns()))
+    results = made_probes("a", columns())
     folds = [_joined(results.fold_probes(layer)) for layer in range(3)]
     last = {name: a for name, a in folds[0].items() if not name.startswith("9.")}
     gap = {name: a for name, a in folds[0].items() if not name.startswith("3.")}
@@ -184,7 +193,7 @@ def test_damaged_probes_of_folds_are_refused_in_one_line(work):
 
 def test_pictures_that_are_not_known_are_said(work):
     rows = columns()
-    make_probes(make_run("a", rows))
+    made_probes("a", rows)
     new = columns(30, first=500)
     write("b", {name: new[name] for name in ("representations", "labels", "ids")})
     (note,) = [one for one in judge("a", "b.npz").notes if "recognised by id" in one]
@@ -196,7 +205,7 @@ def test_pictures_that_are_not_known_are_said(work):
 def test_rows_of_the_run_are_those_of_its_results(work):
     """`key` and `image` are those of the rows in predictions.npz, not of the whole run."""
     rows = columns()
-    results = make_probes(make_run("a", rows), drop_labels=("above",))
+    results = made_probes("a", rows, drop_labels=("above",))
     arrays, of_row = results.arrays("predictions"), open_target("a", work).identity
     assert (arrays["key"] == of_row.key[arrays["rows"]]).all()
     assert (arrays["image"] == of_row.image[arrays["rows"]]).all()

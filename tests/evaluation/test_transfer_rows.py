@@ -8,6 +8,7 @@ from helpers.transferred import (
     LABELS,
     columns,
     judge,
+    made_probes,
     make_probes,
     make_run,
     rare,
@@ -51,7 +52,7 @@ OWN = {
 @pytest.mark.parametrize("case", OWN)
 def test_a_run_on_itself_gives_its_own_predictions_losses_and_scores(work, case):
     rows, settings = OWN[case]
-    results = make_probes(make_run("a", rows), **settings)
+    results = made_probes("a", rows, **settings)
     arrays, (_, scores) = results.arrays("predictions"), results.read()
     trained, outer = read_probes("a"), arrays["outer"]
     judges = trained.fitted.judges(open_target("a", work).identity)
@@ -104,7 +105,7 @@ def _said(trained, layer, judges, states):
 
 
 def test_new_rows_are_judged_by_the_saved_probe_on_all_layers(work):
-    make_probes(make_run("a", columns()))
+    made_probes("a", columns())
     new = columns(30, first=500)
     make_run("b", new)
     trained = read_probes("a")
@@ -138,7 +139,7 @@ def _check_unpaired(one):
 
 
 def test_other_metrics_are_those_of_scikit_learn_and_have_their_own_chance(work):
-    make_probes(make_run("a", columns()))
+    made_probes("a", columns())
     new = rare(columns(60, first=500))
     make_run("b", new)
     index = np.searchsorted(LABELS, new["labels"])
@@ -162,7 +163,7 @@ def test_other_metrics_are_those_of_scikit_learn_and_have_their_own_chance(work)
 
 def test_a_variant_of_the_same_rows_is_judged_by_their_folds_and_paired(work):
     rows = columns(40, 3)
-    results = make_probes(make_run("a", rows))
+    results = made_probes("a", rows)
     rng = np.random.default_rng(3)
     order = rng.permutation(len(rows["ids"]))[:90]
     moved = rows["representations"] + rng.normal(size=rows["representations"].shape).astype("f4")
@@ -192,7 +193,7 @@ def test_a_variant_of_the_same_rows_is_judged_by_their_folds_and_paired(work):
 
 def test_one_new_row_among_own_rows_makes_the_difference_unpaired(work):
     rows = columns()
-    make_probes(make_run("a", rows))
+    made_probes("a", rows)
     new = take(columns(2, first=500), slice(0, 1))
     both = {name: np.concatenate([column, new[name]]) for name, column in rows.items()}
     write("b", both)
@@ -203,7 +204,7 @@ def test_one_new_row_among_own_rows_makes_the_difference_unpaired(work):
 def test_scores_of_own_rows_together_are_not_paired_with_those_of_some(work):
     """The AUC loss of a row depends on all rows."""
     rows = columns(60)
-    make_probes(make_run("a", rows), metric="auc", folds=3)
+    made_probes("a", rows, metric="auc", folds=3)
     write("b", take(rows, slice(0, 90)))
     assert judge("a", "a").paired and not judge("a", "b.npz").paired
     assert judge("a", "b.npz", "balanced").layers[0].own is not None
@@ -236,7 +237,7 @@ def test_rows_that_were_dropped_or_not_extracted_were_not_fitted_but_their_pictu
 
 def test_results_without_their_run_and_of_a_renamed_run_know_the_same_rows(work):
     rows = _split(columns())
-    make_probes(make_run("a", rows))
+    made_probes("a", rows)
     write("b", rows)
     first = judge("a", "b.npz")
     (work / "scratch/a").rename(work / "moved")
@@ -248,7 +249,7 @@ def test_results_without_their_run_and_of_a_renamed_run_know_the_same_rows(work)
 
 def test_a_target_of_fitted_rows_alone_is_refused_with_the_reason(work):
     rows = _split(columns())
-    make_probes(make_run("a", rows))
+    made_probes("a", rows)
     write("b", take(rows, rows["splits"] == "train"))
     with pytest.raises(ProbeError, match=r"no row of 60 is left: .* fitted or chosen on 60 rows"):
         judge("a", "b.npz")
@@ -258,7 +259,7 @@ def test_a_target_of_fitted_rows_alone_is_refused_with_the_reason(work):
 
 
 def test_labels_are_matched_and_what_has_no_counterpart_is_counted(work):
-    make_probes(make_run("a", columns()))
+    made_probes("a", columns())
     new = columns(30, first=500)
     labels = np.where(new["labels"] == "left_of", "to the left of", new["labels"])
     labels = np.where(labels == "above", "inside of", labels)
@@ -278,7 +279,7 @@ def test_labels_are_matched_and_what_has_no_counterpart_is_counted(work):
 
 def test_each_row_is_counted_once_whatever_leaves_it_out(work):
     rows = _split(columns())
-    make_probes(make_run("a", rows))
+    made_probes("a", rows)
     strange = np.arange(80) % 5 == 0
     write("b", {**rows, "labels": replaced(rows["labels"], strange, "inside of")})
     made, is_test = judge("a", "b.npz"), rows["splits"] == "val"
@@ -288,7 +289,7 @@ def test_each_row_is_counted_once_whatever_leaves_it_out(work):
 
 
 def test_numbers_are_judged_and_texts_refused_in_their_place(work):
-    make_probes(make_run("a", _numbers(columns())), probe="ridge")
+    made_probes("a", _numbers(columns()), probe="ridge")
     new = _numbers(columns(40, first=500))
     write("b", new)
     made = judge("a", "b.npz")

@@ -14,6 +14,7 @@ _FEW = {
     "curve": False,
     "random": False,
     "folds": 3,
+    "strengths": (0.01, 1.0),
 }
 
 

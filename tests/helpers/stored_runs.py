@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.made_once import copy_of
 from numpy.typing import NDArray
 
 from vsp.evaluation.probe_run import probe_run
-from vsp.evaluation.probe_settings import ProbeSettings
+from vsp.evaluation.probe_settings import ProbeSettings, setting_name
 from vsp.storage.imported_run import import_states
 from vsp.storage.npz_states import KEYS, STATES
 from vsp.storage.results import Results
@@ -64,6 +65,12 @@ def run_of(work: Path, name: str, of_rows: Rows) -> Run:
 
 
 def probed(work: Path, name: str, of_rows: Rows, **settings: Any) -> Results:
-    """Import and probe the rows with few fits."""
-    run = run_of(work, name, of_rows)
-    return probe_run(run, ProbeSettings(**{**LIGHT, **settings}), n_jobs=1, partial=True)
+    """Import and probe the rows with few fits; the same rows and settings are a copy."""
+    of_probe = ProbeSettings(**{**LIGHT, **settings})
+
+    def make(folder: Path) -> None:
+        probe_run(run_of(folder, name, of_rows), of_probe, n_jobs=1, partial=True)
+
+    copy_of(work, make, of_rows, name, of_probe)
+    home = work / "results" / name
+    return Results(home / setting_name(of_probe), home)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.made_once import copy_of
 from numpy.typing import NDArray
 
 from vsp.datasets.relations import read_relations
@@ -89,6 +91,17 @@ def make_probes(run: Run, partial: bool = False, **changes: Any) -> Results:
     if changes.get("probe") in ("mass-mean", "centroid"):
         cheap["strengths"] = ()
     return probe_run(run, ProbeSettings(**{**cheap, **changes}), 1, partial)
+
+
+def made_probes(name: str, rows: Columns, **changes: Any) -> Results:
+    """As `make_probes(make_run(name, rows), ...)`; the same rows and changes are a copy."""
+
+    def make(folder: Path) -> None:
+        with chdir(folder):
+            make_probes(make_run(name, rows), **changes)
+
+    copy_of(Path.cwd(), make, rows, name, sorted(changes.items()))
+    return choose_setting(Path("results", name))
 
 
 def read_probes(name: str, metric: str = "") -> TrainedProbes:

@@ -34,6 +34,7 @@ from vsp.storage.run import Run
 from vsp.storage.stored_settings import check_owner
 
 _SMALL = 1 << 14  # bytes of an array that is kept in memory for all layers
+_MAX_KEPT = 1 << 26  # bytes of layers that are kept in memory completely
 _ESTIMATES = ("strengths", "inner", "chosen", "likeliest", "outer_score", "by_strength", "null",
               "null_observed", "capacity", "within", "within_observed", "refit", "portion_rows",
               "curve", "code_bits", "uniform_bits", "control_code_bits",
@@ -178,10 +179,16 @@ def _checked_layers(work: ProbeWork, layers: Sequence[int] | None) -> list[int]:
 
 
 class _CachedFits(Sequence[Arrays]):
-    """The cached layers; each is read when it is accessed, and its small arrays are kept."""
+    """The cached layers; each is read when it is accessed, and its small arrays are kept.
+
+    The first layers are kept completely, as far as memory is set aside for them. The others are
+    read again.
+    """
 
     def __init__(self, cache: FitCache, layers: Sequence[int]) -> None:
         self.cache, self.layers = cache, layers
+        self._whole: dict[int, Arrays] = {}
+        self._n_bytes = 0  # of whole layers
         self._small: dict[int, Arrays] = {}
         self._saved: dict[int, bool] = {}  # whether a layer that was read holds a probe
 
@@ -189,10 +196,20 @@ class _CachedFits(Sequence[Arrays]):
         return len(self.layers)
 
     def __getitem__(self, i: Any) -> Any:
+        if i in self._whole:
+            return self._whole[i]
         fit = read_cached(self.cache, self.layers[i])
+        self._keep(i, fit)
+        return fit
+
+    def _keep(self, i: int, fit: Arrays) -> None:
+        """Keep what is small, and the whole layer if the memory set aside has space for it."""
+        n_bytes = sum(one.nbytes for one in fit.values())
+        if self._n_bytes + n_bytes <= _MAX_KEPT:
+            self._whole[i] = fit
+            self._n_bytes += n_bytes
         self._saved[i] = any(name.startswith("probe.") for name in fit)
         self._small[i] = {name: one for name, one in fit.items() if one.nbytes <= _SMALL}
-        return fit
 
     def read_all(self) -> None:
         """Read the layers that were not read before."""

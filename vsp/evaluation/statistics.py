@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 
 from vsp.evaluation.scores import Floats
 
+_DRAWS_IN_MEMORY = 1 << 16  # of groups, from which counts are made; few fit into the cache
 _COUNTS_IN_MEMORY = 1 << 22  # entries of the resampling counts that are computed at once
 _EQUAL = 1e-7  # statistics within this distance are equal, the precision of float32
 
@@ -162,12 +162,12 @@ class GroupBootstrap:
             if known.any():
                 standardised = np.abs(centred[:, known] / spread[known])
                 largest = np.maximum(largest, standardised.max(axis=1))
-        normal = float(norm.ppf((1 + self.confidence) / 2))
+        normal = float(ndtri((1 + self.confidence) / 2))
         return max(float(np.quantile(largest, self.confidence)), normal) * self._t / normal
 
     @property
     def _t(self) -> float:
-        return float(student.ppf((1 + self.confidence) / 2, max(self.size.degrees, 1)))
+        return float(stdtrit(max(self.size.degrees, 1), (1 + self.confidence) / 2))
 
 
 def bootstrap_groups(
@@ -197,8 +197,12 @@ def group_counts(n_groups: int, resamples: int, seed: int) -> Iterator[Floats]:
     at_once = max(_COUNTS_IN_MEMORY // n_groups, 1)
     for start in range(0, resamples, at_once):
         counts = np.empty((min(at_once, resamples - start), n_groups))
-        for one in counts:
-            one[:] = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+        n_together = max(_DRAWS_IN_MEMORY // n_groups, 1)
+        for first in range(0, len(counts), n_together):
+            some = counts[first : first + n_together]
+            drawn = rng.integers(n_groups, size=some.shape)
+            drawn += n_groups * np.arange(len(some))[:, None]
+            some[:] = np.bincount(drawn.reshape(-1), minlength=some.size).reshape(some.shape)
         yield counts
 
 
