@@ -15,7 +15,6 @@ from vsp.storage.journal import Journal
 from vsp.storage.layout import HEADER_BYTES
 from vsp.storage.run import Run
 
-
 OPTIONS = {"hidden_size": 1024}
 
 
@@ -23,7 +22,9 @@ OPTIONS = {"hidden_size": 1024}
 def extracted(spatial, tmp_path_factory):
     """A working folder with an extracted run, for copying."""
     folder = tmp_path_factory.mktemp("extracted")
-    request = PlanRequest(spatial, models.resolve("fake", options=OPTIONS), n_shards=4, batch_size=4)
+    request = PlanRequest(
+        spatial, models.resolve("fake", options=OPTIONS), n_shards=4, batch_size=4
+    )
     run = plan_run(request, folder).run
     extract(run, run.shards)
     return folder

@@ -97,6 +97,7 @@ class Family:
 
     name: str
     folder: Path
+    _loaded: dict[Any, Any] = field(default_factory=dict)
     # Many tests ask for the same text about the same picture.
     _inputs_of: dict[Any, Any] = field(default_factory=dict)
     _references: dict[Any, Any] = field(default_factory=dict)
@@ -110,7 +111,14 @@ class Family:
     @cached_property
     def loaded(self) -> Any:
         """vsp's model and processor."""
-        return models.load(self.config())
+        return self.load()
+
+    def load(self, **changes: Any) -> Any:
+        """vsp's model and processor with other settings, loaded once."""
+        key = tuple(sorted(changes.items()))
+        if key not in self._loaded:
+            self._loaded[key] = models.load(self.config(**changes))
+        return self._loaded[key]
 
     @property
     def processor(self) -> Any:

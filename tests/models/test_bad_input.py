@@ -316,29 +316,28 @@ def test_half_a_character_is_refused_by_the_plan(work, write_dataset, configs, n
 
 
 @pytest.mark.parametrize(
-    ("name", "token"),
+    ("name", "tokens"),
     [
-        ("fake", "<image>"),
-        ("llava15", "<image>"), ("llava15", "<s>"), ("llava15", "</s>"), ("llava15", "<pad>"),
-        ("qwen2", "<|im_start|>"), ("qwen2", "<|image_pad|>"), ("qwen2", "<|vision_end|>"),
-        ("spatialrgpt", "<image>"), ("spatialrgpt", "<mask>"), ("spatialrgpt", "<depth>"),
-        ("spatialrgpt", "<|eot_id|>"),
-        ("gemma3", "<start_of_image>"), ("gemma3", "<image_soft_token>"),
-        ("gemma3", "<end_of_turn>"), ("gemma3", "<bos>"),
-        ("internvl", "<|im_end|>"), ("internvl", "<img>"), ("internvl", "<IMG_CONTEXT>"),
-        ("internvl", "</img>"),
-        ("idefics3", "<fake_token_around_image>"), ("idefics3", "<|begin_of_text|>"),
-        ("idefics3", "<row_1_col_2>"), ("idefics3", "<global-img>"),
+        ("fake", ("<image>",)),
+        ("llava15", ("<image>", "<s>", "</s>", "<pad>")),
+        ("qwen2", ("<|im_start|>", "<|image_pad|>", "<|vision_end|>")),
+        ("spatialrgpt", ("<image>", "<mask>", "<depth>", "<|eot_id|>")),
+        ("gemma3", ("<start_of_image>", "<image_soft_token>", "<end_of_turn>", "<bos>")),
+        ("internvl", ("<|im_end|>", "<img>", "<IMG_CONTEXT>", "</img>")),
+        ("idefics3", ("<fake_token_around_image>", "<|begin_of_text|>", "<row_1_col_2>",
+                      "<global-img>")),
     ],
 )  # fmt: skip
 def test_a_prompt_with_a_token_of_the_models_own_is_named_by_the_plan(
-    work, write_dataset, configs, name, token
+    work, write_dataset, configs, name, tokens
 ):
-    folder = write_dataset(_records(["Up?", f"Is it {token} or not?", "Down?"]))
+    asked = [f"Is it {token} or not?" for token in tokens]
+    folder = write_dataset(_records(["Up?", *asked, "Down?"]))
     with pytest.raises(DatasetError, match="1") as caught:
         plan_run(PlanRequest(folder, configs[name]), work)
-    (line,) = caught.value.details or [str(caught.value)]
-    assert "r1" in line and token in line
+    lines = caught.value.details or [str(caught.value)]
+    for number, (line, token) in enumerate(zip(lines, tokens, strict=True), start=1):
+        assert f"r{number}" in line and token in line
 
 
 @pytest.mark.parametrize("name", ["llava15", "qwen2", "spatialrgpt", "gemma3", "internvl"])
