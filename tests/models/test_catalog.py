@@ -173,7 +173,15 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-MODULES = ("vsp.cli.main", "vsp.models.auto", "vsp.models.llava", "vsp.models.spatialrgpt")
+# What the commands would import otherwise, each of them again.
+MODULES = (
+    "vsp.cli.main", "vsp.extraction.plan", "vsp.models.loading", "vsp.models.llava",
+    "vsp.models.spatialrgpt", "vsp.models.vila_modules", "vsp.models.processor_trial",
+    "vsp.models.checkpoint_processor", "transformers.models.llava.modeling_llava",
+    "transformers.models.llava.processing_llava", "transformers.models.llama.modeling_llama",
+    "transformers.models.clip.modeling_clip", "transformers.models.siglip.modeling_siglip",
+    "transformers.models.auto.image_processing_auto",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
