@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,12 +31,23 @@ from vsp.storage.run import Run
 STEER = ("--layers", "1,3", "--scale", "0", "2", "--random", "2")
 
 
-@pytest.fixture
-def base(plan_fake):
-    """An extracted run of the fake model."""
-    run = plan_fake(name="base", positions=("last", "subject", "image"), n_shards=2, limit=48)
+@pytest.fixture(scope="module")
+def extracted(spatial, tmp_path_factory):
+    """The working folder of an extracted run of the fake model."""
+    folder, positions = tmp_path_factory.mktemp("extracted"), ("last", "subject", "image")
+    request = PlanRequest(
+        spatial, models.resolve("fake"), name="base", positions=positions, n_shards=2, limit=48
+    )
+    run = plan_run(request, folder).run
     extract(run, run.shards)
-    return run
+    return folder
+
+
+@pytest.fixture
+def base(extracted, work):
+    """A copy of the extracted run, in the folder of the test."""
+    shutil.copytree(extracted, work, dirs_exist_ok=True, symlinks=True)
+    return Run.open(work / "scratch" / "base")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from vsp.config import ModelConfig, Profile
 from vsp.errors import ConfigError, DatasetError, ModelError, RunError, StoreError
 from vsp.extraction.batches import cut_batches
 from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.extraction.plan_notes import gpu_notes
 from vsp.models.contract import count_shared
 from vsp.storage.plan import Plan
 from vsp.storage.run import Run, find_run
@@ -311,9 +312,26 @@ def _edited(value):
     return "no longer null"
 
 
+@pytest.fixture(scope="module")
+def planned(spatial, tmp_path_factory):
+    """The folder of a run, for copying."""
+    model = models.resolve("fake", options={"n_layers": 3})
+    return plan_run(PlanRequest(spatial, model), tmp_path_factory.mktemp("planned")).run.folder
+
+
+@pytest.fixture
+def plan_path(planned, tmp_path):
+    """`plan.json` of a run that no other test has."""
+    return shutil.copytree(planned, tmp_path / planned.name, symlinks=True) / "plan.json"
+
+
+def test_a_copied_plan_is_accepted(plan_path):
+    assert Run.open(plan_path.parent).plan.model.options == {"n_layers": 3}
+
+
 @pytest.mark.parametrize("field", [*Plan.model_fields, "sha256"])
-def test_a_plan_with_an_edited_field_is_refused(plan_fake, field):
-    path = plan_fake().folder / "plan.json"
+def test_a_plan_with_an_edited_field_is_refused(plan_path, field):
+    path = plan_path
     plan = json.loads(path.read_text())
     if field != "format":
         for value in (_edited(plan[field]), None):
@@ -330,8 +348,8 @@ def test_a_plan_with_an_edited_field_is_refused(plan_fake, field):
 
 
 @pytest.mark.parametrize("field", ModelConfig.model_fields)
-def test_a_plan_with_another_model_is_refused(plan_fake, field):
-    path = plan_fake(options={"n_layers": 3}).folder / "plan.json"
+def test_a_plan_with_another_model_is_refused(plan_path, field):
+    path = plan_path
     plan = json.loads(path.read_text())
     plan["model"][field] = _edited(plan["model"][field])
     path.write_text(json.dumps(plan))
@@ -483,11 +501,8 @@ def test_a_family_that_cannot_be_split_is_refused(work, spatial, devices):
         ("gpu:a100:2,gpu:h100:2", None),
     ],
 )
-def test_a_profile_with_too_few_gpus_is_noted(work, spatial, checkpoint, gres, note):
-    model = models.resolve("llava15", checkpoint=str(checkpoint))
-    profile = Profile(gres=gres)
-    request = PlanRequest(spatial, model, limit=4, devices=4, profile=profile)
-    noted = [one for one in plan_run(request, work).notes if "GPUs" in one]
+def test_a_profile_with_too_few_gpus_is_noted(gres, note):
+    noted = gpu_notes(Profile(gres=gres), 4)
     assert [note in one for one in noted] == ([] if note is None else [True])
 
 
@@ -500,11 +515,16 @@ def test_a_profile_with_too_few_gpus_is_noted(work, spatial, checkpoint, gres, n
         ({"gpus_per_task": "a100:2"}, False),
     ],
 )
-def test_gpus_that_are_asked_for_in_another_way_count(work, spatial, checkpoint, options, enough):
+def test_gpus_that_are_asked_for_in_another_way_count(options, enough):
+    assert len(gpu_notes(Profile(**options), 4)) == (not enough)
+
+
+def test_the_plan_has_the_note_of_too_few_gpus(work, spatial, checkpoint):
     model = models.resolve("llava15", checkpoint=str(checkpoint))
-    request = PlanRequest(spatial, model, limit=4, devices=4, profile=Profile(**options))
-    noted = [one for one in plan_run(request, work).notes if "GPUs" in one]
-    assert len(noted) == (not enough)
+    profile = Profile(gres="gpu:2")
+    request = PlanRequest(spatial, model, limit=4, devices=4, profile=profile)
+    (note,) = gpu_notes(profile, 4)
+    assert note in plan_run(request, work).notes
 
 
 @pytest.mark.parametrize("quantization", ["none", "4bit", "8bit"])
@@ -521,11 +541,7 @@ def test_fused_experts_that_keep_their_precision_are_counted(work, spatial, tmp_
         assert f"which {quantization} quantization leaves in float32" in note
 
 
-def test_no_gpus_are_noted_where_the_number_is_open_or_no_slurm_gives_them(
-    work, spatial, checkpoint
-):
-    model = models.resolve("llava15", checkpoint=str(checkpoint))
+def test_no_gpus_are_noted_where_the_number_is_open_or_no_slurm_gives_them():
     local = Profile(scheduler="local")
-    for changes in ({}, {"devices": "auto"}, {"devices": 2, "profile": local}):
-        planned = plan_run(PlanRequest(spatial, model, limit=4, **changes), work)
-        assert not [note for note in planned.notes if "GPUs" in note]
+    for profile, devices in ((Profile(), 1), (Profile(), "auto"), (local, 2)):
+        assert not gpu_notes(profile, devices)

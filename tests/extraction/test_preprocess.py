@@ -121,7 +121,7 @@ def test_workers_end_with_their_parent_however_it_ended(run, work):
     command = [sys.executable, "-m", "vsp", "extract", "--run", run.name, "--workers", "2"]
     # Large images, so that the workers are still busy when the parent ends.
     noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
-    Image.fromarray(noise).save(work / "own/images/0.png")
+    Image.fromarray(noise).save(work / "own/images/0.png", compress_level=1)
     for image in range(1, 6):
         shutil.copy(work / "own/images/0.png", work / f"own/images/{image}.png")
     process = subprocess.Popen(command, cwd=work, stderr=subprocess.DEVNULL)

@@ -6,18 +6,35 @@ import shutil
 import numpy as np
 import pytest
 
+from vsp import models
 from vsp.errors import StoreError
 from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
 from vsp.extraction.verify import cut_pieces, differing_rows, repair, verify
 from vsp.storage.journal import Journal
 from vsp.storage.layout import HEADER_BYTES
+from vsp.storage.run import Run
+
+OPTIONS = {"hidden_size": 1024}
+
+
+@pytest.fixture(scope="module")
+def extracted(spatial, tmp_path_factory):
+    """A working folder with an extracted run, for copying."""
+    folder = tmp_path_factory.mktemp("extracted")
+    request = PlanRequest(
+        spatial, models.resolve("fake", options=OPTIONS), n_shards=4, batch_size=4
+    )
+    run = plan_run(request, folder).run
+    extract(run, run.shards)
+    return folder
 
 
 @pytest.fixture
-def run(plan_fake):
-    run = plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
-    extract(run, run.shards)
-    return run
+def run(extracted, work):
+    shutil.copytree(extracted, work, dirs_exist_ok=True, symlinks=True)
+    (folder,) = (work / "scratch").iterdir()
+    return Run.open(folder)
 
 
 def _flip(run, place, bit=3):
@@ -50,7 +67,7 @@ def test_any_flipped_bit_names_its_row_and_no_other(run):
 
 
 def test_rows_without_states_are_counted_and_not_looked_at(plan_fake):
-    run = plan_fake(n_shards=4, batch_size=4, options={"hidden_size": 1024})
+    run = plan_fake(n_shards=4, batch_size=4, options=OPTIONS)
     extract(run, [run.shards[1]])
     with Journal(run.journals, run.plan.id, 0) as journal:
         journal.mark_failed(0, "why")
@@ -128,7 +145,7 @@ def test_another_store_or_a_short_one_is_refused(run, plan_fake):
     run.store.path.write_bytes(whole[:-1])
     with pytest.raises(StoreError, match=f"it has {len(whole) - 1:,} bytes; plan the run again"):
         verify(run, n_jobs=1)
-    other = plan_fake(n_shards=4, batch_size=8, options={"hidden_size": 1024})
+    other = plan_fake(n_shards=4, batch_size=8, options=OPTIONS)
     shutil.copy(other.store.path, run.store.path)
     with pytest.raises(StoreError, match=r"is not the array of this plan .*: it is <f4 .* of plan"):
         verify(run, n_jobs=1)
@@ -186,7 +203,7 @@ def test_the_command_repairs_the_header_and_finds_damaged_rows(run, vsp):
 
 def test_the_array_of_another_plan_is_not_repaired(run, plan_fake):
     """It has the same size, and whoever put it there may want it back."""
-    other = plan_fake(n_shards=4, batch_size=8, options={"hidden_size": 1024})
+    other = plan_fake(n_shards=4, batch_size=8, options=OPTIONS)
     shutil.copy(other.store.path, run.store.path)
     before = run.store.path.read_bytes()
     for refused in (run.store.repair_header, run.store.check):

@@ -7,7 +7,7 @@ without torchvision, the image's tokens are too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,10 @@ class Family:
 
     name: str
     folder: Path
+    _loaded: dict[Any, Any] = field(default_factory=dict)
+    # Many tests ask for the same text about the same picture.
+    _inputs_of: dict[Any, Any] = field(default_factory=dict)
+    _references: dict[Any, Any] = field(default_factory=dict)
 
     @cached_property
     def alone(self) -> Any:
@@ -107,7 +111,14 @@ class Family:
     @cached_property
     def loaded(self) -> Any:
         """vsp's model and processor."""
-        return models.load(self.config())
+        return self.load()
+
+    def load(self, **changes: Any) -> Any:
+        """vsp's model and processor with other settings, loaded once."""
+        key = tuple(sorted(changes.items()))
+        if key not in self._loaded:
+            self._loaded[key] = models.load(self.config(**changes))
+        return self._loaded[key]
 
     @property
     def processor(self) -> Any:
@@ -122,11 +133,16 @@ class Family:
 
     def reference(self, image: Image.Image, prompt: str) -> tuple[list[int], Any]:
         """Token ids, and [layer, hidden] of the last one."""
-        inputs = self._inputs(image, prompt)
-        with torch.inference_mode():
-            hidden = self.alone(**inputs, output_hidden_states=True).hidden_states
-        states = torch.stack([layer[0, -1] for layer in hidden]).numpy()
-        return inputs["input_ids"][0].tolist(), states
+        key = (image.size, image.tobytes(), prompt)
+        if key not in self._references:
+            inputs = self._inputs(image, prompt)
+            with torch.inference_mode():
+                hidden = self.alone(**inputs, output_hidden_states=True).hidden_states
+            states = torch.stack([layer[0, -1] for layer in hidden]).numpy()
+            states.flags.writeable = False
+            self._references[key] = inputs["input_ids"][0].tolist(), states
+        ids, states = self._references[key]
+        return list(ids), states
 
     def option_score(self, image: Image.Image, prompt: str, option: tuple[int, ...]) -> Any:
         """Log-likelihood of an option behind the prompt, by layer of a logit lens; the last is exact.
@@ -177,18 +193,23 @@ class Family:
         ids: list[int] = self._inputs(image, prompt, end + behind)["input_ids"][0].tolist()
         return ids[:-1] if end else ids
 
-    def _inputs(self, image: Image.Image, prompt: str, behind: str = "") -> Any:
+    def _inputs(self, image: Image.Image, prompt: str, behind: str = "") -> dict[str, Any]:
+        key = (image.size, image.tobytes(), prompt, behind)
+        if key not in self._inputs_of:
+            self._inputs_of[key] = dict(self._new_inputs(image, prompt, behind))
+        return dict(self._inputs_of[key])
+
+    def _new_inputs(self, image: Image.Image, prompt: str, behind: str) -> Any:
         text = TEXTS[self.name] + behind
         if "{image}" not in text:
             text = text.replace("{prompt}", prompt)  # each puts one token before the text
-            return self._processor()(images=[[image]], text=[text], return_tensors="pt")
+            return self._processor(images=[[image]], text=[text], return_tensors="pt")
         options: dict[str, Any] = {"crop_to_patches": True} if self.name == "internvl" else {}
         if self.name in _SQUARES:
             options["patch_size"] = _SQUARES[self.name]
-        images = AutoImageProcessor.from_pretrained(self.folder, backend="pil")
-        seen = images(images=[image], return_tensors="pt", **options)
+        seen = self._images(images=[image], return_tensors="pt", **options)
         seen.pop("num_patches", None)
-        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        tokenizer = self._tokenizer
         image_id = self.alone.config.image_token_id
         marks = self._marks(tokenizer.decode([image_id]), seen)
         text = text.replace("{image}", marks).replace("{prompt}", prompt)
@@ -210,12 +231,18 @@ class Family:
             features = self.alone.model.get_image_features(**seen).pooler_output
         return token * int(np.prod(torch.cat(list(features)).shape[:-1]))
 
+    @cached_property
+    def _images(self) -> Any:
+        return AutoImageProcessor.from_pretrained(self.folder, backend="pil")
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.folder)
+
+    @cached_property
     def _processor(self) -> Any:
         """The checkpoint's own, or one that makes the same input if that needs torchvision."""
-        parts = (
-            AutoImageProcessor.from_pretrained(self.folder, backend="pil"),
-            AutoTokenizer.from_pretrained(self.folder),
-        )
+        parts = (self._images, self._tokenizer)
         if self.name == "smolvlm":
             return Idefics3Processor(*parts, image_seq_len=4)
         if self.name == "llava_next_video":

@@ -43,7 +43,7 @@ def test_only_the_decoder_layers_are_quantized(family, weights):
     layers = family.alone.get_decoder().layers
     inside = {id(module) for module in layers.modules()}
     names = dict(family.alone.model.named_modules())
-    loaded = models.load(family.config(quantization="4bit", weights=weights))
+    loaded = family.load(quantization="4bit", weights=weights)
     found = {
         name: type(module).__name__
         for name, module in loaded.model._base.named_modules()
@@ -58,8 +58,8 @@ def test_only_the_decoder_layers_are_quantized(family, weights):
 
 
 def test_quantized_states_stay_near_the_full_ones(family):
-    full = models.load(family.config()).last_token_states(make_images(), PROMPTS)[-1]
-    short = models.load(family.config(quantization="4bit"))
+    full = family.loaded.last_token_states(make_images(), PROMPTS)[-1]
+    short = family.load(quantization="4bit", weights="checkpoint")
     quantized = short.last_token_states(make_images(), PROMPTS)[-1]
     norms = np.linalg.norm(full, axis=1) * np.linalg.norm(quantized, axis=1)
     assert 0.6 < ((full * quantized).sum(1) / norms).min() < 1 - 1e-7
@@ -67,11 +67,10 @@ def test_quantized_states_stay_near_the_full_ones(family):
 
 @pytest.mark.parametrize("quantization", ["none", "4bit"])
 def test_random_weights_have_the_shape_and_none_of_the_states(family, quantization):
-    trained = models.load(family.config(quantization=quantization))
+    trained = family.load(quantization=quantization, weights="checkpoint")
     config = family.config(quantization=quantization, weights="random")
-    states, again = (
-        models.load(config).last_token_states(make_images(), PROMPTS) for _ in range(2)
-    )
+    twice = family.load(quantization=quantization, weights="random"), models.load(config)
+    states, again = (one.last_token_states(make_images(), PROMPTS) for one in twice)
     expected = trained.last_token_states(make_images(), PROMPTS)
     shape = models.shape(config)
     assert states.shape == expected.shape == (shape.n_layers, 3, shape.hidden_size)

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from helpers.forked import Forked
 from helpers.paths import ROOT
 from huggingface_hub.errors import GatedRepoError
 
@@ -168,10 +167,45 @@ def _cached(cache: Path, name: str, commit: str, source: Path) -> Path:
     return top / "snapshots" / commit
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The cache of `offline` and `online`. Each test puts checkpoints of other names there."""
+    return tmp_path_factory.mktemp("cache")
+
+
+# What the commands would import otherwise, each of them again.
+MODULES = (
+    "vsp.cli.main", "vsp.extraction.plan", "vsp.models.loading", "vsp.models.llava",
+    "vsp.models.spatialrgpt", "vsp.models.vila_modules", "vsp.models.processor_trial",
+    "vsp.models.checkpoint_processor", "transformers.models.llava.modeling_llava",
+    "transformers.models.llava.processing_llava", "transformers.models.llama.modeling_llama",
+    "transformers.models.clip.modeling_clip", "transformers.models.siglip.modeling_siglip",
+    "transformers.models.auto.image_processing_auto",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def offline(cache):
+    """Runs commands that find checkpoints in the cache alone."""
+    process = Forked(MODULES, {"HF_HUB_CACHE": str(cache)})
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """The address of a local hub, and the list of the paths that it was asked for."""
+    with _hub("GatedRepo", "RepoNotFound", "RevisionNotFound") as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def online(cache, hub):
+    """Runs commands that may ask the local hub."""
+    variables = {"HF_HUB_CACHE": str(cache), "HF_ENDPOINT": hub[0], "HF_HUB_OFFLINE": "0"}
+    process = Forked(MODULES, variables)
+    yield process
+    process.close()
 
 
 def _plan_of(work):
@@ -180,24 +214,24 @@ def _plan_of(work):
 
 
 def test_the_plan_pins_the_commit_and_tasks_load_that_one(
-    vsp_process, work, cache, checkpoint, spatial
+    offline, work, cache, checkpoint, spatial
 ):
     _cached(cache, "some/llava", COMMIT, checkpoint)
     asked = ("plan", "--model", "llava15", "--checkpoint", "some/llava", "--dataset", spatial)
-    answer = vsp_process(*asked, "--quantization", "none", "--limit", "8")
+    answer = offline.vsp(work, *asked, "--quantization", "none", "--limit", "8")
     assert answer.returncode == 0, answer.stderr
     assert _plan_of(work)["model"]["revision"] == COMMIT
     # The branch changes; the run keeps its commit.
     later = _cached(cache, "some/llava", LATER, RGPT)
     assert (later.parent.parent / "refs/main").read_text() == LATER
-    answer = vsp_process("extract", "--workers", "0")
+    answer = offline.vsp(work, "extract", "--workers", "0")
     assert "8 rows done, 0 failed, 0 missing" in answer.stdout, answer.stderr
 
 
-def test_a_checkpoint_in_parts_is_pinned_too(vsp_process, work, cache, spatial):
+def test_a_checkpoint_in_parts_is_pinned_too(offline, work, cache, spatial):
     _cached(cache, "some/rgpt", COMMIT, RGPT)
     asked = ("plan", "--model", "spatialrgpt", "--checkpoint", "some/rgpt", "--dataset", spatial)
-    answer = vsp_process(*asked, "--limit", "8", "--revision", "main")
+    answer = offline.vsp(work, *asked, "--limit", "8", "--revision", "main")
     assert answer.returncode == 0, answer.stderr
     assert _plan_of(work)["model"]["revision"] == COMMIT
 
@@ -239,26 +273,23 @@ def _hub(*codes: str) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def _ran(code: str, folder: Path = ROOT) -> list[str]:
-    """The output of a new process, which reads its environment again."""
-    command = [sys.executable, "-c", "from vsp.cli.main import main\n" + code]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+def _ran(process: Forked, code: str, folder: Path) -> list[str]:
+    """What the code prints in a process of its own."""
+    answer = process.run("from vsp.cli.main import main\n" + code, folder)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout.splitlines()
 
 
 def test_models_are_listed_with_what_is_known_and_the_hub_is_never_asked(
-    work, cache, checkpoint, monkeypatch
+    online, hub, work, cache, checkpoint
 ):
     shutil.copytree(ROOT / catalog.FOLDER, work / catalog.FOLDER)
     _write(work, "broken", f"family: qwen2\ncheckpoint: {checkpoint}\n")
     _cached(cache, "llava-hf/llava-1.5-7b-hf", COMMIT, checkpoint)
     _cached(cache, "a8cheng/SpatialRGPT-VILA1.5-8B", COMMIT, RGPT)
-    with _hub() as (address, asked):
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        *lines, values = _ran("main(['models'])\nmain(['models', '--json'])", work)
-        assert not asked
+    n_asked = len(hub[1])
+    *lines, values = _ran(online, "main(['models'])\nmain(['models', '--json'])", work)
+    assert len(hub[1]) == n_asked
     text, values = "\n".join(lines), json.loads(values)
     assert max(map(len, lines)) <= 80 and "\x1b" not in text
     cells = {line.split()[0]: line.split()[1:] for line in lines if line and line[0] != " "}
@@ -286,15 +317,15 @@ def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
 # Errors about checkpoints.
 
 
-def _told(code: str, folder: Path = ROOT) -> list[str]:
-    """Lines that `code` prints in a new process; `tell` prints the message of a ModelError."""
+def _told(process: Forked, code: str, folder: Path = ROOT) -> list[str]:
+    """Lines that `code` prints in a process of its own; `tell` prints the message of a ModelError."""
     program = (
         "from vsp import models\nfrom vsp.errors import ModelError\n"
         "def tell(call, *arguments, **changes):\n"
         "    try: call(models.resolve(*arguments, **changes)); print('fine')\n"
         "    except ModelError as error: print(error)\n"
     )
-    return _ran(program + code, folder)
+    return _ran(process, program + code, folder)
 
 
 BOTH = (
@@ -303,8 +334,10 @@ BOTH = (
 )
 
 
-def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(cache):
-    for message in _told(BOTH):
+def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(offline):
+    told = _told(offline, BOTH)
+    assert len(told) == 2
+    for message in told:
         assert "'some/model' is neither a folder here nor in the hub's cache" in message
         assert ", and HF_HUB_OFFLINE=1 keeps vsp from asking the hub; download it where" in message
         assert "`hf download some/model --revision v2 --local-dir DIR`" in message
@@ -312,31 +345,27 @@ def test_a_checkpoint_that_is_not_here_says_how_to_fetch_and_share_it(cache):
         assert "`environment` in jobs/slurm.yaml" in message and len(message.splitlines()) == 1
 
 
-def test_what_the_hub_refuses_is_told_apart(cache, monkeypatch):
+def test_what_the_hub_refuses_is_told_apart(online, hub):
     refused = {
         "GatedRepo": "is gated: ask for access on https://huggingface.co/some/GatedRepo, then "
         "`hf auth login` and download it: `hf download some/GatedRepo",
         "RepoNotFound": "is neither a folder here nor on the hub, or you have no access; correct",
         "RevisionNotFound": "has no revision 'v2'; choose another with --revision",
     }
-    with _hub(*refused) as (address, asked):
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        told = _told("".join(BOTH.replace("some/model", f"some/{code}") for code in refused))
-        assert asked
+    n_asked = len(hub[1])
+    asked = "".join(BOTH.replace("some/model", f"some/{code}") for code in refused)
+    told = _told(online, asked)
+    assert len(hub[1]) > n_asked
     for line, code in zip(told, [code for code in refused for _ in range(2)], strict=True):
         assert line.startswith(f"checkpoint 'some/{code}' {refused[code]}")
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(cache, monkeypatch, work):
+def test_a_hub_that_does_not_answer_is_asked_once(online, hub, work):
     (work / "small-lava").mkdir()
-    with _hub() as (address, asked):
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        start = time.monotonic()
-        lines = _told("tell(models.check, 'llava15', checkpoint='small-llava')\n", work)
-        assert time.monotonic() - start < 20
-    assert [path for path in asked if "small-llava" in path] == ["/api/models/small-llava"]
+    start = time.monotonic()
+    lines = _told(online, "tell(models.check, 'llava15', checkpoint='small-llava')\n", work)
+    assert time.monotonic() - start < 20
+    assert [path for path in hub[1] if "small-llava" in path] == ["/api/models/small-llava"]
     assert lines[0].startswith(
         "checkpoint 'small-llava' is neither a folder here nor in the hub's cache, and the hub "
         "cannot be reached ("
@@ -403,7 +432,7 @@ def test_a_folder_without_a_configuration_is_fetched_again(tmp_path):
 
 
 def test_a_half_downloaded_snapshot_is_refused_and_a_whole_one_with_leftovers_is_not(
-    cache, checkpoint
+    offline, cache, checkpoint
 ):
     whole = _cached(cache, "some/whole", COMMIT, checkpoint)
     half = _cached(cache, "some/half", COMMIT, checkpoint)
@@ -413,9 +442,10 @@ def test_a_half_downloaded_snapshot_is_refused_and_a_whole_one_with_leftovers_is
     (half / "model.safetensors").unlink()
     (parts / "llm/model.safetensors").unlink()
     fine, weights, llm = _told(
+        offline,
         "tell(models.check, 'llava15', checkpoint='some/whole')\n"
         "tell(models.check, 'llava15', checkpoint='some/half')\n"
-        "tell(models.check, 'spatialrgpt', checkpoint='some/parts')\n"
+        "tell(models.check, 'spatialrgpt', checkpoint='some/parts')\n",
     )
     assert fine == "fine"
     assert weights.endswith(

@@ -169,14 +169,13 @@ def _swapped(values, names):
     values[names[0]]["data_offsets"] = [last[0], last[0] + n_bytes]
 
 
-LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 TEMPLATES = {
-    "a loop": (LOOP, "its chat template takes over 5 s of CPU time; write the whole prompt"),
     "a long range": ("{% for i in range(10**9) %}{% endfor %}", "chat template fails (OverflowError: "),
     "a text times a number": ("{{ 'a' * 10**10 }}", "chat template takes over 1 GiB of memory; "),
     "a filled field": ("{{ 'a' | center(10**10) }}", "chat template takes over 1 GiB of memory; "),
     "a width": ("{{ '%10000000000d' % 1 }}", "its chat template "),
-    "a power": ("{{ 9 ** (9 ** 9) }}", "its chat template takes over "),
+    "a power": ("{{ 9 ** (9 ** 9) }}",  # within C, where Python cannot be interrupted
+                "its chat template takes over 5 s of CPU time; write the whole prompt"),
     "a doubled list": (
         "{% set n = namespace(a=[1]) %}{% for i in range(99) %}{% set n.a = n.a + n.a %}{% endfor %}",
         "its chat template takes over 1 GiB of memory; ",
@@ -185,7 +184,7 @@ TEMPLATES = {
     "nested brackets": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "its chat template "),
     "an include": ("{% include '/etc/passwd' %}", "its chat template fails (TypeError: no loader"),
     "a way out": ("{{ ''.__class__.__mro__ }}", "its chat template fails (SecurityError: "),
-    "a text of 100 MB": ("{{ 'a' * 10**8 }}", "chat template gives a text of over 16 MiB; "),
+    "a text of 20 MB": ("{{ 'a' * 2 * 10**7 }}", "chat template gives a text of over 16 MiB; "),
 }  # fmt: skip
 CONFIGS = {
     "200,000 layers": (_config(text_config__num_hidden_layers=200_000),
