@@ -18,17 +18,8 @@ from helpers.limited import Runner
 from helpers.paths import ROOT
 from PIL import Image
 
-QUICK = (
-    "--n-jobs",
-    1,
-    "--permutations",
-    2,
-    "--controls",
-    0,
-    "--no-curve",
-    "--no-random",
-    "--no-words",
-)
+QUICK = ("--n-jobs", 1, "--permutations", 2, "--controls", 0, "--no-curve", "--no-random",
+         "--no-words")  # fmt: skip
 CHECKPOINT = ROOT / "data/models/small-llava"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 _SOURCE = (
