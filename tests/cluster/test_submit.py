@@ -139,7 +139,9 @@ def _break_task(place, task):
         "    os.write(2, b'broken')\n    os._exit(7)\n"
     )
     environment = json.dumps({"PYTHONPATH": str(site.parent)})
-    (place / "jobs/slurm.yaml").write_text(f"environment: {environment}\n")
+    (place / "jobs/slurm.yaml").write_text(
+        f"environment: {environment}\ncpu: {{cpus_per_task: 1}}\n"
+    )
 
 
 def _table(answer):
@@ -302,7 +304,7 @@ def test_after_any_the_rest_goes_on_without_what_is_missing_and_resume_sends_jus
     assert n_missing == run.shards[2].stop - run.shards[2].start
     assert f"left out 0 failed and {n_missing} missing rows" in _logs(run)
 
-    (place / "jobs/slurm.yaml").write_text("throttle: 1\n")
+    (place / "jobs/slurm.yaml").write_text("throttle: 1\ncpu: {cpus_per_task: 1}\n")
     dry = _vsp(place, "resume", "--dry-run")
     assert "extract=$(sbatch --parsable --array=2%1 scratch/r/jobs/extract.sh)" in dry
     again = _table(_vsp(place, "resume", "--stages", "extract,probe"))
@@ -478,7 +480,7 @@ def test_the_states_of_a_thousand_tasks_take_less_than_a_second(cluster, tmp_pat
     assert seconds < 1
 
 
-LOCAL = "scheduler: local\n"
+LOCAL = "scheduler: local\ncpu: {cpus_per_task: 1}\n"
 
 
 def test_without_a_batch_system_the_stages_run_here_in_turn(place, spatial):
