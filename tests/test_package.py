@@ -10,13 +10,17 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.limited import Runner
 from helpers.paths import ROOT
 from PIL import Image
 
+QUICK = ("--n-jobs", 1, "--permutations", 2, "--controls", 0, "--no-curve", "--no-random",
+         "--no-words")  # fmt: skip
+CHECKPOINT = ROOT / "data/models/small-llava"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 _SOURCE = (
     "vsp",
@@ -31,13 +35,16 @@ _SOURCE = (
 
 
 def _run(*command: object, **more: object) -> subprocess.CompletedProcess[str]:
-    """Run a command without the caller's PYTHONPATH, which could contain the checkout."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     answer = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, env=environment, **more
+        [*map(str, command)], capture_output=True, text=True, env=_environment(), **more
     )
     assert answer.returncode == 0, answer.stderr
     return answer
+
+
+def _environment() -> dict[str, str]:
+    """The variables without the caller's PYTHONPATH, which could contain the checkout."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def _pip(*arguments: object) -> None:
@@ -88,6 +95,34 @@ def vsp(installed: Path, work: Path) -> Command:
     return run
 
 
+@pytest.fixture(scope="module")
+def runner(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """A process of the installed package that has imported the libraries of models and probes."""
+    libraries = (
+        "torch",
+        "transformers.models.llava.modeling_llava",
+        "vsp.models.loading",
+        "vsp.models.llava",
+        "sklearn.linear_model",
+    )
+    folder = tmp_path_factory.mktemp("runner")
+    runner = Runner(folder, libraries, python=installed, environment=_environment())
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def forked(runner: Runner, work: Path) -> Callable[..., str]:
+    """Run a command of the installed package in a copy of that process; its output."""
+
+    def run(*arguments: object) -> str:
+        ended = runner.run(*arguments, folder=work)
+        assert ended.code == 0, ended
+        return ended.out + ended.err
+
+    return run
+
+
 def test_the_installed_package_is_the_wheels(installed, work):
     where = _run(installed, "-c", "import vsp; print(vsp.__file__)", cwd=work).stdout
     assert Path(where).is_relative_to(installed.parents[1])
@@ -107,20 +142,22 @@ def test_a_wheel_holds_every_configuration_and_no_job_script(wheel):
     assert not [name for name in names if name.endswith(".sh") or name.startswith("tests")]
 
 
-def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, work):
-    generated = vsp("generate", "--config", "spatial")
-    assert "configs/spatial_dataset.yaml, shipped with vsp" in generated.stderr
+def test_every_command_of_the_main_job_works_in_an_empty_folder(vsp, forked, work):
+    generated = vsp("generate", "--config", "demo")
+    assert "configs/demo_dataset.yaml, shipped with vsp" in generated.stderr
     assert "llava-1.5-7b" in vsp("models").stdout
-    planned = vsp("plan", "--model", "small", "--limit", 40, "--run", "small")
-    assert "site-packages/vsp/shipped/data/models/small-llava" in planned.stdout
+    planned = forked(
+        "plan", "--model", "small", "--dataset", "data/raw/demo", "--limit", 40, "--run", "small"
+    )
+    assert "site-packages/vsp/shipped/data/models/small-llava" in planned
     for name in ("configs/models/small.yaml", "jobs/slurm.yaml"):
-        assert f"{name}, shipped with vsp" in planned.stderr
+        assert f"{name}, shipped with vsp" in planned
     assert (work / "jobs/extract_array.sh").is_file()
-    assert "sbatch" in vsp("submit", "--dry-run").stdout
-    vsp("extract")
-    vsp("verify")
-    vsp("probe", "--n-jobs", 1, "--permutations", 2, "--no-curve", "--grid", 0.01, 1)
-    assert "layer" in vsp("report").stdout
+    assert "sbatch" in forked("submit", "--dry-run")
+    forked("extract")
+    forked("verify")
+    forked("probe", *QUICK, "--grid", 0.01, 1)
+    assert "layer" in forked("report")
 
 
 def test_a_file_of_ones_own_goes_first_and_vsp_says_so(vsp, work):
@@ -165,10 +202,10 @@ def extension(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> None
 
 
 @pytest.mark.usefixtures("extension")
-def test_members_of_another_package_do_their_work_in_every_stage(vsp, work, checkpoint):
+def test_members_of_another_package_do_their_work_in_every_stage(vsp, forked, work):
     (work / "images").mkdir()
     lines = []
-    for i in range(60):
+    for i in range(40):
         first, second = ("red", "blue") if i % 2 else ("blue", "red")
         picture = Image.new("RGB", (64, 64), second)
         picture.paste(first, (0, 0, 32, 64))
@@ -179,14 +216,14 @@ def test_members_of_another_package_do_their_work_in_every_stage(vsp, work, chec
     vsp("import", "tabs", "--annotations", "own.txt", "--images", "images", "--out", "data/own")
     (work / "jobs").mkdir()
     (work / "jobs/slurm.yaml").write_text("scheduler: nice\n")
-    planned = vsp(
-        "plan", "--model", "my-llava", "--checkpoint", checkpoint, "--dataset", "data/own",
+    planned = forked(
+        "plan", "--model", "my-llava", "--checkpoint", CHECKPOINT, "--dataset", "data/own",
         "--prompt", "statement",
     )  # fmt: skip
-    assert "my-llava" in planned.stdout
+    assert "my-llava" in planned
     assert "nice -n 19" in (work / "jobs/extract_array.sh").read_text()
     vsp("submit", "--stages", "extract")
-    vsp("probe", "--probe", "median", "--n-jobs", 1, "--permutations", 2, "--no-curve")
-    assert "median" in vsp("report").stdout
+    forked("probe", "--probe", "median", *QUICK)
+    assert "median" in forked("report")
     (row, *_) = (work / "scratch/my-llava-own/manifest.jsonl").read_text().splitlines()
     assert json.loads(row)["prompt"].startswith("The spatial relationship of cup to plate")

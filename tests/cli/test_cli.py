@@ -13,7 +13,7 @@ COMMANDS = [
     *("status", "logs", "verify", "probe", "report", "compare"),
 ]
 # Few fits and resamples, so that tests are fast.
-FEW_FITS = ("--permutations", "30", "--controls", "0", "--resamples", "100", "--no-curve",
+FEW_FITS = ("--permutations", "2", "--controls", "0", "--resamples", "100", "--no-curve",
             "--no-random", "--no-words", "--grid", "0.01", "1")  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def test_files_are_not_written_to_the_number_of_a_closed_stream(work):
 FULL = "vsp: stdout: no space left on device; the rest of the output is lost, write it elsewhere\n"
 
 
-@pytest.mark.parametrize("command", ["status", "status --json", "extract", "models", "--help"])
+@pytest.mark.parametrize("command", ["status", "status --json", "extract", "--help"])
 def test_a_full_disk_under_stdout_is_one_line(plan_fake, work, command):
     run = plan_fake()
     answer = _shell(work, f"vsp {command} >/dev/full")

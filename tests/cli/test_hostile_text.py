@@ -24,7 +24,7 @@ FEW = (
     "--resamples",
     "20",
 )
-LIGHT = (*FEW, "--no-curve", "--no-random", "--n-jobs", "2")
+LIGHT = (*FEW, "--no-curve", "--no-random", "--n-jobs", "1")
 DATA, PLOT = hostile.FOLDER, f"plot{hostile.ESC}{hostile.LINE}"
 PICTURE, OTHER = f"p00{hostile.PICTURE}", f"./results/s{hostile.NAME}"
 TABLE = (
@@ -44,7 +44,7 @@ STUDY = ("study", "--model", hostile.MODEL, "--dataset", DATA, "--name", "st", "
 COMMANDS = [
     (("generate", "--config", "color.yaml", "--n-jobs", "1"), 0, [f"colors{hostile.ESC}{hostile.LINE}"]),
     (("generate", "--config", "unknown.yaml"), 1, []),
-    (("generate", "--of", DATA, "--variant", "mirrored", "--out", f"m{DATA}", "--n-jobs", "2"), 0, [DATA]),
+    (("generate", "--of", DATA, "--variant", "mirrored", "--out", f"m{DATA}", "--n-jobs", "1"), 0, [DATA]),
     ((*TABLE, "--check", "--n-jobs", "2", "--out", f"i{DATA}"), 0, [f"i{DATA}"]),
     ((*TABLE, "--out", "imported", "--json"), 0, []),
     ((*RELATIONS, f"rel{DATA}"), 0, [f"on{hostile.ESC}".lower()]),

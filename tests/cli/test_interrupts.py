@@ -44,7 +44,7 @@ def _interrupt(process, number, ready, send=os.kill):
     deadline = time.monotonic() + 60
     while not ready():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.002)
+        time.sleep(0.01)
     send(process.pid, number)
     return _last_line(process, number)
 
@@ -121,7 +121,7 @@ def test_every_command_says_what_an_interrupt_leaves_behind():
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_generate_removes_the_unfinished_dataset(work, number):
     (work / "c.yaml").write_text(
-        "task: spatial\nn_samples: 50000\nseed: 7\noutput: data/spatial\nsplits: data/splits\n"
+        "task: spatial\nn_samples: 10000\nseed: 7\noutput: data/spatial\nsplits: data/splits\n"
     )
     process = _start(work, "generate", "--config", "c.yaml", "--n-jobs", 2)
     line = _interrupt(process, number, lambda: list(work.glob("data/.spatial.*/**/*.png")))
@@ -131,7 +131,7 @@ def test_generate_removes_the_unfinished_dataset(work, number):
 
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_import_removes_the_unfinished_dataset(work, number):
-    rows = "".join(f"{i}.jpg,cup {i},table,above\n" for i in range(200_000))
+    rows = "".join(f"{i}.jpg,cup {i},table,above\n" for i in range(100_000))
     (work / "train.csv").write_text("img_path,subj,obj,relationship\n" + rows)
     process = _start(work, "import", "csv", "--annotations", "train=train.csv", "--out", "data/own")
     line = _interrupt(process, number, lambda: list(work.glob("data/.own.*")))
@@ -152,8 +152,10 @@ def test_plan_removes_the_unfinished_run(work, spatial, number):
     assert _files(work) == [] and list((work / "scratch").iterdir()) == []
 
 
-@pytest.mark.parametrize("number", INTERRUPTS)
-@pytest.mark.parametrize("moment", ["run_folder.sync_folder", "plan.largest_batch"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("run_folder.sync_folder", signal.SIGINT), ("plan.largest_batch", signal.SIGTERM)],
+)
 def test_a_signal_after_the_run_was_written_says_that_it_is_planned(work, spatial, number, moment):
     """The run has its name by then, so it is kept and every line is printed."""
     code = (
@@ -211,7 +213,7 @@ def test_extract_keeps_rows_and_continues(plan_fake, work, number):
 def test_probe_keeps_fitted_layers(plan_fake, work):
     run = plan_fake(options={"n_layers": 3})
     _finish(work, "extract")
-    command = ("probe", "--n-jobs", 1, "--permutations", 200, "--controls", 0, "--no-curve",
+    command = ("probe", "--n-jobs", 1, "--permutations", 30, "--controls", 0, "--no-curve",
                "--no-random", "--no-words")  # fmt: skip
 
     def fits():
@@ -256,7 +258,7 @@ def _with_workers(work, spatial, command):
         words = ("--permutations", 1000, "--repeats", 20, "--n-jobs", 2)
     elif command == "generate":
         (work / "c.yaml").write_text(
-            "task: spatial\nn_samples: 50000\nseed: 7\noutput: data/s\nsplits: data/t\n"
+            "task: spatial\nn_samples: 10000\nseed: 7\noutput: data/s\nsplits: data/t\n"
         )
         words = ("--config", "c.yaml", "--n-jobs", 2)
     elif command == "import":
@@ -279,7 +281,7 @@ def _with_workers(work, spatial, command):
     deadline = time.monotonic() + 60
     while len(_workers(process)) < 2:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.01)
+        time.sleep(0.05)
     return process
 
 
@@ -296,27 +298,25 @@ def _assert_none_is_left(process, seconds):
     ("command", "number", "send"),
     [
         ("probe", signal.SIGINT, os.killpg),
-        ("probe", signal.SIGTERM, os.kill),
-        ("probe", signal.SIGTERM, os.killpg),
-        ("probe", signal.SIGHUP, os.killpg),
-        ("generate", signal.SIGHUP, os.kill),
+        ("generate", signal.SIGTERM, os.kill),
+        ("generate", signal.SIGHUP, os.killpg),
         ("import", signal.SIGTERM, os.killpg),
     ],
 )
 def test_no_worker_outlives_a_command_that_is_stopped(
     plan_fake, work, spatial, command, number, send
 ):
-    plan_fake()
+    """All commands start their workers in one function, so not each is tried with each signal."""
+    if command == "probe":
+        plan_fake()
     process = _with_workers(work, spatial, command)
     send(process.pid, number)
     assert _last_line(process, number) == _sentences()[command]
     _assert_none_is_left(process, seconds=1)
 
 
-@pytest.mark.parametrize("command", ["probe", "generate"])
-def test_no_worker_outlives_a_command_that_is_killed(plan_fake, work, spatial, command):
-    plan_fake()
-    process = _with_workers(work, spatial, command)
+def test_no_worker_outlives_a_command_that_is_killed(work, spatial):
+    process = _with_workers(work, spatial, "generate")
     process.kill()
     process.communicate(timeout=10)  # the workers have these pipes too
     _assert_none_is_left(process, seconds=5)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import rig
+from helpers.limited import Runner
 
 from vsp.cluster.contract import Job
 from vsp.cluster.slurm import Slurm, max_array_size
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     assert not REASON, f"CI needs a Slurm: {REASON}"
-    with rig.Cluster(tmp_path_factory.mktemp("slurm"), nodes=4, max_array_size=5) as cluster:
+    with rig.Cluster(tmp_path_factory.mktemp("slurm"), nodes=4, max_array_size=3) as cluster:
         yield cluster
 
 
@@ -33,10 +34,21 @@ def place(tmp_path):
     return folder
 
 
-def _vsp(cluster, place, *arguments):
+@pytest.fixture(scope="module")
+def vsp(cluster, tmp_path_factory):
+    """Run a command in a copy of one process that has imported the libraries of the model."""
     # One thread, as in the tasks: on a CPU, the last bits depend on the number of threads.
     cluster.environment["OMP_NUM_THREADS"] = "1"
-    return cluster.run(sys.executable, "-m", "vsp", *map(str, arguments), cwd=place)
+    libraries = ("torch", "transformers.models.llava.modeling_llava", "vsp.models.llava")
+    runner = Runner(tmp_path_factory.mktemp("runner"), libraries, environment=cluster.environment)
+
+    def run(place, *arguments):
+        ended = runner.run(*arguments, folder=place)
+        assert ended.code == 0, ended
+        return ended.out
+
+    yield run
+    runner.close()
 
 
 def _logs(folder: Path) -> str:
@@ -44,17 +56,17 @@ def _logs(folder: Path) -> str:
 
 
 def test_an_array_job_writes_the_bytes_of_a_local_run_and_the_probe_waits_for_it(
-    cluster, place, spatial, checkpoint
+    cluster, vsp, place, spatial, checkpoint
 ):
     plan = ("plan", "--model", "llava15", "--checkpoint", checkpoint, "--dataset", spatial,
-            "--quantization", "none", "--shards", 4, "--run")  # fmt: skip
-    _vsp(cluster, place, *plan, "here")
-    assert "96 rows done" in _vsp(cluster, place, "extract", "--run", "here")
-    _vsp(cluster, place, *plan, "slurm")
+            "--quantization", "none", "--shards", 2, "--limit", 48, "--run")  # fmt: skip
+    vsp(place, *plan, "here")
+    assert "48 rows done" in vsp(place, "extract", "--run", "here")
+    vsp(place, *plan, "slurm")
 
     extract = cluster.sbatch("jobs/extract_array.sh", cwd=place)
-    few_fits = "--grid 0.01 1 --permutations 30 --controls 0 --no-curve --no-random --no-words"
-    command = f"{sys.executable} -m vsp probe --run slurm --n-jobs 64 {few_fits}"
+    few_fits = "--grid 0.01 1 --permutations 2 --controls 0 --no-curve --no-random --no-words"
+    command = f"{sys.executable} -m vsp probe --run slurm --n-jobs 1 {few_fits}"
     log = place.parent / "probe.log"
     probe = cluster.sbatch(
         f"--dependency=afterok:{extract}", f"--output={log}", f"--wrap={command}", cwd=place
@@ -64,23 +76,23 @@ def test_an_array_job_writes_the_bytes_of_a_local_run_and_the_probe_waits_for_it
 
     here, there = (place / f"scratch/{run}/states.npy" for run in ("here", "slurm"))
     assert there.read_bytes() == here.read_bytes()
-    assert ["all", "96", "96", "0", "0"] in map(
-        str.split, _vsp(cluster, place, "status").splitlines()
+    assert ["all", "48", "48", "0", "0"] in map(
+        str.split, vsp(place, "status", "--run", "slurm").splitlines()
     )
-    assert "The figure to cite: layers selected" in _vsp(cluster, place, "report")
+    assert "The figure to cite: layers selected" in vsp(place, "report")
     logs = sorted(path.name for path in (place / "scratch/slurm/logs").iterdir())
-    assert logs == [f"extract-{extract}_{task}.log" for task in range(4)]
+    assert logs == [f"extract-{extract}_{task}.log" for task in range(2)]
     lives = [ledger.lives for ledger in Run.open(place / "scratch/slurm").ledgers()]
-    assert [[life.job for life in one] for one in lives] == [[f"{extract}_{i}"] for i in range(4)]
+    assert [[life.job for life in one] for one in lives] == [[f"{extract}_{i}"] for i in range(2)]
 
 
-def test_an_array_beyond_maxarraysize_is_split_and_every_shard_runs(cluster, place, spatial):
-    answer = _vsp(
-        cluster, place, "plan", "--model", "fake", "--dataset", spatial, "--shards", 12,
+def test_an_array_beyond_maxarraysize_is_split_and_every_shard_runs(cluster, vsp, place, spatial):
+    answer = vsp(
+        place, "plan", "--model", "fake", "--dataset", spatial, "--shards", 7,
         "--option", "hidden_size=1024",
     )  # fmt: skip
     commands = [line[9:] for line in answer.splitlines() if "sbatch" in line]
-    assert len(commands) == 3 and commands[2].endswith(" jobs/extract_array.sh 10")
+    assert len(commands) == 3 and commands[2].endswith(" jobs/extract_array.sh 6")
     jobs = []
     for command in commands:
         submitted = subprocess.run(
@@ -89,14 +101,14 @@ def test_an_array_beyond_maxarraysize_is_split_and_every_shard_runs(cluster, pla
         assert submitted.returncode == 0, submitted.stderr
         jobs.append(int(submitted.stdout.split()[-1]))
     assert [cluster.wait(job) for job in jobs] == [{"COMPLETED"}] * 3
-    assert "96 rows done, 0 failed, 0 missing" in _vsp(cluster, place, "extract")
-    assert len(list((place / "scratch/fake-spatial/journal").iterdir())) == 12
+    assert "96 rows done, 0 failed, 0 missing" in vsp(place, "extract")
+    assert len(list((place / "scratch/fake-spatial/journal").iterdir())) == 7
 
 
 def test_one_task_more_than_the_limit_is_what_slurm_refuses(cluster, place, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
     limit = max_array_size()
-    assert limit == 5
+    assert limit == 3
     for last, code in ((limit - 1, 0), (limit, 1)):
         answer = subprocess.run(
             ["sbatch", f"--array=0-{last}", "--wrap=true", "--output=/dev/null"],
@@ -135,8 +147,8 @@ def test_slurm_reads_hostile_text_as_one_value(cluster, place, text):
     assert not (place / "hit").exists()
 
 
-def test_a_task_that_fails_fails_in_slurm_and_says_why(cluster, place, spatial):
-    _vsp(cluster, place, "plan", "--model", "fake", "--dataset", spatial)
+def test_a_task_that_fails_fails_in_slurm_and_says_why(cluster, vsp, place, spatial):
+    vsp(place, "plan", "--model", "fake", "--dataset", spatial)
     manifest = place / "scratch/fake-spatial/manifest.jsonl"
     manifest.write_text(manifest.read_text() + "\n")
     job = cluster.sbatch("jobs/extract_array.sh", cwd=place)

@@ -3,14 +3,16 @@
 import json
 import os
 import signal
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import pytest
 from helpers import rig
+from helpers.commands import run_here
 
 from vsp.extraction.extract import extract
+from vsp.extraction.plan import PlanRequest, plan_run
+from vsp.models import resolve
 from vsp.storage.layout import HEADER_BYTES
 from vsp.storage.run import Run
 
@@ -24,23 +26,26 @@ OPTIONS = {"hidden_size": 1024}
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     assert not REASON, f"CI needs a Slurm: {REASON}"
-    with rig.Cluster(tmp_path_factory.mktemp("slurm"), nodes=4) as cluster:
-        cluster.environment["OMP_NUM_THREADS"] = "1"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        rig.Cluster(tmp_path_factory.mktemp("slurm"), nodes=4) as cluster,
+    ):
+        patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield cluster
 
 
 class Place:
-    """A run of four shards on the cluster, and an undisturbed run of the same plan."""
+    """A run of four shards on the cluster."""
 
     def __init__(self, cluster, folder, plan, pause=0.15):
         self.cluster, self.folder = cluster, folder
         self.run = plan(n_shards=4, batch_size=1, options={**OPTIONS, "pause": pause})
-        whole = plan(n_shards=4, batch_size=1, options=OPTIONS)
-        extract(whole, whole.shards)
-        self.whole = whole.store.path.read_bytes()[HEADER_BYTES:]  # the options are in its name
 
     def vsp(self, *arguments):
-        return self.cluster.run(sys.executable, "-m", "vsp", *map(str, arguments), cwd=self.folder)
+        answer = run_here(arguments, self.folder)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
 
     def start(self, *options):
         """Submit the array, wait until every task has written rows, and return the job number."""
@@ -49,11 +54,11 @@ class Place:
         (job,) = {life.job.partition("_")[0] for one in self.run.ledgers() for life in one.lives}
         return int(job)
 
-    def until(self, condition, what, context=""):
+    def until(self, condition, what, context="", every=0.25):
         deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, f"no {what}: {context}\n{self.logs()}"
-            time.sleep(0.1)
+            time.sleep(every)
 
     def wait_for_last_words(self):
         self.until(lambda: all(ledger.lives[-1].ended for ledger in self.run.ledgers()), "end")
@@ -64,22 +69,27 @@ class Place:
         return "\n".join([queue, *(f"{log.name}: {log.read_text()}" for log in logs)])
 
     def go_on(self, job):
-        self.until(lambda: not self.cluster.hurry(job), "end")
+        self.until(lambda: not self.cluster.hurry(job), "end", every=0.5)
         assert self.cluster.wait(job) == {"COMPLETED"}, self.logs()
 
     def shards(self):
         """The shards in the output of `vsp status --json`."""
         return json.loads(self.vsp("status", "--json", "--run", self.run.name))["shards"]
 
-    def resume(self):
-        """Submit the unfinished shards, wait, and return their numbers."""
+    def resume(self) -> Callable[[], list[int]]:
+        """Submit the unfinished shards; returns a function that waits, and tells their numbers."""
         before = [len(ledger.lives) for ledger in self.run.ledgers()]
         said = self.vsp("resume", "--run", self.run.name, "--stages", "extract")
-        self.until(lambda: not any(ledger.n_missing for ledger in self.run.ledgers()), "end", said)
-        lives = [len(ledger.lives) for ledger in self.run.ledgers()]
-        return [shard for shard in range(4) if lives[shard] > before[shard]]
 
-    def check(self):
+        def resumed():
+            whole = lambda: not any(ledger.n_missing for ledger in self.run.ledgers())  # noqa: E731
+            self.until(whole, "end", said)
+            lives = [len(ledger.lives) for ledger in self.run.ledgers()]
+            return [shard for shard in range(4) if lives[shard] > before[shard]]
+
+        return resumed
+
+    def check(self, undisturbed):
         """Check counts, that no row was computed twice, and bytes equal to the undisturbed run."""
         run = Run.open(self.run.folder)
         for ledger in run.ledgers():
@@ -87,8 +97,17 @@ class Place:
                 ledger.stop - ledger.start, 0, 0,
             )  # fmt: skip
             assert sum(life.n_done for life in ledger.lives) == ledger.n_done
-        assert run.store.path.read_bytes()[HEADER_BYTES:] == self.whole
+        assert run.store.path.read_bytes()[HEADER_BYTES:] == undisturbed
         assert "96 rows checked: all match" in self.vsp("verify", "--run", run.name)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, spatial):
+    """The states of a run that nothing disturbed, after the header, which names the options."""
+    plan = PlanRequest(spatial, resolve("fake", options=OPTIONS), n_shards=4, batch_size=1)
+    whole = plan_run(plan, tmp_path_factory.mktemp("undisturbed")).run
+    extract(whole, whole.shards)
+    return whole.store.path.read_bytes()[HEADER_BYTES:]
 
 
 @pytest.fixture
@@ -96,7 +115,7 @@ def place(cluster, work, plan_fake):
     return Place(cluster, work, plan_fake)
 
 
-def test_tasks_that_a_higher_partition_preempts_are_requeued_and_go_on(place):
+def test_tasks_that_a_higher_partition_preempts_are_requeued_and_go_on(place, undisturbed):
     job = place.start()
     urgent = place.cluster.sbatch(
         "--partition=high", "--nodes=4", "--exclusive", "--output=/dev/null", "--wrap=sleep 2",
@@ -114,18 +133,18 @@ def test_tasks_that_a_higher_partition_preempts_are_requeued_and_go_on(place):
     assert all(ledger.n_missing > 0 for ledger in place.run.ledgers())
     place.go_on(job)
     assert [life.restarts for ledger in place.run.ledgers() for life in ledger.lives] == [0, 1] * 4
-    place.check()
+    place.check(undisturbed)
 
 
-def test_a_task_that_is_requeued_by_hand_goes_on(place):
+def test_a_task_that_is_requeued_by_hand_goes_on(place, undisturbed):
     job = place.start()
     place.cluster.run("scontrol", "requeue", f"{job}_3")
     place.go_on(job)
     assert [len(ledger.lives) for ledger in place.run.ledgers()] == [1, 1, 1, 2]
-    place.check()
+    place.check(undisturbed)
 
 
-def test_the_tasks_of_a_node_that_dies_are_done_by_another(place):
+def test_the_tasks_of_a_node_that_dies_are_done_by_another(place, undisturbed):
     job = place.start()
     node = place.cluster.run("squeue", "-h", "-r", "-j", f"{job}_2", "-o", "%N").strip()
     lost = {int(task) for task in
@@ -139,13 +158,13 @@ def test_the_tasks_of_a_node_that_dies_are_done_by_another(place):
         assert (
             place.run.ledgers()[2].lives[0].ended is None
         )  # it was killed before it could write a reason
-        place.check()
+        place.check(undisturbed)
     finally:
         place.cluster.revive_node(node)
 
 
 def test_at_the_time_limit_and_at_the_warning_before_it_a_task_ends_in_order(
-    cluster, work, plan_fake
+    cluster, work, plan_fake, undisturbed
 ):
     """Slurm checks limits twice a minute, so the tasks are slow and both runs are tested at once.
 
@@ -172,24 +191,24 @@ def test_at_the_time_limit_and_at_the_warning_before_it_a_task_ends_in_order(
         )
         said = place.vsp("logs", "--run", place.run.name)
         assert said.count("rows written so far are kept; the same command continues") == 4, said
-    with ThreadPoolExecutor() as pool:
-        assert list(pool.map(Place.resume, (limited, warned))) == [[0, 1, 2, 3]] * 2
-    limited.check()
-    warned.check()
+    resumed = [place.resume() for place in (limited, warned)]
+    assert [numbers() for numbers in resumed] == [[0, 1, 2, 3]] * 2
+    limited.check(undisturbed)
+    warned.check(undisturbed)
 
 
-def test_cancelled_tasks_are_said_to_be_and_resume_takes_them_up(place):
+def test_cancelled_tasks_are_said_to_be_and_resume_takes_them_up(place, undisturbed):
     job = place.start()
     place.cluster.run("scancel", f"{job}_0", f"{job}_3")
     place.cluster.wait(job)
     whys = [shard["why"] for shard in place.shards()]
     assert [bool(why) for why in whys] == [True, False, False, True], whys
     assert all(why.startswith("cancelled: ended its batch") for why in whys if why)
-    assert place.resume() == [0, 3]
-    place.check()
+    assert place.resume()() == [0, 3]
+    place.check(undisturbed)
 
 
-def test_a_run_that_is_sent_twice_is_harmless_and_said(cluster, work, plan_fake):
+def test_a_run_that_is_sent_twice_is_harmless_and_said(cluster, work, plan_fake, undisturbed):
     place = Place(cluster, work, plan_fake, pause=0.6)  # still running when the second starts
     script = place.run.folder / "jobs/extract.sh"
     twice = [place.cluster.sbatch("--array=2", script, cwd=place.folder) for _ in range(2)]
@@ -199,5 +218,5 @@ def test_a_run_that_is_sent_twice_is_harmless_and_said(cluster, work, plan_fake)
     run = Run.open(place.run.folder)
     ledger = run.ledgers()[2]
     assert ledger.n_missing == 0 and not ledger.earlier and len(ledger.lives) == 2
-    place.resume()
-    assert run.store.path.read_bytes()[HEADER_BYTES:] == place.whole
+    place.resume()()
+    assert run.store.path.read_bytes()[HEADER_BYTES:] == undisturbed

@@ -27,6 +27,7 @@ on_slurm = pytest.mark.skipif(bool(NO_SLURM) and not IN_CI, reason=f"no Slurm: {
 # One job for each task, submitted first: some of them take Slurm half a minute.
 # The command says which scheduler profile it uses.
 PROFILE_NOTE = "note: using jobs/slurm.yaml\n"
+QUICK = ("--permutations", 0, "--controls", 0, "--no-curve", "--no-random", "--no-words")
 ZOO = {
     "COMPLETED": ("true",),
     "FAILED": ("bash", "-c", "exit 3"),
@@ -138,7 +139,9 @@ def _break_task(place, task):
         "    os.write(2, b'broken')\n    os._exit(7)\n"
     )
     environment = json.dumps({"PYTHONPATH": str(site.parent)})
-    (place / "jobs/slurm.yaml").write_text(f"environment: {environment}\n")
+    (place / "jobs/slurm.yaml").write_text(
+        f"environment: {environment}\ncpu: {{cpus_per_task: 1}}\n"
+    )
 
 
 def _table(answer):
@@ -219,7 +222,7 @@ def test_behind_a_task_that_failed_no_stage_starts_and_none_stays_in_the_queue(
 ):
     run = _plan(place, spatial, 3)
     _break_task(place, 1)
-    _vsp(place, "submit")
+    _vsp(place, "submit", "--", *QUICK)
     assert _ended(cluster, run) == {
         "extract": {"COMPLETED", "FAILED"}, "verify": {"CANCELLED"}, "probe": {"CANCELLED"},
         "report": {"CANCELLED"},
@@ -271,12 +274,11 @@ def test_resume_goes_on_with_profile_and_options_of_the_last_submission(cluster,
 
 @on_slurm
 def test_a_second_submission_probes_another_setting_in_the_queue(cluster, place, spatial):
-    quick = ("--permutations", 0, "--controls", 0, "--no-curve", "--no-random", "--no-words")
     setting = "mass-mean-permutations-0-controls-0-no-curve-no-random-no-words"
     run = _plan(place, spatial, 1)
     _vsp(place, "extract")
-    _vsp(place, "probe", "--n-jobs", 1, *quick)
-    jobs = _table(_vsp(place, "submit", "--", "--probe", "mass-mean", *quick))
+    _vsp(place, "probe", "--n-jobs", 1, *QUICK)
+    jobs = _table(_vsp(place, "submit", "--", "--probe", "mass-mean", *QUICK))
     assert jobs.keys() == {"verify", "probe", "report"}
     _until(lambda: not _queue(cluster, f"--name=report-{run.name}"), "the end of the report")
     stages = {one["stage"]: one for one in json.loads(_vsp(place, "status", "--json"))["stages"]}
@@ -284,7 +286,7 @@ def test_a_second_submission_probes_another_setting_in_the_queue(cluster, place,
         assert (stages[stage]["state"], stages[stage]["settings"]) == ("done", [setting])
     assert (run.results / setting / "report.txt").exists()
     assert f"page: {setting}/report.txt" in (run.results / "report.txt").read_text()
-    again = _vsp(place, "submit", "--", "--probe", "mass-mean", *quick)
+    again = _vsp(place, "submit", "--", "--probe", "mass-mean", *QUICK)
     assert f"probes {setting} fitted" in again
 
 
@@ -294,7 +296,7 @@ def test_after_any_the_rest_goes_on_without_what_is_missing_and_resume_sends_jus
 ):
     run = _plan(place, spatial, 3)
     _break_task(place, 2)
-    _vsp(place, "submit", "--after", "any")
+    _vsp(place, "submit", "--after", "any", "--", *QUICK)
     found = _ended(cluster, run)
     assert found["extract"] == {"COMPLETED", "FAILED"}, _logs(run)
     assert found["probe"] == found["report"] == {"COMPLETED"}, _logs(run)
@@ -302,7 +304,7 @@ def test_after_any_the_rest_goes_on_without_what_is_missing_and_resume_sends_jus
     assert n_missing == run.shards[2].stop - run.shards[2].start
     assert f"left out 0 failed and {n_missing} missing rows" in _logs(run)
 
-    (place / "jobs/slurm.yaml").write_text("throttle: 1\n")
+    (place / "jobs/slurm.yaml").write_text("throttle: 1\ncpu: {cpus_per_task: 1}\n")
     dry = _vsp(place, "resume", "--dry-run")
     assert "extract=$(sbatch --parsable --array=2%1 scratch/r/jobs/extract.sh)" in dry
     again = _table(_vsp(place, "resume", "--stages", "extract,probe"))
@@ -478,14 +480,14 @@ def test_the_states_of_a_thousand_tasks_take_less_than_a_second(cluster, tmp_pat
     assert seconds < 1
 
 
-LOCAL = "scheduler: local\n"
+LOCAL = "scheduler: local\ncpu: {cpus_per_task: 1}\n"
 
 
 def test_without_a_batch_system_the_stages_run_here_in_turn(place, spatial):
     run = _plan(place, spatial, 2)
     (place / "jobs/slurm.yaml").write_text(LOCAL)
     assert "bash scratch/r/jobs/extract.sh\n" in _vsp(place, "submit", "--dry-run")
-    answer = _vsp(place, "submit", "--probe-tasks", 2)
+    answer = _vsp(place, "submit", "--probe-tasks", 2, "--", *QUICK)
     said = [line for line in answer.splitlines() if line.endswith(": done")]
     assert said == ["extract: done", "verify: done", "probe-parts: done", "probe: done",
                     "report: done"]  # fmt: skip
@@ -634,7 +636,7 @@ def test_the_chain_probes_every_position_of_a_run(place, spatial):
         assert "--position" not in jobs["report"].command
     _vsp(place, "extract", "--run", "two")
     said = _vsp(place, "probe", "--run", "two", "--position", "all", "--n-jobs", 1, "--permutations", 0,
-                "--controls", 0, "--no-curve", "--no-random", "--no-words", "--grid", 0.01, 1)  # fmt: skip
+                "--controls", 0, "--no-curve", "--no-random", "--no-words", "--grid", 1, 2)  # fmt: skip
     assert re.findall(r"position (\w+):", said) == ["last", "subject"]
     assert "`vsp report --run two --position subject` shows it" in said
     for position in ("last", "subject"):

@@ -101,7 +101,9 @@ def test_layers_are_named_by_the_probe_or_split_among_tasks(run, said):
 
 
 def test_a_second_submission_probes_another_setting_and_a_finished_one_says_so(run, said, work):
-    assert said("submit", *LOCAL, "--", *MEAN)[0] == 0
+    extract(run, run.shards)
+    for words in (("verify",), ("probe", "--n-jobs", "1", *MEAN), ("report", "--save")):
+        assert said(*words)[0] == 0
     assert [path.name for path in run.results.iterdir() if path.is_dir()] == [SETTING]
     code, text = said("submit", *LOCAL, "--", *MEAN)
     assert (

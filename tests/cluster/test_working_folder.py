@@ -30,6 +30,20 @@ MODULE, FUNCTION = (
 SCRIPT = f"import sys\nfrom {MODULE} import {FUNCTION}\nsys.exit({FUNCTION}())"
 
 
+QUICK = (
+    "--permutations",
+    0,
+    "--controls",
+    0,
+    "--no-curve",
+    "--no-random",
+    "--no-words",
+    "--grid",
+    0.01,
+    1,
+)
+
+
 @pytest.fixture
 def place(tmp_path):
     """A folder with modules that shadow others and write a file when they are imported."""
@@ -68,8 +82,7 @@ def test_the_vsp_command_and_its_workers_import_nothing_from_the_working_folder(
     _plan(place, spatial)
     _vsp(place, "extract", "--workers", 2)
     _vsp(place, "verify", "--n-jobs", 2)
-    _vsp(place, "probe", "--n-jobs", 2, "--permutations", 30, "--controls", 0, "--no-curve",
-         "--grid", 0.01, 1)  # fmt: skip
+    _vsp(place, "probe", "--n-jobs", 2, *QUICK)
     assert "The figure to cite: layers selected" in _vsp(place, "report").stdout
     assert _imported(place) == ""
 
@@ -77,10 +90,10 @@ def test_the_vsp_command_and_its_workers_import_nothing_from_the_working_folder(
 def test_local_tasks_import_nothing_from_the_folder(place, spatial):
     run = _plan(place, spatial)
     profile = (
-        f"scheduler: local\ncpu: {{cpus_per_task: 2}}\nenvironment: {{PYTHONPATH: '{ROOT}'}}\n"
+        f"scheduler: local\ncpu: {{cpus_per_task: 1}}\nenvironment: {{PYTHONPATH: '{ROOT}'}}\n"
     )
     (place / "jobs/slurm.yaml").write_text(profile)
-    answer = _vsp(place, "submit")
+    answer = _vsp(place, "submit", "--", *QUICK)
     assert "report: done" in answer.stdout and run.results.exists()
     note = "note: the profile sets PYTHONPATH: this can decide which code the tasks run\n"
     assert note in answer.stderr
@@ -103,7 +116,7 @@ def test_slurm_tasks_import_nothing_from_the_folder_that_they_are_sent_from(
         patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
         run = _plan(place, spatial)
         (place / "jobs/slurm.yaml").write_text("cpu: {cpus_per_task: 2}\n")
-        _vsp(place, "submit")
+        _vsp(place, "submit", "--", *QUICK)
         states = [task.job for task in task_states(run, Slurm(), ended=False).tasks]
         for job in dict.fromkeys(job.partition("_")[0] for job in states):
             logs = sorted((run.folder / "logs").glob("*.log"))
@@ -204,11 +217,10 @@ def _environment(folder):
     return site
 
 
-@pytest.fixture(params=["no other vsp", "another vsp"])
-def checkout(tmp_path, request):
+def _checkout(tmp_path, another_vsp):
     """A checkout, and an interpreter without vsp or with another one."""
     site = _environment(tmp_path)
-    if request.param == "another vsp":
+    if another_vsp:
         (site / "vsp").mkdir()
         (site / "vsp/__init__.py").write_text("raise SystemExit('another vsp')\n")
     folder = tmp_path / "a checkout"
@@ -217,8 +229,9 @@ def checkout(tmp_path, request):
     return folder
 
 
-@pytest.mark.parametrize("path", [None, "."])
-def test_tasks_of_a_checkout_run_the_vsp_that_planned_them(checkout, spatial, path):
+@pytest.mark.parametrize(("another_vsp", "path"), [(False, None), (True, "."), (True, None)])
+def test_tasks_of_a_checkout_run_the_vsp_that_planned_them(tmp_path, spatial, another_vsp, path):
+    checkout = _checkout(tmp_path, another_vsp)
     (checkout / "jobs").mkdir()
     (checkout / "jobs/slurm.yaml").write_text("scheduler: local\n")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

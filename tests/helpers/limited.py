@@ -44,17 +44,24 @@ class Ended:
 
 
 class Runner:
-    """A process that runs commands in `folder`, one after the other."""
+    """A process that runs commands, one after the other, in `folder` unless another is given."""
 
-    def __init__(self, folder: Path, modules: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        modules: Sequence[str] = (),
+        python: str | Path = sys.executable,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *modules],
+            [python, __file__, *modules], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder,
         )  # fmt: skip
 
-    def run(self, *argv: object) -> Ended:
+    def run(self, *argv: object, folder: Path | None = None) -> Ended:
         assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps([str(word) for word in argv]), file=self._process.stdin, flush=True)
+        asked = {"argv": list(map(str, argv)), "folder": str(folder or "")}
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
         return Ended(**json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
@@ -68,15 +75,15 @@ def _serve(modules: Sequence[str]) -> None:
     for name in ("vsp.cli.main", *modules):
         __import__(name)
     for line in sys.stdin:
-        print(json.dumps(_run(json.loads(line))), flush=True)
+        print(json.dumps(_run(**json.loads(line))), flush=True)
 
 
-def _run(argv: list[str]) -> dict[str, object]:
+def _run(argv: list[str], folder: str) -> dict[str, object]:
     started = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if not child:
-            _command(argv, out.fileno(), err.fileno())
+            _command(argv, folder, out.fileno(), err.fileno())
         while not (ended := os.wait4(child, os.WNOHANG))[0]:
             if time.monotonic() - started > PATIENCE:
                 os.killpg(child, signal.SIGKILL)
@@ -94,11 +101,12 @@ def _run(argv: list[str]) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _command(argv: list[str], out: int, err: int) -> None:
+def _command(argv: list[str], folder: str, out: int, err: int) -> None:
     """Run a command in this process, and end the process."""
     from vsp.cli.main import main
 
     os.setpgrp()
+    os.chdir(folder or ".")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
     os.dup2(err, 2)

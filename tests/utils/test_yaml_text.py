@@ -43,7 +43,7 @@ def _bomb(open_, close, mark="", n=40):
         ("a: &a\n  b: *a", "contains itself"),
         ("a: 1\nb: 2\na: 3", "line 3: repeats the key 'a'; keep one"),
         ("[" * 20000, "recursion"),
-        ("{" * 20000, "recursion"),
+        ("? " * 30000, "recursion"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("? [1]\n: 2", "unhashable"),
         ("a: 1e5e", None),
