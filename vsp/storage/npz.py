@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 MAX_ARRAYS = 1 << 34  # bytes of one file's arrays in memory
 _MAX_AROUND = 1 << 12  # bytes of a zip archive per entry that are not its array
 _MAX_EMPTY = 1 << 24  # entries along an axis of an array without values
-_BLOCK = 1 << 20  # bytes per read
 _KINDS = "biufcUS"  # of numbers and text
 # Raised by zipfile and numpy for damaged files.
 _DAMAGED = (
@@ -120,7 +119,7 @@ def _check_entries(archive: zipfile.ZipFile, size: int, only: Collection[str] | 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     what = f"entry {entry.filename!a}"
     with archive.open(entry) as stream:
-        shape, fortran, dtype = npy_header(stream)
+        shape, _, dtype = npy_header(stream)
         n_bytes = entry.file_size - stream.tell()
         if dtype.kind not in _KINDS:
             raise ArraysError(f"{what} has dtype {str(dtype)[:40]!a}, not numbers or text")
@@ -129,20 +128,9 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any
             raise ArraysError(
                 f"{what} claims {n_claimed:,} bytes of shape {shape}, it has {n_bytes:,}"
             )
-        body = _read_body(stream, n_bytes)
-    return np.ndarray(shape, dtype, body.data, order="F" if fortran else "C")
-
-
-def _read_body(stream: IO[bytes], n_bytes: int) -> NDArray[np.uint8]:
-    """The remaining bytes of an entry. Raises ArraysError if there are fewer."""
-    body, n = np.empty(n_bytes, np.uint8), 0
-    while n < n_bytes:
-        block = stream.read(min(_BLOCK, n_bytes - n))
-        if not block:
-            raise ArraysError("is damaged")
-        body.data[n : n + len(block)] = block
-        n += len(block)
-    return body
+        stream.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        return array
 
 
 def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
