@@ -1,7 +1,8 @@
-"""Run vsp commands in forked processes and measure time and memory of each.
+"""Run vsp commands, or Python code, in forked processes and measure time and memory of each.
 
-The commands start from one process that has imported what they need, so that a command takes
-milliseconds. It is a process of its own because a test process may have threads.
+They start from one process that has imported what they need, so that each takes milliseconds. It
+is a process of its own because a test process may have threads, and because libraries read some
+variables of the environment when they are imported.
 """
 
 from __future__ import annotations
@@ -59,8 +60,15 @@ class Runner:
         )  # fmt: skip
 
     def run(self, *argv: object, folder: Path | None = None) -> Ended:
+        """Run a vsp command."""
+        words = list(map(str, argv))
+        code = f"from vsp.cli.main import main\nraise SystemExit(main({words!r}))"
+        return self.run_code(code, folder)
+
+    def run_code(self, code: str, folder: Path | None = None) -> Ended:
+        """Run Python code."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        asked = {"argv": list(map(str, argv)), "folder": str(folder or "")}
+        asked = {"code": code, "folder": str(folder or "")}
         print(json.dumps(asked), file=self._process.stdin, flush=True)
         return Ended(**json.loads(self._process.stdout.readline()))
 
@@ -78,12 +86,12 @@ def _serve(modules: Sequence[str]) -> None:
         print(json.dumps(_run(**json.loads(line))), flush=True)
 
 
-def _run(argv: list[str], folder: str) -> dict[str, object]:
+def _run(code: str, folder: str) -> dict[str, object]:
     started = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if not child:
-            _command(argv, folder, out.fileno(), err.fileno())
+            _execute(code, folder, out.fileno(), err.fileno())
         while not (ended := os.wait4(child, os.WNOHANG))[0]:
             if time.monotonic() - started > PATIENCE:
                 os.killpg(child, signal.SIGKILL)
@@ -101,10 +109,8 @@ def _run(argv: list[str], folder: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _command(argv: list[str], folder: str, out: int, err: int) -> None:
-    """Run a command in this process, and end the process."""
-    from vsp.cli.main import main
-
+def _execute(code: str, folder: str, out: int, err: int) -> None:
+    """Run the code in this process, and end the process."""
     os.setpgrp()
     os.chdir(folder or ".")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -112,18 +118,20 @@ def _command(argv: list[str], folder: str, out: int, err: int) -> None:
     os.dup2(err, 2)
     # A mistake must not take the memory of the machine.
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
-    code = 70
+    status = 70
     try:
-        code = main(argv)
+        exec(code, {"__name__": "__main__"})
+        status = 0
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        status = ended.code if isinstance(ended.code, int) else 1
     except BaseException:  # noqa: BLE001 - as the interpreter prints it
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(status)
 
 
 if __name__ == "__main__":
+    sys.path.remove(str(Path(__file__).parent))  # where modules of the tests have common names
     _serve(sys.argv[1:])

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from helpers.forked import Forked
+from helpers.limited import Runner
 from helpers.paths import ROOT
 from huggingface_hub.errors import GatedRepoError
 
@@ -185,9 +185,10 @@ MODULES = (
 
 
 @pytest.fixture(scope="module")
-def offline(cache):
+def offline(cache, tmp_path_factory):
     """Runs commands that find checkpoints in the cache alone."""
-    process = Forked(MODULES, {"HF_HUB_CACHE": str(cache)})
+    variables = {**os.environ, "HF_HUB_CACHE": str(cache)}
+    process = Runner(tmp_path_factory.mktemp("offline"), MODULES, environment=variables)
     yield process
     process.close()
 
@@ -200,10 +201,11 @@ def hub():
 
 
 @pytest.fixture(scope="module")
-def online(cache, hub):
+def online(cache, hub, tmp_path_factory):
     """Runs commands that may ask the local hub."""
     variables = {"HF_HUB_CACHE": str(cache), "HF_ENDPOINT": hub[0], "HF_HUB_OFFLINE": "0"}
-    process = Forked(MODULES, variables)
+    variables = {**os.environ, **variables}
+    process = Runner(tmp_path_factory.mktemp("online"), MODULES, environment=variables)
     yield process
     process.close()
 
@@ -218,21 +220,21 @@ def test_the_plan_pins_the_commit_and_tasks_load_that_one(
 ):
     _cached(cache, "some/llava", COMMIT, checkpoint)
     asked = ("plan", "--model", "llava15", "--checkpoint", "some/llava", "--dataset", spatial)
-    answer = offline.vsp(work, *asked, "--quantization", "none", "--limit", "8")
-    assert answer.returncode == 0, answer.stderr
+    answer = offline.run(*asked, "--quantization", "none", "--limit", "8", folder=work)
+    assert answer.code == 0, answer.err
     assert _plan_of(work)["model"]["revision"] == COMMIT
     # The branch changes; the run keeps its commit.
     later = _cached(cache, "some/llava", LATER, RGPT)
     assert (later.parent.parent / "refs/main").read_text() == LATER
-    answer = offline.vsp(work, "extract", "--workers", "0")
-    assert "8 rows done, 0 failed, 0 missing" in answer.stdout, answer.stderr
+    answer = offline.run("extract", "--workers", "0", folder=work)
+    assert "8 rows done, 0 failed, 0 missing" in answer.out, answer.err
 
 
 def test_a_checkpoint_in_parts_is_pinned_too(offline, work, cache, spatial):
     _cached(cache, "some/rgpt", COMMIT, RGPT)
     asked = ("plan", "--model", "spatialrgpt", "--checkpoint", "some/rgpt", "--dataset", spatial)
-    answer = offline.vsp(work, *asked, "--limit", "8", "--revision", "main")
-    assert answer.returncode == 0, answer.stderr
+    answer = offline.run(*asked, "--limit", "8", "--revision", "main", folder=work)
+    assert answer.code == 0, answer.err
     assert _plan_of(work)["model"]["revision"] == COMMIT
 
 
@@ -273,11 +275,11 @@ def _hub(*codes: str) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def _ran(process: Forked, code: str, folder: Path) -> list[str]:
+def _ran(process: Runner, code: str, folder: Path) -> list[str]:
     """What the code prints in a process of its own."""
-    answer = process.run("from vsp.cli.main import main\n" + code, folder)
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout.splitlines()
+    answer = process.run_code("from vsp.cli.main import main\n" + code, folder)
+    assert answer.code == 0, answer.err
+    return answer.out.splitlines()
 
 
 def test_models_are_listed_with_what_is_known_and_the_hub_is_never_asked(
@@ -317,7 +319,7 @@ def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
 # Errors about checkpoints.
 
 
-def _told(process: Forked, code: str, folder: Path = ROOT) -> list[str]:
+def _told(process: Runner, code: str, folder: Path = ROOT) -> list[str]:
     """Lines that `code` prints in a process of its own; `tell` prints the message of a ModelError."""
     program = (
         "from vsp import models\nfrom vsp.errors import ModelError\n"
