@@ -80,7 +80,10 @@ def _at(folder):
 
 
 def _shown(name="summary.json"):
-    """Whether all commands that read this file succeed; a saved probe may be refused in one line."""
+    """Run all commands that read this file, and return whether all succeed.
+
+    A saved probe is loaded, or refused in one line.
+    """
     reports = (["report", "--run", "one"], ["report", "--run", "one", "--json"])
     codes = [main(words) for words in (*reports, *READERS[name])]
     or_one_line(lambda: load("results/one", layer=1))

@@ -55,7 +55,7 @@ KINDS = ["pipe", "link to /dev/zero", "folder", "200 GB", "empty", "link to itse
 
 FUNNEL = {"labels": [], "parts": [], "splits": {}, "other_relations": {}}
 
-# What the commands import, imported once.
+# Modules that the commands import. They are imported once, and the commands are forked.
 IMPORTED = ("sklearn.linear_model", "scipy.sparse", "joblib", "PIL.Image", "rich.table",
             "matplotlib.font_manager", "huggingface_hub.file_download", "vsp.extraction.plan",
             "vsp.extraction.extract", "vsp.extraction.verify", "vsp.evaluation.probe_run",

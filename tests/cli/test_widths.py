@@ -52,35 +52,14 @@ COMMANDS = (
     ("resume", "demo"),
     ("generate", "--config", "WIDTH", "--n-jobs", 1),
     (*_PLAN, "--run", "at-WIDTH"),
-    (
-        "sweep",
-        "--models",
-        "fake",
-        "--prompts",
-        "statement,question",
-        "--datasets",
-        "data/raw/demo",
-        "--dry-run",
-    ),
-    (
-        "import",
-        "csv",
-        "--annotations",
-        "train=rows.csv",
-        "--images",
-        "data/raw/demo/images",
-        "--out",
-        "data/rows",
-        "--relations",
-        "words.yaml",
-        "--n-jobs",
-        1,
-        "--check",
-    ),
+    ("sweep", "--models", "fake", "--prompts", "statement,question", "--datasets", "data/raw/demo",
+     "--dry-run"),
+    ("import", "csv", "--annotations", "train=rows.csv", "--images", "data/raw/demo/images",
+     "--out", "data/rows", "--relations", "words.yaml", "--n-jobs", 1, "--check"),
     ("bench", "--model", "fake", "--dataset", "data/raw/demo", "--rows", 8),
     ("evaluate", "demo", "--on", "asked"),
     ("export", "demo", "--to", "npz", "--out", "states-WIDTH.npz"),
-)
+)  # fmt: skip
 _SCRIPT = {"submit"}
 # Times and rates differ each time.
 _TIMED = {"verify", "probe", "plan", "extract", "bench", "generate", "import", "evaluate"}
@@ -137,7 +116,7 @@ def test_the_help_of_every_command_fits_and_breaks_no_word(work, width):
 
 
 def _in_parts(line: str) -> bool:
-    """Whether a line of help could be broken: an option with its value is one part."""
+    """Whether a line of help has several parts; an option and its value are one part."""
     return len(line.split()) > 1 and not re.fullmatch(r" *(\[-.*\]|--[a-z-]+ \S+)", line)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import sys
 
 import pytest
@@ -21,11 +20,7 @@ def test_a_chain_of_effects_ends_with_them_and_resume_does_what_is_missing(
     tmp_path, tmp_path_factory, spatial
 ):
     assert not REASON, f"CI needs a Slurm: {REASON}"
-    place = tmp_path / rig.FOLDER
-    place.mkdir()
-    shutil.copytree(spatial, place / "a")
-    (place / "jobs").mkdir()
-    (place / "jobs/slurm.yaml").write_text("cpu: {cpus_per_task: 1}\n")  # no worker processes
+    place = rig.project(tmp_path, spatial)
     plan = ("plan", "--model", "fake", "--option", "n_layers=2", "--dataset", "a", "--run", "r")
     for words in (
         plan,

@@ -18,11 +18,7 @@ def test_a_study_is_one_chain_that_ends_with_its_report_and_goes_on_after_a_loss
     tmp_path, tmp_path_factory, spatial
 ):
     assert not REASON, f"CI needs a Slurm: {REASON}"
-    place = tmp_path / rig.FOLDER
-    place.mkdir()
-    shutil.copytree(spatial, place / "a")
-    (place / "jobs").mkdir()
-    (place / "jobs/slurm.yaml").write_text("cpu: {cpus_per_task: 1}\n")  # no worker processes
+    place = rig.project(tmp_path, spatial)
     new = ("--model", "fake", "--option", "n_layers=2", "--dataset", "a", "--with", "mirrored",
            "--limit", "40", "--name", "s", "--submit", "--n-jobs", "1")  # fmt: skip
     with rig.Cluster(tmp_path_factory.mktemp("slurm"), nodes=2) as cluster:

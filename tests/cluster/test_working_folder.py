@@ -30,18 +30,8 @@ MODULE, FUNCTION = (
 SCRIPT = f"import sys\nfrom {MODULE} import {FUNCTION}\nsys.exit({FUNCTION}())"
 
 
-QUICK = (
-    "--permutations",
-    0,
-    "--controls",
-    0,
-    "--no-curve",
-    "--no-random",
-    "--no-words",
-    "--grid",
-    0.01,
-    1,
-)
+QUICK = ("--permutations", 0, "--controls", 0, "--no-curve", "--no-random", "--no-words",
+         "--grid", 0.01, 1)  # fmt: skip
 
 
 @pytest.fixture

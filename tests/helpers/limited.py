@@ -123,7 +123,7 @@ def _execute(code: str, folder: str, out: int, err: int) -> None:
         exec(code, {"__name__": "__main__"})
         status = 0
     except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else 1
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:  # noqa: BLE001 - as the interpreter prints it
         traceback.print_exc()
     finally:

@@ -75,6 +75,15 @@ _MUNGE_WORKS = ["sh", "-c", "munge -n | unmunge"]
 FOLDER = 'it\'s a "run" of $HOME, 100%j & more #1'
 
 
+def project(folder: Path, dataset: Path) -> Path:
+    """A working folder of that name with the dataset as `a`, whose jobs start no worker processes."""
+    place = folder / FOLDER
+    shutil.copytree(dataset, place / "a")
+    (place / "jobs").mkdir()
+    (place / "jobs/slurm.yaml").write_text("cpu: {cpus_per_task: 1}\n")
+    return place
+
+
 def why_not(accounting: bool = False) -> str:
     """The reason why Slurm cannot be started here; empty if it can."""
     needed = _NEEDED + (_FOR_ACCOUNTING if accounting else ())

@@ -173,7 +173,7 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-# What the commands would import otherwise, each of them again.
+# Modules that the commands import. They are imported once, and the commands are forked.
 MODULES = (
     "vsp.cli.main", "vsp.extraction.plan", "vsp.models.loading", "vsp.models.llava",
     "vsp.models.spatialrgpt", "vsp.models.vila_modules", "vsp.models.processor_trial",
@@ -276,7 +276,7 @@ def _hub(*codes: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _ran(process: Runner, code: str, folder: Path) -> list[str]:
-    """What the code prints in a process of its own."""
+    """The lines that the code prints in another process."""
     answer = process.run_code("from vsp.cli.main import main\n" + code, folder)
     assert answer.code == 0, answer.err
     return answer.out.splitlines()
@@ -320,7 +320,7 @@ def test_in_an_empty_folder_the_shipped_models_and_the_families_are_listed(vsp):
 
 
 def _told(process: Runner, code: str, folder: Path = ROOT) -> list[str]:
-    """Lines that `code` prints in a process of its own; `tell` prints the message of a ModelError."""
+    """The lines that the code prints in another process. Its `tell` prints the message of a ModelError."""
     program = (
         "from vsp import models\nfrom vsp.errors import ModelError\n"
         "def tell(call, *arguments, **changes):\n"

@@ -134,7 +134,7 @@ RESULT_FILES = ("summary.json", "scores.jsonl", "predictions.npz", "estimates.np
                 "probes/001.npz", "probes/card.json")  # fmt: skip
 
 
-DRAWN = ("summary.json", "scores.jsonl")  # what figures read
+DRAWN = ("summary.json", "scores.jsonl")  # the files that a figure reads
 
 
 def _few_layers(folder):

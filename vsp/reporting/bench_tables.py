@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _notes(ways: Sequence[Way]) -> list[str]:
-    """What the heads and words of the tables mean, without those that no table shows."""
+    """Explanations of the columns and words that the tables show."""
     notes = {
         "batch: this many of the longest rows set the number of tokens that run at once.": True,
         "too big: the batch does not fit the memory.": any(
